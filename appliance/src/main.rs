@@ -1,0 +1,2 @@
+//! The firstack binary.
+fn main() {}

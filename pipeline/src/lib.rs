@@ -1,0 +1,2 @@
+//! The packet logic of firstack.
+pub mod buffer;
