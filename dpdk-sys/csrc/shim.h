@@ -1,0 +1,72 @@
+/* What Rust needs of DPDK: the headers bindgen reads, and a function for each static inline.
+ *
+ * Rust has its own picture of struct rte_mbuf, whose fields it changes on the data path;
+ * firstack_mbuf_layout says how the C compiler sees it, so that the two can be compared. */
+#ifndef FIRSTACK_SHIM_H
+#define FIRSTACK_SHIM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <rte_dev.h>
+#include <rte_eal.h>
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+#include <rte_launch.h>
+#include <rte_lcore.h>
+#include <rte_log.h>
+#include <rte_mbuf.h>
+#include <rte_mempool.h>
+
+/* Macros that bindgen cannot evaluate. */
+static const uint64_t FIRSTACK_RX_SCATTER = RTE_ETH_RX_OFFLOAD_SCATTER;
+static const uint64_t FIRSTACK_TX_MULTI_SEGS = RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
+static const uint64_t FIRSTACK_RSS_IP = RTE_ETH_RSS_IP;
+static const uint64_t FIRSTACK_RSS_TCP = RTE_ETH_RSS_TCP;
+static const uint64_t FIRSTACK_RSS_UDP = RTE_ETH_RSS_UDP;
+/* The numbers of the bits: it cannot evaluate the topmost one itself either. */
+static const uint32_t FIRSTACK_RSS_L3_SRC_ONLY_BIT = __builtin_ctzll(RTE_ETH_RSS_L3_SRC_ONLY);
+static const uint32_t FIRSTACK_RSS_L3_DST_ONLY_BIT = __builtin_ctzll(RTE_ETH_RSS_L3_DST_ONLY);
+static const uint16_t FIRSTACK_HEADROOM = RTE_PKTMBUF_HEADROOM;
+static const uint32_t FIRSTACK_CACHE_MAX = RTE_MEMPOOL_CACHE_MAX_SIZE;
+static const uint32_t FIRSTACK_MAX_LCORE = RTE_MAX_LCORE;
+static const uint32_t FIRSTACK_NAME_MAX = RTE_MEMPOOL_NAMESIZE - 1;
+
+struct firstack_layout {
+	size_t size, align;
+	size_t buf_addr, data_off, refcnt, nb_segs, port, ol_flags;
+	size_t pkt_len, data_len, buf_len, pool, next;
+};
+
+struct firstack_link {
+	uint32_t megabits_per_second;
+	uint8_t up;
+	uint8_t full_duplex;
+};
+
+/* How the C compiler lays out struct rte_mbuf. */
+void firstack_mbuf_layout(struct firstack_layout *layout);
+
+/* The calling thread's rte_errno, a positive errno value. */
+int firstack_errno(void);
+
+/* Sends DPDK's log to stderr instead of stdout and syslog. 0, or negative on error. */
+int firstack_log_to_stderr(void);
+
+/* rte_eth_link_get_nowait. 0, or a negative errno value. */
+int firstack_link_get(uint16_t port, struct firstack_link *link);
+
+/* rte_eth_rx_burst and rte_eth_tx_burst: how many of count were received or taken. */
+uint16_t firstack_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count);
+uint16_t firstack_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count);
+
+/* rte_pktmbuf_alloc_bulk: 0 and count fresh mbufs, or a negative errno value and none. */
+int firstack_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned int count);
+
+/* rte_pktmbuf_free: the mbuf and what is chained behind it; NULL is left alone. */
+void firstack_free(struct rte_mbuf *mbuf);
+
+/* The CPU's time stamp counter. */
+uint64_t firstack_cycles(void);
+
+#endif
