@@ -1,2 +1,16 @@
-//! The packet logic of firstack.
+//! The packet logic of firstack: bursts of frames in, bursts of frames out.
+//!
+//! No DPDK, no clock, no I/O, no threads: time and buffers are the caller's. Read
+//! [`role`] for what happens to a packet, [`stage`] for the steps, [`verdict`] for every end
+//! a packet can come to.
+#![deny(unsafe_code)]
+
 pub mod buffer;
+pub mod family;
+pub mod prefetch;
+pub mod table;
+pub mod testing;
+pub mod time;
+pub mod verdict;
+pub mod view;
+pub mod wire;

@@ -1,0 +1,418 @@
+//! The translation table of one core: fixed capacity, keyed by the client endpoint.
+//!
+//! A bucket is one cache line of eight 16-bit signatures and the numbers of the entries they
+//! stand for; an entry holds key, times and state. A burst hashes its keys once, prefetches
+//! buckets, then entries, then finds. A full bucket overflows into its neighbour and counts
+//! how often, so that a search ends at the first bucket that never overflowed.
+//!
+//! Each entry waits in the queue of its state, first the one that expires first. A state whose
+//! entries every packet touches (a lazy one) keeps no such order: its expired entries are found
+//! by a cursor that passes over a few entries per burst, or by the next packet of their key.
+
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher13;
+
+use crate::family::{Endpoint, Family};
+use crate::prefetch::prefetch;
+use crate::time::Ticks;
+
+const SLOTS: usize = 8;
+/// Entries per bucket at full capacity, on average. At 5 of 8 about 7 % of the buckets overflow.
+const LOAD: usize = 5;
+/// No entry.
+const NIL: u32 = u32::MAX;
+/// In `previous`: this entry is free, and `next` is the next free one.
+const FREE: u32 = u32::MAX - 1;
+/// How many entries a full table looks at for an expired one before it evicts.
+const FULL_SWEEP: usize = 64;
+
+/// How many states an entry can wait in.
+pub const QUEUES: usize = 4;
+
+/// The states of an entry, each with a queue and a time-out of its own.
+pub trait State: Copy + PartialEq {
+    /// The queue's number, below [`QUEUES`].
+    fn queue(self) -> usize;
+    /// Whether every packet of the connection touches the entry.
+    fn is_lazy(self) -> bool;
+    /// Whether a new entry may push out the oldest of this state when the table is full.
+    fn is_evictable(self) -> bool;
+    /// All states in the order of their queues.
+    const ALL: [Self; QUEUES];
+}
+
+/// A key's hash: where its bucket is, and its signature there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hash(u64);
+
+impl Hash {
+    fn signature(self) -> u16 {
+        // Zero marks an empty slot.
+        (self.0 as u16).max(1)
+    }
+}
+
+/// Where an entry stands. Good until the entry is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot(u32);
+
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Bucket {
+    signatures: [u16; SLOTS],
+    entries: [u32; SLOTS],
+    /// Entries whose search passes through here on to the next bucket.
+    overflow: u32,
+}
+
+/// One connection: its key, when it was last heard of, its state, and what the role keeps.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+pub struct Entry<F: Family, S, V> {
+    /// The client endpoint.
+    pub client: Endpoint<F>,
+    state: S,
+    seen: Ticks,
+    next: u32,
+    previous: u32,
+    /// What the role keeps.
+    pub value: V,
+}
+
+impl<F: Family, S: State, V> Entry<F, S, V> {
+    /// The state, which says how long the entry lives.
+    pub fn state(&self) -> S {
+        self.state
+    }
+
+    /// When the entry was last touched.
+    pub fn seen(&self) -> Ticks {
+        self.seen
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Queue {
+    first: u32,
+    last: u32,
+    timeout: Ticks,
+}
+
+/// What an insertion had to do for room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inserted {
+    /// There was room, or an expired entry made it.
+    Free(Slot),
+    /// The oldest evictable entry had to go.
+    Evicted(Slot),
+}
+
+impl Inserted {
+    /// Where the new entry stands.
+    pub fn slot(self) -> Slot {
+        match self {
+            Inserted::Free(slot) | Inserted::Evicted(slot) => slot,
+        }
+    }
+}
+
+/// The table.
+pub struct Table<F: Family, S, V> {
+    buckets: Box<[Bucket]>,
+    entries: Vec<Entry<F, S, V>>,
+    capacity: usize,
+    free: u32,
+    live: usize,
+    queues: [Queue; QUEUES],
+    lengths: [usize; QUEUES],
+    expired: u64,
+    cursor: usize,
+    hash_key: (u64, u64),
+}
+
+impl<F: Family, S: State, V: Copy> Table<F, S, V> {
+    /// A table of at most `capacity` entries, whose states time out as given in the order of
+    /// [`State::ALL`]. The hash key is secret: addresses and ports are the attacker's to choose.
+    pub fn new(capacity: usize, timeouts: [Ticks; QUEUES], hash_key: (u64, u64)) -> Self {
+        let capacity = capacity.clamp(1, FREE as usize);
+        let buckets = capacity.div_ceil(LOAD).max(2);
+        let empty = Bucket { signatures: [0; SLOTS], entries: [NIL; SLOTS], overflow: 0 };
+        Self {
+            buckets: vec![empty; buckets].into_boxed_slice(),
+            entries: Vec::with_capacity(capacity),
+            capacity,
+            free: NIL,
+            live: 0,
+            queues: timeouts.map(|timeout| Queue { first: NIL, last: NIL, timeout }),
+            lengths: [0; QUEUES],
+            expired: 0,
+            cursor: 0,
+            hash_key,
+        }
+    }
+
+    /// How many entries there are, expired ones included until they are met.
+    pub fn len(&self) -> usize {
+        self.live
+    }
+
+    /// Whether there are no entries.
+    pub fn is_empty(&self) -> bool {
+        self.live == 0
+    }
+
+    /// How many entries there can be.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// How many entries are in this state.
+    pub fn count(&self, state: S) -> usize {
+        self.lengths[state.queue()]
+    }
+
+    /// How many entries have expired since the start.
+    pub fn expired(&self) -> u64 {
+        self.expired
+    }
+
+    /// Hashes a key.
+    #[inline]
+    pub fn hash(&self, client: Endpoint<F>) -> Hash {
+        let mut hasher = SipHasher13::new_with_keys(self.hash_key.0, self.hash_key.1);
+        for word in &F::key(client.address, client.port)[..F::KEY_WORDS] {
+            hasher.write_u64(*word);
+        }
+        Hash(hasher.finish())
+    }
+
+    #[inline]
+    fn home(&self, hash: Hash) -> usize {
+        // Multiply and shift: any number of buckets, no division.
+        (((hash.0 >> 32) * self.buckets.len() as u64) >> 32) as usize
+    }
+
+    fn after(&self, bucket: usize) -> usize {
+        if bucket + 1 == self.buckets.len() { 0 } else { bucket + 1 }
+    }
+
+    /// First pass over a burst: asks for the bucket.
+    #[inline]
+    pub fn prefetch_bucket(&self, hash: Hash) {
+        prefetch(&self.buckets[self.home(hash)]);
+    }
+
+    /// Second pass over a burst: asks for the entry that the bucket points to.
+    #[inline]
+    pub fn prefetch_entry(&self, hash: Hash) {
+        let bucket = &self.buckets[self.home(hash)];
+        let signature = hash.signature();
+        if let Some(at) = bucket.signatures.iter().position(|&s| s == signature)
+            && let Some(entry) = self.entries.get(bucket.entries[at] as usize)
+        {
+            prefetch(entry);
+        }
+    }
+
+    fn locate(&self, hash: Hash, matches: impl Fn(u32) -> bool) -> Option<(usize, usize)> {
+        let signature = hash.signature();
+        let mut at = self.home(hash);
+        for _ in 0..self.buckets.len() {
+            let bucket = &self.buckets[at];
+            for slot in 0..SLOTS {
+                if bucket.signatures[slot] == signature && matches(bucket.entries[slot]) {
+                    return Some((at, slot));
+                }
+            }
+            if bucket.overflow == 0 {
+                return None;
+            }
+            at = self.after(at);
+        }
+        None
+    }
+
+    /// The entry of this client endpoint. One that has expired is removed, and is none.
+    #[inline]
+    pub fn find(&mut self, hash: Hash, client: Endpoint<F>, now: Ticks) -> Option<Slot> {
+        let (bucket, slot) =
+            self.locate(hash, |entry| self.entries[entry as usize].client == client)?;
+        let slot = Slot(self.buckets[bucket].entries[slot]);
+        if self.is_expired(slot, now) {
+            self.expired += 1;
+            self.remove(slot);
+            return None;
+        }
+        Some(slot)
+    }
+
+    /// Reads an entry.
+    #[inline]
+    pub fn get(&self, slot: Slot) -> &Entry<F, S, V> {
+        &self.entries[slot.0 as usize]
+    }
+
+    /// What the role keeps of a connection, to be changed.
+    #[inline]
+    pub fn value_mut(&mut self, slot: Slot) -> &mut V {
+        &mut self.entries[slot.0 as usize].value
+    }
+
+    fn is_expired(&self, slot: Slot, now: Ticks) -> bool {
+        let entry = self.get(slot);
+        now.since(entry.seen) >= self.queues[entry.state.queue()].timeout
+    }
+
+    /// The connection has been heard of: its time-out starts again.
+    #[inline]
+    pub fn touch(&mut self, slot: Slot, now: Ticks) {
+        let entry = &mut self.entries[slot.0 as usize];
+        entry.seen = now;
+        let state = entry.state;
+        if !state.is_lazy() {
+            self.unlink(slot.0);
+            self.link(slot.0, state);
+        }
+    }
+
+    /// The connection is in this state from now on; its time-out starts again.
+    pub fn move_to(&mut self, slot: Slot, state: S, now: Ticks) {
+        self.unlink(slot.0);
+        self.entries[slot.0 as usize].seen = now;
+        self.link(slot.0, state);
+    }
+
+    /// Makes an entry for a client endpoint that has none. When the table is full, expired
+    /// entries go first, then the oldest evictable one; `None` when there is neither.
+    pub fn insert(
+        &mut self,
+        hash: Hash,
+        client: Endpoint<F>,
+        state: S,
+        now: Ticks,
+        value: V,
+    ) -> Option<Inserted> {
+        let mut evicted = false;
+        if self.live == self.capacity && self.expire(now, FULL_SWEEP) == 0 {
+            let oldest = S::ALL
+                .into_iter()
+                .filter(|state| state.is_evictable())
+                .map(|state| self.queues[state.queue()].first)
+                .find(|&first| first != NIL)?;
+            self.remove(Slot(oldest));
+            evicted = true;
+        }
+        let entry = Entry { client, state, seen: now, next: NIL, previous: NIL, value };
+        let index = self.take_free(entry);
+        self.live += 1;
+        self.link(index, state);
+        self.place(hash, index);
+        let slot = Slot(index);
+        Some(if evicted { Inserted::Evicted(slot) } else { Inserted::Free(slot) })
+    }
+
+    fn take_free(&mut self, entry: Entry<F, S, V>) -> u32 {
+        if self.free == NIL {
+            // Within the capacity reserved at the start: never allocates.
+            self.entries.push(entry);
+            return self.entries.len() as u32 - 1;
+        }
+        let index = self.free;
+        self.free = self.entries[index as usize].next;
+        self.entries[index as usize] = entry;
+        index
+    }
+
+    fn place(&mut self, hash: Hash, index: u32) {
+        let mut at = self.home(hash);
+        loop {
+            let bucket = &mut self.buckets[at];
+            if let Some(slot) = bucket.signatures.iter().position(|&s| s == 0) {
+                bucket.signatures[slot] = hash.signature();
+                bucket.entries[slot] = index;
+                return;
+            }
+            bucket.overflow += 1;
+            at = self.after(at);
+        }
+    }
+
+    /// Takes an entry out.
+    pub fn remove(&mut self, slot: Slot) {
+        let hash = self.hash(self.get(slot).client);
+        let Some((found, at)) = self.locate(hash, |entry| entry == slot.0) else {
+            debug_assert!(false, "an entry without a place");
+            return;
+        };
+        self.buckets[found].signatures[at] = 0;
+        self.buckets[found].entries[at] = NIL;
+        let mut bucket = self.home(hash);
+        while bucket != found {
+            self.buckets[bucket].overflow -= 1;
+            bucket = self.after(bucket);
+        }
+        self.unlink(slot.0);
+        let entry = &mut self.entries[slot.0 as usize];
+        (entry.previous, entry.next) = (FREE, self.free);
+        self.free = slot.0;
+        self.live -= 1;
+    }
+
+    /// Removes expired entries, `limit` at most from each queue and among the next `limit`
+    /// entries in memory; gives how many. Never more work than that, however many expired.
+    pub fn expire(&mut self, now: Ticks, limit: usize) -> usize {
+        let before = self.live;
+        for state in S::ALL.into_iter().filter(|state| !state.is_lazy()) {
+            for _ in 0..limit {
+                let first = self.queues[state.queue()].first;
+                if first == NIL || !self.is_expired(Slot(first), now) {
+                    break;
+                }
+                self.remove(Slot(first));
+            }
+        }
+        for _ in 0..limit.min(self.entries.len()) {
+            self.cursor = if self.cursor + 1 < self.entries.len() { self.cursor + 1 } else { 0 };
+            let slot = Slot(self.cursor as u32);
+            if self.get(slot).previous != FREE && self.is_expired(slot, now) {
+                self.remove(slot);
+            }
+        }
+        let removed = before - self.live;
+        self.expired += removed as u64;
+        removed
+    }
+
+    fn link(&mut self, index: u32, state: S) {
+        let queue = &mut self.queues[state.queue()];
+        let last = std::mem::replace(&mut queue.last, index);
+        if last == NIL {
+            queue.first = index;
+        } else {
+            self.entries[last as usize].next = index;
+        }
+        let entry = &mut self.entries[index as usize];
+        (entry.previous, entry.next, entry.state) = (last, NIL, state);
+        self.lengths[state.queue()] += 1;
+    }
+
+    fn unlink(&mut self, index: u32) {
+        let Entry { next, previous, state, .. } = self.entries[index as usize];
+        let queue = &mut self.queues[state.queue()];
+        if previous == NIL {
+            queue.first = next;
+        } else {
+            self.entries[previous as usize].next = next;
+        }
+        if next == NIL {
+            self.queues[state.queue()].last = previous;
+        } else {
+            self.entries[next as usize].previous = previous;
+        }
+        self.lengths[state.queue()] -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,90 @@
+//! ARP for IPv4 over Ethernet (RFC 826), with the probes of RFC 5227.
+
+use std::net::Ipv4Addr;
+
+use super::ethernet::{self, Mac};
+use super::{put_u16, u16_at};
+
+/// Bytes of an ARP packet for IPv4 over Ethernet.
+pub const LEN: usize = 28;
+/// Operation: who has this address?
+pub const REQUEST: u16 = 1;
+/// Operation: I do.
+pub const REPLY: u16 = 2;
+/// Length of the frames made here, without padding.
+pub const FRAME: usize = ethernet::HEADER + LEN;
+
+/// What an ARP packet says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arp {
+    /// [`REQUEST`] or [`REPLY`].
+    pub operation: u16,
+    /// Who sends it.
+    pub sender_mac: Mac,
+    /// The sender's address; unspecified in a probe.
+    pub sender: Ipv4Addr,
+    /// Unspecified in a request.
+    pub target_mac: Mac,
+    /// The address asked for, or answered to.
+    pub target: Ipv4Addr,
+}
+
+impl Arp {
+    /// Reads the bytes behind the Ethernet header; `None` unless IPv4 over Ethernet and whole.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let bytes = bytes.get(..LEN)?;
+        if bytes[..6] != [0, 1, 0x08, 0x00, 6, 4] {
+            return None;
+        }
+        let mac = |at: usize| -> Mac { std::array::from_fn(|i| bytes[at + i]) };
+        let address = |at: usize| -> Ipv4Addr {
+            Ipv4Addr::new(bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3])
+        };
+        Some(Self {
+            operation: u16_at(bytes, 6),
+            sender_mac: mac(8),
+            sender: address(14),
+            target_mac: mac(18),
+            target: address(24),
+        })
+    }
+
+    /// Writes the packet with its Ethernet header into the first [`FRAME`] bytes.
+    pub fn emit(&self, frame: &mut [u8]) {
+        let to = if self.operation == REQUEST { ethernet::BROADCAST } else { self.target_mac };
+        ethernet::set_destination(frame, to);
+        ethernet::set_source(frame, self.sender_mac);
+        put_u16(frame, 12, ethernet::ARP);
+        let bytes = &mut frame[ethernet::HEADER..FRAME];
+        bytes[..6].copy_from_slice(&[0, 1, 0x08, 0x00, 6, 4]);
+        put_u16(bytes, 6, self.operation);
+        bytes[8..14].copy_from_slice(&self.sender_mac);
+        bytes[14..18].copy_from_slice(&self.sender.octets());
+        bytes[18..24].copy_from_slice(&self.target_mac);
+        bytes[24..28].copy_from_slice(&self.target.octets());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_emitted_parses_back() {
+        let probe = Arp {
+            operation: REQUEST,
+            sender_mac: [2, 0, 0, 0, 0, 1],
+            sender: Ipv4Addr::UNSPECIFIED,
+            target_mac: [0; 6],
+            target: Ipv4Addr::new(198, 51, 100, 10),
+        };
+        let mut frame = [0xee; FRAME];
+        probe.emit(&mut frame);
+        assert_eq!(ethernet::parse(&frame), Some((ethernet::ARP, 14)));
+        assert_eq!(ethernet::destination(&frame), ethernet::BROADCAST);
+        assert_eq!(Arp::parse(&frame[14..]), Some(probe));
+        assert_eq!(Arp::parse(&frame[14..FRAME - 1]), None);
+        frame[14] = 9;
+        assert_eq!(Arp::parse(&frame[14..]), None);
+    }
+}

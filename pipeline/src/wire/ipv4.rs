@@ -1,0 +1,258 @@
+//! IPv4 header (RFC 791).
+
+use std::net::Ipv4Addr;
+
+use super::checksum::{Delta, Sum};
+use super::{put_u16, u16_at, u32_at};
+
+/// Header bytes without options.
+pub const HEADER: usize = 20;
+/// Protocol number of ICMP.
+pub const ICMP: u8 = 1;
+/// Protocol number of IPv4 in IP (RFC 2003).
+pub const IPIP: u8 = 4;
+/// Protocol number of TCP.
+pub const TCP: u8 = 6;
+/// Protocol number of IPv6 in IP (RFC 4213).
+pub const IPV6: u8 = 41;
+
+const TOTAL_LENGTH: usize = 2;
+const FRAGMENT: usize = 6;
+const CHECKSUM: usize = 10;
+const SOURCE: usize = 12;
+const DESTINATION: usize = 16;
+const DONT_FRAGMENT: u16 = 0x4000;
+const MORE_FRAGMENTS: u16 = 0x2000;
+const FRAGMENT_OFFSET: u16 = 0x1fff;
+
+/// Why bytes are no IPv4 header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Malformed {
+    /// Fewer bytes than the header has, or than it says of itself.
+    Truncated,
+    /// Another version.
+    Version,
+    /// A header length below 20 bytes.
+    HeaderLength,
+    /// A total length below the header's, or beyond the frame.
+    TotalLength,
+}
+
+/// Checks version and lengths against the bytes at hand (`available` of them in the frame,
+/// of which `ip` is the contiguous part). Gives header length and total length in bytes.
+pub fn check(ip: &[u8], available: usize) -> Result<(usize, usize), Malformed> {
+    if ip.len() < HEADER {
+        return Err(Malformed::Truncated);
+    }
+    if ip[0] >> 4 != 4 {
+        return Err(Malformed::Version);
+    }
+    let header = usize::from(ip[0] & 0xf) * 4;
+    if header < HEADER {
+        return Err(Malformed::HeaderLength);
+    }
+    if ip.len() < header {
+        return Err(Malformed::Truncated);
+    }
+    let total = usize::from(u16_at(ip, TOTAL_LENGTH));
+    if total < header || total > available {
+        return Err(Malformed::TotalLength);
+    }
+    Ok((header, total))
+}
+
+/// DSCP and ECN, the former type of service byte.
+pub fn traffic_class(ip: &[u8]) -> u8 {
+    ip[1]
+}
+
+/// Sets DSCP and ECN and keeps the header checksum right.
+pub fn set_traffic_class(ip: &mut [u8], value: u8) {
+    let old = u16_at(ip, 0);
+    ip[1] = value;
+    apply(ip, Delta::word(old, u16_at(ip, 0)));
+}
+
+/// Total length in bytes, header included.
+pub fn total_length(ip: &[u8]) -> u16 {
+    u16_at(ip, TOTAL_LENGTH)
+}
+
+/// Sets the total length and keeps the header checksum right.
+pub fn set_total_length(ip: &mut [u8], length: u16) {
+    let delta = Delta::word(total_length(ip), length);
+    put_u16(ip, TOTAL_LENGTH, length);
+    apply(ip, delta);
+}
+
+/// Identification, which fragments of one packet share.
+pub fn identification(ip: &[u8]) -> u16 {
+    u16_at(ip, 4)
+}
+
+/// Whether this is a fragment, first or later.
+pub fn is_fragment(ip: &[u8]) -> bool {
+    u16_at(ip, FRAGMENT) & (MORE_FRAGMENTS | FRAGMENT_OFFSET) != 0
+}
+
+/// Whether this is a fragment without the packet's first bytes.
+pub fn is_later_fragment(ip: &[u8]) -> bool {
+    u16_at(ip, FRAGMENT) & FRAGMENT_OFFSET != 0
+}
+
+/// Protocol of the payload.
+pub fn protocol(ip: &[u8]) -> u8 {
+    ip[9]
+}
+
+/// Whether the header checksum is right. `header` is the header's length in bytes.
+pub fn checksum_ok(ip: &[u8], header: usize) -> bool {
+    Sum::of(&ip[..header]).fold() == 0xffff
+}
+
+/// Source address.
+pub fn source(ip: &[u8]) -> Ipv4Addr {
+    Ipv4Addr::from_bits(u32_at(ip, SOURCE))
+}
+
+/// Destination address.
+pub fn destination(ip: &[u8]) -> Ipv4Addr {
+    Ipv4Addr::from_bits(u32_at(ip, DESTINATION))
+}
+
+/// Sets the source address; gives the change for the checksum of the payload.
+pub fn set_source(ip: &mut [u8], address: Ipv4Addr) -> Delta {
+    set_address(ip, SOURCE, address)
+}
+
+/// Sets the destination address; gives the change for the checksum of the payload.
+pub fn set_destination(ip: &mut [u8], address: Ipv4Addr) -> Delta {
+    set_address(ip, DESTINATION, address)
+}
+
+fn set_address(ip: &mut [u8], at: usize, address: Ipv4Addr) -> Delta {
+    let delta = Delta::double(u32_at(ip, at), address.to_bits());
+    ip[at..at + 4].copy_from_slice(&address.octets());
+    apply(ip, delta);
+    delta
+}
+
+fn apply(ip: &mut [u8], delta: Delta) {
+    let checksum = delta.apply(u16_at(ip, CHECKSUM));
+    put_u16(ip, CHECKSUM, checksum);
+}
+
+/// Sum of the pseudo header that the TCP checksum covers.
+pub fn pseudo_header(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, length: u16) -> Sum {
+    Sum::of(&source.octets())
+        .plus(Sum::of(&destination.octets()))
+        .plus(Sum::of_word(u16::from(protocol)))
+        .plus(Sum::of_word(length))
+}
+
+/// A header to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct Header {
+    /// DSCP and ECN.
+    pub traffic_class: u8,
+    /// Header and payload in bytes.
+    pub total_length: u16,
+    /// Time to live.
+    pub ttl: u8,
+    /// Protocol of the payload.
+    pub protocol: u8,
+    /// Source address.
+    pub source: Ipv4Addr,
+    /// Destination address.
+    pub destination: Ipv4Addr,
+}
+
+impl Header {
+    /// Writes the 20 bytes, DF set, identification zero (RFC 6864: atomic), checksum right.
+    pub fn emit(&self, ip: &mut [u8]) {
+        ip[..HEADER].fill(0);
+        ip[0] = 0x45;
+        ip[1] = self.traffic_class;
+        put_u16(ip, TOTAL_LENGTH, self.total_length);
+        put_u16(ip, FRAGMENT, DONT_FRAGMENT);
+        ip[8] = self.ttl;
+        ip[9] = self.protocol;
+        ip[SOURCE..SOURCE + 4].copy_from_slice(&self.source.octets());
+        ip[DESTINATION..DESTINATION + 4].copy_from_slice(&self.destination.octets());
+        let checksum = Sum::of(&ip[..HEADER]).checksum();
+        put_u16(ip, CHECKSUM, checksum);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // The header that the encyclopaedias compute by hand: 192.168.0.1 to 192.168.0.199, UDP.
+    const EXAMPLE: [u8; 20] = [
+        0x45, 0x00, 0x00, 0x73, 0x00, 0x00, 0x40, 0x00, 0x40, 0x11, 0xb8, 0x61, 0xc0, 0xa8, 0x00,
+        0x01, 0xc0, 0xa8, 0x00, 0xc7,
+    ];
+
+    #[test]
+    fn reads_the_example() {
+        assert_eq!(check(&EXAMPLE, 0x73), Ok((20, 0x73)));
+        assert!(checksum_ok(&EXAMPLE, 20));
+        assert!(!is_fragment(&EXAMPLE));
+        assert_eq!((protocol(&EXAMPLE), total_length(&EXAMPLE)), (17, 0x73));
+        assert_eq!(source(&EXAMPLE), Ipv4Addr::new(192, 168, 0, 1));
+        assert_eq!(destination(&EXAMPLE), Ipv4Addr::new(192, 168, 0, 199));
+    }
+
+    #[test]
+    fn emits_the_example() {
+        let mut bytes = [0xff; 20];
+        Header {
+            traffic_class: 0,
+            total_length: 0x73,
+            ttl: 64,
+            protocol: 17,
+            source: source(&EXAMPLE),
+            destination: destination(&EXAMPLE),
+        }
+        .emit(&mut bytes);
+        assert_eq!(bytes, EXAMPLE);
+    }
+
+    #[test]
+    fn setters_keep_the_checksum_right() {
+        let mut bytes = EXAMPLE;
+        set_source(&mut bytes, Ipv4Addr::new(10, 1, 2, 3));
+        set_destination(&mut bytes, Ipv4Addr::new(203, 0, 113, 255));
+        set_total_length(&mut bytes, 1499);
+        set_traffic_class(&mut bytes, 0xb9);
+        assert!(checksum_ok(&bytes, 20));
+        assert_eq!(source(&bytes), Ipv4Addr::new(10, 1, 2, 3));
+        assert_eq!((total_length(&bytes), traffic_class(&bytes)), (1499, 0xb9));
+    }
+
+    #[test]
+    fn says_what_is_malformed() {
+        assert_eq!(check(&EXAMPLE[..19], 19), Err(Malformed::Truncated));
+        let mut bytes = EXAMPLE;
+        bytes[0] = 0x65;
+        assert_eq!(check(&bytes, 0x73), Err(Malformed::Version));
+        bytes[0] = 0x44;
+        assert_eq!(check(&bytes, 0x73), Err(Malformed::HeaderLength));
+        bytes[0] = 0x46;
+        assert_eq!(check(&bytes, 0x73), Err(Malformed::Truncated));
+        assert_eq!(check(&EXAMPLE, 0x72), Err(Malformed::TotalLength));
+        bytes = EXAMPLE;
+        put_u16(&mut bytes, TOTAL_LENGTH, 19);
+        assert_eq!(check(&bytes, 0x73), Err(Malformed::TotalLength));
+    }
+
+    #[test]
+    fn knows_fragments() {
+        let mut bytes = EXAMPLE;
+        put_u16(&mut bytes, FRAGMENT, MORE_FRAGMENTS);
+        assert!(is_fragment(&bytes) && !is_later_fragment(&bytes));
+        put_u16(&mut bytes, FRAGMENT, 185);
+        assert!(is_fragment(&bytes) && is_later_fragment(&bytes));
+    }
+}
