@@ -1,1 +1,3 @@
 //! The test library.
+
+pub mod lab;
