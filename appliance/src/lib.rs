@@ -1,1 +1,3 @@
 //! The firstack appliance.
+
+pub mod config;

@@ -1,0 +1,264 @@
+//! The sections that every role has.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use super::device::{Device, device};
+use super::reader::{Found, Section};
+use super::value::{self, Parsed};
+
+/// One side of the appliance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// The Ethernet device.
+    pub device: Device,
+    /// Receive descriptors of each queue; a worker has one queue on each port.
+    pub rx_descriptors: u16,
+    /// Transmit descriptors of each queue.
+    pub tx_descriptors: u16,
+}
+
+/// Both sides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ports {
+    /// Clients, origin servers or web servers.
+    pub inside: Port,
+    /// The WAN.
+    pub outside: Port,
+}
+
+/// What a worker does when no packet waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Poll {
+    /// Sleeps shortly after some polls that found nothing.
+    Adaptive,
+    /// Polls on: for CPUs that nothing else runs on.
+    Busy,
+}
+
+/// The forwarding threads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Worker {
+    /// CPU numbers, one worker on each.
+    pub cores: Vec<u16>,
+    /// What an idle worker does.
+    pub poll: Poll,
+    /// Packets taken from a port at a time, at most.
+    pub burst: u16,
+}
+
+/// Packet buffers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Packet buffers of the process.
+    pub mbufs: u32,
+    /// Largest frame kept in one buffer, in bytes; larger ones are chained.
+    pub max_frame: u16,
+}
+
+/// The translation tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Connections of the process, divided among the workers.
+    pub max_connections: u32,
+}
+
+/// How long things are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// A race without a valid acknowledgement.
+    pub racing: Duration,
+    /// An idle connection.
+    pub established: Duration,
+    /// A connection after both FINs or a RST.
+    pub closing: Duration,
+    /// A connection that the origin won, so that losers can be reset.
+    pub race_window: Duration,
+    /// Idle time after which a SYN with a new sequence number starts a fresh race.
+    pub reuse_after: Duration,
+    /// Time for which a destination that drops tagged SYNs is left untagged.
+    pub tag_backoff: Duration,
+}
+
+/// The TCP option that marks a start packet; the same at gateway, switch and replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tag {
+    /// TCP option kind.
+    pub kind: u8,
+    /// Experiment identifier of RFC 6994, in the order of the wire.
+    pub exid: u16,
+}
+
+/// How a running process is asked and told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// Path of the Unix socket.
+    pub socket: PathBuf,
+}
+
+/// What the process says about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// The least severe level that is logged.
+    pub level: tracing::Level,
+}
+
+/// Reads `[port.inside]` and `[port.outside]`.
+pub(super) fn ports(root: &Section<'_>) -> Option<Ports> {
+    let section = root.section("port");
+    let (inside, outside) = (section.section("inside"), section.section("outside"));
+    let (inside, (outside, at)) = (port(&inside), port(&outside).unzip());
+    let (inside, outside, at) = (inside?.0, outside?, at?);
+    if let Some(what) = inside.device.clash(&outside.device) {
+        let message = format!("{what} is port.inside's; expected another");
+        section.error(at, "outside.device", message);
+        return None;
+    }
+    Some(Ports { inside, outside })
+}
+
+/// A port and where its device stands.
+fn port(section: &Section<'_>) -> Option<(Port, usize)> {
+    let device = section.found("device", device);
+    let rx_descriptors = section.integer("rx_descriptors");
+    let tx_descriptors = section.integer("tx_descriptors");
+    let Found { value: device, at, .. } = device?;
+    let port = Port { device, rx_descriptors: rx_descriptors?, tx_descriptors: tx_descriptors? };
+    Some((port, at))
+}
+
+/// Reads `[worker]`.
+pub(super) fn worker(root: &Section<'_>) -> Option<Worker> {
+    let section = root.section("worker");
+    let cores = section.set("cores", 64, "a CPU number from 0 to 1023", |value| {
+        let number = value::integer_in(value, 0, 1023)?;
+        u16::try_from(number).map_err(|_| "is out of range".to_owned())
+    });
+    let poll = section.choice("poll", |name| match name {
+        "adaptive" => Some(Poll::Adaptive),
+        "busy" => Some(Poll::Busy),
+        _ => None,
+    });
+    let burst = section.integer("burst");
+    let cores = cores?.into_iter().map(|core| core.value).collect();
+    Some(Worker { cores, poll: poll?, burst: burst? })
+}
+
+/// Reads `[memory]`.
+pub(super) fn memory(
+    root: &Section<'_>,
+    ports: Option<&Ports>,
+    worker: Option<&Worker>,
+) -> Option<Memory> {
+    let section = root.section("memory");
+    let mbufs = section.found_integer::<u32>("mbufs");
+    let max_frame = section.integer("max_frame");
+    let mbufs = mbufs?;
+    if let (Some(ports), Some(worker)) = (ports, worker) {
+        check_rings(&section, &mbufs, ports, worker);
+    }
+    Some(Memory { mbufs: mbufs.value, max_frame: max_frame? })
+}
+
+/// A PCI device holds a buffer for each receive descriptor, and one for each transmit descriptor
+/// until that is used again. With fewer buffers than that nothing is left to receive into, so
+/// nothing is sent, so none comes free: the port would stand still for good.
+fn check_rings(section: &Section<'_>, mbufs: &Found<u32>, ports: &Ports, worker: &Worker) {
+    let pci = [&ports.inside, &ports.outside].into_iter().filter(|port| port.device.is_pci());
+    let rings: usize =
+        pci.map(|port| usize::from(port.rx_descriptors) + usize::from(port.tx_descriptors)).sum();
+    if rings == 0 {
+        return;
+    }
+    let workers = worker.cores.len();
+    let least = workers * (rings + usize::from(worker.burst));
+    if (mbufs.value as usize) < least {
+        let message = format!(
+            "{} is too few for the descriptors of {workers} worker(s) on PCI devices; \
+             expected at least {least}",
+            mbufs.value
+        );
+        section.error(mbufs.at, "mbufs", message);
+    }
+}
+
+/// Reads `[table]`.
+pub(super) fn table(root: &Section<'_>, worker: Option<&Worker>) -> Option<Table> {
+    let section = root.section("table");
+    let connections = section.found_integer::<u32>("max_connections")?;
+    let workers = worker.map_or(1, |worker| worker.cores.len());
+    if (connections.value as usize) < workers {
+        let message = format!(
+            "{} cannot be divided among {workers} workers; expected at least {workers}",
+            connections.value
+        );
+        section.error(connections.at, "max_connections", message);
+    }
+    Some(Table { max_connections: connections.value })
+}
+
+/// Reads `[timeouts]`.
+pub(super) fn timeouts(root: &Section<'_>) -> Option<Timeouts> {
+    let section = root.section("timeouts");
+    let [racing, established, closing, race_window, reuse_after, tag_backoff] =
+        ["racing", "established", "closing", "race_window", "reuse_after", "tag_backoff"]
+            .map(|name| section.get(name, value::duration));
+    Some(Timeouts {
+        racing: racing?,
+        established: established?,
+        closing: closing?,
+        race_window: race_window?,
+        reuse_after: reuse_after?,
+        tag_backoff: tag_backoff?,
+    })
+}
+
+/// Reads `[tag]`.
+pub(super) fn tag(root: &Section<'_>) -> Option<Tag> {
+    let section = root.section("tag");
+    let kind = section.get("kind", value::option_kind);
+    let exid = section.integer("exid");
+    Some(Tag { kind: kind?, exid: exid? })
+}
+
+/// Reads `[control]`.
+pub(super) fn control(root: &Section<'_>) -> Option<Control> {
+    let socket = root.section("control").get("socket", socket)?;
+    Some(Control { socket })
+}
+
+/// 107 bytes and a NUL are what `sockaddr_un` holds.
+fn socket(value: &DeValue<'_>) -> Parsed<PathBuf> {
+    match value::text(value)? {
+        path if path.len() > 107 => Err(format!("has {} bytes", path.len())),
+        path if !path.starts_with('/') => Err("is a relative path".to_owned()),
+        path if path.ends_with('/') => Err("is a directory".to_owned()),
+        path => Ok(path.into()),
+    }
+}
+
+/// Reads `[log]`.
+pub(super) fn log(root: &Section<'_>) -> Option<Log> {
+    let level = root.section("log").choice("level", |name| name.parse().ok())?;
+    Some(Log { level })
+}
+
+/// Notes an address whose family is not that of `other`.
+pub(super) fn same_family(
+    section: &Section<'_>,
+    (at, name): (usize, &str),
+    address: IpAddr,
+    (role, other): (&str, IpAddr),
+) {
+    if address.is_ipv4() != other.is_ipv4() {
+        let message = format!(
+            "{address} is {}, but {role} {other} is {}; expected both of one family",
+            value::family(address),
+            value::family(other)
+        );
+        section.error(at, name, message);
+    }
+}

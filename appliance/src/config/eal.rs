@@ -1,0 +1,106 @@
+//! `[eal]`: what the operator may tell DPDK's environment layer beside what firstack tells it.
+
+use toml::de::DeValue;
+
+use super::reader::{Found, Section};
+use super::value::{self, Parsed};
+
+/// How DPDK's environment layer is started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Eal {
+    /// Prefix of the files that DPDK keeps for the process; differs between processes of a host.
+    pub file_prefix: String,
+    /// Further EAL arguments, as on a command line, such as `--no-huge`. None of them is one
+    /// that firstack sets itself.
+    pub args: Vec<String>,
+}
+
+const CORES: &str = "worker.cores sets it";
+const DEVICES: &str = "port.inside.device and port.outside.device set it";
+
+/// Long options that firstack sets from other keys, or that would keep it from starting.
+const LONG: [(&str, &str); 14] = [
+    ("--lcores", CORES),
+    ("--coremask", CORES),
+    ("--corelist", CORES),
+    ("--main-lcore", CORES),
+    ("--master-lcore", CORES),
+    ("--service-corelist", CORES),
+    ("--service-coremask", CORES),
+    ("--vdev", DEVICES),
+    ("--allow", DEVICES),
+    ("--block", DEVICES),
+    ("--pci-whitelist", DEVICES),
+    ("--pci-blacklist", DEVICES),
+    ("--file-prefix", "eal.file_prefix sets it"),
+    ("--proc-type", "firstack is always a primary process"),
+];
+
+/// Short options likewise; `-l0-3` is an option with its value.
+const SHORT: [(&str, &str); 7] = [
+    ("-l", CORES),
+    ("-c", CORES),
+    ("-s", CORES),
+    ("-S", CORES),
+    ("-a", DEVICES),
+    ("-w", DEVICES),
+    ("-b", DEVICES),
+];
+
+/// Reads the section `[eal]`. `uses_pci` tells whether a port is a PCI device.
+pub(super) fn read(root: &Section<'_>, uses_pci: bool) -> Option<Eal> {
+    let section = root.section("eal");
+    let file_prefix = section.get("file_prefix", file_prefix);
+    let args = section.list("args", "an EAL argument", argument)?;
+    check_together(&section, &args, uses_pci);
+    let args = args.into_iter().map(|arg| arg.value).collect();
+    Some(Eal { file_prefix: file_prefix?, args })
+}
+
+/// EAL refuses `%` and `/`, and the prefix becomes part of file names.
+fn file_prefix(value: &DeValue<'_>) -> Parsed<String> {
+    let text = value::text(value)?;
+    let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    match text.len() {
+        65.. => Err("is too long".to_owned()),
+        _ if !text.chars().all(fits) => Err("has other characters".to_owned()),
+        _ if !text.starts_with(|c: char| c.is_ascii_alphanumeric()) => {
+            Err("begins otherwise".to_owned())
+        }
+        _ => Ok(text.to_owned()),
+    }
+}
+
+fn argument(value: &DeValue<'_>) -> Parsed<String> {
+    let text = value::text(value)?;
+    let option = text.split_once('=').map_or(text, |(option, _)| option);
+    let owned = if option.starts_with("--") {
+        // EAL takes any unambiguous beginning of a long option for the whole.
+        LONG.iter().find(|(owned, _)| option.len() > 2 && owned.starts_with(option))
+    } else {
+        SHORT.iter().find(|(owned, _)| option.starts_with(owned))
+    };
+    match owned {
+        Some((option, why)) => Err(format!("is refused: {option}: {why}")),
+        None if text == "--" => Err("is refused: it ends the EAL arguments".to_owned()),
+        None if matches!(text, "-h" | "--help" | "--log-level=help") => {
+            Err("is refused: EAL prints its help and ends".to_owned())
+        }
+        None => Ok(text.to_owned()),
+    }
+}
+
+/// Arguments that are good alone but not together, or not with these devices.
+fn check_together(section: &Section<'_>, args: &[Found<String>], uses_pci: bool) {
+    let find = |option: &str| args.iter().position(|arg| arg.value == option);
+    if let (Some(no_huge), Some(in_memory)) = (find("--no-huge"), find("--in-memory")) {
+        let later = no_huge.max(in_memory);
+        let message = "EAL refuses --no-huge together with --in-memory; expected one of them";
+        section.error(args[later].at, &format!("args[{later}]"), message.to_owned());
+    }
+    if let Some(no_pci) = find("--no-pci").filter(|_| uses_pci) {
+        let message = "--no-pci disables the PCI device of a port; expected it only when \
+                       both ports are virtual devices";
+        section.error(args[no_pci].at, &format!("args[{no_pci}]"), message.to_owned());
+    }
+}

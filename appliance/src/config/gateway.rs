@@ -1,0 +1,199 @@
+//! `[gateway]`: which connections race, and who may win.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use toml::de::DeValue;
+
+use super::reader::{Found, Section};
+use super::schema;
+use super::service::{self, Head};
+use super::value::{self, Parsed, wrong_type};
+
+/// How gateway and winner exchange packets after the race.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Configuration {
+    /// Plain both ways; the gateway rewrites destination and source.
+    A,
+}
+
+/// What a gateway does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gateway {
+    /// The exchange after the race.
+    pub configuration: Configuration,
+    /// The services, the longest prefix first: of several that match a connection, the first one
+    /// is the most specific. At least one.
+    pub services: Vec<GatewayService>,
+}
+
+/// Which connections race.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayService {
+    /// Its name in counters; unique.
+    pub name: String,
+    /// The addresses that clients ask for.
+    pub address: ServiceAddress,
+    /// The TCP ports that clients ask for.
+    pub ports: Vec<u16>,
+    /// Where a replica's acknowledgement may come from.
+    pub replicas: Vec<IpNet>,
+}
+
+/// The addresses of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ServiceAddress {
+    /// Every address, of both families.
+    Any,
+    /// The addresses of a prefix; a single address is a prefix of full length.
+    Prefix(IpNet),
+}
+
+impl ServiceAddress {
+    /// Whether an address is the service's.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Prefix(prefix) => prefix.contains(&address),
+        }
+    }
+
+    /// Length of the prefix in bits; any address is shorter than every prefix.
+    fn length(&self) -> Option<u8> {
+        match self {
+            Self::Any => None,
+            Self::Prefix(prefix) => Some(prefix.prefix_len()),
+        }
+    }
+}
+
+/// As an operator writes it: `any`, an address, or a prefix.
+impl fmt::Display for ServiceAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("any"),
+            Self::Prefix(prefix) if prefix.prefix_len() == prefix.max_prefix_len() => {
+                write!(f, "{}", prefix.addr())
+            }
+            Self::Prefix(prefix) => write!(f, "{prefix}"),
+        }
+    }
+}
+
+/// Reads `[gateway]`.
+pub(super) fn read(root: &Section<'_>) -> Option<Gateway> {
+    let section = root.section("gateway");
+    let configuration = section.get("configuration", configuration);
+    let sections = section.sections("service");
+    let read: Vec<_> = sections
+        .iter()
+        .map(|section| {
+            let head = service::head(section, any_or_prefix);
+            let replicas = section.set("replicas", usize::MAX, schema::ONE_PREFIX, any_or_prefix);
+            (section, head, replicas)
+        })
+        .collect();
+    let heads = || read.iter().filter_map(|(section, head, _)| Some((*section, head.as_ref()?)));
+    service::check_claims(heads(), ToString::to_string);
+    let names = service::service_names(heads(), shown);
+
+    let mut names = names.into_iter();
+    let mut services = Vec::new();
+    for (section, head, replicas) in read {
+        let name = head.is_some().then(|| names.next()).flatten();
+        services.push(build(section, name, head, replicas));
+    }
+    let mut services = services.into_iter().collect::<Option<Vec<_>>>()?;
+    services.sort_by_key(|service| std::cmp::Reverse(service.address.length()));
+    Some(Gateway { configuration: configuration?, services })
+}
+
+fn build(
+    section: &Section<'_>,
+    name: Option<String>,
+    head: Option<Head<ServiceAddress>>,
+    replicas: Option<Vec<Found<ServiceAddress>>>,
+) -> Option<GatewayService> {
+    let (name, head, replicas) = (name?, head?, replicas?);
+    let address = head.address.value;
+    let replicas = permitted(section, address, &replicas)?;
+    Some(GatewayService { name, address, ports: service::numbers(&head.ports), replicas })
+}
+
+fn configuration(value: &DeValue<'_>) -> Parsed<Configuration> {
+    match value.as_str().ok_or_else(|| wrong_type(value))? {
+        "A" => Ok(Configuration::A),
+        "B" | "C" => Err("is not in this version".to_owned()),
+        _ => Err("is unknown".to_owned()),
+    }
+}
+
+fn any_or_prefix(value: &DeValue<'_>) -> Parsed<ServiceAddress> {
+    match value.as_str() {
+        Some("any") => Ok(ServiceAddress::Any),
+        _ => value::prefix(value).map(ServiceAddress::Prefix),
+    }
+}
+
+/// A service's address, with a port when that tells it from others.
+fn shown(address: &ServiceAddress, port: Option<u16>) -> String {
+    match (address, port) {
+        (_, None) => address.to_string(),
+        (ServiceAddress::Prefix(prefix), Some(port))
+            if prefix.prefix_len() == prefix.max_prefix_len() =>
+        {
+            SocketAddr::new(prefix.addr(), port).to_string()
+        }
+        (_, Some(port)) => format!("{address}:{port}"),
+    }
+}
+
+/// The prefixes that replicas may answer from. Every packet between client and replica is of the
+/// client's family, so a prefix of the other one could never match.
+fn permitted(
+    section: &Section<'_>,
+    address: ServiceAddress,
+    replicas: &[Found<ServiceAddress>],
+) -> Option<Vec<IpNet>> {
+    let family = match address {
+        ServiceAddress::Any => None,
+        ServiceAddress::Prefix(prefix) => Some(prefix.addr()),
+    };
+    let mut prefixes = Vec::new();
+    let mut good = true;
+    for (i, replica) in replicas.iter().enumerate() {
+        let key = format!("replicas[{i}]");
+        match (replica.value, family) {
+            (ServiceAddress::Any, _) if replicas.len() > 1 => {
+                let message = "\"any\" holds all others; expected it alone or not at all";
+                section.error(replica.at, &key, message.to_owned());
+                good = false;
+            }
+            (ServiceAddress::Any, _) => {
+                let every: [IpNet; 2] = [
+                    Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0).into(),
+                    Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0).into(),
+                ];
+                let of_family = |prefix: &IpNet| {
+                    family.is_none_or(|address| address.is_ipv4() == prefix.addr().is_ipv4())
+                };
+                prefixes.extend(every.into_iter().filter(of_family));
+            }
+            (ServiceAddress::Prefix(prefix), Some(service))
+                if service.is_ipv4() != prefix.addr().is_ipv4() =>
+            {
+                let message = format!(
+                    "{} is {}, but the service {address} is {}; expected both of one family",
+                    replica.value,
+                    value::family(prefix.addr()),
+                    value::family(service)
+                );
+                section.error(replica.at, &key, message);
+                good = false;
+            }
+            (ServiceAddress::Prefix(prefix), _) => prefixes.push(prefix),
+        }
+    }
+    good.then_some(prefixes)
+}

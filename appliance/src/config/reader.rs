@@ -1,0 +1,383 @@
+//! Reading a TOML document by the schema: every value with its line, every mistake noted, none
+//! fatal. A caller reads all keys of a section first and puts them together afterwards, so that
+//! one bad value does not hide another.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::hash::Hash;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::error::ConfigError;
+use super::schema::{self, Expect, Fallback, Key};
+use super::value::{self, Parsed, wrong_type};
+
+/// Characters of a value that a message repeats.
+const SHOWN: usize = 60;
+
+/// A value and where it came from.
+#[derive(Clone, Debug)]
+pub(super) struct Found<T> {
+    pub value: T,
+    /// Byte offset in the file; of the section when the value is a default.
+    pub at: usize,
+    /// Whether the file has it; otherwise it is the default.
+    pub given: bool,
+}
+
+/// A file being read, and its mistakes so far.
+pub(super) struct Document<'d> {
+    file: &'d str,
+    text: &'d str,
+    /// Stands for `<role>` in defaults.
+    role: &'static str,
+    /// Offsets at which lines begin.
+    lines: Vec<usize>,
+    errors: RefCell<Vec<ConfigError>>,
+}
+
+impl<'d> Document<'d> {
+    pub fn new(file: &'d str, text: &'d str, role: &'static str) -> Self {
+        let newlines = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        let lines = std::iter::once(0).chain(newlines.map(|(at, _)| at + 1)).collect();
+        Self { file, text, role, lines, errors: RefCell::default() }
+    }
+
+    /// The line at a byte offset, counted from 1.
+    pub fn line(&self, at: usize) -> usize {
+        self.lines.partition_point(|begin| *begin <= at).max(1)
+    }
+
+    /// Notes a mistake.
+    pub fn error(&self, at: usize, key: &str, message: String) {
+        let line = Some(self.line(at));
+        let error = ConfigError { file: self.file.to_owned(), line, key: key.to_owned(), message };
+        self.errors.borrow_mut().push(error);
+    }
+
+    pub fn into_errors(self) -> Vec<ConfigError> {
+        self.errors.into_inner()
+    }
+
+    /// A value as the file writes it, on one line and not too long.
+    fn shown(&self, value: &Spanned<DeValue<'_>>) -> String {
+        let source = self.text.get(value.span()).unwrap_or_default();
+        let mut shown: String =
+            source.chars().take(SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect();
+        if shown.len() < source.len() {
+            shown.push_str("...");
+        }
+        shown
+    }
+}
+
+/// One section of the file. One that the file leaves out reads as an empty one.
+#[derive(Clone)]
+pub(super) struct Section<'a> {
+    doc: &'a Document<'a>,
+    entries: Option<&'a DeTable<'a>>,
+    /// Where it begins; for one left out, where the section around it begins.
+    at: usize,
+    /// Dotted path with list indices, for messages.
+    path: String,
+    /// Dotted path without, for the schema.
+    schema: String,
+}
+
+fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}
+
+impl<'a> Section<'a> {
+    /// The file itself.
+    pub fn root(doc: &'a Document<'a>, table: &'a DeTable<'a>) -> Self {
+        Self::open(doc, Some(table), 0, String::new(), String::new())
+    }
+
+    fn open(
+        doc: &'a Document<'a>,
+        entries: Option<&'a DeTable<'a>>,
+        at: usize,
+        path: String,
+        schema: String,
+    ) -> Self {
+        let section = Self { doc, entries, at, path, schema };
+        section.note_unknown_keys();
+        section
+    }
+
+    /// The path of a key of this section, for messages.
+    pub fn path_of(&self, name: &str) -> String {
+        join(&self.path, name)
+    }
+
+    /// The path of the section, for messages.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Where the section begins.
+    pub fn at(&self) -> usize {
+        self.at
+    }
+
+    /// The line at a byte offset.
+    pub fn line(&self, at: usize) -> usize {
+        self.doc.line(at)
+    }
+
+    /// Notes a mistake at `at`, in the key `name`.
+    pub fn error(&self, at: usize, name: &str, message: String) {
+        self.doc.error(at, &self.path_of(name), message);
+    }
+
+    /// Where the file has the key, if it does.
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.entry(name).map(|value| value.span().start)
+    }
+
+    fn entry(&self, name: &str) -> Option<&'a Spanned<DeValue<'a>>> {
+        self.entries.and_then(|entries| entries.get(name))
+    }
+
+    fn key(&self, name: &str) -> Option<&'static Key> {
+        let key = schema::find(&join(&self.schema, name));
+        if key.is_none() {
+            self.error(self.at, name, "is read but not in the schema".to_owned());
+        }
+        key
+    }
+
+    fn note_unknown_keys(&self) {
+        for key in self.entries.into_iter().flat_map(|entries| entries.keys()) {
+            let name = key.get_ref();
+            if schema::names_in(&self.schema).all(|known| known != name) {
+                let nearest = nearest(&self.schema, name);
+                let message = format!("unknown key; the nearest known key is {nearest:?}");
+                self.error(key.span().start, name, message);
+            }
+        }
+    }
+
+    /// The section `name` within this one.
+    pub fn section(&self, name: &str) -> Self {
+        let (entries, at) = match self.entry(name) {
+            None => (None, self.at),
+            Some(value) => {
+                let entries = value.get_ref().as_table();
+                if entries.is_none() {
+                    self.complain(value, name, &wrong_type(value.get_ref()), "a section");
+                }
+                (entries, value.span().start)
+            }
+        };
+        Self::open(self.doc, entries, at, self.path_of(name), join(&self.schema, name))
+    }
+
+    /// The sections `[[name]]` within this one, in the order of the file.
+    pub fn sections(&self, name: &str) -> Vec<Self> {
+        let Some(key) = self.key(name) else { return Vec::new() };
+        let Some(value) = self.entry(name) else {
+            if key.fallback == Fallback::Required {
+                self.error(self.at, name, format!("missing; expected {}", key.expected()));
+            }
+            return Vec::new();
+        };
+        let Some(list) = value.get_ref().as_array() else {
+            self.complain(value, name, &wrong_type(value.get_ref()), &key.expected());
+            return Vec::new();
+        };
+        if let Expect::Sections(min, max) = key.expect
+            && (list.len() < min || max.is_some_and(|max| list.len() > max))
+        {
+            let message = format!("has {} entries; expected {}", list.len(), key.expected());
+            self.error(value.span().start, name, message);
+        }
+        let mut sections = Vec::new();
+        for (i, entry) in list.iter().enumerate() {
+            let name = format!("{name}[{i}]");
+            match entry.get_ref().as_table() {
+                Some(entries) => sections.push(Self::open(
+                    self.doc,
+                    Some(entries),
+                    entry.span().start,
+                    self.path_of(&name),
+                    key.path.to_owned(),
+                )),
+                None => {
+                    self.complain(entry, &name, &wrong_type(entry.get_ref()), &key.expected());
+                }
+            }
+        }
+        sections
+    }
+
+    fn complain(&self, value: &Spanned<DeValue<'_>>, name: &str, what: &str, expected: &str) {
+        let shown = self.doc.shown(value);
+        self.error(value.span().start, name, format!("{shown} {what}; expected {expected}"));
+    }
+
+    /// The value of a key that has one always: the file's or the default. None: a mistake, noted.
+    pub fn found<T>(
+        &self,
+        name: &str,
+        parse: impl Fn(&DeValue<'_>) -> Parsed<T>,
+    ) -> Option<Found<T>> {
+        let key = self.key(name)?;
+        let Some(value) = self.entry(name) else { return self.fallback(key, name, parse) };
+        match parse(value.get_ref()) {
+            Ok(parsed) => Some(Found { value: parsed, at: value.span().start, given: true }),
+            Err(what) => {
+                self.complain(value, name, &what, &key.expected());
+                None
+            }
+        }
+    }
+
+    fn fallback<T>(
+        &self,
+        key: &Key,
+        name: &str,
+        parse: impl Fn(&DeValue<'_>) -> Parsed<T>,
+    ) -> Option<Found<T>> {
+        let Fallback::Value(default) = key.fallback else {
+            self.error(self.at, name, format!("missing; expected {}", key.expected()));
+            return None;
+        };
+        let default = default.replace("<role>", self.doc.role);
+        let parsed = DeValue::parse(&default)
+            .map_err(|error| error.message().to_owned())
+            .and_then(|value| parse(value.get_ref()));
+        match parsed {
+            Ok(value) => Some(Found { value, at: self.at, given: false }),
+            Err(what) => {
+                self.error(self.at, name, format!("the default {default} {what}"));
+                None
+            }
+        }
+    }
+
+    /// [`Section::found`], the value alone.
+    pub fn get<T>(&self, name: &str, parse: impl Fn(&DeValue<'_>) -> Parsed<T>) -> Option<T> {
+        self.found(name, parse).map(|found| found.value)
+    }
+
+    /// The value of a key that may be left out, None inside then. None outside: a mistake, noted.
+    pub fn optional<T>(
+        &self,
+        name: &str,
+        parse: impl Fn(&DeValue<'_>) -> Parsed<T>,
+    ) -> Option<Option<Found<T>>> {
+        match self.entry(name) {
+            None => self.key(name).map(|_| None),
+            Some(_) => self.found(name, parse).map(Some),
+        }
+    }
+
+    /// An integer within the bounds of the schema.
+    pub fn integer<T: TryFrom<u64>>(&self, name: &str) -> Option<T> {
+        self.found_integer(name).map(|found| found.value)
+    }
+
+    /// [`Section::integer`] with its position.
+    pub fn found_integer<T: TryFrom<u64>>(&self, name: &str) -> Option<Found<T>> {
+        let Expect::Integer(min, max) = self.key(name)?.expect else { return None };
+        self.found(name, |value| {
+            let number = value::integer_in(value, min, max)?;
+            T::try_from(number).map_err(|_| "is out of range".to_owned())
+        })
+    }
+
+    /// One of the schema's strings, turned into what `choose` makes of it.
+    pub fn choice<T>(&self, name: &str, choose: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let Expect::OneOf(names) = self.key(name)?.expect else { return None };
+        self.get(name, |value| {
+            let text = value.as_str().ok_or_else(|| wrong_type(value))?;
+            let chosen = names.contains(&text).then(|| choose(text)).flatten();
+            chosen.ok_or_else(|| "is unknown".to_owned())
+        })
+    }
+
+    /// A list; its entries are read one by one, each with its line. Whatever is wrong with an
+    /// entry is told with `expected`, what an entry should be.
+    pub fn list<T>(
+        &self,
+        name: &str,
+        expected: &str,
+        parse: impl Fn(&DeValue<'_>) -> Parsed<T>,
+    ) -> Option<Vec<Found<T>>> {
+        let broken = RefCell::new(false);
+        let list = self.found(name, |value| {
+            let entries = value.as_array().ok_or_else(|| wrong_type(value))?;
+            let mut list = Vec::new();
+            for (i, entry) in entries.iter().enumerate() {
+                match parse(entry.get_ref()) {
+                    Ok(value) => {
+                        list.push(Found { value, at: entry.span().start, given: true });
+                    }
+                    Err(what) => {
+                        self.complain(entry, &format!("{name}[{i}]"), &what, expected);
+                        *broken.borrow_mut() = true;
+                    }
+                }
+            }
+            Ok(list)
+        })?;
+        let Found { value, at, given } = list;
+        // The entries of a default have offsets in the schema's text, not in the file.
+        let entries = value.into_iter();
+        let entries = entries.map(|entry| if given { entry } else { Found { at, given, ..entry } });
+        (!broken.into_inner()).then(|| entries.collect())
+    }
+
+    /// A list of `1..=most` entries that are all different.
+    pub fn set<T: Clone + Eq + Hash>(
+        &self,
+        name: &str,
+        most: usize,
+        expected: &str,
+        parse: impl Fn(&DeValue<'_>) -> Parsed<T>,
+    ) -> Option<Vec<Found<T>>> {
+        let list = self.list(name, expected, parse)?;
+        if list.is_empty() || list.len() > most {
+            let expected = self.key(name)?.expected();
+            let at = self.position(name).unwrap_or(self.at);
+            self.error(at, name, format!("has {} entries; expected {expected}", list.len()));
+            return None;
+        }
+        let mut seen = HashMap::new();
+        let mut twice = false;
+        for (i, entry) in list.iter().enumerate() {
+            if let Some(first) = seen.insert(entry.value.clone(), i) {
+                let message = format!("is the same as {name}[{first}]; expected each entry once");
+                self.error(entry.at, &format!("{name}[{i}]"), message);
+                twice = true;
+            }
+        }
+        (!twice).then_some(list)
+    }
+
+    /// A list of TCP ports.
+    pub fn ports(&self) -> Option<Vec<Found<u16>>> {
+        self.set("ports", usize::from(u16::MAX), "an integer from 1 to 65535", value::port)
+    }
+}
+
+/// The known key that `name` in the section `schema` was most likely meant to be: one of the
+/// section's own that is spelled much alike, else the same name in another section, else the
+/// section's nearest.
+fn nearest(schema: &str, name: &str) -> String {
+    let distance = |known: &&str| strsim::damerau_levenshtein(known, name);
+    let sibling = schema::names_in(schema).min_by_key(distance);
+    let alike = sibling.filter(|known| distance(known) <= known.len().min(6) / 2);
+    let elsewhere = || {
+        let mut keys = schema::KEYS.iter().map(|key| key.path);
+        keys.find(|path| path.rsplit('.').next() == Some(name)).map(str::to_owned)
+    };
+    alike
+        .map(|known| join(schema, known))
+        .or_else(elsewhere)
+        .or_else(|| sibling.map(|known| join(schema, known)))
+        .unwrap_or_default()
+}

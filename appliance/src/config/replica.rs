@@ -1,0 +1,218 @@
+//! `[replica]`: whose copies are taken, when they are not, and which web servers get them.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+use toml::de::DeValue;
+
+use super::common::{Table, same_family};
+use super::reader::{Found, Section};
+use super::schema;
+use super::service::{self, Head, Names, Once};
+use super::switch::shown;
+use super::value::{self, MacAddress, Parsed};
+
+/// What a replica does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replica {
+    /// The name that it goes by in logs and counters.
+    pub name: Option<String>,
+    /// Permitted outer sources of SYN copies; at least one, and never a whole family.
+    pub switches: Vec<IpNet>,
+    /// Outer destinations that are the replica's own; at least one.
+    pub tunnel_addresses: Vec<IpAddr>,
+    /// Live connections from which on the replica is busy.
+    pub max_connections: u32,
+    /// Tunnelled SYNs per second from which on the replica is busy.
+    pub max_syn_rate: u32,
+    /// Whether the replica starts drained: it takes no new connection then.
+    pub drained: bool,
+    /// The services, in the order of the file. At least one; no two have an address and port in
+    /// common.
+    pub services: Vec<ReplicaService>,
+}
+
+/// One service that the replica has a copy of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaService {
+    /// Its name in counters; unique.
+    pub name: String,
+    /// The address that clients ask for.
+    pub address: IpAddr,
+    /// The TCP ports that clients ask for.
+    pub ports: Vec<u16>,
+    /// The web servers; at least one, all of the service's family.
+    pub servers: Vec<WebServer>,
+}
+
+/// One web server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebServer {
+    /// Its name in counters and commands; unique within the service.
+    pub name: String,
+    /// The address on which it answers.
+    pub address: IpAddr,
+    /// The TCP port on which it answers; None: the port that the client asked for.
+    pub port: Option<u16>,
+    /// Its MAC address; None: resolved by ARP or neighbour discovery.
+    pub mac: Option<MacAddress>,
+    /// Its share of the clients relative to the others', 1 to 100.
+    pub weight: u8,
+}
+
+/// Reads `[replica]`.
+pub(super) fn read(root: &Section<'_>, table: Option<&Table>) -> Option<Replica> {
+    let section = root.section("replica");
+    let name = section.optional("name", value::label);
+    let switches = section.set("switches", usize::MAX, schema::ONE_PEER, peer);
+    let own = match section.position("tunnel_addresses") {
+        None => Some(None),
+        Some(_) => {
+            let read =
+                section.set("tunnel_addresses", usize::MAX, schema::ONE_ADDRESS, value::address);
+            read.map(Some)
+        }
+    };
+    let max_connections = section.found_integer::<u32>("max_connections");
+    let max_syn_rate = section.integer("max_syn_rate");
+    let drained = section.get("drained", value::boolean);
+    if let (Some(most), Some(table)) = (&max_connections, table)
+        && most.given
+        && most.value > table.max_connections
+    {
+        let message = format!(
+            "{} is more than the {} of table.max_connections; expected as many at most",
+            most.value, table.max_connections
+        );
+        section.error(most.at, "max_connections", message);
+    }
+    let services = services(&section);
+    let (switches, own, services) = (switches?, own?, services?);
+    let tunnel_addresses = tunnel_addresses(&section, &switches, own, &services);
+    Some(Replica {
+        name: name?.map(|name| name.value),
+        switches: switches.into_iter().map(|switch| switch.value).collect(),
+        tunnel_addresses,
+        max_connections: max_connections?.value,
+        max_syn_rate: max_syn_rate?,
+        drained: drained?,
+        services,
+    })
+}
+
+/// A permitted outer source. A whole family would make the replica a relay for spoofed packets.
+fn peer(value: &DeValue<'_>) -> Parsed<IpNet> {
+    match value::prefix(value)? {
+        prefix if prefix.prefix_len() == 0 => Err("permits everybody".to_owned()),
+        prefix => Ok(prefix),
+    }
+}
+
+/// The replica's outer destinations, the servers' addresses unless the file has others. An outer
+/// header has both ends of one family, so each end is useless without one of its kind.
+fn tunnel_addresses(
+    section: &Section<'_>,
+    switches: &[Found<IpNet>],
+    own: Option<Vec<Found<IpAddr>>>,
+    services: &[ReplicaService],
+) -> Vec<IpAddr> {
+    let mut ends: Vec<IpAddr> = Vec::new();
+    for (i, end) in own.iter().flatten().enumerate() {
+        let peers = switches.iter().map(|switch| switch.value.addr().is_ipv4());
+        if peers.clone().all(|v4| v4 != end.value.is_ipv4()) {
+            let family = value::family(end.value);
+            let message = format!(
+                "{} is {family}, but no entry of switches is; expected one of their family",
+                end.value
+            );
+            section.error(end.at, &format!("tunnel_addresses[{i}]"), message);
+        }
+        ends.push(end.value);
+    }
+    if own.is_none() {
+        for server in services.iter().flat_map(|service| &service.servers) {
+            if !ends.contains(&server.address) {
+                ends.push(server.address);
+            }
+        }
+    }
+    for (i, switch) in switches.iter().enumerate() {
+        if ends.iter().all(|end| end.is_ipv4() != switch.value.addr().is_ipv4()) {
+            let message = format!(
+                "{} is {}, but no tunnel address of the replica is; expected one of their family",
+                switch.value,
+                value::family(switch.value.addr())
+            );
+            section.error(switch.at, &format!("switches[{i}]"), message);
+        }
+    }
+    ends
+}
+
+fn services(section: &Section<'_>) -> Option<Vec<ReplicaService>> {
+    let sections = section.sections("service");
+    let heads: Vec<_> =
+        sections.iter().map(|section| (section, service::head(section, value::address))).collect();
+    let good = || heads.iter().filter_map(|(section, head)| Some((*section, head.as_ref()?)));
+    service::check_claims(good(), ToString::to_string);
+    let mut names = service::service_names(good(), shown).into_iter();
+    let read: Vec<_> = heads
+        .iter()
+        .map(|(section, head)| {
+            let name = head.as_ref().and_then(|_| names.next());
+            let servers = servers(section, head.as_ref());
+            let head = head.as_ref()?;
+            Some(ReplicaService {
+                name: name?,
+                address: head.address.value,
+                ports: service::numbers(&head.ports),
+                servers: servers?,
+            })
+        })
+        .collect();
+    read.into_iter().collect()
+}
+
+fn servers(section: &Section<'_>, service: Option<&Head<IpAddr>>) -> Option<Vec<WebServer>> {
+    let mut names = Names::default();
+    let mut ends = Once::default();
+    let ports = service.map(|head| service::numbers(&head.ports)).unwrap_or_default();
+    let server = |section: &Section<'_>| {
+        let name = section.optional("name", value::label);
+        let address = section.found("address", value::address);
+        let port = match section.position("port") {
+            None => Some(None),
+            Some(_) => section.integer::<u16>("port").map(Some),
+        };
+        let mac = section.optional("mac", value::mac);
+        let weight = section.integer("weight");
+        let (name, address, port) = (name?, address?, port?);
+        if let Some(service) = service {
+            check_address(section, &address, service.address.value);
+        }
+        // A server that answers on the port asked for is the same as one that names it, when
+        // that is the only one.
+        let end = (address.value, port.or(ports.first().copied().filter(|_| ports.len() == 1)));
+        let shown = match port {
+            None => address.value.to_string(),
+            Some(port) => SocketAddr::new(address.value, port).to_string(),
+        };
+        ends.take(section, (address.at, "address"), end, &shown);
+        let name = names.take(section, name, shown);
+        let mac = mac?.map(|mac| mac.value);
+        Some(WebServer { name, address: address.value, port, mac, weight: weight? })
+    };
+    let read: Vec<_> = section.sections("server").iter().map(server).collect();
+    read.into_iter().collect()
+}
+
+/// The packets to a server are the client's with another destination, so it has the service's
+/// family; and its answer must not look like the origin's.
+fn check_address(section: &Section<'_>, server: &Found<IpAddr>, service: IpAddr) {
+    let place = (server.at, "address");
+    same_family(section, place, server.value, ("the service", service));
+    if server.value == service {
+        let message = format!("{service} is the service's own; expected the server's");
+        section.error(server.at, "address", message);
+    }
+}

@@ -1,0 +1,288 @@
+//! `[switch]`: the services, who gets copies of their start packets, and who serves the rest.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::common::same_family;
+use super::reader::{Found, Section};
+use super::service::{self, Head, Names, Once};
+use super::value::{self, MacAddress};
+
+/// What a switch does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Switch {
+    /// Copies of one SYN, at most.
+    pub max_copies: u8,
+    /// Rate at which a source prefix gains copies, per second.
+    pub copies_per_second: u32,
+    /// Copies that a source prefix can save up; at least `max_copies`.
+    pub copies_burst: u32,
+    /// Length in bits of the prefix that IPv4 sources are counted by.
+    pub copies_prefix_v4: u8,
+    /// Length in bits of the prefix that IPv6 sources are counted by.
+    pub copies_prefix_v6: u8,
+    /// The services, in the order of the file. At least one; no two have an address and port in
+    /// common.
+    pub services: Vec<SwitchService>,
+}
+
+/// Whether replicas can serve the content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Replicas have it too.
+    Static,
+    /// The origin alone has it: no copies are made.
+    Dynamic,
+}
+
+/// One service of a switch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SwitchService {
+    /// Its name in counters; unique.
+    pub name: String,
+    /// The address that clients ask for.
+    pub address: IpAddr,
+    /// The TCP ports that clients ask for.
+    pub ports: Vec<u16>,
+    /// Whether replicas can serve it.
+    pub content: Content,
+    /// Outer source of tunnelled packets.
+    pub source: IpAddr,
+    /// The replicas; none when the content is dynamic.
+    pub replicas: Vec<SwitchReplica>,
+    /// The origin servers; at least one.
+    pub servers: Vec<OriginServer>,
+}
+
+/// A replica as the switch sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SwitchReplica {
+    /// Its name in counters and commands; unique within the service.
+    pub name: String,
+    /// Outer destination of its copies; of the family of the service's `source`.
+    pub address: IpAddr,
+    /// Whether it gets copies.
+    pub enabled: bool,
+}
+
+/// How packets reach an origin server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// As they are: the server is the host behind the inside port. It is the only one then.
+    None,
+    /// With this destination MAC address; the server bears the service's address.
+    Direct(MacAddress),
+    /// Tunnelled to this outer destination.
+    Tunnel(IpAddr),
+}
+
+/// One origin server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OriginServer {
+    /// Its name in counters and commands; unique within the service.
+    pub name: String,
+    /// How packets reach it.
+    pub delivery: Delivery,
+    /// Its share of the clients relative to the others', 1 to 100.
+    pub weight: u8,
+    /// Whether it gets new connections.
+    pub enabled: bool,
+}
+
+/// Reads `[switch]`.
+pub(super) fn read(root: &Section<'_>) -> Option<Switch> {
+    let section = root.section("switch");
+    let max_copies = section.found_integer::<u8>("max_copies");
+    let copies_per_second = section.integer("copies_per_second");
+    let copies_burst = section.found_integer::<u32>("copies_burst");
+    let copies_prefix_v4 = section.integer("copies_prefix_v4");
+    let copies_prefix_v6 = section.integer("copies_prefix_v6");
+    if let (Some(most), Some(burst)) = (&max_copies, &copies_burst)
+        && burst.value < u32::from(most.value)
+    {
+        let message = format!(
+            "{} never suffices for the {} copies of switch.max_copies; expected as many at least",
+            burst.value, most.value
+        );
+        section.error(burst.at, "copies_burst", message);
+    }
+    let services = services(&section);
+    Some(Switch {
+        max_copies: max_copies?.value,
+        copies_per_second: copies_per_second?,
+        copies_burst: copies_burst?.value,
+        copies_prefix_v4: copies_prefix_v4?,
+        copies_prefix_v6: copies_prefix_v6?,
+        services: services?,
+    })
+}
+
+fn services(section: &Section<'_>) -> Option<Vec<SwitchService>> {
+    let sections = section.sections("service");
+    let heads: Vec<_> =
+        sections.iter().map(|section| (section, service::head(section, value::address))).collect();
+    let good = || heads.iter().filter_map(|(section, head)| Some((*section, head.as_ref()?)));
+    service::check_claims(good(), ToString::to_string);
+    let mut names = service::service_names(good(), shown).into_iter();
+    let read: Vec<_> = heads
+        .iter()
+        .map(|(section, head)| {
+            let name = head.as_ref().and_then(|_| names.next());
+            service(section, name, head.as_ref())
+        })
+        .collect();
+    read.into_iter().collect()
+}
+
+/// A service's address, with a port when that tells it from others.
+pub(super) fn shown(address: &IpAddr, port: Option<u16>) -> String {
+    match port {
+        None => address.to_string(),
+        Some(port) => SocketAddr::new(*address, port).to_string(),
+    }
+}
+
+fn service(
+    section: &Section<'_>,
+    name: Option<String>,
+    head: Option<&Head<IpAddr>>,
+) -> Option<SwitchService> {
+    let content = section.choice("content", |name| match name {
+        "static" => Some(Content::Static),
+        "dynamic" => Some(Content::Dynamic),
+        _ => None,
+    });
+    let source = section.optional("source", value::address);
+    let address = head.map(|head| head.address.value);
+    let tunnel = Tunnel {
+        service: address,
+        source: source.as_ref().and_then(|given| given.as_ref().map(|s| s.value).or(address)),
+    };
+    let replicas = replicas(section, tunnel);
+    let servers = servers(section, tunnel);
+    if content == Some(Content::Dynamic)
+        && let Some(at) = section.position("replica")
+    {
+        let message = "a replica cannot serve dynamic content; expected none, or \
+                       content = \"static\"";
+        section.error(at, "replica", message.to_owned());
+    }
+    let (head, address) = (head?, address?);
+    Some(SwitchService {
+        name: name?,
+        address,
+        ports: service::numbers(&head.ports),
+        content: content?,
+        source: source?.map_or(address, |source| source.value),
+        replicas: replicas?,
+        servers: servers?,
+    })
+}
+
+/// What is known of a service's tunnels while its other keys are read.
+#[derive(Clone, Copy)]
+struct Tunnel {
+    service: Option<IpAddr>,
+    source: Option<IpAddr>,
+}
+
+impl Tunnel {
+    /// Checks an outer destination: of the source's family, and not an address at which the
+    /// packets would come back to the switch.
+    fn check(&self, section: &Section<'_>, end: &Found<IpAddr>) {
+        if let Some(source) = self.source {
+            let other = ("the service's source", source);
+            same_family(section, (end.at, "address"), end.value, other);
+        }
+        if Some(end.value) == self.service || Some(end.value) == self.source {
+            let message = format!("{} is the service's own; expected another", end.value);
+            section.error(end.at, "address", message);
+        }
+    }
+}
+
+fn replicas(section: &Section<'_>, tunnel: Tunnel) -> Option<Vec<SwitchReplica>> {
+    let mut names = Names::default();
+    let mut addresses = Once::default();
+    let sections = section.sections("replica");
+    let replica = |section: &Section<'_>| {
+        let name = section.optional("name", value::label);
+        let address = section.found("address", value::address);
+        let enabled = section.get("enabled", value::boolean);
+        let (name, address) = (name?, address?);
+        tunnel.check(section, &address);
+        let shown = address.value.to_string();
+        addresses.take(section, (address.at, "address"), address.value, &shown);
+        let name = names.take(section, name, shown);
+        Some(SwitchReplica { name, address: address.value, enabled: enabled? })
+    };
+    let read: Vec<_> = sections.iter().map(replica).collect();
+    read.into_iter().collect()
+}
+
+fn servers(section: &Section<'_>, tunnel: Tunnel) -> Option<Vec<OriginServer>> {
+    let mut names = Names::default();
+    let mut ends = Once::default();
+    let sections = section.sections("server");
+    let alone = sections.len() == 1;
+    let server = |section: &Section<'_>| {
+        let name = section.optional("name", value::label);
+        let delivery = delivery(section, tunnel, alone);
+        let weight = section.integer("weight");
+        let enabled = section.get("enabled", value::boolean);
+        let (name, (delivery, at)) = (name?, delivery?);
+        let shown = match delivery {
+            Delivery::None => "inside".to_owned(),
+            Delivery::Direct(mac) => mac.to_string(),
+            Delivery::Tunnel(address) => address.to_string(),
+        };
+        let key = if matches!(delivery, Delivery::Direct(_)) { "mac" } else { "address" };
+        if delivery != Delivery::None {
+            ends.take(section, (at, key), shown.clone(), &shown);
+        }
+        let name = names.take(section, name, shown);
+        Some(OriginServer { name, delivery, weight: weight?, enabled: enabled? })
+    };
+    let read: Vec<_> = sections.iter().map(server).collect();
+    read.into_iter().collect()
+}
+
+/// A server's delivery and where its `mac` or `address` stands.
+fn delivery(section: &Section<'_>, tunnel: Tunnel, alone: bool) -> Option<(Delivery, usize)> {
+    let way = section.choice("delivery", |name| match name {
+        "none" => Some("none"),
+        "direct" => Some("direct"),
+        "tunnel" => Some("tunnel"),
+        _ => None,
+    });
+    let mac = section.optional("mac", value::mac);
+    let address = section.optional("address", value::address);
+    let way = way?;
+    for (key, user) in [("mac", "direct"), ("address", "tunnel")] {
+        match section.position(key) {
+            Some(at) if way != user => {
+                let message =
+                    format!("is for delivery {user:?} only; expected none with delivery {way:?}");
+                section.error(at, key, message);
+            }
+            None if way == user => {
+                section.error(section.at(), key, format!("missing; delivery {way:?} requires it"));
+            }
+            _ => {}
+        }
+    }
+    if way == "none" && !alone {
+        let message = "\"none\" is for the only server of a service; expected \"direct\" or \
+                       \"tunnel\" for one of several";
+        let at = section.position("delivery").unwrap_or(section.at());
+        section.error(at, "delivery", message.to_owned());
+    }
+    let (mac, address) = (mac?, address?);
+    match way {
+        "direct" => mac.map(|mac| (Delivery::Direct(mac.value), mac.at)),
+        "tunnel" => address.map(|address| {
+            tunnel.check(section, &address);
+            (Delivery::Tunnel(address.value), address.at)
+        }),
+        _ => Some((Delivery::None, section.at())),
+    }
+}
