@@ -30,7 +30,6 @@ static const uint32_t FIRSTACK_RSS_L3_DST_ONLY_BIT = __builtin_ctzll(RTE_ETH_RSS
 static const uint16_t FIRSTACK_HEADROOM = RTE_PKTMBUF_HEADROOM;
 static const uint32_t FIRSTACK_CACHE_MAX = RTE_MEMPOOL_CACHE_MAX_SIZE;
 static const uint32_t FIRSTACK_MAX_LCORE = RTE_MAX_LCORE;
-static const uint32_t FIRSTACK_NAME_MAX = RTE_MEMPOOL_NAMESIZE - 1;
 
 struct firstack_layout {
 	size_t size, align;

@@ -1,0 +1,159 @@
+//! Workers on DPDK's lcores, and the clock they read.
+
+use std::any::Any;
+use std::ffi::{c_int, c_void};
+use std::iter;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvError, SyncSender, TryRecvError, sync_channel};
+use std::sync::{Arc, PoisonError};
+use std::thread;
+
+use super::eal::{Eal, Runtime};
+use super::error::{Error, check};
+
+/// The CPU's time stamp counter, in ticks of [`Eal::cycles_per_second`].
+#[inline]
+pub fn cycles() -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 processor has the instruction, and it touches no memory.
+    unsafe {
+        core::arch::x86_64::_rdtsc()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    // SAFETY: reads a counter register.
+    unsafe {
+        dpdk_sys::firstack_cycles()
+    }
+}
+
+impl Eal {
+    /// Ticks of [`cycles`] in a second, as DPDK measured it at its start.
+    pub fn cycles_per_second(&self) -> u64 {
+        // SAFETY: reads an integer that `rte_eal_init` has set.
+        unsafe { dpdk_sys::rte_get_tsc_hz() }
+    }
+
+    /// The lcores that run workers, in ascending order.
+    pub fn worker_lcores(&self) -> Vec<u32> {
+        // SAFETY: reads the EAL's table of lcores, which is fixed since `rte_eal_init`. The
+        // first call starts at u32::MAX, DPDK's "before the first".
+        let next = |lcore| unsafe { dpdk_sys::rte_get_next_lcore(lcore, 1, 0) };
+        iter::successors(Some(next(u32::MAX)), |lcore| Some(next(*lcore)))
+            .take_while(|lcore| *lcore < dpdk_sys::FIRSTACK_MAX_LCORE)
+            .collect()
+    }
+
+    /// Runs `work` on a worker lcore. A worker that is not joined keeps DPDK from being cleaned
+    /// up, whatever else is dropped.
+    ///
+    /// # Errors
+    /// When the lcore is none of [`Eal::worker_lcores`], or has work already.
+    pub fn launch<F, T>(&self, lcore: u32, work: F) -> Result<Worker<T>, Error>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let refused = |status| Error::Launch { lcore, reason: super::Errno::from_status(status) };
+        if !self.worker_lcores().contains(&lcore) {
+            return Err(refused(libc::EINVAL));
+        }
+        let (sender, receiver) = sync_channel(1);
+        let launch = Box::into_raw(Box::new(Launch { work, sender }));
+        let guard = self.runtime.launching.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: the lcore is a worker's, launched by one thread at a time under the lock. The
+        // trampoline takes the box over, and is of the same `F` and `T` as the box.
+        let status = unsafe {
+            dpdk_sys::rte_eal_remote_launch(Some(trampoline::<F, T>), launch.cast(), lcore)
+        };
+        drop(guard);
+        if let Err(reason) = check(status) {
+            // SAFETY: DPDK refused to launch, so that nobody else has the box.
+            drop(unsafe { Box::from_raw(launch) });
+            return Err(Error::Launch { lcore, reason });
+        }
+        self.runtime.running.fetch_add(1, Ordering::SeqCst);
+        Ok(Worker { lcore, receiver, runtime: Arc::clone(&self.runtime) })
+    }
+}
+
+/// What a worker lcore is given.
+struct Launch<F, T> {
+    work: F,
+    sender: SyncSender<thread::Result<T>>,
+}
+
+/// Runs a [`Launch`]: no panic may leave it, for its caller is C.
+unsafe extern "C" fn trampoline<F, T>(argument: *mut c_void) -> c_int
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
+{
+    // SAFETY: `Eal::launch` made the pointer from a box of this very type, for this one call.
+    let launch = unsafe { Box::from_raw(argument.cast::<Launch<F, T>>()) };
+    let Launch { work, sender } = *launch;
+    let outcome = panic::catch_unwind(AssertUnwindSafe(work));
+    // Fails when the handle is gone; then nobody wants the outcome.
+    drop(sender.send(outcome));
+    0
+}
+
+/// A launched worker.
+#[derive(Debug)]
+pub struct Worker<T> {
+    lcore: u32,
+    receiver: Receiver<thread::Result<T>>,
+    runtime: Arc<Runtime>,
+}
+
+impl<T> Worker<T> {
+    /// The lcore that it runs on.
+    pub fn lcore(&self) -> u32 {
+        self.lcore
+    }
+
+    /// Waits, asleep, for the worker to end; what it returned.
+    ///
+    /// # Errors
+    /// When it panicked.
+    pub fn join(self) -> Result<T, Error> {
+        let outcome = self.receiver.recv();
+        self.finish(outcome)
+    }
+
+    /// What the worker returned if it has ended, or itself if it has not.
+    ///
+    /// # Errors
+    /// When it panicked.
+    pub fn try_join(self) -> Result<Result<T, Error>, Self> {
+        match self.receiver.try_recv() {
+            Ok(outcome) => Ok(self.finish(Ok(outcome))),
+            Err(TryRecvError::Disconnected) => Ok(self.finish(Err(RecvError))),
+            Err(TryRecvError::Empty) => Err(self),
+        }
+    }
+
+    fn finish(self, outcome: Result<thread::Result<T>, RecvError>) -> Result<T, Error> {
+        // DPDK waits by spinning, which is short now: the worker has sent its last word.
+        // SAFETY: the lcore is a worker's, and runs what `Eal::launch` gave it or is done.
+        unsafe { dpdk_sys::rte_eal_wait_lcore(self.lcore) };
+        self.runtime.running.fetch_sub(1, Ordering::SeqCst);
+        let panicked = |message| Error::Panicked { lcore: self.lcore, message };
+        match outcome {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(payload)) => Err(panicked(message_of(payload.as_ref()))),
+            Err(RecvError) => Err(panicked("its outcome is lost".to_owned())),
+        }
+    }
+}
+
+/// The text of a panic.
+fn message_of(payload: &(dyn Any + Send)) -> String {
+    if let Some(text) = payload.downcast_ref::<&str>() {
+        (*text).to_owned()
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "no message".to_owned()
+    }
+}

@@ -1,0 +1,187 @@
+//! A frame in DPDK's memory. The fields are read and changed in place; DPDK is called only to
+//! give segments back.
+
+use std::fmt;
+use std::ptr::{self, NonNull};
+use std::slice;
+
+use dpdk_sys::rte_mbuf;
+use pipeline::buffer::Buffer;
+
+/// One frame, owned: a chain of segments, none of which is referenced from elsewhere.
+/// Dropping it gives the segments back to their pools.
+///
+/// Invariant: the pointer is to the first segment of a chain that DPDK handed out and has not
+/// been given back; in each segment `data_off + data_len <= buf_len`; in the first one
+/// `nb_segs` and `pkt_len` count the chain, whose last `next` is null.
+#[repr(transparent)]
+pub struct Mbuf(NonNull<rte_mbuf>);
+
+// SAFETY: the owner has the only reference to the segments, and DPDK's pools take segments
+// back from any thread.
+unsafe impl Send for Mbuf {}
+
+impl Mbuf {
+    fn raw(&self) -> &rte_mbuf {
+        // SAFETY: valid and owned by `self`, by the type's invariant.
+        unsafe { self.0.as_ref() }
+    }
+
+    fn raw_mut(&mut self) -> &mut rte_mbuf {
+        // SAFETY: valid and owned by `self` alone, by the type's invariant.
+        unsafe { self.0.as_mut() }
+    }
+
+    /// Makes a fresh one-segment buffer a frame of `len` bytes, which its room must hold.
+    pub(super) fn set_len(&mut self, len: u16) {
+        let raw = self.raw_mut();
+        assert!(usize::from(raw.data_off) + usize::from(len) <= usize::from(raw.buf_len));
+        raw.data_len = len;
+        raw.pkt_len = u32::from(len);
+    }
+
+    /// The bytes of the frame, segment by segment.
+    pub fn segments(&self) -> Segments<'_> {
+        Segments { next: Some(self.raw()) }
+    }
+
+    /// The number of segments.
+    pub fn segment_count(&self) -> usize {
+        usize::from(self.raw().nb_segs)
+    }
+
+    /// The DPDK number of the port that received the frame; no meaning in an allocated one.
+    pub fn port(&self) -> u16 {
+        self.raw().port
+    }
+}
+
+impl Drop for Mbuf {
+    fn drop(&mut self) {
+        // SAFETY: `self` owns the chain and ends here; the memory stands until every mbuf is
+        // back in its pool (see `Runtime`).
+        unsafe { dpdk_sys::firstack_free(self.0.as_ptr()) }
+    }
+}
+
+impl fmt::Debug for Mbuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mbuf")
+            .field("frame_len", &self.frame_len())
+            .field("segments", &self.segment_count())
+            .finish()
+    }
+}
+
+impl Buffer for Mbuf {
+    #[inline]
+    fn head(&self) -> &[u8] {
+        bytes(self.raw())
+    }
+
+    #[inline]
+    fn head_mut(&mut self) -> &mut [u8] {
+        let raw = self.raw_mut();
+        // SAFETY: `data_off + data_len <= buf_len` bytes at `buf_addr` belong to this segment,
+        // which `self` owns alone.
+        unsafe {
+            let data = raw.buf_addr.cast::<u8>().add(usize::from(raw.data_off));
+            slice::from_raw_parts_mut(data, usize::from(raw.data_len))
+        }
+    }
+
+    #[inline]
+    fn frame_len(&self) -> usize {
+        self.raw().pkt_len as usize
+    }
+
+    #[inline]
+    fn prepend(&mut self, count: usize) -> bool {
+        let raw = self.raw_mut();
+        if count > usize::from(raw.data_off) {
+            return false;
+        }
+        // It fits: at most `data_off`, and offset and length together stay within `buf_len`.
+        raw.data_off -= count as u16;
+        raw.data_len += count as u16;
+        raw.pkt_len += count as u32;
+        true
+    }
+
+    #[inline]
+    fn trim_front(&mut self, count: usize) {
+        let raw = self.raw_mut();
+        assert!(count <= usize::from(raw.data_len));
+        raw.data_off += count as u16;
+        raw.data_len -= count as u16;
+        raw.pkt_len -= count as u32;
+    }
+
+    #[inline]
+    fn truncate(&mut self, len: usize) {
+        let raw = self.raw_mut();
+        if len >= raw.pkt_len as usize {
+            return;
+        }
+        if len <= usize::from(raw.data_len) && raw.next.is_null() {
+            raw.data_len = len as u16;
+            raw.pkt_len = len as u32;
+        } else {
+            self.truncate_chain(len);
+        }
+    }
+}
+
+impl Mbuf {
+    /// [`Buffer::truncate`] for a chain: `len` is less than the frame's length.
+    #[cold]
+    fn truncate_chain(&mut self, len: usize) {
+        let mut kept = 1;
+        let mut left = len;
+        let mut last = self.0.as_ptr();
+        // SAFETY: `last` walks the chain that `self` owns alone; before its end, for the
+        // lengths of all segments add up to `pkt_len`, which is more than `len`, and a
+        // null `next` ends the walk whatever they add up to. What is cut off is unlinked first
+        // and freed once, as a chain of its own.
+        unsafe {
+            while left > usize::from((*last).data_len) && !(*last).next.is_null() {
+                left -= usize::from((*last).data_len);
+                last = (*last).next;
+                kept += 1;
+            }
+            (*last).data_len = usize::from((*last).data_len).min(left) as u16;
+            dpdk_sys::firstack_free(ptr::replace(&raw mut (*last).next, ptr::null_mut()));
+        }
+        let raw = self.raw_mut();
+        raw.nb_segs = kept;
+        raw.pkt_len = len as u32;
+    }
+}
+
+/// One segment's data.
+#[inline]
+fn bytes(segment: &rte_mbuf) -> &[u8] {
+    // SAFETY: `data_off + data_len <= buf_len` bytes at `buf_addr` belong to the segment, by
+    // `Mbuf`'s invariant; the borrow of the segment comes from its owner's.
+    unsafe {
+        let data = segment.buf_addr.cast::<u8>().add(usize::from(segment.data_off));
+        slice::from_raw_parts(data, usize::from(segment.data_len))
+    }
+}
+
+/// The segments of a frame, in order; made by [`Mbuf::segments`].
+#[derive(Clone)]
+pub struct Segments<'a> {
+    next: Option<&'a rte_mbuf>,
+}
+
+impl<'a> Iterator for Segments<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let segment = self.next?;
+        // SAFETY: null, or the next segment of a chain whose owner is borrowed for `'a`.
+        self.next = unsafe { segment.next.as_ref() };
+        Some(bytes(segment))
+    }
+}

@@ -1,0 +1,32 @@
+//! The safe layer over DPDK, and the only place of the appliance with unsafe code.
+//!
+//! Start with [`Eal::init`], make a [`MbufPool`], find each [`Port`] by its device, configure
+//! and start it, hand its queues to the workers launched with [`Eal::launch`].
+//!
+//! What keeps it sound, and is named again at each unsafe block:
+//! - **Lifetime.** Pools, ports and queues hold the [`Eal`]'s runtime; DPDK's memory is given
+//!   back when the last of them is gone and every mbuf is back in its pool, and otherwise only
+//!   at the end of the process. So no mbuf outlives the memory it lies in.
+//! - **One owner.** An [`Mbuf`] is the only reference to its segments. A queue has one handle;
+//!   a port stops only when its queues' handles are gone.
+//! - **Layout.** [`Eal::init`] refuses to start when Rust and C disagree about the mbuf.
+
+mod eal;
+mod error;
+mod lcore;
+mod mbuf;
+mod pool;
+mod port;
+mod queue;
+mod rss;
+mod setup;
+
+pub use eal::{Eal, EalArgs, LogLevel};
+pub use error::{Errno, Error};
+pub use lcore::{Worker, cycles};
+pub use mbuf::{Mbuf, Segments};
+pub use pool::{DEFAULT_DATA_ROOM, MbufPool, PoolHandle};
+pub use port::{LinkStatus, Port, PortStats, Started};
+pub use queue::{RxQueue, TxQueue};
+pub use rss::{Rss, RssField, RssReport, RssScope};
+pub use setup::{PortConfig, PortReport};

@@ -1,0 +1,365 @@
+//! A network port: found by its device, configured, started, asked for its counters.
+
+use std::cell::Cell;
+use std::ffi::CStr;
+use std::marker::PhantomData;
+use std::sync::{Arc, PoisonError};
+
+use super::eal::{Eal, Runtime, c_string};
+use super::error::{Error, check};
+use super::pool::MbufPool;
+use super::queue::{RxQueue, TxQueue};
+use super::setup::{Plan, PortConfig, PortReport};
+
+/// A port and its one owner. It stops and closes when it and all its queues are dropped.
+#[derive(Debug)]
+pub struct Port {
+    inner: Arc<PortInner>,
+    plan: Option<Plan>,
+    started: bool,
+    _one_thread: PhantomData<Cell<()>>,
+}
+
+/// What a port's queues hold, too.
+#[derive(Debug)]
+pub(super) struct PortInner {
+    pub(super) id: u16,
+    device: String,
+    runtime: Arc<Runtime>,
+}
+
+/// A started port's queues and what it does.
+#[derive(Debug)]
+pub struct Started {
+    /// The receive queues, in order.
+    pub rx: Vec<RxQueue>,
+    /// The transmit queues, in order.
+    pub tx: Vec<TxQueue>,
+    /// What the port does of what was asked.
+    pub report: PortReport,
+}
+
+/// The state of a port's link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkStatus {
+    /// Whether it carries packets.
+    pub up: bool,
+    /// Its speed; `None` when the port does not know.
+    pub megabits_per_second: Option<u32>,
+    /// Whether both ends can send at once.
+    pub full_duplex: bool,
+}
+
+/// A port's counters since it was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PortStats {
+    /// Packets received.
+    pub ipackets: u64,
+    /// Packets sent.
+    pub opackets: u64,
+    /// Bytes received.
+    pub ibytes: u64,
+    /// Bytes sent.
+    pub obytes: u64,
+    /// Packets lost because a receive queue was full.
+    pub imissed: u64,
+    /// Bad packets received.
+    pub ierrors: u64,
+    /// Packets that could not be sent.
+    pub oerrors: u64,
+    /// Packets lost because the pool was empty.
+    pub rx_nombuf: u64,
+}
+
+impl Port {
+    /// Finds the port of a device: a PCI address (`0000:01:00.0`), or a virtual device with its
+    /// parameters (`net_pcap0,rx_pcap=in.pcap,tx_pcap=out.pcap`), which is created now unless
+    /// the EAL's arguments have already done so.
+    ///
+    /// # Errors
+    /// When there is no such device, its parameters are wrong, or it is in use.
+    pub fn by_device(eal: &Eal, device: &str) -> Result<Self, Error> {
+        let name = device.split(',').next().unwrap_or_default();
+        let id = match find(name)? {
+            Some(id) => id,
+            None => {
+                probe(eal, device)?;
+                find(name)?.ok_or_else(|| Error::NoPort { device: device.to_owned() })?
+            }
+        };
+        let mut taken = eal.runtime.ports.lock().unwrap_or_else(PoisonError::into_inner);
+        if !taken.insert(id) {
+            return Err(Error::PortTaken { device: name.to_owned() });
+        }
+        drop(taken);
+        let runtime = Arc::clone(&eal.runtime);
+        let inner = PortInner { id, device: name.to_owned(), runtime };
+        let inner = Arc::new(inner);
+        Ok(Self { inner, plan: None, started: false, _one_thread: PhantomData })
+    }
+
+    /// The device's name.
+    pub fn device(&self) -> &str {
+        &self.inner.device
+    }
+
+    /// DPDK's number of the port, as [`super::Mbuf::port`] has it.
+    pub fn id(&self) -> u16 {
+        self.inner.id
+    }
+
+    /// Sets the stopped port up to receive into `pool`, as far as it supports what is asked
+    /// for; [`Started::report`] tells how far that is.
+    ///
+    /// # Errors
+    /// When the port is started, or refuses.
+    pub fn configure(&mut self, config: &PortConfig<'_>, pool: &MbufPool) -> Result<(), Error> {
+        if self.started {
+            return Err(self.inner.state("be configured", "it is started"));
+        }
+        self.plan = None;
+        let mut plan = Plan::new(config, &self.inner.info()?);
+        let (id, conf) = (self.inner.id, plan.conf());
+        // SAFETY: the port exists and is stopped; DPDK copies the structure, and the key that it
+        // points at stays for good.
+        let status = unsafe {
+            dpdk_sys::rte_eth_dev_configure(id, plan.rx_queues, plan.tx_queues, &raw const conf)
+        };
+        self.inner.done("be configured with the wanted queues, MTU and offloads", status)?;
+        self.inner.set_up_queues(&mut plan, pool)?;
+        // SAFETY: the port exists, is configured and stopped.
+        if let Err(reason) = check(unsafe { dpdk_sys::rte_eth_dev_set_mtu(id, plan.mtu) }) {
+            plan.mtu_refused = Some(reason);
+        }
+        self.plan = Some(plan);
+        Ok(())
+    }
+
+    /// Starts the configured port, receiving what is addressed to others as well.
+    ///
+    /// # Errors
+    /// When it is not configured, or started already, or the port refuses.
+    pub fn start(&mut self) -> Result<Started, Error> {
+        if self.started {
+            return Err(self.inner.state("start", "it is started"));
+        }
+        let Some(plan) = &self.plan else {
+            return Err(self.inner.state("start", "it is not configured"));
+        };
+        let id = self.inner.id;
+        // SAFETY: the port exists, and it and all its queues are set up.
+        self.inner.done("start", unsafe { dpdk_sys::rte_eth_dev_start(id) })?;
+        self.started = true;
+        // SAFETY: the port exists.
+        let promiscuous = check(unsafe { dpdk_sys::rte_eth_promiscuous_enable(id) }).is_ok();
+        let report = self.inner.report(plan, promiscuous)?;
+        let rx = (0..plan.rx_queues).map(|queue| RxQueue::new(&self.inner, queue)).collect();
+        let tx = (0..plan.tx_queues).map(|queue| TxQueue::new(&self.inner, queue)).collect();
+        Ok(Started { rx, tx, report })
+    }
+
+    /// Stops the port, whose queues must have been dropped. It can be started again.
+    ///
+    /// # Errors
+    /// When a queue's handle is still there, or the port refuses.
+    pub fn stop(&mut self) -> Result<(), Error> {
+        if Arc::get_mut(&mut self.inner).is_none() {
+            return Err(self.inner.state("stop", "its queues are in use"));
+        }
+        // SAFETY: the port exists, and with no queue's handle left nobody polls it.
+        let status = unsafe { dpdk_sys::rte_eth_dev_stop(self.inner.id) };
+        self.inner.done("stop", status)?;
+        self.started = false;
+        Ok(())
+    }
+
+    /// Stops and closes the port, whose queues must have been dropped: frames that wait to be
+    /// sent are given up, and all its buffers go back to their pool.
+    ///
+    /// # Errors
+    /// As [`Port::stop`]; the port then closes with the last of its queues.
+    pub fn close(mut self) -> Result<(), Error> {
+        self.stop()
+    }
+
+    /// The port's Ethernet address.
+    ///
+    /// # Errors
+    /// When the port does not tell.
+    pub fn mac(&self) -> Result<[u8; 6], Error> {
+        let mut mac = dpdk_sys::rte_ether_addr::default();
+        // SAFETY: the port exists; DPDK writes the structure it is given.
+        let status = unsafe { dpdk_sys::rte_eth_macaddr_get(self.inner.id, &raw mut mac) };
+        self.inner.done("tell its Ethernet address", status)?;
+        Ok(mac.addr_bytes)
+    }
+
+    /// The link's state, without waiting for it.
+    ///
+    /// # Errors
+    /// When the port does not tell.
+    pub fn link(&self) -> Result<LinkStatus, Error> {
+        let mut link = dpdk_sys::firstack_link::default();
+        // SAFETY: the port exists; the shim writes the structure it is given.
+        let status = unsafe { dpdk_sys::firstack_link_get(self.inner.id, &raw mut link) };
+        self.inner.done("tell its link's state", status)?;
+        let speed = link.megabits_per_second;
+        Ok(LinkStatus {
+            up: link.up != 0,
+            megabits_per_second: (speed != 0 && speed != u32::MAX).then_some(speed),
+            full_duplex: link.full_duplex != 0,
+        })
+    }
+
+    /// The port's counters.
+    ///
+    /// # Errors
+    /// When the port does not tell.
+    pub fn stats(&self) -> Result<PortStats, Error> {
+        let mut stats = dpdk_sys::rte_eth_stats::default();
+        // SAFETY: the port exists; DPDK writes the structure it is given.
+        let status = unsafe { dpdk_sys::rte_eth_stats_get(self.inner.id, &raw mut stats) };
+        self.inner.done("tell its counters", status)?;
+        Ok(PortStats {
+            ipackets: stats.ipackets,
+            opackets: stats.opackets,
+            ibytes: stats.ibytes,
+            obytes: stats.obytes,
+            imissed: stats.imissed,
+            ierrors: stats.ierrors,
+            oerrors: stats.oerrors,
+            rx_nombuf: stats.rx_nombuf,
+        })
+    }
+}
+
+/// Has DPDK look for a device or create it.
+fn probe(_eal: &Eal, device: &str) -> Result<(), Error> {
+    let devargs = c_string(device)?;
+    let device = device.to_owned();
+    // SAFETY: the EAL runs, as `_eal` shows; DPDK copies the NUL-terminated string.
+    match check(unsafe { dpdk_sys::rte_dev_probe(devargs.as_ptr()) }) {
+        Ok(_) => Ok(()),
+        // How DPDK puts it that no bus makes anything of the name.
+        Err(reason) if reason.code() == libc::EFAULT => Err(Error::NoDriver { device }),
+        Err(reason) => Err(Error::NoDevice { device, reason }),
+    }
+}
+
+/// The number of the port with this name.
+fn find(name: &str) -> Result<Option<u16>, Error> {
+    // DPDK names PCI devices with their domain, which may be left out when it is zero.
+    for name in [name.to_owned(), format!("0000:{name}")] {
+        let c_name = c_string(&name)?;
+        let mut id = 0;
+        // SAFETY: DPDK reads the NUL-terminated name and writes the number.
+        let status =
+            unsafe { dpdk_sys::rte_eth_dev_get_port_by_name(c_name.as_ptr(), &raw mut id) };
+        if status == 0 {
+            return Ok(Some(id));
+        }
+    }
+    Ok(None)
+}
+
+impl PortInner {
+    /// The error of a call that does not fit the state.
+    fn state(&self, step: &'static str, why: &'static str) -> Error {
+        Error::State { device: self.device.clone(), step, why }
+    }
+
+    /// The error in DPDK's status, if there is one.
+    fn done(&self, step: &'static str, status: i32) -> Result<(), Error> {
+        let failed = |reason| Error::Port { device: self.device.clone(), step, reason };
+        check(status).map(drop).map_err(failed)
+    }
+
+    fn info(&self) -> Result<dpdk_sys::rte_eth_dev_info, Error> {
+        let mut info = dpdk_sys::rte_eth_dev_info::default();
+        // SAFETY: the port exists; DPDK writes the structure it is given.
+        let status = unsafe { dpdk_sys::rte_eth_dev_info_get(self.id, &raw mut info) };
+        self.done("tell what it can do", status)?;
+        Ok(info)
+    }
+
+    /// The NUMA node, or -1 in DPDK's unsigned form.
+    fn socket(&self) -> u32 {
+        // SAFETY: reads one integer of an existing port.
+        unsafe { dpdk_sys::rte_eth_dev_socket_id(self.id) as u32 }
+    }
+
+    fn set_up_queues(&self, plan: &mut Plan, pool: &MbufPool) -> Result<(), Error> {
+        // SAFETY: the port exists; DPDK adjusts the two numbers.
+        let status = unsafe {
+            dpdk_sys::rte_eth_dev_adjust_nb_rx_tx_desc(
+                self.id,
+                &raw mut plan.rx_descriptors,
+                &raw mut plan.tx_descriptors,
+            )
+        };
+        // A port that knows no limits takes what it is given.
+        if status != -libc::ENOTSUP {
+            self.done("adjust its descriptors", status)?;
+        }
+        let socket = self.socket();
+        for queue in 0..plan.rx_queues {
+            let (count, none) = (plan.rx_descriptors, std::ptr::null());
+            // SAFETY: the port is configured with that many queues; the pool stands as long as
+            // the EAL, which the port holds. No configuration means the port's default.
+            let status = unsafe {
+                dpdk_sys::rte_eth_rx_queue_setup(self.id, queue, count, socket, none, pool.as_ptr())
+            };
+            self.done("set a receive queue up", status)?;
+        }
+        for queue in 0..plan.tx_queues {
+            let (count, none) = (plan.tx_descriptors, std::ptr::null());
+            // SAFETY: as for the receive queues.
+            let status =
+                unsafe { dpdk_sys::rte_eth_tx_queue_setup(self.id, queue, count, socket, none) };
+            self.done("set a transmit queue up", status)?;
+        }
+        Ok(())
+    }
+
+    /// What the started port does of its plan.
+    fn report(&self, plan: &Plan, promiscuous: bool) -> Result<PortReport, Error> {
+        let info = self.info()?;
+        let driver = match info.driver_name.is_null() {
+            true => String::new(),
+            // SAFETY: not null, thus the NUL-terminated name of a loaded driver.
+            false => unsafe { CStr::from_ptr(info.driver_name) }.to_string_lossy().into_owned(),
+        };
+        let mut mtu = 0;
+        // SAFETY: the port exists; DPDK writes the number.
+        self.done("tell its MTU", unsafe { dpdk_sys::rte_eth_dev_get_mtu(self.id, &raw mut mtu) })?;
+        Ok(PortReport {
+            driver,
+            socket: i32::try_from(self.socket()).ok().map(i32::unsigned_abs),
+            rx_queues: plan.rx_queues,
+            tx_queues: plan.tx_queues,
+            rx_descriptors: plan.rx_descriptors,
+            tx_descriptors: plan.tx_descriptors,
+            mtu,
+            mtu_refused: plan.mtu_refused,
+            scatter: plan.rx_offloads & dpdk_sys::FIRSTACK_RX_SCATTER != 0,
+            multi_segment: plan.tx_offloads & dpdk_sys::FIRSTACK_TX_MULTI_SEGS != 0,
+            promiscuous,
+            rss: plan.rss.verify(self.id),
+        })
+    }
+}
+
+impl Drop for PortInner {
+    fn drop(&mut self) {
+        // SAFETY: the last holder, port or queue, is gone: nobody uses the port any more. One
+        // that is stopped already stays so; a closed one gives all its buffers back.
+        let (stopped, closed) =
+            unsafe { (dpdk_sys::rte_eth_dev_stop(self.id), dpdk_sys::rte_eth_dev_close(self.id)) };
+        for status in [stopped, closed] {
+            if let Err(reason) = check(status) {
+                tracing::warn!("device {}: cannot stop and close: {reason}", self.device);
+            }
+        }
+        self.runtime.ports.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
+}

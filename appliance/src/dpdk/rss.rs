@@ -1,0 +1,189 @@
+//! Receive side scaling: what is asked of a port, and what it says it does.
+//!
+//! Packets belong to cores by the client's address alone, which is the source on one side of
+//! the appliance and the destination on the other. Few ports can hash one address alone; the
+//! report tells, and what lands on the wrong core is then handed over in software.
+
+use dpdk_sys::{
+    FIRSTACK_RSS_IP as IP, FIRSTACK_RSS_L3_DST_ONLY_BIT, FIRSTACK_RSS_L3_SRC_ONLY_BIT,
+    FIRSTACK_RSS_TCP as TCP, FIRSTACK_RSS_UDP as UDP, rte_eth_dev_info, rte_eth_rss_conf,
+};
+
+use super::error::check;
+
+/// Bytes of key that a port takes when it does not say.
+const USUAL_KEY: usize = 40;
+
+/// Which address the receive queue is to follow from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RssField {
+    /// The IP source address.
+    Source,
+    /// The IP destination address.
+    Destination,
+}
+
+impl RssField {
+    /// The flag that narrows any hash function to this address.
+    fn only(self) -> u64 {
+        match self {
+            Self::Source => 1 << FIRSTACK_RSS_L3_SRC_ONLY_BIT,
+            Self::Destination => 1 << FIRSTACK_RSS_L3_DST_ONLY_BIT,
+        }
+    }
+}
+
+/// What is asked of a port.
+#[derive(Clone, Copy, Debug)]
+pub struct Rss<'a> {
+    /// The Toeplitz key; ports take the first 40 or 52 bytes.
+    pub key: &'a [u8],
+    /// The address to hash.
+    pub field: RssField,
+}
+
+/// What the queue of a received packet follows from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RssScope {
+    /// Nothing that can be relied on: all packets may come in one queue.
+    Off,
+    /// The address that was asked for, alone.
+    Address(RssField),
+    /// Both IP addresses.
+    Addresses,
+    /// IP addresses and ports.
+    Ports,
+}
+
+/// What a port does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RssReport {
+    /// What the queue follows from.
+    pub scope: RssScope,
+    /// DPDK's hash function bits (`RTE_ETH_RSS_*`) in force.
+    pub functions: u64,
+    /// Whether the started port confirmed functions and key as asked.
+    pub verified: bool,
+    /// Why it is less than asked, or not verified.
+    pub note: Option<&'static str>,
+}
+
+/// What a port will be configured with: no functions means no RSS.
+#[derive(Clone, Debug)]
+pub(super) struct RssPlan {
+    pub(super) functions: u64,
+    pub(super) key: Box<[u8]>,
+    field: RssField,
+    note: Option<&'static str>,
+}
+
+impl RssPlan {
+    /// The best a port with `info` can do with `rx_queues` queues.
+    pub(super) fn new(wanted: Option<Rss<'_>>, rx_queues: u16, info: &rte_eth_dev_info) -> Self {
+        let off = |field, note| Self { functions: 0, key: Box::default(), field, note: Some(note) };
+        let Some(Rss { key, field }) = wanted else {
+            return off(RssField::Source, "not asked for");
+        };
+        if rx_queues < 2 {
+            return off(field, "one receive queue");
+        }
+        let key_len = match usize::from(info.hash_key_size) {
+            0 => USUAL_KEY,
+            len => len,
+        };
+        let Some(key) = key.get(..key_len) else {
+            return off(field, "the port's key is longer than the given one");
+        };
+        let offered = info.flow_type_rss_offloads;
+        let (functions, note) = if offered & field.only() != 0 {
+            (offered & (IP | TCP | UDP) | field.only(), None)
+        } else {
+            // Not TCP and UDP: with them the ports would be hashed as well.
+            (offered & IP, Some("the port cannot hash one address alone"))
+        };
+        if functions & (IP | TCP | UDP) == 0 {
+            return off(field, "the port cannot hash IP addresses");
+        }
+        Self { functions, key: key.into(), field, note }
+    }
+
+    /// What the started port says it does.
+    pub(super) fn verify(&self, port: u16) -> RssReport {
+        let mut report = self.report(self.functions, false, self.note);
+        if self.functions == 0 {
+            return report;
+        }
+        let mut key = [0u8; u8::MAX as usize];
+        let mut seen = rte_eth_rss_conf {
+            rss_key: key.as_mut_ptr(),
+            rss_key_len: self.key.len() as u8,
+            ..rte_eth_rss_conf::default()
+        };
+        // SAFETY: the port exists. The key's memory is as long as any length DPDK can state.
+        let status = unsafe { dpdk_sys::rte_eth_dev_rss_hash_conf_get(port, &raw mut seen) };
+        if check(status).is_err() {
+            report.note = Some("the port does not tell what it hashes");
+            return report;
+        }
+        if seen.rss_hf != self.functions {
+            self.report(seen.rss_hf, false, Some("the port hashes otherwise than asked"))
+        } else if key[..self.key.len()] != *self.key {
+            self.report(seen.rss_hf, false, Some("the port uses another key"))
+        } else {
+            self.report(seen.rss_hf, true, self.note)
+        }
+    }
+
+    fn report(&self, functions: u64, verified: bool, note: Option<&'static str>) -> RssReport {
+        let scope = if functions & (IP | TCP | UDP) == 0 {
+            RssScope::Off
+        } else if functions & self.field.only() != 0 {
+            RssScope::Address(self.field)
+        } else if functions & (TCP | UDP) != 0 {
+            RssScope::Ports
+        } else {
+            RssScope::Addresses
+        };
+        RssReport { scope, functions, verified, note }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(offered: u64, key_size: u8, queues: u16) -> RssPlan {
+        let info = rte_eth_dev_info {
+            flow_type_rss_offloads: offered,
+            hash_key_size: key_size,
+            ..rte_eth_dev_info::default()
+        };
+        let key = [0x6d; 52];
+        RssPlan::new(Some(Rss { key: &key, field: RssField::Destination }), queues, &info)
+    }
+
+    #[test]
+    fn one_address_alone_when_the_port_can() {
+        let only = RssField::Destination.only();
+        let plan = plan(IP | TCP | only | RssField::Source.only(), 52, 4);
+        assert_eq!(plan.functions, IP | TCP | only);
+        assert_eq!(plan.key.len(), 52);
+        let scope = plan.report(plan.functions, true, None).scope;
+        assert_eq!(scope, RssScope::Address(RssField::Destination));
+    }
+
+    #[test]
+    fn both_addresses_but_no_ports_otherwise() {
+        let plan = plan(IP | TCP | UDP, 0, 2);
+        assert_eq!(plan.functions, IP);
+        assert_eq!(plan.key.len(), USUAL_KEY);
+        assert_eq!(plan.report(plan.functions, true, None).scope, RssScope::Addresses);
+    }
+
+    #[test]
+    fn off_when_it_cannot_work() {
+        assert_eq!(plan(IP, 40, 1).note, Some("one receive queue"));
+        assert_eq!(plan(IP, 64, 2).note, Some("the port's key is longer than the given one"));
+        assert_eq!(plan(0, 40, 2).note, Some("the port cannot hash IP addresses"));
+    }
+}

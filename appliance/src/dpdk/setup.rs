@@ -1,0 +1,159 @@
+//! How a port is set up: what is asked for, cut down to what the port can do.
+
+use dpdk_sys::{rte_eth_conf, rte_eth_dev_info};
+
+use super::error::Errno;
+use super::rss::{Rss, RssPlan, RssReport};
+
+/// Bytes of an Ethernet header.
+const ETHERNET_HEADER: u32 = 14;
+
+/// Bytes by which a frame exceeds its MTU when the port does not say: header and checksum.
+const USUAL_OVERHEAD: u32 = ETHERNET_HEADER + 4;
+
+/// What is asked of a port.
+#[derive(Clone, Copy, Debug)]
+pub struct PortConfig<'a> {
+    /// Receive queues, and as many transmit queues; one for each worker.
+    pub queues: u16,
+    /// Descriptors of each receive queue.
+    pub rx_descriptors: u16,
+    /// Descriptors of each transmit queue.
+    pub tx_descriptors: u16,
+    /// The longest frame in bytes, without the checksum: 1514 for an MTU of 1500.
+    pub max_frame: u32,
+    /// How to share packets out among receive queues; `None` for a single queue.
+    pub rss: Option<Rss<'a>>,
+}
+
+/// What a started port does, to be compared with what was asked for.
+#[derive(Clone, Debug)]
+pub struct PortReport {
+    /// DPDK's driver.
+    pub driver: String,
+    /// The NUMA node of the device, where it has one.
+    pub socket: Option<u32>,
+    /// Receive queues.
+    pub rx_queues: u16,
+    /// Transmit queues.
+    pub tx_queues: u16,
+    /// Descriptors of each receive queue.
+    pub rx_descriptors: u16,
+    /// Descriptors of each transmit queue.
+    pub tx_descriptors: u16,
+    /// The MTU in bytes, as the port has it.
+    pub mtu: u16,
+    /// Why the port did not take the MTU that `max_frame` asks for, if it did not. Many
+    /// virtual devices have no MTU to set and still carry any frame.
+    pub mtu_refused: Option<Errno>,
+    /// Whether the port can spread a long frame over several buffers when receiving. Some
+    /// virtual devices do it without offering it.
+    pub scatter: bool,
+    /// Whether the port offers to send frames of several segments. Some virtual devices do it
+    /// without offering it.
+    pub multi_segment: bool,
+    /// Whether the port receives what is addressed to others.
+    pub promiscuous: bool,
+    /// What shares packets out among the receive queues.
+    pub rss: RssReport,
+}
+
+/// What a port will be configured with.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) rx_queues: u16,
+    pub(super) tx_queues: u16,
+    pub(super) rx_descriptors: u16,
+    pub(super) tx_descriptors: u16,
+    pub(super) mtu: u16,
+    pub(super) mtu_refused: Option<Errno>,
+    pub(super) rx_offloads: u64,
+    pub(super) tx_offloads: u64,
+    pub(super) rss: RssPlan,
+}
+
+impl Plan {
+    /// As much of `config` as a port with `info` can do.
+    pub(super) fn new(config: &PortConfig<'_>, info: &rte_eth_dev_info) -> Self {
+        let rx_queues = config.queues.clamp(1, info.max_rx_queues.max(1));
+        let (mtu, fits) = mtu(config.max_frame, info);
+        Self {
+            rx_queues,
+            tx_queues: config.queues.clamp(1, info.max_tx_queues.max(1)),
+            rx_descriptors: config.rx_descriptors,
+            tx_descriptors: config.tx_descriptors,
+            mtu,
+            mtu_refused: (!fits).then(|| Errno::from_status(libc::ERANGE)),
+            rx_offloads: info.rx_offload_capa & dpdk_sys::FIRSTACK_RX_SCATTER,
+            tx_offloads: info.tx_offload_capa & dpdk_sys::FIRSTACK_TX_MULTI_SEGS,
+            rss: RssPlan::new(config.rss, rx_queues, info),
+        }
+    }
+
+    /// DPDK's form of it.
+    pub(super) fn conf(&self) -> rte_eth_conf {
+        let mut conf = rte_eth_conf::default();
+        conf.rxmode.mtu = u32::from(self.mtu);
+        conf.rxmode.offloads = self.rx_offloads;
+        conf.txmode.offloads = self.tx_offloads;
+        if self.rss.functions != 0 {
+            // DPDK keeps the pointer and follows it whenever the port starts: the few bytes stay
+            // for the life of the process.
+            let key = Box::leak(self.rss.key.clone());
+            conf.rxmode.mq_mode = dpdk_sys::RTE_ETH_MQ_RX_RSS;
+            conf.rx_adv_conf.rss_conf.rss_hf = self.rss.functions;
+            conf.rx_adv_conf.rss_conf.rss_key_len = key.len() as u8;
+            conf.rx_adv_conf.rss_conf.rss_key = key.as_mut_ptr();
+        }
+        conf
+    }
+}
+
+/// The MTU for frames of `max_frame` bytes, and whether the port's limits allow it; where they
+/// do not, the nearest that they do.
+fn mtu(max_frame: u32, info: &rte_eth_dev_info) -> (u16, bool) {
+    let largest = u32::from(info.max_mtu);
+    let overhead = match info.max_rx_pktlen.checked_sub(largest) {
+        Some(overhead) if info.max_mtu != u16::MAX && overhead > 0 => overhead,
+        _ => USUAL_OVERHEAD,
+    };
+    let ceiling = largest.min(info.max_rx_pktlen.saturating_sub(overhead));
+    let wanted = max_frame.saturating_sub(ETHERNET_HEADER);
+    let mtu = wanted.min(ceiling).max(u32::from(info.min_mtu));
+    // No more than `max_mtu`, unless a port states a minimum above its maximum.
+    (u16::try_from(mtu).unwrap_or(u16::MAX), mtu == wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(max_mtu: u16, max_rx_pktlen: u32) -> rte_eth_dev_info {
+        rte_eth_dev_info { min_mtu: 68, max_mtu, max_rx_pktlen, ..rte_eth_dev_info::default() }
+    }
+
+    #[test]
+    fn the_mtu_is_cut_to_the_ports_limits() {
+        assert_eq!(mtu(1514, &info(9702, 9728)), (1500, true));
+        assert_eq!(mtu(9014, &info(u16::MAX, u32::MAX)), (9000, true));
+        assert_eq!(mtu(9014, &info(1500, 1518)), (1500, false));
+        assert_eq!(mtu(1514, &info(u16::MAX, 1514)), (1496, false));
+        assert_eq!(mtu(10, &info(1500, 1518)), (68, false));
+    }
+
+    #[test]
+    fn queues_are_cut_to_the_ports_number() {
+        let config = PortConfig {
+            queues: 4,
+            rx_descriptors: 512,
+            tx_descriptors: 512,
+            max_frame: 1514,
+            rss: None,
+        };
+        let mut info = info(1500, 1518);
+        info.max_rx_queues = 1;
+        info.max_tx_queues = 8;
+        let plan = Plan::new(&config, &info);
+        assert_eq!((plan.rx_queues, plan.tx_queues), (1, 4));
+    }
+}
