@@ -1,3 +1,5 @@
 //! The firstack appliance.
 
 pub mod config;
+#[cfg(feature = "dpdk")]
+pub mod dpdk;

@@ -24,7 +24,8 @@ const MAX_FRAME: u32 = 9014;
 /// Runs `body` in a process where it is alone, and fails as it does.
 fn alone(name: &str, body: fn()) {
     if env::var(ALONE).is_ok_and(|running| running == name) {
-        return body();
+        body();
+        return tidy();
     }
     let output = Command::new(env::current_exe().unwrap())
         .args([name, "--exact", "--nocapture", "--test-threads=1"])
@@ -36,14 +37,27 @@ fn alone(name: &str, body: fn()) {
     assert!(output.status.success(), "{name}: {}", output.status);
 }
 
+/// What tells this process's DPDK from the other tests'.
+fn file_prefix() -> String {
+    format!("firstack-test-{}", process::id())
+}
+
+/// Removes the folder that DPDK leaves, wherever it may have put it.
+fn tidy() {
+    let own = env::var("XDG_RUNTIME_DIR").unwrap_or_default();
+    for base in ["/var/run", &own, "/tmp"] {
+        let _ = std::fs::remove_dir(Path::new(base).join("dpdk").join(file_prefix()));
+    }
+}
+
 /// DPDK with one worker lcore.
 fn eal() -> Eal {
     let args = EalArgs {
         worker_cpus: vec![first_cpu()],
-        file_prefix: format!("firstack-test-{}", process::id()),
+        file_prefix: file_prefix(),
         no_huge_mib: Some(64),
         log_level: LogLevel::Warning,
-        // Nothing is left behind on disk.
+        // Nothing but an empty folder is left behind on disk.
         extra: vec!["--no-shconf".to_owned(), "--no-telemetry".to_owned()],
         ..EalArgs::default()
     };
