@@ -5,9 +5,20 @@
 //! a packet can come to.
 #![deny(unsafe_code)]
 
+pub mod backoff;
 pub mod buffer;
+pub mod burst;
+pub mod configuration;
+pub mod counters;
 pub mod family;
+pub mod flow;
+pub mod limiter;
+pub mod maglev;
+pub mod neighbours;
 pub mod prefetch;
+pub mod role;
+pub mod services;
+pub mod stage;
 pub mod table;
 pub mod testing;
 pub mod time;

@@ -118,8 +118,7 @@ impl Segment {
         put_u16(&mut tcp, 14, 0xfaf0);
         tcp.extend_from_slice(&self.options);
         tcp.extend_from_slice(&self.payload);
-        let pseudo =
-            ipv4::pseudo_header(self.from.address, self.to.address, 6, tcp.len() as u16);
+        let pseudo = ipv4::pseudo_header(self.from.address, self.to.address, 6, tcp.len() as u16);
         let checksum = Sum::of(&tcp).plus(pseudo).checksum();
         put_u16(&mut tcp, 16, checksum);
         ip_packet(self.from.address, self.to.address, 6, self.traffic_class, &tcp)

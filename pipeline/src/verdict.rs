@@ -154,7 +154,7 @@ verdicts! {
     TunnelNested Dropped "tunnel_nested" "op 402" "a tunnel within a tunnel";
     TunnelCongestion Dropped "tunnel_congestion" "" "congestion experienced outside, inside not ECN-capable (RFC 6040)";
     TunnelNotStart Dropped "tunnel_not_start" "op 402" "tunnelled packet that is no start packet";
-    TunnelNotTagged Dropped "tunnel_not_tagged" "op 402" "tunnelled start packet without a tag";
+    TunnelNotTagged Dropped "tunnel_not_tagged" "op 402" "tunnelled start packet without a tag that permits redirection";
     TunnelNotService Dropped "tunnel_not_service" "op 402" "start packet copy for a service this replica does not hold";
     TunnelConfiguration Dropped "tunnel_configuration" "op 410" "start packet copy of a configuration this version does not serve";
     NeighbourUnresolved Dropped "neighbour_unresolved" "" "start packet copy whose web server's MAC address is not known yet";

@@ -55,6 +55,20 @@ pub enum Kind {
     Other(Verdict),
 }
 
+impl Kind {
+    /// The verdict on a packet of this kind that no role has a part in.
+    pub fn untouched(self) -> Verdict {
+        match self {
+            Kind::Tcp4 => Verdict::NoEntry,
+            Kind::Tunnel4 => Verdict::ForeignTunnel,
+            Kind::Icmp4 => Verdict::Icmp,
+            Kind::Fragment4 => Verdict::Fragment,
+            Kind::Arp => Verdict::NonIp,
+            Kind::Other(verdict) => verdict,
+        }
+    }
+}
+
 /// Offsets into the frame, from its first byte.
 #[derive(Clone, Copy, Debug)]
 pub struct View {

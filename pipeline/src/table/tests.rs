@@ -40,7 +40,12 @@ fn table(capacity: usize) -> Table<V4, Phase, u32> {
     Table::new(capacity, TIMEOUTS, (1, 2))
 }
 
-fn insert(table: &mut Table<V4, Phase, u32>, number: u32, state: Phase, now: u64) -> Option<Inserted> {
+fn insert(
+    table: &mut Table<V4, Phase, u32>,
+    number: u32,
+    state: Phase,
+    now: u64,
+) -> Option<Inserted> {
     let key = client(number);
     table.insert(table.hash(key), key, state, Ticks::from_secs(now), number)
 }

@@ -1,0 +1,65 @@
+//! A burst of packets on its way through a role, and what leaves.
+
+use arrayvec::ArrayVec;
+
+use crate::buffer::Buffer;
+use crate::verdict::Verdict;
+use crate::view::{Packet, Side};
+
+/// The most packets in a burst. 32 to 64 is the best; at 128 the buffers of a burst no longer
+/// stay in a core's mempool cache, and the rate halves.
+pub const BURST: usize = 64;
+
+/// The packets received at once from one side, in order.
+#[derive(Debug)]
+pub struct Burst<B> {
+    /// The packets, each looked at once.
+    pub packets: ArrayVec<Packet<B>, BURST>,
+    /// After a role has processed the burst: one verdict per packet, in order.
+    pub verdicts: ArrayVec<Verdict, BURST>,
+}
+
+impl<B> Default for Burst<B> {
+    fn default() -> Self {
+        Self { packets: ArrayVec::new(), verdicts: ArrayVec::new() }
+    }
+}
+
+impl<B: Buffer> Burst<B> {
+    /// Takes received frames, up to the burst's capacity, and looks at each.
+    pub fn fill(&mut self, frames: impl Iterator<Item = B>) {
+        self.verdicts.clear();
+        self.packets.clear();
+        self.packets.extend(frames.take(BURST).map(Packet::new));
+    }
+}
+
+/// What leaves, by side, in order. Never grows past the capacity it was made with.
+#[derive(Debug)]
+pub struct Output<B>([Vec<B>; 2]);
+
+impl<B> Output<B> {
+    /// Room for what a full burst can turn into when each packet makes up to `copies` more.
+    pub fn new(copies: usize) -> Self {
+        let side = || Vec::with_capacity(BURST * (1 + copies));
+        Self([side(), side()])
+    }
+
+    /// Sends a frame by a side.
+    #[inline]
+    pub fn send(&mut self, side: Side, frame: B) {
+        debug_assert!(self.has_room(side));
+        self.0[side as usize].push(frame);
+    }
+
+    /// Whether a side takes another frame without allocating.
+    pub fn has_room(&self, side: Side) -> bool {
+        let frames = &self.0[side as usize];
+        frames.len() < frames.capacity()
+    }
+
+    /// The frames that leave by a side, to be taken out.
+    pub fn side(&mut self, side: Side) -> &mut Vec<B> {
+        &mut self.0[side as usize]
+    }
+}

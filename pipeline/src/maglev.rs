@@ -1,0 +1,120 @@
+//! Maglev consistent hashing (Eisenbud et al., NSDI 2016, section 3.4) with weights: which
+//! server a client endpoint is sent to (op 314).
+
+use std::hash::Hasher;
+use std::net::IpAddr;
+
+use siphasher::sip::SipHasher13;
+
+/// Places in the look-up table: a prime, above 100 times the most servers of a service.
+const SIZE: usize = 16_381;
+
+/// A fixed, public key: every switch before a service selects alike.
+const KEY: (u64, u64) = (0x6669_7273_7461_636b, 0x6d61_676c_6576);
+
+/// The look-up table of one service.
+#[derive(Clone, Debug)]
+pub struct Maglev(Box<[u16]>);
+
+impl Maglev {
+    /// A table over servers given by name and weight; those of weight zero get nothing.
+    /// `None` when no server has a weight.
+    pub fn new<'a>(servers: impl IntoIterator<Item = (&'a str, u32)>) -> Option<Self> {
+        let servers: Vec<_> = servers.into_iter().collect();
+        let heaviest = servers.iter().map(|(_, weight)| *weight).max().filter(|&max| max > 0)?;
+        let permutation = |name: &str| {
+            let hash = |salt: u8| {
+                let mut hasher = SipHasher13::new_with_keys(KEY.0, KEY.1);
+                hasher.write_u8(salt);
+                hasher.write(name.as_bytes());
+                hasher.finish() as usize
+            };
+            (hash(0) % SIZE, hash(1) % (SIZE - 1) + 1)
+        };
+        let permutations: Vec<_> = servers.iter().map(|(name, _)| permutation(name)).collect();
+        let mut next = vec![0usize; servers.len()];
+        let mut credit = vec![0u32; servers.len()];
+        let mut table = vec![u16::MAX; SIZE];
+        let mut filled = 0;
+        // Turn by turn each server takes the next free place of its own permutation; one of
+        // half the weight takes part in every other turn.
+        'turns: loop {
+            for (number, (_, weight)) in servers.iter().enumerate() {
+                credit[number] += weight;
+                if credit[number] < heaviest {
+                    continue;
+                }
+                credit[number] -= heaviest;
+                let (offset, skip) = permutations[number];
+                let place = loop {
+                    let place = (offset + next[number] * skip) % SIZE;
+                    next[number] += 1;
+                    if table[place] == u16::MAX {
+                        break place;
+                    }
+                };
+                table[place] = number as u16;
+                filled += 1;
+                if filled == SIZE {
+                    break 'turns;
+                }
+            }
+        }
+        Some(Self(table.into_boxed_slice()))
+    }
+
+    /// The number of the server for a client endpoint.
+    pub fn select(&self, client: IpAddr, port: u16) -> usize {
+        let mut hasher = SipHasher13::new_with_keys(KEY.0, KEY.1);
+        match client {
+            IpAddr::V4(address) => hasher.write_u32(address.to_bits()),
+            IpAddr::V6(address) => hasher.write_u128(address.to_bits()),
+        }
+        hasher.write_u16(port);
+        usize::from(self.0[hasher.finish() as usize % SIZE])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shares(table: &Maglev, servers: usize) -> Vec<usize> {
+        let mut shares = vec![0; servers];
+        table.0.iter().for_each(|&server| shares[usize::from(server)] += 1);
+        shares
+    }
+
+    #[test]
+    fn shares_follow_the_weights() {
+        let table = Maglev::new([("a", 1), ("b", 2), ("c", 1), ("idle", 0)]).unwrap();
+        let shares = shares(&table, 4);
+        for (share, part) in shares.iter().zip([0.25, 0.5, 0.25, 0.0]) {
+            let expected = SIZE as f64 * part;
+            assert!((*share as f64 - expected).abs() <= expected * 0.01 + 1.0, "{shares:?}");
+        }
+        assert!(Maglev::new([("a", 0)]).is_none());
+        assert!(Maglev::new([]).is_none());
+    }
+
+    #[test]
+    fn a_server_that_goes_moves_few_but_its_own() {
+        let names: Vec<String> = (0..10).map(|n| format!("web{n}")).collect();
+        let before = Maglev::new(names.iter().map(|name| (name.as_str(), 1))).unwrap();
+        let weight = |number| u32::from(number != 3);
+        let all = names.iter().enumerate().map(|(number, name)| (name.as_str(), weight(number)));
+        let after = Maglev::new(all).unwrap();
+        let moved = (0..SIZE).filter(|&i| before.0[i] != 3 && before.0[i] != after.0[i]).count();
+        assert!(moved < SIZE / 20, "{moved} of {SIZE} moved");
+        assert!(after.0.iter().all(|&server| server != 3));
+    }
+
+    #[test]
+    fn selection_spreads_over_clients() {
+        let table = Maglev::new([("a", 1), ("b", 1)]).unwrap();
+        let first = (0..1000u32)
+            .filter(|n| table.select(IpAddr::from((0x0a00_0000 + n).to_be_bytes()), 4000) == 0)
+            .count();
+        assert!((400..600).contains(&first), "{first}");
+    }
+}

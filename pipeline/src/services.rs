@@ -1,0 +1,87 @@
+//! Which service a server endpoint belongs to.
+
+use std::net::IpAddr;
+
+use hashbrown::HashMap;
+use ipnet::IpNet;
+
+/// What a service covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All addresses of a prefix; one address is a prefix too.
+    Prefix(IpNet),
+    /// Any address of either family.
+    Any,
+}
+
+/// Finds the service of an endpoint: a single address before a prefix, a longer prefix before
+/// a shorter one, any address last.
+#[derive(Clone, Debug, Default)]
+pub struct Services {
+    exact: HashMap<(IpAddr, u16), u16>,
+    /// Longest prefix first; any address is a prefix of length zero in each family.
+    prefixes: Vec<(Scope, Vec<u16>, u16)>,
+}
+
+impl Services {
+    /// The services in the order of their numbers, each with its ports.
+    pub fn new<'a>(services: impl IntoIterator<Item = (Scope, &'a [u16])>) -> Self {
+        let mut all = Self::default();
+        for (number, (scope, ports)) in services.into_iter().enumerate() {
+            let number = number as u16;
+            match scope {
+                Scope::Prefix(net) if net.prefix_len() == net.max_prefix_len() => {
+                    for &port in ports {
+                        all.exact.entry((net.addr(), port)).or_insert(number);
+                    }
+                }
+                _ => all.prefixes.push((scope, ports.to_vec(), number)),
+            }
+        }
+        let length = |scope: &Scope| match scope {
+            Scope::Prefix(net) => i16::from(net.prefix_len()),
+            Scope::Any => -1,
+        };
+        all.prefixes.sort_by_key(|(scope, _, _)| std::cmp::Reverse(length(scope)));
+        all
+    }
+
+    /// The number of the service that this endpoint belongs to.
+    pub fn find(&self, address: IpAddr, port: u16) -> Option<u16> {
+        self.exact.get(&(address, port)).copied().or_else(|| {
+            let covers = |scope: &Scope| match scope {
+                Scope::Prefix(net) => net.contains(&address),
+                Scope::Any => true,
+            };
+            self.prefixes
+                .iter()
+                .find(|(scope, ports, _)| ports.contains(&port) && covers(scope))
+                .map(|(_, _, number)| *number)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_specific_service_wins() {
+        let prefix = |text: &str| Scope::Prefix(text.parse().unwrap());
+        let ports: [&[u16]; 4] = [&[80], &[80, 443], &[80], &[443]];
+        let services = Services::new([
+            (Scope::Any, ports[0]),
+            (prefix("203.0.113.0/24"), ports[1]),
+            (prefix("203.0.113.10/32"), ports[2]),
+            (prefix("203.0.113.128/25"), ports[3]),
+        ]);
+        let find = |address: &str, port| services.find(address.parse().unwrap(), port);
+        assert_eq!(find("203.0.113.10", 80), Some(2));
+        assert_eq!(find("203.0.113.10", 443), Some(1));
+        assert_eq!(find("203.0.113.200", 443), Some(3));
+        assert_eq!(find("203.0.113.200", 80), Some(1));
+        assert_eq!(find("192.0.2.1", 80), Some(0));
+        assert_eq!(find("2001:db8::1", 80), Some(0));
+        assert_eq!(find("192.0.2.1", 443), None);
+    }
+}

@@ -1,0 +1,93 @@
+//! Whether a start packet may bear the tag (op 204-210), and why not.
+
+use crate::buffer::Buffer;
+use crate::family::Family;
+use crate::stage::tag;
+use crate::verdict::Verdict;
+use crate::view::Packet;
+use crate::wire::tcp::{self, Options};
+
+/// Checks a start packet; the verdict says what keeps it from being tagged.
+pub fn start<F: Family, B: Buffer>(packet: &Packet<B>, format: tag::Format) -> Result<(), Verdict> {
+    if packet.has_data() {
+        return Err(Verdict::UntaggedData);
+    }
+    if !packet.ip_checksum_ok() {
+        return Err(Verdict::UntaggedIpChecksum);
+    }
+    if !packet.tcp_checksum_ok::<F>() {
+        return Err(Verdict::UntaggedTcpChecksum);
+    }
+    for option in Options::new(packet.options()) {
+        let option = option.map_err(|_| Verdict::UntaggedOptions)?;
+        if format.matches(&option) {
+            return Err(Verdict::UntaggedAlready);
+        }
+        match option.kind {
+            tcp::MD5 | tcp::AUTHENTICATION => return Err(Verdict::UntaggedSigned),
+            tcp::FAST_OPEN => return Err(Verdict::UntaggedFastOpen),
+            kind if tcp::EXPERIMENTS.contains(&kind)
+                && option.bytes.get(2..4) == Some(&tcp::FAST_OPEN_EXID.to_be_bytes()[..]) =>
+            {
+                return Err(Verdict::UntaggedFastOpen);
+            }
+            _ => {}
+        }
+    }
+    if packet.options().len() + tag::ROOM > tcp::MAX_OPTIONS {
+        return Err(Verdict::UntaggedNoRoom);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffer::HeapBuffer;
+    use crate::family::V4;
+    use crate::testing::{LINUX_OPTIONS, Segment};
+
+    fn syn() -> Segment {
+        Segment::syn("198.18.1.10:40000", "203.0.113.10:80", 7)
+    }
+
+    fn check(frame: &[u8]) -> Result<(), Verdict> {
+        start::<V4, _>(&Packet::new(HeapBuffer::new(frame)), tag::Format::default())
+    }
+
+    fn with_options(options: &[u8]) -> Result<(), Verdict> {
+        check(&syn().options(options).frame())
+    }
+
+    #[test]
+    fn takes_a_linux_syn_and_one_without_options() {
+        assert_eq!(with_options(&LINUX_OPTIONS), Ok(()));
+        assert_eq!(with_options(&[]), Ok(()));
+        assert_eq!(with_options(&[1; 32]), Ok(()));
+    }
+
+    #[test]
+    fn says_what_keeps_the_tag_off() {
+        assert_eq!(with_options(&[1; 36]), Err(Verdict::UntaggedNoRoom));
+        assert_eq!(with_options(&[1; 40]), Err(Verdict::UntaggedNoRoom));
+        assert_eq!(check(&syn().payload(b"x").frame()), Err(Verdict::UntaggedData));
+        assert_eq!(with_options(&[34, 2, 1, 1]), Err(Verdict::UntaggedFastOpen));
+        assert_eq!(with_options(&[254, 4, 0xf9, 0x89]), Err(Verdict::UntaggedFastOpen));
+        assert_eq!(with_options(&[253, 4, 0x4e, 0x52]), Err(Verdict::UntaggedAlready));
+        let md5 = [&[19, 18][..], &[0; 16], &[1, 1]].concat();
+        assert_eq!(with_options(&md5), Err(Verdict::UntaggedSigned));
+        assert_eq!(with_options(&[29, 4, 0, 0]), Err(Verdict::UntaggedSigned));
+        assert_eq!(with_options(&[8, 10, 0, 0]), Err(Verdict::UntaggedOptions));
+        assert_eq!(with_options(&[8, 0, 0, 0]), Err(Verdict::UntaggedOptions));
+    }
+
+    #[test]
+    fn takes_no_wrong_checksum() {
+        let mut frame = syn().frame();
+        frame[24] ^= 1;
+        assert_eq!(check(&frame), Err(Verdict::UntaggedIpChecksum));
+        frame[24] ^= 1;
+        frame[50] ^= 1;
+        assert_eq!(check(&frame), Err(Verdict::UntaggedTcpChecksum));
+    }
+}
