@@ -179,7 +179,7 @@ fn check_rings(section: &Section<'_>, mbufs: &Found<u32>, ports: &Ports, worker:
         let message = format!(
             "{} is too few for the descriptors of {workers} worker(s) on PCI devices; \
              expected at least {least}",
-            mbufs.value
+            mbufs.shown()
         );
         section.error(mbufs.at, "mbufs", message);
     }

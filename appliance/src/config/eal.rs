@@ -15,8 +15,8 @@ pub struct Eal {
     pub args: Vec<String>,
 }
 
-const CORES: &str = "worker.cores sets it";
-const DEVICES: &str = "port.inside.device and port.outside.device set it";
+const CORES: &str = "worker.cores sets";
+const DEVICES: &str = "the devices of the ports set";
 
 /// Long options that firstack sets from other keys, or that would keep it from starting.
 const LONG: [(&str, &str); 14] = [
@@ -32,8 +32,8 @@ const LONG: [(&str, &str); 14] = [
     ("--block", DEVICES),
     ("--pci-whitelist", DEVICES),
     ("--pci-blacklist", DEVICES),
-    ("--file-prefix", "eal.file_prefix sets it"),
-    ("--proc-type", "firstack is always a primary process"),
+    ("--file-prefix", "eal.file_prefix sets"),
+    ("--proc-type", "firstack sets itself"),
 ];
 
 /// Short options likewise; `-l0-3` is an option with its value.
@@ -51,7 +51,7 @@ const SHORT: [(&str, &str); 7] = [
 pub(super) fn read(root: &Section<'_>, uses_pci: bool) -> Option<Eal> {
     let section = root.section("eal");
     let file_prefix = section.get("file_prefix", file_prefix);
-    let args = section.list("args", "an EAL argument", argument)?;
+    let args = section.list("args", "an EAL argument that nothing else sets", argument)?;
     check_together(&section, &args, uses_pci);
     let args = args.into_iter().map(|arg| arg.value).collect();
     Some(Eal { file_prefix: file_prefix?, args })
@@ -81,10 +81,10 @@ fn argument(value: &DeValue<'_>) -> Parsed<String> {
         SHORT.iter().find(|(owned, _)| option.starts_with(owned))
     };
     match owned {
-        Some((option, why)) => Err(format!("is refused: {option}: {why}")),
-        None if text == "--" => Err("is refused: it ends the EAL arguments".to_owned()),
+        Some((option, why)) => Err(format!("is {option}, which {why}")),
+        None if text == "--" => Err("ends the EAL arguments".to_owned()),
         None if matches!(text, "-h" | "--help" | "--log-level=help") => {
-            Err("is refused: EAL prints its help and ends".to_owned())
+            Err("makes EAL print its help and end".to_owned())
         }
         None => Ok(text.to_owned()),
     }

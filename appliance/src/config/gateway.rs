@@ -73,10 +73,7 @@ impl fmt::Display for ServiceAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Any => f.write_str("any"),
-            Self::Prefix(prefix) if prefix.prefix_len() == prefix.max_prefix_len() => {
-                write!(f, "{}", prefix.addr())
-            }
-            Self::Prefix(prefix) => write!(f, "{prefix}"),
+            Self::Prefix(prefix) => f.write_str(&value::shown_prefix(*prefix)),
         }
     }
 }

@@ -149,7 +149,7 @@ impl Config {
         let kind = Kind::of(table);
         let doc = Document::new(file_name, text, kind.unwrap_or(Kind::Gateway).name());
         let config = read(&Section::root(&doc, table), kind);
-        let mut errors = doc.into_errors();
+        let errors = doc.into_errors();
         match config {
             Some(config) if errors.is_empty() => Ok(config),
             _ => {
@@ -158,7 +158,6 @@ impl Config {
                     let message = "is refused for no known reason".to_owned();
                     return Err(ConfigErrors::one(file_name, None, message));
                 }
-                errors.dedup();
                 Err(ConfigErrors::new(errors))
             }
         }
@@ -168,10 +167,13 @@ impl Config {
 /// Broken TOML: nothing behind the break can be trusted, so it is the only error.
 fn broken(file_name: &str, text: &str, error: &toml::de::Error) -> ConfigErrors {
     let doc = Document::new(file_name, text, Kind::Gateway.name());
-    let at = error.span().map_or(0, |span| span.start);
-    // The parser's messages have one line; an error of ours must not have more.
-    let message = error.message().replace('\n', " ");
-    ConfigErrors::one(file_name, Some(doc.line(at)), format!("not valid TOML: {message}"))
+    let span = error.span().unwrap_or_default();
+    let line = doc.line(span.start);
+    let mut message = format!("not valid TOML: {}", error.message());
+    if !span.is_empty() {
+        message.push_str(&format!(" at `{}`", doc.excerpt(span)));
+    }
+    ConfigErrors::one(file_name, Some(line), message)
 }
 
 fn read(root: &Section<'_>, kind: Option<Kind>) -> Option<Config> {
@@ -214,7 +216,7 @@ fn role(root: &Section<'_>, kind: Kind, table: Option<&Table>) -> Option<Role> {
         }
     }
     if root.position(role).is_none() {
-        let message = format!("missing; the role {role} requires the section [{role}]");
+        let message = format!("missing; expected a section [{role}], as role = {role:?} requires");
         root.error(root.at(), role, message);
         return None;
     }

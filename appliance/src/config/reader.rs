@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -24,6 +25,14 @@ pub(super) struct Found<T> {
     pub at: usize,
     /// Whether the file has it; otherwise it is the default.
     pub given: bool,
+}
+
+impl<T: std::fmt::Display> Found<T> {
+    /// The value, called the default if it is one: the file does not show it then.
+    pub fn shown(&self) -> String {
+        let Self { value, given, .. } = self;
+        if *given { value.to_string() } else { format!("the default {value}") }
+    }
 }
 
 /// A file being read, and its mistakes so far.
@@ -60,9 +69,9 @@ impl<'d> Document<'d> {
         self.errors.into_inner()
     }
 
-    /// A value as the file writes it, on one line and not too long.
-    fn shown(&self, value: &Spanned<DeValue<'_>>) -> String {
-        let source = self.text.get(value.span()).unwrap_or_default();
+    /// What the file has there, on one line and not too long.
+    pub fn excerpt(&self, span: Range<usize>) -> String {
+        let source = self.text.get(span).unwrap_or_default();
         let mut shown: String =
             source.chars().take(SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect();
         if shown.len() < source.len() {
@@ -132,6 +141,14 @@ impl<'a> Section<'a> {
         self.doc.error(at, &self.path_of(name), message);
     }
 
+    /// Notes that the file lacks a key, which `why` requires.
+    pub fn missing(&self, name: &str, why: &str) {
+        if let Some(key) = self.key(name) {
+            let message = format!("missing; expected {}{why}", key.expected());
+            self.error(self.at, name, message);
+        }
+    }
+
     /// Where the file has the key, if it does.
     pub fn position(&self, name: &str) -> Option<usize> {
         self.entry(name).map(|value| value.span().start)
@@ -180,7 +197,7 @@ impl<'a> Section<'a> {
         let Some(key) = self.key(name) else { return Vec::new() };
         let Some(value) = self.entry(name) else {
             if key.fallback == Fallback::Required {
-                self.error(self.at, name, format!("missing; expected {}", key.expected()));
+                self.missing(name, "");
             }
             return Vec::new();
         };
@@ -214,7 +231,7 @@ impl<'a> Section<'a> {
     }
 
     fn complain(&self, value: &Spanned<DeValue<'_>>, name: &str, what: &str, expected: &str) {
-        let shown = self.doc.shown(value);
+        let shown = self.doc.excerpt(value.span());
         self.error(value.span().start, name, format!("{shown} {what}; expected {expected}"));
     }
 
@@ -242,7 +259,7 @@ impl<'a> Section<'a> {
         parse: impl Fn(&DeValue<'_>) -> Parsed<T>,
     ) -> Option<Found<T>> {
         let Fallback::Value(default) = key.fallback else {
-            self.error(self.at, name, format!("missing; expected {}", key.expected()));
+            self.missing(name, "");
             return None;
         };
         let default = default.replace("<role>", self.doc.role);
@@ -252,7 +269,7 @@ impl<'a> Section<'a> {
         match parsed {
             Ok(value) => Some(Found { value, at: self.at, given: false }),
             Err(what) => {
-                self.error(self.at, name, format!("the default {default} {what}"));
+                self.error(self.at, name, format!("has a bad default: {default} {what}"));
                 None
             }
         }

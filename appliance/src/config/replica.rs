@@ -81,7 +81,7 @@ pub(super) fn read(root: &Section<'_>, table: Option<&Table>) -> Option<Replica>
         && most.value > table.max_connections
     {
         let message = format!(
-            "{} is more than the {} of table.max_connections; expected as many at most",
+            "{} is more than table.max_connections holds; expected at most {}",
             most.value, table.max_connections
         );
         section.error(most.at, "max_connections", message);
@@ -140,7 +140,7 @@ fn tunnel_addresses(
         if ends.iter().all(|end| end.is_ipv4() != switch.value.addr().is_ipv4()) {
             let message = format!(
                 "{} is {}, but no tunnel address of the replica is; expected one of their family",
-                switch.value,
+                value::shown_prefix(switch.value),
                 value::family(switch.value.addr())
             );
             section.error(switch.at, &format!("switches[{i}]"), message);

@@ -44,7 +44,7 @@ pub(super) fn check_claims<'s, A: Clone + Eq + Hash + 's>(
                 continue;
             };
             let message = format!(
-                "{} port {} is claimed by {} on line {} too; expected one service for it",
+                "{} port {} is also claimed by {} on line {}; expected one service for it",
                 show(&head.address.value),
                 port.value,
                 first.path(),
@@ -97,8 +97,9 @@ impl Names {
         match self.0.get(&name) {
             Some((_, false)) if !given => {}
             Some((first, _)) => {
-                let message =
-                    format!("{name:?} is the name on line {first} too; expected one of its own");
+                let message = format!(
+                    "{name:?} is also the name on line {first}; expected a name of its own"
+                );
                 section.error(at, "name", message);
             }
             None => {
@@ -123,7 +124,7 @@ impl<T: Eq + Hash> Once<T> {
     pub fn take(&mut self, section: &Section<'_>, (at, key): (usize, &str), value: T, shown: &str) {
         let line = section.line(at);
         if let Some(first) = self.0.get(&value) {
-            let message = format!("{shown} is on line {first} already; expected each once");
+            let message = format!("{shown} is also on line {first}; expected each once");
             section.error(at, key, message);
         } else {
             self.0.insert(value, line);

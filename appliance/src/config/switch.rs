@@ -100,8 +100,9 @@ pub(super) fn read(root: &Section<'_>) -> Option<Switch> {
         && burst.value < u32::from(most.value)
     {
         let message = format!(
-            "{} never suffices for the {} copies of switch.max_copies; expected as many at least",
-            burst.value, most.value
+            "{} never suffices for one SYN's switch.max_copies; expected at least {}",
+            burst.shown(),
+            most.value
         );
         section.error(burst.at, "copies_burst", message);
     }
@@ -265,7 +266,7 @@ fn delivery(section: &Section<'_>, tunnel: Tunnel, alone: bool) -> Option<(Deliv
                 section.error(at, key, message);
             }
             None if way == user => {
-                section.error(section.at(), key, format!("missing; delivery {way:?} requires it"));
+                section.missing(key, &format!(", as delivery {way:?} requires"));
             }
             _ => {}
         }

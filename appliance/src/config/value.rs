@@ -205,6 +205,14 @@ fn unicast(address: IpAddr) -> Parsed<()> {
     Err(complaint.to_owned())
 }
 
+/// A prefix as an operator writes it: an address when it holds no other.
+pub(super) fn shown_prefix(prefix: IpNet) -> String {
+    match prefix.prefix_len() == prefix.max_prefix_len() {
+        true => prefix.addr().to_string(),
+        false => prefix.to_string(),
+    }
+}
+
 /// The family of an address, for messages.
 pub(super) fn family(address: IpAddr) -> &'static str {
     if address.is_ipv4() { "IPv4" } else { "IPv6" }

@@ -1,0 +1,81 @@
+//! docs/configuration.md and the examples against the code.
+
+use std::collections::BTreeMap;
+
+use appliance::config::Config;
+use appliance::config::schema::{Fallback, KEYS};
+
+use crate::{ROLES, example, repository};
+
+/// What a key takes, and its default, as the documentation writes them.
+type Row = (String, String);
+
+fn documentation() -> String {
+    std::fs::read_to_string(repository("docs/configuration.md")).unwrap()
+}
+
+fn documented() -> BTreeMap<String, Row> {
+    let mut rows = BTreeMap::new();
+    for line in documentation().lines() {
+        let cells: Vec<_> = line.split('|').map(str::trim).collect();
+        let ["", key, takes, default, meaning, ""] = cells[..] else { continue };
+        let Some(key) = key.strip_prefix('`').and_then(|key| key.strip_suffix('`')) else {
+            continue;
+        };
+        assert!(!meaning.is_empty(), "{key} has no meaning");
+        let row = (takes.to_owned(), default.to_owned());
+        assert!(rows.insert(key.to_owned(), row).is_none(), "{key} is documented twice");
+    }
+    rows
+}
+
+fn known() -> BTreeMap<String, Row> {
+    let row = |key: &appliance::config::schema::Key| {
+        let default = match key.fallback {
+            Fallback::Required => "*required*".to_owned(),
+            Fallback::Value(value) => format!("`{value}`"),
+            Fallback::Derived(words) => words.to_owned(),
+        };
+        (key.path.to_owned(), (key.expected(), default))
+    };
+    KEYS.iter().map(row).collect()
+}
+
+#[test]
+fn documentation_and_code_know_the_same_keys_and_defaults() {
+    assert_eq!(KEYS.len(), known().len(), "a key is in the schema twice");
+    let (documented, known) = (documented(), known());
+    for (key, row) in &known {
+        let line = format!("| `{key}` | {} | {} | ... |", row.0, row.1);
+        assert_eq!(documented.get(key), Some(row), "docs/configuration.md should have: {line}");
+    }
+    for key in documented.keys() {
+        assert!(known.contains_key(key), "docs/configuration.md has {key}, the code has not");
+    }
+}
+
+#[test]
+fn every_example_of_the_documentation_is_accepted() {
+    let documentation = documentation();
+    let mut roles: Vec<_> = documentation
+        .split("```toml\n")
+        .skip(1)
+        .map(|block| block.split("```").next().unwrap())
+        .map(|example| match Config::parse("configuration.md", example) {
+            Ok(config) => config.role.name(),
+            Err(errors) => panic!("{errors}\nin\n{example}"),
+        })
+        .collect();
+    roles.sort_unstable();
+    assert_eq!(roles, ["gateway", "replica", "switch"]);
+}
+
+#[test]
+fn every_example_file_is_accepted() {
+    for role in ROLES {
+        let path = repository(&format!("docs/examples/{role}.toml"));
+        let config = Config::load(&path).unwrap_or_else(|errors| panic!("{errors}"));
+        assert_eq!(config.role.name(), role);
+        assert_eq!(Config::parse("again", &example(role)).unwrap(), config);
+    }
+}

@@ -1,0 +1,210 @@
+//! What a file means once it is accepted: defaults, devices, addresses, order.
+
+use std::time::Duration;
+
+use appliance::config::{
+    Bus, Config, Configuration, Content, Delivery, Device, MacAddress, Poll, Role, ServiceAddress,
+};
+
+const PORTS: &str = "port.inside.device = \"net_null0\"\nport.outside.device = \"net_null1\"\n";
+
+fn accepted(role: &str, text: &str) -> Config {
+    let text = format!("role = {role:?}\n{PORTS}{text}");
+    Config::parse("f.toml", &text).unwrap_or_else(|errors| panic!("{errors}\nin\n{text}"))
+}
+
+#[test]
+fn a_gateway_with_nothing_but_what_is_required_has_the_defaults() {
+    let config = accepted("gateway", "[[gateway.service]]\naddress = \"any\"\n");
+    assert_eq!(config.eal.file_prefix, "firstack-gateway");
+    assert!(config.eal.args.is_empty());
+    assert_eq!(config.ports.inside.rx_descriptors, 1024);
+    assert_eq!(config.ports.outside.tx_descriptors, 1024);
+    assert_eq!((config.worker.cores.as_slice(), config.worker.burst), (&[0][..], 32));
+    assert_eq!(config.worker.poll, Poll::Adaptive);
+    assert_eq!((config.memory.mbufs, config.memory.max_frame), (8192, 2048));
+    assert_eq!(config.table.max_connections, 65536);
+    assert_eq!(config.timeouts.racing, Duration::from_secs(30));
+    assert_eq!(config.timeouts.established, Duration::from_secs(2 * 3600 + 4 * 60));
+    assert_eq!(config.timeouts.closing, Duration::from_secs(10));
+    assert_eq!(config.timeouts.race_window, Duration::from_secs(5));
+    assert_eq!(config.timeouts.reuse_after, Duration::from_secs(60));
+    assert_eq!(config.timeouts.tag_backoff, Duration::from_secs(600));
+    assert_eq!((config.tag.kind, config.tag.exid), (253, 0x4e52));
+    assert_eq!(config.control.socket.to_str(), Some("/run/firstack/gateway.sock"));
+    assert_eq!(config.log.level, tracing::Level::INFO);
+    let Role::Gateway(gateway) = config.role else { panic!("{:?}", config.role) };
+    assert_eq!(gateway.configuration, Configuration::A);
+    let [service] = &gateway.services[..] else { panic!("{:?}", gateway.services) };
+    assert_eq!(service.name, "any");
+    assert_eq!(service.address, ServiceAddress::Any);
+    assert_eq!(service.ports, [80, 443]);
+    assert_eq!(service.replicas, ["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()]);
+}
+
+#[test]
+fn the_most_specific_service_comes_first_and_replicas_have_its_family() {
+    let config = accepted(
+        "gateway",
+        r#"
+        [[gateway.service]]
+        address = "any"
+        [[gateway.service]]
+        address = "203.0.113.0/24"
+        [[gateway.service]]
+        address = "2001:db8::80"
+        ports = [443]
+        [[gateway.service]]
+        address = "203.0.113.10"
+        [[gateway.service]]
+        address = "2001:db8::80"
+        ports = [8443, 80]
+        "#,
+    );
+    let Role::Gateway(gateway) = config.role else { panic!("{:?}", config.role) };
+    let names: Vec<_> = gateway.services.iter().map(|service| service.name.as_str()).collect();
+    let expected =
+        ["[2001:db8::80]:443", "[2001:db8::80]:8443", "203.0.113.10", "203.0.113.0/24", "any"];
+    assert_eq!(names, expected);
+    assert_eq!(gateway.services[0].replicas, ["::/0".parse().unwrap()]);
+    assert_eq!(gateway.services[2].replicas, ["0.0.0.0/0".parse().unwrap()]);
+    assert!(gateway.services[3].address.contains("203.0.113.7".parse().unwrap()));
+    assert!(!gateway.services[3].address.contains("203.0.114.7".parse().unwrap()));
+    assert!(gateway.services[4].address.contains("2001:db8::7".parse().unwrap()));
+}
+
+#[test]
+fn a_switch_with_nothing_but_what_is_required_has_the_defaults() {
+    let config = accepted(
+        "switch",
+        "[[switch.service]]\naddress = \"203.0.113.10\"\n[[switch.service.server]]\n",
+    );
+    assert_eq!(config.control.socket.to_str(), Some("/run/firstack/switch.sock"));
+    let Role::Switch(switch) = config.role else { panic!("{:?}", config.role) };
+    assert_eq!((switch.max_copies, switch.copies_per_second, switch.copies_burst), (8, 1000, 2000));
+    assert_eq!((switch.copies_prefix_v4, switch.copies_prefix_v6), (24, 48));
+    let [service] = &switch.services[..] else { panic!("{:?}", switch.services) };
+    assert_eq!((service.name.as_str(), service.content), ("203.0.113.10", Content::Static));
+    assert_eq!((service.source, service.ports.as_slice()), (service.address, &[80, 443][..]));
+    assert!(service.replicas.is_empty());
+    let [server] = &service.servers[..] else { panic!("{:?}", service.servers) };
+    assert_eq!((server.name.as_str(), server.delivery), ("inside", Delivery::None));
+    assert_eq!((server.weight, server.enabled), (1, true));
+}
+
+#[test]
+fn servers_of_a_switch_are_reached_as_they_say() {
+    let config = accepted(
+        "switch",
+        r#"
+        [[switch.service]]
+        address = "203.0.113.10"
+        source = "2001:db8::1"
+        [[switch.service.replica]]
+        address = "2001:db8:1::1"
+        enabled = false
+        [[switch.service.server]]
+        delivery = "direct"
+        mac = "02:00:00:00:00:AB"
+        weight = 100
+        [[switch.service.server]]
+        name = "far"
+        delivery = "tunnel"
+        address = "2001:db8::20"
+        enabled = false
+        "#,
+    );
+    let Role::Switch(switch) = config.role else { panic!("{:?}", config.role) };
+    let service = &switch.services[0];
+    assert_eq!(service.replicas[0].name, "2001:db8:1::1");
+    assert!(!service.replicas[0].enabled);
+    let direct = &service.servers[0];
+    assert_eq!(direct.name, "02:00:00:00:00:ab");
+    assert_eq!(direct.delivery, Delivery::Direct(MacAddress([2, 0, 0, 0, 0, 0xab])));
+    assert_eq!(service.servers[1].delivery, Delivery::Tunnel("2001:db8::20".parse().unwrap()));
+}
+
+#[test]
+fn a_replica_with_nothing_but_what_is_required_has_the_defaults() {
+    let config = accepted(
+        "replica",
+        r#"
+        table.max_connections = 100
+        [replica]
+        switches = ["203.0.113.0/24", "203.0.114.1"]
+        [[replica.service]]
+        address = "203.0.113.10"
+        [[replica.service.server]]
+        address = "198.51.100.10"
+        [[replica.service.server]]
+        address = "198.51.100.10"
+        port = 8080
+        "#,
+    );
+    let Role::Replica(replica) = config.role else { panic!("{:?}", config.role) };
+    assert_eq!(replica.name, None);
+    assert_eq!(replica.switches[1], "203.0.114.1/32".parse().unwrap());
+    assert_eq!(replica.tunnel_addresses, ["198.51.100.10".parse::<std::net::IpAddr>().unwrap()]);
+    assert_eq!((replica.max_connections, replica.max_syn_rate), (10000, 10000));
+    assert!(!replica.drained);
+    let servers = &replica.services[0].servers;
+    assert_eq!((servers[0].name.as_str(), servers[0].port), ("198.51.100.10", None));
+    assert_eq!((servers[1].name.as_str(), servers[1].port), ("198.51.100.10:8080", Some(8080)));
+    assert_eq!((servers[0].mac, servers[0].weight), (None, 1));
+}
+
+fn device(text: &str) -> Result<Device, String> {
+    let file = format!(
+        "role = \"gateway\"\nport.outside.device = \"net_null1\"\nport.inside.device = {text:?}\n\
+         memory.mbufs = 65536\n[[gateway.service]]\naddress = \"any\"\n"
+    );
+    match Config::parse("f.toml", &file) {
+        Ok(config) => Ok(config.ports.inside.device),
+        Err(errors) => Err(errors.to_string()),
+    }
+}
+
+#[test]
+fn devices_are_named_as_dpdk_names_them() {
+    let pci = device("3B:00.1,dv_flow_en=0").unwrap();
+    assert_eq!(pci.to_string(), "0000:3b:00.1,dv_flow_en=0");
+    assert_eq!((pci.name.as_str(), pci.bus), ("0000:3b:00.1", Bus::Pci));
+    let packet = device("net_af_packet_wan,iface=eth0,blocksz=4096").unwrap();
+    assert_eq!(packet.to_string(), "net_af_packet_wan,iface=eth0,blocksz=4096");
+    assert_eq!(packet.bus, Bus::Virtual { driver: "net_af_packet" });
+    assert_eq!(packet.argument("blocksz"), Some("4096"));
+    for good in [
+        "net_pcap0,rx_pcap=in.pcap,tx_pcap=out.pcap",
+        "net_pcap1,iface=lo",
+        "net_tap0",
+        "net_af_xdp0,iface=eth0",
+        "net_ring0",
+        "net_memif0,role=client",
+        "0001:ff:1f.7",
+    ] {
+        assert_eq!(device(good).unwrap().to_string(), good);
+    }
+}
+
+#[test]
+fn what_is_no_device_is_refused_with_the_reason() {
+    for (bad, reason) in [
+        ("", "is empty"),
+        ("eth0", "is no device"),
+        ("0000:03:20.0", "is no device"),
+        ("0000:03:00.8", "is no device"),
+        ("0000:03:+1.0", "is no device"),
+        ("net_bonding0", "has an unknown driver"),
+        ("net_tap", "lacks a number after the driver, as in net_tap0"),
+        ("net_tap-0", "has a name that is not net_tap with a number"),
+        ("net_af_packet0", "lacks the driver argument iface="),
+        ("net_af_xdp0,iface=", "lacks the driver argument iface="),
+        ("net_pcap0,tx_pcap=o", "lacks the driver argument iface= or rx_pcap= or"),
+        ("net_tap0,", "has an empty driver argument"),
+        ("net_tap0, iface=x", "contains a blank"),
+        ("net_null1", "is port.inside's"),
+    ] {
+        let errors = device(bad).expect_err(bad);
+        assert!(errors.contains(reason), "{bad}: {errors}");
+    }
+}
