@@ -1,3 +1,29 @@
-//! The laboratory.
+//! The laboratory: a wide-area network on one machine, out of network namespaces, veths and a
+//! user-space WAN emulator.
+//!
+//! - [`Lab`] owns network namespaces and a directory, and removes both when it is dropped;
+//!   [`Lab::sweep`] removes what killed runs left.
+//! - [`Namespace`] runs programs: to their end ([`Namespace::run`]) or for as long as a
+//!   [`Process`] is kept ([`Lab::spawn`]).
+//! - [`Topology`] is firstack's: a client site, an origin, replicas, and [`wan`] between them.
+//! - [`WebServer`], [`Content`] and [`Curl`] make and time traffic.
+//!
+//! It needs root, iproute2, ethtool, procps, and for traffic nginx and curl.
 
+mod command;
+mod error;
+mod namespace;
+mod process;
+mod site;
+mod topology;
+mod veth;
 pub mod wan;
+mod web;
+
+pub use command::{Output, run, run_within};
+pub use error::{LabError, Result};
+pub use namespace::{Lab, Namespace};
+pub use process::Process;
+pub use site::{MOST_REPLICAS, Place, Site};
+pub use topology::{Topology, TopologyBuilder};
+pub use web::{Content, ContentFile, Curl, Fetched, WebServer};

@@ -105,7 +105,7 @@ impl Emulator {
         let mut pairs = Vec::new();
         for from in 0..ports.len() {
             for to in 0..ports.len() {
-                let link = Link::new(&config.link_between(from, to), seeds.next());
+                let link = Link::new(&config.link_between(from, to), seeds.roll());
                 pairs.push(Pair { link, counters: PairCounters::default() });
             }
         }
@@ -340,10 +340,14 @@ impl Emulator {
             .ports
             .iter()
             .map(|port| ReportLine::Port { name: port.name.clone(), counters: port.counters });
-        let pairs = counters.iter().enumerate().map(|(at, counters)| ReportLine::Pair {
-            from: self.ports[at / self.ports.len()].name.clone(),
-            to: self.ports[at % self.ports.len()].name.clone(),
-            counters: *counters,
+        let pairs = counters.iter().enumerate().filter_map(|(at, counters)| {
+            let (from, to) = (at / self.ports.len(), at % self.ports.len());
+            // A port with itself is worth a line only when something turned round there.
+            (from != to || counters.offered > 0).then(|| ReportLine::Pair {
+                from: self.ports[from].name.clone(),
+                to: self.ports[to].name.clone(),
+                counters: *counters,
+            })
         });
         Report(ports.chain(pairs).collect())
     }

@@ -23,4 +23,5 @@ pub use config::{ConfigError, LinkConfig, PortConfig, RouteConfig, WanConfig};
 pub use counters::{PairCounters, PortCounters, Report, ReportLine};
 pub use emulator::Emulator;
 pub use frame::{Frame, Mac};
+pub use link::Dice;
 pub use run::{WanError, run};

@@ -1,0 +1,155 @@
+//! The sites of the topology: their names, addresses and the plan behind them.
+
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use ipnet::{Ipv4Net, Ipv6Net};
+
+use super::namespace::Namespace;
+
+/// Most replicas that the address plan has room for.
+pub const MOST_REPLICAS: usize = 25;
+
+/// One place behind the WAN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Site {
+    /// Where the clients are, behind the gateway appliance.
+    Client,
+    /// Where the origin server is, which bears the service address, behind the switch.
+    Origin,
+    /// Where a replica's web server is; counted from 1.
+    Replica(usize),
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Client => f.write_str("client"),
+            Self::Origin => f.write_str("origin"),
+            Self::Replica(number) => write!(f, "replica{number}"),
+        }
+    }
+}
+
+impl Site {
+    /// Name of its namespace, of its WAN port and of its web server.
+    #[must_use]
+    pub fn name(self) -> String {
+        self.to_string()
+    }
+
+    /// Address of its host: 198.18.1.10, 203.0.113.10 (the service), 198.51.100.(10 x number).
+    #[must_use]
+    pub fn address(self) -> Ipv4Addr {
+        match self {
+            Self::Client => Ipv4Addr::new(198, 18, 1, 10),
+            Self::Origin => Ipv4Addr::new(203, 0, 113, 10),
+            Self::Replica(number) => Ipv4Addr::new(198, 51, 100, (number * 10) as u8),
+        }
+    }
+
+    /// Address of the WAN router there, with the site's prefix length.
+    ///
+    /// A replica's prefix is a /31 (RFC 3021), so that replicas can be ten addresses apart.
+    #[must_use]
+    pub fn gateway(self) -> Ipv4Net {
+        let (address, length) = match self {
+            Self::Client => (Ipv4Addr::new(198, 18, 1, 1), 24),
+            Self::Origin => (Ipv4Addr::new(203, 0, 113, 1), 24),
+            Self::Replica(number) => (Ipv4Addr::new(198, 51, 100, (number * 10 + 1) as u8), 31),
+        };
+        Ipv4Net::new_assert(address, length)
+    }
+
+    /// IPv6 address of its host: 2001:db8:1::10, 2001:db8:2::10, 2001:db8:10(number)::10.
+    #[must_use]
+    pub fn ipv6(self) -> Ipv6Addr {
+        Ipv6Addr::new(0x2001, 0xdb8, self.number(), 0, 0, 0, 0, 0x10)
+    }
+
+    /// IPv6 address of the WAN router there, with the site's prefix length.
+    #[must_use]
+    pub fn gateway_ipv6(self) -> Ipv6Net {
+        Ipv6Net::new_assert(Ipv6Addr::new(0x2001, 0xdb8, self.number(), 0, 0, 0, 0, 1), 64)
+    }
+
+    fn number(self) -> u16 {
+        match self {
+            Self::Client => 1,
+            Self::Origin => 2,
+            Self::Replica(number) => 0x100 + number as u16,
+        }
+    }
+
+    /// Hardware address of a station there: 02:00:00:00:(site):(station).
+    pub(super) fn mac(self, station: Station) -> String {
+        let site = match self {
+            Self::Client => 1,
+            Self::Origin => 2,
+            Self::Replica(number) => 0x10 + number,
+        };
+        format!("02:00:00:00:{site:02x}:{:02x}", station as u8)
+    }
+}
+
+/// The interfaces at a site, in the last octet of their hardware addresses.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Station {
+    /// The WAN router's.
+    Router = 1,
+    /// The appliance's towards the host.
+    Inside = 2,
+    /// The appliance's towards the WAN.
+    Outside = 3,
+    /// The host's.
+    Host = 0x10,
+}
+
+/// A site as built.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Which one.
+    pub site: Site,
+    /// Namespace of the client or server; its interface is `eth0`.
+    pub host: Namespace,
+    /// Namespace of the appliance, with interfaces `inside` and `outside`, which have no IP
+    /// address; none in a direct topology.
+    pub appliance: Option<Namespace>,
+}
+
+impl Place {
+    /// Address of the host.
+    #[must_use]
+    pub fn address(&self) -> Ipv4Addr {
+        self.site.address()
+    }
+
+    /// A URL of the web server there.
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}/{}", self.address(), path.trim_start_matches('/'))
+    }
+
+    /// The same over IPv6.
+    #[must_use]
+    pub fn url_ipv6(&self, path: &str) -> String {
+        format!("http://[{}]/{}", self.site.ipv6(), path.trim_start_matches('/'))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_replica_has_its_own_prefix_with_host_and_router() {
+        for number in 1..=MOST_REPLICAS {
+            let site = Site::Replica(number);
+            let prefix = site.gateway().trunc();
+            assert!(prefix.contains(&site.address()) && site.address() != site.gateway().addr());
+            for other in (1..=MOST_REPLICAS).filter(|other| *other != number) {
+                assert!(!prefix.contains(&Site::Replica(other).address()));
+            }
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! The topology of firstack: clients, origin and replicas around a WAN, with or without
+//! appliances.
+//!
+//! ```text
+//! client -- [appliance] --.                    .-- [appliance] -- origin
+//!                          firstack-wan (WAN) <
+//!                                              `-- [appliance] -- replica1 ...
+//! ```
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::error::{LabError, Result, at};
+use super::namespace::{Lab, Namespace};
+use super::process::Process;
+use super::site::{MOST_REPLICAS, Place, Site, Station};
+use super::wan::{LinkConfig, PortConfig, Report, RouteConfig, WanConfig};
+
+/// Time that the WAN has to come up.
+const START: Duration = Duration::from_secs(10);
+
+/// Describes a topology, then builds it in a [`Lab`].
+///
+/// ```no_run
+/// use firstack_tests::lab::{Content, Curl, Lab, Site, Topology, WebServer};
+///
+/// let lab = Lab::new("race")?;
+/// let topology = Topology::builder()
+///     .replicas(2)
+///     .delay(Site::Client, Site::Origin, 40.0)
+///     .delay(Site::Client, Site::Replica(1), 5.0)
+///     .delay(Site::Client, Site::Replica(2), 20.0)
+///     .delay(Site::Origin, Site::Replica(1), 35.0)
+///     .delay(Site::Origin, Site::Replica(2), 30.0)
+///     .build(&lab)?;
+/// let content = Content::generate(&lab, &[("100MB", 100_000_000)])?;
+/// let mut servers = Vec::new();
+/// for place in topology.servers() {
+///     servers.push(WebServer::start(&lab, place, &content)?);
+/// }
+/// // ... run the appliances in place.appliance, then:
+/// let answer = Curl::new(&topology.origin().url("/")).run(&topology.client().host)?;
+/// println!("{} answered after {:?}", answer.site, answer.connect);
+/// # Ok::<(), firstack_tests::lab::LabError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct TopologyBuilder {
+    replicas: usize,
+    direct: bool,
+    ipv6: bool,
+    client_addresses: u8,
+    links: Vec<LinkConfig>,
+    routes: Vec<RouteConfig>,
+    seed: u64,
+    captures: Option<(PathBuf, u32)>,
+    longest: Duration,
+    wan_binary: Option<PathBuf>,
+}
+
+impl Default for TopologyBuilder {
+    fn default() -> Self {
+        Self {
+            replicas: 1,
+            direct: false,
+            ipv6: false,
+            client_addresses: 1,
+            links: Vec::new(),
+            routes: Vec::new(),
+            seed: 1,
+            captures: None,
+            longest: Duration::from_secs(600),
+            wan_binary: None,
+        }
+    }
+}
+
+impl TopologyBuilder {
+    /// How many replica sites (default 1).
+    #[must_use]
+    pub fn replicas(mut self, number: usize) -> Self {
+        self.replicas = number;
+        self
+    }
+
+    /// Leaves the appliances out: hosts are cabled to the WAN, to see times without firstack.
+    #[must_use]
+    pub fn direct(mut self, direct: bool) -> Self {
+        self.direct = direct;
+        self
+    }
+
+    /// Gives hosts and the WAN IPv6 addresses as well.
+    #[must_use]
+    pub fn ipv6(mut self, ipv6: bool) -> Self {
+        self.ipv6 = ipv6;
+        self
+    }
+
+    /// Gives the client host so many addresses, 198.18.1.10 and the next ones (up to 200).
+    #[must_use]
+    pub fn client_addresses(mut self, number: u8) -> Self {
+        self.client_addresses = number;
+        self
+    }
+
+    /// Sets the one-way delay between two sites, both ways alike.
+    #[must_use]
+    pub fn delay(self, a: Site, b: Site, milliseconds: f64) -> Self {
+        self.link(a, b, LinkConfig { both: true, ..LinkConfig::delay(milliseconds) })
+    }
+
+    /// Sets all about the link from one site to another, and back when `link.both` is set.
+    #[must_use]
+    pub fn link(mut self, from: Site, to: Site, link: LinkConfig) -> Self {
+        self.links.push(LinkConfig { from: Some(from.name()), to: Some(to.name()), ..link });
+        self
+    }
+
+    /// Adds a route of the WAN besides the sites' own prefixes; `port` is a site's name.
+    #[must_use]
+    pub fn route(mut self, route: RouteConfig) -> Self {
+        self.routes.push(route);
+        self
+    }
+
+    /// Seeds loss and jitter (default 1).
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Captures what the WAN sees at every site: `wan-client.pcap` and so on in a directory
+    /// that exists, the first `snaplen` bytes of each frame.
+    #[must_use]
+    pub fn captures(mut self, directory: impl Into<PathBuf>, snaplen: u32) -> Self {
+        self.captures = Some((directory.into(), snaplen));
+        self
+    }
+
+    /// Ends the WAN by itself after so long (default 10 minutes).
+    #[must_use]
+    pub fn longest(mut self, longest: Duration) -> Self {
+        self.longest = longest;
+        self
+    }
+
+    /// Where `firstack-wan` is, if not beside this program and not named in `FIRSTACK_WAN`.
+    #[must_use]
+    pub fn wan_binary(mut self, path: impl Into<PathBuf>) -> Self {
+        self.wan_binary = Some(path.into());
+        self
+    }
+
+    /// Builds it: namespaces, cables, addresses, routes, and the WAN running.
+    pub fn build(self, lab: &Lab) -> Result<Topology> {
+        if self.replicas > MOST_REPLICAS || !(1..=200).contains(&self.client_addresses) {
+            let what = format!("at most {MOST_REPLICAS} replicas and 1 to 200 client addresses");
+            return Err(LabError::Topology(what));
+        }
+        let sites: Vec<_> = [Site::Client, Site::Origin]
+            .into_iter()
+            .chain((1..=self.replicas).map(Site::Replica))
+            .collect();
+        let config = self.wan_config(&sites);
+        config.check()?;
+        let binary = match self.wan_binary.clone() {
+            Some(path) => path,
+            None => find_wan()?,
+        };
+        let wan = lab.namespace("wan")?;
+        let places = sites.iter().map(|site| self.place(lab, &wan, *site));
+        let places = places.collect::<Result<Vec<_>>>()?;
+        let file = lab.directory().join("wan.toml");
+        let text = toml::to_string(&config).map_err(|e| LabError::Topology(e.to_string()))?;
+        std::fs::write(&file, text).map_err(at(&file))?;
+        let (binary, file) = (binary.to_string_lossy(), file.to_string_lossy());
+        let longest = self.longest.as_secs_f64().to_string();
+        let words = [&*binary, "--config", &*file, "--max-seconds", &longest];
+        let mut process = lab.spawn(&wan, &words)?;
+        process.wait_for("ready", START)?;
+        Ok(Topology { places, wan, process, config })
+    }
+
+    fn wan_config(&self, sites: &[Site]) -> WanConfig {
+        let ports = sites.iter().map(|site| PortConfig {
+            name: site.name(),
+            interface: site.name(),
+            ipv4: Some(site.gateway()),
+            ipv6: self.ipv6.then(|| site.gateway_ipv6()),
+            pcap: self.captures.as_ref().map(|(dir, _)| dir.join(format!("wan-{site}.pcap"))),
+            pcap_snaplen: self.captures.as_ref().map(|(_, snaplen)| *snaplen),
+        });
+        WanConfig {
+            seed: self.seed,
+            ports: ports.collect(),
+            routes: self.routes.clone(),
+            links: self.links.clone(),
+        }
+    }
+
+    fn place(&self, lab: &Lab, wan: &Namespace, site: Site) -> Result<Place> {
+        let host = lab.namespace(&site.name())?;
+        // A host that remembers paths would carry one run's figures into the next.
+        host.sysctl("net.ipv4.tcp_no_metrics_save", "1")?;
+        if self.ipv6 {
+            host.ipv6(true)?;
+        }
+        let mac = |station| site.mac(station);
+        let [router, inside, outside, own] =
+            [Station::Router, Station::Inside, Station::Outside, Station::Host].map(mac);
+        let port = site.name();
+        let host_end = (&host, "eth0", Some(own.as_str()));
+        let wan_end = (wan, port.as_str(), Some(router.as_str()));
+        let appliance = if self.direct {
+            lab.veth_with_macs(host_end, wan_end)?;
+            None
+        } else {
+            let appliance = lab.namespace(&format!("{site}-appliance"))?;
+            lab.veth_with_macs(host_end, (&appliance, "inside", Some(&inside)))?;
+            lab.veth_with_macs((&appliance, "outside", Some(&outside)), wan_end)?;
+            Some(appliance)
+        };
+        self.configure(&host, site)?;
+        Ok(Place { site, host, appliance })
+    }
+
+    fn configure(&self, host: &Namespace, site: Site) -> Result<()> {
+        let gateway = site.gateway();
+        let length = gateway.prefix_len();
+        host.address("eth0", &format!("{}/{length}", site.address()))?;
+        if site == Site::Client {
+            for address in client_addresses(self.client_addresses).skip(1) {
+                host.address("eth0", &format!("{address}/{length}"))?;
+            }
+        }
+        host.route("default", &gateway.addr().to_string())?;
+        if self.ipv6 {
+            let gateway = site.gateway_ipv6();
+            host.address("eth0", &format!("{}/{}", site.ipv6(), gateway.prefix_len()))?;
+            host.route("default", &gateway.addr().to_string())?;
+        }
+        Ok(())
+    }
+}
+
+fn client_addresses(number: u8) -> impl Iterator<Item = Ipv4Addr> {
+    let first = u32::from(Site::Client.address());
+    (0..u32::from(number)).map(move |offset| Ipv4Addr::from(first + offset))
+}
+
+/// Looks for `firstack-wan`: `FIRSTACK_WAN`, beside this program, or (tests) one level up.
+fn find_wan() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("FIRSTACK_WAN") {
+        return Ok(path.into());
+    }
+    let own = std::env::current_exe().unwrap_or_default();
+    let above = own.ancestors().skip(1).take(2).map(|directory| directory.join("firstack-wan"));
+    above.into_iter().find(|path| path.is_file()).ok_or(LabError::NoWan { beside: own })
+}
+
+/// A topology that stands, with its WAN running. Drop it before its [`Lab`].
+#[derive(Debug)]
+pub struct Topology {
+    places: Vec<Place>,
+    wan: Namespace,
+    process: Process,
+    config: WanConfig,
+}
+
+impl Topology {
+    /// Starts a description.
+    #[must_use]
+    pub fn builder() -> TopologyBuilder {
+        TopologyBuilder::default()
+    }
+
+    /// The clients' site.
+    #[must_use]
+    pub fn client(&self) -> &Place {
+        &self.places[0]
+    }
+
+    /// The origin's site, whose address is the service's.
+    #[must_use]
+    pub fn origin(&self) -> &Place {
+        &self.places[1]
+    }
+
+    /// The replicas' sites, number 1 first.
+    #[must_use]
+    pub fn replicas(&self) -> &[Place] {
+        &self.places[2..]
+    }
+
+    /// Sites with a web server: the origin, then the replicas.
+    #[must_use]
+    pub fn servers(&self) -> &[Place] {
+        &self.places[1..]
+    }
+
+    /// All sites.
+    #[must_use]
+    pub fn places(&self) -> &[Place] {
+        &self.places
+    }
+
+    /// Namespace of the WAN, with one interface per site, called as the site is.
+    #[must_use]
+    pub fn wan(&self) -> &Namespace {
+        &self.wan
+    }
+
+    /// What the WAN runs with.
+    #[must_use]
+    pub fn wan_config(&self) -> &WanConfig {
+        &self.config
+    }
+
+    /// The WAN's process, for what it prints and whether it runs.
+    pub fn wan_process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Ends the WAN and returns its counters.
+    #[must_use]
+    pub fn finish(self) -> Report {
+        Report::from_json_lines(&self.process.stop())
+    }
+}

@@ -1,0 +1,286 @@
+//! The laboratory with real namespaces: `firstack-wan` between a client and web servers.
+//!
+//! Needs root, nginx and curl; without root every test fails and says so.
+
+use std::path::Path;
+use std::time::Duration;
+
+use firstack_tests::lab::wan::{LinkConfig, Report};
+use firstack_tests::lab::{
+    Content, Curl, Fetched, Lab, LabError, Place, Site, Topology, TopologyBuilder, WebServer, run,
+};
+
+/// Ends a test with the message of an error, not with its innards.
+trait OrFail<T> {
+    fn or_fail(self) -> T;
+}
+
+impl<T> OrFail<T> for Result<T, LabError> {
+    #[track_caller]
+    fn or_fail(self) -> T {
+        self.unwrap_or_else(|error| panic!("{error}"))
+    }
+}
+
+/// A WAN between one client and one origin, without appliances, for at most 90 s.
+fn direct() -> TopologyBuilder {
+    let binary = env!("CARGO_BIN_EXE_firstack-wan");
+    Topology::builder().direct(true).replicas(0).longest(Duration::from_secs(90)).wan_binary(binary)
+}
+
+fn fetch(from: &Place, curl: &Curl) -> Fetched {
+    let fetched = curl.run(&from.host).or_fail();
+    assert_eq!(fetched.status, 200);
+    fetched
+}
+
+/// Ends the WAN and checks that it accounts for every packet.
+#[track_caller]
+fn finish(topology: Topology) -> Report {
+    let report = topology.finish();
+    assert!(!report.0.is_empty(), "the WAN printed no counters");
+    report.check_conservation().unwrap_or_else(|error| panic!("{error}\n{report:#?}"));
+    for site in [Site::Client, Site::Origin] {
+        let port = report.port(&site.name());
+        assert_eq!((port.send_failed, port.socket_dropped, port.truncated), (0, 0, 0), "{site}");
+    }
+    report
+}
+
+#[test]
+fn forty_milliseconds_one_way_make_a_round_trip_of_eighty() {
+    let lab = Lab::new("rtt").or_fail();
+    let topology = direct().delay(Site::Client, Site::Origin, 40.0).build(&lab).or_fail();
+    let _server = WebServer::start(&lab, topology.origin(), &Content::default()).or_fail();
+    let curl = Curl::new(&topology.origin().url("/"));
+    let mut connects = Vec::new();
+    for _ in 0..9 {
+        let fetched = fetch(topology.client(), &curl);
+        assert_eq!((fetched.site.as_str(), &fetched.body[..]), ("origin", &b"origin\n"[..]));
+        connects.push(fetched.connect);
+    }
+    connects.sort();
+    println!("connect times: {connects:?}");
+    assert!(connects[0] >= Duration::from_millis(80), "faster than the WAN: {connects:?}");
+    assert!(connects[4] <= Duration::from_millis(100), "median too slow: {connects:?}");
+    finish(topology);
+}
+
+#[test]
+fn each_replica_has_its_own_delay() {
+    let lab = Lab::new("sites").or_fail();
+    let builder = direct().replicas(2).delay(Site::Client, Site::Replica(1), 5.0);
+    let topology = builder.delay(Site::Client, Site::Replica(2), 30.0).build(&lab).or_fail();
+    let content = Content::default();
+    for (place, milliseconds) in topology.replicas().iter().zip([10, 60]) {
+        let _server = WebServer::start(&lab, place, &content).or_fail();
+        let curl = Curl::new(&place.url("/"));
+        let best = (0..5).map(|_| fetch(topology.client(), &curl).connect).min().unwrap();
+        println!("{}: {best:?}", place.site);
+        let floor = Duration::from_millis(milliseconds);
+        assert!(best >= floor && best < floor + Duration::from_millis(10), "{best:?}");
+    }
+    finish(topology);
+}
+
+#[test]
+fn a_loss_of_one_passes_nothing() {
+    let lab = Lab::new("loss").or_fail();
+    let link = LinkConfig { loss: 1.0, both: true, ..LinkConfig::default() };
+    let topology = direct().link(Site::Client, Site::Origin, link).build(&lab).or_fail();
+    let server = WebServer::start(&lab, topology.origin(), &Content::default()).or_fail();
+    let curl = Curl::new(&topology.origin().url("/")).limit(Duration::from_secs(4));
+    let error = curl.run(&topology.client().host).expect_err("a packet came through");
+    assert!(matches!(error, LabError::Failed { .. }), "{error}");
+    assert_eq!(server.access_log(), "");
+    let report = finish(topology);
+    let there = report.pair("client", "origin");
+    assert!(there.offered >= 2, "SYN and at least one repetition: {there:?}");
+    assert_eq!((there.lost, there.delivered), (there.offered, 0));
+    assert_eq!(report.pair("origin", "client").offered, 0);
+}
+
+#[test]
+fn a_transfer_of_20_megabytes_arrives_intact_and_is_counted() {
+    let lab = Lab::new("bulk").or_fail();
+    let topology = direct().delay(Site::Client, Site::Origin, 2.0).build(&lab).or_fail();
+    let content = Content::generate(&lab, &[("20MB", 20_000_000)]).or_fail();
+    let _server = WebServer::start(&lab, topology.origin(), &content).or_fail();
+    let curl = Curl::new(&topology.origin().url("/20MB")).digest();
+    let fetched = fetch(topology.client(), &curl);
+    let file = content.file("20MB").unwrap();
+    assert_eq!(fetched.bytes, file.bytes);
+    assert_eq!(fetched.sha256.as_ref(), Some(&file.sha256));
+    let rate = fetched.bytes as f64 * 8.0 / 1e6 / fetched.total.as_secs_f64();
+    println!("20 MB in {:?}: {rate:.0} Mbit/s", fetched.total);
+    let report = finish(topology);
+    let back = report.pair("origin", "client");
+    // 20 MB in segments of 1448 bytes, each with 66 bytes of headers.
+    let least = 20_000_000 / 1448;
+    assert!(back.delivered > least && back.delivered_bytes > 20_000_000 + least * 66, "{back:?}");
+}
+
+#[test]
+fn a_transfer_survives_loss_and_jitter() {
+    let lab = Lab::new("rough").or_fail();
+    let delay = LinkConfig { both: true, ..LinkConfig::delay(5.0) };
+    let link = LinkConfig { loss: 0.01, jitter_ms: 2.0, reorder: true, ..delay };
+    let topology = direct().link(Site::Client, Site::Origin, link).build(&lab).or_fail();
+    let content = Content::generate(&lab, &[("1MB", 1_000_000)]).or_fail();
+    let _server = WebServer::start(&lab, topology.origin(), &content).or_fail();
+    let url = topology.origin().url("/1MB");
+    let fetched = fetch(topology.client(), &Curl::new(&url).digest());
+    assert_eq!(fetched.sha256.as_ref(), Some(&content.files()[0].sha256));
+    let report = finish(topology);
+    assert!(report.pair("origin", "client").lost > 0);
+}
+
+#[test]
+fn a_rate_limits_a_transfer() {
+    let lab = Lab::new("rate").or_fail();
+    let delay = LinkConfig { both: true, ..LinkConfig::delay(5.0) };
+    let link = LinkConfig { rate_mbit: Some(20.0), ..delay };
+    let topology = direct().link(Site::Client, Site::Origin, link).build(&lab).or_fail();
+    let content = Content::generate(&lab, &[("4MB", 4_000_000)]).or_fail();
+    let _server = WebServer::start(&lab, topology.origin(), &content).or_fail();
+    let curl = Curl::new(&topology.origin().url("/4MB")).discard();
+    let fetched = fetch(topology.client(), &curl);
+    let rate = fetched.bytes as f64 * 8.0 / 1e6 / fetched.total.as_secs_f64();
+    println!("4 MB at 20 Mbit/s took {:?}: {rate:.1} Mbit/s", fetched.total);
+    assert!((5.0..20.0).contains(&rate), "{rate:.1} Mbit/s");
+    finish(topology);
+}
+
+#[test]
+fn a_small_mtu_is_discovered() {
+    let lab = Lab::new("mtu").or_fail();
+    let link = LinkConfig { mtu: Some(1400), both: true, ..LinkConfig::default() };
+    let topology = direct().link(Site::Client, Site::Origin, link).build(&lab).or_fail();
+    let content = Content::generate(&lab, &[("1MB", 1_000_000)]).or_fail();
+    let _server = WebServer::start(&lab, topology.origin(), &content).or_fail();
+    let curl = Curl::new(&topology.origin().url("/1MB")).digest();
+    let fetched = fetch(topology.client(), &curl);
+    assert_eq!(fetched.sha256.as_ref(), Some(&content.files()[0].sha256));
+    let report = finish(topology);
+    assert!(report.pair("origin", "client").too_big > 0);
+    assert!(report.port("origin").generated > 0);
+}
+
+#[test]
+fn ipv6_works_too() {
+    let lab = Lab::new("v6").or_fail();
+    let builder = direct().ipv6(true).delay(Site::Client, Site::Origin, 10.0);
+    let topology = builder.build(&lab).or_fail();
+    let _server = WebServer::start(&lab, topology.origin(), &Content::default()).or_fail();
+    for url in [topology.origin().url_ipv6("/"), topology.origin().url("/")] {
+        let curl = Curl::new(&url);
+        let best = (0..3).map(|_| fetch(topology.client(), &curl).connect).min().unwrap();
+        println!("{url}: {best:?}");
+        assert!(best >= Duration::from_millis(20) && best < Duration::from_millis(40), "{best:?}");
+    }
+    finish(topology);
+}
+
+#[test]
+fn a_port_is_captured_in_both_directions() {
+    let lab = Lab::new("pcap").or_fail();
+    let topology = direct()
+        .delay(Site::Client, Site::Origin, 10.0)
+        .captures(lab.directory(), 128)
+        .build(&lab)
+        .or_fail();
+    let _server = WebServer::start(&lab, topology.origin(), &Content::default()).or_fail();
+    fetch(topology.client(), &Curl::new(&topology.origin().url("/")));
+    let report = finish(topology);
+    let frames = capture(&lab.directory().join("wan-client.pcap"));
+    let port = report.port("client");
+    assert_eq!(frames.len() as u64, port.received + port.sent);
+    // The first TCP segments: SYN from the client, SYN+ACK to it a round trip later.
+    let flags = |frame: &[u8]| (frame[12..14] == [8, 0]).then(|| frame[47] & 0x3f);
+    let time_of = |wanted| frames.iter().find(|(_, f)| flags(f) == Some(wanted)).unwrap().0;
+    let between = time_of(0x12) - time_of(0x02);
+    println!("SYN to SYN+ACK at the WAN's client port: {between:?}");
+    assert!(between >= Duration::from_millis(20) && between < Duration::from_millis(40));
+}
+
+fn capture(path: &Path) -> Vec<(Duration, Vec<u8>)> {
+    let file = std::fs::File::open(path).unwrap();
+    let mut reader = pcap_file::pcap::PcapReader::new(file).unwrap();
+    let mut frames = Vec::new();
+    while let Some(packet) = reader.next_packet() {
+        let packet = packet.unwrap();
+        frames.push((packet.timestamp, packet.data.into_owned()));
+    }
+    frames
+}
+
+#[test]
+fn appliances_stand_between_host_and_wan_without_addresses() {
+    let lab = Lab::new("places").or_fail();
+    let binary = env!("CARGO_BIN_EXE_firstack-wan");
+    let topology = Topology::builder().replicas(2).wan_binary(binary).build(&lab).or_fail();
+    assert_eq!(topology.places().len(), 4);
+    for place in topology.places() {
+        let appliance = place.appliance.as_ref().unwrap();
+        for interface in ["inside", "outside"] {
+            let shown = appliance.run(&["ip", "-o", "address", "show", "dev", interface]);
+            assert_eq!(shown.or_fail().stdout, "", "{interface} has an address");
+            let shown = appliance.run(&["ip", "-o", "link", "show", "dev", interface]);
+            let link = shown.or_fail().stdout;
+            assert!(link.contains(",UP,LOWER_UP"), "{link}");
+            let offloads = appliance.run(&["ethtool", "-k", interface]).or_fail().stdout;
+            let off = |name: &str| offloads.contains(&format!("{name}: off"));
+            assert!(off("tx-checksumming") && off("tcp-segmentation-offload"), "{offloads}");
+            assert!(off("generic-segmentation-offload"), "{offloads}");
+            assert!(off("generic-receive-offload"), "{offloads}");
+        }
+    }
+    // Nobody carries frames between the two sides, so nothing passes.
+    let curl = Curl::new(&topology.origin().url("/")).limit(Duration::from_secs(1));
+    curl.run(&topology.client().host).expect_err("a packet passed an absent appliance");
+    finish(topology);
+}
+
+#[test]
+fn a_dropped_laboratory_leaves_nothing() {
+    let lab = Lab::new("drop").or_fail();
+    let namespace = lab.namespace("a").or_fail();
+    let process = lab.spawn(&namespace, &["sh", "-c", "sleep 60 & sleep 60"]).or_fail();
+    let (name, directory, id) =
+        (namespace.name().to_string(), lab.directory().to_path_buf(), process.id());
+    let listed = || run(&["ip", "netns", "list"]).or_fail().stdout;
+    assert!(listed().contains(&name) && directory.is_dir());
+    // A handle that outlives the laboratory must not keep anything.
+    drop(lab);
+    assert!(!listed().contains(&name) && !directory.exists());
+    drop(process);
+    assert!(!Path::new(&format!("/proc/{id}")).exists());
+}
+
+#[test]
+fn a_sweep_spares_the_living_and_removes_the_rest() {
+    let lab = Lab::new("alive").or_fail();
+    let living = lab.namespace("a").or_fail();
+    // No process has the start time 1: init's is 0 or a little more, ours is far from it.
+    let dead = format!("fsl-{}-1-dead0-a", std::process::id());
+    run(&["ip", "netns", "add", &dead]).or_fail();
+    let removed = Lab::sweep().or_fail();
+    assert!(removed.contains(&dead), "{removed:?}");
+    let listed = run(&["ip", "netns", "list"]).or_fail().stdout;
+    assert!(listed.contains(living.name()) && !listed.contains(&dead));
+}
+
+#[test]
+fn the_wan_ends_by_itself_and_names_its_mistakes() {
+    let lab = Lab::new("ends").or_fail();
+    let mut topology = direct().longest(Duration::from_millis(300)).build(&lab).or_fail();
+    let status = topology.wan_process().wait(Duration::from_secs(10)).or_fail();
+    assert!(status.success());
+    finish(topology);
+
+    let file = lab.directory().join("wrong.toml");
+    std::fs::write(&file, "[[port]]\nname = \"a\"\ninterface = \"nowhere\"\n").unwrap();
+    let words = [env!("CARGO_BIN_EXE_firstack-wan"), "--config", file.to_str().unwrap()];
+    let error = run(&words).expect_err("started on no interface").to_string();
+    assert!(error.contains("nowhere"), "{error}");
+}
