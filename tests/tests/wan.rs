@@ -264,8 +264,7 @@ fn a_sweep_spares_the_living_and_removes_the_rest() {
     // No process has the start time 1: init's is 0 or a little more, ours is far from it.
     let dead = format!("fsl-{}-1-dead0-a", std::process::id());
     run(&["ip", "netns", "add", &dead]).or_fail();
-    let removed = Lab::sweep().or_fail();
-    assert!(removed.contains(&dead), "{removed:?}");
+    Lab::sweep().or_fail();
     let listed = run(&["ip", "netns", "list"]).or_fail().stdout;
     assert!(listed.contains(living.name()) && !listed.contains(&dead));
 }

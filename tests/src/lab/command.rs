@@ -27,7 +27,7 @@ pub struct Output {
     pub stderr: String,
 }
 
-/// Runs a command given as words, within [`SHORT`].
+/// Runs a command given as words, within 20 s.
 pub fn run<S: AsRef<str>>(words: &[S]) -> Result<Output> {
     run_within(words, SHORT)
 }

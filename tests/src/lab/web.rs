@@ -141,7 +141,7 @@ fn nginx_configuration(directory: &Path, name: &str, ipv6: bool) -> String {
     format!(
         r#"daemon off;
 worker_processes 1;
-worker_rlimit_nofile 65536;
+worker_rlimit_nofile 20000;
 pid {d}/pid;
 error_log stderr;
 events {{ worker_connections 16384; }}
