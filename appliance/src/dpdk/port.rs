@@ -127,9 +127,12 @@ impl Port {
         };
         self.inner.done("be configured with the wanted queues, MTU and offloads", status)?;
         self.inner.set_up_queues(&mut plan, pool)?;
-        // SAFETY: the port exists, is configured and stopped.
-        if let Err(reason) = check(unsafe { dpdk_sys::rte_eth_dev_set_mtu(id, plan.mtu) }) {
-            plan.mtu_refused = Some(reason);
+        // Some ports take the MTU only this way: those over a kernel interface set the kernel's.
+        // Beyond a port's limits that is left alone, for it may be larger than they tell.
+        if plan.mtu_refused.is_none() {
+            // SAFETY: the port exists, is configured and stopped.
+            let status = unsafe { dpdk_sys::rte_eth_dev_set_mtu(id, plan.mtu) };
+            plan.mtu_refused = check(status).err();
         }
         self.plan = Some(plan);
         Ok(())

@@ -52,8 +52,18 @@ impl RxQueue {
     /// in several segments.
     #[inline]
     pub fn burst<const N: usize>(&mut self, frames: &mut ArrayVec<Mbuf, N>) -> usize {
+        self.burst_up_to(frames, N)
+    }
+
+    /// As [`RxQueue::burst`], `limit` frames at most.
+    #[inline]
+    pub fn burst_up_to<const N: usize>(
+        &mut self,
+        frames: &mut ArrayVec<Mbuf, N>,
+        limit: usize,
+    ) -> usize {
         let len = frames.len();
-        let room = u16::try_from(frames.remaining_capacity()).unwrap_or(u16::MAX);
+        let room = u16::try_from(frames.remaining_capacity().min(limit)).unwrap_or(u16::MAX);
         // SAFETY: the queue is set up and its port started while this handle is alive, and the
         // handle is the queue's only one. `room` pointers fit behind the first `len`; `Mbuf` is
         // a transparent pointer to an mbuf. DPDK writes the first `count` and gives away these
