@@ -1,5 +1,22 @@
-//! The firstack appliance.
+//! The firstack appliance: what is around the pipeline.
+//!
+//! [`config`] is checked, [`roles`] turns it into what the workers run; `run`, `worker` and
+//! [`handoff`] run it on DPDK's lcores, [`control`] answers operators; [`replay`] runs the same
+//! pipeline over capture files instead.
 
+pub mod capture;
+pub mod cli;
+pub mod clock;
 pub mod config;
+pub mod control;
+pub mod describe;
 #[cfg(feature = "dpdk")]
 pub mod dpdk;
+pub mod handoff;
+pub mod replay;
+pub mod roles;
+#[cfg(feature = "dpdk")]
+pub mod run;
+pub mod stats;
+#[cfg(feature = "dpdk")]
+pub mod worker;

@@ -7,6 +7,7 @@ pub mod replica;
 pub mod switch;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::buffer::{Buffer, Pool};
 use crate::burst::{Burst, Output};
@@ -43,8 +44,8 @@ pub trait Role {
     /// stays where it was received.
     fn owner<B: Buffer>(from: Side, packet: &Packet<B>) -> Option<IpAddr>;
 
-    /// What this worker has counted.
-    fn counters(&self) -> &Counters;
+    /// What this worker counts, to be read by anyone.
+    fn counters(&self) -> &Arc<Counters>;
 
     /// The names of the table's states, in the order of their gauges.
     const STATES: &'static [&'static str];

@@ -106,11 +106,6 @@ impl Switch {
         }
     }
 
-    /// The counters, to be read elsewhere.
-    pub fn shared_counters(&self) -> Arc<Counters> {
-        Arc::clone(&self.counters)
-    }
-
     /// A TCP packet from the WAN.
     fn inbound<P: Pool>(
         &mut self,
@@ -235,7 +230,7 @@ impl Role for Switch {
         }
     }
 
-    fn counters(&self) -> &Counters {
+    fn counters(&self) -> &Arc<Counters> {
         &self.counters
     }
 }

@@ -122,11 +122,6 @@ impl<C: Configuration> Gateway<C> {
         }
     }
 
-    /// The counters, to be read elsewhere.
-    pub fn shared_counters(&self) -> Arc<Counters> {
-        Arc::clone(&self.counters)
-    }
-
     /// The client endpoint of a TCP packet: its one key in the table.
     fn client<B: Buffer>(from: Side, packet: &Packet<B>) -> Endpoint<V4> {
         match from {
@@ -207,7 +202,7 @@ impl<C: Configuration> Role for Gateway<C> {
         }
     }
 
-    fn counters(&self) -> &Counters {
+    fn counters(&self) -> &Arc<Counters> {
         &self.counters
     }
 }

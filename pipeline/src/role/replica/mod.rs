@@ -184,11 +184,6 @@ impl Replica {
         }
     }
 
-    /// The counters, to be read elsewhere.
-    pub fn shared_counters(&self) -> Arc<Counters> {
-        Arc::clone(&self.counters)
-    }
-
     fn client<B: Buffer>(from: Side, packet: &Packet<B>) -> Endpoint<V4> {
         match from {
             Side::Inside => packet.destination(),
@@ -264,7 +259,7 @@ impl Role for Replica {
         }
     }
 
-    fn counters(&self) -> &Counters {
+    fn counters(&self) -> &Arc<Counters> {
         &self.counters
     }
 }

@@ -1,0 +1,226 @@
+//! The command line.
+
+use std::io::{IsTerminal as _, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Config;
+use crate::control::{self, Answer, Command as Control};
+use crate::replay::{self, Report};
+
+/// What is wrong with the configuration or the command line: nothing was started.
+const MISCONFIGURED: u8 = 2;
+/// What went wrong after that.
+const FAILED: u8 = 1;
+
+/// Gives every TCP connection to the replica that answers first.
+#[derive(Debug, Parser)]
+#[command(name = "firstack", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Forward packets, as the role that the configuration gives.
+    Run(RunArgs),
+    /// Check a configuration, and start nothing.
+    Check {
+        /// The configuration.
+        file: PathBuf,
+    },
+    /// Run captures through the pipeline: no DPDK, no root, the same bytes every time.
+    Replay(ReplayArgs),
+    /// Show the counters of a running process.
+    Stats {
+        #[command(flatten)]
+        target: Target,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Drain a replica, or say that it is busy, and take that back.
+    Gate {
+        /// What to do.
+        #[arg(value_parser = gate)]
+        gate: Control,
+        #[command(flatten)]
+        target: Target,
+    },
+}
+
+#[derive(Debug, Args)]
+struct RunArgs {
+    /// The configuration.
+    #[arg(long, short)]
+    config: PathBuf,
+    /// End when no packet has come for so many milliseconds: for captures as input.
+    #[arg(long, value_name = "MS")]
+    exit_when_idle: Option<u64>,
+    /// Print the final counters as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct ReplayArgs {
+    /// The configuration.
+    #[arg(long, short)]
+    config: PathBuf,
+    /// Capture of what came in by the inside, pcap or pcapng.
+    #[arg(long, required_unless_present = "outside")]
+    inside: Option<PathBuf>,
+    /// Capture of what came in by the outside.
+    #[arg(long)]
+    outside: Option<PathBuf>,
+    /// Directory for inside.pcap and outside.pcap: what would leave.
+    #[arg(long)]
+    out: PathBuf,
+    /// Say of every packet what became of it, and why.
+    #[arg(long)]
+    explain: bool,
+    /// The same as JSON lines, the counters last.
+    #[arg(long, conflicts_with = "explain")]
+    json: bool,
+}
+
+/// Which process is meant.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Target {
+    /// Its control socket.
+    #[arg(long)]
+    socket: Option<PathBuf>,
+    /// Its configuration, which names the socket.
+    #[arg(long, short)]
+    config: Option<PathBuf>,
+}
+
+fn gate(text: &str) -> Result<Control, String> {
+    match text {
+        "drain" => Ok(Control::Drain),
+        "undrain" => Ok(Control::Undrain),
+        "busy" => Ok(Control::Busy),
+        "unbusy" => Ok(Control::Unbusy),
+        _ => Err("expected drain, undrain, busy or unbusy".to_owned()),
+    }
+}
+
+/// Runs the command line; its errors go to stderr.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(args) => run(&args),
+        Command::Check { file } => load(&file).map(|config| {
+            println!("{}: a sound configuration of a {}", file.display(), config.role);
+        }),
+        Command::Replay(args) => replay(&args),
+        Command::Stats { target, json } => stats(&target, json),
+        Command::Gate { gate, target } => set_gate(&target, gate),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((code, message)) => {
+            // Nothing is left to do when stderr is closed.
+            let _ = writeln!(std::io::stderr(), "{message}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// An exit code and what goes to stderr.
+type Failure = (u8, String);
+
+fn failed(error: impl std::fmt::Display) -> Failure {
+    (FAILED, format!("firstack: {error}"))
+}
+
+fn load(path: &Path) -> Result<Config, Failure> {
+    Config::load(path).map_err(|errors| (MISCONFIGURED, errors.to_string()))
+}
+
+fn socket(target: &Target) -> Result<PathBuf, Failure> {
+    match (&target.socket, &target.config) {
+        (Some(socket), _) => Ok(socket.clone()),
+        (None, Some(config)) => Ok(load(config)?.control.socket),
+        (None, None) => Err((MISCONFIGURED, "expected --socket or --config".to_owned())),
+    }
+}
+
+fn replay(args: &ReplayArgs) -> Result<(), Failure> {
+    let config = load(&args.config)?;
+    let report = match (args.explain, args.json) {
+        (true, _) => Report::Explain,
+        (_, true) => Report::Json,
+        _ => Report::Summary,
+    };
+    let options = replay::Options {
+        inside: args.inside.clone(),
+        outside: args.outside.clone(),
+        out: args.out.clone(),
+        report,
+    };
+    let mut print = std::io::BufWriter::new(std::io::stdout().lock());
+    let damage = replay::run(&config, &options, &mut print).map_err(failed)?;
+    print.flush().map_err(failed)?;
+    for damage in damage {
+        eprintln!("firstack: {damage}; replayed as far as it goes");
+    }
+    Ok(())
+}
+
+fn stats(target: &Target, json: bool) -> Result<(), Failure> {
+    match control::ask(&socket(target)?, Control::Stats).map_err(failed)? {
+        Answer::Stats(snapshot) if json => {
+            println!("{}", serde_json::to_string(&snapshot).map_err(failed)?);
+            Ok(())
+        }
+        Answer::Stats(snapshot) => {
+            print!("{snapshot}");
+            Ok(())
+        }
+        Answer::Done(text) | Answer::Error(text) => Err(failed(text)),
+    }
+}
+
+fn set_gate(target: &Target, gate: Control) -> Result<(), Failure> {
+    match control::ask(&socket(target)?, gate).map_err(failed)? {
+        Answer::Done(text) => {
+            println!("{text}");
+            Ok(())
+        }
+        Answer::Error(text) => Err(failed(text)),
+        Answer::Stats(_) => Err(failed("counters are no answer to that")),
+    }
+}
+
+#[cfg(not(feature = "dpdk"))]
+fn run(args: &RunArgs) -> Result<(), Failure> {
+    load(&args.config)?;
+    let _ = (args.exit_when_idle.map(Duration::from_millis), args.json);
+    Err((MISCONFIGURED, "firstack: this build has no DPDK; it checks and replays only".to_owned()))
+}
+
+#[cfg(feature = "dpdk")]
+fn run(args: &RunArgs) -> Result<(), Failure> {
+    let config = load(&args.config)?;
+    let level = tracing_subscriber::filter::LevelFilter::from_level(config.log.level);
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
+    let exit_when_idle = args.exit_when_idle.map(Duration::from_millis);
+    let snapshot = crate::run::run(&config, crate::run::Options { exit_when_idle });
+    let snapshot = snapshot.map_err(failed)?;
+    if args.json {
+        println!("{}", serde_json::to_string(&snapshot).map_err(failed)?);
+    } else {
+        print!("{snapshot}");
+        println!("all packet buffers are back in their pool");
+    }
+    Ok(())
+}

@@ -1,0 +1,267 @@
+//! `firstack replay`: captures in, captures out, through the very pipeline that the workers
+//! run, with the captures' times as its clock. No DPDK, no root, no randomness: the same
+//! captures give the same bytes.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pipeline::buffer::{HeapBuffer, HeapPool};
+use pipeline::burst::{Burst, Output};
+use pipeline::role::{Context, Role};
+use pipeline::stage::tag;
+use pipeline::time::Ticks;
+use pipeline::verdict::Verdict;
+use pipeline::view::Side;
+use serde_json::json;
+
+use crate::capture::{self, Frame, Reader, Writer};
+use crate::config::Config;
+use crate::describe;
+use crate::roles::{self, Crew, Surroundings, Task};
+use crate::stats::Snapshot;
+
+/// What is to be replayed.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What came in by the inside.
+    pub inside: Option<PathBuf>,
+    /// What came in by the outside.
+    pub outside: Option<PathBuf>,
+    /// Where `inside.pcap` and `outside.pcap` go; made when it is not there.
+    pub out: PathBuf,
+    /// What is printed per packet.
+    pub report: Report,
+}
+
+/// What is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Report {
+    /// A summary at the end.
+    #[default]
+    Summary,
+    /// A line per packet, and the summary.
+    Explain,
+    /// JSON lines, the last of which holds the counters.
+    Json,
+}
+
+/// Why a replay failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A capture.
+    #[error(transparent)]
+    Capture(#[from] capture::Error),
+    /// The directory for the output.
+    #[error("{path}: {source}")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// What is printed could not be.
+    #[error("cannot print: {0}")]
+    Print(#[from] io::Error),
+}
+
+/// Replays; prints to `print`. Gives what was wrong with a capture that broke off, which is
+/// replayed as far as it goes.
+pub fn run(
+    config: &Config,
+    options: &Options,
+    print: &mut dyn Write,
+) -> Result<Vec<String>, Error> {
+    std::fs::create_dir_all(&options.out)
+        .map_err(|source| Error::Directory { path: options.out.clone(), source })?;
+    let surroundings = Surroundings {
+        workers: 1,
+        macs: [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]],
+        hash_key: (0, 0),
+    };
+    let format = tag::Format { kind: config.tag.kind, exid: config.tag.exid };
+    roles::with_crew(config, surroundings, Replay { options, print, format })
+}
+
+struct Replay<'a> {
+    options: &'a Options,
+    print: &'a mut dyn Write,
+    format: tag::Format,
+}
+
+impl Task for Replay<'_> {
+    type Output = Result<Vec<String>, Error>;
+
+    fn run<R: Role + Send + 'static>(mut self, mut crew: Crew<R>) -> Self::Output {
+        let open = |path: &Option<PathBuf>| path.as_deref().map(Reader::open).transpose();
+        let (inside, outside) = (open(&self.options.inside)?, open(&self.options.outside)?);
+        let mut inputs = Inputs::new(inside, outside);
+        let mut stage = Stage {
+            role: crew.roles.remove(0),
+            burst: Burst::default(),
+            out: Output::new(crew.copies),
+            pool: HeapPool::default(),
+            writers: Writers::create(&self.options.out)?,
+            clock: Duration::ZERO,
+        };
+        let (mut number, mut first) = (0, None);
+        while let Some((side, frame)) = inputs.next() {
+            number += 1;
+            let since = frame.time.saturating_sub(*first.get_or_insert(frame.time));
+            let step = stage.step(side, &frame)?;
+            self.explain(number, since, side, &frame, &step)?;
+        }
+        stage.settle();
+        let snapshot = Snapshot::take(&crew.names, &[Arc::clone(stage.role.counters())]);
+        match self.options.report {
+            Report::Json => writeln!(self.print, "{}", json!({ "counters": snapshot }))?,
+            _ => write!(self.print, "{snapshot}")?,
+        }
+        stage.writers.finish()?;
+        Ok(inputs.damage())
+    }
+}
+
+impl Replay<'_> {
+    fn explain(
+        &mut self,
+        number: u64,
+        since: Duration,
+        side: Side,
+        frame: &Frame,
+        step: &Step,
+    ) -> io::Result<()> {
+        let format = self.format;
+        match self.options.report {
+            Report::Summary => Ok(()),
+            Report::Json => {
+                let left = step.left.iter().map(|(side, bytes)| {
+                    json!({ "side": side.name(), "frame": describe::frame(bytes, format) })
+                });
+                let line = json!({
+                    "packet": number,
+                    "time": since.as_secs_f64(),
+                    "side": side.name(),
+                    "frame": describe::frame(&frame.bytes, format),
+                    "verdict": step.verdict.name(),
+                    "fate": step.verdict.fate().name(),
+                    "operation": step.verdict.operation(),
+                    "meaning": step.verdict.meaning(),
+                    "left": left.collect::<Vec<_>>(),
+                });
+                writeln!(self.print, "{line}")
+            }
+            Report::Explain => {
+                let (time, from) = (since.as_secs_f64(), side.name());
+                let what = describe::frame(&frame.bytes, format);
+                writeln!(self.print, "{number:>5} {time:>12.6} {from:<7} {what}")?;
+                let (name, meaning) = (step.verdict.name(), step.verdict.meaning());
+                match step.verdict.operation() {
+                    "" => writeln!(self.print, "{:19}{name}: {meaning}", "")?,
+                    operation => writeln!(self.print, "{:19}{name} ({operation}): {meaning}", "")?,
+                }
+                for (side, bytes) in &step.left {
+                    let (to, what) = (side.name(), describe::frame(bytes, format));
+                    writeln!(self.print, "{:19}-> {to} {what}", "")?;
+                }
+                if step.left.is_empty() {
+                    writeln!(self.print, "{:19}-> nothing leaves", "")?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Both captures, merged by time.
+struct Inputs {
+    sides: [Option<Reader>; 2],
+    heads: [Option<Frame>; 2],
+}
+
+impl Inputs {
+    fn new(inside: Option<Reader>, outside: Option<Reader>) -> Self {
+        let mut sides = [inside, outside];
+        let heads = sides.each_mut().map(|side| side.as_mut().and_then(Iterator::next));
+        Self { sides, heads }
+    }
+
+    /// The earlier of the two next frames, that of the inside on a tie.
+    fn next(&mut self) -> Option<(Side, Frame)> {
+        let [inside, outside] = self.heads.each_ref().map(|head| head.as_ref().map(|f| f.time));
+        let side = match (inside, outside) {
+            (None, None) => return None,
+            (Some(inside), Some(outside)) if outside < inside => Side::Outside,
+            (None, Some(_)) => Side::Outside,
+            _ => Side::Inside,
+        };
+        let index = side as usize;
+        let next = self.sides[index].as_mut().and_then(Iterator::next);
+        Some((side, std::mem::replace(&mut self.heads[index], next)?))
+    }
+
+    /// Where captures broke off.
+    fn damage(&self) -> Vec<String> {
+        self.sides.iter().flatten().filter_map(Reader::damage).collect()
+    }
+}
+
+struct Writers([Writer; 2]);
+
+impl Writers {
+    fn create(directory: &Path) -> Result<Self, capture::Error> {
+        let create = |side: Side| Writer::create(&directory.join(format!("{}.pcap", side.name())));
+        Ok(Self([create(Side::Inside)?, create(Side::Outside)?]))
+    }
+
+    fn finish(self) -> Result<(), capture::Error> {
+        let [inside, outside] = self.0;
+        inside.finish()?;
+        outside.finish()
+    }
+}
+
+/// The pipeline under replay.
+struct Stage<R> {
+    role: R,
+    burst: Burst<HeapBuffer>,
+    out: Output<HeapBuffer>,
+    pool: HeapPool,
+    writers: Writers,
+    clock: Duration,
+}
+
+/// What became of one packet.
+struct Step {
+    verdict: Verdict,
+    left: Vec<(Side, Vec<u8>)>,
+}
+
+impl<R: Role> Stage<R> {
+    fn step(&mut self, side: Side, frame: &Frame) -> Result<Step, capture::Error> {
+        // A capture whose times run backwards does not turn the clock back.
+        self.clock = self.clock.max(frame.time);
+        let mut context =
+            Context { now: Ticks::from(self.clock), pool: &mut self.pool, out: &mut self.out };
+        self.role.housekeep(&mut context);
+        self.burst.fill(std::iter::once(HeapBuffer::new(&frame.bytes)));
+        self.role.process(side, &mut self.burst, &mut context);
+        let mut left = Vec::new();
+        for side in Side::ALL {
+            for buffer in self.out.side(side).drain(..) {
+                self.writers.0[side as usize].write(self.clock, buffer.frame())?;
+                self.role.counters().side(side).sent.add(1);
+                left.push((side, buffer.frame().to_vec()));
+            }
+        }
+        Ok(Step { verdict: self.burst.verdicts[0], left })
+    }
+
+    /// Brings the gauges up to date.
+    fn settle(&mut self) {
+        let now = Ticks::from(self.clock);
+        let mut context = Context { now, pool: &mut self.pool, out: &mut self.out };
+        self.role.housekeep(&mut context);
+    }
+}

@@ -1,0 +1,328 @@
+//! A running appliance: DPDK started, ports opened, workers launched, operators answered, and
+//! everything given back at the end.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
+
+use crossbeam::utils::CachePadded;
+use pipeline::counters::Counters;
+use pipeline::role::Role;
+use pipeline::role::replica::Gates;
+use pipeline::view::Side;
+
+use crate::clock::Clock;
+use crate::config::{self, Config};
+use crate::control::{self, Answer, Command, Server};
+use crate::dpdk::{
+    Eal, EalArgs, LogLevel, MbufPool, Port, PortConfig, PortReport, Rss, RssField, RxQueue,
+    TxQueue, Worker as Launched, cycles,
+};
+use crate::handoff::{self, Mail};
+use crate::roles::{self, Crew, Names, Surroundings, Task};
+use crate::stats::{PortStats, Snapshot};
+use crate::worker::{Idle, Parts, Queues, Worker};
+
+/// Between two looks at signals, the control socket and the counters.
+const ROUND: Duration = Duration::from_millis(10);
+/// The Toeplitz key's period of 16 bits gives one hash to an address as source and as
+/// destination.
+const RSS_KEY: [u8; 52] = {
+    let mut key = [0x6d; 52];
+    let mut at = 1;
+    while at < key.len() {
+        key[at] = 0x5a;
+        at += 2;
+    }
+    key
+};
+/// mbufs a core keeps at hand.
+const POOL_CACHE: u32 = 256;
+
+/// Why an appliance does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// DPDK, a port or the pool.
+    #[error(transparent)]
+    Dpdk(#[from] crate::dpdk::Error),
+    /// The control socket.
+    #[error(transparent)]
+    Control(#[from] control::Error),
+    /// Signals cannot be caught.
+    #[error("signals: {0}")]
+    Signals(std::io::Error),
+    /// Buffers did not come back.
+    #[error("{0} packet buffers did not come back to their pool")]
+    Leak(u32),
+}
+
+/// How a run ends, beyond signals.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// End when no packet has come for so long: for captures as input.
+    pub exit_when_idle: Option<Duration>,
+}
+
+/// A port that has been opened and its queues, not yet given to workers.
+struct Opened {
+    port: Port,
+    report: PortReport,
+    rx: Vec<RxQueue>,
+    tx: Vec<TxQueue>,
+}
+
+/// Runs until a signal, or idleness, ends it; gives the final counters.
+pub fn run(config: &Config, options: Options) -> Result<Snapshot, Error> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(Error::Signals)?;
+    }
+    let server = Server::bind(&config.control.socket)?;
+    let eal = Eal::init(&eal_args(config).build()?)?;
+    let pool = MbufPool::new(
+        &eal,
+        "firstack",
+        config.memory.mbufs,
+        POOL_CACHE,
+        config.memory.max_frame,
+        None,
+    )?;
+    let workers = eal.worker_lcores().len();
+    let open = |side, port| open_port(&eal, &pool, config, side, port, workers);
+    let inside = open(Side::Inside, &config.ports.inside)?;
+    let outside = open(Side::Outside, &config.ports.outside)?;
+    let random = || RandomState::new().hash_one(0u8);
+    let surroundings = Surroundings {
+        workers,
+        macs: [inside.port.mac()?, outside.port.mac()?],
+        hash_key: (random(), random()),
+    };
+    let launch = Launch { config, eal, pool, ports: [inside, outside], server, stop, options };
+    roles::with_crew(config, surroundings, launch)
+}
+
+fn eal_args(config: &Config) -> EalArgs {
+    let devices = [&config.ports.inside.device, &config.ports.outside.device];
+    EalArgs {
+        worker_cpus: config.worker.cores.iter().map(|&core| core.into()).collect(),
+        file_prefix: config.eal.file_prefix.clone(),
+        no_huge_mib: None,
+        pci_allow: devices.into_iter().filter(|d| d.is_pci()).map(|d| d.name.clone()).collect(),
+        vdevs: Vec::new(),
+        log_level: match config.log.level {
+            tracing::Level::ERROR => LogLevel::Error,
+            tracing::Level::WARN | tracing::Level::INFO => LogLevel::Warning,
+            tracing::Level::DEBUG => LogLevel::Notice,
+            tracing::Level::TRACE => LogLevel::Debug,
+        },
+        extra: config.eal.args.clone(),
+    }
+}
+
+fn open_port(
+    eal: &Eal,
+    pool: &MbufPool,
+    config: &Config,
+    side: Side,
+    wanted: &config::Port,
+    workers: usize,
+) -> Result<Opened, Error> {
+    let mut port = Port::by_device(eal, &wanted.device.to_string())?;
+    // The client is the source on the gateway's inside, and the destination on its outside;
+    // the mirror image elsewhere.
+    let at_source = matches!(config.role, config::Role::Gateway(_)) == (side == Side::Inside);
+    let field = if at_source { RssField::Source } else { RssField::Destination };
+    let setup = PortConfig {
+        queues: workers as u16,
+        rx_descriptors: wanted.rx_descriptors,
+        tx_descriptors: wanted.tx_descriptors,
+        max_frame: config.memory.max_frame.into(),
+        rss: (workers > 1).then_some(Rss { key: &RSS_KEY, field }),
+    };
+    port.configure(&setup, pool)?;
+    let started = port.start()?;
+    let report = started.report;
+    tracing::info!(
+        side = side.name(),
+        device = port.device(),
+        driver = report.driver,
+        rx_queues = report.rx_queues,
+        tx_queues = report.tx_queues,
+        mtu = report.mtu,
+        steering = if workers == 1 { "none needed" } else { "software" },
+        rss = ?report.rss.scope,
+        "port started"
+    );
+    Ok(Opened { port, report, rx: started.rx, tx: started.tx })
+}
+
+/// Everything that the workers' launch needs, whatever the role.
+struct Launch<'a> {
+    config: &'a Config,
+    eal: Eal,
+    pool: MbufPool,
+    ports: [Opened; 2],
+    server: Server,
+    stop: Arc<AtomicBool>,
+    options: Options,
+}
+
+impl Task for Launch<'_> {
+    type Output = Result<Snapshot, Error>;
+
+    fn run<R: Role + Send + 'static>(mut self, crew: Crew<R>) -> Self::Output {
+        let counters: Vec<_> = crew.roles.iter().map(|role| Arc::clone(role.counters())).collect();
+        let halt = Arc::new(CachePadded::new(AtomicBool::new(false)));
+        let launched = self.launch_workers(crew.roles, crew.copies, &halt)?;
+        let Launch { config, eal, pool, ports, server, stop, options } = self;
+        let control = Control {
+            names: crew.names,
+            counters,
+            gates: crew.gates,
+            ports: ports.map(|opened| (opened.port, opened.report)),
+        };
+        tracing::info!(
+            role = control.names.role,
+            workers = launched.len(),
+            socket = %config.control.socket.display(),
+            "forwarding"
+        );
+        control.attend(&server, &stop, options);
+        halt.store(true, Relaxed);
+        for worker in launched {
+            worker.join()?;
+        }
+        let snapshot = control.snapshot();
+        for (port, _) in control.ports {
+            port.close()?;
+        }
+        let missing = pool.size().saturating_sub(pool.available());
+        drop((pool, eal));
+        if missing > 0 {
+            return Err(Error::Leak(missing));
+        }
+        Ok(snapshot)
+    }
+}
+
+impl Launch<'_> {
+    fn launch_workers<R: Role + Send + 'static>(
+        &mut self,
+        roles: Vec<R>,
+        copies: usize,
+        halt: &Arc<CachePadded<AtomicBool>>,
+    ) -> Result<Vec<Launched<()>>, Error> {
+        let mut mail = Mail::new(roles.len(), handoff::CAPACITY).into_iter();
+        let quiet = Arc::new(Barrier::new(roles.len()));
+        let clock = Clock::new(cycles(), self.eal.cycles_per_second());
+        let idle = match self.config.worker.poll {
+            config::Poll::Adaptive => Idle::Adaptive,
+            config::Poll::Busy => Idle::Busy,
+        };
+        let mut ready = Vec::new();
+        for (number, (role, mail)) in roles.into_iter().zip(&mut mail).enumerate() {
+            ready.push(Worker::new(Parts {
+                role,
+                queues: self.ports.each_mut().map(|opened| take_queues(opened, number)),
+                pool: self.pool.handle(),
+                mail,
+                clock,
+                idle,
+                burst: self.config.worker.burst.into(),
+                copies,
+                stop: Arc::clone(halt),
+                quiet: Arc::clone(&quiet),
+            }));
+        }
+        let lcores = self.eal.worker_lcores();
+        let launch = |(lcore, worker): (u32, Worker<R>)| {
+            self.eal.launch(lcore, move || worker.run()).map_err(Error::from)
+        };
+        lcores.into_iter().zip(ready).map(launch).collect()
+    }
+}
+
+/// A worker's queues on a port, as far as the port has enough; the first are given first.
+fn take_queues(opened: &mut Opened, number: usize) -> Queues {
+    let senders = usize::from(opened.report.tx_queues).max(1);
+    let take_rx = !opened.rx.is_empty();
+    let take_tx = !opened.tx.is_empty();
+    Queues {
+        rx: take_rx.then(|| opened.rx.remove(0)),
+        tx: take_tx.then(|| opened.tx.remove(0)),
+        sender: number % senders,
+    }
+}
+
+/// What the control thread looks after.
+struct Control {
+    names: Names,
+    counters: Vec<Arc<Counters>>,
+    gates: Option<Arc<Gates>>,
+    ports: [(Port, PortReport); 2],
+}
+
+impl Control {
+    /// Answers operators until a signal or idleness.
+    fn attend(&self, server: &Server, stop: &AtomicBool, options: Options) {
+        let received = || -> u64 {
+            let sides = self.counters.iter().flat_map(|counters| &counters.sides);
+            sides.map(|side| side.received.get()).sum()
+        };
+        let (mut last, mut since) = (received(), Instant::now());
+        while !stop.load(Relaxed) {
+            server.serve(|command| self.answer(command));
+            std::thread::sleep(ROUND);
+            let now = received();
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+            if options.exit_when_idle.is_some_and(|idle| since.elapsed() >= idle) {
+                break;
+            }
+        }
+    }
+
+    fn answer(&self, command: Command) -> Answer {
+        let (gate, value) = match command {
+            Command::Stats => return Answer::Stats(Box::new(self.snapshot())),
+            Command::Drain | Command::Undrain => ("drained", command == Command::Drain),
+            Command::Busy | Command::Unbusy => ("busy", command == Command::Busy),
+        };
+        let Some(gates) = &self.gates else {
+            return Answer::Error(format!("a {} cannot be {gate}", self.names.role));
+        };
+        let flag = if gate == "busy" { &gates.busy } else { &gates.dead };
+        flag.store(value, Relaxed);
+        tracing::info!(gate, value, "set by an operator");
+        Answer::Done(format!("{gate}: {value}"))
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let mut snapshot = Snapshot::take(&self.names, &self.counters);
+        snapshot.ports = self.ports.iter().map(|(port, report)| port_stats(port, report)).collect();
+        if let Some(gates) = &self.gates {
+            let gates = [("drained", &gates.dead), ("busy by order", &gates.busy)];
+            let set = gates.into_iter().filter(|(_, flag)| flag.load(Relaxed));
+            snapshot.gates = set.map(|(name, _)| name.to_owned()).collect();
+        }
+        snapshot
+    }
+}
+
+/// A port that does not tell shows as zero.
+fn port_stats(port: &Port, report: &PortReport) -> PortStats {
+    let stats = port.stats().unwrap_or_default();
+    PortStats {
+        device: port.device().to_owned(),
+        driver: report.driver.clone(),
+        link_up: port.link().is_ok_and(|link| link.up),
+        rx_packets: stats.ipackets,
+        tx_packets: stats.opackets,
+        rx_missed: stats.imissed,
+        rx_errors: stats.ierrors,
+        rx_no_buffer: stats.rx_nombuf,
+        tx_errors: stats.oerrors,
+    }
+}

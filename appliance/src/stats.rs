@@ -1,0 +1,441 @@
+//! All counters of a process at one moment: for people, and as JSON.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use pipeline::counters::{Counter, Counters, Generated, Histogram};
+use pipeline::verdict::{Fate, Verdict};
+use pipeline::view::Side;
+use serde::{Deserialize, Serialize};
+
+use crate::roles::Names;
+
+/// What was counted on one side. `received = forwarded + consumed + dropped` at rest.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SideStats {
+    /// Packets received by this side.
+    pub received: u64,
+    /// Of these, sent on by the other side.
+    pub forwarded: u64,
+    /// Used up by the appliance.
+    pub consumed: u64,
+    /// Thrown away.
+    pub dropped: u64,
+    /// Packets given to this side's port.
+    pub sent: u64,
+    /// Packets that this side's port did not take.
+    pub unsent: u64,
+    /// Received packets by verdict, those with any.
+    pub verdicts: Vec<VerdictStats>,
+}
+
+/// How often a verdict was given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerdictStats {
+    /// Its name.
+    pub name: String,
+    /// "forwarded", "consumed" or "dropped".
+    pub fate: String,
+    /// The patent's operation, when there is one.
+    pub operation: String,
+    /// How often.
+    pub packets: u64,
+}
+
+/// The port of a side, as DPDK counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortStats {
+    /// DPDK's device.
+    pub device: String,
+    /// Its driver.
+    pub driver: String,
+    /// Whether the link is up.
+    pub link_up: bool,
+    /// Packets received.
+    pub rx_packets: u64,
+    /// Packets sent.
+    pub tx_packets: u64,
+    /// Lost because a receive queue was full.
+    pub rx_missed: u64,
+    /// Received bad.
+    pub rx_errors: u64,
+    /// Lost because the pool was empty.
+    pub rx_no_buffer: u64,
+    /// Could not be sent.
+    pub tx_errors: u64,
+}
+
+/// The translation tables.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableStats {
+    /// Connections they can hold.
+    pub capacity: u64,
+    /// Connections they hold, by state.
+    pub live: Vec<Named>,
+    /// Entries made.
+    pub inserted: u64,
+    /// Entries pushed out by new ones.
+    pub evicted: u64,
+    /// Entries whose time was up.
+    pub expired: u64,
+}
+
+/// A counter with a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// The name.
+    pub name: String,
+    /// The count.
+    pub count: u64,
+}
+
+/// One server or replica in the races of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answers {
+    /// The service's name.
+    pub service: String,
+    /// The answerer's address; `None` for all that found no place of their own.
+    pub address: Option<IpAddr>,
+    /// Whether it is the origin.
+    pub origin: bool,
+    /// Races it won.
+    pub won: u64,
+    /// Acknowledgements that came too late.
+    pub lost: u64,
+    /// Time from start packet to acknowledgement, microseconds: median.
+    pub p50_us: u64,
+    /// 90th percentile.
+    pub p90_us: u64,
+    /// 99th percentile.
+    pub p99_us: u64,
+    /// The histogram: lower bound of each bucket in microseconds, and how many.
+    pub histogram: Vec<(u64, u64)>,
+}
+
+/// One worker's share.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerStats {
+    /// Inside and outside.
+    pub sides: [SideStats; 2],
+    /// Packets given to the worker that owns them.
+    pub handed_off: u64,
+    /// Packets taken from other workers.
+    pub taken_over: u64,
+}
+
+/// Everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The role.
+    pub role: String,
+    /// All workers' inside and outside together.
+    pub sides: [SideStats; 2],
+    /// The ports, inside and outside; empty in a replay.
+    #[serde(default)]
+    pub ports: Vec<PortStats>,
+    /// Packets that the appliance made.
+    pub generated: Vec<Named>,
+    /// Gateway and replica.
+    pub table: TableStats,
+    /// Gateway: who answered.
+    pub races: Vec<Answers>,
+    /// Switch: copies sent, by service and replica.
+    pub copies: Vec<Named>,
+    /// Switch: copies that could not be made.
+    pub copies_failed: u64,
+    /// Switch and replica: start packets given to each server.
+    pub starts: Vec<Named>,
+    /// Replica: whether it is dead or drained, and busy by order; empty elsewhere.
+    #[serde(default)]
+    pub gates: Vec<String>,
+    /// Each worker.
+    pub workers: Vec<WorkerStats>,
+}
+
+impl Snapshot {
+    /// Reads the counters of all workers.
+    pub fn take(names: &Names, workers: &[Arc<Counters>]) -> Self {
+        let sum = |read: &dyn Fn(&Counters) -> &Counter| {
+            workers.iter().map(|counters| read(counters).get()).sum::<u64>()
+        };
+        let named = |names: &[String], read: &dyn Fn(&Counters) -> &[Counter]| {
+            let count = |(i, name): (usize, &String)| Named {
+                name: name.clone(),
+                count: workers.iter().map(|c| read(c).get(i).map_or(0, Counter::get)).sum(),
+            };
+            names.iter().enumerate().map(count).collect()
+        };
+        let states: Vec<_> = names.states.iter().map(|&state| state.to_owned()).collect();
+        Self {
+            role: names.role.to_owned(),
+            sides: Side::ALL.map(|side| side_stats(workers, side)),
+            generated: Generated::ALL
+                .into_iter()
+                .map(|what| Named {
+                    name: what.name().to_owned(),
+                    count: sum(&|counters| &counters.generated[what as usize]),
+                })
+                .collect(),
+            table: TableStats {
+                capacity: sum(&|counters| &counters.table.capacity),
+                live: named(&states, &|counters| &counters.table.live),
+                inserted: sum(&|counters| &counters.table.inserted),
+                evicted: sum(&|counters| &counters.table.evicted),
+                expired: sum(&|counters| &counters.table.expired),
+            },
+            races: races(names, workers),
+            copies: named(&names.replicas, &|counters| &counters.copies),
+            copies_failed: sum(&|counters| &counters.copies_failed),
+            starts: named(&names.servers, &|counters| &counters.starts),
+            workers: workers.iter().map(worker_stats).collect(),
+            ports: Vec::new(),
+            gates: Vec::new(),
+        }
+    }
+
+    /// Whether no packet is unaccounted for: every received one has a fate, and what was
+    /// forwarded or made was sent or counted as unsent.
+    pub fn is_conserved(&self) -> bool {
+        let [inside, outside] = &self.sides;
+        let settled =
+            |side: &SideStats| side.received == side.forwarded + side.consumed + side.dropped;
+        let made: u64 = self.generated.iter().map(|made| made.count).sum();
+        let left: u64 = self.sides.iter().map(|side| side.sent + side.unsent).sum();
+        settled(inside) && settled(outside) && inside.forwarded + outside.forwarded + made == left
+    }
+
+    /// The count of a verdict, both sides together.
+    pub fn verdict(&self, name: &str) -> u64 {
+        let of =
+            |side: &SideStats| side.verdicts.iter().find(|v| v.name == name).map(|v| v.packets);
+        self.sides.iter().filter_map(of).sum()
+    }
+}
+
+fn side_stats(workers: &[Arc<Counters>], side: Side) -> SideStats {
+    let sides = || workers.iter().map(|counters| counters.side(side));
+    let fate = |fate| sides().map(|side| side.fate(fate)).sum();
+    let verdict = |verdict: &Verdict| VerdictStats {
+        name: verdict.name().to_owned(),
+        fate: verdict.fate().name().to_owned(),
+        operation: verdict.operation().to_owned(),
+        packets: sides().map(|side| side.verdicts[*verdict as usize].get()).sum(),
+    };
+    SideStats {
+        received: sides().map(|side| side.received.get()).sum(),
+        forwarded: fate(Fate::Forwarded),
+        consumed: fate(Fate::Consumed),
+        dropped: fate(Fate::Dropped),
+        sent: sides().map(|side| side.sent.get()).sum(),
+        unsent: sides().map(|side| side.unsent.get()).sum(),
+        verdicts: Verdict::ALL.iter().map(verdict).filter(|v| v.packets > 0).collect(),
+    }
+}
+
+fn worker_stats(counters: &Arc<Counters>) -> WorkerStats {
+    let own = std::slice::from_ref(counters);
+    WorkerStats {
+        sides: Side::ALL.map(|side| side_stats(own, side)),
+        handed_off: counters.handed_off.get(),
+        taken_over: counters.taken_over.get(),
+    }
+}
+
+fn races(names: &Names, workers: &[Arc<Counters>]) -> Vec<Answers> {
+    let mut all: Vec<Answers> = Vec::new();
+    for answerer in workers.iter().flat_map(|counters| counters.answerers.iter()) {
+        let (service, address, origin) = match answerer.name() {
+            Some((service, address, origin)) => {
+                let name = names.services.get(usize::from(service)).cloned();
+                (name.unwrap_or_default(), Some(address), origin)
+            }
+            None => (String::new(), None, false),
+        };
+        let known = all.iter().position(|a| a.service == service && a.address == address);
+        let place = known.unwrap_or_else(|| {
+            let histogram = (0..Histogram::BUCKETS).map(|b| (Histogram::lower_bound(b), 0));
+            let histogram = histogram.collect();
+            let (won, lost, p50_us, p90_us, p99_us) = (0, 0, 0, 0, 0);
+            all.push(Answers {
+                service,
+                address,
+                origin,
+                won,
+                lost,
+                p50_us,
+                p90_us,
+                p99_us,
+                histogram,
+            });
+            all.len() - 1
+        });
+        all[place].won += answerer.won.get();
+        all[place].lost += answerer.lost.get();
+        for (bucket, count) in all[place].histogram.iter_mut().zip(answerer.times.counts()) {
+            bucket.1 += count;
+        }
+    }
+    for answers in &mut all {
+        answers.histogram.retain(|(_, count)| *count > 0);
+        answers.p50_us = quantile(&answers.histogram, 0.50);
+        answers.p90_us = quantile(&answers.histogram, 0.90);
+        answers.p99_us = quantile(&answers.histogram, 0.99);
+    }
+    all.sort_by(|a, b| (&a.service, b.won, a.address).cmp(&(&b.service, a.won, b.address)));
+    all
+}
+
+/// The lower bound of the bucket that holds this quantile; zero when there is nothing.
+fn quantile(histogram: &[(u64, u64)], quantile: f64) -> u64 {
+    let total: u64 = histogram.iter().map(|(_, count)| count).sum();
+    let rank = (total as f64 * quantile).ceil().max(1.0) as u64;
+    let mut seen = 0;
+    let holds = |(_, count): &&(u64, u64)| {
+        seen += count;
+        seen >= rank
+    };
+    histogram.iter().find(holds).map_or(0, |(bound, _)| *bound)
+}
+
+impl fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "firstack {}", self.role)?;
+        self.fmt_sides(f)?;
+        self.fmt_races(f)?;
+        let table = &self.table;
+        if table.capacity > 0 {
+            write!(f, "\ntable of {}:", table.capacity)?;
+            table.live.iter().try_for_each(|s| write!(f, " {} {},", s.count, s.name))?;
+            let TableStats { inserted, evicted, expired, .. } = table;
+            writeln!(f, " {inserted} inserted, {evicted} evicted, {expired} expired")?;
+        }
+        self.gates.iter().try_for_each(|gate| writeln!(f, "replica is {gate}"))?;
+        for (title, counts) in
+            [("copies sent to", &self.copies), ("start packets given to", &self.starts)]
+        {
+            if !counts.is_empty() {
+                writeln!(f, "\n{title}")?;
+                counts.iter().try_for_each(|c| writeln!(f, "  {:<42} {:>12}", c.name, c.count))?;
+            }
+        }
+        if self.workers.len() > 1 {
+            writeln!(f, "\nworkers")?;
+        }
+        for (number, worker) in self.workers.iter().enumerate().filter(|_| self.workers.len() > 1) {
+            let received: u64 = worker.sides.iter().map(|side| side.received).sum();
+            let WorkerStats { handed_off, taken_over, .. } = worker;
+            writeln!(
+                f,
+                "  {number}: {received} processed, {handed_off} handed off, {taken_over} taken over"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl Snapshot {
+    fn fmt_sides(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [inside, outside] = &self.sides;
+        writeln!(f, "{:<44} {:>12} {:>12}", "", "inside", "outside")?;
+        let mut row = |name: &str, inside: u64, outside: u64| {
+            writeln!(f, "{name:<44} {inside:>12} {outside:>12}")
+        };
+        row("received", inside.received, outside.received)?;
+        let fates = [
+            (Fate::Forwarded, inside.forwarded, outside.forwarded),
+            (Fate::Consumed, inside.consumed, outside.consumed),
+            (Fate::Dropped, inside.dropped, outside.dropped),
+        ];
+        for (fate, in_count, out_count) in fates {
+            row(&format!("  {}", fate.name()), in_count, out_count)?;
+            for verdict in Verdict::ALL.iter().filter(|verdict| verdict.fate() == fate) {
+                let of = |side: &SideStats| {
+                    let found = side.verdicts.iter().find(|v| v.name == verdict.name());
+                    found.map_or(0, |v| v.packets)
+                };
+                let (a, b) = (of(inside), of(outside));
+                if a + b > 0 {
+                    let text = match verdict.operation() {
+                        "" => format!("    {}", verdict.name()),
+                        operation => format!("    {} ({operation})", verdict.name()),
+                    };
+                    row(&text, a, b)?;
+                }
+            }
+        }
+        row("sent", inside.sent, outside.sent)?;
+        row("unsent", inside.unsent, outside.unsent)?;
+        let made: Vec<_> = self.generated.iter().filter(|made| made.count > 0).collect();
+        for made in made {
+            writeln!(f, "made: {:<38} {:>12}", made.name, made.count)?;
+        }
+        for (port, side) in self.ports.iter().zip(Side::ALL) {
+            let link = if port.link_up { "up" } else { "down" };
+            writeln!(
+                f,
+                "{} port {} ({}), link {link}: rx {} tx {}, missed {}, no buffer {}, errors {}/{}",
+                side.name(),
+                port.device,
+                port.driver,
+                port.rx_packets,
+                port.tx_packets,
+                port.rx_missed,
+                port.rx_no_buffer,
+                port.rx_errors,
+                port.tx_errors,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn fmt_races(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.races.is_empty() {
+            return Ok(());
+        }
+        writeln!(
+            f,
+            "\n{:<16} {:<22} {:>8} {:>8} {:>9} {:>9} {:>9}",
+            "races of", "answered by", "won", "lost", "p50 ms", "p90 ms", "p99 ms"
+        )?;
+        for answers in &self.races {
+            let mut name = answers.address.map_or("others".to_owned(), |a| a.to_string());
+            if answers.origin {
+                name += " origin";
+            }
+            let ms = |us: u64| us as f64 / 1000.0;
+            let times = [answers.p50_us, answers.p90_us, answers.p99_us].map(ms);
+            writeln!(
+                f,
+                "{:<16} {name:<22} {:>8} {:>8} {:>9.2} {:>9.2} {:>9.2}",
+                answers.service, answers.won, answers.lost, times[0], times[1], times[2]
+            )?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_those_of_the_buckets() {
+        let histogram = [(10, 50), (20, 40), (30, 9), (40, 1)];
+        assert_eq!([0.5, 0.9, 0.99, 1.0].map(|q| quantile(&histogram, q)), [10, 20, 30, 40]);
+        assert_eq!(quantile(&[], 0.5), 0);
+    }
+
+    #[test]
+    fn an_unaccounted_packet_shows() {
+        let counters = Arc::new(Counters::default());
+        let take = || Snapshot::take(&Names::default(), &[Arc::clone(&counters)]);
+        counters.side(Side::Inside).received.add(1);
+        assert!(!take().is_conserved());
+        counters.side(Side::Inside).verdicts[Verdict::Tagged as usize].add(1);
+        assert!(!take().is_conserved());
+        counters.side(Side::Outside).sent.add(1);
+        assert!(take().is_conserved());
+        assert_eq!(take().verdict("tagged"), 1);
+    }
+}
