@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::io::{IsTerminal as _, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -210,7 +210,7 @@ fn run(args: &RunArgs) -> Result<(), Failure> {
     let level = tracing_subscriber::filter::LevelFilter::from_level(config.log.level);
     tracing_subscriber::fmt()
         .with_max_level(level)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_writer(std::io::stderr)
         .init();
     let exit_when_idle = args.exit_when_idle.map(Duration::from_millis);
