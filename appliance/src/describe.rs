@@ -32,7 +32,7 @@ pub fn frame(bytes: &[u8], format: tag::Format) -> String {
             format!("{} > {} {{ {inner} }}", ipv4::source(ip), ipv4::destination(ip))
         }
         Kind::Icmp4 => addresses(&packet, "ICMP"),
-        Kind::Fragment4 => addresses(&packet, "fragment"),
+        Kind::FirstFragment4 | Kind::Fragment4 => addresses(&packet, "fragment"),
         Kind::Arp => Arp::parse(packet.ip()).map_or_else(
             || "ARP".to_owned(),
             |arp| format!("ARP operation {} {} > {}", arp.operation, arp.sender, arp.target),

@@ -12,6 +12,7 @@ pub mod configuration;
 pub mod counters;
 pub mod family;
 pub mod flow;
+pub mod fragments;
 pub mod limiter;
 pub mod maglev;
 pub mod neighbours;

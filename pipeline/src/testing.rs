@@ -161,3 +161,14 @@ pub fn ip_packet(
 pub fn ethernet_frame(macs: ([u8; 6], [u8; 6]), packet: &[u8]) -> Vec<u8> {
     [&macs.0[..], &macs.1[..], &[0x08, 0x00], packet].concat()
 }
+
+/// The Ethernet frame of an ICMP error that quotes these bytes of a packet.
+pub fn icmp_error(from: &str, to: &str, kind: u8, code: u8, quoted: &[u8]) -> Vec<u8> {
+    let mut message = vec![kind, code, 0, 0, 0, 0, 0x05, 0x78];
+    message.extend_from_slice(quoted);
+    let checksum = Sum::of(&message).checksum();
+    put_u16(&mut message, 2, checksum);
+    let address = |text: &str| text.parse().expect("an IPv4 address");
+    let packet = ip_packet(address(from), address(to), ipv4::ICMP, 0, &message);
+    ethernet_frame((INSIDE_MAC, OUTSIDE_MAC), &packet)
+}

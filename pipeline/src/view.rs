@@ -47,7 +47,9 @@ pub enum Kind {
     Tunnel4,
     /// ICMP over IPv4, not a fragment.
     Icmp4,
-    /// A fragment of an IPv4 packet.
+    /// The first fragment of an IPv4 packet, the whole TCP header in it.
+    FirstFragment4,
+    /// Any other fragment of an IPv4 packet.
     Fragment4,
     /// ARP for IPv4 over Ethernet.
     Arp,
@@ -62,7 +64,7 @@ impl Kind {
             Kind::Tcp4 => Verdict::NoEntry,
             Kind::Tunnel4 => Verdict::ForeignTunnel,
             Kind::Icmp4 => Verdict::Icmp,
-            Kind::Fragment4 => Verdict::Fragment,
+            Kind::FirstFragment4 | Kind::Fragment4 => Verdict::Fragment,
             Kind::Arp => Verdict::NonIp,
             Kind::Other(verdict) => verdict,
         }
@@ -122,6 +124,11 @@ impl View {
             kind: Kind::Fragment4,
         };
         if ipv4::is_fragment(ip) {
+            let is_first = ipv4::protocol(ip) == ipv4::TCP && !ipv4::is_later_fragment(ip);
+            if let (true, Ok(tcp)) = (is_first, tcp::check(&head[l4..], total - header)) {
+                view.payload = (l4 + tcp) as u16;
+                view.kind = Kind::FirstFragment4;
+            }
             return Ok(view);
         }
         view.kind = match ipv4::protocol(ip) {
@@ -276,7 +283,8 @@ mod tests {
         assert_eq!(with(46, 0x40), Kind::Other(Verdict::TcpDataOffset));
         assert_eq!(with(46, 0xf0), Kind::Other(Verdict::TcpTruncated));
         assert_eq!(with(23, 17), Kind::Other(Verdict::OtherProtocol));
-        assert_eq!(with(20, 0x20), Kind::Fragment4);
+        assert_eq!(with(20, 0x20), Kind::FirstFragment4);
+        assert_eq!(with(21, 0x20), Kind::Fragment4);
         assert_eq!(with(23, 4), Kind::Tunnel4);
         assert_eq!(with(12, 0x99), Kind::Other(Verdict::NonIp));
     }

@@ -4,6 +4,7 @@
 pub mod classify;
 pub mod crack;
 pub mod encap;
+pub mod quote;
 pub mod reset;
 pub mod rewrite;
 pub mod tag;

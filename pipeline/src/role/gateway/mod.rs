@@ -6,6 +6,7 @@
 //! ([`race`]); the winner's packets get the server's address back; all else passes.
 
 mod race;
+mod related;
 mod start;
 mod translate;
 
@@ -21,10 +22,11 @@ use crate::buffer::{Buffer, Pool};
 use crate::burst::{BURST, Burst};
 use crate::configuration::Configuration;
 use crate::counters::{AnswererIndex, Counters};
-use crate::family::{Endpoint, V4};
+use crate::family::{Endpoint, Family, V4};
 use crate::flow::{Flow, Phase};
+use crate::fragments::Fragments;
 use crate::services::{Scope, Services};
-use crate::stage::tag;
+use crate::stage::{quote, tag};
 use crate::table::{Hash, Table};
 use crate::time::Ticks;
 use crate::verdict::Verdict;
@@ -98,6 +100,7 @@ pub struct Gateway<C> {
     counters: Arc<Counters>,
     answerers: AnswererIndex,
     backoff: Backoff,
+    fragments: Fragments,
     configuration: PhantomData<C>,
 }
 
@@ -117,6 +120,7 @@ impl<C: Configuration> Gateway<C> {
             counters: Arc::new(counters),
             answerers: AnswererIndex::default(),
             backoff: Backoff::new(timeouts.tag_backoff),
+            fragments: Fragments::default(),
             settings,
             configuration: PhantomData,
         }
@@ -128,6 +132,11 @@ impl<C: Configuration> Gateway<C> {
             Side::Inside => packet.source(),
             Side::Outside => packet.destination(),
         }
+    }
+
+    /// The other endpoint of a TCP packet.
+    fn server<B: Buffer>(from: Side, packet: &Packet<B>) -> Endpoint<V4> {
+        Self::client(from.other(), packet)
     }
 
     fn tcp<P: Pool>(
@@ -177,9 +186,12 @@ impl<C: Configuration> Role for Gateway<C> {
         let counters = Arc::clone(&self.counters);
         counters.side(from).received.add(burst.packets.len() as u64);
         for (mut packet, hash) in burst.packets.drain(..).zip(hashes) {
-            let verdict = match hash {
-                Some(hash) => self.tcp(from, &mut packet, hash, context),
-                None => packet.view.kind.untouched(),
+            let verdict = match (hash, packet.view.kind) {
+                (Some(hash), _) => self.tcp(from, &mut packet, hash, context),
+                (None, Kind::Icmp4) => self.icmp(from, &mut packet, context.now),
+                (None, Kind::FirstFragment4) => self.first_fragment(from, &mut packet, context.now),
+                (None, Kind::Fragment4) => self.later_fragment(from, &mut packet, context.now),
+                (None, kind) => kind.untouched(),
             };
             burst.verdicts.push(verdict);
             finish(&counters, from, packet, verdict, context);
@@ -198,6 +210,14 @@ impl<C: Configuration> Role for Gateway<C> {
     fn owner<B: Buffer>(from: Side, packet: &Packet<B>) -> Option<IpAddr> {
         match packet.view.kind {
             Kind::Tcp4 => Some(Self::client(from, packet).address.into()),
+            Kind::FirstFragment4 | Kind::Fragment4 => Some(match from {
+                Side::Inside => V4::source(packet.ip()).into(),
+                Side::Outside => V4::destination(packet.ip()).into(),
+            }),
+            Kind::Icmp4 => quote::read(packet).map(|quoted| match from {
+                Side::Inside => quoted.destination.address.into(),
+                Side::Outside => quoted.source.address.into(),
+            }),
             _ => None,
         }
     }
@@ -206,3 +226,6 @@ impl<C: Configuration> Role for Gateway<C> {
         &self.counters
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! Later fragments of translated packets: they bear no ports, so what became of their first
+//! fragment is remembered for a while (RFC 6146, section 3.4, does it alike).
+
+use std::collections::VecDeque;
+use std::net::Ipv4Addr;
+
+use hashbrown::HashMap;
+
+use crate::time::Ticks;
+
+/// What names the packet that a fragment is of (RFC 791; the protocol is always TCP here).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PacketId {
+    /// Source address.
+    pub source: Ipv4Addr,
+    /// Destination address.
+    pub destination: Ipv4Addr,
+    /// Identification.
+    pub identification: u16,
+}
+
+/// Packets remembered; beyond that the oldest is forgotten.
+const CAPACITY: usize = 1024;
+/// As long as hosts wait for the rest of a packet (Linux's `ipfrag_time`).
+const LIFETIME: Ticks = Ticks::from_secs(30);
+
+/// What one worker knows of fragmented packets.
+#[derive(Debug)]
+pub struct Fragments {
+    /// The address that goes in instead, and the pair's last translation.
+    known: HashMap<PacketId, Ipv4Addr>,
+    order: VecDeque<(Ticks, PacketId)>,
+    /// Address pairs whose fragments have been translated lately.
+    pairs: HashMap<(Ipv4Addr, Ipv4Addr), Ticks>,
+}
+
+impl Default for Fragments {
+    fn default() -> Self {
+        Self {
+            known: HashMap::with_capacity(CAPACITY),
+            order: VecDeque::with_capacity(CAPACITY),
+            pairs: HashMap::with_capacity(CAPACITY),
+        }
+    }
+}
+
+/// What to do with a later fragment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Put this address in, as in its first fragment.
+    Translate(Ipv4Addr),
+    /// Fragments between these addresses are being translated, but the first of this packet
+    /// has not been seen.
+    Unknown,
+    /// Nothing between these addresses is translated.
+    Untouched,
+}
+
+impl Fragments {
+    /// Remembers what went into a first fragment.
+    pub fn learn(&mut self, id: PacketId, address: Ipv4Addr, now: Ticks) {
+        if self.order.len() == CAPACITY {
+            self.forget_oldest();
+        }
+        if self.known.insert(id, address).is_none() {
+            self.order.push_back((now, id));
+        }
+        if self.pairs.len() == CAPACITY {
+            self.pairs.retain(|_, last| now.since(*last) < LIFETIME);
+        }
+        if self.pairs.len() < CAPACITY {
+            self.pairs.insert((id.source, id.destination), now);
+        }
+    }
+
+    /// What to do with a later fragment.
+    pub fn find(&mut self, id: PacketId, now: Ticks) -> Fate {
+        while self.order.front().is_some_and(|(since, _)| now.since(*since) >= LIFETIME) {
+            self.forget_oldest();
+        }
+        if let Some(&address) = self.known.get(&id) {
+            return Fate::Translate(address);
+        }
+        match self.pairs.get(&(id.source, id.destination)) {
+            Some(&last) if now.since(last) < LIFETIME => Fate::Unknown,
+            _ => Fate::Untouched,
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((_, id)) = self.order.pop_front() {
+            self.known.remove(&id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const V: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
+
+    fn id(identification: u16) -> PacketId {
+        let (source, destination) = ([198, 51, 100, 10].into(), [198, 18, 1, 10].into());
+        PacketId { source, destination, identification }
+    }
+
+    #[test]
+    fn remembers_for_a_while() {
+        let mut fragments = Fragments::default();
+        assert_eq!(fragments.find(id(1), Ticks(0)), Fate::Untouched);
+        fragments.learn(id(1), V, Ticks::from_secs(1));
+        assert_eq!(fragments.find(id(1), Ticks::from_secs(30)), Fate::Translate(V));
+        assert_eq!(fragments.find(id(2), Ticks::from_secs(30)), Fate::Unknown);
+        assert_eq!(fragments.find(id(1), Ticks::from_secs(31)), Fate::Untouched);
+    }
+
+    #[test]
+    fn forgets_the_oldest_when_full() {
+        let mut fragments = Fragments::default();
+        for n in 0..=CAPACITY as u16 {
+            fragments.learn(id(n), V, Ticks(0));
+        }
+        assert_eq!(fragments.find(id(0), Ticks(1)), Fate::Unknown);
+        assert_eq!(fragments.find(id(1), Ticks(1)), Fate::Translate(V));
+        assert_eq!(fragments.known.len(), CAPACITY);
+    }
+}

@@ -1,0 +1,131 @@
+//! What belongs to a connection without being one of its packets, and that nothing of a race
+//! is lost when buffers run out. Everything else is tested by scenarios and against a model.
+
+use super::*;
+use crate::buffer::{HeapBuffer, HeapPool};
+use crate::burst::Output;
+use crate::configuration::A;
+use crate::testing::{Segment, endpoint, icmp_error};
+use crate::wire::put_u16;
+
+const CLIENT: &str = "198.18.1.10:40000";
+const SERVER: &str = "203.0.113.10:80";
+const REPLICA: &str = "198.51.100.10:8080";
+
+struct Bench {
+    gateway: Gateway<A>,
+    pool: HeapPool,
+    now: Ticks,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let scope = Scope::Prefix("203.0.113.10/32".parse().unwrap());
+        let service = Service { scope, ports: vec![80], replicas: Vec::new() };
+        let gateway = Gateway::new(Settings {
+            services: vec![service],
+            tag: tag::Format::default(),
+            timeouts: Timeouts::default(),
+            max_connections: 16,
+            hash_key: (3, 4),
+        });
+        Self { gateway, pool: HeapPool::default(), now: Ticks::from_secs(1) }
+    }
+
+    /// A bench with a connection that the replica won.
+    fn won() -> Self {
+        let mut bench = Self::new();
+        bench.pass(Side::Inside, &Segment::syn(CLIENT, SERVER, 100).frame());
+        let answer = Segment::syn_ack(REPLICA, CLIENT, 500, 101).frame();
+        assert_eq!(bench.pass(Side::Outside, &answer).0, Verdict::ReplicaWon);
+        bench
+    }
+
+    fn pass(&mut self, side: Side, frame: &[u8]) -> (Verdict, Option<Vec<u8>>) {
+        let (mut burst, mut out) = (Burst::default(), Output::new(1));
+        burst.fill(std::iter::once(HeapBuffer::new(frame)));
+        let mut context = Context { now: self.now, pool: &mut self.pool, out: &mut out };
+        self.gateway.process(side, &mut burst, &mut context);
+        let left = Side::ALL.iter().find_map(|&side| out.side(side).pop());
+        (burst.verdicts[0], left.map(|buffer| buffer.frame().to_vec()))
+    }
+}
+
+#[test]
+fn an_icmp_error_to_the_client_quotes_the_server() {
+    let mut bench = Bench::won();
+    let quote = |to| Segment::ack(CLIENT, to, 101, 501).packet();
+    let error = |from, to| icmp_error(from, "198.18.1.10", 3, 4, &quote(to));
+    let seen = bench.pass(Side::Outside, &error("192.0.2.1", REPLICA));
+    assert_eq!(seen, (Verdict::IcmpTranslated, Some(error("192.0.2.1", SERVER))));
+    // From the replica's own host: it, too, must look like the server.
+    let seen = bench.pass(Side::Outside, &error("198.51.100.10", REPLICA));
+    assert_eq!(seen, (Verdict::IcmpTranslated, Some(error("203.0.113.10", SERVER))));
+    let about_another = error("192.0.2.1", "198.51.100.99:80");
+    assert_eq!(bench.pass(Side::Outside, &about_another), (Verdict::Icmp, Some(about_another)));
+}
+
+#[test]
+fn an_icmp_error_from_the_client_reaches_the_replica_about_itself() {
+    let mut bench = Bench::won();
+    let quote = |from| Segment::ack(from, CLIENT, 501, 101).packet();
+    let error = |from, to| icmp_error("198.18.1.1", to, 3, 4, &quote(from));
+    let seen = bench.pass(Side::Inside, &error(SERVER, "203.0.113.10"));
+    assert_eq!(seen, (Verdict::IcmpTranslated, Some(error(REPLICA, "198.51.100.10"))));
+}
+
+/// The frame as a fragment at `offset` bytes, more to come, or the last one.
+fn fragment(mut frame: Vec<u8>, offset: usize, more: bool) -> Vec<u8> {
+    let word = (offset / 8) as u16 | if more { 0x2000 } else { 0 };
+    put_u16(&mut frame, 18, 0x1234);
+    put_u16(&mut frame, 20, word);
+    put_u16(&mut frame, 24, 0);
+    let checksum = crate::wire::checksum::Sum::of(&frame[14..34]).checksum();
+    put_u16(&mut frame, 24, checksum);
+    frame
+}
+
+#[test]
+fn fragments_follow_their_first_both_ways() {
+    let mut bench = Bench::won();
+    let data = |from, to| Segment::ack(from, to, 501, 101).payload(&[7; 36]).frame();
+    for (side, (from, to), (new_from, new_to)) in [
+        (Side::Outside, (REPLICA, CLIENT), (SERVER, CLIENT)),
+        (Side::Inside, (CLIENT, SERVER), (CLIENT, REPLICA)),
+    ] {
+        let first = fragment(data(from, to), 0, true);
+        let (verdict, left) = bench.pass(side, &first);
+        assert_eq!(verdict, Verdict::FragmentTranslated);
+        assert_eq!(left.unwrap(), fragment(data(new_from, new_to), 0, true));
+        let (verdict, left) = bench.pass(side, &fragment(data(from, to), 56, false));
+        let left = Packet::new(HeapBuffer::new(&left.unwrap()));
+        assert_eq!(verdict, Verdict::FragmentTranslated);
+        let ip = left.ip();
+        assert_eq!(V4::source(ip), endpoint(new_from).address);
+        assert_eq!(V4::destination(ip), endpoint(new_to).address);
+        assert!(left.ip_checksum_ok());
+        let mut other = fragment(data(from, to), 56, false);
+        other[19] ^= 1;
+        assert_eq!(bench.pass(side, &other), (Verdict::FragmentUnknown, None));
+    }
+}
+
+#[test]
+fn fragments_of_others_pass() {
+    let mut bench = Bench::new();
+    for offset in [0, 56] {
+        let other = fragment(Segment::ack(CLIENT, SERVER, 1, 1).frame(), offset, true);
+        assert_eq!(bench.pass(Side::Inside, &other), (Verdict::Fragment, Some(other)));
+    }
+}
+
+#[test]
+fn without_a_buffer_a_loser_is_counted_and_the_race_stands() {
+    let mut bench = Bench::won();
+    bench.pool = HeapPool::with_limit(0);
+    let loser = Segment::syn_ack("198.51.100.20:80", CLIENT, 900, 101).frame();
+    assert_eq!(bench.pass(Side::Outside, &loser), (Verdict::NoBuffer, None));
+    let data = Segment::ack(CLIENT, SERVER, 101, 501).frame();
+    let expected = Segment::ack(CLIENT, REPLICA, 101, 501).frame();
+    assert_eq!(bench.pass(Side::Inside, &data), (Verdict::ToReplica, Some(expected)));
+}
