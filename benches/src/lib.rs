@@ -1,1 +1,157 @@
-//! Shared pieces of the benchmarks.
+//! Shared pieces of the benchmarks: buffers that are used again instead of allocated, and a rig
+//! that runs bursts through a role and times nothing but the role.
+
+use std::time::{Duration, Instant};
+
+use pipeline::buffer::{Buffer, Pool};
+use pipeline::burst::{Burst, Output};
+use pipeline::role::{Context, Role};
+use pipeline::time::Ticks;
+use pipeline::verdict::Verdict;
+use pipeline::view::Side;
+
+/// Packets per burst, as the workers' default.
+pub const BURST: usize = 32;
+
+const SIZE: usize = 512;
+const HEADROOM: usize = 128;
+
+/// A frame in a buffer of fixed size, as an mbuf is.
+#[derive(Debug)]
+pub struct SlabBuffer {
+    bytes: Box<[u8; SIZE]>,
+    start: usize,
+    end: usize,
+}
+
+impl SlabBuffer {
+    fn new() -> Self {
+        Self { bytes: Box::new([0; SIZE]), start: HEADROOM, end: HEADROOM }
+    }
+
+    /// Puts a frame in.
+    pub fn set(&mut self, frame: &[u8]) {
+        (self.start, self.end) = (HEADROOM, HEADROOM + frame.len());
+        self.bytes[self.start..self.end].copy_from_slice(frame);
+    }
+}
+
+impl Buffer for SlabBuffer {
+    fn head(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    fn head_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..self.end]
+    }
+
+    fn frame_len(&self) -> usize {
+        self.end - self.start
+    }
+
+    fn prepend(&mut self, count: usize) -> bool {
+        let fits = count <= self.start;
+        if fits {
+            self.start -= count;
+        }
+        fits
+    }
+
+    fn trim_front(&mut self, count: usize) {
+        self.start += count;
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.end = self.end.min(self.start + len);
+    }
+}
+
+/// Free buffers. What a role drops is lost to the slab, which then makes a new one, untimed
+/// except where the role itself asks for more than there are.
+#[derive(Debug, Default)]
+pub struct Slab(Vec<SlabBuffer>);
+
+impl Slab {
+    /// Makes sure of `count` free buffers.
+    pub fn refill(&mut self, count: usize) {
+        while self.0.len() < count {
+            self.0.push(SlabBuffer::new());
+        }
+    }
+
+    /// A buffer with this frame in it.
+    pub fn with(&mut self, frame: &[u8]) -> SlabBuffer {
+        let mut buffer = self.0.pop().unwrap_or_else(SlabBuffer::new);
+        buffer.set(frame);
+        buffer
+    }
+
+    /// Takes a buffer back.
+    pub fn put(&mut self, buffer: SlabBuffer) {
+        self.0.push(buffer);
+    }
+}
+
+impl Pool for Slab {
+    type Buffer = SlabBuffer;
+
+    fn alloc(&mut self, len: usize) -> Option<SlabBuffer> {
+        let mut buffer = self.0.pop()?;
+        (buffer.start, buffer.end) = (HEADROOM, HEADROOM + len);
+        Some(buffer)
+    }
+}
+
+/// A role and what it needs.
+pub struct Rig<R> {
+    /// The role under test.
+    pub role: R,
+    burst: Burst<SlabBuffer>,
+    out: Output<SlabBuffer>,
+    slab: Slab,
+    now: Ticks,
+}
+
+impl<R: Role> Rig<R> {
+    /// A rig whose packets turn into at most `copies` more each.
+    pub fn new(role: R, copies: usize) -> Self {
+        let (burst, out) = (Burst::default(), Output::new(copies));
+        Self { role, burst, out, slab: Slab::default(), now: Ticks::from_secs(1) }
+    }
+
+    /// Lets time pass.
+    pub fn wait(&mut self, span: Ticks) {
+        self.now = self.now + span;
+    }
+
+    /// Runs frames through in one burst; how long the role took, parsing included, and whether
+    /// every packet came to the verdict expected.
+    pub fn run<'a>(
+        &mut self,
+        side: Side,
+        frames: impl Iterator<Item = &'a [u8]>,
+        expected: Verdict,
+    ) -> Duration {
+        self.slab.refill(8 * BURST);
+        let mut buffers: Vec<_> = frames.map(|frame| self.slab.with(frame)).collect();
+        let start = Instant::now();
+        self.burst.fill(buffers.drain(..));
+        let mut context = Context { now: self.now, pool: &mut self.slab, out: &mut self.out };
+        self.role.process(side, &mut self.burst, &mut context);
+        self.role.housekeep(&mut context);
+        let elapsed = start.elapsed();
+        for side in Side::ALL {
+            while let Some(buffer) = self.out.side(side).pop() {
+                self.slab.put(buffer);
+            }
+        }
+        assert!(self.burst.verdicts.iter().all(|&verdict| verdict == expected));
+        elapsed
+    }
+}
+
+/// The client endpoint of connection `number`, as text: one address for 50,000 ports.
+pub fn client(number: usize) -> String {
+    let (host, port) = (number / 50_000, 10_000 + number % 50_000);
+    format!("198.18.{}.{}:{port}", host / 250, 1 + host % 250)
+}
