@@ -214,13 +214,15 @@ fn run(args: &RunArgs) -> Result<(), Failure> {
         .with_writer(std::io::stderr)
         .init();
     let exit_when_idle = args.exit_when_idle.map(Duration::from_millis);
-    let snapshot = crate::run::run(&config, crate::run::Options { exit_when_idle });
-    let snapshot = snapshot.map_err(failed)?;
+    let outcome = crate::run::run(&config, crate::run::Options { exit_when_idle });
+    let crate::run::Outcome { snapshot, missing } = outcome.map_err(failed)?;
     if args.json {
         println!("{}", serde_json::to_string(&snapshot).map_err(failed)?);
     } else {
         print!("{snapshot}");
-        println!("all packet buffers are back in their pool");
     }
-    Ok(())
+    match missing {
+        0 => Ok(()),
+        _ => Err(failed(format!("{missing} packet buffers did not come back to their pool"))),
+    }
 }

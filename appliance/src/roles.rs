@@ -88,7 +88,7 @@ fn share(total: u64, workers: usize) -> u64 {
     total.div_ceil(workers as u64).max(1)
 }
 
-/// IPv6 is refused when the configuration is read (config, `serves`).
+/// IPv6 is refused when the configuration is read (config::value, `served`).
 fn v4(address: IpAddr) -> Ipv4Addr {
     match address {
         IpAddr::V4(address) => address,

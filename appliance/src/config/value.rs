@@ -152,14 +152,24 @@ pub(super) fn address(value: &DeValue<'_>) -> Parsed<IpAddr> {
         Ok(_) => "is a prefix".to_owned(),
         Err(_) => "is not an IP address".to_owned(),
     })?;
-    unicast(address).map(|()| address)
+    unicast(address)?;
+    served(address).map(|()| address)
+}
+
+/// This version forwards IPv6 untouched: an address of it in a configuration would do nothing.
+fn served(address: IpAddr) -> Parsed<()> {
+    match address {
+        IpAddr::V4(_) => Ok(()),
+        IpAddr::V6(_) => Err("is IPv6, which this version forwards untouched".to_owned()),
+    }
 }
 
 /// An address, or a prefix whose host bits are zero.
 pub(super) fn prefix(value: &DeValue<'_>) -> Parsed<IpNet> {
     let text = text(value)?;
     if let Ok(address) = text.parse::<IpAddr>() {
-        return unicast(address).map(|()| address.into());
+        unicast(address)?;
+        return served(address).map(|()| address.into());
     }
     let prefix: IpNet = text.parse().map_err(|_| "is not an IP address or prefix".to_owned())?;
     if prefix.addr() != prefix.network() {
@@ -169,7 +179,7 @@ pub(super) fn prefix(value: &DeValue<'_>) -> Parsed<IpNet> {
     // nothing but such addresses is a mistake.
     match unicast(prefix.network()) {
         Err(complaint) if only_unusable(prefix) => Err(complaint),
-        _ => Ok(prefix),
+        _ => served(prefix.addr()).map(|()| prefix),
     }
 }
 

@@ -52,21 +52,21 @@ fn the_most_specific_service_comes_first_and_replicas_have_its_family() {
         [[gateway.service]]
         address = "203.0.113.0/24"
         [[gateway.service]]
-        address = "2001:db8::80"
+        address = "203.0.113.80"
         ports = [443]
         [[gateway.service]]
         address = "203.0.113.10"
         [[gateway.service]]
-        address = "2001:db8::80"
+        address = "203.0.113.80"
         ports = [8443, 80]
         "#,
     );
     let Role::Gateway(gateway) = config.role else { panic!("{:?}", config.role) };
     let names: Vec<_> = gateway.services.iter().map(|service| service.name.as_str()).collect();
     let expected =
-        ["[2001:db8::80]:443", "[2001:db8::80]:8443", "203.0.113.10", "203.0.113.0/24", "any"];
+        ["203.0.113.80:443", "203.0.113.10", "203.0.113.80:8443", "203.0.113.0/24", "any"];
     assert_eq!(names, expected);
-    assert_eq!(gateway.services[0].replicas, ["::/0".parse().unwrap()]);
+    assert_eq!(gateway.services[0].replicas, ["0.0.0.0/0".parse().unwrap()]);
     assert_eq!(gateway.services[2].replicas, ["0.0.0.0/0".parse().unwrap()]);
     assert!(gateway.services[3].address.contains("203.0.113.7".parse().unwrap()));
     assert!(!gateway.services[3].address.contains("203.0.114.7".parse().unwrap()));
@@ -99,9 +99,9 @@ fn servers_of_a_switch_are_reached_as_they_say() {
         r#"
         [[switch.service]]
         address = "203.0.113.10"
-        source = "2001:db8::1"
+        source = "192.0.2.1"
         [[switch.service.replica]]
-        address = "2001:db8:1::1"
+        address = "198.51.100.1"
         enabled = false
         [[switch.service.server]]
         delivery = "direct"
@@ -110,18 +110,18 @@ fn servers_of_a_switch_are_reached_as_they_say() {
         [[switch.service.server]]
         name = "far"
         delivery = "tunnel"
-        address = "2001:db8::20"
+        address = "198.51.100.20"
         enabled = false
         "#,
     );
     let Role::Switch(switch) = config.role else { panic!("{:?}", config.role) };
     let service = &switch.services[0];
-    assert_eq!(service.replicas[0].name, "2001:db8:1::1");
+    assert_eq!(service.replicas[0].name, "198.51.100.1");
     assert!(!service.replicas[0].enabled);
     let direct = &service.servers[0];
     assert_eq!(direct.name, "02:00:00:00:00:ab");
     assert_eq!(direct.delivery, Delivery::Direct(MacAddress([2, 0, 0, 0, 0, 0xab])));
-    assert_eq!(service.servers[1].delivery, Delivery::Tunnel("2001:db8::20".parse().unwrap()));
+    assert_eq!(service.servers[1].delivery, Delivery::Tunnel("198.51.100.20".parse().unwrap()));
 }
 
 #[test]
