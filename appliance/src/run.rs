@@ -275,15 +275,28 @@ impl Control {
             sides.map(|side| side.received.get()).sum()
         };
         let (mut last, mut since) = (received(), Instant::now());
+        let mut given_up = vec![0; self.counters.len()];
         while !stop.load(Relaxed) {
             server.serve(|command| self.answer(command));
             std::thread::sleep(ROUND);
+            self.log_given_up(&mut given_up);
             let now = received();
             if now != last {
                 (last, since) = (now, Instant::now());
             }
             if options.exit_when_idle.is_some_and(|idle| since.elapsed() >= idle) {
                 break;
+            }
+        }
+    }
+
+    /// Logs each destination that was left untagged since the last look, once.
+    fn log_given_up(&self, seen: &mut [u64]) {
+        for (counters, seen) in self.counters.iter().zip(seen) {
+            let (count, server) = (counters.given_up.count.get(), counters.given_up.last());
+            if count > *seen {
+                *seen = count;
+                tracing::warn!(%server, "its path drops tagged start packets: left untagged");
             }
         }
     }

@@ -138,6 +138,8 @@ pub struct Snapshot {
     pub generated: Vec<Named>,
     /// Gateway and replica.
     pub table: TableStats,
+    /// Gateway: how often a destination whose path drops tagged start packets was left untagged.
+    pub paths_given_up: u64,
     /// Gateway: who answered.
     pub races: Vec<Answers>,
     /// Switch: copies sent, by service and replica.
@@ -184,6 +186,7 @@ impl Snapshot {
                 evicted: sum(&|counters| &counters.table.evicted),
                 expired: sum(&|counters| &counters.table.expired),
             },
+            paths_given_up: sum(&|counters| &counters.given_up.count),
             races: races(names, workers),
             copies: named(&names.replicas, &|counters| &counters.copies),
             copies_failed: sum(&|counters| &counters.copies_failed),
@@ -309,6 +312,9 @@ impl fmt::Display for Snapshot {
             table.live.iter().try_for_each(|s| write!(f, " {} {},", s.count, s.name))?;
             let TableStats { inserted, evicted, expired, .. } = table;
             writeln!(f, " {inserted} inserted, {evicted} evicted, {expired} expired")?;
+        }
+        if self.paths_given_up > 0 {
+            writeln!(f, "{} times a path that drops tags was given up", self.paths_given_up)?;
         }
         self.gates.iter().try_for_each(|gate| writeln!(f, "replica is {gate}"))?;
         for (title, counts) in

@@ -38,22 +38,24 @@ impl Backoff {
         !self.paths.is_empty() && self.paths.get(&server).is_some_and(|path| now < path.until)
     }
 
-    /// A race's tagged start packets went unanswered twice.
-    pub fn missed(&mut self, server: IpAddr, now: Ticks) {
+    /// A race's tagged start packets went unanswered twice; `true` when the path is given up.
+    pub fn missed(&mut self, server: IpAddr, now: Ticks) -> bool {
         if self.paths.len() == DESTINATIONS && !self.paths.contains_key(&server) {
             let span = self.span;
             self.paths.retain(|_, path| now < path.until || now.since(path.missed) < span);
             if self.paths.len() == DESTINATIONS {
-                return;
+                return false;
             }
         }
         let fresh = Path { misses: 0, until: Ticks(0), missed: now };
         let path = self.paths.entry(server).or_insert(fresh);
         path.misses += 1;
         path.missed = now;
-        if path.misses >= MISSES {
+        let given_up = path.misses >= MISSES;
+        if given_up {
             (path.misses, path.until) = (0, now + self.span);
         }
+        given_up
     }
 
     /// A tagged start packet was answered: the path takes them.
@@ -61,11 +63,6 @@ impl Backoff {
         if !self.paths.is_empty() {
             self.paths.remove(&server);
         }
-    }
-
-    /// How many destinations go untagged now.
-    pub fn held(&self, now: Ticks) -> usize {
-        self.paths.values().filter(|path| now < path.until).count()
     }
 }
 
@@ -84,9 +81,8 @@ mod tests {
         backoff.missed(server, at(3));
         backoff.missed(server, at(4));
         assert!(!backoff.holds(server, at(4)));
-        backoff.missed(server, at(5));
+        assert!(backoff.missed(server, at(5)));
         assert!(backoff.holds(server, at(5)) && backoff.holds(server, at(604)));
-        assert_eq!(backoff.held(at(604)), 1);
         assert!(!backoff.holds(server, at(605)));
         assert!(!backoff.holds(IpAddr::from([203, 0, 113, 11]), at(5)));
     }

@@ -127,6 +127,8 @@ pub struct Counters {
     pub taken_over: Counter,
     /// The translation table.
     pub table: TableCounters,
+    /// Destinations whose path drops tagged start packets (gateway).
+    pub given_up: GivenUp,
     /// Who answers races, and how fast (gateway).
     pub answerers: Answerers,
     /// Copies sent by replica, in the order of the configuration (switch).
@@ -153,6 +155,36 @@ impl Counters {
     /// Counts packets that the appliance made.
     pub fn made(&self, what: Generated) {
         self.generated[what as usize].add(1);
+    }
+}
+
+/// How often a destination was left untagged for a while, and which was the last.
+#[derive(Debug, Default)]
+pub struct GivenUp {
+    /// How often.
+    pub count: Counter,
+    /// The last one's address as IPv6, upper and lower half.
+    last: [Counter; 2],
+}
+
+impl GivenUp {
+    /// Counts one more.
+    pub fn set_last(&self, server: IpAddr) {
+        let bits = match server {
+            IpAddr::V4(address) => address.to_ipv6_mapped(),
+            IpAddr::V6(address) => address,
+        }
+        .to_bits();
+        self.last[0].set((bits >> 64) as u64);
+        self.last[1].set(bits as u64);
+        self.count.add(1);
+    }
+
+    /// The last one. Read while another is being set it may be a mixture of both: it is for the
+    /// log only.
+    pub fn last(&self) -> IpAddr {
+        let bits = u128::from(self.last[0].get()) << 64 | u128::from(self.last[1].get());
+        IpAddr::from(bits.to_be_bytes()).to_canonical()
     }
 }
 

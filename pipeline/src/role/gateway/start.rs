@@ -144,8 +144,8 @@ impl<C: Configuration> Gateway<C> {
         let (repeats, server) = (flow.repeats, flow.server);
         self.flows.touch(slot, now);
         if repeats >= 2 {
-            if repeats == 2 {
-                self.backoff.missed(server.address.into(), now);
+            if repeats == 2 && self.backoff.missed(server.address.into(), now) {
+                self.counters.given_up.set_last(server.address.into());
             }
             return Verdict::UntaggedRepeat;
         }
