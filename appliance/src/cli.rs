@@ -32,6 +32,9 @@ enum Command {
     Check {
         /// The configuration.
         file: PathBuf,
+        /// Do not look whether this machine has the CPUs and devices: the file is for another.
+        #[arg(long)]
+        no_devices: bool,
     },
     /// Run captures through the pipeline: no DPDK, no root, the same bytes every time.
     Replay(ReplayArgs),
@@ -114,9 +117,7 @@ fn gate(text: &str) -> Result<Control, String> {
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run(&args),
-        Command::Check { file } => load(&file).map(|config| {
-            println!("{}: a sound configuration of a {}", file.display(), config.role);
-        }),
+        Command::Check { file, no_devices } => check(&file, no_devices),
         Command::Replay(args) => replay(&args),
         Command::Stats { target, json } => stats(&target, json),
         Command::Gate { gate, target } => set_gate(&target, gate),
@@ -140,6 +141,19 @@ fn failed(error: impl std::fmt::Display) -> Failure {
 
 fn load(path: &Path) -> Result<Config, Failure> {
     Config::load(path).map_err(|errors| (MISCONFIGURED, errors.to_string()))
+}
+
+fn load_for_this_machine(path: &Path) -> Result<Config, Failure> {
+    let config = load(path)?;
+    let file = path.display().to_string();
+    config.check_presence(&file).map_err(|errors| (MISCONFIGURED, errors.to_string()))?;
+    Ok(config)
+}
+
+fn check(path: &Path, no_devices: bool) -> Result<(), Failure> {
+    let config = if no_devices { load(path)? } else { load_for_this_machine(path)? };
+    println!("{}: a sound configuration of a {}", path.display(), config.role);
+    Ok(())
 }
 
 fn socket(target: &Target) -> Result<PathBuf, Failure> {
@@ -206,7 +220,7 @@ fn run(args: &RunArgs) -> Result<(), Failure> {
 
 #[cfg(feature = "dpdk")]
 fn run(args: &RunArgs) -> Result<(), Failure> {
-    let config = load(&args.config)?;
+    let config = load_for_this_machine(&args.config)?;
     let level = tracing_subscriber::filter::LevelFilter::from_level(config.log.level);
     tracing_subscriber::fmt()
         .with_max_level(level)
@@ -215,7 +229,14 @@ fn run(args: &RunArgs) -> Result<(), Failure> {
         .init();
     let exit_when_idle = args.exit_when_idle.map(Duration::from_millis);
     let outcome = crate::run::run(&config, crate::run::Options { exit_when_idle });
-    let crate::run::Outcome { snapshot, missing } = outcome.map_err(failed)?;
+    let crate::run::Outcome { snapshot, missing } = outcome.map_err(|error| match error {
+        crate::run::Error::Port { side, source } => {
+            let file = args.config.display().to_string();
+            let errors = config.device_error(&file, side as usize, &source.to_string());
+            (MISCONFIGURED, errors.to_string())
+        }
+        error => failed(error),
+    })?;
     if args.json {
         println!("{}", serde_json::to_string(&snapshot).map_err(failed)?);
     } else {

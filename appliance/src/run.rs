@@ -43,9 +43,17 @@ const POOL_CACHE: u32 = 256;
 /// Why an appliance does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// DPDK, a port or the pool.
+    /// DPDK or the pool.
     #[error(transparent)]
     Dpdk(#[from] crate::dpdk::Error),
+    /// A port that is configured cannot be opened.
+    #[error("{} port: {source}", side.name())]
+    Port {
+        /// Which.
+        side: Side,
+        /// Why.
+        source: crate::dpdk::Error,
+    },
     /// The control socket.
     #[error(transparent)]
     Control(#[from] control::Error),
@@ -96,9 +104,16 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome, Error> {
         None,
     )?;
     let workers = eal.worker_lcores().len();
-    let open = |side, port| open_port(&eal, &pool, config, side, port, workers);
-    let inside = open(Side::Inside, &config.ports.inside)?;
-    let outside = open(Side::Outside, &config.ports.outside)?;
+    let failed = |side| move |source| Error::Port { side, source };
+    let find = |side, wanted: &config::Port| {
+        Port::by_device(&eal, &wanted.device.to_string()).map_err(failed(side))
+    };
+    // Both are there before either starts.
+    let inside = find(Side::Inside, &config.ports.inside)?;
+    let outside = find(Side::Outside, &config.ports.outside)?;
+    let start = |port, side| start_port(port, &pool, config, side, workers).map_err(failed(side));
+    let inside = start(inside, Side::Inside)?;
+    let outside = start(outside, Side::Outside)?;
     let random = || RandomState::new().hash_one(0u8);
     let surroundings = Surroundings {
         workers,
@@ -127,15 +142,17 @@ fn eal_args(config: &Config) -> EalArgs {
     }
 }
 
-fn open_port(
-    eal: &Eal,
+fn start_port(
+    mut port: Port,
     pool: &MbufPool,
     config: &Config,
     side: Side,
-    wanted: &config::Port,
     workers: usize,
-) -> Result<Opened, Error> {
-    let mut port = Port::by_device(eal, &wanted.device.to_string())?;
+) -> Result<Opened, crate::dpdk::Error> {
+    let wanted = match side {
+        Side::Inside => &config.ports.inside,
+        Side::Outside => &config.ports.outside,
+    };
     // The client is the source on the gateway's inside, and the destination on its outside;
     // the mirror image elsewhere.
     let at_source = matches!(config.role, config::Role::Gateway(_)) == (side == Side::Inside);

@@ -10,6 +10,7 @@
 //! reader    walks the document by the schema, notes mistakes with their lines
 //! value     single values: durations, addresses, labels
 //! common eal device                the sections that all roles have
+//! present   whether this machine has what the file names
 //! gateway switch replica service   the section of one role
 //! ```
 
@@ -18,6 +19,7 @@ mod device;
 mod eal;
 mod error;
 mod gateway;
+mod present;
 mod reader;
 mod replica;
 pub mod schema;
@@ -35,6 +37,7 @@ pub use device::{Bus, Device};
 pub use eal::Eal;
 pub use error::{ConfigError, ConfigErrors};
 pub use gateway::{Configuration, Gateway, GatewayService, ServiceAddress};
+pub use present::Places;
 pub use replica::{Replica, ReplicaService, WebServer};
 pub use switch::{Content, Delivery, OriginServer, Switch, SwitchReplica, SwitchService};
 pub use value::{DURATIONS, MacAddress};
@@ -64,6 +67,8 @@ pub struct Config {
     pub log: Log,
     /// The role, and what is configured for it alone.
     pub role: Role,
+    /// Where the things stand that a machine may not have.
+    pub places: Places,
 }
 
 /// What the process is.
@@ -149,9 +154,10 @@ impl Config {
         let kind = Kind::of(table);
         let doc = Document::new(file_name, text, kind.unwrap_or(Kind::Gateway).name());
         let config = read(&Section::root(&doc, table), kind);
+        let places = Places::of(table, |at| doc.line(at));
         let errors = doc.into_errors();
         match config {
-            Some(config) if errors.is_empty() => Ok(config),
+            Some(config) if errors.is_empty() => Ok(Self { places, ..config }),
             _ => {
                 if errors.is_empty() {
                     // Every refusal notes why; should one not, the file is refused all the same.
@@ -193,6 +199,7 @@ fn read(root: &Section<'_>, kind: Option<Kind>) -> Option<Config> {
     let role = kind.and_then(|kind| role(root, kind, table.as_ref()));
     said?;
     Some(Config {
+        places: Places::default(),
         eal: eal?,
         ports: ports?,
         worker: worker?,

@@ -1,0 +1,96 @@
+//! Whether this machine has what a sound configuration names: CPUs, devices, capture files.
+
+use std::path::Path;
+
+use toml::de::DeTable;
+
+use super::{Config, ConfigError, ConfigErrors, Device};
+
+/// Where in the file the things stand that a machine may not have.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// The lines of `port.inside.device` and `port.outside.device`.
+    pub devices: [usize; 2],
+    /// The line of `worker.cores`; that of its section, or 1, when it is not given.
+    pub cores: usize,
+}
+
+impl Places {
+    /// Finds them in the document; `line` gives the line at a byte offset.
+    pub(super) fn of(table: &DeTable<'_>, line: impl Fn(usize) -> usize) -> Self {
+        let find = |key: &str| {
+            let (mut table, mut at) = (Some(table), 0);
+            for name in key.split('.') {
+                let Some(value) = table.and_then(|table| table.get(name)) else { break };
+                at = value.span().start;
+                table = value.get_ref().as_table();
+            }
+            line(at)
+        };
+        Self { devices: DEVICE_KEYS.map(find), cores: find(CORES_KEY) }
+    }
+}
+
+const CORES_KEY: &str = "worker.cores";
+/// The keys of the two devices.
+const DEVICE_KEYS: [&str; 2] = ["port.inside.device", "port.outside.device"];
+
+impl Config {
+    /// Looks for the CPUs, devices and files that the configuration names; errors call its own
+    /// file `file`.
+    ///
+    /// # Errors
+    /// One for each that is not there.
+    pub fn check_presence(&self, file: &str) -> Result<(), ConfigErrors> {
+        let mut errors = Vec::new();
+        for core in &self.worker.cores {
+            if !Path::new(&format!("/sys/devices/system/cpu/cpu{core}")).exists() {
+                let message = format!("this machine has no CPU {core}; expected CPUs that it has");
+                errors.push(error(file, self.places.cores, CORES_KEY, message));
+            }
+        }
+        for (side, device) in
+            [&self.ports.inside.device, &self.ports.outside.device].iter().enumerate()
+        {
+            if let Err(message) = find(device) {
+                errors.push(error(file, self.places.devices[side], DEVICE_KEYS[side], message));
+            }
+        }
+        if errors.is_empty() { Ok(()) } else { Err(ConfigErrors::new(errors)) }
+    }
+
+    /// The error for a device that is there, but cannot be used for this reason.
+    pub fn device_error(&self, file: &str, side: usize, reason: &str) -> ConfigErrors {
+        let message = format!("{reason}; expected a device that DPDK can open");
+        let error = error(file, self.places.devices[side], DEVICE_KEYS[side], message);
+        ConfigErrors::new(vec![error])
+    }
+}
+
+fn error(file: &str, line: usize, key: &str, message: String) -> ConfigError {
+    ConfigError { file: file.to_owned(), line: Some(line), key: key.to_owned(), message }
+}
+
+fn find(device: &Device) -> Result<(), String> {
+    if device.is_pci() {
+        return match Path::new("/sys/bus/pci/devices").join(&device.name).exists() {
+            true => Ok(()),
+            false => Err(format!("{} is no PCI device of this machine", device.name)),
+        };
+    }
+    // net_tap's interface is made when the port opens; that of the others must be there.
+    let interface = device.argument("iface").filter(|_| !device.name.starts_with("net_tap"));
+    if let Some(interface) = interface
+        && !Path::new("/sys/class/net").join(interface).exists()
+    {
+        return Err(format!(
+            "there is no network interface {interface} here; expected one that is"
+        ));
+    }
+    match device.argument("rx_pcap") {
+        Some(file) if !Path::new(file).exists() => {
+            Err(format!("{file} is not there; expected a capture to receive from"))
+        }
+        _ => Ok(()),
+    }
+}
