@@ -1,3 +1,4 @@
 //! The test library.
 
 pub mod lab;
+pub mod model;

@@ -1,0 +1,199 @@
+//! How events are made up: single ones, and short scripts that lead deep into a connection.
+
+use std::time::Duration;
+
+use pipeline::view::Side;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::{Dress, Event, IcmpReport, Isn, Segment, Shape, Step, Who};
+use crate::model::frames::{Foreign, options};
+use crate::model::packet::{ACK, FIN, PSH, RST, SYN};
+use crate::model::{ISNS, PEERS};
+
+/// MSS, SACK permitted, timestamps, window scale.
+const LINUX: [u8; 20] = [2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7];
+
+/// Identifications of fragmented packets.
+const IDS: u16 = 4;
+
+fn dress() -> impl Strategy<Value = Dress> {
+    let vlan = (select(vec![0x8100, 0x88a8, 0x9100]), any::<u16>());
+    let unusual =
+        (vec(vlan, 0..3), any::<u8>(), any::<u16>(), any::<u8>(), 0usize..3, 0u8..4, 0usize..9)
+            .prop_map(|(vlans, traffic_class, id, ttl, ip_options, ecn, padding)| Dress {
+                vlans,
+                traffic_class,
+                id,
+                ttl,
+                ip_options,
+                ecn_flags: ecn << 6,
+                padding,
+            });
+    prop_oneof![2 => Just(Dress::default()), 1 => unusual]
+}
+
+/// Short waits, and those at which something times out, a hair before, and a hair after.
+fn wait() -> impl Strategy<Value = Duration> {
+    let limits = vec![5u64, 10, 30, 60, 600, 7440];
+    let hair = Duration::from_nanos(1);
+    prop_oneof![
+        24 => Just(Duration::ZERO),
+        8 => (1u64..2000).prop_map(Duration::from_millis),
+        2 => (1u64..70).prop_map(Duration::from_secs),
+        2 => select(limits.clone()).prop_map(Duration::from_secs),
+        1 => select(limits.clone()).prop_map(move |s| Duration::from_secs(s) - hair),
+        1 => select(limits).prop_map(move |s| Duration::from_secs(s) + hair),
+        1 => (1u64..10_000).prop_map(Duration::from_secs),
+    ]
+}
+
+fn checksums() -> impl Strategy<Value = (bool, bool)> {
+    prop_oneof![12 => Just((true, true)), 1 => Just((false, true)), 1 => Just((true, false))]
+}
+
+fn usual() -> Shape {
+    Shape { options: LINUX.to_vec(), payload: Vec::new(), checksums: (true, true), headroom: true }
+}
+
+fn shape() -> impl Strategy<Value = Shape> {
+    let with_options = options().prop_map(|options| Shape { options, ..usual() });
+    let with_data = vec(any::<u8>(), 1..40).prop_map(|payload| Shape { payload, ..usual() });
+    let corrupt = checksums().prop_map(|checksums| Shape { checksums, ..usual() });
+    prop_oneof![
+        14 => Just(usual()),
+        6 => with_options,
+        1 => with_data,
+        2 => corrupt,
+        1 => Just(Shape { headroom: false, ..usual() }),
+    ]
+}
+
+fn who() -> impl Strategy<Value = Who> {
+    prop_oneof![
+        4 => Just(Who::Server),
+        4 => Just(Who::Winner),
+        1 => Just(Who::Second),
+        3 => (0..PEERS.len()).prop_map(Who::Peer),
+    ]
+}
+
+fn isn() -> impl Strategy<Value = Isn> {
+    prop_oneof![2 => Just(Isn::Same), 1 => (0..ISNS.len()).prop_map(Isn::Nth)]
+}
+
+/// Any flags, but mostly those that occur and mean something.
+fn flags() -> impl Strategy<Value = u8> {
+    prop_oneof![
+        4 => Just(ACK),
+        4 => Just(PSH | ACK),
+        4 => Just(FIN | ACK),
+        2 => Just(RST),
+        2 => Just(RST | ACK),
+        1 => any::<u8>().prop_map(|flags| flags & 0x3f),
+        1 => Just(SYN | FIN),
+    ]
+}
+
+/// What happens between whom.
+type Happening = (usize, Who, Event);
+
+fn event() -> impl Strategy<Value = Event> {
+    let side = || select(vec![Side::Inside, Side::Outside]);
+    let start = (isn(), shape()).prop_map(|(isn, shape)| Event::Start(isn, shape));
+    let addend = prop_oneof![8 => Just(0), 1 => Just(u32::MAX), 1 => Just(1), 1 => any::<u32>()];
+    let acknowledgement = (addend, checksums())
+        .prop_map(|(addend, checksums)| Event::Acknowledgement(addend, checksums));
+    let payload = vec(any::<u8>(), 0..20);
+    let segment = (flags(), payload, proptest::bool::weighted(0.1))
+        .prop_map(|(flags, payload, split)| Segment { flags, payload, split });
+    let segment = (side(), segment).prop_map(|(side, segment)| Event::Segment(side, segment));
+    // Of half a checksum nobody can tell what it should become.
+    let bytes = prop_oneof![0usize..17, 18usize..=20];
+    let report = (select(vec![3u8, 3, 4, 5, 11, 12, 0, 8]), bytes, any::<bool>())
+        .prop_map(|(kind, bytes, end_to_end)| IcmpReport { kind, bytes, end_to_end });
+    let error = (side(), report).prop_map(|(side, report)| Event::Error(side, report));
+    let fragment = (side(), 0..IDS, any::<bool>())
+        .prop_map(|(side, id, first)| Event::Fragment(side, id, first));
+    let foreign = (side(), Foreign::any()).prop_map(|(side, what)| Event::Foreign(side, what));
+    prop_oneof![
+        8 => start,
+        8 => acknowledgement,
+        8 => segment,
+        2 => error,
+        3 => fragment,
+        2 => foreign,
+        1 => Just(Event::Housekeeping),
+    ]
+}
+
+fn start(client: usize, to: Who, isn: Isn) -> Happening {
+    (client, to, Event::Start(isn, usual()))
+}
+
+fn acknowledgement(client: usize, from: Who) -> Happening {
+    (client, from, Event::Acknowledgement(0, (true, true)))
+}
+
+fn segment(side: Side, client: usize, flags: u8) -> Happening {
+    let peer = if side == Side::Inside { Who::Server } else { Who::Winner };
+    (client, peer, Event::Segment(side, Segment { flags, ..Segment::default() }))
+}
+
+/// What belongs together: a race that a certain one wins, one that nobody answers, the end of a
+/// connection, a connection after another, and the fragments of a packet.
+fn script(clients: usize) -> impl Strategy<Value = Vec<Happening>> {
+    let race = (0..clients, who(), isn(), who()).prop_map(|(client, to, isn, winner)| {
+        vec![start(client, to, isn), acknowledgement(client, winner)]
+    });
+    let unanswered = (0..clients, 0..PEERS.len(), 0..ISNS.len())
+        .prop_map(|(client, to, isn)| vec![start(client, Who::Peer(to), Isn::Nth(isn)); 3]);
+    let end = (0..clients).prop_map(|client| {
+        vec![segment(Side::Outside, client, FIN | ACK), segment(Side::Inside, client, FIN | ACK)]
+    });
+    let reuse = (0..clients, who(), 0..ISNS.len()).prop_map(|(client, to, isn)| {
+        vec![segment(Side::Inside, client, RST), start(client, to, Isn::Nth(isn))]
+    });
+    let side = select(vec![Side::Inside, Side::Outside]);
+    let fragments = (0..clients, who(), side, 0..IDS).prop_map(|(client, peer, side, id)| {
+        [true, false].map(|first| (client, peer, Event::Fragment(side, id, first))).to_vec()
+    });
+    prop_oneof![4 => race, 2 => unanswered, 1 => end, 1 => reuse, 2 => fragments]
+}
+
+fn steps(parts: impl Strategy<Value = Vec<Happening>>) -> impl Strategy<Value = Vec<Step>> {
+    (wait(), dress(), parts).prop_map(|(wait, dress, parts)| {
+        let step = |(number, (client, peer, event))| Step {
+            wait: if number == 0 { wait } else { Duration::from_millis(40) },
+            client,
+            peer,
+            event,
+            dress: dress.clone(),
+        };
+        parts.into_iter().enumerate().map(step).collect()
+    })
+}
+
+/// What happens among this many clients.
+pub fn story(clients: usize) -> BoxedStrategy<Vec<Step>> {
+    let single = steps((0..clients, who(), event()).prop_map(|happening| vec![happening]));
+    let several = steps(script(clients));
+    vec(prop_oneof![6 => single, 1 => several], 1..120).prop_map(|parts| parts.concat()).boxed()
+}
+
+/// A throng of clients that open, win, end: what fills a small table.
+pub fn crowd(clients: usize) -> BoxedStrategy<Vec<Step>> {
+    let client = || 0..clients;
+    let opening = (client(), 0..ISNS.len())
+        .prop_map(|(client, isn)| vec![start(client, Who::Server, Isn::Nth(isn))]);
+    let winner = select(vec![Who::Peer(4), Who::Peer(5), Who::Server]);
+    let won = (client(), winner).prop_map(|(client, from)| vec![acknowledgement(client, from)]);
+    let flags = select(vec![ACK, RST, FIN | ACK]);
+    let side = select(vec![Side::Inside, Side::Outside]);
+    let later = (side, client(), flags)
+        .prop_map(|(side, client, flags)| vec![segment(side, client, flags)]);
+    let tidy = Just(vec![(0, Who::Server, Event::Housekeeping)]);
+    let part = prop_oneof![10 => opening, 4 => won, 4 => later, 1 => tidy];
+    vec(steps(part), 1..200).prop_map(|parts| parts.concat()).boxed()
+}

@@ -1,0 +1,93 @@
+//! How packets are cut into bursts changes nothing: neither what becomes of each nor what
+//! leaves by each side, in order.
+
+use firstack_tests::model::soup::soup;
+use firstack_tests::model::{Rig, Tally, gateway, partition, replica, run, switch};
+use pipeline::burst::BURST;
+use pipeline::role::Role;
+use pipeline::role::gateway::Timeouts;
+use pipeline::verdict::Verdict;
+use proptest::collection::vec;
+
+/// What a switch can decide here.
+const AT_SWITCH: [Verdict; 11] = [
+    Verdict::FannedOut,
+    Verdict::NotFannedOut,
+    Verdict::NoReplica,
+    Verdict::FanOutLimited,
+    Verdict::ToServer,
+    Verdict::FromServer,
+    Verdict::NoServer,
+    Verdict::NoService,
+    Verdict::TagIpChecksum,
+    Verdict::TagTcpChecksum,
+    Verdict::BadTag,
+];
+
+/// What a replica can decide here.
+const AT_REPLICA: [Verdict; 20] = [
+    Verdict::NoEntry,
+    Verdict::ForeignTunnel,
+    Verdict::Cracked,
+    Verdict::CrackedAgain,
+    Verdict::ToWebServer,
+    Verdict::FromWebServer,
+    Verdict::ArpAnswered,
+    Verdict::ArpLearned,
+    Verdict::BadTag,
+    Verdict::TunnelStranger,
+    Verdict::TunnelMalformed,
+    Verdict::TunnelChecksum,
+    Verdict::TunnelInnerChecksum,
+    Verdict::TunnelNested,
+    Verdict::TunnelNotStart,
+    Verdict::TunnelNotTagged,
+    Verdict::TunnelNotService,
+    Verdict::TunnelConfiguration,
+    Verdict::NeighbourUnresolved,
+    Verdict::Busy,
+];
+
+fn check<R: Role>(cases: u32, rig: impl Fn() -> Rig<R>, reachable: &[Verdict]) {
+    let tally = Tally::default();
+    let sizes = || vec(1usize..=BURST, 1..6);
+    run(cases, &(soup(6), sizes(), sizes()), |(arrivals, one, other)| {
+        let singly = rig().feed_singly(&arrivals);
+        tally.add(&singly.verdicts);
+        for sizes in [&one[..], &other, &[BURST]] {
+            let in_bursts = rig().feed_in_bursts(&arrivals, sizes);
+            assert_eq!(in_bursts, singly, "bursts of {sizes:?}");
+        }
+    });
+    tally.check(reachable);
+}
+
+#[test]
+fn at_the_gateway() {
+    let rig = || Rig::gateway(gateway(4, Timeouts::default()));
+    let reachable = [Verdict::Tagged, Verdict::ReplicaWon, Verdict::LoserReset, Verdict::ToReplica];
+    check(1500, rig, &reachable);
+}
+
+#[test]
+fn at_the_switch() {
+    check(1500, || Rig::switch(switch()), &AT_SWITCH);
+}
+
+#[test]
+fn at_the_replica() {
+    check(1500, || Rig::new(replica(), 1), &AT_REPLICA);
+}
+
+#[test]
+fn a_partition_keeps_every_packet_in_order() {
+    run(200, &(soup(1), vec(1usize..=BURST, 1..6)), |(arrivals, sizes)| {
+        let mut next = 0;
+        for range in partition(&arrivals, &sizes) {
+            assert_eq!(range.start, next);
+            assert!((1..=BURST).contains(&range.len()));
+            next = range.end;
+        }
+        assert_eq!(next, arrivals.len());
+    });
+}
