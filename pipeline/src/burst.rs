@@ -4,24 +4,26 @@ use arrayvec::ArrayVec;
 
 use crate::buffer::Buffer;
 use crate::verdict::Verdict;
-use crate::view::{Packet, Side};
+use crate::view::{Side, View};
 
 /// The most packets in a burst. 32 to 64 is the best; at 128 the buffers of a burst no longer
 /// stay in a core's mempool cache, and the rate halves.
 pub const BURST: usize = 64;
 
-/// The packets received at once from one side, in order.
+/// The packets received at once from one side, in order, each looked at once.
 #[derive(Debug)]
 pub struct Burst<B> {
-    /// The packets, each looked at once.
-    pub packets: ArrayVec<Packet<B>, BURST>,
+    pub(crate) frames: ArrayVec<B, BURST>,
+    /// Of the frames, in their order; what is behind the last is left over.
+    pub(crate) views: [View; BURST],
     /// After a role has processed the burst: one verdict per packet, in order.
     pub verdicts: ArrayVec<Verdict, BURST>,
 }
 
 impl<B> Default for Burst<B> {
     fn default() -> Self {
-        Self { packets: ArrayVec::new(), verdicts: ArrayVec::new() }
+        let views = [View::NOTHING; BURST];
+        Self { frames: ArrayVec::new(), views, verdicts: ArrayVec::new() }
     }
 }
 
@@ -29,8 +31,26 @@ impl<B: Buffer> Burst<B> {
     /// Takes received frames, up to the burst's capacity, and looks at each.
     pub fn fill(&mut self, frames: impl Iterator<Item = B>) {
         self.verdicts.clear();
-        self.packets.clear();
-        self.packets.extend(frames.take(BURST).map(Packet::new));
+        self.frames.clear();
+        for (frame, view) in frames.zip(&mut self.views) {
+            *view = View::parse(frame.head(), frame.frame_len());
+            self.frames.push(frame);
+        }
+    }
+
+    /// How many packets there are that no role has processed.
+    pub fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// The packets' first segments and views.
+    pub(crate) fn looks(&self) -> impl Iterator<Item = (&[u8], &View)> {
+        self.frames.iter().map(Buffer::head).zip(&self.views)
     }
 }
 

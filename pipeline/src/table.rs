@@ -43,7 +43,7 @@ pub trait State: Copy + PartialEq {
 }
 
 /// A key's hash: where its bucket is, and its signature there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hash(u64);
 
 impl Hash {

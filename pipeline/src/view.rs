@@ -87,9 +87,27 @@ pub struct View {
 }
 
 impl View {
+    /// The view of no frame at all.
+    pub(crate) const NOTHING: Self =
+        Self { l3: 0, l4: 0, payload: 0, end: 0, kind: Kind::Other(Verdict::EthernetTruncated) };
+
+    /// Source endpoint of the TCP packet whose first segment is `head`.
+    #[inline]
+    pub fn source<F: Family>(&self, head: &[u8]) -> Endpoint<F> {
+        let port = tcp::source_port(&head[usize::from(self.l4)..]);
+        Endpoint::new(F::source(&head[usize::from(self.l3)..]), port)
+    }
+
+    /// Destination endpoint likewise.
+    #[inline]
+    pub fn destination<F: Family>(&self, head: &[u8]) -> Endpoint<F> {
+        let port = tcp::destination_port(&head[usize::from(self.l4)..]);
+        Endpoint::new(F::destination(&head[usize::from(self.l3)..]), port)
+    }
+
     /// Reads the headers of a frame of `frame_len` bytes of which `head` is contiguous.
     pub fn parse(head: &[u8], frame_len: usize) -> Self {
-        let other = |verdict| Self { l3: 0, l4: 0, payload: 0, end: 0, kind: Kind::Other(verdict) };
+        let other = |verdict| Self { kind: Kind::Other(verdict), ..Self::NOTHING };
         let Some((ethertype, l3)) = ethernet::parse(head) else {
             return other(Verdict::EthernetTruncated);
         };
@@ -159,6 +177,7 @@ pub struct Packet<B> {
 
 impl<B: Buffer> Packet<B> {
     /// Looks at a frame.
+    #[inline]
     pub fn new(buffer: B) -> Self {
         let view = View::parse(buffer.head(), buffer.frame_len());
         Self { buffer, view }
@@ -170,22 +189,26 @@ impl<B: Buffer> Packet<B> {
     }
 
     /// Bytes from the IP header on.
+    #[inline]
     pub fn ip(&self) -> &[u8] {
         &self.buffer.head()[usize::from(self.view.l3)..]
     }
 
     /// Bytes from the IP header on, to be changed.
+    #[inline]
     pub fn ip_mut(&mut self) -> &mut [u8] {
         let l3 = usize::from(self.view.l3);
         &mut self.buffer.head_mut()[l3..]
     }
 
     /// Bytes from the TCP header on, of a packet of kind [`Kind::Tcp4`].
+    #[inline]
     pub fn tcp(&self) -> &[u8] {
         &self.buffer.head()[usize::from(self.view.l4)..]
     }
 
     /// Bytes from the TCP header on, to be changed.
+    #[inline]
     pub fn tcp_mut(&mut self) -> &mut [u8] {
         let l4 = usize::from(self.view.l4);
         &mut self.buffer.head_mut()[l4..]
@@ -197,13 +220,15 @@ impl<B: Buffer> Packet<B> {
     }
 
     /// Source endpoint of a TCP packet.
+    #[inline]
     pub fn source<F: Family>(&self) -> Endpoint<F> {
-        Endpoint::new(F::source(self.ip()), tcp::source_port(self.tcp()))
+        self.view.source(self.buffer.head())
     }
 
     /// Destination endpoint of a TCP packet.
+    #[inline]
     pub fn destination<F: Family>(&self) -> Endpoint<F> {
-        Endpoint::new(F::destination(self.ip()), tcp::destination_port(self.tcp()))
+        self.view.destination(self.buffer.head())
     }
 
     /// Whether TCP data follows the header.

@@ -207,16 +207,17 @@ impl Role for Switch {
         burst: &mut Burst<P::Buffer>,
         context: &mut Context<'_, P>,
     ) {
-        let counters = Arc::clone(&self.counters);
-        counters.side(from).received.add(burst.packets.len() as u64);
-        for mut packet in burst.packets.drain(..) {
-            let verdict = match (packet.view.kind, from) {
+        self.counters.side(from).received.add(burst.len() as u64);
+        let Burst { frames, views, verdicts } = burst;
+        for (buffer, view) in frames.drain(..).zip(views.iter()) {
+            let mut packet = Packet { buffer, view: *view };
+            let verdict = match (view.kind, from) {
                 (Kind::Tcp4, Side::Outside) => self.inbound(&mut packet, context),
                 (Kind::Tcp4, Side::Inside) => Verdict::FromServer,
                 (kind, _) => kind.untouched(),
             };
-            burst.verdicts.push(verdict);
-            finish(&counters, from, packet, verdict, context);
+            verdicts.push(verdict);
+            finish(&self.counters, from, packet, verdict, context);
         }
     }
 

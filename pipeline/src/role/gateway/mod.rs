@@ -30,7 +30,7 @@ use crate::stage::{quote, tag};
 use crate::table::{Hash, Table};
 use crate::time::Ticks;
 use crate::verdict::Verdict;
-use crate::view::{Kind, Packet, Side};
+use crate::view::{Kind, Packet, Side, View};
 use crate::wire::tcp;
 
 /// Entries looked at for expiry between two bursts.
@@ -127,18 +127,37 @@ impl<C: Configuration> Gateway<C> {
     }
 
     /// The client endpoint of a TCP packet: its one key in the table.
-    fn client<B: Buffer>(from: Side, packet: &Packet<B>) -> Endpoint<V4> {
+    #[inline]
+    fn client(from: Side, head: &[u8], view: &View) -> Endpoint<V4> {
         match from {
-            Side::Inside => packet.source(),
-            Side::Outside => packet.destination(),
+            Side::Inside => view.source(head),
+            Side::Outside => view.destination(head),
         }
     }
 
     /// The other endpoint of a TCP packet.
     fn server<B: Buffer>(from: Side, packet: &Packet<B>) -> Endpoint<V4> {
-        Self::client(from.other(), packet)
+        Self::client(from.other(), packet.buffer.head(), &packet.view)
     }
 
+    #[inline]
+    fn decide<P: Pool>(
+        &mut self,
+        from: Side,
+        packet: &mut Packet<P::Buffer>,
+        hash: Hash,
+        context: &mut Context<'_, P>,
+    ) -> Verdict {
+        match packet.view.kind {
+            Kind::Tcp4 => self.tcp(from, packet, hash, context),
+            Kind::Icmp4 => self.icmp(from, packet, context.now),
+            Kind::FirstFragment4 => self.first_fragment(from, packet, context.now),
+            Kind::Fragment4 => self.later_fragment(from, packet, context.now),
+            kind => kind.untouched(),
+        }
+    }
+
+    #[inline]
     fn tcp<P: Pool>(
         &mut self,
         from: Side,
@@ -146,7 +165,7 @@ impl<C: Configuration> Gateway<C> {
         hash: Hash,
         context: &mut Context<'_, P>,
     ) -> Verdict {
-        let client = Self::client(from, packet);
+        let client = Self::client(from, packet.buffer.head(), &packet.view);
         let slot = self.flows.find(hash, client, context.now);
         let flags = tcp::flags(packet.tcp());
         match (from, slot) {
@@ -172,29 +191,25 @@ impl<C: Configuration> Role for Gateway<C> {
         burst: &mut Burst<P::Buffer>,
         context: &mut Context<'_, P>,
     ) {
-        let mut hashes = [None; BURST];
-        for (hash, packet) in hashes.iter_mut().zip(&burst.packets) {
-            if packet.view.kind == Kind::Tcp4 {
-                let key = self.flows.hash(Self::client(from, packet));
-                self.flows.prefetch_bucket(key);
-                *hash = Some(key);
+        let mut hashes = [Hash::default(); BURST];
+        for (hash, (head, view)) in hashes.iter_mut().zip(burst.looks()) {
+            if view.kind == Kind::Tcp4 {
+                *hash = self.flows.hash(Self::client(from, head, view));
+                self.flows.prefetch_bucket(*hash);
             }
         }
-        for hash in hashes[..burst.packets.len()].iter().flatten() {
-            self.flows.prefetch_entry(*hash);
+        for (hash, (_, view)) in hashes.iter().zip(burst.looks()) {
+            if view.kind == Kind::Tcp4 {
+                self.flows.prefetch_entry(*hash);
+            }
         }
-        let counters = Arc::clone(&self.counters);
-        counters.side(from).received.add(burst.packets.len() as u64);
-        for (mut packet, hash) in burst.packets.drain(..).zip(hashes) {
-            let verdict = match (hash, packet.view.kind) {
-                (Some(hash), _) => self.tcp(from, &mut packet, hash, context),
-                (None, Kind::Icmp4) => self.icmp(from, &mut packet, context.now),
-                (None, Kind::FirstFragment4) => self.first_fragment(from, &mut packet, context.now),
-                (None, Kind::Fragment4) => self.later_fragment(from, &mut packet, context.now),
-                (None, kind) => kind.untouched(),
-            };
-            burst.verdicts.push(verdict);
-            finish(&counters, from, packet, verdict, context);
+        self.counters.side(from).received.add(burst.len() as u64);
+        let Burst { frames, views, verdicts } = burst;
+        for (buffer, (view, hash)) in frames.drain(..).zip(views.iter().zip(hashes)) {
+            let mut packet = Packet { buffer, view: *view };
+            let verdict = self.decide(from, &mut packet, hash, context);
+            verdicts.push(verdict);
+            finish(&self.counters, from, packet, verdict, context);
         }
     }
 
@@ -209,7 +224,9 @@ impl<C: Configuration> Role for Gateway<C> {
 
     fn owner<B: Buffer>(from: Side, packet: &Packet<B>) -> Option<IpAddr> {
         match packet.view.kind {
-            Kind::Tcp4 => Some(Self::client(from, packet).address.into()),
+            Kind::Tcp4 => {
+                Some(Self::client(from, packet.buffer.head(), &packet.view).address.into())
+            }
             Kind::FirstFragment4 | Kind::Fragment4 => Some(match from {
                 Side::Inside => V4::source(packet.ip()).into(),
                 Side::Outside => V4::destination(packet.ip()).into(),

@@ -40,7 +40,7 @@ impl<C: Configuration> Gateway<C> {
         }
         let is_origin = from == flow.server;
         match phase {
-            Phase::Racing => self.decide(packet, slot, from, context.now),
+            Phase::Racing => self.first(packet, slot, from, context.now),
             Phase::Origin if is_origin => Verdict::AcknowledgementRepeated,
             Phase::Replica | Phase::Closing if from == flow.replica => {
                 self.flows.touch(slot, context.now);
@@ -60,7 +60,7 @@ impl<C: Configuration> Gateway<C> {
     }
 
     /// The first valid acknowledgement of a race (ops 504-512, 516).
-    fn decide<B: Buffer>(
+    fn first<B: Buffer>(
         &mut self,
         packet: &mut Packet<B>,
         slot: Slot,

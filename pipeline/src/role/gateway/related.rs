@@ -62,7 +62,8 @@ impl<C: Configuration> Gateway<C> {
         packet: &mut Packet<B>,
         now: Ticks,
     ) -> Verdict {
-        let (client, other) = (Self::client(from, packet), Self::server(from, packet));
+        let client = Self::client(from, packet.buffer.head(), &packet.view);
+        let other = Self::server(from, packet);
         let Some(flow) = self.translated(client, now) else { return Verdict::Fragment };
         let id = packet_id(packet);
         let address = match from {

@@ -25,7 +25,9 @@ impl Replica {
         hash: Hash,
         now: Ticks,
     ) -> Verdict {
-        let Some(slot) = self.held.find(hash, Self::client(from, packet), now) else {
+        let Some(slot) =
+            self.held.find(hash, Self::client(from, packet.buffer.head(), &packet.view), now)
+        else {
             return Verdict::NoEntry;
         };
         let other_end = match from {

@@ -24,9 +24,10 @@ use crate::maglev::Maglev;
 use crate::neighbours::Neighbours;
 use crate::services::{Scope, Services};
 use crate::stage::tag;
-use crate::table::{QUEUES, State, Table};
+use crate::table::{Hash, QUEUES, State, Table};
 use crate::time::Ticks;
-use crate::view::{Kind, Packet, Side};
+use crate::verdict::Verdict;
+use crate::view::{Kind, Packet, Side, View};
 use crate::wire::arp;
 use crate::wire::ethernet::Mac;
 use crate::wire::ipv4;
@@ -184,10 +185,28 @@ impl Replica {
         }
     }
 
-    fn client<B: Buffer>(from: Side, packet: &Packet<B>) -> Endpoint<V4> {
+    /// The client endpoint of a TCP packet: its one key in the table.
+    #[inline]
+    fn client(from: Side, head: &[u8], view: &View) -> Endpoint<V4> {
         match from {
-            Side::Inside => packet.destination(),
-            Side::Outside => packet.source(),
+            Side::Inside => view.destination(head),
+            Side::Outside => view.source(head),
+        }
+    }
+
+    #[inline]
+    fn decide<P: Pool>(
+        &mut self,
+        from: Side,
+        packet: &mut Packet<P::Buffer>,
+        hash: Hash,
+        context: &mut Context<'_, P>,
+    ) -> Verdict {
+        match (packet.view.kind, from) {
+            (Kind::Tcp4, _) => self.follow(from, packet, hash, context.now),
+            (Kind::Tunnel4, Side::Outside) => self.tunnelled(packet, context.now),
+            (Kind::Arp, _) => self.arp(from, packet, context),
+            (kind, _) => kind.untouched(),
         }
     }
 }
@@ -201,28 +220,25 @@ impl Role for Replica {
         burst: &mut Burst<P::Buffer>,
         context: &mut Context<'_, P>,
     ) {
-        let mut hashes = [None; BURST];
-        for (hash, packet) in hashes.iter_mut().zip(&burst.packets) {
-            if packet.view.kind == Kind::Tcp4 {
-                let key = self.held.hash(Self::client(from, packet));
-                self.held.prefetch_bucket(key);
-                *hash = Some(key);
+        let mut hashes = [Hash::default(); BURST];
+        for (hash, (head, view)) in hashes.iter_mut().zip(burst.looks()) {
+            if view.kind == Kind::Tcp4 {
+                *hash = self.held.hash(Self::client(from, head, view));
+                self.held.prefetch_bucket(*hash);
             }
         }
-        for hash in hashes[..burst.packets.len()].iter().flatten() {
-            self.held.prefetch_entry(*hash);
+        for (hash, (_, view)) in hashes.iter().zip(burst.looks()) {
+            if view.kind == Kind::Tcp4 {
+                self.held.prefetch_entry(*hash);
+            }
         }
-        let counters = Arc::clone(&self.counters);
-        counters.side(from).received.add(burst.packets.len() as u64);
-        for (mut packet, hash) in burst.packets.drain(..).zip(hashes) {
-            let verdict = match (packet.view.kind, hash, from) {
-                (_, Some(hash), _) => self.follow(from, &packet, hash, context.now),
-                (Kind::Tunnel4, _, Side::Outside) => self.tunnelled(&mut packet, context.now),
-                (Kind::Arp, ..) => self.arp(from, &packet, context),
-                (kind, ..) => kind.untouched(),
-            };
-            burst.verdicts.push(verdict);
-            finish(&counters, from, packet, verdict, context);
+        self.counters.side(from).received.add(burst.len() as u64);
+        let Burst { frames, views, verdicts } = burst;
+        for (buffer, (view, hash)) in frames.drain(..).zip(views.iter().zip(hashes)) {
+            let mut packet = Packet { buffer, view: *view };
+            let verdict = self.decide(from, &mut packet, hash, context);
+            verdicts.push(verdict);
+            finish(&self.counters, from, packet, verdict, context);
         }
     }
 
@@ -249,7 +265,9 @@ impl Role for Replica {
 
     fn owner<B: Buffer>(from: Side, packet: &Packet<B>) -> Option<IpAddr> {
         match (packet.view.kind, from) {
-            (Kind::Tcp4, _) => Some(Self::client(from, packet).address.into()),
+            (Kind::Tcp4, _) => {
+                Some(Self::client(from, packet.buffer.head(), &packet.view).address.into())
+            }
             // The client is the source of the packet within.
             (Kind::Tunnel4, Side::Outside) => {
                 let inner = packet.buffer.head().get(usize::from(packet.view.l4)..)?;
