@@ -131,13 +131,13 @@ impl<R: Role> Rig<R> {
             let _ = R::owner(arrival.side, &packet);
         }
         self.burst.fill(arrivals.iter().map(Arrival::buffer));
-        assert_eq!(self.burst.packets.len(), arrivals.len(), "more than a burst");
+        assert_eq!(self.burst.len(), arrivals.len(), "more than a burst");
         let capacity = Side::ALL.map(|side| self.out.side(side).capacity());
         let before = self.counted();
         let mut context =
             Context { now: Ticks::from(first.at), pool: &mut self.pool, out: &mut self.out };
         self.role.process(first.side, &mut self.burst, &mut context);
-        assert!(self.burst.packets.is_empty(), "packets were left behind");
+        assert!(self.burst.is_empty(), "packets were left behind");
         let verdicts = self.burst.verdicts.to_vec();
         assert_eq!(verdicts.len(), arrivals.len(), "one verdict per packet");
         let fed = Fed { verdicts, left: self.drain(capacity) };
