@@ -79,3 +79,15 @@ impl<F: Family> Flow<F> {
 
 /// Which side's FIN a bit of [`Flow::fins`] stands for, and when both are there.
 pub const BOTH_FINS: u8 = 0b11;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::family::V4;
+    use crate::table::Entry;
+
+    #[test]
+    fn an_ipv4_connection_is_one_cache_line() {
+        assert_eq!(size_of::<Entry<V4, Phase, Flow<V4>>>(), 64);
+    }
+}
