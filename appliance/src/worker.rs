@@ -144,9 +144,8 @@ impl<R: Role> Worker<R> {
                 if self.mail.workers() > 1 {
                     self.steer(side);
                 }
-                let mut frames = std::mem::take(&mut self.frames);
-                self.process(side, &mut frames);
-                self.frames = frames;
+                self.batch.fill(self.frames.drain(..));
+                self.process(side);
             }
         }
         if self.mail.workers() > 1 {
@@ -197,18 +196,17 @@ impl<R: Role> Worker<R> {
         }
         for side in Side::ALL {
             if !self.taken[side as usize].is_empty() {
-                let mut frames = std::mem::take(&mut self.taken[side as usize]);
-                self.process(side, &mut frames);
-                self.taken[side as usize] = frames;
+                self.batch.fill(self.taken[side as usize].drain(..));
+                self.process(side);
             }
         }
         self.flush();
         count
     }
 
-    fn process(&mut self, side: Side, frames: &mut ArrayVec<Mbuf, BURST>) {
+    /// Runs the role over the batch and sends what leaves.
+    fn process(&mut self, side: Side) {
         let now = self.clock.at(cycles());
-        self.batch.fill(frames.drain(..));
         let mut context = Context { now, pool: &mut self.pool, out: &mut self.out };
         self.role.process(side, &mut self.batch, &mut context);
         self.flush();
