@@ -1,4 +1,6 @@
 //! The test library.
 
+pub mod demo;
+pub mod fleet;
 pub mod lab;
 pub mod model;

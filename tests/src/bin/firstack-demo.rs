@@ -1,0 +1,42 @@
+//! `firstack-demo`: firstack with real TCP, in network namespaces, told as a report.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use firstack_tests::demo;
+use firstack_tests::lab::{Lab, LabError, Result};
+
+/// Race real connections between an origin and two replicas, and check every claim.
+///
+/// Needs root, DPDK, nginx, curl and tcpdump, and `firstack` and `firstack-wan` beside it.
+/// Ends with 0 only when all claims held; whatever it has built is removed at its end.
+#[derive(Debug, Parser)]
+#[command(name = "firstack-demo", version)]
+struct Arguments {
+    /// Directory for captures, made when it is not there
+    #[arg(long, value_name = "DIRECTORY")]
+    captures: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let captures = arguments.captures.unwrap_or_else(|| std::env::temp_dir().join("firstack-demo"));
+    match work(captures) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            println!("  FAILED  {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn work(captures: PathBuf) -> Result<bool> {
+    Lab::remove_on_interrupt()?;
+    Lab::sweep()?;
+    let at = |source| LabError::File { path: captures.clone(), source };
+    std::fs::create_dir_all(&captures).map_err(at)?;
+    let captures = captures.canonicalize().map_err(at)?;
+    demo::run(&captures)
+}

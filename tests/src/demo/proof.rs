@@ -1,0 +1,129 @@
+//! The end of the demonstration: counters, a replay, and processes that end in good order.
+
+use std::time::Duration;
+
+use appliance::stats::{Answers, Snapshot};
+
+use super::capture::Captured;
+use super::report::{Report, ms};
+use super::world::World;
+use crate::fleet::Fleet;
+use crate::lab::Result;
+
+/// Time that everything has to come to rest.
+const REST: Duration = Duration::from_secs(10);
+
+/// Who did what, after so many connections.
+pub fn counters(world: &World, report: &mut Report, connections: usize) -> Result<()> {
+    let fleet = world.fleet()?;
+    let all = fleet.settle(REST)?;
+    let (gateway, switch) = (&all[0], &all[1]);
+    report.line("  races, as the gateway saw them:");
+    let head = ["answered by", "won", "too late", "median ~", "99 % ~"];
+    report.table(&head, &gateway.races.iter().map(|one| race(world, one)).collect::<Vec<_>>());
+    report.line("  decisions (since each process was started):");
+    decisions(fleet, report, &all);
+    let won: u64 = gateway.races.iter().map(|answers| answers.won).sum();
+    let text = format!("{connections} connections were opened, {won} races won");
+    report.claim(won == connections as u64, &text);
+    let late: u64 = gateway.races.iter().map(|answers| answers.lost).sum();
+    let resets = made(gateway, "resets");
+    let text = format!("{late} acknowledgements came too late, {resets} resets were sent (op 514)");
+    report.claim(late == resets && late > 0, &text);
+    let fanned_out = switch.verdict("fanned_out");
+    let copies: u64 = switch.copies.iter().map(|copies| copies.count).sum();
+    let text = format!("{fanned_out} start packets at the switch made {copies} copies (op 312)");
+    report.claim(copies == 2 * fanned_out && switch.copies_failed == 0, &text);
+    let mut half_open = String::new();
+    for place in world.topology().servers() {
+        half_open += &World::half_open(place)?;
+    }
+    let text = "no kernel is left with a half-open connection (ss state syn-recv)";
+    report.claim(half_open.trim().is_empty(), text);
+    let conserved = all.iter().all(Snapshot::is_conserved);
+    report.claim(conserved, "every packet is accounted for at all four processes");
+    let missed: u64 = all.iter().flat_map(|one| &one.ports).map(|port| port.rx_missed).sum();
+    let unsent: u64 = all.iter().flat_map(|one| &one.sides).map(|side| side.unsent).sum();
+    report.line(&format!("          lost at full port queues: {missed} in, {unsent} out"));
+    Ok(())
+}
+
+fn race(world: &World, answers: &Answers) -> Vec<String> {
+    let site = world
+        .topology()
+        .servers()
+        .iter()
+        .find(|place| answers.address == Some(place.address().into()));
+    let name = site.map_or_else(|| "others".into(), |place| place.site.name());
+    let time = |us| ms(Duration::from_micros(us));
+    let (won, lost) = (answers.won.to_string(), answers.lost.to_string());
+    vec![name, won, lost, time(answers.p50_us), time(answers.p99_us)]
+}
+
+fn decisions(fleet: &Fleet, report: &Report, all: &[Snapshot]) {
+    let verdicts = [
+        ("start packets tagged (op 210)", "tagged"),
+        ("start packets fanned out (op 310)", "fanned_out"),
+        ("copies given to a web server (op 410)", "cracked"),
+        ("copies dropped: busy (op 408)", "busy"),
+        ("refusals of a replica dropped (op 504)", "reset_by_replica"),
+        ("to the replica, rewritten (op 612)", "to_replica"),
+        ("from the replica, rewritten (op 612)", "from_replica"),
+    ];
+    let mut rows: Vec<_> = verdicts
+        .iter()
+        .map(|(text, verdict)| row(text, all.iter().map(|one| one.verdict(verdict))))
+        .collect();
+    rows.push(row("resets made (op 514)", all.iter().map(|one| made(one, "resets"))));
+    rows.push(row("copies made (op 312)", all.iter().map(|one| made(one, "copies"))));
+    let received = |one: &Snapshot| one.sides.iter().map(|side| side.received).sum();
+    rows.push(row("packets received", all.iter().map(received)));
+    let names = fleet.all().iter().map(|appliance| appliance.name());
+    report.table(&std::iter::once("").chain(names).collect::<Vec<_>>(), &rows);
+}
+
+fn row(text: &str, counts: impl Iterator<Item = u64>) -> Vec<String> {
+    let cell = |count: u64| if count == 0 { "-".to_string() } else { count.to_string() };
+    std::iter::once(text.to_string()).chain(counts.map(cell)).collect()
+}
+
+fn made(snapshot: &Snapshot, name: &str) -> u64 {
+    snapshot.generated.iter().find(|made| made.name == name).map_or(0, |made| made.count)
+}
+
+/// What a replay says of the captured connection, and that it does what the gateway did.
+pub fn explain(world: &World, report: &mut Report, captured: &Captured) -> Result<()> {
+    let gateway = world.fleet()?.gateway();
+    let (inside, outside) = (captured.inside(), captured.outside());
+    let text = gateway.explain(&inside, &outside, &captured.replayed())?;
+    for line in text.lines().take_while(|line| !line.starts_with("firstack")) {
+        report.line(line);
+    }
+    match captured.compare()? {
+        Ok([inside, outside]) => {
+            let frames = format!("{inside} to the inside and {outside} to the outside");
+            let text = format!("the replay makes the very frames that the gateway sent: {frames}");
+            report.claim(inside > 0 && outside > 0, &text);
+        }
+        Err(difference) => report.claim(false, &format!("the replay differs: {difference}")),
+    }
+    // The configuration, for those who want to replay it themselves.
+    let kept = inside.with_file_name("gateway.toml");
+    std::fs::copy(gateway.config(), &kept)
+        .map(drop)
+        .map_err(|source| crate::lab::LabError::File { path: kept, source })
+}
+
+/// Ends all processes; each one has to give back all it had.
+pub fn end(world: &mut World, report: &mut Report) -> Result<()> {
+    for ended in world.take_fleet()?.stop()? {
+        let name = &ended.name;
+        let well = ended.status.success() && ended.snapshot.is_conserved();
+        let text = format!("{name} ended with every packet buffer given back: {}", ended.status);
+        report.claim(well, &text);
+        if !well {
+            report.line(&ended.log);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! What the demonstration prints: headings, tables, and claims that hold or FAILED.
+
+use std::io::Write;
+use std::time::Duration;
+
+/// Collects claims while it prints.
+#[derive(Debug, Default)]
+pub struct Report {
+    claims: usize,
+    failed: Vec<String>,
+}
+
+impl Report {
+    /// Prints a line at once; a reader that has gone is no reason to fail.
+    pub fn line(&self, text: &str) {
+        let mut out = std::io::stdout().lock();
+        let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+    }
+
+    /// Begins a part.
+    pub fn heading(&self, text: &str) {
+        self.line(&format!("\n{text}\n{}", "-".repeat(text.chars().count())));
+    }
+
+    /// Prints a table: the first column to the left, figures to the right.
+    pub fn table(&self, head: &[&str], rows: &[Vec<String>]) {
+        for line in layout(head, rows) {
+            self.line(&line);
+        }
+    }
+
+    /// Says that something is so, or that it FAILED.
+    pub fn claim(&mut self, holds: bool, text: &str) {
+        self.claims += 1;
+        if holds {
+            self.line(&format!("  ok      {text}"));
+        } else {
+            self.failed.push(text.to_string());
+            self.line(&format!("  FAILED  {text}"));
+        }
+    }
+
+    /// Prints what all came to; `true` when every claim held.
+    pub fn conclude(&self) -> bool {
+        if self.failed.is_empty() {
+            self.line(&format!("All {} claims held.", self.claims));
+            return true;
+        }
+        self.line(&format!("FAILED: {} of {} claims", self.failed.len(), self.claims));
+        for text in &self.failed {
+            self.line(&format!("  FAILED  {text}"));
+        }
+        false
+    }
+}
+
+fn layout(head: &[&str], rows: &[Vec<String>]) -> Vec<String> {
+    let head: Vec<_> = head.iter().map(|cell| (*cell).to_string()).collect();
+    let all: Vec<_> = std::iter::once(&head).chain(rows).collect();
+    let width = |column: usize| {
+        let cells = all.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<_> = (0..head.len()).map(width).collect();
+    let line = |row: &&Vec<String>| {
+        let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| {
+            if column == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+        });
+        format!("  {}", cells.collect::<Vec<_>>().join("   ")).trim_end().to_string()
+    };
+    all.iter().map(line).collect()
+}
+
+/// A time in milliseconds: "12.3 ms".
+#[must_use]
+pub fn ms(time: Duration) -> String {
+    format!("{:.1} ms", time.as_secs_f64() * 1e3)
+}
+
+/// The one in the middle; zero of none.
+#[must_use]
+pub fn median(times: impl IntoIterator<Item = Duration>) -> Duration {
+    let mut times: Vec<_> = times.into_iter().collect();
+    times.sort();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [vec!["origin".into(), "100.0 ms".into()], vec!["r1".into(), "9 ms".into()]];
+        let lines = layout(&["server", "connect"], &rows);
+        assert_eq!(lines, ["  server    connect", "  origin   100.0 ms", "  r1           9 ms"]);
+    }
+
+    #[test]
+    fn a_failed_claim_is_remembered() {
+        let mut report = Report::default();
+        report.claim(true, "this holds");
+        assert!(report.conclude());
+        report.claim(false, "this does not (on purpose, in a test)");
+        assert!(!report.conclude());
+    }
+
+    #[test]
+    fn the_median_is_the_one_in_the_middle() {
+        let times = [9, 1, 5].map(Duration::from_millis);
+        assert_eq!(median(times), Duration::from_millis(5));
+        assert_eq!(median([]), Duration::ZERO);
+        assert_eq!(ms(Duration::from_micros(12_345)), "12.3 ms");
+    }
+}

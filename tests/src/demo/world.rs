@@ -1,0 +1,175 @@
+//! The network of the demonstration, and what is asked of it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::fleet::{Fleet, FleetOptions};
+use crate::lab::{
+    Content, ContentFile, Curl, Fetched, Lab, LabError, Place, Result, Site, Topology,
+    TopologyBuilder, WebServer,
+};
+
+/// One-way delays in milliseconds.
+///
+/// A replica's first answer takes client to origin, origin to replica, replica to client: 75 ms
+/// by replica 1, 90 ms by replica 2, against the origin's 100 ms.
+pub const DELAYS: [(Site, Site, f64); 5] = [
+    (Site::Client, Site::Origin, 50.0),
+    (Site::Client, Site::Replica(1), 5.0),
+    (Site::Client, Site::Replica(2), 15.0),
+    (Site::Origin, Site::Replica(1), 20.0),
+    (Site::Origin, Site::Replica(2), 25.0),
+];
+/// Live connections from which on replica 2 is busy.
+pub const BUSY: u32 = 40;
+/// Bytes of each frame that the WAN's captures keep: all headers.
+const SNAPLEN: u32 = 128;
+/// The demonstration ends by itself.
+const LONGEST: Duration = Duration::from_secs(300);
+
+fn topology() -> TopologyBuilder {
+    let builder = Topology::builder().replicas(2).longest(LONGEST);
+    DELAYS.iter().fold(builder, |builder, (a, b, delay)| builder.delay(*a, *b, *delay))
+}
+
+/// A network that stands: hosts, web servers, WAN, and with or without firstack.
+#[derive(Debug)]
+pub struct World {
+    fleet: Option<Fleet>,
+    servers: Vec<Option<WebServer>>,
+    topology: Topology,
+    content: Content,
+    lab: Lab,
+}
+
+impl World {
+    /// Without firstack: hosts are cabled to the WAN.
+    pub fn direct() -> Result<Self> {
+        let lab = Lab::new("direct")?;
+        let topology = topology().direct(true).build(&lab)?;
+        Self::build(lab, topology, &[("1MB", 1_000_000)])
+    }
+
+    /// With firstack at every site; the WAN's captures go to a directory that exists.
+    pub fn with_firstack(captures: &Path) -> Result<Self> {
+        let lab = Lab::new("demo")?;
+        let topology = topology().captures(captures, SNAPLEN).build(&lab)?;
+        let files = [("4KB", 4_000), ("1MB", 1_000_000), ("100MB", 100_000_000)];
+        let mut world = Self::build(lab, topology, &files)?;
+        let max_connections = vec![None, Some(BUSY)];
+        let options = FleetOptions { max_connections, ..FleetOptions::default() };
+        world.fleet = Some(Fleet::start(&world.lab, &world.topology, &options)?);
+        Ok(world)
+    }
+
+    fn build(lab: Lab, topology: Topology, files: &[(&str, u64)]) -> Result<Self> {
+        let content = Content::generate(&lab, files)?;
+        let servers = topology.servers().iter();
+        let servers = servers.map(|place| WebServer::start(&lab, place, &content).map(Some));
+        let servers = servers.collect::<Result<_>>()?;
+        Ok(Self { fleet: None, servers, topology, content, lab })
+    }
+
+    /// The laboratory that it stands in.
+    #[must_use]
+    pub fn lab(&self) -> &Lab {
+        &self.lab
+    }
+
+    /// Its sites.
+    #[must_use]
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// The clients' site.
+    #[must_use]
+    pub fn client(&self) -> &Place {
+        self.topology.client()
+    }
+
+    /// The origin's site.
+    #[must_use]
+    pub fn origin(&self) -> &Place {
+        self.topology.origin()
+    }
+
+    /// The processes of firstack.
+    pub fn fleet(&self) -> Result<&Fleet> {
+        self.fleet.as_ref().ok_or_else(|| LabError::Topology("firstack does not run".into()))
+    }
+
+    /// Takes the processes of firstack out, to end them.
+    pub fn take_fleet(&mut self) -> Result<Fleet> {
+        self.fleet.take().ok_or_else(|| LabError::Topology("firstack does not run".into()))
+    }
+
+    /// A file that every web server has.
+    pub fn file(&self, name: &str) -> Result<(&ContentFile, Vec<u8>)> {
+        let known = self.content.file(name);
+        let known = known.ok_or_else(|| LabError::Topology(format!("no file {name}")))?;
+        let path = self.lab.directory().join("content").join(name);
+        let bytes = std::fs::read(&path).map_err(|source| LabError::File { path, source })?;
+        Ok((known, bytes))
+    }
+
+    /// Fetches a file from a site's address.
+    pub fn fetch(&self, from: &Place, name: &str) -> Result<Fetched> {
+        Curl::new(&from.url(name)).discard().run(&self.client().host)
+    }
+
+    /// Fetches a file from a site's address several times: answers that say 200, and what went
+    /// wrong with the others.
+    #[must_use]
+    pub fn fetch_many(
+        &self,
+        from: &Place,
+        name: &str,
+        count: usize,
+    ) -> (Vec<Fetched>, Vec<String>) {
+        let (mut good, mut failed) = (Vec::new(), Vec::new());
+        for _ in 0..count {
+            match self.fetch(from, name) {
+                Ok(fetched) if fetched.status == 200 => good.push(fetched),
+                Ok(fetched) => failed.push(format!("HTTP status {}", fetched.status)),
+                Err(error) => failed.push(error.to_string()),
+            }
+        }
+        (good, failed)
+    }
+
+    /// Kills a replica's web server outright.
+    pub fn kill_server(&mut self, number: usize) -> Result<()> {
+        if let Some(mut server) = self.servers[number].take() {
+            server.process().signal(Signal::SIGKILL);
+            server.process().wait(Duration::from_secs(5))?;
+        }
+        Ok(())
+    }
+
+    /// Kills a replica's appliance outright.
+    pub fn kill_appliance(&mut self, number: usize) -> Result<()> {
+        let fleet = self.fleet.as_mut();
+        fleet.map_or(Ok(()), |fleet| fleet.replica_mut(number).kill())
+    }
+
+    /// Starts a replica's web server and appliance again.
+    pub fn revive(&mut self, number: usize) -> Result<()> {
+        let place = &self.topology.replicas()[number - 1];
+        let old = self.lab.directory().join(format!("nginx-{}", place.site));
+        std::fs::remove_dir_all(&old).map_err(|source| LabError::File { path: old, source })?;
+        self.servers[number] = Some(WebServer::start(&self.lab, place, &self.content)?);
+        match &mut self.fleet {
+            Some(fleet) => fleet.replica_mut(number).start(&self.lab),
+            None => Ok(()),
+        }
+    }
+
+    /// Connections that the kernel of a site holds half open, one a line.
+    pub fn half_open(place: &Place) -> Result<String> {
+        let words = ["ss", "-H", "-t", "-a", "-n", "state", "syn-recv"];
+        place.host.run(&words).map(|output| output.stdout)
+    }
+}
