@@ -1,6 +1,8 @@
 //! The test library.
 
+pub mod decoder;
 pub mod demo;
 pub mod fleet;
 pub mod lab;
 pub mod model;
+pub mod scenario;
