@@ -94,7 +94,7 @@ fn every_scenario_says_where_its_rule_stands() {
         let comment: Vec<_> = text.lines().take_while(|line| line.starts_with('#')).collect();
         let comment = comment.join(" ");
         let cites =
-            comment.contains("op ") || comment.contains("ops ") || comment.contains("section ");
+            ["op ", "ops ", "section ", "sections "].iter().any(|word| comment.contains(word));
         assert!(cites, "{} cites neither an operation nor a section", scenario.name());
     }
 }
