@@ -217,20 +217,29 @@ pub fn soup(sane: u32) -> BoxedStrategy<Vec<Arrival>> {
         .boxed()
 }
 
-/// Three races at a gateway, at the soup's first moment: a replica wins one, the origin one.
+/// At the soup's first moment: three races at a gateway, one of which a replica wins and one the
+/// origin; copies of start packets for a replica.
 fn prelude() -> Vec<Arrival> {
     let mut arrivals = Vec::new();
-    let mut add = |side, packet: &Packet| {
+    let mut add = |side, frame| {
         let (at, carrier) = (Duration::from_secs(1), Carrier::Whole);
-        arrivals.push(Arrival { at, side, frame: packet.frame(), carrier });
+        arrivals.push(Arrival { at, side, frame, carrier });
     };
     for client in &CLIENTS[..3] {
-        add(Side::Inside, &Packet { sequence: ISNS[2], ..Packet::new(*client, PEERS[0], SYN) });
+        let start = Packet { sequence: ISNS[2], ..Packet::new(*client, PEERS[0], SYN) };
+        add(Side::Inside, start.frame());
     }
     for (client, from) in [(CLIENTS[0], PEERS[4]), (CLIENTS[1], PEERS[0])] {
         let mut answer = Packet::new(from, client, SYN | ACK);
         answer.acknowledgement = ISNS[2] + 1;
-        add(Side::Outside, &answer);
+        add(Side::Outside, answer.frame());
+    }
+    for (number, client) in CLIENTS[..6].iter().enumerate() {
+        let start = tagged_start(*client, PEERS[0], &[253, 5, 0x4e, 0x52, 1]);
+        // To the first web server's own address, and to the one that the replica bears.
+        let end = if number < 3 { 10 } else { 5 };
+        let copy = tunnelled(&start.frame(), [203, 0, 113, 10], [198, 51, 100, end], 4);
+        add(Side::Outside, copy);
     }
     arrivals
 }

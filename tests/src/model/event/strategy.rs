@@ -157,7 +157,8 @@ fn script(clients: usize) -> impl Strategy<Value = Vec<Happening>> {
     });
     let side = select(vec![Side::Inside, Side::Outside]);
     let fragments = (0..clients, who(), side, 0..IDS).prop_map(|(client, peer, side, id)| {
-        [true, false].map(|first| (client, peer, Event::Fragment(side, id, first))).to_vec()
+        let of = |id, first| (client, peer, Event::Fragment(side, id, first));
+        vec![of(id, true), of(id, false), of((id + 1) % IDS, false)]
     });
     prop_oneof![4 => race, 2 => unanswered, 1 => end, 1 => reuse, 2 => fragments]
 }
