@@ -29,6 +29,8 @@ const FRAMES: u32 = 2048;
 pub struct FleetOptions {
     /// Workers of the gateway; none stands for one.
     pub gateway_workers: usize,
+    /// Every address is a service, not the origin's alone.
+    pub any_service: bool,
     /// Live connections from which on replica 1, 2, ... is busy; firstack's default otherwise.
     pub max_connections: Vec<Option<u32>>,
     /// Where `firstack` is, if not beside this program and not named in `FIRSTACK`.
@@ -57,7 +59,7 @@ impl Fleet {
             let workers = if number == 0 { options.gateway_workers.max(1) } else { 1 };
             let cores = (0..workers).map(|worker| cpus[(first + worker) % cpus.len()]);
             let text = match place.site {
-                Site::Client => gateway(),
+                Site::Client => gateway(options.any_service),
                 Site::Origin => switch(&replicas),
                 Site::Replica(number) => {
                     let most = options.max_connections.get(number - 1).copied().flatten();
@@ -368,8 +370,8 @@ socket = "{}"
     )
 }
 
-fn gateway() -> String {
-    let service = Site::Origin.address();
+fn gateway(any: bool) -> String {
+    let service = if any { "any".into() } else { Site::Origin.address().to_string() };
     format!("\n[[gateway.service]]\nname = \"web\"\naddress = \"{service}\"\nports = [80]\n")
 }
 

@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, SocketAddrV4, TcpStream};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, setns};
+use nix::sys::time::TimeVal;
 
 use crate::lab::{LabError, Namespace, Place, Result};
 
@@ -140,6 +142,43 @@ fn read_head(answer: &[u8]) -> Option<(String, usize)> {
     (status == "200").then(|| (site.to_string(), end + 4))
 }
 
+/// A connection from a port of the client's choice, which may be one that is in use already, as
+/// long as the other end differs.
+pub fn connect_from(from: &Place, port: u16, to: SocketAddrV4) -> Result<TcpStream> {
+    use nix::sys::socket::{
+        AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt,
+    };
+    let open = || -> nix::Result<TcpStream> {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let socket = socket(AddressFamily::Inet, SockType::Stream, flags, None)?;
+        setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+        let patience = TimeVal::new(PATIENCE.as_secs() as i64, 0);
+        setsockopt(&socket, sockopt::ReceiveTimeout, &patience)?;
+        setsockopt(&socket, sockopt::SendTimeout, &patience)?;
+        let own = SocketAddrV4::new(from.address(), port);
+        bind(socket.as_raw_fd(), &SockaddrIn::from(own))?;
+        connect(socket.as_raw_fd(), &SockaddrIn::from(to))?;
+        Ok(TcpStream::from(socket))
+    };
+    within(&from.host, open)?
+        .map_err(|error| LabError::Topology(format!("connect from port {port} to {to}: {error}")))
+}
+
+/// Asks for `/` on an open connection, which stays open unless `close` is set: the site that
+/// answered.
+pub fn ask(stream: &mut TcpStream, close: bool) -> Result<String> {
+    let version = if close { "1.0" } else { "1.1" };
+    let request = format!("GET / HTTP/{version}\r\nHost: lab\r\n\r\n");
+    let site = ask_once(stream, &request).map_err(LabError::Topology)?;
+    if close {
+        let end = stream.read(&mut [0]);
+        if !matches!(end, Ok(0)) {
+            return Err(LabError::Topology(format!("expected the end, not {end:?}")));
+        }
+    }
+    Ok(site)
+}
+
 /// Connections that are open and stay so; dropping them closes them.
 #[derive(Debug)]
 pub struct Held {
@@ -174,6 +213,11 @@ impl Held {
 
 fn open_one(address: SocketAddr, request: &str) -> Result<(TcpStream, String), String> {
     let mut stream = connect(address)?;
+    let site = ask_once(&mut stream, request)?;
+    Ok((stream, site))
+}
+
+fn ask_once(stream: &mut TcpStream, request: &str) -> Result<String, String> {
     stream.write_all(request.as_bytes()).map_err(|error| format!("request: {error}"))?;
     let mut answer = Vec::new();
     let mut part = [0; 2048];
@@ -184,8 +228,7 @@ fn open_one(address: SocketAddr, request: &str) -> Result<(TcpStream, String), S
             length => answer.extend_from_slice(&part[..length]),
         }
     }
-    let (site, _) = read_head(&answer).ok_or("the answer is no HTTP 200")?;
-    Ok((stream, site))
+    read_head(&answer).map(|(site, _)| site).ok_or_else(|| "the answer is no HTTP 200".into())
 }
 
 #[cfg(test)]

@@ -47,29 +47,33 @@ pub struct World {
 impl World {
     /// Without firstack: hosts are cabled to the WAN.
     pub fn direct() -> Result<Self> {
-        let lab = Lab::new("direct")?;
-        let topology = topology().direct(true).build(&lab)?;
-        Self::build(lab, topology, &[("1MB", 1_000_000)])
+        Self::build("direct", topology().direct(true), &[("1MB", 1_000_000)], None)
     }
 
     /// With firstack at every site; the WAN's captures go to a directory that exists.
     pub fn with_firstack(captures: &Path) -> Result<Self> {
-        let lab = Lab::new("demo")?;
-        let topology = topology().captures(captures, SNAPLEN).build(&lab)?;
-        let files = [("4KB", 4_000), ("1MB", 1_000_000), ("100MB", 100_000_000)];
-        let mut world = Self::build(lab, topology, &files)?;
         let max_connections = vec![None, Some(BUSY)];
         let options = FleetOptions { max_connections, ..FleetOptions::default() };
-        world.fleet = Some(Fleet::start(&world.lab, &world.topology, &options)?);
-        Ok(world)
+        let files = [("4KB", 4_000), ("1MB", 1_000_000), ("100MB", 100_000_000)];
+        Self::build("demo", topology().captures(captures, SNAPLEN), &files, Some(&options))
     }
 
-    fn build(lab: Lab, topology: Topology, files: &[(&str, u64)]) -> Result<Self> {
+    /// Any topology, with a web server at every site that has the files, and with firstack when
+    /// there are options for it.
+    pub fn build(
+        name: &str,
+        topology: TopologyBuilder,
+        files: &[(&str, u64)],
+        firstack: Option<&FleetOptions>,
+    ) -> Result<Self> {
+        let lab = Lab::new(name)?;
+        let topology = topology.build(&lab)?;
         let content = Content::generate(&lab, files)?;
         let servers = topology.servers().iter();
         let servers = servers.map(|place| WebServer::start(&lab, place, &content).map(Some));
         let servers = servers.collect::<Result<_>>()?;
-        Ok(Self { fleet: None, servers, topology, content, lab })
+        let fleet = firstack.map(|options| Fleet::start(&lab, &topology, options)).transpose()?;
+        Ok(Self { fleet, servers, topology, content, lab })
     }
 
     /// The laboratory that it stands in.
