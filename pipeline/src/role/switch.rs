@@ -106,7 +106,7 @@ impl Switch {
         }
     }
 
-    /// A TCP packet from the WAN.
+    /// A TCP packet from the WAN (op 302).
     fn inbound<P: Pool>(
         &mut self,
         packet: &mut Packet<P::Buffer>,

@@ -168,6 +168,8 @@ impl<C: Configuration> Gateway<C> {
         let client = Self::client(from, packet.buffer.head(), &packet.view);
         let slot = self.flows.find(hash, client, context.now);
         let flags = tcp::flags(packet.tcp());
+        // ops 202, 204, 602, 604, 608: from which side, a start packet or an acknowledgement,
+        // with an entry or without.
         match (from, slot) {
             (Side::Inside, _) if flags.is_start() => {
                 self.start(packet, client, hash, slot, context.now)

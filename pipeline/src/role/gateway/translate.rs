@@ -12,7 +12,7 @@ use crate::view::{Packet, Side};
 use crate::wire::tcp::Flags;
 
 impl<C: Configuration> Gateway<C> {
-    /// Anything but a start packet from the inside, with an entry (fig 6, from the client side).
+    /// Anything but a start packet from the inside, with an entry (op 610: from the client side).
     #[inline]
     pub(super) fn client_packet<B: Buffer>(
         &mut self,
@@ -37,7 +37,8 @@ impl<C: Configuration> Gateway<C> {
         }
     }
 
-    /// Anything but an acknowledgement from the outside, with an entry (fig 6).
+    /// Anything but an acknowledgement from the outside, with an entry (op 610: not from the
+    /// client side).
     #[inline]
     pub(super) fn server_packet<B: Buffer>(
         &mut self,
