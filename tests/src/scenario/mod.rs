@@ -21,6 +21,7 @@
 //! [`check`] replays a scenario and compares captures byte by byte, verdicts and counters.
 //! With `FIRSTACK_BLESS=1` what is expected is written anew, to be read before it is kept.
 
+pub mod binary;
 pub mod bless;
 pub mod check;
 pub mod counters;
