@@ -340,7 +340,8 @@ fn checksum(parts: &[&[u8]]) -> u16 {
     let mut sum = 0u64;
     for part in parts {
         for pair in part.chunks(2) {
-            sum += u64::from(pair[0]) << 8 | u64::from(pair.get(1).copied().unwrap_or(0));
+            let word = [pair[0], pair.get(1).copied().unwrap_or(0)];
+            sum += u64::from(u16::from_be_bytes(word));
         }
     }
     while sum > 0xffff {
