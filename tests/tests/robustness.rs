@@ -3,6 +3,7 @@
 //!
 //! That verdicts, counters and frames add up is checked by [`Rig`] at every burst.
 
+use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use firstack_tests::model::soup::{arp, samples, soup, tagged_start, tunnelled};
@@ -193,6 +194,19 @@ fn a_replica_without_buffers_answers_no_arp_and_counts_it() {
     assert_eq!(rig.housekeep(Duration::from_secs(60)), [Vec::<Vec<u8>>::new(), Vec::new()]);
 }
 
+#[test]
+fn a_switch_sends_nothing_beside_a_tunnel_for_which_there_is_no_headroom() {
+    let mut rig = Rig::switch(switch());
+    let far = SocketAddrV4::new([203, 0, 113, 40].into(), 80);
+    let mut data = Packet::new(CLIENTS[0], far, ACK);
+    data.payload = vec![7; 60];
+    let whole = arrives(Side::Outside, data.frame());
+    let cramped = Arrival { carrier: Carrier::Cramped, ..whole.clone() };
+    let fed = rig.feed(&[whole, cramped]);
+    assert_eq!(fed.verdicts, [Verdict::ToServer, Verdict::NoBuffer]);
+    assert_eq!(fed.by(Side::Inside).len(), 1);
+}
+
 /// A tagged start packet may carry data, and may then be longer than a buffer's first segment.
 #[test]
 fn a_switch_copes_with_a_tagged_start_packet_over_two_segments() {
@@ -209,7 +223,7 @@ fn a_switch_copes_with_a_tagged_start_packet_over_two_segments() {
 #[test]
 fn a_switch_puts_no_packet_into_a_tunnel_that_cannot_hold_it() {
     let mut rig = Rig::switch(switch());
-    let far = std::net::SocketAddrV4::new([203, 0, 113, 40].into(), 80);
+    let far = SocketAddrV4::new([203, 0, 113, 40].into(), 80);
     let mut data = Packet::new(CLIENTS[0], far, ACK);
     data.payload = vec![7; 65_535 - 40];
     let fed = rig.feed(&[arrives(Side::Outside, data.frame())]);
