@@ -221,8 +221,8 @@ impl Ip {
         let words = 5 + self.options.len() / 4;
         let (version, ihl, total) = self.wrong;
         let total = total.unwrap_or((words * 4 + payload.len()) as u16);
-        let flags = u16::from(self.df) << 14 | u16::from(self.mf) << 13 | self.offset / 8;
-        let mut bytes = vec![version.unwrap_or(4) << 4 | ihl.unwrap_or(words as u8), self.tos];
+        let flags = u16::from(self.df) << 14 | u16::from(self.mf) << 13 | (self.offset / 8);
+        let mut bytes = vec![(version.unwrap_or(4) << 4) | ihl.unwrap_or(words as u8), self.tos];
         for word in [total, self.id, flags] {
             bytes.extend(word.to_be_bytes());
         }
