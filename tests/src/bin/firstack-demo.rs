@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use firstack_tests::demo;
+use firstack_tests::demo::{self, report::Report};
 use firstack_tests::lab::{Lab, LabError, Result};
 
 /// Race real connections between an origin and two replicas, and check every claim.
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            println!("  FAILED  {error}");
+            Report::default().line(&format!("  FAILED  {error}"));
             ExitCode::FAILURE
         }
     }

@@ -222,7 +222,7 @@ fn ask_once(stream: &mut TcpStream, request: &str) -> Result<String, String> {
     let mut answer = Vec::new();
     let mut part = [0; 2048];
     // The body is a line, the head holds none that ends this way: the answer is whole.
-    while !(answer.ends_with(b"\n") && !answer.ends_with(b"\r\n")) {
+    while !answer.ends_with(b"\n") || answer.ends_with(b"\r\n") {
         match stream.read(&mut part).map_err(|error| format!("answer: {error}"))? {
             0 => return Err("the answer broke off".into()),
             length => answer.extend_from_slice(&part[..length]),

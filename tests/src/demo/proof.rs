@@ -18,8 +18,8 @@ pub fn counters(world: &World, report: &mut Report, connections: usize) -> Resul
     let fleet = world.fleet()?;
     let all = fleet.settle(REST)?;
     let (gateway, switch) = (&all[0], &all[1]);
-    report.line("  races, as the gateway saw them:");
-    let head = ["answered by", "won", "too late", "median ~", "99 % ~"];
+    report.line("  races, as the gateway saw them (times to an eighth, rounded down):");
+    let head = ["answered by", "won", "too late", "median", "99 %"];
     report.table(&head, &gateway.races.iter().map(|one| race(world, one)).collect::<Vec<_>>());
     report.line("  decisions (since each process was started):");
     decisions(fleet, report, &all);
