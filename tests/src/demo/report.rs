@@ -42,15 +42,17 @@ impl Report {
 
     /// Prints what all came to; `true` when every claim held.
     pub fn conclude(&self) -> bool {
+        self.line(&self.conclusion());
+        self.failed.is_empty()
+    }
+
+    fn conclusion(&self) -> String {
         if self.failed.is_empty() {
-            self.line(&format!("All {} claims held.", self.claims));
-            return true;
+            return format!("All {} claims held.", self.claims);
         }
-        self.line(&format!("FAILED: {} of {} claims", self.failed.len(), self.claims));
-        for text in &self.failed {
-            self.line(&format!("  FAILED  {text}"));
-        }
-        false
+        let failed = self.failed.iter().map(|text| format!("\n  FAILED  {text}"));
+        let count = self.failed.len();
+        format!("FAILED: {count} of {} claims{}", self.claims, failed.collect::<String>())
     }
 }
 
@@ -97,12 +99,11 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_claim_is_remembered() {
-        let mut report = Report::default();
-        report.claim(true, "this holds");
-        assert!(report.conclude());
-        report.claim(false, "this does not (on purpose, in a test)");
-        assert!(!report.conclude());
+    fn the_conclusion_names_what_failed() {
+        let mut report = Report { claims: 2, failed: Vec::new() };
+        assert_eq!(report.conclusion(), "All 2 claims held.");
+        report.failed.push("this one".into());
+        assert_eq!(report.conclusion(), "FAILED: 1 of 2 claims\n  FAILED  this one");
     }
 
     #[test]
