@@ -313,7 +313,7 @@ impl Control {
             let (count, server) = (counters.given_up.count.get(), counters.given_up.last());
             if count > *seen {
                 *seen = count;
-                tracing::warn!(%server, "its path drops tagged start packets: left untagged");
+                tracing::warn!(%server, "tagged start packets to it go unanswered: left untagged a while");
             }
         }
     }

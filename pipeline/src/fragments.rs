@@ -24,11 +24,19 @@ const CAPACITY: usize = 1024;
 /// As long as hosts wait for the rest of a packet (Linux's `ipfrag_time`).
 const LIFETIME: Ticks = Ticks::from_secs(30);
 
+/// What was done to a first fragment, and when.
+#[derive(Clone, Copy, Debug)]
+struct First {
+    /// The address that went in instead; none when it passed as it was.
+    address: Option<Ipv4Addr>,
+    seen: Ticks,
+}
+
 /// What one worker knows of fragmented packets.
 #[derive(Debug)]
 pub struct Fragments {
-    /// The address that goes in instead, and the pair's last translation.
-    known: HashMap<PacketId, Ipv4Addr>,
+    known: HashMap<PacketId, First>,
+    /// In the order in which they were seen; an identification that recurs is in it again.
     order: VecDeque<(Ticks, PacketId)>,
     /// Address pairs whose fragments have been translated lately.
     pairs: HashMap<(Ipv4Addr, Ipv4Addr), Ticks>,
@@ -52,18 +60,20 @@ pub enum Fate {
     /// Fragments between these addresses are being translated, but the first of this packet
     /// has not been seen.
     Unknown,
-    /// Nothing between these addresses is translated.
+    /// Its first fragment passed as it was, or nothing between these addresses is translated.
     Untouched,
 }
 
 impl Fragments {
-    /// Remembers what went into a first fragment.
-    pub fn learn(&mut self, id: PacketId, address: Ipv4Addr, now: Ticks) {
+    /// Remembers what was done to a first fragment: the address that went in, if any.
+    pub fn learn(&mut self, id: PacketId, address: Option<Ipv4Addr>, now: Ticks) {
         if self.order.len() == CAPACITY {
             self.forget_oldest();
         }
-        if self.known.insert(id, address).is_none() {
-            self.order.push_back((now, id));
+        self.known.insert(id, First { address, seen: now });
+        self.order.push_back((now, id));
+        if address.is_none() {
+            return;
         }
         if self.pairs.len() == CAPACITY {
             self.pairs.retain(|_, last| now.since(*last) < LIFETIME);
@@ -78,8 +88,8 @@ impl Fragments {
         while self.order.front().is_some_and(|(since, _)| now.since(*since) >= LIFETIME) {
             self.forget_oldest();
         }
-        if let Some(&address) = self.known.get(&id) {
-            return Fate::Translate(address);
+        if let Some(first) = self.known.get(&id) {
+            return first.address.map_or(Fate::Untouched, Fate::Translate);
         }
         match self.pairs.get(&(id.source, id.destination)) {
             Some(&last) if now.since(last) < LIFETIME => Fate::Unknown,
@@ -88,7 +98,9 @@ impl Fragments {
     }
 
     fn forget_oldest(&mut self) {
-        if let Some((_, id)) = self.order.pop_front() {
+        let Some((since, id)) = self.order.pop_front() else { return };
+        // Seen again since, it stays: its later place in the order stands for it.
+        if self.known.get(&id).is_some_and(|first| first.seen == since) {
             self.known.remove(&id);
         }
     }
@@ -109,17 +121,27 @@ mod tests {
     fn remembers_for_a_while() {
         let mut fragments = Fragments::default();
         assert_eq!(fragments.find(id(1), Ticks(0)), Fate::Untouched);
-        fragments.learn(id(1), V, Ticks::from_secs(1));
+        fragments.learn(id(1), Some(V), Ticks::from_secs(1));
+        fragments.learn(id(3), None, Ticks::from_secs(1));
+        assert_eq!(fragments.find(id(3), Ticks::from_secs(30)), Fate::Untouched);
         assert_eq!(fragments.find(id(1), Ticks::from_secs(30)), Fate::Translate(V));
         assert_eq!(fragments.find(id(2), Ticks::from_secs(30)), Fate::Unknown);
         assert_eq!(fragments.find(id(1), Ticks::from_secs(31)), Fate::Untouched);
     }
 
     #[test]
+    fn an_identification_that_recurs_starts_anew() {
+        let mut fragments = Fragments::default();
+        fragments.learn(id(1), Some(V), Ticks::from_secs(0));
+        fragments.learn(id(1), Some(V), Ticks::from_secs(29));
+        assert_eq!(fragments.find(id(1), Ticks::from_secs(58)), Fate::Translate(V));
+    }
+
+    #[test]
     fn forgets_the_oldest_when_full() {
         let mut fragments = Fragments::default();
         for n in 0..=CAPACITY as u16 {
-            fragments.learn(id(n), V, Ticks(0));
+            fragments.learn(id(n), Some(V), Ticks(0));
         }
         assert_eq!(fragments.find(id(0), Ticks(1)), Fate::Unknown);
         assert_eq!(fragments.find(id(1), Ticks(1)), Fate::Translate(V));

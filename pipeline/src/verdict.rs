@@ -128,7 +128,7 @@ verdicts! {
 
     // Switch.
     FannedOut Forwarded "fanned_out" "op 310-314" "tagged start packet copied to the replicas; itself, untagged, to a server";
-    NotFannedOut Forwarded "not_fanned_out" "op 310, 314" "tagged start packet without copies: redirection not permitted or content not replicable";
+    NotFannedOut Forwarded "not_fanned_out" "op 310, 314" "tagged start packet without copies: redirection not permitted, content not replicable, or data in it";
     NoReplica Forwarded "no_replica" "op 312, 314" "tagged start packet of a service without a live replica";
     FanOutLimited Forwarded "fan_out_limited" "op 314" "tagged start packet without copies: its source prefix has spent its share";
     ToServer Forwarded "to_server" "op 314" "to the service: sent to the selected server";
@@ -160,7 +160,7 @@ verdicts! {
     NeighbourUnresolved Dropped "neighbour_unresolved" "" "start packet copy whose web server's MAC address is not known yet";
 
     // Resources.
-    NoBuffer Dropped "no_buffer" "" "the pool had no buffer, or the buffer no headroom, for what had to be made";
+    NoBuffer Dropped "no_buffer" "" "the pool had no buffer, or the buffer or length field no room, for what had to be made";
     HandoffFull Dropped "handoff_full" "" "the queue to the worker that owns the connection was full";
 }
 

@@ -145,7 +145,8 @@ impl Switch {
         context: &mut Context<'_, P>,
     ) -> Verdict {
         let service = &self.settings.services[number];
-        if !tag.permitted || !service.replicable {
+        // Data must not be delivered more than once; no gateway tags a start packet with data.
+        if !tag.permitted || !service.replicable || packet.has_data() {
             return Verdict::NotFannedOut;
         }
         if service.replicas.is_empty() {

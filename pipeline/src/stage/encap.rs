@@ -8,11 +8,12 @@ use crate::wire::{ethernet, ipv4};
 
 /// Puts an outer header between the Ethernet header and the IP packet; padding goes.
 /// DSCP and ECN are copied (RFC 6040, section 4.1), DF is set, TTL is 64.
-/// `false`, and nothing changed, when the buffer has no headroom.
+/// `false`, and nothing changed, when the buffer has no headroom, or the packet would be longer
+/// than an IPv4 header can say.
 #[must_use]
 pub fn ipip<B: Buffer>(packet: &mut Packet<B>, source: Ipv4Addr, destination: Ipv4Addr) -> bool {
     let l3 = usize::from(packet.view.l3);
-    let outer = outer_header(packet, source, destination);
+    let Some(outer) = outer_header(packet, source, destination) else { return false };
     if !packet.buffer.prepend(ipv4::HEADER) {
         return false;
     }
@@ -25,7 +26,7 @@ pub fn ipip<B: Buffer>(packet: &mut Packet<B>, source: Ipv4Addr, destination: Ip
 }
 
 /// A copy of the packet in a tunnel, addressed back toward where the packet came from.
-/// `None` when the pool is empty.
+/// `None` when the pool is empty, or the packet is spread over several buffer segments.
 pub fn copy_back<P: Pool>(
     packet: &Packet<P::Buffer>,
     source: Ipv4Addr,
@@ -33,12 +34,13 @@ pub fn copy_back<P: Pool>(
     pool: &mut P,
 ) -> Option<P::Buffer> {
     let l3 = usize::from(packet.view.l3);
-    let inner = &packet.buffer.head()[l3..packet.view.end as usize];
+    let inner = packet.buffer.head().get(l3..packet.view.end as usize)?;
+    let outer = outer_header(packet, source, destination)?;
     let mut copy = pool.alloc(l3 + ipv4::HEADER + inner.len())?;
     let frame = copy.head_mut();
     frame[..l3].copy_from_slice(&packet.buffer.head()[..l3]);
     ethernet::reverse(frame);
-    outer_header(packet, source, destination).emit(&mut frame[l3..]);
+    outer.emit(&mut frame[l3..]);
     frame[l3 + ipv4::HEADER..].copy_from_slice(inner);
     Some(copy)
 }
@@ -47,16 +49,16 @@ fn outer_header<B: Buffer>(
     packet: &Packet<B>,
     source: Ipv4Addr,
     destination: Ipv4Addr,
-) -> ipv4::Header {
+) -> Option<ipv4::Header> {
     let length = packet.view.end as usize - usize::from(packet.view.l3) + ipv4::HEADER;
-    ipv4::Header {
+    Some(ipv4::Header {
         traffic_class: ipv4::traffic_class(packet.ip()),
-        total_length: length as u16,
+        total_length: u16::try_from(length).ok()?,
         ttl: 64,
         protocol: ipv4::IPIP,
         source,
         destination,
-    }
+    })
 }
 
 #[cfg(test)]

@@ -230,10 +230,12 @@ impl Model {
         }
         self.order += 1;
         let order = self.order;
+        let given_up = self.paths.get(packet.to.ip()).is_some_and(|(_, until)| now < *until);
         let record = self.change(packet.from);
         (record.since, record.order) = (now, order);
         record.repetitions += 1;
         match record.repetitions {
+            1 if given_up => untouched(Verdict::UntaggedBackoff),
             1 if headroom => changed(Verdict::TaggedAgain, tagged(packet)),
             1 => untouched(Verdict::UntaggedNoHeadroom),
             2 => {
@@ -318,6 +320,9 @@ impl Model {
             }
             State::Replica | State::Closing if is_origin => dropped(Verdict::FromLoser),
             State::Racing if is_reset && is_origin => {
+                if known.repetitions < 2 {
+                    self.paths.remove(known.server.ip());
+                }
                 let record = self.change(packet.to);
                 (record.state, record.since) = (State::Origin, now);
                 untouched(Verdict::ResetByOrigin)

@@ -72,9 +72,7 @@ impl<C: Configuration> Gateway<C> {
         if !is_origin && !self.permits(flow.service, from) {
             return Verdict::NotPermitted;
         }
-        if flow.repeats < 2 {
-            self.backoff.answered(flow.server.address.into());
-        }
+        self.path_takes_tags(slot);
         self.measure(&flow, from, is_origin, true, now);
         if is_origin {
             self.flows.move_to(slot, Phase::Origin, now);
@@ -84,6 +82,14 @@ impl<C: Configuration> Gateway<C> {
         self.flows.move_to(slot, Phase::Replica, now);
         C::acknowledgement(packet, flow.server);
         Verdict::ReplicaWon
+    }
+
+    /// A race has been answered: if its start packets were tagged, their path takes the tag.
+    pub(super) fn path_takes_tags(&mut self, slot: Slot) {
+        let flow = &self.flows.get(slot).value;
+        if flow.repeats < 2 {
+            self.backoff.answered(flow.server.address.into());
+        }
     }
 
     fn measure(

@@ -64,21 +64,20 @@ impl<C: Configuration> Gateway<C> {
     ) -> Verdict {
         let client = Self::client(from, packet.buffer.head(), &packet.view);
         let other = Self::server(from, packet);
-        let Some(flow) = self.translated(client, now) else { return Verdict::Fragment };
         let id = packet_id(packet);
-        let address = match from {
-            Side::Inside if other == flow.server => {
+        let address = match (self.translated(client, now), from) {
+            (Some(flow), Side::Inside) if other == flow.server => {
                 rewrite::destination(packet, flow.replica);
-                flow.replica.address
+                Some(flow.replica.address)
             }
-            Side::Outside if other == flow.replica => {
+            (Some(flow), Side::Outside) if other == flow.replica => {
                 rewrite::source(packet, flow.server);
-                flow.server.address
+                Some(flow.server.address)
             }
-            _ => return Verdict::Fragment,
+            _ => None,
         };
         self.fragments.learn(id, address, now);
-        Verdict::FragmentTranslated
+        if address.is_some() { Verdict::FragmentTranslated } else { Verdict::Fragment }
     }
 
     /// Any other fragment.

@@ -149,6 +149,9 @@ impl<C: Configuration> Gateway<C> {
             }
             return Verdict::UntaggedRepeat;
         }
+        if self.backoff.holds(server.address.into(), now) {
+            return Verdict::UntaggedBackoff;
+        }
         if self.tag(packet) { Verdict::TaggedAgain } else { Verdict::UntaggedNoHeadroom }
     }
 }

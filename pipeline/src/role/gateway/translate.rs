@@ -58,6 +58,7 @@ impl<C: Configuration> Gateway<C> {
             }
             Phase::Replica | Phase::Closing if from == server => Verdict::FromLoser,
             Phase::Racing if flags.rst() && from == server => {
+                self.path_takes_tags(slot);
                 self.flows.move_to(slot, Phase::Origin, now);
                 Verdict::ResetByOrigin
             }
