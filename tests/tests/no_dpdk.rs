@@ -231,7 +231,7 @@ fn captures_without_packets_give_captures_without_packets() {
         std::fs::write(&empty, pcap::write(&[])).unwrap();
         (job.inside, job.outside) = (Some(empty.clone()), Some(empty));
         let (_, outcome) = outcome(&job);
-        assert_eq!(outcome.captures, [pcap::write(&[]), pcap::write(&[])]);
+        assert!(outcome.captures.iter().all(|capture| pcap::same(capture, &pcap::write(&[]))));
         assert!(outcome.packets.is_empty());
     }
 }
@@ -299,13 +299,14 @@ fn what_is_no_capture_of_ethernet_frames_is_refused_with_a_word() {
 
 #[test]
 #[ignore = "defect: the link type of a pcapng interface is not looked at"]
-fn pcapng_of_another_link_type_is_refused_with_a_word() {
+fn pcapng_of_another_link_type_is_not_taken_for_ethernet() {
     let directory = tempfile::tempdir().unwrap();
     let (classic, raw) = (directory.path().join("a.pcap"), directory.path().join("raw.pcapng"));
     std::fs::write(&classic, pcap::write(&[Record::new(EPOCH, race().0)])).unwrap();
     let (from, to) = (classic.to_string_lossy(), raw.to_string_lossy());
     run(&["editcap", "-F", "pcapng", "-T", "rawip", &from, &to]).unwrap();
-    is_refused(&raw, "link type");
+    let (_, said, packets) = replay_file(&raw);
+    assert!(packets == 0 && said.contains("raw.pcapng") && said.contains("link type"), "{said}");
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub enum Resolution {
 
 /// Bytes of the file's header.
 pub const HEADER: usize = 24;
+/// Where the header says how long frames may be.
+const SNAPLEN: usize = 16;
 /// Link type of Ethernet.
 pub const ETHERNET: u32 = 1;
 
@@ -57,6 +59,17 @@ pub fn write_as(records: &[Record], resolution: Resolution, link: u32) -> Vec<u8
         file.extend(&record.bytes);
     }
     file
+}
+
+/// Whether two captures are the same byte for byte, but for the longest length that frames may
+/// have: any that is long enough will do.
+pub fn same(one: &[u8], other: &[u8]) -> bool {
+    let without = |file: &[u8]| [&file[..SNAPLEN], &file[SNAPLEN + 4..]].concat();
+    let fits = |file: &[u8]| {
+        let longest = u32::from_be_bytes([0, 1, 2, 3].map(|at| file[SNAPLEN + at])) as usize;
+        read(file).iter().all(|record| record.bytes.len() <= longest)
+    };
+    without(one) == without(other) && fits(one) && fits(other)
 }
 
 /// Reads a capture of either byte order and resolution; panics when it is none or is cut off.
@@ -93,5 +106,11 @@ mod tests {
         for resolution in [Resolution::Micro, Resolution::Nano] {
             assert_eq!(read(&write_as(&records, resolution, ETHERNET)), records);
         }
+        let file = write(&records);
+        let mut other = file.clone();
+        other[SNAPLEN] = 1;
+        assert!(same(&file, &other) && !same(&file, &write(&records[..1])));
+        other[SNAPLEN..SNAPLEN + 4].fill(0);
+        assert!(!same(&file, &other));
     }
 }
