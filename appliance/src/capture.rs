@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use pcap_file::pcap::{PcapHeader, PcapPacket, PcapReader, PcapWriter};
+use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
 use pcap_file::{DataLink, PcapError, TsResolution};
 
@@ -32,7 +33,13 @@ pub enum Error {
 
 enum Source {
     Pcap(PcapReader<BufReader<File>>),
-    PcapNg(Box<PcapNgReader<BufReader<File>>>),
+    PcapNg(Box<PcapNg>),
+}
+
+/// A pcapng file and the resolution of its interfaces' times, in units per second.
+struct PcapNg {
+    reader: PcapNgReader<BufReader<File>>,
+    interfaces: Vec<u64>,
 }
 
 /// A capture that is read frame by frame.
@@ -68,7 +75,8 @@ impl Reader {
         let input = BufReader::new(File::open(path).map_err(file)?);
         let damaged = |error: PcapError| format(error.to_string());
         let source = if magic == PCAPNG_MAGIC {
-            Source::PcapNg(Box::new(PcapNgReader::new(input).map_err(damaged)?))
+            let reader = PcapNgReader::new(input).map_err(damaged)?;
+            Source::PcapNg(Box::new(PcapNg { reader, interfaces: Vec::new() }))
         } else {
             let reader = PcapReader::new(input).map_err(damaged)?;
             let link = reader.header().datalink;
@@ -88,20 +96,62 @@ impl Reader {
 
     fn next_frame(&mut self) -> Option<Result<Frame, PcapError>> {
         match &mut self.source {
-            Source::Pcap(reader) => reader.next_packet().map(|packet| {
-                packet.map(|p| Frame { time: p.timestamp, bytes: p.data.into_owned() })
-            }),
-            Source::PcapNg(reader) => loop {
-                match reader.next_block()? {
-                    Ok(Block::EnhancedPacket(packet)) => {
-                        let (time, bytes) = (packet.timestamp, packet.data.into_owned());
-                        return Some(Ok(Frame { time, bytes }));
-                    }
-                    Ok(_) => {}
-                    Err(error) => return Some(Err(error)),
-                }
-            },
+            Source::Pcap(reader) => {
+                let nanos = match reader.header().ts_resolution {
+                    TsResolution::MicroSecond => 1_000,
+                    TsResolution::NanoSecond => 1,
+                };
+                // Raw, for the checked form refuses frames of which only the start was captured.
+                Some(reader.next_raw_packet()?.map(|packet| Frame {
+                    time: Duration::from_secs(packet.ts_sec.into())
+                        + Duration::from_nanos(u64::from(packet.ts_frac) * nanos),
+                    bytes: packet.data.into_owned(),
+                }))
+            }
+            Source::PcapNg(file) => file.next_frame(),
         }
+    }
+}
+
+impl PcapNg {
+    fn next_frame(&mut self) -> Option<Result<Frame, PcapError>> {
+        loop {
+            match self.reader.next_block()? {
+                Ok(Block::SectionHeader(_)) => self.interfaces.clear(),
+                Ok(Block::InterfaceDescription(interface)) => {
+                    if interface.linktype != DataLink::ETHERNET {
+                        return Some(Err(PcapError::InvalidField("link type is not Ethernet")));
+                    }
+                    self.interfaces.push(units_per_second(&interface.options));
+                }
+                Ok(Block::EnhancedPacket(packet)) => {
+                    let units = self.interfaces.get(packet.interface_id as usize).copied();
+                    // The reader takes the units for nanoseconds, whatever they are.
+                    let count = packet.timestamp.as_nanos();
+                    let nanos = count * 1_000_000_000 / u128::from(units.unwrap_or(1_000_000));
+                    let time = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+                    return Some(Ok(Frame { time, bytes: packet.data.into_owned() }));
+                }
+                Ok(Block::SimplePacket(_)) => {
+                    return Some(Err(PcapError::InvalidField("a packet without a time")));
+                }
+                Ok(_) => {}
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
+
+/// The resolution of an interface's times: a power of ten, or of two; microseconds unless said.
+fn units_per_second(options: &[InterfaceDescriptionOption<'_>]) -> u64 {
+    let resolution = options.iter().find_map(|option| match option {
+        InterfaceDescriptionOption::IfTsResol(resolution) => Some(*resolution),
+        _ => None,
+    });
+    match resolution {
+        None => 1_000_000,
+        Some(exponent) if exponent & 0x80 == 0 => 10u64.saturating_pow(exponent.into()),
+        Some(exponent) => 1u64.checked_shl((exponent & 0x7f).into()).unwrap_or(u64::MAX),
     }
 }
 
@@ -125,6 +175,9 @@ impl Iterator for Reader {
     }
 }
 
+/// As tcpdump has it: no frame is longer.
+const SNAPLEN: u32 = 262_144;
+
 /// A pcap file with nanosecond times.
 pub struct Writer {
     path: PathBuf,
@@ -138,6 +191,7 @@ impl Writer {
         let header = PcapHeader {
             ts_resolution: TsResolution::NanoSecond,
             datalink: DataLink::ETHERNET,
+            snaplen: SNAPLEN,
             ..PcapHeader::default()
         };
         let output = BufWriter::new(File::create(path).map_err(file)?);

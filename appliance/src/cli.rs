@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::Config;
 use crate::control::{self, Answer, Command as Control};
 use crate::replay::{self, Report};
+use crate::stats::Snapshot;
 
 /// What is wrong with the configuration or the command line: nothing was started.
 const MISCONFIGURED: u8 = 2;
@@ -152,8 +153,7 @@ fn load_for_this_machine(path: &Path) -> Result<Config, Failure> {
 
 fn check(path: &Path, no_devices: bool) -> Result<(), Failure> {
     let config = if no_devices { load(path)? } else { load_for_this_machine(path)? };
-    println!("{}: a sound configuration of a {}", path.display(), config.role);
-    Ok(())
+    print(format_args!("{}: a sound configuration of a {}\n", path.display(), config.role))
 }
 
 fn socket(target: &Target) -> Result<PathBuf, Failure> {
@@ -177,35 +177,42 @@ fn replay(args: &ReplayArgs) -> Result<(), Failure> {
         out: args.out.clone(),
         report,
     };
-    let mut print = std::io::BufWriter::new(std::io::stdout().lock());
-    let damage = replay::run(&config, &options, &mut print).map_err(failed)?;
-    print.flush().map_err(failed)?;
-    for damage in damage {
-        eprintln!("firstack: {damage}; replayed as far as it goes");
+    let mut lines = std::io::BufWriter::new(std::io::stdout().lock());
+    let damage = replay::run(&config, &options, &mut lines).map_err(failed)?;
+    lines.flush().map_err(failed)?;
+    match damage.is_empty() {
+        true => Ok(()),
+        false => Err(failed(format!("{}; replayed as far as it goes", damage.join("; ")))),
     }
-    Ok(())
+}
+
+/// Prints to stdout. A reader that has gone, as `head` does, is no error.
+fn print(text: impl std::fmt::Display) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match write!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(failed(error)),
+        _ => Ok(()),
+    }
 }
 
 fn stats(target: &Target, json: bool) -> Result<(), Failure> {
     match control::ask(&socket(target)?, Control::Stats).map_err(failed)? {
-        Answer::Stats(snapshot) if json => {
-            println!("{}", serde_json::to_string(&snapshot).map_err(failed)?);
-            Ok(())
-        }
-        Answer::Stats(snapshot) => {
-            print!("{snapshot}");
-            Ok(())
-        }
+        Answer::Stats(snapshot) => print_counters(&snapshot, json),
         Answer::Done(text) | Answer::Error(text) => Err(failed(text)),
+    }
+}
+
+fn print_counters(snapshot: &Snapshot, json: bool) -> Result<(), Failure> {
+    if json {
+        print(format_args!("{}\n", serde_json::to_string(snapshot).map_err(failed)?))
+    } else {
+        print(snapshot)
     }
 }
 
 fn set_gate(target: &Target, gate: Control) -> Result<(), Failure> {
     match control::ask(&socket(target)?, gate).map_err(failed)? {
-        Answer::Done(text) => {
-            println!("{text}");
-            Ok(())
-        }
+        Answer::Done(text) => print(format_args!("{text}\n")),
         Answer::Error(text) => Err(failed(text)),
         Answer::Stats(_) => Err(failed("counters are no answer to that")),
     }
@@ -237,11 +244,7 @@ fn run(args: &RunArgs) -> Result<(), Failure> {
         }
         error => failed(error),
     })?;
-    if args.json {
-        println!("{}", serde_json::to_string(&snapshot).map_err(failed)?);
-    } else {
-        print!("{snapshot}");
-    }
+    print_counters(&snapshot, args.json)?;
     match missing {
         0 => Ok(()),
         _ => Err(failed(format!("{missing} packet buffers did not come back to their pool"))),

@@ -21,14 +21,22 @@ const FLAGS: [(u8, &str); 8] = [
 
 /// Describes a frame.
 pub fn frame(bytes: &[u8], format: tag::Format) -> String {
+    nested(bytes, format, DEPTH)
+}
+
+/// Tunnels within tunnels that are looked into.
+const DEPTH: usize = 4;
+
+fn nested(bytes: &[u8], format: tag::Format, depth: usize) -> String {
     let packet = Packet::new(HeapBuffer::new(bytes));
     match packet.view.kind {
         Kind::Tcp4 => segment(&packet, format),
+        Kind::Tunnel4 if depth == 0 => addresses(&packet, "tunnel"),
         Kind::Tunnel4 => {
             let ip = packet.ip();
             // The inner packet behind an Ethernet header of the same kind.
             let inner = [&bytes[..usize::from(packet.view.l3)], &bytes[packet.view.l4.into()..]];
-            let inner = frame(&inner.concat(), format);
+            let inner = nested(&inner.concat(), format, depth - 1);
             format!("{} > {} {{ {inner} }}", ipv4::source(ip), ipv4::destination(ip))
         }
         Kind::Icmp4 => addresses(&packet, "ICMP"),

@@ -170,7 +170,9 @@ fn switches(config: &Config, switch: &config::Switch, surroundings: Surroundings
         max_copies: switch.max_copies.into(),
         fan_out: Limit {
             rate: share(switch.copies_per_second.into(), surroundings.workers),
-            burst: share(switch.copies_burst.into(), surroundings.workers),
+            // A worker's share holds the copies of one start packet at least.
+            burst: share(switch.copies_burst.into(), surroundings.workers)
+                .max(switch.max_copies.into()),
             prefix_v4: switch.copies_prefix_v4,
             prefix_v6: switch.copies_prefix_v6,
         },

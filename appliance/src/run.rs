@@ -37,6 +37,9 @@ const RSS_KEY: [u8; 52] = {
     }
     key
 };
+/// The longest frame that ports are asked to take, as far as they can: what is longer than a
+/// buffer is chained over several.
+const JUMBO: u32 = 9728;
 /// mbufs a core keeps at hand.
 const POOL_CACHE: u32 = 256;
 
@@ -161,12 +164,21 @@ fn start_port(
         queues: workers as u16,
         rx_descriptors: wanted.rx_descriptors,
         tx_descriptors: wanted.tx_descriptors,
-        max_frame: config.memory.max_frame.into(),
+        max_frame: JUMBO,
         rss: (workers > 1).then_some(Rss { key: &RSS_KEY, field }),
     };
     port.configure(&setup, pool)?;
     let started = port.start()?;
     let report = started.report;
+    if !report.promiscuous && wanted.device.is_pci() {
+        tracing::warn!(
+            side = side.name(),
+            "the port is not promiscuous: it will not receive what is addressed to others"
+        );
+    }
+    if let Some(reason) = report.mtu_refused {
+        tracing::debug!(side = side.name(), mtu = report.mtu, %reason, "the port keeps its MTU");
+    }
     tracing::info!(
         side = side.name(),
         device = port.device(),
@@ -260,7 +272,11 @@ impl Launch<'_> {
         let launch = |(lcore, worker): (u32, Worker<R>)| {
             self.eal.launch(lcore, move || worker.run()).map_err(Error::from)
         };
-        lcores.into_iter().zip(ready).map(launch).collect()
+        let launched: Result<Vec<_>, Error> = lcores.into_iter().zip(ready).map(launch).collect();
+        if launched.is_err() {
+            halt.store(true, Relaxed);
+        }
+        launched
     }
 }
 

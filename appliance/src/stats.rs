@@ -255,7 +255,9 @@ fn races(names: &Names, workers: &[Arc<Counters>]) -> Vec<Answers> {
             }
             None => (String::new(), None, false),
         };
-        let known = all.iter().position(|a| a.service == service && a.address == address);
+        let known = all
+            .iter()
+            .position(|a| (&a.service, a.address, a.origin) == (&service, address, origin));
         let place = known.unwrap_or_else(|| {
             let histogram = (0..Histogram::BUCKETS).map(|b| (Histogram::lower_bound(b), 0));
             let histogram = histogram.collect();

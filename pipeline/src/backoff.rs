@@ -8,6 +8,8 @@ use crate::time::Ticks;
 
 /// The most destinations remembered.
 const DESTINATIONS: usize = 4096;
+/// How often, at the most, a full map is looked through: that takes a while.
+const TIDY: Ticks = Ticks::from_secs(1);
 /// Races in a row whose first two start packets went unanswered before a path is given up.
 const MISSES: u8 = 3;
 
@@ -25,12 +27,14 @@ struct Path {
 pub struct Backoff {
     span: Ticks,
     paths: HashMap<IpAddr, Path>,
+    /// When the map was last looked through for what can be forgotten.
+    tidied: Ticks,
 }
 
 impl Backoff {
     /// Gives a path up for `span`.
     pub fn new(span: Ticks) -> Self {
-        Self { span, paths: HashMap::with_capacity(DESTINATIONS) }
+        Self { span, paths: HashMap::with_capacity(2 * DESTINATIONS), tidied: Ticks(0) }
     }
 
     /// Whether start packets to this destination go untagged now.
@@ -41,7 +45,11 @@ impl Backoff {
     /// A race's tagged start packets went unanswered twice; `true` when the path is given up.
     pub fn missed(&mut self, server: IpAddr, now: Ticks) -> bool {
         if self.paths.len() == DESTINATIONS && !self.paths.contains_key(&server) {
+            if now.since(self.tidied) < TIDY {
+                return false;
+            }
             let span = self.span;
+            self.tidied = now;
             self.paths.retain(|_, path| now < path.until || now.since(path.missed) < span);
             if self.paths.len() == DESTINATIONS {
                 return false;

@@ -272,11 +272,15 @@ impl Answerers {
 
 /// The worker's own index into [`Answerers`].
 #[derive(Debug)]
-pub struct AnswererIndex(HashMap<(u16, IpAddr), usize>);
+pub struct AnswererIndex {
+    places: HashMap<(u16, IpAddr), usize>,
+    /// Places taken by origins.
+    origins: usize,
+}
 
 impl Default for AnswererIndex {
     fn default() -> Self {
-        Self(HashMap::with_capacity(Answerers::LIMIT))
+        Self { places: HashMap::with_capacity(Answerers::LIMIT), origins: 0 }
     }
 }
 
@@ -289,15 +293,17 @@ impl AnswererIndex {
         address: IpAddr,
         is_origin: bool,
     ) -> &'a Answerer {
-        let others = Answerers::LIMIT - 1;
-        if let Some(&place) = self.0.get(&(service, address)) {
+        if let Some(&place) = self.places.get(&(service, address)) {
             return &all.0[place];
         }
-        let place = self.0.len();
-        if place >= others {
+        let place = self.places.len();
+        let others = Answerers::LIMIT - 1;
+        // A service may have any number of origins: they leave room for replicas.
+        if place >= others || is_origin && self.origins >= Answerers::LIMIT / 2 {
             return &all.0[others];
         }
-        self.0.insert((service, address), place);
+        self.origins += usize::from(is_origin);
+        self.places.insert((service, address), place);
         let answerer = &all.0[place];
         // The place is new: nobody else has named it.
         let _ = answerer.name.set((service, address, is_origin));
@@ -330,6 +336,17 @@ mod tests {
             index.of(&all, 0, address, false).won.add(1);
         }
         assert_eq!(all.iter().count(), Answerers::LIMIT);
+        let (all, mut index) = (Answerers::default(), AnswererIndex::default());
+        for number in 0..300u32 {
+            index.of(&all, 0, IpAddr::from(number.to_be_bytes()), true).won.add(1);
+        }
+        index.of(&all, 0, [198, 51, 100, 10].into(), false).won.add(1);
+        assert_eq!(all.iter().count(), Answerers::LIMIT / 2 + 2, "a replica has its place");
+        let (all, mut index) = (Answerers::default(), AnswererIndex::default());
+        for number in 0..300u32 {
+            let address = IpAddr::from(number.to_be_bytes());
+            index.of(&all, 0, address, false).won.add(2);
+        }
         assert_eq!(all.iter().map(|a| a.won.get()).sum::<u64>(), 600);
         assert_eq!(all.iter().last().unwrap().name(), None);
     }

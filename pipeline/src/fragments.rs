@@ -1,5 +1,5 @@
-//! Later fragments of translated packets: they bear no ports, so what became of their first
-//! fragment is remembered for a while (RFC 6146, section 3.4, does it alike).
+//! Later fragments: they bear no ports, so what became of their first fragment is remembered for
+//! a while (RFC 6146, section 3.4, does it alike).
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 use hashbrown::HashMap;
 
 use crate::time::Ticks;
+use crate::wire::ipv4;
 
 /// What names the packet that a fragment is of (RFC 791; the protocol is always TCP here).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -19,63 +20,81 @@ pub struct PacketId {
     pub identification: u16,
 }
 
+impl PacketId {
+    /// That of the packet whose IP header is at the start of `ip`.
+    pub fn of(ip: &[u8]) -> Self {
+        Self {
+            source: ipv4::source(ip),
+            destination: ipv4::destination(ip),
+            identification: ipv4::identification(ip),
+        }
+    }
+}
+
 /// Packets remembered; beyond that the oldest is forgotten.
 const CAPACITY: usize = 1024;
+/// How often, at the most, the full pairs are looked through: that takes a while.
+const TIDY: Ticks = Ticks::from_secs(1);
 /// As long as hosts wait for the rest of a packet (Linux's `ipfrag_time`).
 const LIFETIME: Ticks = Ticks::from_secs(30);
 
 /// What was done to a first fragment, and when.
 #[derive(Clone, Copy, Debug)]
-struct First {
-    /// The address that went in instead; none when it passed as it was.
-    address: Option<Ipv4Addr>,
+struct First<T> {
+    /// What was done to it; none when it passed as it was.
+    done: Option<T>,
     seen: Ticks,
 }
 
-/// What one worker knows of fragmented packets.
+/// What one worker knows of fragmented packets: `T` is what is to be done to the later fragments,
+/// such as an address to be put in.
 #[derive(Debug)]
-pub struct Fragments {
-    known: HashMap<PacketId, First>,
+pub struct Fragments<T> {
+    known: HashMap<PacketId, First<T>>,
     /// In the order in which they were seen; an identification that recurs is in it again.
     order: VecDeque<(Ticks, PacketId)>,
-    /// Address pairs whose fragments have been translated lately.
+    /// Address pairs to whose fragments something has been done lately.
     pairs: HashMap<(Ipv4Addr, Ipv4Addr), Ticks>,
+    /// When the pairs were last looked through for what can be forgotten.
+    tidied: Ticks,
 }
 
-impl Default for Fragments {
+impl<T> Default for Fragments<T> {
     fn default() -> Self {
         Self {
-            known: HashMap::with_capacity(CAPACITY),
+            known: HashMap::with_capacity(2 * CAPACITY),
             order: VecDeque::with_capacity(CAPACITY),
-            pairs: HashMap::with_capacity(CAPACITY),
+            pairs: HashMap::with_capacity(2 * CAPACITY),
+            tidied: Ticks(0),
         }
     }
 }
 
 /// What to do with a later fragment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// Put this address in, as in its first fragment.
-    Translate(Ipv4Addr),
-    /// Fragments between these addresses are being translated, but the first of this packet
-    /// has not been seen.
+pub enum Fate<T> {
+    /// Do what was done to its first fragment.
+    Follow(T),
+    /// Something is done to fragments between these addresses, but the first of this packet has
+    /// not been seen.
     Unknown,
-    /// Its first fragment passed as it was, or nothing between these addresses is translated.
+    /// Its first fragment passed as it was, or nothing is done between these addresses.
     Untouched,
 }
 
-impl Fragments {
-    /// Remembers what was done to a first fragment: the address that went in, if any.
-    pub fn learn(&mut self, id: PacketId, address: Option<Ipv4Addr>, now: Ticks) {
+impl<T: Copy> Fragments<T> {
+    /// Remembers what was done to a first fragment, if anything.
+    pub fn learn(&mut self, id: PacketId, done: Option<T>, now: Ticks) {
         if self.order.len() == CAPACITY {
             self.forget_oldest();
         }
-        self.known.insert(id, First { address, seen: now });
+        self.known.insert(id, First { done, seen: now });
         self.order.push_back((now, id));
-        if address.is_none() {
+        if done.is_none() {
             return;
         }
-        if self.pairs.len() == CAPACITY {
+        if self.pairs.len() == CAPACITY && now.since(self.tidied) >= TIDY {
+            self.tidied = now;
             self.pairs.retain(|_, last| now.since(*last) < LIFETIME);
         }
         if self.pairs.len() < CAPACITY {
@@ -84,12 +103,12 @@ impl Fragments {
     }
 
     /// What to do with a later fragment.
-    pub fn find(&mut self, id: PacketId, now: Ticks) -> Fate {
+    pub fn find(&mut self, id: PacketId, now: Ticks) -> Fate<T> {
         while self.order.front().is_some_and(|(since, _)| now.since(*since) >= LIFETIME) {
             self.forget_oldest();
         }
         if let Some(first) = self.known.get(&id) {
-            return first.address.map_or(Fate::Untouched, Fate::Translate);
+            return first.done.map_or(Fate::Untouched, Fate::Follow);
         }
         match self.pairs.get(&(id.source, id.destination)) {
             Some(&last) if now.since(last) < LIFETIME => Fate::Unknown,
@@ -124,7 +143,7 @@ mod tests {
         fragments.learn(id(1), Some(V), Ticks::from_secs(1));
         fragments.learn(id(3), None, Ticks::from_secs(1));
         assert_eq!(fragments.find(id(3), Ticks::from_secs(30)), Fate::Untouched);
-        assert_eq!(fragments.find(id(1), Ticks::from_secs(30)), Fate::Translate(V));
+        assert_eq!(fragments.find(id(1), Ticks::from_secs(30)), Fate::Follow(V));
         assert_eq!(fragments.find(id(2), Ticks::from_secs(30)), Fate::Unknown);
         assert_eq!(fragments.find(id(1), Ticks::from_secs(31)), Fate::Untouched);
     }
@@ -134,7 +153,7 @@ mod tests {
         let mut fragments = Fragments::default();
         fragments.learn(id(1), Some(V), Ticks::from_secs(0));
         fragments.learn(id(1), Some(V), Ticks::from_secs(29));
-        assert_eq!(fragments.find(id(1), Ticks::from_secs(58)), Fate::Translate(V));
+        assert_eq!(fragments.find(id(1), Ticks::from_secs(58)), Fate::Follow(V));
     }
 
     #[test]
@@ -144,7 +163,7 @@ mod tests {
             fragments.learn(id(n), Some(V), Ticks(0));
         }
         assert_eq!(fragments.find(id(0), Ticks(1)), Fate::Unknown);
-        assert_eq!(fragments.find(id(1), Ticks(1)), Fate::Translate(V));
+        assert_eq!(fragments.find(id(1), Ticks(1)), Fate::Follow(V));
         assert_eq!(fragments.known.len(), CAPACITY);
     }
 }

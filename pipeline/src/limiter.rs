@@ -7,7 +7,9 @@ use ipnet::IpNet;
 
 use crate::time::Ticks;
 
-/// The most prefixes remembered; the others share one bucket.
+/// The most prefixes remembered; the others share one bucket. The maps here and elsewhere on the
+/// data path have twice the room that they need: at half full, hashbrown clears the traces of
+/// removed entries in place instead of allocating.
 const PREFIXES: usize = 4096;
 
 /// How much one prefix may have.
@@ -39,14 +41,15 @@ impl Bucket {
         Self { tokens: burst.saturating_mul(TOKEN), filled: now }
     }
 
-    /// Takes a token; `false` when there is none. `rate` tokens come in per second, up to
-    /// `burst` of them are kept.
-    pub fn take(&mut self, rate: u64, burst: u64, now: Ticks) -> bool {
+    /// Takes `count` tokens; `false`, and none taken, when there are fewer. `rate` tokens come in
+    /// per second, up to `burst` of them are kept.
+    pub fn take(&mut self, count: u64, rate: u64, burst: u64, now: Ticks) -> bool {
         self.tokens = self.level(rate, burst, now);
         self.filled = now;
-        let taken = self.tokens >= TOKEN;
+        let wanted = count.saturating_mul(TOKEN);
+        let taken = self.tokens >= wanted;
         if taken {
-            self.tokens -= TOKEN;
+            self.tokens -= wanted;
         }
         taken
     }
@@ -69,11 +72,11 @@ impl Limiter {
     /// Buckets that are all full.
     pub fn new(limit: Limit) -> Self {
         let others = Bucket::full(limit.burst, Ticks(0));
-        Self { limit, buckets: HashMap::with_capacity(PREFIXES), others }
+        Self { limit, buckets: HashMap::with_capacity(2 * PREFIXES), others }
     }
 
-    /// Takes a token of the source's prefix; `false` when it has none left.
-    pub fn take(&mut self, source: IpAddr, now: Ticks) -> bool {
+    /// Takes `count` tokens of the source's prefix; `false`, and none taken, when it has fewer.
+    pub fn take(&mut self, source: IpAddr, count: u64, now: Ticks) -> bool {
         let length = if source.is_ipv4() { self.limit.prefix_v4 } else { self.limit.prefix_v6 };
         let prefix = IpNet::new(source, length).map_or(source, |net| net.network());
         let Limit { rate, burst, .. } = self.limit;
@@ -85,7 +88,7 @@ impl Limiter {
         } else {
             &mut self.others
         };
-        bucket.take(rate, burst, now)
+        bucket.take(count, rate, burst, now)
     }
 
     /// Forgets prefixes whose bucket is full again: they lose nothing. At most once a second,
@@ -114,15 +117,16 @@ mod tests {
     fn a_prefix_has_its_burst_and_then_its_rate() {
         let mut limiter = Limiter::new(LIMIT);
         let start = Ticks::from_secs(100);
-        let granted = (0..20).filter(|_| limiter.take(ip("198.18.1.10"), start)).count();
+        let granted = (0..20).filter(|_| limiter.take(ip("198.18.1.10"), 1, start)).count();
         assert_eq!(granted, 5);
-        assert!(!limiter.take(ip("198.18.1.99"), start), "the same prefix");
-        assert!(limiter.take(ip("198.18.2.10"), start), "another prefix");
+        assert!(!limiter.take(ip("198.18.1.99"), 1, start), "the same prefix");
+        assert!(limiter.take(ip("198.18.2.10"), 1, start), "another prefix");
         let second = start + Ticks::from_millis(200);
-        let granted = (0..20).filter(|_| limiter.take(ip("198.18.1.10"), second)).count();
+        let granted = (0..20).filter(|_| limiter.take(ip("198.18.1.10"), 1, second)).count();
         assert_eq!(granted, 2, "10 a second for 0.2 s");
         assert!(
-            limiter.take(ip("2001:db8::1"), start) && limiter.take(ip("2001:db8:0:ffff::1"), start)
+            limiter.take(ip("2001:db8::1"), 1, start)
+                && limiter.take(ip("2001:db8:0:ffff::1"), 1, start)
         );
     }
 
@@ -131,11 +135,11 @@ mod tests {
         let mut limiter = Limiter::new(LIMIT);
         let now = Ticks::from_secs(1);
         let source = |n: u32| IpAddr::from((n << 8).to_be_bytes());
-        (0..PREFIXES as u32).for_each(|n| assert!(limiter.take(source(n), now)));
-        let granted = (0..100).filter(|n| limiter.take(source(1_000_000 + n), now)).count();
+        (0..PREFIXES as u32).for_each(|n| assert!(limiter.take(source(n), 1, now)));
+        let granted = (0..100).filter(|n| limiter.take(source(1_000_000 + n), 1, now)).count();
         assert_eq!(granted, 5);
         let later = now + Ticks::from_secs(10);
-        let granted = (0..100).filter(|n| limiter.take(source(2_000_000 + n), later)).count();
+        let granted = (0..100).filter(|n| limiter.take(source(2_000_000 + n), 1, later)).count();
         assert_eq!(granted, 100, "the idle ones were forgotten");
     }
 }

@@ -11,6 +11,10 @@ use crate::wire::ethernet::Mac;
 const RETRY: Ticks = Ticks::from_secs(1);
 /// Between two probes of one that has.
 const REFRESH: Ticks = Ticks::from_secs(30);
+/// Between two looks for probes that are due.
+const SCAN: Ticks = Ticks::from_millis(100);
+/// The most probes that one look sends: they must fit into what leaves at once.
+const PROBES: usize = 32;
 /// In the upper bits: the address below is known.
 const KNOWN: u64 = 1 << 48;
 
@@ -25,19 +29,23 @@ struct Neighbour {
 /// The addresses to be resolved. A known MAC address is kept until another is learned: a
 /// server that is slow to answer loses no connection.
 #[derive(Debug, Default)]
-pub struct Neighbours(Box<[Neighbour]>);
+pub struct Neighbours {
+    all: Box<[Neighbour]>,
+    /// When any is to be probed again, in ticks.
+    next_scan: AtomicU64,
+}
 
 impl Neighbours {
     /// None of them known yet.
     pub fn new(addresses: impl IntoIterator<Item = Ipv4Addr>) -> Self {
         let unknown =
             |address| Neighbour { address, mac: AtomicU64::new(0), next_probe: AtomicU64::new(0) };
-        Self(addresses.into_iter().map(unknown).collect())
+        Self { all: addresses.into_iter().map(unknown).collect(), next_scan: AtomicU64::new(0) }
     }
 
     /// The MAC address, when it is known.
     pub fn find(&self, address: Ipv4Addr) -> Option<Mac> {
-        let neighbour = self.0.iter().find(|neighbour| neighbour.address == address)?;
+        let neighbour = self.all.iter().find(|neighbour| neighbour.address == address)?;
         let value = neighbour.mac.load(Relaxed);
         let [_, _, mac @ ..] = value.to_be_bytes();
         (value & KNOWN != 0).then_some(mac)
@@ -45,7 +53,7 @@ impl Neighbours {
 
     /// Learns from an ARP packet of the inside; `true` when its sender is one of ours.
     pub fn learn(&self, arp: &Arp) -> bool {
-        let Some(neighbour) = self.0.iter().find(|neighbour| neighbour.address == arp.sender)
+        let Some(neighbour) = self.all.iter().find(|neighbour| neighbour.address == arp.sender)
         else {
             return false;
         };
@@ -57,7 +65,12 @@ impl Neighbours {
     /// The probes (RFC 5227) that are due, each with the appliance's own MAC address as sender.
     /// To be asked by one worker only.
     pub fn due_probes(&self, own: Mac, now: Ticks) -> impl Iterator<Item = Arp> {
-        self.0.iter().filter_map(move |neighbour| {
+        let scan = now.0 >= self.next_scan.load(Relaxed);
+        if scan {
+            self.next_scan.store((now + SCAN).0, Relaxed);
+        }
+        let looked_at = if scan { &self.all[..] } else { &[] };
+        let due = looked_at.iter().filter_map(move |neighbour| {
             if now.0 < neighbour.next_probe.load(Relaxed) {
                 return None;
             }
@@ -71,7 +84,8 @@ impl Neighbours {
                 target_mac: [0; 6],
                 target: neighbour.address,
             })
-        })
+        });
+        due.take(PROBES)
     }
 }
 

@@ -124,7 +124,7 @@ verdicts! {
     // ICMP errors and fragments of translated connections.
     IcmpTranslated Forwarded "icmp_translated" "" "ICMP error about a translated packet, translated with what it quotes";
     FragmentTranslated Forwarded "fragment_translated" "" "fragment of a translated connection, translated";
-    FragmentUnknown Dropped "fragment_unknown" "" "later fragment of an address pair under translation, whose first fragment was not seen";
+    FragmentUnknown Dropped "fragment_unknown" "" "later fragment between addresses whose fragments are redirected; its first was not seen";
 
     // Switch.
     FannedOut Forwarded "fanned_out" "op 310-314" "tagged start packet copied to the replicas; itself, untagged, to a server";
@@ -132,6 +132,8 @@ verdicts! {
     NoReplica Forwarded "no_replica" "op 312, 314" "tagged start packet of a service without a live replica";
     FanOutLimited Forwarded "fan_out_limited" "op 314" "tagged start packet without copies: its source prefix has spent its share";
     ToServer Forwarded "to_server" "op 314" "to the service: sent to the selected server";
+    IcmpToServer Forwarded "icmp_to_server" "op 314" "ICMP error about a packet of a server: sent to that server";
+    FragmentToServer Forwarded "fragment_to_server" "op 314" "fragment to a service: sent to the selected server";
     FromServer Forwarded "from_server" "" "from the inside, untouched";
     NoServer Dropped "no_server" "op 314" "to a service none of whose servers is enabled";
     TagIpChecksum Dropped "tag_ip_checksum" "" "tagged start packet with a wrong IP checksum";
@@ -154,6 +156,7 @@ verdicts! {
     TunnelNested Dropped "tunnel_nested" "op 402" "a tunnel within a tunnel";
     TunnelCongestion Dropped "tunnel_congestion" "" "congestion experienced outside, inside not ECN-capable (RFC 6040)";
     TunnelNotStart Dropped "tunnel_not_start" "op 402" "tunnelled packet that is no start packet";
+    TunnelData Dropped "tunnel_data" "op 402" "tunnelled start packet with data in it: it must not be delivered twice";
     TunnelNotTagged Dropped "tunnel_not_tagged" "op 402" "tunnelled start packet without a tag that permits redirection";
     TunnelNotService Dropped "tunnel_not_service" "op 402" "start packet copy for a service this replica does not hold";
     TunnelConfiguration Dropped "tunnel_configuration" "op 410" "start packet copy of a configuration this version does not serve";

@@ -241,13 +241,13 @@ impl<B: Buffer> Packet<B> {
         ipv4::checksum_ok(self.ip(), usize::from(self.view.l4 - self.view.l3))
     }
 
-    /// Whether the TCP checksum is right. A segment spread over several buffer segments is
-    /// taken as right: none of those that decide anything is that long.
+    /// Whether the TCP checksum is right. A segment spread over several buffer segments counts
+    /// as wrong: none that may decide anything is that long.
     pub fn tcp_checksum_ok<F: Family>(&self) -> bool {
         let Some(segment) =
             self.buffer.head().get(usize::from(self.view.l4)..self.view.end as usize)
         else {
-            return true;
+            return false;
         };
         let ip = self.ip();
         let pseudo = F::pseudo_header(F::source(ip), F::destination(ip), segment.len() as u16);

@@ -126,8 +126,8 @@ pub static KEYS: &[Key] = &[
     key("port.outside.tx_descriptors", Integer(64, 32768), Value("1024")),
     key("worker.cores", Words("a list of 1 to 64 CPU numbers, each once"), Value("[0]")),
     key("worker.poll", OneOf(&["adaptive", "busy"]), Value(r#""adaptive""#)),
-    key("worker.burst", Integer(1, 64), Value("32")),
-    key("memory.mbufs", Integer(512, 16 << 20), Value("8192")),
+    key("worker.burst", Integer(4, 64), Value("32")),
+    key("memory.mbufs", Integer(512, 16 << 20), Value("16384")),
     key("memory.max_frame", Integer(1518, 9728), Value("2048")),
     key("table.max_connections", Integer(1, 64 << 20), Value("65536")),
     key("timeouts.racing", Duration, Value(r#""30s""#)),
@@ -208,7 +208,7 @@ pub static KEYS: &[Key] = &[
     key("replica.service.server.name", LABEL, Derived("the server's `address`, and `port` if set")),
     key("replica.service.server.address", ADDRESS, Required),
     key("replica.service.server.port", Integer(1, 65535), Derived("the port asked for")),
-    key("replica.service.server.mac", MAC, Derived("resolved by ARP or neighbour discovery")),
+    key("replica.service.server.mac", MAC, Derived("resolved by ARP")),
     key("replica.service.server.weight", Integer(1, 100), Value("1")),
 ];
 

@@ -1,10 +1,10 @@
 //! The control socket: a line of JSON in, a line of JSON out.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ use crate::stats::Snapshot;
 /// How long either end waits for the other.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// The longest request in bytes.
-const LONGEST: u64 = 4096;
+const LONGEST: usize = 4096;
 
 /// What can be asked of a running process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -54,6 +54,9 @@ pub enum Error {
     /// Another process answers there.
     #[error("{0}: another process answers on this control socket")]
     InUse(PathBuf),
+    /// Something else is there.
+    #[error("{0}: there is a file of another kind where the control socket should be")]
+    Occupied(PathBuf),
     /// It cannot be used.
     #[error("control socket {path}: {source}")]
     Socket {
@@ -89,12 +92,20 @@ impl Server {
         if UnixStream::connect(path).is_ok() {
             return Err(Error::InUse(path.to_owned()));
         }
-        if path.exists() {
-            std::fs::remove_file(path).map_err(failed)?;
+        match std::fs::symlink_metadata(path) {
+            Ok(found) if found.file_type().is_socket() => {
+                std::fs::remove_file(path).map_err(failed)?;
+            }
+            Ok(_) => return Err(Error::Occupied(path.to_owned())),
+            Err(_) => {}
         }
-        let listener = UnixListener::bind(path).map_err(failed)?;
+        // Under another name until it is for the owner alone.
+        let early = path.with_extension("new");
+        let _ = std::fs::remove_file(&early);
+        let listener = UnixListener::bind(&early).map_err(failed)?;
         let owner_only = std::fs::Permissions::from_mode(0o600);
-        std::fs::set_permissions(path, owner_only).map_err(failed)?;
+        std::fs::set_permissions(&early, owner_only).map_err(failed)?;
+        std::fs::rename(&early, path).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         Ok(Self { listener, path: path.to_owned() })
     }
@@ -119,15 +130,26 @@ fn serve_one(mut stream: UnixStream, answer: &mut impl FnMut(Command) -> Answer)
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let mut line = String::new();
-    BufReader::new((&stream).take(LONGEST)).read_line(&mut line)?;
-    let answer = match serde_json::from_str::<Request>(&line) {
+    let line = read_request(&mut stream)?;
+    let answer = match serde_json::from_slice::<Request>(&line) {
         Ok(request) => answer(request.command),
         Err(error) => Answer::Error(format!("the request cannot be read: {error}")),
     };
     let mut text = serde_json::to_string(&answer)?;
     text.push('\n');
     stream.write_all(text.as_bytes())
+}
+
+/// Reads up to a newline, for no longer than [`PATIENCE`] however slowly it comes.
+fn read_request(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
+    let (start, mut line, mut part) = (Instant::now(), Vec::new(), [0; 256]);
+    while !line.contains(&b'\n') && line.len() < LONGEST && start.elapsed() < PATIENCE {
+        match stream.read(&mut part)? {
+            0 => break,
+            count => line.extend_from_slice(&part[..count]),
+        }
+    }
+    Ok(line)
 }
 
 /// Asks a running process.
@@ -188,6 +210,10 @@ mod tests {
         // What a killed process leaves behind.
         drop(UnixListener::bind(&path).unwrap());
         assert!(path.exists());
-        Server::bind(&path).unwrap();
+        drop(Server::bind(&path).unwrap());
+        // A slip in the configuration costs no file.
+        std::fs::write(&path, "precious").unwrap();
+        assert!(matches!(Server::bind(&path), Err(Error::Occupied(_))));
+        assert_eq!(std::fs::read(&path).unwrap(), b"precious");
     }
 }

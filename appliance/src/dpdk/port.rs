@@ -118,7 +118,7 @@ impl Port {
             return Err(self.inner.state("be configured", "it is started"));
         }
         self.plan = None;
-        let mut plan = Plan::new(config, &self.inner.info()?);
+        let mut plan = Plan::new(config, &self.inner.info()?, pool.data_room());
         let (id, conf) = (self.inner.id, plan.conf());
         // SAFETY: the port exists and is stopped; DPDK copies the structure, and the key that it
         // points at stays for good.

@@ -74,9 +74,12 @@ pub(super) struct Plan {
 
 impl Plan {
     /// As much of `config` as a port with `info` can do.
-    pub(super) fn new(config: &PortConfig<'_>, info: &rte_eth_dev_info) -> Self {
+    pub(super) fn new(config: &PortConfig<'_>, info: &rte_eth_dev_info, data_room: u16) -> Self {
         let rx_queues = config.queues.clamp(1, info.max_rx_queues.max(1));
-        let (mtu, fits) = mtu(config.max_frame, info);
+        // Without scattering, a frame must fit into one buffer.
+        let scatters = info.rx_offload_capa & dpdk_sys::FIRSTACK_RX_SCATTER != 0;
+        let longest = if scatters { u32::MAX } else { data_room.into() };
+        let (mtu, fits) = mtu(config.max_frame.min(longest), info);
         Self {
             rx_queues,
             tx_queues: config.queues.clamp(1, info.max_tx_queues.max(1)),
@@ -153,7 +156,7 @@ mod tests {
         let mut info = info(1500, 1518);
         info.max_rx_queues = 1;
         info.max_tx_queues = 8;
-        let plan = Plan::new(&config, &info);
+        let plan = Plan::new(&config, &info, 2048);
         assert_eq!((plan.rx_queues, plan.tx_queues), (1, 4));
     }
 }

@@ -71,6 +71,15 @@ fn every_example_of_the_documentation_is_accepted() {
 }
 
 #[test]
+fn the_configuration_that_the_readme_shows_is_accepted() {
+    let readme = std::fs::read_to_string(repository("README.md")).unwrap();
+    let blocks: Vec<_> = readme.split("```toml\n").skip(1).collect();
+    assert_eq!(blocks.len(), 1);
+    let example = blocks[0].split("```").next().unwrap();
+    Config::parse("README.md", example).unwrap_or_else(|errors| panic!("{errors}"));
+}
+
+#[test]
 fn every_example_file_is_accepted() {
     for role in ROLES {
         let path = repository(&format!("docs/examples/{role}.toml"));

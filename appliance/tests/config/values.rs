@@ -22,7 +22,7 @@ fn a_gateway_with_nothing_but_what_is_required_has_the_defaults() {
     assert_eq!(config.ports.outside.tx_descriptors, 1024);
     assert_eq!((config.worker.cores.as_slice(), config.worker.burst), (&[0][..], 32));
     assert_eq!(config.worker.poll, Poll::Adaptive);
-    assert_eq!((config.memory.mbufs, config.memory.max_frame), (8192, 2048));
+    assert_eq!((config.memory.mbufs, config.memory.max_frame), (16384, 2048));
     assert_eq!(config.table.max_connections, 65536);
     assert_eq!(config.timeouts.racing, Duration::from_secs(30));
     assert_eq!(config.timeouts.established, Duration::from_secs(2 * 3600 + 4 * 60));

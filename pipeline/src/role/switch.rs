@@ -11,11 +11,13 @@ use super::{Context, Role, finish, send_made};
 use crate::buffer::{Buffer, Pool};
 use crate::burst::Burst;
 use crate::counters::{Counters, Generated};
-use crate::family::V4;
+use crate::family::{Endpoint, Family, V4};
+use crate::fragments::{Fate, Fragments, PacketId};
 use crate::limiter::{Limit, Limiter};
 use crate::maglev::Maglev;
 use crate::services::{Scope, Services};
-use crate::stage::{encap, tag};
+use crate::stage::{encap, quote, tag};
+use crate::time::Ticks;
 use crate::verdict::Verdict;
 use crate::view::{Kind, Packet, Side};
 use crate::wire::ethernet::{self, Mac};
@@ -85,6 +87,8 @@ pub struct Switch {
     services: Services,
     selection: Vec<Option<Maglev>>,
     limiter: Limiter,
+    /// Service and server of fragmented packets.
+    fragments: Fragments<(usize, usize)>,
     counters: Arc<Counters>,
 }
 
@@ -101,6 +105,7 @@ impl Switch {
             services: Services::new(scopes),
             selection: settings.services.iter().map(maglev).collect(),
             limiter: Limiter::new(settings.fan_out),
+            fragments: Fragments::default(),
             counters: Arc::new(Counters::new(settings.replicas, settings.servers)),
             settings,
         }
@@ -113,9 +118,7 @@ impl Switch {
         context: &mut Context<'_, P>,
     ) -> Verdict {
         let to = packet.destination::<V4>();
-        let Some(number) = self.services.find(to.address.into(), to.port).map(usize::from) else {
-            return Verdict::NoService;
-        };
+        let Some(number) = self.service(to) else { return Verdict::NoService };
         // op 304
         let is_start = tcp::flags(packet.tcp()).is_start();
         let verdict = match is_start.then(|| self.settings.tag.find(packet.options())) {
@@ -125,7 +128,8 @@ impl Switch {
                 if !packet.ip_checksum_ok() {
                     return Verdict::TagIpChecksum;
                 }
-                if !packet.tcp_checksum_ok::<V4>() {
+                // Data is not copied, and may lie where its sum cannot be formed.
+                if !packet.has_data() && !packet.tcp_checksum_ok::<V4>() {
                     return Verdict::TagTcpChecksum;
                 }
                 let verdict = self.fan_out(packet, number, tag, context);
@@ -133,7 +137,60 @@ impl Switch {
                 verdict
             }
         };
-        self.deliver(packet, number, is_start).err().unwrap_or(verdict)
+        let Some(chosen) = self.select(number, packet.source()) else { return Verdict::NoServer };
+        if is_start {
+            let server = self.settings.services[number].first_server + chosen;
+            self.counters.starts[server].add(1);
+        }
+        self.deliver(packet, number, chosen, verdict)
+    }
+
+    fn service(&self, server: Endpoint<V4>) -> Option<usize> {
+        self.services.find(server.address.into(), server.port).map(usize::from)
+    }
+
+    /// The number of the server that is selected for a client; `None` when none is enabled.
+    fn select(&self, number: usize, client: Endpoint<V4>) -> Option<usize> {
+        let selection = self.selection[number].as_ref()?;
+        Some(match &self.settings.services[number].servers[..] {
+            [_] => 0,
+            _ => selection.select(client.address.into(), client.port),
+        })
+    }
+
+    /// An ICMP error from the WAN goes to the server whose packet it quotes.
+    fn icmp<B: Buffer>(&self, packet: &mut Packet<B>) -> Verdict {
+        let quoted = quote::read(packet);
+        let served = quoted.and_then(|quoted| {
+            let number = self.service(quoted.source)?;
+            Some((number, self.select(number, quoted.destination)?))
+        });
+        match served {
+            Some((number, chosen)) => self.deliver(packet, number, chosen, Verdict::IcmpToServer),
+            None => Verdict::Icmp,
+        }
+    }
+
+    /// A fragment from the WAN goes where its first fragment's ports say.
+    fn fragment<B: Buffer>(&mut self, packet: &mut Packet<B>, now: Ticks) -> Verdict {
+        let id = PacketId::of(packet.ip());
+        let served = match packet.view.kind {
+            Kind::FirstFragment4 => {
+                let number = self.service(packet.destination());
+                let served = number.and_then(|n| Some((n, self.select(n, packet.source())?)));
+                self.fragments.learn(id, served, now);
+                served
+            }
+            _ => match self.fragments.find(id, now) {
+                Fate::Follow(served) => Some(served),
+                Fate::Unknown => return Verdict::FragmentUnknown,
+                Fate::Untouched => None,
+            },
+        };
+        match served {
+            Some((n, chosen)) => self.deliver(packet, n, chosen, Verdict::FragmentToServer),
+            None => Verdict::Fragment,
+        }
     }
 
     /// ops 308-312: a copy to every replica.
@@ -152,10 +209,21 @@ impl Switch {
         if service.replicas.is_empty() {
             return Verdict::NoReplica;
         }
-        if !self.limiter.take(packet.source::<V4>().address.into(), context.now) {
+        let client = packet.source::<V4>();
+        let copies = service.replicas.len().min(self.settings.max_copies);
+        if !self.limiter.take(client.address.into(), copies as u64, context.now) {
             return Verdict::FanOutLimited;
         }
-        for &(replica, counter) in service.replicas.iter().take(self.settings.max_copies) {
+        // Of more replicas than copies, each client's share begins at another.
+        let first = match service.replicas.len() - copies {
+            0 => 0,
+            _ => {
+                (client.address.to_bits() as usize ^ usize::from(client.port))
+                    % service.replicas.len()
+            }
+        };
+        let replicas = service.replicas.iter().cycle().skip(first);
+        for &(replica, counter) in replicas.take(copies) {
             match encap::copy_back(packet, service.source, replica, context.pool) {
                 Some(copy) => {
                     self.counters.copies[counter].add(1);
@@ -167,35 +235,25 @@ impl Switch {
         Verdict::FannedOut
     }
 
-    /// op 314: on to the server that is selected for the client.
+    /// op 314: on to the selected server. The verdict, unless there is no room for its tunnel.
     fn deliver<B: Buffer>(
         &self,
         packet: &mut Packet<B>,
         number: usize,
-        is_start: bool,
-    ) -> Result<(), Verdict> {
+        chosen: usize,
+        verdict: Verdict,
+    ) -> Verdict {
         let service = &self.settings.services[number];
-        let selection = self.selection[number].as_ref().ok_or(Verdict::NoServer)?;
-        let chosen = match &service.servers[..] {
-            [_] => 0,
-            _ => {
-                let client = packet.source::<V4>();
-                selection.select(client.address.into(), client.port)
-            }
-        };
-        if is_start {
-            self.counters.starts[service.first_server + chosen].add(1);
-        }
         match service.servers[chosen].delivery {
             Delivery::None => {}
             Delivery::Direct(mac) => ethernet::set_destination(packet.buffer.head_mut(), mac),
             Delivery::Tunnel(address) => {
                 if !encap::ipip(packet, service.source, address) {
-                    return Err(Verdict::NoBuffer);
+                    return Verdict::NoBuffer;
                 }
             }
         }
-        Ok(())
+        verdict
     }
 }
 
@@ -215,6 +273,10 @@ impl Role for Switch {
             let verdict = match (view.kind, from) {
                 (Kind::Tcp4, Side::Outside) => self.inbound(&mut packet, context),
                 (Kind::Tcp4, Side::Inside) => Verdict::FromServer,
+                (Kind::Icmp4, Side::Outside) => self.icmp(&mut packet),
+                (Kind::FirstFragment4 | Kind::Fragment4, Side::Outside) => {
+                    self.fragment(&mut packet, context.now)
+                }
                 (kind, _) => kind.untouched(),
             };
             verdicts.push(verdict);
@@ -228,6 +290,9 @@ impl Role for Switch {
         match (packet.view.kind, from) {
             (Kind::Tcp4, Side::Outside) => Some(packet.source::<V4>().address.into()),
             (Kind::Tcp4, Side::Inside) => Some(packet.destination::<V4>().address.into()),
+            (Kind::FirstFragment4 | Kind::Fragment4, Side::Outside) => {
+                Some(V4::source(packet.ip()).into())
+            }
             _ => None,
         }
     }

@@ -49,13 +49,17 @@ impl Arp {
         })
     }
 
-    /// Writes the packet with its Ethernet header into the first [`FRAME`] bytes.
-    pub fn emit(&self, frame: &mut [u8]) {
-        let to = if self.operation == REQUEST { ethernet::BROADCAST } else { self.target_mac };
-        ethernet::set_destination(frame, to);
+    /// Writes a broadcast with its Ethernet header into the first [`FRAME`] bytes.
+    pub fn emit_broadcast(&self, frame: &mut [u8]) {
+        ethernet::set_destination(frame, ethernet::BROADCAST);
         ethernet::set_source(frame, self.sender_mac);
         put_u16(frame, 12, ethernet::ARP);
-        let bytes = &mut frame[ethernet::HEADER..FRAME];
+        self.emit(&mut frame[ethernet::HEADER..]);
+    }
+
+    /// Writes the packet behind an Ethernet header, into the first [`LEN`] bytes.
+    pub fn emit(&self, bytes: &mut [u8]) {
+        let bytes = &mut bytes[..LEN];
         bytes[..6].copy_from_slice(&[0, 1, 0x08, 0x00, 6, 4]);
         put_u16(bytes, 6, self.operation);
         bytes[8..14].copy_from_slice(&self.sender_mac);
@@ -79,7 +83,7 @@ mod tests {
             target: Ipv4Addr::new(198, 51, 100, 10),
         };
         let mut frame = [0xee; FRAME];
-        probe.emit(&mut frame);
+        probe.emit_broadcast(&mut frame);
         assert_eq!(ethernet::parse(&frame), Some((ethernet::ARP, 14)));
         assert_eq!(ethernet::destination(&frame), ethernet::BROADCAST);
         assert_eq!(Arp::parse(&frame[14..]), Some(probe));

@@ -182,7 +182,9 @@ impl Model {
             (State::Racing, _) => self.repetition(now, packet, headroom),
             (State::Origin, _) | (_, None) => untouched(Verdict::WithOrigin),
             (State::Replica | State::Closing, Some(replica)) => {
-                self.change(packet.from).since = now;
+                if retransmitted {
+                    self.change(packet.from).since = now;
+                }
                 changed(Verdict::StartToWinner, packet.sent_to(replica))
             }
         }
@@ -192,13 +194,24 @@ impl Model {
     fn race(&mut self, now: Duration, packet: &Packet, headroom: bool) -> Outcome {
         let (client, server) = (packet.from, packet.to);
         let earlier = self.records.remove(&client);
-        let Some(service) = self.service(server) else { return untouched(Verdict::NoService) };
-        if let Some(verdict) = obstacle(packet) {
-            return untouched(verdict);
-        }
-        if self.paths.get(server.ip()).is_some_and(|(_, until)| now < *until) {
-            return untouched(Verdict::UntaggedBackoff);
-        }
+        let refused = match (self.service(server), obstacle(packet)) {
+            (None, _) => Err(Verdict::NoService),
+            (_, Some(verdict)) => Err(verdict),
+            _ if self.paths.get(server.ip()).is_some_and(|(_, until)| now < *until) => {
+                Err(Verdict::UntaggedBackoff)
+            }
+            (Some(service), None) => Ok(service),
+        };
+        let service = match (refused, earlier.clone()) {
+            (Ok(service), _) => service,
+            (Err(verdict), earlier) => {
+                // The connection before it, to another server, is told from it and goes on.
+                if let Some(earlier) = earlier.filter(|earlier| earlier.server != server) {
+                    self.records.insert(client, Record { second: Some(server), ..earlier });
+                }
+                return untouched(verdict);
+            }
+        };
         if self.records.len() == self.settings.max_connections && !self.make_room() {
             return untouched(Verdict::UntaggedTableFull);
         }
@@ -274,10 +287,16 @@ impl Model {
         if !packet.tcp_checksum {
             return dropped(Verdict::AcknowledgementTcpChecksum);
         }
-        if packet.acknowledgement != known.isn.wrapping_add(1) {
+        let is_origin = packet.from == known.server;
+        let fits = packet.acknowledgement == known.isn.wrapping_add(1);
+        let winner = match known.state {
+            State::Racing => None,
+            State::Origin => Some(known.server),
+            State::Replica | State::Closing => known.replica,
+        };
+        if !fits && winner != Some(packet.from) {
             return dropped(Verdict::WrongAcknowledgement);
         }
-        let is_origin = packet.from == known.server;
         match known.state {
             State::Racing if !is_origin && !self.permits(known.service, packet.from) => {
                 dropped(Verdict::NotPermitted)

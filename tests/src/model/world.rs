@@ -121,7 +121,7 @@ pub fn switch() -> Switch {
         ],
         tag: tag::Format::default(),
         max_copies: COPIES,
-        fan_out: Limit { rate: 1, burst: 2, prefix_v4: 24, prefix_v6: 48 },
+        fan_out: Limit { rate: COPIES as u64, burst: 2 * COPIES as u64, prefix_v4: 24, prefix_v6: 48 },
         replicas: 4,
         servers: 5,
     })

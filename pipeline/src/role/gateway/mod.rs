@@ -11,7 +11,7 @@ mod start;
 mod translate;
 
 use std::marker::PhantomData;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -100,7 +100,7 @@ pub struct Gateway<C> {
     counters: Arc<Counters>,
     answerers: AnswererIndex,
     backoff: Backoff,
-    fragments: Fragments,
+    fragments: Fragments<Ipv4Addr>,
     configuration: PhantomData<C>,
 }
 

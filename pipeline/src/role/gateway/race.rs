@@ -7,7 +7,7 @@ use crate::buffer::{Buffer, Pool};
 use crate::configuration::Configuration;
 use crate::counters::Generated;
 use crate::family::{Endpoint, V4};
-use crate::flow::{Flow, Phase};
+use crate::flow::Phase;
 use crate::role::{Context, send_made};
 use crate::table::Slot;
 use crate::time::Ticks;
@@ -35,21 +35,22 @@ impl<C: Configuration> Gateway<C> {
         if !packet.tcp_checksum_ok::<V4>() {
             return Verdict::AcknowledgementTcpChecksum;
         }
-        if tcp::acknowledgement(packet.tcp()) != flow.isn.wrapping_add(1) {
-            return Verdict::WrongAcknowledgement;
-        }
         let is_origin = from == flow.server;
+        let fits = tcp::acknowledgement(packet.tcp()) == flow.isn.wrapping_add(1);
         match phase {
-            Phase::Racing => self.first(packet, slot, from, context.now),
+            // The winner's answer, perhaps to a start packet with another sequence number: the
+            // client's TCP judges it.
             Phase::Origin if is_origin => Verdict::AcknowledgementRepeated,
             Phase::Replica | Phase::Closing if from == flow.replica => {
                 self.flows.touch(slot, context.now);
                 C::acknowledgement(packet, flow.server);
                 Verdict::AcknowledgementRepeated
             }
+            _ if !fits => Verdict::WrongAcknowledgement,
+            Phase::Racing => self.first(packet, slot, from, context.now),
             _ => {
                 // op 514: not the first acknowledgement, so reset its source.
-                self.measure(&flow, from, is_origin, false, context.now);
+                self.measure(slot, from, is_origin, false, context.now);
                 let Some(reset) = C::reset::<V4, P>(packet, context.pool) else {
                     return Verdict::NoBuffer;
                 };
@@ -73,7 +74,7 @@ impl<C: Configuration> Gateway<C> {
             return Verdict::NotPermitted;
         }
         self.path_takes_tags(slot);
-        self.measure(&flow, from, is_origin, true, now);
+        self.measure(slot, from, is_origin, true, now);
         if is_origin {
             self.flows.move_to(slot, Phase::Origin, now);
             return Verdict::OriginWon;
@@ -92,19 +93,17 @@ impl<C: Configuration> Gateway<C> {
         }
     }
 
-    fn measure(
-        &mut self,
-        flow: &Flow<V4>,
-        from: Endpoint<V4>,
-        is_origin: bool,
-        won: bool,
-        now: Ticks,
-    ) {
-        let address = from.address.into();
+    /// Counts an acknowledgement, and how long it took if it is its sender's first.
+    fn measure(&mut self, slot: Slot, from: Endpoint<V4>, is_origin: bool, won: bool, now: Ticks) {
+        let flow = self.flows.value_mut(slot);
+        let first = flow.note_answer(from);
+        let (service, elapsed) = (flow.service, now.since(flow.started));
         let all = &self.counters.answerers;
-        let answerer = self.answerers.of(all, flow.service, address, is_origin);
+        let answerer = self.answerers.of(all, service, from.address.into(), is_origin);
         if won { &answerer.won } else { &answerer.lost }.add(1);
-        answerer.times.record(now.since(flow.started));
+        if first {
+            answerer.times.record(elapsed);
+        }
     }
 
     /// Whether this may be a replica of the service.

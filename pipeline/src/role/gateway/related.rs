@@ -64,8 +64,10 @@ impl<C: Configuration> Gateway<C> {
     ) -> Verdict {
         let client = Self::client(from, packet.buffer.head(), &packet.view);
         let other = Self::server(from, packet);
-        let id = packet_id(packet);
+        let id = PacketId::of(packet.ip());
         let address = match (self.translated(client, now), from) {
+            // As of whole packets: from the server of a connection that a replica won.
+            (Some(flow), Side::Outside) if other == flow.server => return Verdict::FromLoser,
             (Some(flow), Side::Inside) if other == flow.server => {
                 rewrite::destination(packet, flow.replica);
                 Some(flow.replica.address)
@@ -91,26 +93,17 @@ impl<C: Configuration> Gateway<C> {
         if ipv4::protocol(ip) != ipv4::TCP || !ipv4::is_later_fragment(ip) {
             return Verdict::Fragment;
         }
-        match (self.fragments.find(packet_id(packet), now), from) {
-            (Fate::Translate(address), Side::Inside) => {
+        match (self.fragments.find(PacketId::of(packet.ip()), now), from) {
+            (Fate::Follow(address), Side::Inside) => {
                 V4::set_destination(packet.ip_mut(), address);
                 Verdict::FragmentTranslated
             }
-            (Fate::Translate(address), Side::Outside) => {
+            (Fate::Follow(address), Side::Outside) => {
                 V4::set_source(packet.ip_mut(), address);
                 Verdict::FragmentTranslated
             }
             (Fate::Unknown, _) => Verdict::FragmentUnknown,
             (Fate::Untouched, _) => Verdict::Fragment,
         }
-    }
-}
-
-fn packet_id<B: Buffer>(packet: &Packet<B>) -> PacketId {
-    let ip = packet.ip();
-    PacketId {
-        source: ipv4::source(ip),
-        destination: ipv4::destination(ip),
-        identification: ipv4::identification(ip),
     }
 }

@@ -47,7 +47,11 @@ impl<C: Configuration> Gateway<C> {
                 self.race(packet, client, hash, Some(slot), now)
             }
             Phase::Replica | Phase::Closing => {
-                self.flows.touch(slot, now);
+                // One with another sequence number keeps nothing alive: when the winner does not
+                // answer it, it opens a fresh race after `reuse_after`.
+                if repeated {
+                    self.flows.touch(slot, now);
+                }
                 C::to_replica(packet, flow.replica);
                 Verdict::StartToWinner
             }
@@ -68,10 +72,8 @@ impl<C: Configuration> Gateway<C> {
         let service = match self.may_race(packet, server, now) {
             Ok(service) => service,
             Err(verdict) => {
-                // The new connection goes untranslated, so the earlier one's entry must not
-                // catch its packets.
                 if let Some(slot) = earlier {
-                    self.flows.remove(slot);
+                    self.make_way(slot, server);
                 }
                 return verdict;
             }
@@ -115,6 +117,17 @@ impl<C: Configuration> Gateway<C> {
     fn tag<B: Buffer>(&self, packet: &mut Packet<B>) -> bool {
         let tag = tag::Tag { permitted: true, configuration: Some(C::CODE) };
         tag::insert::<V4, B>(packet, self.settings.tag, tag)
+    }
+
+    /// A new connection of the endpoint goes untranslated. Its packets are told from those of the
+    /// earlier one by the server; to the same server they cannot be, so the entry goes.
+    fn make_way(&mut self, earlier: Slot, server: Endpoint<V4>) {
+        let flow = self.flows.value_mut(earlier);
+        if flow.server == server {
+            self.flows.remove(earlier);
+        } else {
+            flow.second = server;
+        }
     }
 
     /// The service of a start packet that may be tagged; otherwise why it may not.

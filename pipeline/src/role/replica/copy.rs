@@ -49,6 +49,9 @@ impl Replica {
         if !tcp::flags(packet.tcp()).is_start() {
             return Err(Verdict::TunnelNotStart);
         }
+        if packet.has_data() {
+            return Err(Verdict::TunnelData);
+        }
         let (configuration, tag_at, tag_length) = match self.settings.tag.find(packet.options()) {
             tag::Found::Tag(tag, at, length) if tag.permitted => (tag.configuration, at, length),
             tag::Found::Bad => return Err(Verdict::BadTag),
@@ -103,7 +106,14 @@ impl Replica {
         let asked = packet.destination::<V4>();
         let replica = Endpoint::new(server.address, server.port.unwrap_or(asked.port));
         if let Some(slot) = repeated {
-            self.held.touch(slot, now);
+            match self.held.get(slot).state() {
+                // Its web server had refused, and is asked again.
+                Phase::Closing => {
+                    self.held.value_mut(slot).fins = 0;
+                    self.held.move_to(slot, Phase::Opening, now);
+                }
+                _ => self.held.touch(slot, now),
+            }
         } else {
             let held = Held {
                 server: asked,
@@ -132,7 +142,7 @@ impl Replica {
         let rate = self.settings.busy_syn_rate;
         self.gates.busy.load(Relaxed)
             || live >= self.settings.busy_connections
-            || !self.syns.take(rate, rate, now)
+            || !self.syns.take(1, rate, rate, now)
     }
 
     fn hold(

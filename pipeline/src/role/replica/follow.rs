@@ -72,9 +72,15 @@ impl Replica {
                 if learned && ours { Verdict::ArpLearned } else { Verdict::NonIp }
             }
             Side::Outside if arp.operation == arp::REQUEST && self.bears(arp.target) => {
-                let Some(mut frame) = context.pool.alloc(arp::FRAME) else {
+                // Behind the request's own Ethernet header, VLAN tags and all.
+                let l3 = usize::from(packet.view.l3);
+                let Some(mut frame) = context.pool.alloc(l3 + arp::LEN) else {
                     return Verdict::NoBuffer;
                 };
+                let bytes = frame.head_mut();
+                bytes[..l3].copy_from_slice(&packet.buffer.head()[..l3]);
+                ethernet::set_destination(bytes, arp.sender_mac);
+                ethernet::set_source(bytes, own);
                 let reply = Arp {
                     operation: arp::REPLY,
                     sender_mac: own,
@@ -82,7 +88,7 @@ impl Replica {
                     target_mac: arp.sender_mac,
                     target: arp.sender,
                 };
-                reply.emit(frame.head_mut());
+                reply.emit(&mut bytes[l3..]);
                 send_made(&self.counters, from, frame, Generated::ArpReply, context);
                 Verdict::ArpAnswered
             }

@@ -254,11 +254,8 @@ impl Role for Replica {
         }
         let own = self.settings.macs[Side::Inside as usize];
         for probe in self.neighbours.due_probes(own, context.now) {
-            if !context.out.has_room(Side::Inside) {
-                return;
-            }
             let Some(mut frame) = context.pool.alloc(arp::FRAME) else { return };
-            probe.emit(frame.head_mut());
+            probe.emit_broadcast(frame.head_mut());
             send_made(&self.counters, Side::Inside, frame, Generated::ArpProbe, context);
         }
     }

@@ -74,6 +74,11 @@ impl Model {
         let (source, destination) = (*packet.from.ip(), *packet.to.ip());
         let id = (source, destination, packet.id);
         if first {
+            let (client, other) = ends(side, packet);
+            let loser = self.translation(client).is_some_and(|(server, _)| other == server);
+            if side == Side::Outside && loser {
+                return dropped(Verdict::FromLoser);
+            }
             let address = self.first_fragment(side, packet);
             self.fragments.packets.insert(id, (address.map(|to| *to.ip()), now));
             let Some(address) = address else { return untouched(Verdict::Fragment) };
