@@ -172,7 +172,6 @@ fn pcapng_is_read() {
 
 /// Without an `if_tsresol` option, as most programs write it, pcapng counts microseconds.
 #[test]
-#[ignore = "defect: pcapng times are taken as nanoseconds whatever if_tsresol says"]
 fn pcapng_of_microseconds_is_read() {
     for name in IN_TIME {
         gives_the_same(name, |from, to| to_pcapng(from, to, Resolution::Micro));
@@ -298,7 +297,6 @@ fn what_is_no_capture_of_ethernet_frames_is_refused_with_a_word() {
 }
 
 #[test]
-#[ignore = "defect: the link type of a pcapng interface is not looked at"]
 fn pcapng_of_another_link_type_is_not_taken_for_ethernet() {
     let directory = tempfile::tempdir().unwrap();
     let (classic, raw) = (directory.path().join("a.pcap"), directory.path().join("raw.pcapng"));
