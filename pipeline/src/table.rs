@@ -9,6 +9,8 @@
 //! entries every packet touches (a lazy one) keeps no such order: its expired entries are found
 //! by a cursor that passes over a few entries per burst, or by the next packet of their key.
 
+mod bucket;
+
 use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
@@ -16,8 +18,8 @@ use siphasher::sip::SipHasher13;
 use crate::family::{Endpoint, Family};
 use crate::prefetch::prefetch;
 use crate::time::Ticks;
+use bucket::{Bucket, SLOTS};
 
-const SLOTS: usize = 8;
 /// Entries per bucket at full capacity, on average. At 5 of 8 about 7 % of the buckets overflow.
 const LOAD: usize = 5;
 /// No entry.
@@ -56,27 +58,6 @@ impl Hash {
 /// Where an entry stands. Good until the entry is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot(u32);
-
-#[derive(Clone, Copy)]
-#[repr(align(64))]
-struct Bucket {
-    signatures: [u16; SLOTS],
-    entries: [u32; SLOTS],
-    /// Entries whose search passes through here on to the next bucket.
-    overflow: u32,
-}
-
-impl Bucket {
-    /// One bit per slot with this signature. All eight are compared, whatever is found: a search
-    /// that stopped at the first would end at another place each time, which no branch predictor
-    /// foresees (benchmark `table`).
-    #[inline]
-    fn matches(&self, signature: u16) -> u32 {
-        let equal = self.signatures.map(|s| u16::from(s == signature));
-        let bits = std::array::from_fn::<u16, SLOTS, _>(|slot| equal[slot] << slot);
-        u32::from(bits.iter().fold(0, |mask, bit| mask | bit))
-    }
-}
 
 /// One connection: its key, when it was last heard of, its state, and what the role keeps.
 #[derive(Clone, Copy, Debug)]
@@ -149,9 +130,8 @@ impl<F: Family, S: State, V: Copy> Table<F, S, V> {
     pub fn new(capacity: usize, timeouts: [Ticks; QUEUES], hash_key: (u64, u64)) -> Self {
         let capacity = capacity.clamp(1, FREE as usize);
         let buckets = capacity.div_ceil(LOAD).max(2);
-        let empty = Bucket { signatures: [0; SLOTS], entries: [NIL; SLOTS], overflow: 0 };
         Self {
-            buckets: vec![empty; buckets].into_boxed_slice(),
+            buckets: vec![Bucket::EMPTY; buckets].into_boxed_slice(),
             entries: Vec::with_capacity(capacity),
             capacity,
             free: NIL,
