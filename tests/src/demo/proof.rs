@@ -62,7 +62,7 @@ fn race(world: &World, answers: &Answers) -> Vec<String> {
 
 fn decisions(fleet: &Fleet, report: &Report, all: &[Snapshot]) {
     let verdicts = [
-        ("start packets tagged (op 210)", "tagged"),
+        ("of these, from a port used before", "tagged_anew"),
         ("start packets fanned out (op 310)", "fanned_out"),
         ("copies given to a web server (op 410)", "cracked"),
         ("copies dropped: busy (op 408)", "busy"),
@@ -70,10 +70,13 @@ fn decisions(fleet: &Fleet, report: &Report, all: &[Snapshot]) {
         ("to the replica, rewritten (op 612)", "to_replica"),
         ("from the replica, rewritten (op 612)", "from_replica"),
     ];
-    let mut rows: Vec<_> = verdicts
+    let tagged = ["tagged", "tagged_again", "tagged_anew"];
+    let tagged = |one: &Snapshot| tagged.iter().map(|name| one.verdict(name)).sum();
+    let mut rows = vec![row("start packets tagged (op 210)", all.iter().map(tagged))];
+    let counted = verdicts
         .iter()
-        .map(|(text, verdict)| row(text, all.iter().map(|one| one.verdict(verdict))))
-        .collect();
+        .map(|(text, verdict)| row(text, all.iter().map(|one| one.verdict(verdict))));
+    rows.extend(counted);
     rows.push(row("resets made (op 514)", all.iter().map(|one| made(one, "resets"))));
     rows.push(row("copies made (op 312)", all.iter().map(|one| made(one, "copies"))));
     let received = |one: &Snapshot| one.sides.iter().map(|side| side.received).sum();
