@@ -89,7 +89,10 @@ impl Rig {
         );
         let socket = format!("socket = \"{}\"", self.path("socket").display());
         let worker = format!("cores = {cores:?}");
-        for (section, text) in [("eal", eal), ("control", socket), ("worker", worker)] {
+        // As many as fit into 64 MiB.
+        let memory = "mbufs = 8192".to_owned();
+        let sections = [("eal", eal), ("control", socket), ("worker", worker), ("memory", memory)];
+        for (section, text) in sections {
             config.insert(section.to_owned(), table(text).into());
         }
         let file = self.path("run.toml");
