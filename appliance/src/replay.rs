@@ -112,7 +112,9 @@ impl Task for Replay<'_> {
             let step = stage.step(side, &frame)?;
             self.explain(number, since, side, &frame, &step)?;
         }
-        stage.settle();
+        if number > 0 {
+            stage.settle()?;
+        }
         let snapshot = Snapshot::take(&crew.names, &[Arc::clone(stage.role.counters())]);
         match self.options.report {
             Report::Json => writeln!(self.print, "{}", json!({ "counters": snapshot }))?,
@@ -247,6 +249,20 @@ impl<R: Role> Stage<R> {
         self.role.housekeep(&mut context);
         self.burst.fill(std::iter::once(HeapBuffer::new(&frame.bytes)));
         self.role.process(side, &mut self.burst, &mut context);
+        let left = self.write_out()?;
+        Ok(Step { verdict: self.burst.verdicts[0], left })
+    }
+
+    /// Brings the gauges up to date.
+    fn settle(&mut self) -> Result<(), capture::Error> {
+        let now = Ticks::from(self.clock);
+        let mut context = Context { now, pool: &mut self.pool, out: &mut self.out };
+        self.role.housekeep(&mut context);
+        self.write_out().map(drop)
+    }
+
+    /// Writes what leaves.
+    fn write_out(&mut self) -> Result<Vec<(Side, Vec<u8>)>, capture::Error> {
         let mut left = Vec::new();
         for side in Side::ALL {
             for buffer in self.out.side(side).drain(..) {
@@ -255,13 +271,6 @@ impl<R: Role> Stage<R> {
                 left.push((side, buffer.frame().to_vec()));
             }
         }
-        Ok(Step { verdict: self.burst.verdicts[0], left })
-    }
-
-    /// Brings the gauges up to date.
-    fn settle(&mut self) {
-        let now = Ticks::from(self.clock);
-        let mut context = Context { now, pool: &mut self.pool, out: &mut self.out };
-        self.role.housekeep(&mut context);
+        Ok(left)
     }
 }

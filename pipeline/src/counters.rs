@@ -239,7 +239,8 @@ pub struct Answerer {
     pub won: Counter,
     /// Acknowledgements it sent too late; each was answered by a reset.
     pub lost: Counter,
-    /// Time from the start packet to each of its first acknowledgements, won or lost.
+    /// Time from the race's first start packet to each of its acknowledgements, won or lost; a
+    /// loser that repeats its own, for want of the reset, counts again.
     pub times: Histogram,
 }
 

@@ -59,8 +59,6 @@ pub struct Flow<F: Family> {
     pub repeats: u8,
     /// Which sides have sent a FIN, one bit each.
     pub fins: u8,
-    /// Who has answered, one bit each, shared by addresses that are alike modulo 32.
-    answered: u32,
 }
 
 impl<F: Family> Flow<F> {
@@ -75,18 +73,7 @@ impl<F: Family> Flow<F> {
             service,
             repeats: 0,
             fins: 0,
-            answered: 0,
         }
-    }
-
-    /// Notes that this endpoint has answered; whether it is the first time, as far as is known.
-    pub fn note_answer(&mut self, from: Endpoint<F>) -> bool {
-        let [high, low, _] = F::key(from.address, from.port);
-        let mixed = (high ^ low).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let bit = 1 << (mixed >> 59);
-        let first = self.answered & bit == 0;
-        self.answered |= bit;
-        first
     }
 }
 

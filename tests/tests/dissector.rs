@@ -24,7 +24,9 @@ fn dissect(frames: &[Vec<u8>]) -> Vec<String> {
     let mut tshark = Command::new("tshark");
     tshark.arg("-X").arg(format!("lua_script:{}", script.display())).arg("-r").arg(&capture);
     tshark.args(["-T", "fields", "-E", "separator=,"]);
-    FIELDS.iter().for_each(|field| drop(tshark.arg("-e").arg(format!("firstack.{field}"))));
+    for field in FIELDS {
+        tshark.arg("-e").arg(format!("firstack.{field}"));
+    }
     let output = tshark.output().expect("tshark runs");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && !errors.contains("Lua"), "{errors}");

@@ -21,7 +21,7 @@ use crate::time::Ticks;
 use crate::verdict::Verdict;
 use crate::view::{Kind, Packet, Side};
 use crate::wire::ethernet::{self, Mac};
-use crate::wire::tcp;
+use crate::wire::{ipv4, tcp};
 
 /// How a packet reaches its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,6 +181,7 @@ impl Switch {
                 self.fragments.learn(id, served, now);
                 served
             }
+            _ if ipv4::protocol(packet.ip()) != ipv4::TCP => None,
             _ => match self.fragments.find(id, now) {
                 Fate::Follow(served) => Some(served),
                 Fate::Unknown => return Verdict::FragmentUnknown,

@@ -278,7 +278,8 @@ impl Model {
 
     fn acknowledgement(&mut self, now: Duration, packet: &Packet, known: &Record) -> Outcome {
         let client = packet.to;
-        if known.second == Some(packet.from) {
+        let fits = packet.acknowledgement == known.isn.wrapping_add(1);
+        if known.second == Some(packet.from) && !fits {
             return untouched(Verdict::FromOther);
         }
         if !packet.ip_checksum {
@@ -288,7 +289,6 @@ impl Model {
             return dropped(Verdict::AcknowledgementTcpChecksum);
         }
         let is_origin = packet.from == known.server;
-        let fits = packet.acknowledgement == known.isn.wrapping_add(1);
         let winner = match known.state {
             State::Racing => None,
             State::Origin => Some(known.server),

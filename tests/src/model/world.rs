@@ -82,11 +82,11 @@ impl super::Rig<Gateway<A>> {
     }
 }
 
-/// The most copies that [`switch`] makes of a start packet.
+/// The most copies that the switch makes of a start packet.
 const COPIES: usize = 3;
 
 impl super::Rig<Switch> {
-    /// A switch that makes as many copies as [`switch`] does.
+    /// A rig for a switch of this world.
     pub fn switch(switch: Switch) -> Self {
         Self::new(switch, COPIES)
     }
@@ -121,7 +121,12 @@ pub fn switch() -> Switch {
         ],
         tag: tag::Format::default(),
         max_copies: COPIES,
-        fan_out: Limit { rate: COPIES as u64, burst: 2 * COPIES as u64, prefix_v4: 24, prefix_v6: 48 },
+        fan_out: Limit {
+            rate: COPIES as u64,
+            burst: 2 * COPIES as u64,
+            prefix_v4: 24,
+            prefix_v6: 48,
+        },
         replicas: 4,
         servers: 5,
     })

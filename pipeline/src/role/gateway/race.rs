@@ -26,7 +26,8 @@ impl<C: Configuration> Gateway<C> {
         let entry = self.flows.get(slot);
         let (flow, phase) = (entry.value, entry.state());
         let from = packet.source::<V4>();
-        if from == flow.second {
+        let fits = tcp::acknowledgement(packet.tcp()) == flow.isn.wrapping_add(1);
+        if from == flow.second && !fits {
             return Verdict::FromOther;
         }
         if !packet.ip_checksum_ok() {
@@ -36,7 +37,6 @@ impl<C: Configuration> Gateway<C> {
             return Verdict::AcknowledgementTcpChecksum;
         }
         let is_origin = from == flow.server;
-        let fits = tcp::acknowledgement(packet.tcp()) == flow.isn.wrapping_add(1);
         match phase {
             // The winner's answer, perhaps to a start packet with another sequence number: the
             // client's TCP judges it.
@@ -93,17 +93,13 @@ impl<C: Configuration> Gateway<C> {
         }
     }
 
-    /// Counts an acknowledgement, and how long it took if it is its sender's first.
+    /// Every race is measured: how long each acknowledgement took, losers' too.
     fn measure(&mut self, slot: Slot, from: Endpoint<V4>, is_origin: bool, won: bool, now: Ticks) {
-        let flow = self.flows.value_mut(slot);
-        let first = flow.note_answer(from);
-        let (service, elapsed) = (flow.service, now.since(flow.started));
+        let flow = &self.flows.get(slot).value;
         let all = &self.counters.answerers;
-        let answerer = self.answerers.of(all, service, from.address.into(), is_origin);
+        let answerer = self.answerers.of(all, flow.service, from.address.into(), is_origin);
         if won { &answerer.won } else { &answerer.lost }.add(1);
-        if first {
-            answerer.times.record(elapsed);
-        }
+        answerer.times.record(now.since(flow.started));
     }
 
     /// Whether this may be a replica of the service.
