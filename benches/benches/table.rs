@@ -21,10 +21,11 @@ fn key(number: usize) -> Endpoint<V4> {
     Endpoint::new((0xc612_0000 + host as u32).into(), port as u16)
 }
 
-/// Scattered over all connections, the same order for every table.
+/// Scattered over all connections, the same order for every table; so many that those of a large
+/// table do not come round while its entries are still in cache.
 fn keys(count: usize) -> Vec<Endpoint<V4>> {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
-    (0..(1 << 16))
+    (0..count.clamp(1 << 16, 1 << 22))
         .map(|_| {
             state ^= state << 13;
             state ^= state >> 7;
