@@ -10,11 +10,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::buffer::{Buffer, Pool};
-use crate::burst::{Burst, Output};
-use crate::counters::{Counters, Generated};
+use crate::burst::{BURST, Burst, Output};
+use crate::counters::{Counters, Generated, TableCounters};
+use crate::family::{Endpoint, V4};
+use crate::table::{Hash, State, Table};
 use crate::time::Ticks;
 use crate::verdict::{Fate, Verdict};
-use crate::view::{Packet, Side};
+use crate::view::{Kind, Packet, Side, View};
+
+/// Entries looked at for expiry between two bursts.
+const EXPIRE_STEP: usize = 8;
 
 /// What a role uses while it processes a burst.
 #[derive(Debug)]
@@ -49,6 +54,38 @@ pub trait Role {
 
     /// The names of the table's states, in the order of their gauges.
     const STATES: &'static [&'static str];
+}
+
+/// Hashes the client endpoints of a burst's TCP packets and asks for their buckets, then for their
+/// entries, so that they are at hand when their turn comes.
+#[inline]
+fn look_ahead<B: Buffer, S: State, V: Copy>(
+    table: &Table<V4, S, V>,
+    burst: &Burst<B>,
+    client: impl Fn(&[u8], &View) -> Endpoint<V4>,
+) -> [Hash; BURST] {
+    let mut hashes = [Hash::default(); BURST];
+    for (hash, (head, view)) in hashes.iter_mut().zip(burst.looks()) {
+        if view.kind == Kind::Tcp4 {
+            *hash = table.hash(client(head, view));
+            table.prefetch_bucket(*hash);
+        }
+    }
+    for (hash, (_, view)) in hashes.iter().zip(burst.looks()) {
+        if view.kind == Kind::Tcp4 {
+            table.prefetch_entry(*hash);
+        }
+    }
+    hashes
+}
+
+/// Takes a few expired entries out, and brings the table's gauges up to date.
+fn tidy<S: State, V: Copy>(table: &mut Table<V4, S, V>, counters: &TableCounters, now: Ticks) {
+    table.expire(now, EXPIRE_STEP);
+    counters.expired.set(table.expired());
+    for (gauge, state) in counters.live.iter().zip(S::ALL) {
+        gauge.set(table.count(state) as u64);
+    }
 }
 
 /// Sends a packet on, or drops it, as its verdict says, and counts it.

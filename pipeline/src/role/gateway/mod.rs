@@ -16,10 +16,10 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::{Context, Role, finish};
+use super::{Context, Role, finish, look_ahead, tidy};
 use crate::backoff::Backoff;
 use crate::buffer::{Buffer, Pool};
-use crate::burst::{BURST, Burst};
+use crate::burst::Burst;
 use crate::configuration::Configuration;
 use crate::counters::{AnswererIndex, Counters};
 use crate::family::{Endpoint, Family, V4};
@@ -32,9 +32,6 @@ use crate::time::Ticks;
 use crate::verdict::Verdict;
 use crate::view::{Kind, Packet, Side, View};
 use crate::wire::tcp;
-
-/// Entries looked at for expiry between two bursts.
-const EXPIRE_STEP: usize = 8;
 
 /// How long each state lasts (docs/configuration.md, `[timeouts]`).
 #[derive(Clone, Copy, Debug)]
@@ -193,18 +190,7 @@ impl<C: Configuration> Role for Gateway<C> {
         burst: &mut Burst<P::Buffer>,
         context: &mut Context<'_, P>,
     ) {
-        let mut hashes = [Hash::default(); BURST];
-        for (hash, (head, view)) in hashes.iter_mut().zip(burst.looks()) {
-            if view.kind == Kind::Tcp4 {
-                *hash = self.flows.hash(Self::client(from, head, view));
-                self.flows.prefetch_bucket(*hash);
-            }
-        }
-        for (hash, (_, view)) in hashes.iter().zip(burst.looks()) {
-            if view.kind == Kind::Tcp4 {
-                self.flows.prefetch_entry(*hash);
-            }
-        }
+        let hashes = look_ahead(&self.flows, burst, |head, view| Self::client(from, head, view));
         self.counters.side(from).received.add(burst.len() as u64);
         let Burst { frames, views, verdicts } = burst;
         for (buffer, (view, hash)) in frames.drain(..).zip(views.iter().zip(hashes)) {
@@ -216,12 +202,7 @@ impl<C: Configuration> Role for Gateway<C> {
     }
 
     fn housekeep<P: Pool>(&mut self, context: &mut Context<'_, P>) {
-        self.flows.expire(context.now, EXPIRE_STEP);
-        let table = &self.counters.table;
-        table.expired.set(self.flows.expired());
-        for (gauge, phase) in table.live.iter().zip(<Phase as crate::table::State>::ALL) {
-            gauge.set(self.flows.count(phase) as u64);
-        }
+        tidy(&mut self.flows, &self.counters.table, context.now);
     }
 
     fn owner<B: Buffer>(from: Side, packet: &Packet<B>) -> Option<IpAddr> {

@@ -14,9 +14,9 @@ use std::sync::atomic::AtomicBool;
 
 use ipnet::IpNet;
 
-use super::{Context, Role, finish, send_made};
+use super::{Context, Role, finish, look_ahead, send_made, tidy};
 use crate::buffer::{Buffer, Pool};
-use crate::burst::{BURST, Burst};
+use crate::burst::Burst;
 use crate::counters::{Counters, Generated};
 use crate::family::{Endpoint, V4};
 use crate::limiter::Bucket;
@@ -31,9 +31,6 @@ use crate::view::{Kind, Packet, Side, View};
 use crate::wire::arp;
 use crate::wire::ethernet::Mac;
 use crate::wire::ipv4;
-
-/// Entries looked at for expiry between two bursts.
-const EXPIRE_STEP: usize = 8;
 
 /// Where a connection stands at the replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,18 +217,7 @@ impl Role for Replica {
         burst: &mut Burst<P::Buffer>,
         context: &mut Context<'_, P>,
     ) {
-        let mut hashes = [Hash::default(); BURST];
-        for (hash, (head, view)) in hashes.iter_mut().zip(burst.looks()) {
-            if view.kind == Kind::Tcp4 {
-                *hash = self.held.hash(Self::client(from, head, view));
-                self.held.prefetch_bucket(*hash);
-            }
-        }
-        for (hash, (_, view)) in hashes.iter().zip(burst.looks()) {
-            if view.kind == Kind::Tcp4 {
-                self.held.prefetch_entry(*hash);
-            }
-        }
+        let hashes = look_ahead(&self.held, burst, |head, view| Self::client(from, head, view));
         self.counters.side(from).received.add(burst.len() as u64);
         let Burst { frames, views, verdicts } = burst;
         for (buffer, (view, hash)) in frames.drain(..).zip(views.iter().zip(hashes)) {
@@ -243,12 +229,7 @@ impl Role for Replica {
     }
 
     fn housekeep<P: Pool>(&mut self, context: &mut Context<'_, P>) {
-        self.held.expire(context.now, EXPIRE_STEP);
-        let table = &self.counters.table;
-        table.expired.set(self.held.expired());
-        for (gauge, phase) in table.live.iter().zip(<Phase as State>::ALL) {
-            gauge.set(self.held.count(phase) as u64);
-        }
+        tidy(&mut self.held, &self.counters.table, context.now);
         if !self.settings.probes {
             return;
         }
