@@ -19,7 +19,7 @@ use proptest::collection::vec;
 use proptest::sample::select;
 
 /// What changes a packet that it forwards, always or at some server.
-const CHANGING: [Verdict; 17] = [
+const CHANGING: [Verdict; 19] = [
     Verdict::Tagged,
     Verdict::TaggedAgain,
     Verdict::TaggedAnew,
@@ -35,6 +35,8 @@ const CHANGING: [Verdict; 17] = [
     Verdict::NoReplica,
     Verdict::FanOutLimited,
     Verdict::ToServer,
+    Verdict::IcmpToServer,
+    Verdict::FragmentToServer,
     Verdict::Cracked,
     Verdict::CrackedAgain,
 ];

@@ -184,8 +184,8 @@ impl Switch {
             _ if ipv4::protocol(packet.ip()) != ipv4::TCP => None,
             _ => match self.fragments.find(id, now) {
                 Fate::Follow(served) => Some(served),
-                Fate::Unknown => return Verdict::FragmentUnknown,
-                Fate::Untouched => None,
+                // Out of order it may be at the wrong server; dropped, it would be at none.
+                Fate::Unknown | Fate::Untouched => None,
             },
         };
         match served {
