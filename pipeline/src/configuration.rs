@@ -2,35 +2,132 @@
 //!
 //! | step (operation) | A | B | C |
 //! |---|---|---|---|
+//! | acknowledgement of a replica | plain from R | tunnelled by V, R inside (535) | tunnelled by R, V inside (554) |
 //! | first acknowledgement | rewrite source (512) | crack, re-address as server (542) | forward cracked (564) |
 //! | client to replica | rewrite destination (612) | rewrite destination (636) | encap (656) |
-//! | replica to client | rewrite source (612) | nothing, no lookup | crack (658) |
+//! | replica to client | rewrite source (612) | nothing, no lookup (632) | crack (658) |
+//! | reset to a losing replica (514) | plain | plain | encap |
 //!
-//! Each is a type without a value: the worker's loop is compiled for the one it runs.
+//! Each is a type without a value: the worker's loop is compiled for the one it runs. What
+//! differs at the replica stands in [`crate::role::replica`]'s `form`: there the configuration
+//! comes with each connection's tag.
+
+mod nat;
+mod tunnel;
 
 use crate::buffer::{Buffer, Pool};
 use crate::family::{Endpoint, Family};
+use crate::path::Path;
+use crate::stage::quote::Quoted;
 use crate::stage::tag::Code;
 use crate::stage::{reset, rewrite};
 use crate::view::Packet;
+use crate::wire::tunnel::Format;
+
+/// A connection that a replica has won, and how its packets get there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way<F: Family> {
+    /// C.
+    pub client: Endpoint<F>,
+    /// V.
+    pub server: Endpoint<F>,
+    /// R.
+    pub replica: Endpoint<F>,
+    /// The tunnels' format.
+    pub format: Format,
+}
+
+/// What keeps a packet from a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// The buffer or the outer header's length field has no room.
+    NoRoom,
+    /// The path has no room: packets of this many bytes fit.
+    TooBig(usize),
+}
+
+/// Who a tunnelled packet from the outside may be of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim<F: Family> {
+    /// A replica, with this endpoint.
+    Replica(Endpoint<F>),
+    /// Somebody who says to be the server, and is not (op 658: the authenticity check).
+    Forged,
+    /// Nobody that the connection knows.
+    Stranger,
+}
 
 /// One configuration's steps.
-pub trait Configuration: Copy + Default + 'static {
+pub trait Configuration: Copy + Default + Send + 'static {
     /// How the tag names it.
     const CODE: Code;
+    /// Whether packets of replicas come in tunnels, the acknowledgement at least.
+    const TUNNELS: bool;
+    /// Whether plain packets from the outside that are neither acknowledgement nor FIN nor RST
+    /// concern the gateway at all (op 632: not under B).
+    const FOLLOWS_PLAIN: bool;
 
-    /// An acknowledgement of the winner, on its way to the client.
-    fn acknowledgement<F: Family, B: Buffer>(packet: &mut Packet<B>, server: Endpoint<F>);
+    /// Who has sent a tunnelled packet: `outer` is its outer source, `inner` its inner one.
+    fn claim<F: Family>(outer: F::Address, inner: Endpoint<F>, server: Endpoint<F>) -> Claim<F>;
 
-    /// A packet of the client, on its way to the winner.
-    fn to_replica<F: Family, B: Buffer>(packet: &mut Packet<B>, replica: Endpoint<F>);
+    /// The endpoint that the winner's plain packets come from; `None` when none do.
+    fn plain_winner<F: Family>(way: &Way<F>) -> Option<Endpoint<F>>;
 
-    /// A packet of the winner, on its way to the client.
-    fn to_client<F: Family, B: Buffer>(packet: &mut Packet<B>, server: Endpoint<F>);
+    /// A start packet that is going to be tagged, or one on its way to the winner; whether it
+    /// was changed.
+    fn start<F: Family, B: Buffer>(_packet: &mut Packet<B>, _path: &Path, _format: Format) -> bool {
+        false
+    }
 
-    /// A reset that answers a loser's acknowledgement (op 514); `None` when the pool is empty.
+    /// An acknowledgement of the winner, plain or cracked, on its way to the client; whether its
+    /// MSS was lowered.
+    fn acknowledgement<F: Family, B: Buffer>(
+        packet: &mut Packet<B>,
+        way: &Way<F>,
+        path: &Path,
+    ) -> bool;
+
+    /// A packet of the client, whole or first fragment, on its way to the winner.
+    fn to_replica<F: Family, B: Buffer>(
+        packet: &mut Packet<B>,
+        way: &Way<F>,
+        path: &Path,
+    ) -> Result<(), Obstacle>;
+
+    /// A later fragment likewise.
+    fn fragment_to_replica<F: Family, B: Buffer>(
+        packet: &mut Packet<B>,
+        way: &Way<F>,
+        path: &Path,
+    ) -> Result<(), Obstacle>;
+
+    /// A packet of the winner, whole or first fragment, plain or cracked, on its way to the client.
+    fn to_client<F: Family, B: Buffer>(packet: &mut Packet<B>, way: &Way<F>);
+
+    /// A later fragment likewise.
+    fn fragment_to_client<F: Family, B: Buffer>(packet: &mut Packet<B>, way: &Way<F>);
+
+    /// An ICMP error from the outside about a packet to the winner; `false`, and nothing
+    /// changed, when it is about another.
+    fn error_to_client<F: Family, B: Buffer>(
+        packet: &mut Packet<B>,
+        quoted: Quoted<F>,
+        way: &Way<F>,
+    ) -> bool;
+
+    /// An ICMP error from the inside about a packet of the winner.
+    fn error_to_replica<F: Family, B: Buffer>(
+        packet: &mut Packet<B>,
+        quoted: Quoted<F>,
+        way: &Way<F>,
+        path: &Path,
+    ) -> Result<(), Obstacle>;
+
+    /// A reset that answers a losing replica's acknowledgement, plain or cracked (op 514);
+    /// `None` when the pool is empty.
     fn reset<F: Family, P: Pool>(
         acknowledgement: &Packet<P::Buffer>,
+        way: &Way<F>,
         pool: &mut P,
     ) -> Option<P::Buffer>;
 }
@@ -39,31 +136,242 @@ pub trait Configuration: Copy + Default + 'static {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct A;
 
+/// One-way NAT: replicas write the server's source address.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct B;
+
+/// Tunnels both ways.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct C;
+
 impl Configuration for A {
     const CODE: Code = Code::A;
+    const TUNNELS: bool = false;
+    const FOLLOWS_PLAIN: bool = true;
+
+    fn claim<F: Family>(_: F::Address, _: Endpoint<F>, _: Endpoint<F>) -> Claim<F> {
+        Claim::Stranger
+    }
+
+    fn plain_winner<F: Family>(way: &Way<F>) -> Option<Endpoint<F>> {
+        Some(way.replica)
+    }
 
     // op 512: replace the replica's source address with the server's, forward to the client.
-    fn acknowledgement<F: Family, B: Buffer>(packet: &mut Packet<B>, server: Endpoint<F>) {
-        rewrite::source(packet, server);
+    fn acknowledgement<F: Family, B: Buffer>(p: &mut Packet<B>, way: &Way<F>, _: &Path) -> bool {
+        rewrite::source(p, way.server);
+        false
     }
 
     // op 612, from the client side: replace the server's destination with the replica's.
     #[inline]
-    fn to_replica<F: Family, B: Buffer>(packet: &mut Packet<B>, replica: Endpoint<F>) {
-        rewrite::destination(packet, replica);
+    fn to_replica<F: Family, B: Buffer>(
+        packet: &mut Packet<B>,
+        way: &Way<F>,
+        _: &Path,
+    ) -> Result<(), Obstacle> {
+        rewrite::destination(packet, way.replica);
+        Ok(())
+    }
+
+    fn fragment_to_replica<F: Family, B: Buffer>(
+        packet: &mut Packet<B>,
+        way: &Way<F>,
+        _: &Path,
+    ) -> Result<(), Obstacle> {
+        F::set_destination(packet.ip_mut(), way.replica.address);
+        Ok(())
     }
 
     // op 612, not from the client side: replace the replica's source with the server's.
     #[inline]
-    fn to_client<F: Family, B: Buffer>(packet: &mut Packet<B>, server: Endpoint<F>) {
-        rewrite::source(packet, server);
+    fn to_client<F: Family, B: Buffer>(packet: &mut Packet<B>, way: &Way<F>) {
+        rewrite::source(packet, way.server);
+    }
+
+    fn fragment_to_client<F: Family, B: Buffer>(packet: &mut Packet<B>, way: &Way<F>) {
+        F::set_source(packet.ip_mut(), way.server.address);
+    }
+
+    fn error_to_client<F: Family, B: Buffer>(
+        packet: &mut Packet<B>,
+        quoted: Quoted<F>,
+        way: &Way<F>,
+    ) -> bool {
+        nat::error_to_client(packet, quoted, way)
+    }
+
+    fn error_to_replica<F: Family, B: Buffer>(
+        packet: &mut Packet<B>,
+        quoted: Quoted<F>,
+        way: &Way<F>,
+        _: &Path,
+    ) -> Result<(), Obstacle> {
+        nat::error_to_replica(packet, quoted, way);
+        Ok(())
     }
 
     // op 514: plain, as from the client.
     fn reset<F: Family, P: Pool>(
         acknowledgement: &Packet<P::Buffer>,
+        _: &Way<F>,
         pool: &mut P,
     ) -> Option<P::Buffer> {
         reset::answer::<F, P>(acknowledgement, pool)
+    }
+}
+
+impl Configuration for B {
+    const CODE: Code = Code::B;
+    const TUNNELS: bool = true;
+    const FOLLOWS_PLAIN: bool = false;
+
+    // op 535: the outer header is the server's, written by the replica; inside is the replica.
+    fn claim<F: Family>(outer: F::Address, inner: Endpoint<F>, server: Endpoint<F>) -> Claim<F> {
+        match outer == server.address && inner.address != server.address {
+            true => Claim::Replica(inner),
+            false => Claim::Stranger,
+        }
+    }
+
+    fn plain_winner<F: Family>(way: &Way<F>) -> Option<Endpoint<F>> {
+        Some(way.server)
+    }
+
+    // op 542: re-addressed as from the server.
+    fn acknowledgement<F: Family, B: Buffer>(p: &mut Packet<B>, way: &Way<F>, _: &Path) -> bool {
+        rewrite::source(p, way.server);
+        false
+    }
+
+    // op 636: replace the server's destination with the replica's.
+    #[inline]
+    fn to_replica<F: Family, B: Buffer>(
+        packet: &mut Packet<B>,
+        way: &Way<F>,
+        path: &Path,
+    ) -> Result<(), Obstacle> {
+        A::to_replica(packet, way, path)
+    }
+
+    fn fragment_to_replica<F: Family, B: Buffer>(
+        packet: &mut Packet<B>,
+        way: &Way<F>,
+        path: &Path,
+    ) -> Result<(), Obstacle> {
+        A::fragment_to_replica(packet, way, path)
+    }
+
+    // op 632: not from the client side, not translated: the replica has done it.
+    fn to_client<F: Family, B: Buffer>(_: &mut Packet<B>, _: &Way<F>) {}
+
+    fn fragment_to_client<F: Family, B: Buffer>(_: &mut Packet<B>, _: &Way<F>) {}
+
+    fn error_to_client<F: Family, B: Buffer>(
+        packet: &mut Packet<B>,
+        quoted: Quoted<F>,
+        way: &Way<F>,
+    ) -> bool {
+        nat::error_to_client(packet, quoted, way)
+    }
+
+    fn error_to_replica<F: Family, B: Buffer>(
+        packet: &mut Packet<B>,
+        quoted: Quoted<F>,
+        way: &Way<F>,
+        _: &Path,
+    ) -> Result<(), Obstacle> {
+        nat::error_to_replica(packet, quoted, way);
+        Ok(())
+    }
+
+    // op 514: plain, to the replica that was in the tunnel.
+    fn reset<F: Family, P: Pool>(
+        acknowledgement: &Packet<P::Buffer>,
+        _: &Way<F>,
+        pool: &mut P,
+    ) -> Option<P::Buffer> {
+        reset::answer::<F, P>(acknowledgement, pool)
+    }
+}
+
+impl Configuration for C {
+    const CODE: Code = Code::C;
+    const TUNNELS: bool = true;
+    const FOLLOWS_PLAIN: bool = true;
+
+    // op 554: the outer header is the replica's; inside is the server, port and all.
+    #[inline]
+    fn claim<F: Family>(outer: F::Address, inner: Endpoint<F>, server: Endpoint<F>) -> Claim<F> {
+        if inner.address != server.address {
+            Claim::Stranger
+        } else if inner.port != server.port || outer == server.address {
+            Claim::Forged
+        } else {
+            Claim::Replica(Endpoint::new(outer, server.port))
+        }
+    }
+
+    fn plain_winner<F: Family>(_: &Way<F>) -> Option<Endpoint<F>> {
+        None
+    }
+
+    fn start<F: Family, B: Buffer>(packet: &mut Packet<B>, path: &Path, format: Format) -> bool {
+        tunnel::clamp::<F, B>(packet, path, format)
+    }
+
+    // op 564: forwarded cracked.
+    fn acknowledgement<F: Family, B: Buffer>(p: &mut Packet<B>, way: &Way<F>, path: &Path) -> bool {
+        tunnel::clamp::<F, B>(p, path, way.format)
+    }
+
+    // op 656: encapsulate with the replica's destination and the client's source address.
+    #[inline]
+    fn to_replica<F: Family, B: Buffer>(
+        packet: &mut Packet<B>,
+        way: &Way<F>,
+        path: &Path,
+    ) -> Result<(), Obstacle> {
+        tunnel::put(packet, way, path)
+    }
+
+    fn fragment_to_replica<F: Family, B: Buffer>(
+        packet: &mut Packet<B>,
+        way: &Way<F>,
+        path: &Path,
+    ) -> Result<(), Obstacle> {
+        tunnel::put(packet, way, path)
+    }
+
+    // op 658: merely cracked.
+    fn to_client<F: Family, B: Buffer>(_: &mut Packet<B>, _: &Way<F>) {}
+
+    fn fragment_to_client<F: Family, B: Buffer>(_: &mut Packet<B>, _: &Way<F>) {}
+
+    fn error_to_client<F: Family, B: Buffer>(
+        packet: &mut Packet<B>,
+        quoted: Quoted<F>,
+        way: &Way<F>,
+    ) -> bool {
+        tunnel::error_to_client(packet, quoted, way)
+    }
+
+    fn error_to_replica<F: Family, B: Buffer>(
+        packet: &mut Packet<B>,
+        _: Quoted<F>,
+        way: &Way<F>,
+        path: &Path,
+    ) -> Result<(), Obstacle> {
+        tunnel::put(packet, way, path)
+    }
+
+    // op 514: tunnelled, as from the client.
+    fn reset<F: Family, P: Pool>(
+        acknowledgement: &Packet<P::Buffer>,
+        way: &Way<F>,
+        pool: &mut P,
+    ) -> Option<P::Buffer> {
+        let mut reset = Packet::new(reset::answer::<F, P>(acknowledgement, pool)?);
+        tunnel::put_whatever(&mut reset, way).then_some(reset.buffer)
     }
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use hashbrown::HashMap;
 
+use crate::family::Version;
 use crate::time::Ticks;
 use crate::verdict::{Fate, Verdict};
 use crate::view::Side;
@@ -42,22 +43,50 @@ pub enum Generated {
     Reset,
     /// A tunnelled copy of a start packet (op 312).
     Copy,
-    /// An ARP probe for a web server.
+    /// A tunnelled copy of an ICMP error, for the replica that it concerns.
+    IcmpCopy,
+    /// An ICMP error to the sender of a packet that a tunnel has no room for.
+    TooBig,
+    /// A fragment of a packet that a tunnel has no room for.
+    Fragment,
+    /// A probe of the tunnel to a replica.
+    TunnelProbe,
+    /// The answer to one.
+    ProbeAnswer,
+    /// A probe for a server's MAC address, by ARP or neighbour discovery.
     ArpProbe,
-    /// An ARP reply for a tunnel address.
+    /// A reply for a tunnel address likewise.
     ArpReply,
+    /// A packet that has waited for its server's MAC address.
+    Released,
 }
 
 impl Generated {
     /// All of them, in the order of their counters.
-    pub const ALL: [Generated; 4] =
-        [Generated::Reset, Generated::Copy, Generated::ArpProbe, Generated::ArpReply];
+    pub const ALL: [Generated; 10] = [
+        Generated::Reset,
+        Generated::Copy,
+        Generated::IcmpCopy,
+        Generated::TooBig,
+        Generated::Fragment,
+        Generated::TunnelProbe,
+        Generated::ProbeAnswer,
+        Generated::ArpProbe,
+        Generated::ArpReply,
+        Generated::Released,
+    ];
 
     /// The counter's name.
     pub fn name(self) -> &'static str {
         match self {
             Generated::Reset => "resets",
             Generated::Copy => "copies",
+            Generated::IcmpCopy => "icmp_copies",
+            Generated::TooBig => "icmp_too_big",
+            Generated::Fragment => "fragments",
+            Generated::TunnelProbe => "tunnel_probes",
+            Generated::ProbeAnswer => "probe_answers",
+            Generated::Released => "released",
             Generated::ArpProbe => "arp_probes",
             Generated::ArpReply => "arp_replies",
         }
@@ -125,8 +154,14 @@ pub struct Counters {
     pub handed_off: Counter,
     /// Packets taken from other workers.
     pub taken_over: Counter,
-    /// The translation table.
+    /// The table of IPv4.
     pub table: TableCounters,
+    /// The table of IPv6.
+    pub table_v6: TableCounters,
+    /// SYNs and SYN/ACKs whose MSS was lowered to fit a tunnel (gateway, replica, switch).
+    pub clamped: Counter,
+    /// Packets that waited for a MAC address in vain (switch, replica).
+    pub held_dropped: Counter,
     /// Destinations whose path drops tagged start packets (gateway).
     pub given_up: GivenUp,
     /// Who answers races, and how fast (gateway).
@@ -144,6 +179,15 @@ impl Counters {
     pub fn new(replicas: usize, servers: usize) -> Self {
         let counters = |count| (0..count).map(|_| Counter::default()).collect();
         Self { copies: counters(replicas), starts: counters(servers), ..Self::default() }
+    }
+
+    /// The counters of one family's table.
+    #[inline]
+    pub fn table_of(&self, version: Version) -> &TableCounters {
+        match version {
+            Version::V4 => &self.table,
+            Version::V6 => &self.table_v6,
+        }
     }
 
     /// The counters of one side.

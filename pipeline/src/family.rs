@@ -1,21 +1,97 @@
 //! The two IP families behind one set of types, chosen at compile time: what is generic over
-//! [`Family`] is compiled once for IPv4, which then pays nothing for IPv6.
+//! [`Family`] is compiled once for each, and IPv4 pays nothing for IPv6.
+
+mod v4;
+mod v6;
 
 use std::fmt::{self, Debug, Display};
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use crate::wire::checksum::{Delta, Sum};
-use crate::wire::ipv4;
+use crate::wire::{ethernet, ipv4};
+
+pub use v4::V4;
+pub use v6::V6;
+
+/// Which family a packet is of, where that is known at run time only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Version {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Version {
+    /// Of an address.
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Version::V4 } else { Version::V6 }
+    }
+
+    /// Whether it is IPv6.
+    pub const fn is_v6(self) -> bool {
+        matches!(self, Version::V6)
+    }
+
+    /// From a header's EtherType.
+    pub fn from_ethertype(ethertype: u16) -> Option<Self> {
+        match ethertype {
+            ethernet::IPV4 => Some(Version::V4),
+            ethernet::IPV6 => Some(Version::V6),
+            _ => None,
+        }
+    }
+
+    /// EtherType.
+    pub const fn ethertype(self) -> u16 {
+        match self {
+            Version::V4 => ethernet::IPV4,
+            Version::V6 => ethernet::IPV6,
+        }
+    }
+
+    /// Protocol number within IP (RFC 2003, RFC 4213).
+    pub const fn protocol(self) -> u8 {
+        match self {
+            Version::V4 => ipv4::IPIP,
+            Version::V6 => ipv4::IPV6,
+        }
+    }
+}
+
+/// The header of a packet that the appliance originates, or puts around another.
+#[derive(Clone, Copy, Debug)]
+pub struct Emit<A> {
+    /// DSCP and ECN.
+    pub traffic_class: u8,
+    /// Header and payload in bytes.
+    pub length: usize,
+    /// Protocol of the payload.
+    pub protocol: u8,
+    /// Source address.
+    pub from: A,
+    /// Destination address.
+    pub to: A,
+    /// Flow label, in IPv6.
+    pub flow_label: u32,
+}
 
 /// One IP family: its address type and how its header carries addresses.
-pub trait Family: Copy + Debug + Default + PartialEq + Eq + Hash + 'static {
+pub trait Family: Copy + Debug + Default + PartialEq + Eq + Hash + Send + Sync + 'static {
     /// An address.
-    type Address: Copy + Debug + Display + PartialEq + Eq + Hash + Into<IpAddr>;
+    type Address: Copy + Debug + Display + PartialEq + Eq + Hash + Into<IpAddr> + Send + Sync;
+    /// Which one it is.
+    const VERSION: Version;
     /// The unspecified address, which no endpoint has.
     const UNSPECIFIED: Self::Address;
     /// Header bytes of what the appliance originates.
     const HEADER: usize;
+    /// Protocol number of its ICMP.
+    const ICMP: u8;
+    /// Of a quoted packet, the most bytes in an ICMP error that the appliance sends.
+    const QUOTED: usize;
 
     /// Source address of the header at the start of `ip`.
     fn source(ip: &[u8]) -> Self::Address;
@@ -27,68 +103,43 @@ pub trait Family: Copy + Debug + Default + PartialEq + Eq + Hash + 'static {
     fn set_destination(ip: &mut [u8], address: Self::Address) -> Delta;
     /// The header's length field set to a packet of `length` bytes, header included.
     fn set_length(ip: &mut [u8], length: usize);
-    /// Sum of the TCP pseudo header.
-    fn pseudo_header(from: Self::Address, to: Self::Address, length: u16) -> Sum;
-    /// Writes the header of a TCP packet of `length` bytes, header included.
-    fn emit(ip: &mut [u8], from: Self::Address, to: Self::Address, length: usize);
+    /// DSCP and ECN.
+    fn traffic_class(ip: &[u8]) -> u8;
+    /// Sets DSCP and ECN, keeps the header right.
+    fn set_traffic_class(ip: &mut [u8], value: u8);
+    /// Whether the header of `header` bytes has a right checksum, if it has one.
+    fn header_ok(ip: &[u8], header: usize) -> bool;
+    /// Whether a router may fragment the packet (DF is not set).
+    fn may_be_fragmented(ip: &[u8]) -> bool;
+    /// Sum of the pseudo header of a payload of this protocol.
+    fn pseudo_header(from: Self::Address, to: Self::Address, protocol: u8, length: usize) -> Sum;
+    /// Writes a header of [`Family::HEADER`] bytes: hop limit 64, not to be fragmented.
+    fn emit(ip: &mut [u8], header: Emit<Self::Address>);
     /// The address of this family in a general one.
     fn from_ip(address: IpAddr) -> Option<Self::Address>;
     /// The key that the table hashes: address and port in as few words as hold them.
     fn key(address: Self::Address, port: u16) -> [u64; 3];
     /// How many of the words [`Family::key`] uses.
     const KEY_WORDS: usize;
+    /// The packet's identification and payload protocol, of a fragment.
+    fn fragment(ip: &[u8]) -> Fragment;
 }
 
-/// IPv4.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct V4;
+/// What the header of a fragment says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fragment {
+    /// Which fragments of one packet share.
+    pub identification: u32,
+    /// Whether it is without the packet's first bytes.
+    pub later: bool,
+    /// Protocol of the whole packet's payload.
+    pub protocol: u8,
+}
 
-impl Family for V4 {
-    type Address = Ipv4Addr;
-    const UNSPECIFIED: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
-    const HEADER: usize = ipv4::HEADER;
-    const KEY_WORDS: usize = 1;
-
-    fn source(ip: &[u8]) -> Ipv4Addr {
-        ipv4::source(ip)
-    }
-
-    fn destination(ip: &[u8]) -> Ipv4Addr {
-        ipv4::destination(ip)
-    }
-
-    fn set_source(ip: &mut [u8], address: Ipv4Addr) -> Delta {
-        ipv4::set_source(ip, address)
-    }
-
-    fn set_destination(ip: &mut [u8], address: Ipv4Addr) -> Delta {
-        ipv4::set_destination(ip, address)
-    }
-
-    fn set_length(ip: &mut [u8], length: usize) {
-        ipv4::set_total_length(ip, length as u16);
-    }
-
-    fn pseudo_header(from: Ipv4Addr, to: Ipv4Addr, length: u16) -> Sum {
-        ipv4::pseudo_header(from, to, ipv4::TCP, length)
-    }
-
-    fn emit(ip: &mut [u8], source: Ipv4Addr, destination: Ipv4Addr, length: usize) {
-        let total_length = length as u16;
-        let protocol = ipv4::TCP;
-        ipv4::Header { traffic_class: 0, total_length, ttl: 64, protocol, source, destination }
-            .emit(ip);
-    }
-
-    fn from_ip(address: IpAddr) -> Option<Ipv4Addr> {
-        match address {
-            IpAddr::V4(address) => Some(address),
-            IpAddr::V6(_) => None,
-        }
-    }
-
-    fn key(address: Ipv4Addr, port: u16) -> [u64; 3] {
-        [u64::from(address.to_bits()) << 16 | u64::from(port), 0, 0]
+impl Fragment {
+    /// Whether it is a later fragment of a TCP packet.
+    pub fn is_later_tcp(self) -> bool {
+        self.later && self.protocol == ipv4::TCP
     }
 }
 
@@ -108,6 +159,15 @@ impl<F: Family> Endpoint<F> {
     /// An endpoint.
     pub fn new(address: F::Address, port: u16) -> Self {
         Self { address, port }
+    }
+
+    /// Tells connections apart where a few bits have to: source ports of GUE, flow labels
+    /// (RFC 6438). No secret: the same packet gives the same bits at every appliance.
+    #[inline]
+    pub fn entropy(self) -> u32 {
+        let [a, b, c] = F::key(self.address, self.port);
+        let mixed = (a ^ b.rotate_left(23) ^ c.rotate_left(46)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed >> 32) as u32
     }
 }
 

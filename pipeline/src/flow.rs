@@ -1,8 +1,11 @@
 //! What the gateway keeps of a connection.
 
+use crate::configuration::Way;
 use crate::family::{Endpoint, Family};
 use crate::table::{QUEUES, State};
 use crate::time::Ticks;
+use crate::view::Side;
+use crate::wire::tunnel::Format;
 
 /// Where a connection stands at the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,9 +60,14 @@ pub struct Flow<F: Family> {
     pub service: u16,
     /// How often the SYN has been repeated.
     pub repeats: u8,
-    /// Which sides have sent a FIN, one bit each.
-    pub fins: u8,
+    /// Which sides have sent a FIN, one bit each; above them, how packets to the winner are put
+    /// into tunnels, chosen once for the connection.
+    marks: u8,
 }
+
+/// Which side's FIN a bit stands for, and when both are there.
+pub const BOTH_FINS: u8 = 0b11;
+const FORMAT_SHIFT: u8 = 2;
 
 impl<F: Family> Flow<F> {
     /// A race that starts now.
@@ -72,13 +80,43 @@ impl<F: Family> Flow<F> {
             started: now,
             service,
             repeats: 0,
-            fins: 0,
+            marks: 0,
+        }
+    }
+
+    /// This side has sent a FIN; whether both have now.
+    pub fn note_fin(&mut self, from: Side) -> bool {
+        self.marks |= 1 << from as u8;
+        self.has_both_fins()
+    }
+
+    /// Whether both sides have sent a FIN.
+    pub fn has_both_fins(&self) -> bool {
+        self.marks & BOTH_FINS == BOTH_FINS
+    }
+
+    /// A replica has won; packets to it go into tunnels of this format, if into any.
+    pub fn won_by(&mut self, replica: Endpoint<F>, format: Format) {
+        self.replica = replica;
+        self.marks = self.marks & BOTH_FINS | (format as u8) << FORMAT_SHIFT;
+    }
+
+    /// The way of the connection of this client, once a replica has won.
+    #[inline]
+    pub fn way(&self, client: Endpoint<F>) -> Way<F> {
+        Way { client, server: self.server, replica: self.replica, format: self.format() }
+    }
+
+    /// The format of tunnels to the winner.
+    #[inline]
+    pub fn format(&self) -> Format {
+        match self.marks >> FORMAT_SHIFT {
+            0 => Format::Ipip,
+            1 => Format::Gre,
+            _ => Format::Gue,
         }
     }
 }
-
-/// Which side's FIN a bit of [`Flow::fins`] stands for, and when both are there.
-pub const BOTH_FINS: u8 = 0b11;
 
 #[cfg(test)]
 mod tests {
@@ -88,6 +126,18 @@ mod tests {
 
     #[test]
     fn an_ipv4_connection_is_one_cache_line() {
-        assert_eq!(size_of::<Entry<V4, Phase, Flow<V4>>>(), 64);
+        assert_eq!(size_of::<Entry<Endpoint<V4>, Phase, Flow<V4>>>(), 64);
+    }
+
+    #[test]
+    fn fins_and_format_do_not_meet() {
+        let mut flow = Flow::<V4>::new(Endpoint::NONE, 0, 0, Ticks(0));
+        for format in Format::ALL {
+            flow.won_by(Endpoint::NONE, format);
+            assert_eq!((flow.format(), flow.has_both_fins()), (format, false));
+        }
+        assert!(!flow.note_fin(Side::Outside));
+        assert!(flow.note_fin(Side::Inside));
+        assert_eq!(flow.format(), Format::Gue);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use ipnet::IpNet;
 
 /// What a service covers.
@@ -19,6 +19,8 @@ pub enum Scope {
 #[derive(Clone, Debug, Default)]
 pub struct Services {
     exact: HashMap<(IpAddr, u16), u16>,
+    /// The addresses of `exact`.
+    addresses: HashSet<IpAddr>,
     /// Longest prefix first; any address is a prefix of length zero in each family.
     prefixes: Vec<(Scope, Vec<u16>, u16)>,
 }
@@ -31,6 +33,7 @@ impl Services {
             let number = number as u16;
             match scope {
                 Scope::Prefix(net) if net.prefix_len() == net.max_prefix_len() => {
+                    all.addresses.insert(net.addr());
                     for &port in ports {
                         all.exact.entry((net.addr(), port)).or_insert(number);
                     }
@@ -44,6 +47,15 @@ impl Services {
         };
         all.prefixes.sort_by_key(|(scope, _, _)| std::cmp::Reverse(length(scope)));
         all
+    }
+
+    /// Whether an address is a service's, at whatever port.
+    pub fn covers(&self, address: IpAddr) -> bool {
+        self.addresses.contains(&address)
+            || self.prefixes.iter().any(|(scope, _, _)| match scope {
+                Scope::Prefix(net) => net.contains(&address),
+                Scope::Any => true,
+            })
     }
 
     /// The number of the service that this endpoint belongs to.
@@ -83,5 +95,9 @@ mod tests {
         assert_eq!(find("192.0.2.1", 80), Some(0));
         assert_eq!(find("2001:db8::1", 80), Some(0));
         assert_eq!(find("192.0.2.1", 443), None);
+        let exact = Services::new([(prefix("203.0.113.10/32"), ports[0])]);
+        let covers = |address: &str| exact.covers(address.parse().unwrap());
+        assert!(covers("203.0.113.10") && !covers("203.0.113.11"));
+        assert!(services.covers("192.0.2.1".parse().unwrap()));
     }
 }

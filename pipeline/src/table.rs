@@ -1,4 +1,5 @@
-//! The translation table of one core: fixed capacity, keyed by the client endpoint.
+//! The translation table of one core: fixed capacity, keyed by the client endpoint (at the switch
+//! by both endpoints).
 //!
 //! A bucket is one cache line of eight 16-bit signatures and the numbers of the entries they
 //! stand for; an entry holds key, times and state. A burst hashes its keys once, prefetches
@@ -44,6 +45,31 @@ pub trait State: Copy + PartialEq {
     const ALL: [Self; QUEUES];
 }
 
+/// What entries are found by.
+pub trait Key: Copy + PartialEq {
+    /// Gives all of itself to the hash.
+    fn feed(&self, hasher: &mut SipHasher13);
+}
+
+impl<F: Family> Key for Endpoint<F> {
+    #[inline]
+    fn feed(&self, hasher: &mut SipHasher13) {
+        for word in &F::key(self.address, self.port)[..F::KEY_WORDS] {
+            hasher.write_u64(*word);
+        }
+    }
+}
+
+/// A connection by both of its ends, for those who share out servers that one client endpoint may
+/// use several of.
+impl<F: Family> Key for (Endpoint<F>, Endpoint<F>) {
+    #[inline]
+    fn feed(&self, hasher: &mut SipHasher13) {
+        self.0.feed(hasher);
+        self.1.feed(hasher);
+    }
+}
+
 /// A key's hash: where its bucket is, and its signature there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hash(u64);
@@ -62,9 +88,9 @@ pub struct Slot(u32);
 /// One connection: its key, when it was last heard of, its state, and what the role keeps.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
-pub struct Entry<F: Family, S, V> {
-    /// The client endpoint.
-    pub client: Endpoint<F>,
+pub struct Entry<K, S, V> {
+    /// The key.
+    pub key: K,
     state: S,
     seen: Ticks,
     next: u32,
@@ -73,7 +99,7 @@ pub struct Entry<F: Family, S, V> {
     pub value: V,
 }
 
-impl<F: Family, S: State, V> Entry<F, S, V> {
+impl<K, S: State, V> Entry<K, S, V> {
     /// The state, which says how long the entry lives.
     pub fn state(&self) -> S {
         self.state
@@ -111,9 +137,9 @@ impl Inserted {
 }
 
 /// The table.
-pub struct Table<F: Family, S, V> {
+pub struct Table<K, S, V> {
     buckets: Box<[Bucket]>,
-    entries: Vec<Entry<F, S, V>>,
+    entries: Vec<Entry<K, S, V>>,
     capacity: usize,
     free: u32,
     live: usize,
@@ -124,7 +150,7 @@ pub struct Table<F: Family, S, V> {
     hash_key: (u64, u64),
 }
 
-impl<F: Family, S: State, V: Copy> Table<F, S, V> {
+impl<K: Key, S: State, V: Copy> Table<K, S, V> {
     /// A table of at most `capacity` entries, whose states time out as given in the order of
     /// [`State::ALL`]. The hash key is secret: addresses and ports are the attacker's to choose.
     pub fn new(capacity: usize, timeouts: [Ticks; QUEUES], hash_key: (u64, u64)) -> Self {
@@ -171,11 +197,9 @@ impl<F: Family, S: State, V: Copy> Table<F, S, V> {
 
     /// Hashes a key.
     #[inline]
-    pub fn hash(&self, client: Endpoint<F>) -> Hash {
+    pub fn hash(&self, key: K) -> Hash {
         let mut hasher = SipHasher13::new_with_keys(self.hash_key.0, self.hash_key.1);
-        for word in &F::key(client.address, client.port)[..F::KEY_WORDS] {
-            hasher.write_u64(*word);
-        }
+        key.feed(&mut hasher);
         Hash(hasher.finish())
     }
 
@@ -229,11 +253,10 @@ impl<F: Family, S: State, V: Copy> Table<F, S, V> {
         None
     }
 
-    /// The entry of this client endpoint. One that has expired is removed, and is none.
+    /// The entry of this key. One that has expired is removed, and is none.
     #[inline]
-    pub fn find(&mut self, hash: Hash, client: Endpoint<F>, now: Ticks) -> Option<Slot> {
-        let (bucket, slot) =
-            self.locate(hash, |entry| self.entries[entry as usize].client == client)?;
+    pub fn find(&mut self, hash: Hash, key: K, now: Ticks) -> Option<Slot> {
+        let (bucket, slot) = self.locate(hash, |entry| self.entries[entry as usize].key == key)?;
         let slot = Slot(self.buckets[bucket].entries[slot]);
         if self.is_expired(slot, now) {
             self.expired += 1;
@@ -245,7 +268,7 @@ impl<F: Family, S: State, V: Copy> Table<F, S, V> {
 
     /// Reads an entry.
     #[inline]
-    pub fn get(&self, slot: Slot) -> &Entry<F, S, V> {
+    pub fn get(&self, slot: Slot) -> &Entry<K, S, V> {
         &self.entries[slot.0 as usize]
     }
 
@@ -279,12 +302,12 @@ impl<F: Family, S: State, V: Copy> Table<F, S, V> {
         self.link(slot.0, state);
     }
 
-    /// Makes an entry for a client endpoint that has none. When the table is full, expired
+    /// Makes an entry for a key that has none. When the table is full, expired
     /// entries go first, then the oldest evictable one; `None` when there is neither.
     pub fn insert(
         &mut self,
         hash: Hash,
-        client: Endpoint<F>,
+        key: K,
         state: S,
         now: Ticks,
         value: V,
@@ -299,7 +322,7 @@ impl<F: Family, S: State, V: Copy> Table<F, S, V> {
             self.remove(Slot(oldest));
             evicted = true;
         }
-        let entry = Entry { client, state, seen: now, next: NIL, previous: NIL, value };
+        let entry = Entry { key, state, seen: now, next: NIL, previous: NIL, value };
         let index = self.take_free(entry);
         self.live += 1;
         self.link(index, state);
@@ -308,7 +331,7 @@ impl<F: Family, S: State, V: Copy> Table<F, S, V> {
         Some(if evicted { Inserted::Evicted(slot) } else { Inserted::Free(slot) })
     }
 
-    fn take_free(&mut self, entry: Entry<F, S, V>) -> u32 {
+    fn take_free(&mut self, entry: Entry<K, S, V>) -> u32 {
         if self.free == NIL {
             // Within the capacity reserved at the start: never allocates.
             self.entries.push(entry);
@@ -336,7 +359,7 @@ impl<F: Family, S: State, V: Copy> Table<F, S, V> {
 
     /// Takes an entry out.
     pub fn remove(&mut self, slot: Slot) {
-        let hash = self.hash(self.get(slot).client);
+        let hash = self.hash(self.get(slot).key);
         let Some((found, at)) = self.locate(hash, |entry| entry == slot.0) else {
             debug_assert!(false, "an entry without a place");
             return;

@@ -68,7 +68,7 @@ macro_rules! verdicts {
 verdicts! {
     // What is nobody's business here, forwarded byte for byte.
     NonIp Forwarded "non_ip" "" "neither IPv4 nor IPv6: ARP and all else";
-    Ipv6 Forwarded "ipv6" "" "IPv6, which this version leaves alone";
+    Ipv6Extensions Forwarded "ipv6_extensions" "" "IPv6 whose extension headers are malformed, too many, or lead on to another destination";
     OtherProtocol Forwarded "other_protocol" "" "an IP protocol other than TCP";
     Icmp Forwarded "icmp" "" "ICMP that concerns no translated connection";
     Fragment Forwarded "fragment" "" "a fragment of a packet that is not translated";
@@ -76,10 +76,10 @@ verdicts! {
     NoEntry Forwarded "no_entry" "op 616" "TCP of a connection that is not in the table";
     NoService Forwarded "no_service" "op 208" "a start packet that matches no service";
     EthernetTruncated Forwarded "ethernet_truncated" "" "shorter than an Ethernet header and its VLAN tags";
-    IpTruncated Forwarded "ip_truncated" "" "shorter than the IP header says";
+    IpTruncated Forwarded "ip_truncated" "" "shorter than the IP header";
     IpVersion Forwarded "ip_version" "" "the IP version contradicts the EtherType";
     IpHeaderLength Forwarded "ip_header_length" "" "an IP header length below 20 bytes";
-    IpTotalLength Forwarded "ip_total_length" "" "an IP total length below the header's or beyond the frame";
+    IpTotalLength Forwarded "ip_total_length" "" "an IP length below the header's or beyond the frame";
     TcpTruncated Forwarded "tcp_truncated" "" "shorter than the TCP header says";
     TcpDataOffset Forwarded "tcp_data_offset" "" "a TCP data offset below 5";
 
@@ -100,22 +100,28 @@ verdicts! {
     UntaggedEndpointBusy Forwarded "untagged_endpoint_busy" "op 214" "start packet of a client endpoint that is live to another server";
     UntaggedTableFull Forwarded "untagged_table_full" "op 214" "start packet without a race because the table is full of established connections";
     UntaggedNoHeadroom Forwarded "untagged_no_headroom" "op 214" "start packet whose buffer has no room to grow";
-    StartToWinner Forwarded "start_to_winner" "op 612" "start packet of a decided race, sent untagged to the winner alone";
-    ToReplica Forwarded "to_replica" "op 612" "client to replica: destination rewritten";
+    StartToWinner Forwarded "start_to_winner" "op 612, 636, 656" "start packet of a decided race, sent untagged to the winner alone";
+    ToReplica Forwarded "to_replica" "op 612, 636, 656" "client to replica: destination rewritten (A, B), or tunnelled (C)";
     OtherServer Forwarded "other_server" "op 616" "client to another server than the one its entry is for";
     RaceUndecided Forwarded "race_undecided" "op 616" "a packet of a race without a winner";
     WithOrigin Forwarded "with_origin" "op 616" "a packet of a connection that the origin won";
 
     // Gateway, from the outside.
     OriginWon Forwarded "origin_won" "op 508, 516" "first acknowledgement, from the origin";
-    ReplicaWon Forwarded "replica_won" "op 508-512" "first acknowledgement, from a replica: source rewritten";
-    AcknowledgementRepeated Forwarded "acknowledgement_repeated" "op 512" "the winner's acknowledgement once more";
+    ReplicaWon Forwarded "replica_won" "op 508-512, 542, 564" "first acknowledgement, from a replica: passed on as from the server";
+    AcknowledgementRepeated Forwarded "acknowledgement_repeated" "op 512, 542, 564" "the winner's acknowledgement once more";
     ResetByOrigin Forwarded "reset_by_origin" "op 516" "the origin refused during the race: the race is over";
-    FromReplica Forwarded "from_replica" "op 612" "replica to client: source rewritten";
+    FromReplica Forwarded "from_replica" "op 612, 632, 658" "replica to client: source rewritten (A), untouched (B), or cracked (C)";
+    Passed Forwarded "passed" "op 632" "configuration B: a plain packet from the outside, passed without a look-up";
     FromOther Forwarded "from_other" "op 616" "to a client with an entry, from neither server nor winner";
     LoserReset Consumed "loser_reset" "op 514" "a loser's acknowledgement, answered by a reset";
     WrongAcknowledgement Dropped "wrong_acknowledgement" "op 504" "an acknowledgement of another sequence number";
     NotPermitted Dropped "not_permitted" "op 506" "an acknowledgement from outside the service's replica prefixes";
+    WrongForm Dropped "wrong_form" "op 506" "an acknowledgement that is not in the form of the gateway's configuration";
+    NotAuthentic Dropped "not_authentic" "op 658" "tunnelled as from the server, but the outer source or the port is not the winner's";
+    TooBig Consumed "too_big" "op 656" "a packet that its tunnel has no room for: answered by an ICMP error";
+    TooBigUnanswered Dropped "too_big_unanswered" "op 656" "a packet that its tunnel has no room for: its ICMP error is over the limit, or could not be made";
+    Fragmented Consumed "fragmented" "op 656" "a packet that its tunnel has no room for, sent in fragments";
     ResetByReplica Dropped "reset_by_replica" "op 504" "a replica refused during the race: it has not won";
     FromLoser Dropped "from_loser" "op 606" "plain packet from the server of a connection that a replica won";
     AcknowledgementIpChecksum Dropped "acknowledgement_ip_checksum" "" "an acknowledgement with a wrong IP checksum";
@@ -124,17 +130,22 @@ verdicts! {
     // ICMP errors and fragments of translated connections.
     IcmpTranslated Forwarded "icmp_translated" "" "ICMP error about a translated packet, translated with what it quotes";
     FragmentTranslated Forwarded "fragment_translated" "" "fragment of a translated connection, translated";
-    FragmentUnknown Dropped "fragment_unknown" "" "later fragment between addresses whose fragments are redirected; its first was not seen";
+    FragmentUnknown Dropped "fragment_unknown" "" "later fragment between addresses that may be translated; its first was not seen";
 
     // Switch.
     FannedOut Forwarded "fanned_out" "op 310-314" "tagged start packet copied to the replicas; itself, untagged, to a server";
     NotFannedOut Forwarded "not_fanned_out" "op 310, 314" "tagged start packet without copies: redirection not permitted, content not replicable, or data in it";
+    NotSigned Forwarded "not_signed" "op 308, 314" "tagged start packet without copies: its tag is not signed, and has to be";
+    BadSignature Forwarded "bad_signature" "op 308, 314" "tagged start packet without copies: its signature is wrong, or made with an unknown key";
+    GatewayStranger Forwarded "gateway_stranger" "op 308, 314" "tagged start packet without copies: its client is behind no permitted gateway";
     NoReplica Forwarded "no_replica" "op 312, 314" "tagged start packet of a service without a live replica";
     FanOutLimited Forwarded "fan_out_limited" "op 314" "tagged start packet without copies: its source prefix has spent its share";
     ToServer Forwarded "to_server" "op 314" "to the service: sent to the selected server";
     IcmpToServer Forwarded "icmp_to_server" "op 314" "ICMP error about a packet of a server: sent to that server";
     FragmentToServer Forwarded "fragment_to_server" "op 314" "fragment to a service: sent to the selected server";
     FromServer Forwarded "from_server" "" "from the inside, untouched";
+    ProbeReturned Consumed "probe_returned" "" "a replica's answer to a probe of its tunnel";
+    Held Consumed "held" "" "waits for its server's MAC address to become known";
     NoServer Dropped "no_server" "op 314" "to a service none of whose servers is enabled";
     TagIpChecksum Dropped "tag_ip_checksum" "" "tagged start packet with a wrong IP checksum";
     TagTcpChecksum Dropped "tag_tcp_checksum" "" "tagged start packet with a wrong TCP checksum";
@@ -143,24 +154,31 @@ verdicts! {
     // Replica.
     Cracked Forwarded "cracked" "op 410, 412" "start packet copy cracked and given to a web server";
     CrackedAgain Forwarded "cracked_again" "op 410, 412" "repeated copy of a start packet, cracked for the same web server";
-    ToWebServer Forwarded "to_web_server" "" "from the gateway to a web server, untouched";
-    FromWebServer Forwarded "from_web_server" "op 412" "from a web server, untouched";
-    ArpAnswered Consumed "arp_answered" "" "ARP request for a tunnel address, answered";
-    ArpLearned Consumed "arp_learned" "" "ARP reply to a probe of the appliance";
+    ToWebServer Forwarded "to_web_server" "" "from the gateway to a web server: untouched (A, B), or cracked (C)";
+    FromWebServer Forwarded "from_web_server" "op 412, 442, 462" "from a web server to the client: untouched (A), source rewritten (B), or tunnelled (C)";
+    ArpAnswered Consumed "arp_answered" "" "ARP request or neighbour solicitation for a tunnel address, answered";
+    ArpLearned Consumed "arp_learned" "" "ARP reply or neighbour advertisement to a probe of the appliance";
+    ProbeAnswered Consumed "probe_answered" "" "a switch's probe of its tunnel, answered";
+    AcknowledgementUnasked Dropped "acknowledgement_unasked" "op 412, 442, 462" "a web server repeats its acknowledgement, unasked: it would go to a spoofed client too";
     Dead Dropped "dead" "op 404" "start packet copy while the replica is dead or drained";
     Busy Dropped "busy" "op 406, 408" "start packet copy while the replica is busy";
     TunnelStranger Dropped "tunnel_stranger" "op 402" "tunnelled packet from a peer that is not permitted";
-    TunnelMalformed Dropped "tunnel_malformed" "op 402" "tunnelled packet whose inner packet is malformed or a fragment";
-    TunnelChecksum Dropped "tunnel_checksum" "op 402" "tunnelled packet with a wrong outer IP checksum";
+    TunnelMalformed Dropped "tunnel_malformed" "op 402" "tunnelled packet whose header or inner packet is malformed";
+    TunnelChecksum Dropped "tunnel_checksum" "op 402" "tunnelled packet with a wrong outer IP or UDP checksum";
     TunnelInnerChecksum Dropped "tunnel_inner_checksum" "op 402" "tunnelled packet with a wrong inner IP or TCP checksum";
     TunnelNested Dropped "tunnel_nested" "op 402" "a tunnel within a tunnel";
     TunnelCongestion Dropped "tunnel_congestion" "" "congestion experienced outside, inside not ECN-capable (RFC 6040)";
-    TunnelNotStart Dropped "tunnel_not_start" "op 402" "tunnelled packet that is no start packet";
+    TunnelOtherProtocol Dropped "tunnel_other_protocol" "op 402" "tunnelled packet that is neither TCP nor ICMP";
+    TunnelNotStart Dropped "tunnel_not_start" "op 402" "tunnelled packet of a switch that is no start packet";
+    TunnelIcmp Dropped "tunnel_icmp" "" "tunnelled ICMP that concerns no connection here";
     TunnelData Dropped "tunnel_data" "op 402" "tunnelled start packet with data in it: it must not be delivered twice";
     TunnelNotTagged Dropped "tunnel_not_tagged" "op 402" "tunnelled start packet without a tag that permits redirection";
     TunnelNotService Dropped "tunnel_not_service" "op 402" "start packet copy for a service this replica does not hold";
-    TunnelConfiguration Dropped "tunnel_configuration" "op 410" "start packet copy of a configuration this version does not serve";
-    NeighbourUnresolved Dropped "neighbour_unresolved" "" "start packet copy whose web server's MAC address is not known yet";
+    TunnelConfiguration Dropped "tunnel_configuration" "op 410" "start packet copy of an unknown configuration";
+    TunnelNotSigned Dropped "tunnel_not_signed" "op 402" "start packet copy whose tag is not signed, and has to be";
+    TunnelBadSignature Dropped "tunnel_bad_signature" "op 402" "start packet copy whose tag's signature is wrong, or made with an unknown key";
+    ClientStranger Dropped "client_stranger" "op 402" "start packet copy of a client behind no permitted gateway";
+    NeighbourUnresolved Dropped "neighbour_unresolved" "" "a packet whose server's MAC address is not known, and that the queue has no room for";
 
     // Resources.
     NoBuffer Dropped "no_buffer" "" "the pool had no buffer, or the buffer or length field no room, for what had to be made";

@@ -1,10 +1,12 @@
 //! One look at a packet: where its headers are and what kind it is. Parsed once on receipt,
 //! again only after a header was put on or taken off.
 
+use std::net::IpAddr;
+
 use crate::buffer::Buffer;
-use crate::family::{Endpoint, Family};
+use crate::family::{Endpoint, Family, V4, V6, Version};
 use crate::verdict::Verdict;
-use crate::wire::{arp::Arp, ethernet, ipv4, tcp};
+use crate::wire::{arp::Arp, ethernet, ipv4, ipv6, tcp, tunnel};
 
 /// The side of the appliance that a packet came in by or leaves by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,19 +40,21 @@ impl Side {
     }
 }
 
-/// What a packet is, as far as any role needs to know.
+/// What a packet is, as far as any role needs to know; [`View::version`] says of which family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Whole TCP over IPv4.
-    Tcp4,
-    /// IP in IPv4, not a fragment.
-    Tunnel4,
-    /// ICMP over IPv4, not a fragment.
-    Icmp4,
-    /// The first fragment of an IPv4 packet, the whole TCP header in it.
-    FirstFragment4,
-    /// Any other fragment of an IPv4 packet.
-    Fragment4,
+    /// Whole TCP.
+    Tcp,
+    /// A tunnel whose header can be followed, not a fragment.
+    Tunnel,
+    /// What calls itself a tunnel, and cannot be followed.
+    BadTunnel,
+    /// ICMP, not a fragment.
+    Icmp,
+    /// The first fragment of a TCP packet, the whole TCP header in it.
+    FirstFragment,
+    /// Any other fragment.
+    Fragment,
     /// ARP for IPv4 over Ethernet.
     Arp,
     /// Nothing that any role acts upon; the verdict says what it is.
@@ -61,10 +65,10 @@ impl Kind {
     /// The verdict on a packet of this kind that no role has a part in.
     pub fn untouched(self) -> Verdict {
         match self {
-            Kind::Tcp4 => Verdict::NoEntry,
-            Kind::Tunnel4 => Verdict::ForeignTunnel,
-            Kind::Icmp4 => Verdict::Icmp,
-            Kind::FirstFragment4 | Kind::Fragment4 => Verdict::Fragment,
+            Kind::Tcp => Verdict::NoEntry,
+            Kind::Tunnel | Kind::BadTunnel => Verdict::ForeignTunnel,
+            Kind::Icmp => Verdict::Icmp,
+            Kind::FirstFragment | Kind::Fragment => Verdict::Fragment,
             Kind::Arp => Verdict::NonIp,
             Kind::Other(verdict) => verdict,
         }
@@ -72,24 +76,44 @@ impl Kind {
 }
 
 /// Offsets into the frame, from its first byte.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct View {
     /// IP header.
     pub l3: u16,
-    /// Header of what IP carries.
+    /// Header of what IP carries, behind options and extension headers.
     pub l4: u16,
-    /// First byte of the TCP payload.
+    /// First byte of the TCP payload; of a tunnel, of the IP packet in it.
     pub payload: u16,
     /// One past the IP packet's last byte; what follows in the frame is padding.
     pub end: u32,
+    /// Its family.
+    pub version: Version,
     /// What the packet is.
     pub kind: Kind,
 }
 
 impl View {
     /// The view of no frame at all.
-    pub(crate) const NOTHING: Self =
-        Self { l3: 0, l4: 0, payload: 0, end: 0, kind: Kind::Other(Verdict::EthernetTruncated) };
+    pub(crate) const NOTHING: Self = Self {
+        l3: 0,
+        l4: 0,
+        payload: 0,
+        end: 0,
+        version: Version::V4,
+        kind: Kind::Other(Verdict::EthernetTruncated),
+    };
+
+    /// Source and destination address of the IP packet whose first segment is `head`.
+    pub fn addresses(&self, head: &[u8]) -> (IpAddr, IpAddr) {
+        fn of<F: Family>(ip: &[u8]) -> (IpAddr, IpAddr) {
+            (F::source(ip).into(), F::destination(ip).into())
+        }
+        let ip = &head[usize::from(self.l3)..];
+        match self.version {
+            Version::V4 => of::<V4>(ip),
+            Version::V6 => of::<V6>(ip),
+        }
+    }
 
     /// Source endpoint of the TCP packet whose first segment is `head`.
     #[inline]
@@ -106,63 +130,141 @@ impl View {
     }
 
     /// Reads the headers of a frame of `frame_len` bytes of which `head` is contiguous.
+    #[inline]
     pub fn parse(head: &[u8], frame_len: usize) -> Self {
-        let other = |verdict| Self { kind: Kind::Other(verdict), ..Self::NOTHING };
         let Some((ethertype, l3)) = ethernet::parse(head) else {
-            return other(Verdict::EthernetTruncated);
+            return Self::other(Verdict::EthernetTruncated);
         };
         match ethertype {
-            ethernet::IPV4 => Self::parse_ipv4(head, frame_len, l3).unwrap_or_else(other),
+            ethernet::IPV4 => Self::parse_ip(head, frame_len, l3, Version::V4),
+            ethernet::IPV6 => Self::parse_ip(head, frame_len, l3, Version::V6),
             ethernet::ARP if Arp::parse(&head[l3..]).is_some() => Self {
                 l3: l3 as u16,
                 l4: l3 as u16,
-                payload: 0,
                 end: frame_len as u32,
                 kind: Kind::Arp,
+                ..Self::NOTHING
             },
-            ethernet::IPV6 => other(Verdict::Ipv6),
-            _ => other(Verdict::NonIp),
+            _ => Self::other(Verdict::NonIp),
         }
     }
 
-    fn parse_ipv4(head: &[u8], frame_len: usize, l3: usize) -> Result<Self, Verdict> {
+    /// The packet in a tunnel: the same frame, seen from the inner header on.
+    #[inline]
+    pub fn inner(&self, head: &[u8]) -> Self {
+        let at = usize::from(self.payload);
+        match head.get(at).map(|byte| byte >> 4) {
+            Some(4) => Self::parse_ip(head, self.end as usize, at, Version::V4),
+            Some(6) => Self::parse_ip(head, self.end as usize, at, Version::V6),
+            _ => Self::other(Verdict::IpTruncated),
+        }
+    }
+
+    fn other(verdict: Verdict) -> Self {
+        Self { kind: Kind::Other(verdict), ..Self::NOTHING }
+    }
+
+    /// Reads an IP packet that begins at `l3` and ends at `limit` at the latest.
+    #[inline]
+    fn parse_ip(head: &[u8], limit: usize, l3: usize, version: Version) -> Self {
+        let view = match version {
+            Version::V4 => Self::parse_ipv4(head, limit, l3),
+            Version::V6 => Self::parse_ipv6(head, limit, l3),
+        };
+        // Where the packet is stays known: a tunnel's owner may want to say what was in it.
+        view.unwrap_or_else(|verdict| Self { l3: l3 as u16, version, ..Self::other(verdict) })
+    }
+
+    fn parse_ipv4(head: &[u8], limit: usize, l3: usize) -> Result<Self, Verdict> {
         let ip = &head[l3..];
-        let (header, total) = ipv4::check(ip, frame_len - l3).map_err(|error| match error {
-            ipv4::Malformed::Truncated => Verdict::IpTruncated,
-            ipv4::Malformed::Version => Verdict::IpVersion,
-            ipv4::Malformed::HeaderLength => Verdict::IpHeaderLength,
-            ipv4::Malformed::TotalLength => Verdict::IpTotalLength,
-        })?;
+        let (header, total) =
+            ipv4::check(ip, limit.saturating_sub(l3)).map_err(|error| match error {
+                ipv4::Malformed::Truncated => Verdict::IpTruncated,
+                ipv4::Malformed::Version => Verdict::IpVersion,
+                ipv4::Malformed::HeaderLength => Verdict::IpHeaderLength,
+                ipv4::Malformed::TotalLength => Verdict::IpTotalLength,
+            })?;
         let l4 = l3 + header;
-        let mut view = Self {
+        let view = Self {
             l3: l3 as u16,
             l4: l4 as u16,
             payload: l4 as u16,
             end: (l3 + total) as u32,
-            kind: Kind::Fragment4,
+            version: Version::V4,
+            kind: Kind::Fragment,
         };
         if ipv4::is_fragment(ip) {
             let is_first = ipv4::protocol(ip) == ipv4::TCP && !ipv4::is_later_fragment(ip);
-            if let (true, Ok(tcp)) = (is_first, tcp::check(&head[l4..], total - header)) {
-                view.payload = (l4 + tcp) as u16;
-                view.kind = Kind::FirstFragment4;
-            }
-            return Ok(view);
+            return Ok(if is_first { view.first_fragment(head) } else { view });
         }
-        view.kind = match ipv4::protocol(ip) {
-            ipv4::TCP => {
-                let tcp = tcp::check(&head[l4..], total - header).map_err(|error| match error {
-                    tcp::Malformed::Truncated => Verdict::TcpTruncated,
-                    tcp::Malformed::DataOffset => Verdict::TcpDataOffset,
-                })?;
-                view.payload = (l4 + tcp) as u16;
-                Kind::Tcp4
-            }
-            ipv4::IPIP | ipv4::IPV6 => Kind::Tunnel4,
-            ipv4::ICMP => Kind::Icmp4,
-            _ => Kind::Other(Verdict::OtherProtocol),
+        view.carrying(head, ipv4::protocol(ip), ipv4::ICMP)
+    }
+
+    fn parse_ipv6(head: &[u8], limit: usize, l3: usize) -> Result<Self, Verdict> {
+        let ip = &head[l3..];
+        let malformed = |error| match error {
+            ipv6::Malformed::Truncated => Verdict::IpTruncated,
+            ipv6::Malformed::Version => Verdict::IpVersion,
+            ipv6::Malformed::PayloadLength => Verdict::IpTotalLength,
+            ipv6::Malformed::Extensions => Verdict::Ipv6Extensions,
         };
-        Ok(view)
+        let total = ipv6::check(ip, limit.saturating_sub(l3)).map_err(malformed)?;
+        let chain = ipv6::walk(ip, total).map_err(malformed)?;
+        let l4 = l3 + chain.offset;
+        if l4 > head.len() {
+            return Err(Verdict::Ipv6Extensions);
+        }
+        let view = Self {
+            l3: l3 as u16,
+            l4: l4 as u16,
+            payload: l4 as u16,
+            end: (l3 + total) as u32,
+            version: Version::V6,
+            kind: Kind::Fragment,
+        };
+        if let Some(fragment) = chain.fragment {
+            let is_first = chain.protocol == ipv4::TCP && !ipv6::is_later_fragment(ip, fragment);
+            return Ok(if is_first { view.first_fragment(head) } else { view });
+        }
+        view.carrying(head, chain.protocol, ipv6::ICMP)
+    }
+
+    /// Of a first fragment: has it the whole TCP header?
+    fn first_fragment(self, head: &[u8]) -> Self {
+        let available = self.end as usize - usize::from(self.l4);
+        match tcp::check(&head[usize::from(self.l4)..], available) {
+            Ok(tcp) => Self { payload: self.l4 + tcp as u16, kind: Kind::FirstFragment, ..self },
+            Err(_) => self,
+        }
+    }
+
+    /// Of a whole packet that carries this protocol.
+    #[inline]
+    fn carrying(self, head: &[u8], protocol: u8, icmp: u8) -> Result<Self, Verdict> {
+        let l4 = usize::from(self.l4);
+        let (bytes, length) = (&head[l4..], self.end as usize - l4);
+        if protocol == ipv4::TCP {
+            let tcp = tcp::check(bytes, length).map_err(|error| match error {
+                tcp::Malformed::Truncated => Verdict::TcpTruncated,
+                tcp::Malformed::DataOffset => Verdict::TcpDataOffset,
+            })?;
+            return Ok(Self { payload: (l4 + tcp) as u16, kind: Kind::Tcp, ..self });
+        }
+        if protocol == icmp {
+            return Ok(Self { kind: Kind::Icmp, ..self });
+        }
+        match tunnel::parse(protocol, bytes, length) {
+            None => Err(Verdict::OtherProtocol),
+            Some(Err(tunnel::Unreadable)) => Ok(Self { kind: Kind::BadTunnel, ..self }),
+            Some(Ok(header)) => {
+                let payload = l4 + header.length;
+                let nibble = head.get(payload).map(|byte| byte >> 4);
+                let expected = if header.inner == Version::V4 { 4 } else { 6 };
+                let sound = nibble == Some(expected) && payload < self.end as usize;
+                let kind = if sound { Kind::Tunnel } else { Kind::BadTunnel };
+                Ok(Self { payload: payload as u16, kind, ..self })
+            }
+        }
     }
 }
 
@@ -201,7 +303,7 @@ impl<B: Buffer> Packet<B> {
         &mut self.buffer.head_mut()[l3..]
     }
 
-    /// Bytes from the TCP header on, of a packet of kind [`Kind::Tcp4`].
+    /// Bytes from the TCP header on, of a packet of kind [`Kind::Tcp`].
     #[inline]
     pub fn tcp(&self) -> &[u8] {
         &self.buffer.head()[usize::from(self.view.l4)..]
@@ -236,9 +338,14 @@ impl<B: Buffer> Packet<B> {
         self.view.end > u32::from(self.view.payload)
     }
 
-    /// Whether the IPv4 header checksum is right.
+    /// Whether the IP header's checksum is right; IPv6 has none.
+    #[inline]
     pub fn ip_checksum_ok(&self) -> bool {
-        ipv4::checksum_ok(self.ip(), usize::from(self.view.l4 - self.view.l3))
+        let header = usize::from(self.view.l4 - self.view.l3);
+        match self.view.version {
+            Version::V4 => V4::header_ok(self.ip(), header),
+            Version::V6 => V6::header_ok(self.ip(), header),
+        }
     }
 
     /// Whether the TCP checksum is right. A segment spread over several buffer segments counts
@@ -250,8 +357,14 @@ impl<B: Buffer> Packet<B> {
             return false;
         };
         let ip = self.ip();
-        let pseudo = F::pseudo_header(F::source(ip), F::destination(ip), segment.len() as u16);
-        tcp::checksum_ok(segment, pseudo)
+        let (from, to) = (F::source(ip), F::destination(ip));
+        tcp::checksum_ok(segment, F::pseudo_header(from, to, ipv4::TCP, segment.len()))
+    }
+
+    /// Length of the IP packet in bytes, padding of the frame not included.
+    #[inline]
+    pub fn ip_len(&self) -> usize {
+        self.view.end as usize - usize::from(self.view.l3)
     }
 }
 
@@ -259,8 +372,8 @@ impl<B: Buffer> Packet<B> {
 mod tests {
     use super::*;
     use crate::buffer::HeapBuffer;
-    use crate::family::V4;
     use crate::testing::{self, Segment};
+    use crate::wire::tunnel::Format;
 
     fn kind(frame: &[u8]) -> Kind {
         Packet::new(HeapBuffer::new(frame)).view.kind
@@ -270,7 +383,7 @@ mod tests {
     fn sees_tcp_behind_vlan_tags_and_ip_options() {
         let frame = Segment::syn("198.18.1.10:40000", "203.0.113.10:80", 7).frame();
         let packet = Packet::new(HeapBuffer::new(&frame));
-        assert_eq!(packet.view.kind, Kind::Tcp4);
+        assert_eq!(packet.view.kind, Kind::Tcp);
         assert_eq!(packet.source::<V4>(), testing::endpoint("198.18.1.10:40000"));
         assert_eq!(packet.destination::<V4>(), testing::endpoint("203.0.113.10:80"));
         assert!(packet.ip_checksum_ok() && packet.tcp_checksum_ok::<V4>());
@@ -278,7 +391,7 @@ mod tests {
         let mut tagged = frame.clone();
         tagged.splice(12..12, [0x81, 0, 0, 5]);
         let packet = Packet::new(HeapBuffer::new(&tagged));
-        assert_eq!((packet.view.kind, packet.view.l3), (Kind::Tcp4, 18));
+        assert_eq!((packet.view.kind, packet.view.l3), (Kind::Tcp, 18));
         assert!(packet.tcp_checksum_ok::<V4>());
     }
 
@@ -308,10 +421,61 @@ mod tests {
         assert_eq!(with(46, 0x40), Kind::Other(Verdict::TcpDataOffset));
         assert_eq!(with(46, 0xf0), Kind::Other(Verdict::TcpTruncated));
         assert_eq!(with(23, 17), Kind::Other(Verdict::OtherProtocol));
-        assert_eq!(with(20, 0x20), Kind::FirstFragment4);
-        assert_eq!(with(21, 0x20), Kind::Fragment4);
-        assert_eq!(with(23, 4), Kind::Tunnel4);
+        assert_eq!(with(20, 0x20), Kind::FirstFragment);
+        assert_eq!(with(21, 0x20), Kind::Fragment);
+        assert_eq!(with(23, 4), Kind::BadTunnel, "what is inside is no IP");
         assert_eq!(with(12, 0x99), Kind::Other(Verdict::NonIp));
+    }
+
+    #[test]
+    fn sees_ipv6_and_its_fragments() {
+        let frame = Segment::syn("[2001:db8:1::10]:40000", "[2001:db8:2::10]:80", 7).frame();
+        let packet = Packet::new(HeapBuffer::new(&frame));
+        assert_eq!((packet.view.version, packet.view.kind), (Version::V6, Kind::Tcp));
+        assert_eq!(packet.source::<V6>(), testing::endpoint("[2001:db8:1::10]:40000"));
+        assert!(packet.ip_checksum_ok() && packet.tcp_checksum_ok::<V6>());
+        let fragment = |place: u8| {
+            let mut frame = frame.clone();
+            frame[20] = 44;
+            frame[19] += 8;
+            frame.splice(54..54, [6, 0, 0, place, 0, 0, 0, 9]);
+            kind(&frame)
+        };
+        assert_eq!([fragment(0), fragment(1)], [Kind::Tcp, Kind::FirstFragment]);
+        assert_eq!([fragment(8), fragment(9)], [Kind::Fragment; 2]);
+        let with = |at: usize, value: u8| {
+            let mut frame = frame.clone();
+            frame[at] = value;
+            kind(&frame)
+        };
+        assert_eq!(with(14, 0x45), Kind::Other(Verdict::IpVersion));
+        assert_eq!(with(19, 0xff), Kind::Other(Verdict::IpTotalLength));
+        assert_eq!(with(20, 43), Kind::Other(Verdict::Ipv6Extensions));
+        assert_eq!(with(20, 58), Kind::Icmp);
+        assert_eq!(with(20, 17), Kind::Other(Verdict::OtherProtocol));
+        assert_eq!(kind(&frame[..53]), Kind::Other(Verdict::IpTruncated));
+    }
+
+    #[test]
+    fn sees_into_tunnels_of_every_format_and_family() {
+        for (from, to) in [("203.0.113.10", "198.51.100.10"), ("2001:db8:2::10", "2001:db8:3::1")] {
+            for ends in [("10.0.0.1:1", "10.0.0.2:80"), ("[2001:db8::1]:1", "[2001:db8::2]:80")] {
+                for format in Format::ALL {
+                    let inner = Segment::syn(ends.0, ends.1, 7).packet();
+                    let packet = testing::tunnel_in(format, (from, to), (0, 5), &inner);
+                    let frame = testing::ethernet_frame(([2; 6], [4; 6]), &packet);
+                    let view = View::parse(&frame, frame.len());
+                    assert_eq!(view.kind, Kind::Tunnel);
+                    let inside = view.inner(&frame);
+                    assert_eq!((inside.kind, inside.l3), (Kind::Tcp, view.payload));
+                    assert_eq!(inside.end, view.end);
+                    // Something else in it than the header says.
+                    let mut other = frame.clone();
+                    other[usize::from(view.payload)] ^= 0x20;
+                    assert_eq!(kind(&other), Kind::BadTunnel);
+                }
+            }
+        }
     }
 
     #[test]

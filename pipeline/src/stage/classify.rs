@@ -7,8 +7,13 @@ use crate::verdict::Verdict;
 use crate::view::Packet;
 use crate::wire::tcp::{self, Options};
 
-/// Checks a start packet; the verdict says what keeps it from being tagged.
-pub fn start<F: Family, B: Buffer>(packet: &Packet<B>, format: tag::Format) -> Result<(), Verdict> {
+/// Checks a start packet; the verdict says what keeps it from being tagged. The tag takes `room`
+/// bytes of its option area.
+pub fn start<F: Family, B: Buffer>(
+    packet: &Packet<B>,
+    format: tag::Format,
+    room: usize,
+) -> Result<(), Verdict> {
     if packet.has_data() {
         return Err(Verdict::UntaggedData);
     }
@@ -34,7 +39,7 @@ pub fn start<F: Family, B: Buffer>(packet: &Packet<B>, format: tag::Format) -> R
             _ => {}
         }
     }
-    if packet.options().len() + tag::ROOM > tcp::MAX_OPTIONS {
+    if packet.options().len() + room > tcp::MAX_OPTIONS {
         return Err(Verdict::UntaggedNoRoom);
     }
     Ok(())
@@ -52,7 +57,7 @@ mod tests {
     }
 
     fn check(frame: &[u8]) -> Result<(), Verdict> {
-        start::<V4, _>(&Packet::new(HeapBuffer::new(frame)), tag::Format::default())
+        start::<V4, _>(&Packet::new(HeapBuffer::new(frame)), tag::Format::default(), 8)
     }
 
     fn with_options(options: &[u8]) -> Result<(), Verdict> {

@@ -1,95 +1,253 @@
-//! IP in IP (RFC 2003): the outer header on a packet, or on a copy of it (op 312).
+//! Putting packets into tunnels (ops 312, 442, 462, 656): an outer header on a packet, or on a
+//! copy of it.
+//!
+//! DSCP and ECN are copied (RFC 6040, section 4.1), DF is set, hop limit is 64, the
+//! identification zero (RFC 6864). The flow label of IPv6 and the source port of GUE come from
+//! the inner client endpoint (RFC 6438).
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use crate::buffer::{Buffer, Pool};
-use crate::view::Packet;
-use crate::wire::{ethernet, ipv4};
+use crate::family::{Emit, Family, V4, V6, Version};
+use crate::view::{Kind, Packet, View};
+use crate::wire::checksum::{Delta, Sum};
+use crate::wire::tunnel::{self, Format};
+use crate::wire::{ethernet, ipv4, put_u16};
 
-/// Puts an outer header between the Ethernet header and the IP packet; padding goes.
-/// DSCP and ECN are copied (RFC 6040, section 4.1), DF is set, TTL is 64.
+/// The outer header of a tunnel.
+#[derive(Clone, Copy, Debug)]
+pub struct Outer<F: Family> {
+    /// How the packet is put in.
+    pub format: Format,
+    /// Outer source.
+    pub source: F::Address,
+    /// Outer destination.
+    pub destination: F::Address,
+    /// What tells this connection from others of the tunnel.
+    pub entropy: u32,
+}
+
+/// Bytes that a tunnel adds in front of a packet.
+pub const fn overhead<F: Family>(format: Format) -> usize {
+    F::HEADER + format.header()
+}
+
+/// Puts a packet into a tunnel; padding goes. The frame's EtherType follows.
 /// `false`, and nothing changed, when the buffer has no headroom, or the packet would be longer
-/// than an IPv4 header can say.
+/// than the outer header can say, or its checksum over IPv6 cannot be formed.
 #[must_use]
-pub fn ipip<B: Buffer>(packet: &mut Packet<B>, source: Ipv4Addr, destination: Ipv4Addr) -> bool {
-    let l3 = usize::from(packet.view.l3);
-    let Some(outer) = outer_header(packet, source, destination) else { return false };
-    if !packet.buffer.prepend(ipv4::HEADER) {
+#[inline]
+pub fn put<F: Family, B: Buffer>(packet: &mut Packet<B>, outer: &Outer<F>) -> bool {
+    let (l3, added) = (usize::from(packet.view.l3), overhead::<F>(outer.format));
+    let Some(sum) = inner_sum::<F, B>(packet, outer.format) else { return false };
+    if packet.ip_len() + added > usize::from(u16::MAX) || !packet.buffer.prepend(added) {
         return false;
     }
-    packet.buffer.truncate(packet.view.end as usize + ipv4::HEADER);
+    let view = packet.view;
+    packet.buffer.truncate(view.end as usize + added);
     let bytes = packet.buffer.head_mut();
-    bytes.copy_within(ipv4::HEADER..ipv4::HEADER + l3, 0);
-    outer.emit(&mut bytes[l3..]);
-    packet.look_again();
+    bytes.copy_within(added..added + l3, 0);
+    emit(bytes, view, outer, sum);
+    packet.view = View {
+        l4: (l3 + F::HEADER) as u16,
+        payload: (l3 + added) as u16,
+        end: view.end + added as u32,
+        version: F::VERSION,
+        kind: Kind::Tunnel,
+        ..view
+    };
     true
 }
 
 /// A copy of the packet in a tunnel, addressed back toward where the packet came from.
 /// `None` when the pool is empty, or the packet is spread over several buffer segments.
-pub fn copy_back<P: Pool>(
+pub fn copy_back<F: Family, P: Pool>(
     packet: &Packet<P::Buffer>,
-    source: Ipv4Addr,
-    destination: Ipv4Addr,
+    outer: &Outer<F>,
     pool: &mut P,
 ) -> Option<P::Buffer> {
-    let l3 = usize::from(packet.view.l3);
+    let (l3, added) = (usize::from(packet.view.l3), overhead::<F>(outer.format));
     let inner = packet.buffer.head().get(l3..packet.view.end as usize)?;
-    let outer = outer_header(packet, source, destination)?;
-    let mut copy = pool.alloc(l3 + ipv4::HEADER + inner.len())?;
+    let sum = inner_sum::<F, _>(packet, outer.format)?;
+    if inner.len() + added > usize::from(u16::MAX) {
+        return None;
+    }
+    let mut copy = pool.alloc(l3 + added + inner.len())?;
     let frame = copy.head_mut();
     frame[..l3].copy_from_slice(&packet.buffer.head()[..l3]);
     ethernet::reverse(frame);
-    outer.emit(&mut frame[l3..]);
-    frame[l3 + ipv4::HEADER..].copy_from_slice(inner);
+    frame[l3 + added..].copy_from_slice(inner);
+    emit(frame, packet.view, outer, sum);
     Some(copy)
 }
 
-fn outer_header<B: Buffer>(
-    packet: &Packet<B>,
-    source: Ipv4Addr,
-    destination: Ipv4Addr,
-) -> Option<ipv4::Header> {
-    let length = packet.view.end as usize - usize::from(packet.view.l3) + ipv4::HEADER;
-    Some(ipv4::Header {
-        traffic_class: ipv4::traffic_class(packet.ip()),
-        total_length: u16::try_from(length).ok()?,
-        ttl: 64,
-        protocol: ipv4::IPIP,
-        source,
-        destination,
-    })
+/// [`copy_back`] with addresses whose family is known at run time only; both of one family.
+pub fn copy_back_to<P: Pool>(
+    packet: &Packet<P::Buffer>,
+    (source, destination): (IpAddr, IpAddr),
+    (format, entropy): (Format, u32),
+    pool: &mut P,
+) -> Option<P::Buffer> {
+    match (source, destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            let outer = Outer::<V4> { format, source, destination, entropy };
+            copy_back(packet, &outer, pool)
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            let outer = Outer::<V6> { format, source, destination, entropy };
+            copy_back(packet, &outer, pool)
+        }
+        _ => None,
+    }
+}
+
+/// [`put`] likewise.
+#[must_use]
+pub fn put_to<B: Buffer>(
+    packet: &mut Packet<B>,
+    (source, destination): (IpAddr, IpAddr),
+    (format, entropy): (Format, u32),
+) -> bool {
+    match (source, destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            put(packet, &Outer::<V4> { format, source, destination, entropy })
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            put(packet, &Outer::<V6> { format, source, destination, entropy })
+        }
+        _ => false,
+    }
+}
+
+/// Writes EtherType, outer header and tunnel header in front of the inner packet, whose place
+/// without them `view` tells.
+#[inline]
+fn emit<F: Family>(frame: &mut [u8], view: View, outer: &Outer<F>, inner_sum: Sum) {
+    let l3 = usize::from(view.l3);
+    put_u16(frame, l3 - 2, F::VERSION.ethertype());
+    let (header, rest) = frame[l3..].split_at_mut(F::HEADER);
+    let (tunnel, inner) = rest.split_at_mut(outer.format.header());
+    let inner_length = view.end as usize - l3;
+    let traffic_class = match view.version {
+        Version::V4 => V4::traffic_class(inner),
+        Version::V6 => V6::traffic_class(inner),
+    };
+    let (from, to) = (outer.source, outer.destination);
+    let header_fields = Emit {
+        traffic_class,
+        length: F::HEADER + tunnel.len() + inner_length,
+        protocol: outer.format.protocol(view.version),
+        from,
+        to,
+        flow_label: outer.entropy,
+    };
+    F::emit(header, header_fields);
+    outer.format.emit(tunnel, view.version, inner_length, outer.entropy);
+    if has_checksum::<F>(outer.format) {
+        let length = tunnel.len() + inner_length;
+        let pseudo = F::pseudo_header(from, to, tunnel::UDP, length);
+        let checksum = Sum::of(tunnel).plus(pseudo).plus(inner_sum).checksum();
+        // Zero would say that there is none.
+        let checksum = if checksum == 0 { 0xffff } else { checksum };
+        put_u16(tunnel, tunnel::UDP_CHECKSUM, checksum);
+    }
+}
+
+/// UDP over IPv4 goes without a checksum, as tunnels do; over IPv6 it has one (RFC 8200).
+const fn has_checksum<F: Family>(format: Format) -> bool {
+    matches!(format, Format::Gue) && matches!(F::VERSION, Version::V6)
+}
+
+/// The sum of the packet that goes into a tunnel, where the tunnel has a checksum.
+#[inline]
+fn inner_sum<F: Family, B: Buffer>(packet: &Packet<B>, format: Format) -> Option<Sum> {
+    match has_checksum::<F>(format) {
+        true => sum_of(packet.buffer.head(), packet.view),
+        false => Some(Sum::default()),
+    }
+}
+
+/// The sum of a whole IP packet in a frame. That of a TCP packet follows from its headers
+/// alone: its segment and pseudo header together come to nothing when its checksum is right, and
+/// when that is wrong the packet is lost at its end instead of here.
+pub(super) fn sum_of(head: &[u8], view: View) -> Option<Sum> {
+    fn of_tcp<F: Family>(ip: &[u8], header: usize, length: usize) -> Sum {
+        let (from, to) = (F::source(ip), F::destination(ip));
+        let pseudo = F::pseudo_header(from, to, ipv4::TCP, length - header);
+        Sum::of(&ip[..header]).plus(Delta::removed(pseudo).sum())
+    }
+    let (l3, end) = (usize::from(view.l3), view.end as usize);
+    let header = usize::from(view.l4) - l3;
+    match (view.kind, view.version) {
+        (Kind::Tcp, Version::V4) => Some(of_tcp::<V4>(&head[l3..], header, end - l3)),
+        (Kind::Tcp, Version::V6) => Some(of_tcp::<V6>(&head[l3..], header, end - l3)),
+        _ => head.get(l3..end).map(Sum::of),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::buffer::{HeapBuffer, HeapPool};
-    use crate::testing::Segment;
+    use crate::testing::{Segment, ethernet_frame, icmp_error, tunnel_in};
 
-    fn syn() -> Segment {
-        Segment::syn("198.18.1.10:40000", "203.0.113.10:80", 7).traffic_class(0xba)
+    fn syn(from: &str, to: &str) -> Segment {
+        Segment::syn(from, to, 7).traffic_class(0xba).payload(b"odd")
     }
 
-    const SOURCE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
-    const REPLICA: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
+    const ENDS: [(&str, &str); 2] =
+        [("198.18.1.10:40000", "203.0.113.10:80"), ("[2001:db8::1]:40000", "[2001:db8::2]:80")];
+    const OUTER: [(&str, &str); 2] =
+        [("203.0.113.10", "198.51.100.10"), ("2001:db8:2::10", "2001:db8:3::10")];
+
+    fn put_in(packet: &mut Packet<HeapBuffer>, outer: (&str, &str), how: (Format, u32)) -> bool {
+        put_to(packet, (outer.0.parse().unwrap(), outer.1.parse().unwrap()), how)
+    }
 
     #[test]
     fn equals_a_tunnel_built_plainly_and_drops_padding() {
-        let mut frame = syn().frame();
-        frame.extend([0xee; 5]);
+        for (from, to) in ENDS {
+            for outer in OUTER {
+                for format in Format::ALL {
+                    let mut frame = syn(from, to).frame();
+                    frame.extend([0xee; 5]);
+                    let mut packet = Packet::new(HeapBuffer::new(&frame));
+                    assert!(put_in(&mut packet, outer, (format, 0x1234_5678)));
+                    let inner = syn(from, to).packet();
+                    let plain = tunnel_in(format, outer, (0xba, 0x1234_5678), &inner);
+                    let plain = ethernet_frame(syn(from, to).macs, &plain);
+                    assert_eq!(packet.buffer.frame(), plain, "{from} {outer:?} {format:?}");
+                    assert_eq!(packet.view, View::parse(&plain, plain.len()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_checksum_over_ipv6_covers_what_is_no_tcp_too() {
+        let quoted = syn(ENDS[0].0, ENDS[0].1).packet();
+        let frame = icmp_error("192.0.2.1", "198.18.1.10", 3, 4, &quoted);
         let mut packet = Packet::new(HeapBuffer::new(&frame));
-        assert!(ipip(&mut packet, SOURCE, REPLICA));
-        assert_eq!(packet.buffer.frame(), syn().tunnelled("203.0.113.10", "198.51.100.10"));
+        assert!(put_in(&mut packet, OUTER[1], (Format::Gue, 9)));
+        let plain = tunnel_in(Format::Gue, OUTER[1], (0, 9), &frame[14..]);
+        assert_eq!(packet.ip(), plain);
+        let mut packet = Packet::new(HeapBuffer::segmented(&frame, 50));
+        assert!(!put_in(&mut packet, OUTER[1], (Format::Gue, 9)), "it cannot be summed");
+        assert!(put_in(&mut packet, OUTER[1], (Format::Gre, 9)), "it need not be");
     }
 
     #[test]
     fn a_copy_goes_back_where_the_packet_came_from() {
-        let packet = Packet::new(HeapBuffer::new(&syn().frame()));
-        let copy = copy_back(&packet, SOURCE, REPLICA, &mut HeapPool::default()).unwrap();
-        let mut expected = syn();
+        let syn = syn(ENDS[0].0, ENDS[0].1);
+        let packet = Packet::new(HeapBuffer::new(&syn.frame()));
+        let ends = (OUTER[0].0.parse().unwrap(), OUTER[0].1.parse().unwrap());
+        let copy = |limit| {
+            let mut pool = HeapPool::with_limit(limit);
+            copy_back_to(&packet, ends, (Format::Ipip, 0), &mut pool)
+        };
+        let mut expected = syn.clone();
         expected.macs = (expected.macs.1, expected.macs.0);
-        assert_eq!(copy.frame(), expected.tunnelled("203.0.113.10", "198.51.100.10"));
-        assert!(copy_back(&packet, SOURCE, REPLICA, &mut HeapPool::with_limit(0)).is_none());
+        assert_eq!(copy(1).unwrap().frame(), expected.tunnelled(OUTER[0].0, OUTER[0].1));
+        assert!(copy(0).is_none());
     }
 }

@@ -1,10 +1,14 @@
 //! The patent's verbs, one file each. A stage changes one packet, or makes one; it decides
 //! nothing about what the packet is for.
 
+pub mod clamp;
 pub mod classify;
 pub mod crack;
 pub mod encap;
+pub mod fragment;
 pub mod quote;
 pub mod reset;
 pub mod rewrite;
+pub mod sign;
 pub mod tag;
+pub mod too_big;

@@ -1,21 +1,22 @@
 //! Rewriting of what an ICMP error quotes, so that path MTU discovery and its like work across
-//! the translation.
+//! translation and tunnels.
 
 use crate::buffer::Buffer;
-use crate::family::{Endpoint, Family, V4};
-use crate::view::Packet;
+use crate::family::{Endpoint, Family, Version};
+use crate::view::{Packet, View};
 use crate::wire::checksum::{Delta, Sum};
 use crate::wire::{icmp, tcp};
 
 /// The endpoints of the TCP packet that an ICMP error quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Quoted {
+pub struct Quoted<F: Family> {
     /// Who sent it.
-    pub source: Endpoint<V4>,
+    pub source: Endpoint<F>,
     /// Whom it was for.
-    pub destination: Endpoint<V4>,
-    /// Where its TCP header is in the ICMP message.
-    tcp: usize,
+    pub destination: Endpoint<F>,
+    /// When it was in a tunnel: the outer source and destination.
+    pub outer: Option<(F::Address, F::Address)>,
+    place: icmp::Place,
 }
 
 /// Which end of the quoted packet is rewritten.
@@ -27,15 +28,29 @@ pub enum End {
     Destination,
 }
 
-/// What an ICMP packet quotes; `None` unless it is an error about a TCP packet.
-pub fn read<B: Buffer>(packet: &Packet<B>) -> Option<Quoted> {
-    let message = message(packet)?;
-    let tcp_at = icmp::quoted_tcp(message)?;
-    let (ip, tcp) = (&message[icmp::HEADER..], &message[tcp_at..]);
+/// What an ICMP packet quotes; `None` unless it is an error about a TCP packet of its own
+/// family, plain or in a tunnel of that family.
+pub fn read<F: Family, B: Buffer>(packet: &Packet<B>) -> Option<Quoted<F>> {
+    read_at(packet.buffer.head(), packet.view)
+}
+
+/// [`read`] of an ICMP packet in a tunnel, which `view` sees.
+pub fn read_at<F: Family>(head: &[u8], view: View) -> Option<Quoted<F>> {
+    if view.version != F::VERSION {
+        return None;
+    }
+    let message = head.get(usize::from(view.l4)..head.len().min(view.end as usize))?;
+    let place = icmp::quoted_tcp(F::VERSION, message)?;
+    if place.version != F::VERSION {
+        return None;
+    }
+    let (ip, tcp) = (&message[place.ip..], &message[place.tcp..]);
+    let ends = |at: usize| (F::source(&message[at..]), F::destination(&message[at..]));
     Some(Quoted {
-        source: Endpoint::new(V4::source(ip), tcp::source_port(tcp)),
-        destination: Endpoint::new(V4::destination(ip), tcp::destination_port(tcp)),
-        tcp: tcp_at,
+        source: Endpoint::new(F::source(ip), tcp::source_port(tcp)),
+        destination: Endpoint::new(F::destination(ip), tcp::destination_port(tcp)),
+        outer: place.outer.map(ends),
+        place,
     })
 }
 
@@ -45,21 +60,55 @@ fn message<B: Buffer>(packet: &Packet<B>) -> Option<&[u8]> {
     head.get(usize::from(packet.view.l4)..head.len().min(packet.view.end as usize))
 }
 
-/// Puts another endpoint into the quoted packet and keeps all three checksums right: the quoted
-/// header's, the quoted segment's where it was quoted, and the message's.
-pub fn rewrite<B: Buffer>(packet: &mut Packet<B>, quoted: Quoted, end: End, to: Endpoint<V4>) {
+fn message_mut<B: Buffer>(packet: &mut Packet<B>) -> &mut [u8] {
     let (l4, limit) = (usize::from(packet.view.l4), packet.view.end as usize);
     let head = packet.buffer.head_mut();
     let limit = limit.min(head.len());
-    let message = &mut head[l4..limit];
-    // All that changes lies before the end of the quoted TCP checksum.
-    let touched = icmp::HEADER..message.len().min(quoted.tcp + TCP_CHECKSUM_END);
+    &mut head[l4..limit]
+}
+
+/// Whether the error says that a packet was too big for the way on.
+pub fn is_too_big<F: Family, B: Buffer>(packet: &Packet<B>) -> bool {
+    message(packet).is_some_and(|message| icmp::is_too_big(F::VERSION, message))
+}
+
+/// Whether the message's checksum is right.
+pub fn checksum_ok<F: Family, B: Buffer>(packet: &Packet<B>) -> bool {
+    let length = packet.view.end as usize - usize::from(packet.view.l4);
+    let whole = message(packet).filter(|message| message.len() == length);
+    whole.is_some_and(|message| icmp::checksum_ok(message, pseudo_header::<F, B>(packet, length)))
+}
+
+/// The pseudo header's sum, which ICMPv6 covers and ICMP does not.
+fn pseudo_header<F: Family, B: Buffer>(packet: &Packet<B>, length: usize) -> Sum {
+    match F::VERSION {
+        Version::V4 => Sum::default(),
+        Version::V6 => {
+            let ip = packet.ip();
+            F::pseudo_header(F::source(ip), F::destination(ip), F::ICMP, length)
+        }
+    }
+}
+
+/// Puts another endpoint into the quoted packet and keeps all three checksums right: the quoted
+/// header's, the quoted segment's where it was quoted, and the message's.
+pub fn rewrite<F: Family, B: Buffer>(
+    packet: &mut Packet<B>,
+    quoted: Quoted<F>,
+    end: End,
+    to: Endpoint<F>,
+) {
+    let message = message_mut(packet);
+    let icmp::Place { ip: ip_at, tcp: tcp_at, .. } = quoted.place;
+    // All that changes lies before the end of the quoted TCP checksum. From an odd place on it
+    // would be summed swapped; headers lie at even ones.
+    let touched = ip_at..message.len().min(tcp_at + TCP_CHECKSUM_END);
     let before = Sum::of(&message[touched.clone()]);
-    let (ip, tcp) = message[icmp::HEADER..].split_at_mut(quoted.tcp - icmp::HEADER);
+    let (ip, tcp) = message[ip_at..].split_at_mut(tcp_at - ip_at);
     let delta = match end {
-        End::Source => V4::set_source(ip, to.address).plus(tcp::set_source_port(tcp, to.port)),
+        End::Source => F::set_source(ip, to.address).plus(tcp::set_source_port(tcp, to.port)),
         End::Destination => {
-            V4::set_destination(ip, to.address).plus(tcp::set_destination_port(tcp, to.port))
+            F::set_destination(ip, to.address).plus(tcp::set_destination_port(tcp, to.port))
         }
     };
     if tcp.len() >= TCP_CHECKSUM_END {
@@ -72,11 +121,65 @@ pub fn rewrite<B: Buffer>(packet: &mut Packet<B>, quoted: Quoted, end: End, to: 
 /// Where the checksum ends in a TCP header.
 const TCP_CHECKSUM_END: usize = 18;
 
+/// Sets the source of the ICMP packet itself.
+pub fn set_source<F: Family, B: Buffer>(packet: &mut Packet<B>, address: F::Address) {
+    let delta = F::set_source(packet.ip_mut(), address);
+    adjust_for_address::<F, B>(packet, delta);
+}
+
+/// Sets the destination of the ICMP packet itself.
+pub fn set_destination<F: Family, B: Buffer>(packet: &mut Packet<B>, address: F::Address) {
+    let delta = F::set_destination(packet.ip_mut(), address);
+    adjust_for_address::<F, B>(packet, delta);
+}
+
+fn adjust_for_address<F: Family, B: Buffer>(packet: &mut Packet<B>, delta: Delta) {
+    if F::VERSION.is_v6() {
+        icmp::adjust(message_mut(packet), delta);
+    }
+}
+
+/// Takes the tunnel off the packet that an error quotes: its sender knows nothing of one. What a
+/// "too big" says gets through is less by what the tunnel takes. `None`, and the packet is not to
+/// be changed, when the error is spread over several buffer segments.
+pub fn peel<F: Family, B: Buffer>(packet: &mut Packet<B>, quoted: Quoted<F>) -> Option<Quoted<F>> {
+    let Some(outer) = quoted.place.outer else { return Some(quoted) };
+    let removed = quoted.place.ip - outer;
+    if packet.buffer.head().len() < packet.view.end as usize {
+        return None;
+    }
+    packet.buffer.truncate(packet.view.end as usize);
+    if let Some(end) = icmp::take_quote_length(F::VERSION, message_mut(packet)) {
+        let limit = usize::from(packet.view.l4) + end.max(quoted.place.tcp + TCP_CHECKSUM_END);
+        packet.view.end = packet.view.end.min(limit as u32);
+        packet.buffer.truncate(packet.view.end as usize);
+    }
+    let kept = usize::from(packet.view.l4) + icmp::HEADER;
+    packet.buffer.head_mut().copy_within(0..kept, removed);
+    packet.buffer.trim_front(removed);
+    packet.view.end -= removed as u32;
+    let length = packet.ip_len();
+    F::set_length(packet.ip_mut(), length);
+    let message_length = length - usize::from(packet.view.l4 - packet.view.l3);
+    let pseudo = pseudo_header::<F, B>(packet, message_length);
+    let message = message_mut(packet);
+    if icmp::is_too_big(F::VERSION, message) {
+        let mtu = icmp::mtu(F::VERSION, message).saturating_sub(removed as u32);
+        icmp::set_mtu(F::VERSION, message, mtu);
+    }
+    icmp::set_checksum(message, pseudo);
+    let icmp::Place { ip, tcp, .. } = quoted.place;
+    let place = icmp::Place { ip: ip - removed, tcp: tcp - removed, outer: None, ..quoted.place };
+    Some(Quoted { outer: None, place, ..quoted })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::buffer::HeapBuffer;
-    use crate::testing::{Segment, endpoint, icmp_error};
+    use crate::family::{V4, V6};
+    use crate::testing::{Segment, endpoint, icmp_error, tunnel_in};
+    use crate::wire::tunnel::Format;
 
     fn error(to: &str, quoted: usize) -> Vec<u8> {
         let segment = Segment::ack("198.18.1.10:40000", to, 7, 9).payload(&[1, 2, 3]);
@@ -88,7 +191,7 @@ mod tests {
         for quoted_bytes in [28, 36, 38, 40, 43] {
             let mut packet =
                 Packet::new(HeapBuffer::new(&error("198.51.100.10:8080", quoted_bytes)));
-            let quoted = read(&packet).unwrap();
+            let quoted = read::<V4, _>(&packet).unwrap();
             assert_eq!(quoted.source, endpoint("198.18.1.10:40000"));
             assert_eq!(quoted.destination, endpoint("198.51.100.10:8080"));
             rewrite(&mut packet, quoted, End::Destination, endpoint("203.0.113.10:80"));
@@ -102,8 +205,63 @@ mod tests {
         let quote = |from| Segment::ack(from, "198.18.1.10:40000", 7, 9).packet();
         let error = |from| icmp_error("198.18.1.1", "203.0.113.10", 11, 0, &quote(from));
         let mut packet = Packet::new(HeapBuffer::new(&error("203.0.113.10:80")));
-        let quoted = read(&packet).unwrap();
+        let quoted = read::<V4, _>(&packet).unwrap();
         rewrite(&mut packet, quoted, End::Source, endpoint("198.51.100.10:8080"));
         assert_eq!(packet.buffer.frame(), error("198.51.100.10:8080"));
+    }
+
+    #[test]
+    fn errors_of_ipv6_are_rewritten_addresses_and_all() {
+        let quote = |to| Segment::ack("[2001:db8::1]:40000", to, 7, 9).packet();
+        let error = |from, to| icmp_error(from, "2001:db8::1", 1, 4, &quote(to));
+        let before = error("2001:db8:3::10", "[2001:db8:3::10]:8080");
+        let mut packet = Packet::new(HeapBuffer::new(&before));
+        assert!(checksum_ok::<V6, _>(&packet));
+        let quoted = read::<V6, _>(&packet).unwrap();
+        rewrite(&mut packet, quoted, End::Destination, endpoint("[2001:db8:2::10]:80"));
+        set_source::<V6, _>(&mut packet, "2001:db8:2::10".parse().unwrap());
+        let after = error("2001:db8:2::10", "[2001:db8:2::10]:80");
+        assert_eq!(packet.buffer.frame(), after);
+        set_destination::<V6, _>(&mut packet, "2001:db8::9".parse().unwrap());
+        assert!(checksum_ok::<V6, _>(&packet));
+    }
+
+    #[test]
+    fn a_quoted_tunnel_is_peeled_and_leaves_less_room() {
+        let inner = Segment::ack("198.18.1.10:40000", "203.0.113.10:80", 7, 9).payload(&[3; 9]);
+        for format in Format::ALL {
+            let outer =
+                tunnel_in(format, ("198.18.1.10", "198.51.100.10"), (0, 5), &inner.packet());
+            let frame = icmp_error("192.0.2.1", "198.18.1.10", 3, 4, &outer);
+            let mut packet = Packet::new(HeapBuffer::new(&frame));
+            let quoted = read::<V4, _>(&packet).unwrap();
+            let (source, destination) = quoted.outer.unwrap();
+            assert_eq!(
+                (source.to_string(), destination.to_string()),
+                ("198.18.1.10".to_owned(), "198.51.100.10".to_owned())
+            );
+            let quoted = peel(&mut packet, quoted).unwrap();
+            let mut expected = icmp_error("192.0.2.1", "198.18.1.10", 3, 4, &inner.packet());
+            let mtu = 1400 - 20 - format.header() as u16;
+            expected[40..42].copy_from_slice(&mtu.to_be_bytes());
+            expected[36..38].fill(0);
+            let sum = Sum::of(&expected[34..]).checksum();
+            expected[36..38].copy_from_slice(&sum.to_be_bytes());
+            assert_eq!(packet.buffer.frame(), expected, "{format:?}");
+            assert_eq!(read::<V4, _>(&packet), Some(quoted));
+        }
+    }
+
+    #[test]
+    fn a_quoted_tunnel_of_ipv6_is_peeled_too() {
+        let inner = Segment::ack("[2001:db8::1]:40000", "[2001:db8::2]:80", 7, 9).payload(&[3; 9]);
+        let outer = tunnel_in(Format::Gue, ("2001:db8::1", "2001:db8::3"), (0, 5), &inner.packet());
+        let frame = icmp_error("2001:db8::9", "2001:db8::1", 2, 0, &outer);
+        let mut packet = Packet::new(HeapBuffer::new(&frame));
+        let quoted = read::<V6, _>(&packet).unwrap();
+        peel(&mut packet, quoted).unwrap();
+        assert!(checksum_ok::<V6, _>(&packet));
+        assert_eq!(icmp::mtu(Version::V6, message(&packet).unwrap()), 1400 - 52);
+        assert_eq!(packet.buffer.frame().len(), 54 + 8 + inner.packet().len());
     }
 }

@@ -1,9 +1,9 @@
 //! The reset that ends a loser's connection (op 514).
 
 use crate::buffer::{Buffer, Pool};
-use crate::family::Family;
+use crate::family::{Emit, Family};
 use crate::view::Packet;
-use crate::wire::{ethernet, tcp};
+use crate::wire::{ethernet, ipv4, tcp};
 
 /// A RST as from the client to the sender of this acknowledgement, which it answers by the way
 /// it came: sequence number = its acknowledgement number, no ACK (RFC 9293, section 3.5.2).
@@ -18,9 +18,17 @@ pub fn answer<F: Family, P: Pool>(
     frame[..l3].copy_from_slice(&acknowledgement.buffer.head()[..l3]);
     ethernet::reverse(frame);
     let (from, to) = (acknowledgement.destination::<F>(), acknowledgement.source::<F>());
-    F::emit(&mut frame[l3..], from.address, to.address, F::HEADER + tcp::HEADER);
+    let header = Emit {
+        traffic_class: 0,
+        length: F::HEADER + tcp::HEADER,
+        protocol: ipv4::TCP,
+        from: from.address,
+        to: to.address,
+        flow_label: from.entropy(),
+    };
+    F::emit(&mut frame[l3..], header);
     let sequence = tcp::acknowledgement(acknowledgement.tcp());
-    let pseudo = F::pseudo_header(from.address, to.address, tcp::HEADER as u16);
+    let pseudo = F::pseudo_header(from.address, to.address, ipv4::TCP, tcp::HEADER);
     tcp::emit_reset(&mut frame[l3 + F::HEADER..], from.port, to.port, sequence, pseudo);
     Some(buffer)
 }

@@ -28,7 +28,7 @@ mod tests {
     use super::*;
     use crate::buffer::HeapBuffer;
     use crate::family::V4;
-    use crate::testing::{Segment, endpoint};
+    use crate::testing::{Segment, endpoint, socket};
 
     #[test]
     fn both_directions_equal_a_packet_built_afresh() {
@@ -36,10 +36,10 @@ mod tests {
             Segment::ack("198.18.1.10:40000", "203.0.113.10:80", 7, 9).payload(b"odd");
         let mut packet = Packet::new(HeapBuffer::new(&segment.frame()));
         destination::<V4, _>(&mut packet, endpoint("198.51.100.20:8080"));
-        segment.to = endpoint("198.51.100.20:8080");
+        segment.to = socket("198.51.100.20:8080");
         assert_eq!(packet.buffer.frame(), segment.frame());
         source::<V4, _>(&mut packet, endpoint("203.0.113.10:443"));
-        segment.from = endpoint("203.0.113.10:443");
+        segment.from = socket("203.0.113.10:443");
         assert_eq!(packet.buffer.frame(), segment.frame());
     }
 

@@ -6,8 +6,11 @@
 //! Inserted behind the last option with NOPs up to a multiple of 4, taken out with them, so
 //! that the option area comes out as the client sent it.
 
+use arrayvec::ArrayVec;
+
 use crate::buffer::Buffer;
 use crate::family::Family;
+use crate::stage::sign::Keys;
 use crate::view::{Packet, View};
 use crate::wire::checksum::{Delta, Sum};
 use crate::wire::tcp::{self, Options, TcpOption};
@@ -16,13 +19,14 @@ use crate::wire::tcp::{self, Options, TcpOption};
 pub const UNSIGNED: usize = 5;
 /// Length of the signed form.
 pub const SIGNED: usize = 14;
-/// What an unsigned tag takes of the option area, padding included.
-pub const ROOM: usize = UNSIGNED.next_multiple_of(4);
+/// The most that a tag takes of the option area, padding included.
+const MOST: usize = SIGNED.next_multiple_of(4);
 
 const PERMITTED: u8 = 0x01;
 const CONFIGURATION_SHIFT: u8 = 1;
 const CONFIGURATION_MASK: u8 = 0x03;
-const KEYED: u8 = 0x80;
+/// In the flags: key id and MAC follow.
+pub(super) const KEYED: u8 = 0x80;
 
 /// Which option is the tag; the same at gateway, switch and replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +62,20 @@ pub struct Tag {
     pub permitted: bool,
     /// The gateway's configuration; `None` for the value that has no meaning yet.
     pub configuration: Option<Code>,
+    /// What stands behind the flags of a signed tag. A tag that is to be inserted has none: it
+    /// is signed as the keys say.
+    pub signature: Option<Signature>,
+}
+
+/// The signature that a tag came with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signature {
+    /// The flags as they came, all of which it covers.
+    pub flags: u8,
+    /// Which key it was made with.
+    pub key: u8,
+    /// The MAC.
+    pub mac: u64,
 }
 
 impl Tag {
@@ -73,7 +91,14 @@ impl Tag {
             2 => Some(Code::C),
             _ => None,
         };
-        Self { permitted: flags & PERMITTED != 0, configuration }
+        Self { permitted: flags & PERMITTED != 0, configuration, signature: None }
+    }
+
+    fn signed(option: &[u8]) -> Self {
+        let mut mac = [0; 8];
+        mac.copy_from_slice(&option[6..SIGNED]);
+        let (flags, key, mac) = (option[4], option[5], u64::from_be_bytes(mac));
+        Self { signature: Some(Signature { flags, key, mac }), ..Self::from_flags(flags) }
     }
 }
 
@@ -105,38 +130,56 @@ impl Format {
                 Found::Tag(Tag::from_flags(*flags), option.at, UNSIGNED)
             }
             (SIGNED, Some(flags)) if flags & KEYED != 0 => {
-                Found::Tag(Tag::from_flags(*flags), option.at, SIGNED)
+                Found::Tag(Tag::signed(option.bytes), option.at, SIGNED)
             }
             _ => Found::Bad,
         }
     }
 
-    fn unsigned(self, tag: Tag) -> [u8; ROOM] {
+    fn option(self, flags: u8, signature: Option<(u8, u64)>) -> ArrayVec<u8, MOST> {
         let [high, low] = self.exid.to_be_bytes();
-        [self.kind, UNSIGNED as u8, high, low, tag.flags(), tcp::NOP, tcp::NOP, tcp::NOP]
+        let mut option = ArrayVec::new();
+        match signature {
+            None => option.extend([self.kind, UNSIGNED as u8, high, low, flags]),
+            Some((key, mac)) => {
+                option.extend([self.kind, SIGNED as u8, high, low, flags | KEYED, key]);
+                option.extend(mac.to_be_bytes());
+            }
+        }
+        while !option.len().is_multiple_of(4) {
+            option.push(tcp::NOP);
+        }
+        option
     }
 }
 
-/// Puts an unsigned tag into a SYN behind its last option. The SYN has passed
-/// [`super::classify::start`], so there is room in its option area and its options are sound.
-/// `false`, and nothing changed, when the buffer has no headroom.
+/// Puts a tag into a SYN behind its last option, signed if there is a key to sign with. The SYN
+/// has passed [`super::classify::start`], so there is room in its option area and its options
+/// are sound. `false`, and nothing changed, when the buffer has no headroom.
 #[must_use]
-pub fn insert<F: Family, B: Buffer>(packet: &mut Packet<B>, format: Format, tag: Tag) -> bool {
+pub fn insert<F: Family, B: Buffer>(
+    packet: &mut Packet<B>,
+    format: Format,
+    tag: Tag,
+    keys: &Keys,
+) -> bool {
     let mut walk = Options::new(packet.options());
     walk.by_ref().for_each(drop);
     // NOPs in front of the end are the client's own padding; the walk has passed them.
     let at = walk.offset();
-    if !packet.buffer.prepend(ROOM) {
+    let signature = keys.sign::<F, B>(packet, tag.flags());
+    let option = format.option(tag.flags(), signature);
+    let room = option.len();
+    if !packet.buffer.prepend(room) {
         return false;
     }
-    packet.buffer.truncate(packet.view.end as usize + ROOM);
+    packet.buffer.truncate(packet.view.end as usize + room);
     let place = usize::from(packet.view.l4) + tcp::HEADER + at;
     let bytes = packet.buffer.head_mut();
-    bytes.copy_within(ROOM..ROOM + place, 0);
-    let option = format.unsigned(tag);
-    bytes[place..place + ROOM].copy_from_slice(&option);
+    bytes.copy_within(room..room + place, 0);
+    bytes[place..place + room].copy_from_slice(&option);
     let change = Delta::added(sum_at(at, &option));
-    resize_header::<F, B>(packet, ROOM as isize, change);
+    resize_header::<F, B>(packet, room as isize, change);
     true
 }
 
@@ -193,7 +236,7 @@ mod tests {
     use crate::family::V4;
     use crate::testing::{LINUX_OPTIONS, Segment};
 
-    const TAG: Tag = Tag { permitted: true, configuration: Some(Code::A) };
+    const TAG: Tag = Tag { permitted: true, configuration: Some(Code::A), signature: None };
     const BYTES: [u8; 8] = [253, 5, 0x4e, 0x52, 1, 1, 1, 1];
 
     fn syn(options: &[u8]) -> Segment {
@@ -209,7 +252,7 @@ mod tests {
         let clean = frame.clone();
         frame.resize(frame.len().max(60), 0);
         let mut packet = packet(&frame);
-        assert!(insert::<V4, _>(&mut packet, Format::default(), TAG));
+        assert!(insert::<V4, _>(&mut packet, Format::default(), TAG, &Keys::default()));
         assert_eq!(packet.buffer.frame(), syn(tagged).frame());
         let Found::Tag(tag, at, length) = Format::default().find(packet.options()) else {
             panic!("no tag found");
@@ -250,7 +293,8 @@ mod tests {
     fn a_signed_tag_goes_too() {
         let mut options = vec![253, 14, 0x4e, 0x52, 0x85, 3, 1, 2, 3, 4, 5, 6, 7, 8, 1, 1];
         let found = Format::default().find(&options);
-        let tag = Tag { permitted: true, configuration: Some(Code::C) };
+        let signature = Signature { flags: 0x85, key: 3, mac: 0x0102_0304_0506_0708 };
+        let tag = Tag { permitted: true, configuration: Some(Code::C), signature: Some(signature) };
         assert_eq!(found, Found::Tag(tag, 0, SIGNED));
         options.extend(LINUX_OPTIONS);
         let mut packet = packet(&syn(&options).frame());
@@ -266,7 +310,7 @@ mod tests {
         assert_eq!(find(&[253, 4, 0x4e, 0x52]), Found::Bad);
         assert_eq!(find(&[253, 6, 0x4e, 0x52, 1, 0, 1, 1]), Found::Bad);
         assert_eq!(find(&[253, 5, 0x4e, 0x52, 0x81, 1, 1, 1]), Found::Bad);
-        let none = Tag { permitted: false, configuration: None };
+        let none = Tag { permitted: false, configuration: None, signature: None };
         assert_eq!(find(&[253, 5, 0x4e, 0x52, 0x76, 1, 1, 1]), Found::Tag(none, 0, UNSIGNED));
     }
 
@@ -277,6 +321,6 @@ mod tests {
         assert!(packet.buffer.prepend(crate::buffer::HEADROOM - 4));
         packet.buffer.head_mut()[..14].copy_from_slice(&frame[..14]);
         packet.view.end += 4;
-        assert!(!insert::<V4, _>(&mut packet, Format::default(), TAG));
+        assert!(!insert::<V4, _>(&mut packet, Format::default(), TAG, &Keys::default()));
     }
 }

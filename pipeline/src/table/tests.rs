@@ -36,12 +36,12 @@ fn client(number: u32) -> Endpoint<V4> {
     Endpoint::new((0x0a00_0000 + number / 7).into(), (number % 7) as u16)
 }
 
-fn table(capacity: usize) -> Table<V4, Phase, u32> {
+fn table(capacity: usize) -> Table<Endpoint<V4>, Phase, u32> {
     Table::new(capacity, TIMEOUTS, (1, 2))
 }
 
 fn insert(
-    table: &mut Table<V4, Phase, u32>,
+    table: &mut Table<Endpoint<V4>, Phase, u32>,
     number: u32,
     state: Phase,
     now: u64,
@@ -50,7 +50,7 @@ fn insert(
     table.insert(table.hash(key), key, state, Ticks::from_secs(now), number)
 }
 
-fn find(table: &mut Table<V4, Phase, u32>, number: u32, now: u64) -> Option<u32> {
+fn find(table: &mut Table<Endpoint<V4>, Phase, u32>, number: u32, now: u64) -> Option<u32> {
     let key = client(number);
     let slot = table.find(table.hash(key), key, Ticks::from_secs(now))?;
     Some(table.get(slot).value)
@@ -157,7 +157,7 @@ proptest! {
         let (mut table, mut model, mut now) = (table(40), Model::default(), 0);
         for step in steps {
             let time = Ticks::from_secs(now);
-            let slot = |table: &mut Table<V4, Phase, u32>, n| {
+            let slot = |table: &mut Table<Endpoint<V4>, Phase, u32>, n| {
                 table.find(table.hash(client(n)), client(n), time)
             };
             match step {

@@ -79,6 +79,11 @@ impl Delta {
         Self(self.0 + other.0)
     }
 
+    /// What the change adds to the sum.
+    pub fn sum(self) -> Sum {
+        Sum(self.0)
+    }
+
     /// The checksum after the change. A wrong checksum stays just as wrong.
     pub fn apply(self, checksum: u16) -> u16 {
         !Sum(u64::from(!checksum) + self.0).fold()

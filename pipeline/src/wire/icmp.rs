@@ -1,33 +1,112 @@
-//! ICMP errors (RFC 792) and the packet they quote.
+//! ICMP errors (RFC 792, RFC 4443) and the packet they quote.
 
-use super::checksum::Delta;
-use super::{ipv4, put_u16, u16_at};
+use super::checksum::{Delta, Sum};
+use super::{ipv4, ipv6, put_u16, put_u32, tunnel, u16_at, u32_at};
+use crate::family::Version;
 
 /// Bytes in front of the quoted packet.
 pub const HEADER: usize = 8;
 const CHECKSUM: usize = 2;
+/// The word in front of the quoted packet: of a "too big", the MTU.
+const WORD: usize = 4;
 /// What every router quotes of the payload: for TCP the ports and the sequence number.
 const LEAST_QUOTED: usize = 8;
 
-/// Whether messages of this type quote the packet that caused them: destination
-/// unreachable, source quench, redirect, time exceeded, parameter problem.
-pub fn is_error(kind: u8) -> bool {
-    matches!(kind, 3 | 4 | 5 | 11 | 12)
+/// ICMPv6 neighbour solicitation (RFC 4861).
+pub const NEIGHBOUR_SOLICITATION: u8 = 135;
+/// ICMPv6 neighbour advertisement.
+pub const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+
+/// Type of an echo request.
+pub const fn echo_request(version: Version) -> u8 {
+    match version {
+        Version::V4 => 8,
+        Version::V6 => 128,
+    }
 }
 
-/// Where an ICMP error's quoted TCP header begins, from the start of the ICMP message;
-/// `None` unless it quotes the beginning of a TCP packet over IPv4.
-pub fn quoted_tcp(message: &[u8]) -> Option<usize> {
-    let quoted = message.get(HEADER..)?;
-    if !is_error(message[0]) || quoted.len() < ipv4::HEADER || quoted[0] >> 4 != 4 {
+/// Type of an echo reply.
+pub const fn echo_reply(version: Version) -> u8 {
+    match version {
+        Version::V4 => 0,
+        Version::V6 => 129,
+    }
+}
+
+/// Whether messages of this type quote the packet that caused them. IPv4: destination
+/// unreachable, source quench, redirect, time exceeded, parameter problem. IPv6: destination
+/// unreachable, packet too big, time exceeded, parameter problem.
+pub fn is_error(version: Version, kind: u8) -> bool {
+    match version {
+        Version::V4 => matches!(kind, 3 | 4 | 5 | 11 | 12),
+        Version::V6 => matches!(kind, 1..=4),
+    }
+}
+
+/// Whether the message says that a packet was too big for the way on.
+pub fn is_too_big(version: Version, message: &[u8]) -> bool {
+    match version {
+        Version::V4 => message.get(..2) == Some(&[3, 4]),
+        Version::V6 => message.first() == Some(&2),
+    }
+}
+
+/// Where things are in an ICMP error's quoted TCP packet, from the start of the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The quoted IP header that leads to TCP: the inner one, when a tunnel is quoted.
+    pub ip: usize,
+    /// The quoted TCP header.
+    pub tcp: usize,
+    /// Family of the quoted IP header.
+    pub version: Version,
+    /// The quoted outer header, when a tunnel is quoted.
+    pub outer: Option<usize>,
+}
+
+/// Finds the quoted TCP packet; `None` unless the message is an error of this family about a
+/// TCP packet, plain or in one tunnel, and quotes its ports.
+pub fn quoted_tcp(version: Version, message: &[u8]) -> Option<Place> {
+    if !is_error(version, *message.first()?) {
         return None;
     }
-    let header = usize::from(quoted[0] & 0xf) * 4;
-    let sound = header >= ipv4::HEADER
-        && quoted.len() >= header + LEAST_QUOTED
-        && ipv4::protocol(quoted) == ipv4::TCP
-        && !ipv4::is_later_fragment(quoted);
-    sound.then_some(HEADER + header)
+    let (protocol, offset) = payload(version, message.get(HEADER..)?)?;
+    let at = HEADER + offset;
+    if protocol == ipv4::TCP {
+        let place = Place { ip: HEADER, tcp: at, version, outer: None };
+        return (message.len() >= at + LEAST_QUOTED).then_some(place);
+    }
+    let bytes = message.get(at..)?;
+    // How long the quoted datagram was is of no interest: only what it was.
+    let length = bytes.get(4..6).map_or(0, |field| usize::from(u16_at(field, 0)));
+    let header = tunnel::parse(protocol, bytes, length)?.ok()?;
+    let ip = at + header.length;
+    let (protocol, offset) = payload(header.inner, message.get(ip..)?)?;
+    let tcp = ip + offset;
+    let place = Place { ip, tcp, version: header.inner, outer: Some(HEADER) };
+    (protocol == ipv4::TCP && message.len() >= tcp + LEAST_QUOTED).then_some(place)
+}
+
+/// Protocol and place of what a quoted IP header carries; of a fragment, the first only.
+fn payload(version: Version, ip: &[u8]) -> Option<(u8, usize)> {
+    match version {
+        Version::V4 => {
+            if ip.len() < ipv4::HEADER || ip[0] >> 4 != 4 || ipv4::is_later_fragment(ip) {
+                return None;
+            }
+            let header = usize::from(ip[0] & 0xf) * 4;
+            (header >= ipv4::HEADER).then_some((ipv4::protocol(ip), header))
+        }
+        Version::V6 => {
+            if ip.len() < ipv6::HEADER || ip[0] >> 4 != 6 {
+                return None;
+            }
+            // The quote may be shorter than the packet was.
+            let chain = ipv6::walk(ip, ipv6::length(ip).min(ip.len())).ok()?;
+            let later = chain.fragment.is_some_and(|at| ipv6::is_later_fragment(ip, at));
+            (!later).then_some((chain.protocol, chain.offset))
+        }
+    }
 }
 
 /// Applies a change to the message's checksum.
@@ -36,15 +115,72 @@ pub fn adjust(message: &mut [u8], delta: Delta) {
     put_u16(message, CHECKSUM, checksum);
 }
 
+/// Whether the checksum is right; `pseudo` is the pseudo header's sum, of IPv6.
+pub fn checksum_ok(message: &[u8], pseudo: Sum) -> bool {
+    Sum::of(message).plus(pseudo).fold() == 0xffff
+}
+
+/// Forms the checksum afresh.
+pub fn set_checksum(message: &mut [u8], pseudo: Sum) {
+    put_u16(message, CHECKSUM, 0);
+    let checksum = Sum::of(message).plus(pseudo).checksum();
+    put_u16(message, CHECKSUM, checksum);
+}
+
+/// The MTU in a "too big".
+pub fn mtu(version: Version, message: &[u8]) -> u32 {
+    match version {
+        Version::V4 => u16_at(message, WORD + 2).into(),
+        Version::V6 => u32_at(message, WORD),
+    }
+}
+
+/// Sets the MTU in a "too big"; the checksum is not updated.
+pub fn set_mtu(version: Version, message: &mut [u8], mtu: u32) {
+    match version {
+        Version::V4 => put_u16(message, WORD + 2, mtu as u16),
+        Version::V6 => put_u32(message, WORD, mtu),
+    }
+}
+
+/// Writes type, code, MTU and checksum of a "too big" in front of what it quotes.
+pub fn emit_too_big(message: &mut [u8], version: Version, mtu: u16, pseudo: Sum) {
+    message[..HEADER].fill(0);
+    (message[0], message[1]) = if version.is_v6() { (2, 0) } else { (3, 4) };
+    set_mtu(version, message, mtu.into());
+    set_checksum(message, pseudo);
+}
+
+/// Takes what follows the quoted packet out of the header's word (RFC 4884): the length of
+/// the quote, which extensions would follow. Gives where the quote ends, if that was said.
+pub fn take_quote_length(version: Version, message: &mut [u8]) -> Option<usize> {
+    let (at, unit) = match version {
+        Version::V4 => (WORD + 1, 4),
+        Version::V6 => (WORD, 8),
+    };
+    // In a "too big" of IPv6 the place belongs to the MTU.
+    if version.is_v6() && message[0] == 2 || message[at] == 0 {
+        return None;
+    }
+    let end = HEADER + usize::from(message[at]) * unit;
+    message[at] = 0;
+    Some(end)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Segment;
+    use crate::testing::{Segment, tunnel_in};
+    use crate::wire::tunnel::Format;
+
+    fn message(kind: u8, quoted: &[u8]) -> Vec<u8> {
+        [&[kind, 4, 0, 0, 0, 0, 5, 120], quoted].concat()
+    }
 
     #[test]
     fn finds_the_quoted_tcp_header_and_nothing_else() {
         let quoted = Segment::ack("198.18.1.10:40000", "203.0.113.10:80", 7, 9).packet();
-        let message = |kind: u8, quoted: &[u8]| [&[kind, 4, 0, 0, 0, 0, 5, 120], quoted].concat();
+        let quoted_tcp = |message: &[u8]| Some(super::quoted_tcp(Version::V4, message)?.tcp);
         assert_eq!(quoted_tcp(&message(3, &quoted)), Some(28));
         assert_eq!(quoted_tcp(&message(3, &quoted[..28])), Some(28));
         assert_eq!(quoted_tcp(&message(3, &quoted[..27])), None);
@@ -58,5 +194,33 @@ mod tests {
         };
         assert_eq!([with(0, 0x65), with(0, 0x44), with(0, 0x4f), with(9, 17)], [None; 4]);
         assert_eq!(with(7, 1), None, "a later fragment");
+    }
+
+    #[test]
+    fn finds_it_in_ipv6_and_in_tunnels() {
+        let v4 = Segment::ack("198.18.1.10:40000", "203.0.113.10:80", 7, 9).packet();
+        let v6 = Segment::ack("[2001:db8::1]:40000", "[2001:db8::2]:80", 7, 9).packet();
+        let plain = quoted_tcp(Version::V6, &message(1, &v6)).unwrap();
+        assert_eq!((plain.ip, plain.tcp, plain.outer), (8, 48, None));
+        for format in Format::ALL {
+            for (inner, version) in [(&v4, Version::V4), (&v6, Version::V6)] {
+                let outer = tunnel_in(format, ("192.0.2.1", "192.0.2.2"), (0, 5), inner);
+                let place = quoted_tcp(Version::V4, &message(3, &outer)).unwrap();
+                let ip = 8 + 20 + format.header();
+                assert_eq!((place.ip, place.outer, place.version), (ip, Some(8), version));
+                let least = place.tcp + 8;
+                let cut = |end: usize| quoted_tcp(Version::V4, &message(3, &outer)[..end]);
+                assert!(cut(least).is_some() && cut(least - 1).is_none());
+            }
+        }
+    }
+
+    #[test]
+    fn extensions_are_cut_off() {
+        let mut error = message(3, &[0; 200]);
+        assert_eq!(take_quote_length(Version::V4, &mut error), None);
+        error[5] = 32;
+        assert_eq!(take_quote_length(Version::V4, &mut error), Some(8 + 128));
+        assert_eq!(error[5], 0);
     }
 }

@@ -90,6 +90,26 @@ pub fn identification(ip: &[u8]) -> u16 {
     u16_at(ip, 4)
 }
 
+/// Whether routers may not fragment the packet.
+pub fn dont_fragment(ip: &[u8]) -> bool {
+    u16_at(ip, FRAGMENT) & DONT_FRAGMENT != 0
+}
+
+/// Where this fragment's payload belongs, in bytes, and whether more follow it.
+pub fn fragment_place(ip: &[u8]) -> (usize, bool) {
+    let field = u16_at(ip, FRAGMENT);
+    (usize::from(field & FRAGMENT_OFFSET) * 8, field & MORE_FRAGMENTS != 0)
+}
+
+/// Makes a header that of a fragment: its place in bytes, a multiple of 8, and whether more
+/// follow; keeps the header checksum right. DF is cleared.
+pub fn set_fragment_place(ip: &mut [u8], offset: usize, more: bool) {
+    let old = u16_at(ip, FRAGMENT);
+    let new = (offset / 8) as u16 & FRAGMENT_OFFSET | if more { MORE_FRAGMENTS } else { 0 };
+    put_u16(ip, FRAGMENT, new);
+    apply(ip, Delta::word(old, new));
+}
+
 /// Whether this is a fragment, first or later.
 pub fn is_fragment(ip: &[u8]) -> bool {
     u16_at(ip, FRAGMENT) & (MORE_FRAGMENTS | FRAGMENT_OFFSET) != 0

@@ -7,7 +7,9 @@ pub mod checksum;
 pub mod ethernet;
 pub mod icmp;
 pub mod ipv4;
+pub mod ipv6;
 pub mod tcp;
+pub mod tunnel;
 
 /// Reads a big-endian 16-bit field.
 pub(crate) fn u16_at(bytes: &[u8], at: usize) -> u16 {

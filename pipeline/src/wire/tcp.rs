@@ -17,6 +17,8 @@ const CHECKSUM: usize = 16;
 pub const END: u8 = 0;
 /// No operation, one byte of padding.
 pub const NOP: u8 = 1;
+/// Maximum segment size (RFC 9293).
+pub const MSS: u8 = 2;
 /// MD5 signature (RFC 2385).
 pub const MD5: u8 = 19;
 /// TCP authentication option (RFC 5925).

@@ -1,37 +1,47 @@
-//! The gateway at the clients' side: figures 2 (tag), 5A (race) and 6A (translate).
+//! The gateway at the clients' side: figures 2 (tag), 5A-C (race) and 6A-C (translate).
 //!
 //! From the inside: a start packet to a service is tagged and opens a race ([`start`]); packets
 //! of a connection that a replica won go to the replica ([`translate`]); all else passes.
 //! From the outside: the first valid acknowledgement wins, later ones are answered by a reset
-//! ([`race`]); the winner's packets get the server's address back; all else passes.
+//! ([`race`]); the winner's packets get the server's address back, or are taken out of their
+//! tunnels ([`tunnelled`]); all else passes. What A, B and C do differently stands in
+//! [`crate::configuration`].
 
 mod race;
 mod related;
 mod start;
 mod translate;
+mod tunnelled;
 
 use std::marker::PhantomData;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::{Context, Role, finish, look_ahead, tidy};
+use super::{Context, LookAhead, Role, finish, tidy};
 use crate::backoff::Backoff;
 use crate::buffer::{Buffer, Pool};
 use crate::burst::Burst;
-use crate::configuration::Configuration;
+use crate::configuration::{Configuration, Way};
 use crate::counters::{AnswererIndex, Counters};
-use crate::family::{Endpoint, Family, V4};
+use crate::family::{Endpoint, Family, V4, V6, Version};
 use crate::flow::{Flow, Phase};
 use crate::fragments::Fragments;
+use crate::limiter::Bucket;
+use crate::path::Path;
 use crate::services::{Scope, Services};
+use crate::shared::Reader;
+use crate::stage::sign::Keys;
 use crate::stage::{quote, tag};
 use crate::table::{Hash, Table};
 use crate::time::Ticks;
 use crate::verdict::Verdict;
 use crate::view::{Kind, Packet, Side, View};
 use crate::wire::tcp;
+
+/// ICMP errors that a worker sends per second about packets too big (RFC 1812, section 4.3.2.8).
+const ERRORS_PER_SECOND: u64 = 1000;
 
 /// How long each state lasts (docs/configuration.md, `[timeouts]`).
 #[derive(Clone, Copy, Debug)]
@@ -83,74 +93,164 @@ pub struct Settings {
     pub tag: tag::Format,
     /// Time-outs.
     pub timeouts: Timeouts,
-    /// Connections per worker.
-    pub max_connections: usize,
+    /// The way to the replicas, under configuration C.
+    pub path: Path,
+    /// Connections per worker: IPv4, IPv6. A family without a service needs no more than one.
+    pub max_connections: [usize; 2],
     /// Secret of the table's hash.
     pub hash_key: (u64, u64),
 }
 
 /// One worker's gateway.
 pub struct Gateway<C> {
-    settings: Settings,
-    services: Services,
-    flows: Table<V4, Phase, Flow<V4>>,
-    counters: Arc<Counters>,
-    answerers: AnswererIndex,
-    backoff: Backoff,
-    fragments: Fragments<Ipv4Addr>,
+    common: Common,
+    v4: Connections<V4>,
+    v6: Connections<V6>,
+    ahead: LookAhead,
     configuration: PhantomData<C>,
 }
 
-impl<C: Configuration> Gateway<C> {
-    /// A gateway with an empty table.
-    pub fn new(settings: Settings) -> Self {
+/// What both families share.
+struct Common {
+    settings: Settings,
+    services: Services,
+    keys: Reader<Keys>,
+    counters: Arc<Counters>,
+    answerers: AnswererIndex,
+    backoff: Backoff,
+    /// ICMP errors that may still be sent.
+    errors: Bucket,
+}
+
+/// What is known of one family's connections.
+struct Connections<F: Family> {
+    flows: Table<Endpoint<F>, Phase, Flow<F>>,
+    fragments: Fragments<F, Way<F>>,
+}
+
+/// The gateway as packets of one family meet it.
+struct Gate<'a, C, F: Family> {
+    common: &'a mut Common,
+    flows: &'a mut Table<Endpoint<F>, Phase, Flow<F>>,
+    fragments: &'a mut Fragments<F, Way<F>>,
+    configuration: PhantomData<C>,
+}
+
+impl<F: Family> Connections<F> {
+    fn new(settings: &Settings, counters: &Counters) -> Self {
         let timeouts = &settings.timeouts;
         let by_phase =
             [timeouts.racing, timeouts.established, timeouts.race_window, timeouts.closing];
-        let flows = Table::new(settings.max_connections, by_phase, settings.hash_key);
+        let capacity = settings.max_connections[F::VERSION as usize];
+        let flows = Table::new(capacity, by_phase, settings.hash_key);
+        counters.table_of(F::VERSION).capacity.set(flows.capacity() as u64);
+        Self { flows, fragments: Fragments::default() }
+    }
+}
+
+impl<C: Configuration> Gateway<C> {
+    /// A gateway with empty tables.
+    pub fn new(settings: Settings, keys: Reader<Keys>) -> Self {
         let scopes = settings.services.iter().map(|s| (s.scope, s.ports.as_slice()));
         let counters = Counters::default();
-        counters.table.capacity.set(flows.capacity() as u64);
         Self {
-            services: Services::new(scopes),
-            flows,
-            counters: Arc::new(counters),
-            answerers: AnswererIndex::default(),
-            backoff: Backoff::new(timeouts.tag_backoff),
-            fragments: Fragments::default(),
-            settings,
+            v4: Connections::new(&settings, &counters),
+            v6: Connections::new(&settings, &counters),
+            ahead: LookAhead::default(),
+            common: Common {
+                services: Services::new(scopes),
+                keys,
+                counters: Arc::new(counters),
+                answerers: AnswererIndex::default(),
+                backoff: Backoff::new(settings.timeouts.tag_backoff),
+                errors: Bucket::full(ERRORS_PER_SECOND, Ticks(0)),
+                settings,
+            },
             configuration: PhantomData,
         }
     }
 
-    /// The client endpoint of a TCP packet: its one key in the table.
-    #[inline]
-    fn client(from: Side, head: &[u8], view: &View) -> Endpoint<V4> {
-        match from {
-            Side::Inside => view.source(head),
-            Side::Outside => view.destination(head),
+    /// Finds what the burst's packets are going to be looked up by, and has it fetched.
+    fn look_ahead<B: Buffer>(&mut self, from: Side, burst: &Burst<B>) {
+        let Self { v4, v6, ahead, .. } = self;
+        for (number, (head, view)) in burst.looks().enumerate() {
+            ahead.inner[number] = View::NOTHING;
+            match (view.kind, from) {
+                (Kind::Tcp, _) if Self::concerns(from, head, view) => match view.version {
+                    Version::V4 => ahead.bucket(number, &v4.flows, client(from, head, view)),
+                    Version::V6 => ahead.bucket(number, &v6.flows, client(from, head, view)),
+                },
+                (Kind::Tunnel, Side::Outside) if C::TUNNELS => {
+                    let inner = view.inner(head);
+                    ahead.inner[number] = inner;
+                    match (inner.kind, inner.version) {
+                        (Kind::Tcp, Version::V4) => {
+                            ahead.bucket(number, &v4.flows, inner.destination(head));
+                        }
+                        (Kind::Tcp, Version::V6) => {
+                            ahead.bucket(number, &v6.flows, inner.destination(head));
+                        }
+                        _ => ahead.nothing(number),
+                    }
+                }
+                _ => ahead.nothing(number),
+            }
         }
+        ahead.entries(burst.len(), &v4.flows, &v6.flows);
     }
 
-    /// The other endpoint of a TCP packet.
-    fn server<B: Buffer>(from: Side, packet: &Packet<B>) -> Endpoint<V4> {
-        Self::client(from.other(), packet.buffer.head(), &packet.view)
+    /// Whether a plain TCP packet is looked up at all (op 632: under B, of those from the
+    /// outside, only acknowledgements and what ends a connection).
+    #[inline]
+    fn concerns(from: Side, head: &[u8], view: &View) -> bool {
+        if C::FOLLOWS_PLAIN || from == Side::Inside {
+            return true;
+        }
+        let flags = tcp::flags(&head[usize::from(view.l4)..]);
+        flags.is_acknowledgement() || flags.fin() || flags.rst()
     }
 
+    fn gate_v4(&mut self) -> Gate<'_, C, V4> {
+        let Connections { flows, fragments } = &mut self.v4;
+        Gate { common: &mut self.common, flows, fragments, configuration: PhantomData }
+    }
+
+    fn gate_v6(&mut self) -> Gate<'_, C, V6> {
+        let Connections { flows, fragments } = &mut self.v6;
+        Gate { common: &mut self.common, flows, fragments, configuration: PhantomData }
+    }
+}
+
+/// The client endpoint of a TCP packet: its one key in the table.
+#[inline]
+fn client<F: Family>(from: Side, head: &[u8], view: &View) -> Endpoint<F> {
+    match from {
+        Side::Inside => view.source(head),
+        Side::Outside => view.destination(head),
+    }
+}
+
+/// The other endpoint of a TCP packet.
+fn server<F: Family>(from: Side, head: &[u8], view: &View) -> Endpoint<F> {
+    client(from.other(), head, view)
+}
+
+impl<C: Configuration, F: Family> Gate<'_, C, F> {
     #[inline]
     fn decide<P: Pool>(
         &mut self,
         from: Side,
         packet: &mut Packet<P::Buffer>,
-        hash: Hash,
+        ahead: (Hash, View),
         context: &mut Context<'_, P>,
     ) -> Verdict {
-        match packet.view.kind {
-            Kind::Tcp4 => self.tcp(from, packet, hash, context),
-            Kind::Icmp4 => self.icmp(from, packet, context.now),
-            Kind::FirstFragment4 => self.first_fragment(from, packet, context.now),
-            Kind::Fragment4 => self.later_fragment(from, packet, context.now),
-            kind => kind.untouched(),
+        match (packet.view.kind, from) {
+            (Kind::Tcp, _) => self.tcp(from, packet, ahead.0, context),
+            (Kind::Tunnel, Side::Outside) if C::TUNNELS => self.tunnelled(packet, ahead, context),
+            (Kind::Icmp, _) => self.icmp(from, packet, context),
+            (Kind::FirstFragment, _) => self.first_fragment(from, packet, context),
+            (Kind::Fragment, _) => self.later_fragment(from, packet, context),
+            (kind, _) => kind.untouched(),
         }
     }
 
@@ -162,19 +262,22 @@ impl<C: Configuration> Gateway<C> {
         hash: Hash,
         context: &mut Context<'_, P>,
     ) -> Verdict {
-        let client = Self::client(from, packet.buffer.head(), &packet.view);
+        if !Gateway::<C>::concerns(from, packet.buffer.head(), &packet.view) {
+            return Verdict::Passed;
+        }
+        let client = client(from, packet.buffer.head(), &packet.view);
         let slot = self.flows.find(hash, client, context.now);
         let flags = tcp::flags(packet.tcp());
         // ops 202, 204, 602, 604, 608: from which side, a start packet or an acknowledgement,
         // with an entry or without.
         match (from, slot) {
             (Side::Inside, _) if flags.is_start() => {
-                self.start(packet, client, hash, slot, context.now)
+                self.start(packet, client, hash, slot, context)
             }
             (_, None) => Verdict::NoEntry,
-            (Side::Inside, Some(slot)) => self.client_packet(packet, slot, flags, context.now),
+            (Side::Inside, Some(slot)) => self.client_packet(packet, slot, flags, context),
             (Side::Outside, Some(slot)) if flags.is_acknowledgement() => {
-                self.acknowledgement(packet, slot, context)
+                self.acknowledgement(packet, slot, None, context)
             }
             (Side::Outside, Some(slot)) => self.server_packet(packet, slot, flags, context.now),
         }
@@ -190,40 +293,59 @@ impl<C: Configuration> Role for Gateway<C> {
         burst: &mut Burst<P::Buffer>,
         context: &mut Context<'_, P>,
     ) {
-        let hashes = look_ahead(&self.flows, burst, |head, view| Self::client(from, head, view));
-        self.counters.side(from).received.add(burst.len() as u64);
+        self.common.keys.refresh();
+        self.look_ahead(from, burst);
+        self.common.counters.side(from).received.add(burst.len() as u64);
         let Burst { frames, views, verdicts } = burst;
-        for (buffer, (view, hash)) in frames.drain(..).zip(views.iter().zip(hashes)) {
+        for (number, (buffer, view)) in frames.drain(..).zip(views.iter()).enumerate() {
             let mut packet = Packet { buffer, view: *view };
-            let verdict = self.decide(from, &mut packet, hash, context);
+            let ahead = self.ahead.of(number);
+            let verdict = match view.version {
+                Version::V4 => self.gate_v4().decide(from, &mut packet, ahead, context),
+                Version::V6 => self.gate_v6().decide(from, &mut packet, ahead, context),
+            };
             verdicts.push(verdict);
-            finish(&self.counters, from, packet, verdict, context);
+            finish(&self.common.counters, from, packet, verdict, context);
         }
     }
 
     fn housekeep<P: Pool>(&mut self, context: &mut Context<'_, P>) {
-        tidy(&mut self.flows, &self.counters.table, context.now);
+        let counters = &self.common.counters;
+        tidy(&mut self.v4.flows, &counters.table, context.now);
+        tidy(&mut self.v6.flows, &counters.table_v6, context.now);
     }
 
     fn owner<B: Buffer>(from: Side, packet: &Packet<B>) -> Option<IpAddr> {
-        match packet.view.kind {
-            Kind::Tcp4 => {
-                Some(Self::client(from, packet.buffer.head(), &packet.view).address.into())
+        fn quoted<F: Family, B: Buffer>(from: Side, packet: &Packet<B>) -> Option<IpAddr> {
+            let quoted = quote::read::<F, B>(packet)?;
+            Some(match (from, quoted.outer) {
+                (Side::Inside, _) => quoted.destination.address.into(),
+                (Side::Outside, Some((source, _))) => source.into(),
+                (Side::Outside, None) => quoted.source.address.into(),
+            })
+        }
+        let (source, destination) = match packet.view.kind {
+            Kind::Tcp | Kind::Tunnel | Kind::FirstFragment | Kind::Fragment => {
+                packet.view.addresses(packet.buffer.head())
             }
-            Kind::FirstFragment4 | Kind::Fragment4 => Some(match from {
-                Side::Inside => V4::source(packet.ip()).into(),
-                Side::Outside => V4::destination(packet.ip()).into(),
-            }),
-            Kind::Icmp4 => quote::read(packet).map(|quoted| match from {
-                Side::Inside => quoted.destination.address.into(),
-                Side::Outside => quoted.source.address.into(),
-            }),
-            _ => None,
+            Kind::Icmp => {
+                return match packet.view.version {
+                    Version::V4 => quoted::<V4, B>(from, packet),
+                    Version::V6 => quoted::<V6, B>(from, packet),
+                };
+            }
+            _ => return None,
+        };
+        match (packet.view.kind, from) {
+            (Kind::Tunnel, Side::Inside) => None,
+            (_, Side::Inside) => Some(source),
+            // Tunnels to a client are addressed to it outside as they are inside.
+            (_, Side::Outside) => Some(destination),
         }
     }
 
     fn counters(&self) -> &Arc<Counters> {
-        &self.counters
+        &self.common.counters
     }
 }
 

@@ -1,109 +1,155 @@
 //! What belongs to a translated connection without being one of its whole packets: ICMP errors
 //! about them, and fragments.
 
-use super::Gateway;
-use crate::buffer::Buffer;
-use crate::configuration::Configuration;
-use crate::family::{Endpoint, Family, V4};
-use crate::flow::{Flow, Phase};
+use super::{Gate, client, server};
+use crate::buffer::{Buffer, Pool};
+use crate::configuration::{Configuration, Obstacle, Way};
+use crate::family::{Endpoint, Family};
+use crate::flow::Phase;
 use crate::fragments::{Fate, PacketId};
-use crate::stage::quote::{self, End};
-use crate::stage::rewrite;
+use crate::role::Context;
+use crate::stage::quote;
 use crate::time::Ticks;
 use crate::verdict::Verdict;
 use crate::view::{Packet, Side};
-use crate::wire::ipv4;
 
-impl<C: Configuration> Gateway<C> {
+impl<C: Configuration, F: Family> Gate<'_, C, F> {
     /// The connection of a client endpoint, if it is translated.
-    fn translated(&mut self, client: Endpoint<V4>, now: Ticks) -> Option<Flow<V4>> {
+    pub(super) fn translated(&mut self, client: Endpoint<F>, now: Ticks) -> Option<Way<F>> {
         let slot = self.flows.find(self.flows.hash(client), client, now)?;
         let entry = self.flows.get(slot);
-        matches!(entry.state(), Phase::Replica | Phase::Closing).then_some(entry.value)
+        let decided = matches!(entry.state(), Phase::Replica | Phase::Closing);
+        decided.then(|| entry.value.way(client))
     }
 
     /// An ICMP packet. From the outside an error quotes what went to the replica: the client
     /// must find the server in it. From the inside it quotes what the client got as from the
     /// server: the replica must find itself.
-    pub(super) fn icmp<B: Buffer>(
+    pub(super) fn icmp<P: Pool>(
         &mut self,
         from: Side,
-        packet: &mut Packet<B>,
-        now: Ticks,
+        packet: &mut Packet<P::Buffer>,
+        context: &mut Context<'_, P>,
     ) -> Verdict {
-        let Some(quoted) = quote::read(packet) else { return Verdict::Icmp };
-        let (client, other) = match from {
-            Side::Outside => (quoted.source, quoted.destination),
-            Side::Inside => (quoted.destination, quoted.source),
+        let Some(quoted) = quote::read::<F, _>(packet) else { return Verdict::Icmp };
+        let client = match from {
+            Side::Outside => quoted.source,
+            Side::Inside => quoted.destination,
         };
-        let Some(flow) = self.translated(client, now) else { return Verdict::Icmp };
+        let Some(way) = self.translated(client, context.now) else { return Verdict::Icmp };
         match from {
-            Side::Outside if other == flow.replica => {
-                quote::rewrite(packet, quoted, End::Destination, flow.server);
-                if V4::source(packet.ip()) == flow.replica.address {
-                    V4::set_source(packet.ip_mut(), flow.server.address);
+            Side::Outside => match C::error_to_client(packet, quoted, &way) {
+                true => Verdict::IcmpTranslated,
+                false => Verdict::Icmp,
+            },
+            Side::Inside if quoted.outer.is_some() || quoted.source != way.server => Verdict::Icmp,
+            Side::Inside => {
+                let path = &self.common.settings.path;
+                match C::error_to_replica(packet, quoted, &way, path) {
+                    Ok(()) => Verdict::IcmpTranslated,
+                    Err(Obstacle::NoRoom | Obstacle::TooBig(_)) => Verdict::NoBuffer,
                 }
             }
-            Side::Inside if other == flow.server => {
-                quote::rewrite(packet, quoted, End::Source, flow.replica);
-                if V4::destination(packet.ip()) == flow.server.address {
-                    V4::set_destination(packet.ip_mut(), flow.replica.address);
-                }
-            }
-            _ => return Verdict::Icmp,
         }
-        Verdict::IcmpTranslated
     }
 
     /// A first fragment that bears the whole TCP header.
-    pub(super) fn first_fragment<B: Buffer>(
+    pub(super) fn first_fragment<P: Pool>(
         &mut self,
         from: Side,
-        packet: &mut Packet<B>,
-        now: Ticks,
+        packet: &mut Packet<P::Buffer>,
+        context: &mut Context<'_, P>,
     ) -> Verdict {
-        let client = Self::client(from, packet.buffer.head(), &packet.view);
-        let other = Self::server(from, packet);
+        if from == Side::Outside && !C::FOLLOWS_PLAIN {
+            return Verdict::Fragment;
+        }
+        let (head, view) = (packet.buffer.head(), &packet.view);
+        let (client, other) = (client(from, head, view), server::<F>(from, head, view));
         let id = PacketId::of(packet.ip());
-        let address = match (self.translated(client, now), from) {
-            // As of whole packets: from the server of a connection that a replica won.
-            (Some(flow), Side::Outside) if other == flow.server => return Verdict::FromLoser,
-            (Some(flow), Side::Inside) if other == flow.server => {
-                rewrite::destination(packet, flow.replica);
-                Some(flow.replica.address)
+        let way = self.translated(client, context.now).filter(|way| match from {
+            Side::Inside => way.server == other,
+            Side::Outside => way.server == other || C::plain_winner(way) == Some(other),
+        });
+        // As of whole packets: from the server of a connection that a replica won.
+        let loser = |way: &Way<F>| from == Side::Outside && C::plain_winner(way) != Some(other);
+        if way.as_ref().is_some_and(loser) {
+            return Verdict::FromLoser;
+        }
+        self.fragments.learn(id, way, context.now);
+        match (way, from) {
+            (None, _) => Verdict::Fragment,
+            (Some(way), Side::Inside) => {
+                self.send_to_replica(packet, &way, Verdict::FragmentTranslated, context)
             }
-            (Some(flow), Side::Outside) if other == flow.replica => {
-                rewrite::source(packet, flow.server);
-                Some(flow.server.address)
+            (Some(way), Side::Outside) => {
+                C::to_client(packet, &way);
+                Verdict::FragmentTranslated
             }
-            _ => None,
-        };
-        self.fragments.learn(id, address, now);
-        if address.is_some() { Verdict::FragmentTranslated } else { Verdict::Fragment }
+        }
     }
 
     /// Any other fragment.
-    pub(super) fn later_fragment<B: Buffer>(
+    pub(super) fn later_fragment<P: Pool>(
         &mut self,
         from: Side,
-        packet: &mut Packet<B>,
-        now: Ticks,
+        packet: &mut Packet<P::Buffer>,
+        context: &mut Context<'_, P>,
     ) -> Verdict {
-        let ip = packet.ip();
-        if ipv4::protocol(ip) != ipv4::TCP || !ipv4::is_later_fragment(ip) {
-            return Verdict::Fragment;
+        if from == Side::Outside && !C::FOLLOWS_PLAIN || !F::fragment(packet.ip()).is_later_tcp() {
+            return self.pass_fragment(packet, context.now);
         }
-        match (self.fragments.find(PacketId::of(packet.ip()), now), from) {
-            (Fate::Follow(address), Side::Inside) => {
-                V4::set_destination(packet.ip_mut(), address);
+        let fate = self.fragments.find(PacketId::of(packet.ip()), context.now);
+        match (fate, from) {
+            (Fate::Follow(way), Side::Inside) => {
+                let path = &self.common.settings.path;
+                match C::fragment_to_replica(packet, &way, path) {
+                    Ok(()) => Verdict::FragmentTranslated,
+                    Err(obstacle) => self.obstructed(packet, &way, obstacle, context),
+                }
+            }
+            (Fate::Follow(way), Side::Outside) if C::plain_winner(&way).is_some() => {
+                C::fragment_to_client(packet, &way);
                 Verdict::FragmentTranslated
             }
-            (Fate::Follow(address), Side::Outside) => {
-                V4::set_source(packet.ip_mut(), address);
-                Verdict::FragmentTranslated
+            (Fate::Unknown, _)
+                if self.may_be_translated(from, other_address::<F>(from, packet.ip())) =>
+            {
+                Verdict::FragmentUnknown
             }
-            (Fate::Unknown, _) => Verdict::FragmentUnknown,
-            (Fate::Untouched, _) => Verdict::Fragment,
+            _ => Verdict::Fragment,
         }
+    }
+
+    /// A fragment that passes as it is. Of a first one that has not the whole TCP header, that is
+    /// remembered, so that what follows it is not missed.
+    fn pass_fragment<B: Buffer>(&mut self, packet: &Packet<B>, now: Ticks) -> Verdict {
+        if !F::fragment(packet.ip()).later {
+            self.fragments.learn(PacketId::of(packet.ip()), None, now);
+        }
+        Verdict::Fragment
+    }
+
+    /// Whether a later fragment, from or to this address beyond the gateway, may be one of a
+    /// translated connection: its ports are not known.
+    pub(super) fn may_be_translated(&self, from: Side, other: F::Address) -> bool {
+        if self.flows.count(Phase::Replica) + self.flows.count(Phase::Closing) == 0 {
+            return false;
+        }
+        let settings = &self.common.settings;
+        match from {
+            // In a tunnel the source is the server's, as the destination is from the inside.
+            Side::Outside if !C::TUNNELS => {
+                let end = Endpoint::new(other, 0);
+                (0..settings.services.len() as u16).any(|service| self.permits(service, end))
+            }
+            _ => self.common.services.covers(other.into()),
+        }
+    }
+}
+
+fn other_address<F: Family>(from: Side, ip: &[u8]) -> F::Address {
+    match from {
+        Side::Inside => F::destination(ip),
+        Side::Outside => F::source(ip),
     }
 }

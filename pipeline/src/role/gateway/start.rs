@@ -1,10 +1,11 @@
 //! Figure 2: start packets from the inside.
 
-use super::Gateway;
-use crate::buffer::Buffer;
+use super::{Gate, Settings};
+use crate::buffer::{Buffer, Pool};
 use crate::configuration::Configuration;
-use crate::family::{Endpoint, V4};
+use crate::family::{Endpoint, Family};
 use crate::flow::{Flow, Phase};
+use crate::role::Context;
 use crate::stage::{classify, tag};
 use crate::table::{Hash, Inserted, Slot};
 use crate::time::Ticks;
@@ -12,17 +13,18 @@ use crate::verdict::Verdict;
 use crate::view::Packet;
 use crate::wire::tcp;
 
-impl<C: Configuration> Gateway<C> {
+impl<C: Configuration, F: Family> Gate<'_, C, F> {
     /// A start packet from the inside (fig 2).
-    pub(super) fn start<B: Buffer>(
+    pub(super) fn start<P: Pool>(
         &mut self,
-        packet: &mut Packet<B>,
-        client: Endpoint<V4>,
+        packet: &mut Packet<P::Buffer>,
+        client: Endpoint<F>,
         hash: Hash,
         slot: Option<Slot>,
-        now: Ticks,
+        context: &mut Context<'_, P>,
     ) -> Verdict {
-        let server = packet.destination::<V4>();
+        let now = context.now;
+        let server = packet.destination::<F>();
         let isn = tcp::sequence(packet.tcp());
         let Some(slot) = slot else { return self.race(packet, client, hash, None, now) };
         let entry = self.flows.get(slot);
@@ -31,7 +33,7 @@ impl<C: Configuration> Gateway<C> {
         if flow.server != server && phase != Phase::Closing {
             // A second connection of the endpoint while the first is live.
             self.flows.value_mut(slot).second = server;
-            return match self.services.find(server.address.into(), server.port) {
+            return match self.common.services.find(server.address.into(), server.port) {
                 Some(_) => Verdict::UntaggedEndpointBusy,
                 None => Verdict::NoService,
             };
@@ -42,7 +44,7 @@ impl<C: Configuration> Gateway<C> {
             Phase::Racing => self.race(packet, client, hash, Some(slot), now),
             Phase::Closing if !repeated => self.race(packet, client, hash, Some(slot), now),
             Phase::Replica | Phase::Origin
-                if !repeated && idle > self.settings.timeouts.reuse_after =>
+                if !repeated && idle > self.common.settings.timeouts.reuse_after =>
             {
                 self.race(packet, client, hash, Some(slot), now)
             }
@@ -52,8 +54,9 @@ impl<C: Configuration> Gateway<C> {
                 if repeated {
                     self.flows.touch(slot, now);
                 }
-                C::to_replica(packet, flow.replica);
-                Verdict::StartToWinner
+                let way = flow.way(client);
+                C::start::<F, _>(packet, &self.common.settings.path, way.format);
+                self.send_to_replica(packet, &way, Verdict::StartToWinner, context)
             }
             Phase::Origin => Verdict::WithOrigin,
         }
@@ -63,12 +66,12 @@ impl<C: Configuration> Gateway<C> {
     fn race<B: Buffer>(
         &mut self,
         packet: &mut Packet<B>,
-        client: Endpoint<V4>,
+        client: Endpoint<F>,
         hash: Hash,
         earlier: Option<Slot>,
         now: Ticks,
     ) -> Verdict {
-        let server = packet.destination::<V4>();
+        let server = packet.destination::<F>();
         let service = match self.may_race(packet, server, now) {
             Ok(service) => service,
             Err(verdict) => {
@@ -101,27 +104,32 @@ impl<C: Configuration> Gateway<C> {
     fn enter(
         &mut self,
         hash: Hash,
-        client: Endpoint<V4>,
-        flow: Flow<V4>,
+        client: Endpoint<F>,
+        flow: Flow<F>,
         now: Ticks,
     ) -> Option<Slot> {
         let inserted = self.flows.insert(hash, client, Phase::Racing, now, flow)?;
-        self.counters.table.inserted.add(1);
+        self.common.counters.table_of(F::VERSION).inserted.add(1);
         if let Inserted::Evicted(_) = inserted {
-            self.counters.table.evicted.add(1);
+            self.common.counters.table_of(F::VERSION).evicted.add(1);
         }
         Some(inserted.slot())
     }
 
-    /// op 210.
+    /// op 210. Under C the MSS is clamped first: full segments are to fit the tunnels.
     fn tag<B: Buffer>(&self, packet: &mut Packet<B>) -> bool {
-        let tag = tag::Tag { permitted: true, configuration: Some(C::CODE) };
-        tag::insert::<V4, B>(packet, self.settings.tag, tag)
+        let Settings { path, tag: format, .. } = &self.common.settings;
+        let tag = tag::Tag { permitted: true, configuration: Some(C::CODE), signature: None };
+        let tagged = tag::insert::<F, B>(packet, *format, tag, self.common.keys.get());
+        if tagged && C::start::<F, B>(packet, path, path.format) {
+            self.common.counters.clamped.add(1);
+        }
+        tagged
     }
 
     /// A new connection of the endpoint goes untranslated. Its packets are told from those of the
     /// earlier one by the server; to the same server they cannot be, so the entry goes.
-    fn make_way(&mut self, earlier: Slot, server: Endpoint<V4>) {
+    fn make_way(&mut self, earlier: Slot, server: Endpoint<F>) {
         let flow = self.flows.value_mut(earlier);
         if flow.server == server {
             self.flows.remove(earlier);
@@ -134,13 +142,16 @@ impl<C: Configuration> Gateway<C> {
     fn may_race<B: Buffer>(
         &mut self,
         packet: &Packet<B>,
-        server: Endpoint<V4>,
+        server: Endpoint<F>,
         now: Ticks,
     ) -> Result<u16, Verdict> {
-        let service =
-            self.services.find(server.address.into(), server.port).ok_or(Verdict::NoService)?;
-        classify::start::<V4, B>(packet, self.settings.tag)?;
-        if self.backoff.holds(server.address.into(), now) {
+        let service = self
+            .common
+            .services
+            .find(server.address.into(), server.port)
+            .ok_or(Verdict::NoService)?;
+        classify::start::<F, B>(packet, self.common.settings.tag, self.common.keys.get().room())?;
+        if self.common.backoff.holds(server.address.into(), now) {
             return Err(Verdict::UntaggedBackoff);
         }
         Ok(service)
@@ -149,7 +160,9 @@ impl<C: Configuration> Gateway<C> {
     /// The start packet of an undecided race once more: tagged again the first time; from then
     /// on untagged, for the path may drop what bears an option it does not know.
     fn repeat<B: Buffer>(&mut self, packet: &mut Packet<B>, slot: Slot, now: Ticks) -> Verdict {
-        if let Err(verdict) = classify::start::<V4, B>(packet, self.settings.tag) {
+        if let Err(verdict) =
+            classify::start::<F, B>(packet, self.common.settings.tag, self.common.keys.get().room())
+        {
             return verdict;
         }
         let flow = self.flows.value_mut(slot);
@@ -157,12 +170,12 @@ impl<C: Configuration> Gateway<C> {
         let (repeats, server) = (flow.repeats, flow.server);
         self.flows.touch(slot, now);
         if repeats >= 2 {
-            if repeats == 2 && self.backoff.missed(server.address.into(), now) {
-                self.counters.given_up.set_last(server.address.into());
+            if repeats == 2 && self.common.backoff.missed(server.address.into(), now) {
+                self.common.counters.given_up.set_last(server.address.into());
             }
             return Verdict::UntaggedRepeat;
         }
-        if self.backoff.holds(server.address.into(), now) {
+        if self.common.backoff.holds(server.address.into(), now) {
             return Verdict::UntaggedBackoff;
         }
         if self.tag(packet) { Verdict::TaggedAgain } else { Verdict::UntaggedNoHeadroom }

@@ -1,44 +1,112 @@
-//! Figure 6A: what is neither start packet nor acknowledgement.
+//! Figures 6A, 6B and 6C: what is neither start packet nor acknowledgement.
 
-use super::Gateway;
-use crate::buffer::Buffer;
-use crate::configuration::Configuration;
-use crate::family::V4;
-use crate::flow::{BOTH_FINS, Phase};
+use super::Gate;
+use crate::buffer::{Buffer, Pool};
+use crate::configuration::{Configuration, Obstacle, Way};
+use crate::counters::Generated;
+use crate::family::Family;
+use crate::flow::{Flow, Phase};
+use crate::role::{Context, send_made};
+use crate::stage::{fragment, too_big};
 use crate::table::Slot;
 use crate::time::Ticks;
 use crate::verdict::Verdict;
 use crate::view::{Packet, Side};
-use crate::wire::tcp::Flags;
+use crate::wire::tcp::{self, Flags};
 
-impl<C: Configuration> Gateway<C> {
+impl<C: Configuration, F: Family> Gate<'_, C, F> {
     /// Anything but a start packet from the inside, with an entry (op 610: from the client side).
     #[inline]
-    pub(super) fn client_packet<B: Buffer>(
+    pub(super) fn client_packet<P: Pool>(
         &mut self,
-        packet: &mut Packet<B>,
+        packet: &mut Packet<P::Buffer>,
         slot: Slot,
         flags: Flags,
-        now: Ticks,
+        context: &mut Context<'_, P>,
     ) -> Verdict {
         let entry = self.flows.get(slot);
-        let (server, replica) = (entry.value.server, entry.value.replica);
-        if packet.destination::<V4>() != server {
+        if packet.destination::<F>() != entry.value.server {
             return Verdict::OtherServer;
         }
         match entry.state() {
             Phase::Racing => Verdict::RaceUndecided,
             Phase::Origin => Verdict::WithOrigin,
             Phase::Replica | Phase::Closing => {
-                self.heard(slot, Side::Inside, flags, now);
-                C::to_replica(packet, replica);
-                Verdict::ToReplica
+                let way = entry.value.way(entry.key);
+                self.heard(slot, Side::Inside, flags, context.now);
+                self.send_to_replica(packet, &way, Verdict::ToReplica, context)
             }
         }
     }
 
-    /// Anything but an acknowledgement from the outside, with an entry (op 610: not from the
-    /// client side).
+    /// ops 612, 636, 656: on to the winner; the verdict, unless something is in the way.
+    #[inline]
+    pub(super) fn send_to_replica<P: Pool>(
+        &mut self,
+        packet: &mut Packet<P::Buffer>,
+        way: &Way<F>,
+        verdict: Verdict,
+        context: &mut Context<'_, P>,
+    ) -> Verdict {
+        match C::to_replica(packet, way, &self.common.settings.path) {
+            Ok(()) => verdict,
+            Err(obstacle) => self.obstructed(packet, way, obstacle, context),
+        }
+    }
+
+    /// What does not fit the tunnel is answered by an ICMP error, or goes in fragments where its
+    /// sender allows that.
+    #[cold]
+    pub(super) fn obstructed<P: Pool>(
+        &mut self,
+        packet: &Packet<P::Buffer>,
+        way: &Way<F>,
+        obstacle: Obstacle,
+        context: &mut Context<'_, P>,
+    ) -> Verdict {
+        let Obstacle::TooBig(room) = obstacle else { return Verdict::NoBuffer };
+        if F::may_be_fragmented(packet.ip()) {
+            return self.send_in_fragments(packet, way, room, context);
+        }
+        let rate = super::ERRORS_PER_SECOND;
+        if !self.common.errors.take(1, rate, rate, context.now) {
+            return Verdict::TooBigUnanswered;
+        }
+        match too_big::answer::<F, P>(packet, room as u16, context.pool) {
+            Some(error) => {
+                send_made(&self.common.counters, Side::Inside, error, Generated::TooBig, context);
+                Verdict::TooBig
+            }
+            None => Verdict::TooBigUnanswered,
+        }
+    }
+
+    fn send_in_fragments<P: Pool>(
+        &self,
+        packet: &Packet<P::Buffer>,
+        way: &Way<F>,
+        room: usize,
+        context: &mut Context<'_, P>,
+    ) -> Verdict {
+        let path = &self.common.settings.path;
+        let Some(fragments) = fragment::split(packet, room, context.pool) else {
+            return Verdict::NoBuffer;
+        };
+        for fragment in fragments {
+            let mut fragment = Packet::new(fragment);
+            // One that gets no tunnel is as good as lost on the way: the rest may as well go.
+            if C::to_replica(&mut fragment, way, path).is_ok()
+                && context.out.has_room(Side::Outside)
+            {
+                let (counters, frame) = (&self.common.counters, fragment.buffer);
+                send_made(counters, Side::Outside, frame, Generated::Fragment, context);
+            }
+        }
+        Verdict::Fragmented
+    }
+
+    /// Anything but an acknowledgement from the outside, plain, with an entry (op 610: not from
+    /// the client side).
     #[inline]
     pub(super) fn server_packet<B: Buffer>(
         &mut self,
@@ -49,14 +117,20 @@ impl<C: Configuration> Gateway<C> {
     ) -> Verdict {
         let entry = self.flows.get(slot);
         let flow = &entry.value;
-        let (server, from) = (flow.server, packet.source::<V4>());
+        let (server, from) = (flow.server, packet.source::<F>());
         match entry.state() {
-            Phase::Replica | Phase::Closing if from == flow.replica => {
-                self.heard(slot, Side::Outside, flags, now);
-                C::to_client(packet, server);
-                Verdict::FromReplica
+            Phase::Replica | Phase::Closing => {
+                let way = flow.way(entry.key);
+                if C::plain_winner(&way) == Some(from) && !refuses_late(packet, flow, from) {
+                    self.heard(slot, Side::Outside, flags, now);
+                    C::to_client(packet, &way);
+                    Verdict::FromReplica
+                } else if from == server {
+                    Verdict::FromLoser
+                } else {
+                    Verdict::FromOther
+                }
             }
-            Phase::Replica | Phase::Closing if from == server => Verdict::FromLoser,
             Phase::Racing if flags.rst() && from == server => {
                 self.path_takes_tags(slot);
                 self.flows.move_to(slot, Phase::Origin, now);
@@ -69,13 +143,13 @@ impl<C: Configuration> Gateway<C> {
             }
             Phase::Racing => Verdict::RaceUndecided,
             Phase::Origin if from == server => Verdict::WithOrigin,
-            _ => Verdict::FromOther,
+            Phase::Origin => Verdict::FromOther,
         }
     }
 
     /// A packet of a translated connection has passed.
     #[inline]
-    fn heard(&mut self, slot: Slot, from: Side, flags: Flags, now: Ticks) {
+    pub(super) fn heard(&mut self, slot: Slot, from: Side, flags: Flags, now: Ticks) {
         self.flows.touch(slot, now);
         if flags.fin() || flags.rst() {
             self.ends(slot, from, flags, now);
@@ -85,9 +159,24 @@ impl<C: Configuration> Gateway<C> {
     #[cold]
     fn ends(&mut self, slot: Slot, from: Side, flags: Flags, now: Ticks) {
         let flow = self.flows.value_mut(slot);
-        flow.fins |= u8::from(flags.fin()) << from as u8;
-        if flags.rst() || flow.fins == BOTH_FINS {
+        let both = if flags.fin() { flow.note_fin(from) } else { flow.has_both_fins() };
+        if flags.rst() || both {
             self.flows.move_to(slot, Phase::Closing, now);
         }
     }
+}
+
+/// Under B the replica's packets come from the server's endpoint, and so does what the origin
+/// says when it refuses after a replica has won: a RST that answers the start packet (RFC 9293,
+/// section 3.10.7.1). It must not end the winner's connection.
+fn refuses_late<F: Family, B: Buffer>(
+    packet: &Packet<B>,
+    flow: &Flow<F>,
+    from: crate::family::Endpoint<F>,
+) -> bool {
+    let tcp = packet.tcp();
+    from == flow.server
+        && tcp::flags(tcp).rst()
+        && tcp::sequence(tcp) == 0
+        && tcp::acknowledgement(tcp) == flow.isn.wrapping_add(1)
 }

@@ -1,0 +1,100 @@
+use std::net::{IpAddr, Ipv6Addr};
+
+use super::{Emit, Family, Fragment, Version};
+use crate::wire::checksum::{Delta, Sum};
+use crate::wire::ipv6;
+
+/// IPv6.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct V6;
+
+impl Family for V6 {
+    type Address = Ipv6Addr;
+    const VERSION: Version = Version::V6;
+    const UNSPECIFIED: Ipv6Addr = Ipv6Addr::UNSPECIFIED;
+    const HEADER: usize = ipv6::HEADER;
+    const ICMP: u8 = ipv6::ICMP;
+    /// RFC 4443, section 2.4: the error is at most 1280 bytes long.
+    const QUOTED: usize = ipv6::MINIMUM_MTU as usize - ipv6::HEADER - 8;
+    const KEY_WORDS: usize = 3;
+
+    fn source(ip: &[u8]) -> Ipv6Addr {
+        ipv6::source(ip)
+    }
+
+    fn destination(ip: &[u8]) -> Ipv6Addr {
+        ipv6::destination(ip)
+    }
+
+    fn set_source(ip: &mut [u8], address: Ipv6Addr) -> Delta {
+        ipv6::set_source(ip, address)
+    }
+
+    fn set_destination(ip: &mut [u8], address: Ipv6Addr) -> Delta {
+        ipv6::set_destination(ip, address)
+    }
+
+    fn set_length(ip: &mut [u8], length: usize) {
+        ipv6::set_length(ip, length);
+    }
+
+    fn traffic_class(ip: &[u8]) -> u8 {
+        ipv6::traffic_class(ip)
+    }
+
+    fn set_traffic_class(ip: &mut [u8], value: u8) {
+        ipv6::set_traffic_class(ip, value);
+    }
+
+    fn header_ok(_ip: &[u8], _header: usize) -> bool {
+        true
+    }
+
+    fn may_be_fragmented(_ip: &[u8]) -> bool {
+        false
+    }
+
+    fn pseudo_header(from: Ipv6Addr, to: Ipv6Addr, protocol: u8, length: usize) -> Sum {
+        ipv6::pseudo_header(from, to, protocol, length as u32)
+    }
+
+    fn emit(ip: &mut [u8], header: Emit<Ipv6Addr>) {
+        let Emit { traffic_class, length, protocol, from, to, flow_label } = header;
+        ipv6::Header {
+            traffic_class,
+            flow_label,
+            length,
+            hop_limit: 64,
+            protocol,
+            source: from,
+            destination: to,
+        }
+        .emit(ip);
+    }
+
+    fn from_ip(address: IpAddr) -> Option<Ipv6Addr> {
+        match address {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(address) => Some(address),
+        }
+    }
+
+    fn key(address: Ipv6Addr, port: u16) -> [u64; 3] {
+        let bits = address.to_bits();
+        [(bits >> 64) as u64, bits as u64, port.into()]
+    }
+
+    fn fragment(ip: &[u8]) -> Fragment {
+        let chain = ipv6::walk(ip, ipv6::length(ip));
+        // A fragment has been walked before: its chain is sound and has the header.
+        let chain = chain.ok().and_then(|chain| Some((chain, chain.fragment?)));
+        let Some((chain, at)) = chain else {
+            return Fragment { identification: 0, later: false, protocol: ip[6] };
+        };
+        Fragment {
+            identification: ipv6::identification(ip, at),
+            later: ipv6::is_later_fragment(ip, at),
+            protocol: chain.protocol,
+        }
+    }
+}

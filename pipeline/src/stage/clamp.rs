@@ -1,0 +1,70 @@
+//! Clamping of the MSS option (RFC 9293, section 3.7.1) in a SYN or SYN/ACK, so that full
+//! segments fit a tunnel. It is only ever lowered; where there is none, none is put in.
+
+use crate::buffer::Buffer;
+use crate::family::Family;
+use crate::view::Packet;
+use crate::wire::checksum::{Delta, Sum};
+use crate::wire::tcp::{self, Options};
+use crate::wire::{put_u16, u16_at};
+
+/// The largest MSS with which a segment in a packet of `mtu` bytes fits.
+pub fn limit<F: Family>(mtu: usize) -> u16 {
+    mtu.saturating_sub(F::HEADER + tcp::HEADER).try_into().unwrap_or(u16::MAX)
+}
+
+/// Lowers the MSS to `limit`; `true` when it was larger.
+pub fn mss<B: Buffer>(packet: &mut Packet<B>, limit: u16) -> bool {
+    let found = Options::new(packet.options())
+        .flatten()
+        .find(|option| option.kind == tcp::MSS && option.bytes.len() == 4)
+        .map(|option| (option.at + 2, u16_at(option.bytes, 2)));
+    let Some((at, _)) = found.filter(|(_, value)| *value > limit) else { return false };
+    let tcp = packet.tcp_mut();
+    let place = tcp::HEADER + at;
+    // Behind a lone NOP the value straddles two words of the sum.
+    let sum = |bytes: &[u8]| if at % 2 == 0 { Sum::of(bytes) } else { Sum::of_at_odd(bytes) };
+    let before = Delta::removed(sum(&tcp[place..place + 2]));
+    put_u16(tcp, place, limit);
+    let after = Delta::added(sum(&tcp[place..place + 2]));
+    tcp::adjust(tcp, before.plus(after));
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffer::HeapBuffer;
+    use crate::family::{V4, V6};
+    use crate::testing::Segment;
+
+    fn clamped(options: &[u8], limit: u16) -> (bool, Vec<u8>) {
+        let segment = Segment::syn("198.18.1.10:40000", "203.0.113.10:80", 7).options(options);
+        let mut packet = Packet::new(HeapBuffer::new(&segment.frame()));
+        let changed = mss(&mut packet, limit);
+        assert!(packet.tcp_checksum_ok::<V4>());
+        (changed, packet.options().to_vec())
+    }
+
+    #[test]
+    fn lowers_and_never_raises() {
+        assert_eq!(clamped(&[2, 4, 5, 0xb4], 1440), (true, vec![2, 4, 5, 0xa0]));
+        assert_eq!(clamped(&[2, 4, 5, 0xa0], 1440), (false, vec![2, 4, 5, 0xa0]));
+        assert_eq!(clamped(&[2, 4, 2, 0x18], 1440), (false, vec![2, 4, 2, 0x18]));
+        assert_eq!(clamped(&[], 1440), (false, vec![]));
+    }
+
+    #[test]
+    fn finds_it_at_an_odd_place_and_passes_by_what_is_malformed() {
+        let odd = [1, 2, 4, 0x23, 0x28, 1, 1, 1];
+        assert_eq!(clamped(&odd, 1440), (true, vec![1, 2, 4, 5, 0xa0, 1, 1, 1]));
+        assert!(!clamped(&[2, 3, 9, 1], 100).0);
+        assert!(!clamped(&[2, 0, 9, 9], 100).0);
+    }
+
+    #[test]
+    fn the_limit_leaves_room_for_both_headers() {
+        assert_eq!((limit::<V4>(1480), limit::<V6>(1460)), (1440, 1400));
+        assert_eq!(limit::<V6>(20), 0);
+    }
+}

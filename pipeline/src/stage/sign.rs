@@ -1,0 +1,206 @@
+//! Signatures of tags: SipHash-2-4 over what a connection is, under keys that gateways, switches
+//! and replicas share. Who does not know a key can neither make a tag nor move one to another
+//! connection.
+
+use std::fmt;
+
+use siphasher::sip::SipHasher24;
+
+use crate::buffer::Buffer;
+use crate::family::{Endpoint, Family};
+use crate::stage::tag::{self, Tag};
+use crate::view::Packet;
+use crate::wire::tcp;
+
+/// The keys, and which of them the gateway signs with.
+#[derive(Clone, Default)]
+pub struct Keys {
+    /// By key id; empty when there are none.
+    all: Box<[Option<[u8; 16]>]>,
+    signing: Option<u8>,
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ids = self.all.iter().enumerate().filter(|(_, key)| key.is_some()).map(|(id, _)| id);
+        f.debug_set().entries(ids).finish()
+    }
+}
+
+/// What a tag's signature is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Worth {
+    /// There is none, or no key is known here to judge any by.
+    Unsigned,
+    /// Right.
+    Genuine,
+    /// Wrong, or made with a key that is not known.
+    Forged,
+}
+
+/// What a signature covers.
+#[derive(Clone, Copy, Debug)]
+struct Signed<F: Family> {
+    client: Endpoint<F>,
+    server: Endpoint<F>,
+    sequence: u32,
+    flags: u8,
+    key: u8,
+}
+
+impl Keys {
+    /// Keys by their ids; `signing` is that of one of them.
+    pub fn new(keys: impl IntoIterator<Item = (u8, [u8; 16])>, signing: Option<u8>) -> Self {
+        let mut all = vec![None; 256].into_boxed_slice();
+        let mut any = false;
+        for (id, key) in keys {
+            all[usize::from(id)] = Some(key);
+            any = true;
+        }
+        if any { Self { all, signing } } else { Self::default() }
+    }
+
+    /// What a tag takes of the option area, padding included.
+    pub fn room(&self) -> usize {
+        let length = if self.signing.is_some() { tag::SIGNED } else { tag::UNSIGNED };
+        length.next_multiple_of(4)
+    }
+
+    /// The key id and signature that this SYN's tag is to bear; `None` when tags are not signed.
+    pub fn sign<F: Family, B: Buffer>(&self, packet: &Packet<B>, flags: u8) -> Option<(u8, u64)> {
+        let key = self.signing?;
+        let flags = flags | tag::KEYED;
+        Some((key, self.mac(Signed::<F>::of(packet, flags, key))?))
+    }
+
+    /// Judges the tag of a SYN.
+    pub fn judge<F: Family, B: Buffer>(&self, packet: &Packet<B>, tag: &Tag) -> Worth {
+        let Some(signature) = tag.signature.filter(|_| !self.all.is_empty()) else {
+            return Worth::Unsigned;
+        };
+        let signed = Signed::<F>::of(packet, signature.flags, signature.key);
+        match self.mac(signed) {
+            Some(mac) if mac == signature.mac => Worth::Genuine,
+            _ => Worth::Forged,
+        }
+    }
+
+    fn mac<F: Family>(&self, signed: Signed<F>) -> Option<u64> {
+        let key = self.all.get(usize::from(signed.key))?.as_ref()?;
+        let mut bytes = [0; 2 * (16 + 2) + 4 + 2];
+        let length = signed.write(&mut bytes);
+        Some(SipHasher24::new_with_key(key).hash(&bytes[..length]))
+    }
+}
+
+impl<F: Family> Signed<F> {
+    fn of<B: Buffer>(packet: &Packet<B>, flags: u8, key: u8) -> Self {
+        Self {
+            client: packet.source(),
+            server: packet.destination(),
+            sequence: tcp::sequence(packet.tcp()),
+            flags,
+            key,
+        }
+    }
+
+    /// Both addresses, both ports, sequence number, flags, key id, in network byte order.
+    fn write(&self, bytes: &mut [u8]) -> usize {
+        let mut at = 0;
+        let mut put = |part: &[u8]| {
+            bytes[at..at + part.len()].copy_from_slice(part);
+            at += part.len();
+        };
+        for address in [self.client.address, self.server.address] {
+            match address.into() {
+                std::net::IpAddr::V4(address) => put(&address.octets()),
+                std::net::IpAddr::V6(address) => put(&address.octets()),
+            }
+        }
+        put(&self.client.port.to_be_bytes());
+        put(&self.server.port.to_be_bytes());
+        put(&self.sequence.to_be_bytes());
+        put(&[self.flags, self.key]);
+        at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffer::HeapBuffer;
+    use crate::family::{V4, V6};
+    use crate::stage::tag::{Code, Format, Found};
+    use crate::testing::{LINUX_OPTIONS, Segment};
+
+    const TAG: Tag = Tag { permitted: true, configuration: Some(Code::C), signature: None };
+
+    fn keys(signing: u8) -> Keys {
+        Keys::new([(3, [7; 16]), (9, [8; 16])], Some(signing))
+    }
+
+    fn signed<F: Family>(syn: &Segment, keys: &Keys) -> (Packet<HeapBuffer>, Tag) {
+        let mut packet = Packet::new(HeapBuffer::new(&syn.frame()));
+        assert!(tag::insert::<F, _>(&mut packet, Format::default(), TAG, keys));
+        let Found::Tag(tag, ..) = Format::default().find(packet.options()) else {
+            panic!("no tag found");
+        };
+        (packet, tag)
+    }
+
+    fn syn() -> Segment {
+        Segment::syn("198.18.1.10:40000", "203.0.113.10:80", 7).options(&LINUX_OPTIONS)
+    }
+
+    #[test]
+    fn the_signature_is_that_of_the_protocol() {
+        let (packet, _) = signed::<V4>(&syn(), &keys(3));
+        let bytes = [198, 18, 1, 10, 203, 0, 113, 10, 0x9c, 0x40, 0, 80, 0, 0, 0, 7, 0x85, 3];
+        let mac = SipHasher24::new_with_key(&[7; 16]).hash(&bytes).to_be_bytes();
+        let tag = &packet.options()[LINUX_OPTIONS.len()..];
+        assert_eq!(tag[..6], [253, 14, 0x4e, 0x52, 0x85, 3]);
+        assert_eq!((&tag[6..14], &tag[14..]), (&mac[..], &[1, 1][..]));
+        assert!(packet.tcp_checksum_ok::<V4>());
+    }
+
+    #[test]
+    fn is_judged_by_those_who_know_the_key() {
+        let (packet, tag) = signed::<V4>(&syn(), &keys(3));
+        assert_eq!(keys(9).judge::<V4, _>(&packet, &tag), Worth::Genuine);
+        let others = Keys::new([(3, [6; 16])], None);
+        assert_eq!(others.judge::<V4, _>(&packet, &tag), Worth::Forged);
+        let unknown = Keys::new([(9, [7; 16])], None);
+        assert_eq!(unknown.judge::<V4, _>(&packet, &tag), Worth::Forged);
+        assert_eq!(Keys::default().judge::<V4, _>(&packet, &tag), Worth::Unsigned);
+        assert_eq!(keys(3).judge::<V4, _>(&packet, &TAG), Worth::Unsigned);
+    }
+
+    #[test]
+    fn does_not_fit_another_connection() {
+        let (_, tag) = signed::<V4>(&syn(), &keys(3));
+        for other in [
+            Segment::syn("198.18.1.11:40000", "203.0.113.10:80", 7),
+            Segment::syn("198.18.1.10:40001", "203.0.113.10:80", 7),
+            Segment::syn("198.18.1.10:40000", "203.0.113.11:80", 7),
+            Segment::syn("198.18.1.10:40000", "203.0.113.10:81", 7),
+            Segment::syn("198.18.1.10:40000", "203.0.113.10:80", 8),
+        ] {
+            let packet = Packet::new(HeapBuffer::new(&other.frame()));
+            assert_eq!(keys(3).judge::<V4, _>(&packet, &tag), Worth::Forged);
+        }
+        let mut turned = tag;
+        if let Some(signature) = &mut turned.signature {
+            signature.flags ^= 2;
+        }
+        let packet = Packet::new(HeapBuffer::new(&syn().frame()));
+        assert_eq!(keys(3).judge::<V4, _>(&packet, &turned), Worth::Forged);
+    }
+
+    #[test]
+    fn ipv6_is_signed_alike() {
+        let syn = Segment::syn("[2001:db8::1]:40000", "[2001:db8::2]:80", 7);
+        let (packet, tag) = signed::<V6>(&syn, &keys(9));
+        assert!(packet.tcp_checksum_ok::<V6>());
+        assert_eq!(keys(3).judge::<V6, _>(&packet, &tag), Worth::Genuine);
+    }
+}

@@ -1,0 +1,294 @@
+//! IPv6 header and extension headers (RFC 8200).
+
+use std::net::Ipv6Addr;
+
+use super::checksum::{Delta, Sum};
+use super::{put_u16, u16_at, u32_at};
+
+/// Header bytes without extension headers.
+pub const HEADER: usize = 40;
+/// Protocol number of ICMPv6 (RFC 4443).
+pub const ICMP: u8 = 58;
+/// The smallest MTU of a link (RFC 8200, section 5).
+pub const MINIMUM_MTU: u16 = 1280;
+
+const PAYLOAD_LENGTH: usize = 4;
+const NEXT_HEADER: usize = 6;
+const HOP_LIMIT: usize = 7;
+const SOURCE: usize = 8;
+const DESTINATION: usize = 24;
+
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const DESTINATION_OPTIONS: u8 = 60;
+/// Extension headers that are walked; a packet with more is nobody's business here.
+const MAX_EXTENSIONS: usize = 8;
+/// Bytes of a fragment header.
+pub const FRAGMENT_HEADER: usize = 8;
+
+/// Why bytes are no IPv6 header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Malformed {
+    /// Fewer bytes than the header has.
+    Truncated,
+    /// Another version.
+    Version,
+    /// A payload length beyond the frame.
+    PayloadLength,
+    /// Extension headers beyond the packet, too many, or a routing header that leads on.
+    Extensions,
+}
+
+/// Checks version and length against the bytes at hand (`available` of them in the frame, of
+/// which `ip` is the contiguous part). Gives the packet's length in bytes, header included.
+pub fn check(ip: &[u8], available: usize) -> Result<usize, Malformed> {
+    if ip.len() < HEADER {
+        return Err(Malformed::Truncated);
+    }
+    if ip[0] >> 4 != 6 {
+        return Err(Malformed::Version);
+    }
+    match length(ip) {
+        length if length > available => Err(Malformed::PayloadLength),
+        length => Ok(length),
+    }
+}
+
+/// What the extension headers lead to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// Protocol of the payload; of a later fragment, what its fragment header names.
+    pub protocol: u8,
+    /// Where it begins, from the start of the IPv6 header.
+    pub offset: usize,
+    /// Where the fragment header is. A packet that is all in one fragment has none here
+    /// (RFC 6946): it is treated as whole.
+    pub fragment: Option<usize>,
+}
+
+/// Walks the extension headers of a packet of `length` bytes that has passed [`check`]. What
+/// authenticates or encrypts the packet (AH, ESP) ends the walk like any other payload.
+pub fn walk(ip: &[u8], length: usize) -> Result<Chain, Malformed> {
+    let ip = &ip[..length.min(ip.len())];
+    let (mut protocol, mut offset, mut fragment) = (ip[NEXT_HEADER], HEADER, None);
+    for _ in 0..=MAX_EXTENSIONS {
+        if !matches!(protocol, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS) {
+            return Ok(Chain { protocol, offset, fragment });
+        }
+        let header = ip.get(offset..offset + 8).ok_or(Malformed::Extensions)?;
+        let bytes = match protocol {
+            FRAGMENT => FRAGMENT_HEADER,
+            // Segments left: the address that the checksum covers is not in the header.
+            ROUTING if header[3] != 0 => return Err(Malformed::Extensions),
+            _ => (usize::from(header[1]) + 1) * 8,
+        };
+        if protocol == FRAGMENT {
+            let place = u16_at(header, 2);
+            if place & (FRAGMENT_OFFSET | MORE_FRAGMENTS) != 0 {
+                fragment = Some(offset);
+            }
+            if place & FRAGMENT_OFFSET != 0 {
+                return Ok(Chain { protocol: header[0], offset: offset + bytes, fragment });
+            }
+        }
+        protocol = header[0];
+        offset += bytes;
+        if offset > length {
+            return Err(Malformed::Extensions);
+        }
+    }
+    Err(Malformed::Extensions)
+}
+
+const FRAGMENT_OFFSET: u16 = 0xfff8;
+const MORE_FRAGMENTS: u16 = 0x0001;
+
+/// Whether the fragment header at `fragment` is that of a fragment without the packet's first
+/// bytes.
+pub fn is_later_fragment(ip: &[u8], fragment: usize) -> bool {
+    u16_at(ip, fragment + 2) & FRAGMENT_OFFSET != 0
+}
+
+/// Identification, which fragments of one packet share.
+pub fn identification(ip: &[u8], fragment: usize) -> u32 {
+    u32_at(ip, fragment + 4)
+}
+
+/// Length of the packet in bytes, header included.
+pub fn length(ip: &[u8]) -> usize {
+    HEADER + usize::from(u16_at(ip, PAYLOAD_LENGTH))
+}
+
+/// Sets the length of the packet, header included.
+pub fn set_length(ip: &mut [u8], length: usize) {
+    put_u16(ip, PAYLOAD_LENGTH, (length - HEADER) as u16);
+}
+
+/// DSCP and ECN.
+pub fn traffic_class(ip: &[u8]) -> u8 {
+    (u16_at(ip, 0) >> 4) as u8
+}
+
+/// Sets DSCP and ECN.
+pub fn set_traffic_class(ip: &mut [u8], value: u8) {
+    let word = u16_at(ip, 0) & 0xf00f | u16::from(value) << 4;
+    put_u16(ip, 0, word);
+}
+
+/// Source address.
+pub fn source(ip: &[u8]) -> Ipv6Addr {
+    address(ip, SOURCE)
+}
+
+/// Destination address.
+pub fn destination(ip: &[u8]) -> Ipv6Addr {
+    address(ip, DESTINATION)
+}
+
+fn address(ip: &[u8], at: usize) -> Ipv6Addr {
+    let mut octets = [0; 16];
+    octets.copy_from_slice(&ip[at..at + 16]);
+    Ipv6Addr::from(octets)
+}
+
+/// Sets the source address; gives the change for the checksum of the payload.
+pub fn set_source(ip: &mut [u8], address: Ipv6Addr) -> Delta {
+    set_address(ip, SOURCE, address)
+}
+
+/// Sets the destination address; gives the change for the checksum of the payload.
+pub fn set_destination(ip: &mut [u8], address: Ipv6Addr) -> Delta {
+    set_address(ip, DESTINATION, address)
+}
+
+fn set_address(ip: &mut [u8], at: usize, address: Ipv6Addr) -> Delta {
+    let place = &mut ip[at..at + 16];
+    let delta = Delta::removed(Sum::of(place)).plus(Delta::added(Sum::of(&address.octets())));
+    place.copy_from_slice(&address.octets());
+    delta
+}
+
+/// Sum of the pseudo header that the checksums of TCP, UDP and ICMPv6 cover.
+pub fn pseudo_header(source: Ipv6Addr, destination: Ipv6Addr, protocol: u8, length: u32) -> Sum {
+    Sum::of(&source.octets())
+        .plus(Sum::of(&destination.octets()))
+        .plus(Sum::of_word(u16::from(protocol)))
+        .plus(Sum::of(&length.to_be_bytes()))
+}
+
+/// A header to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct Header {
+    /// DSCP and ECN.
+    pub traffic_class: u8,
+    /// Flow label, the lower 20 bits (RFC 6437).
+    pub flow_label: u32,
+    /// Header and payload in bytes.
+    pub length: usize,
+    /// Hop limit.
+    pub hop_limit: u8,
+    /// Protocol of the payload.
+    pub protocol: u8,
+    /// Source address.
+    pub source: Ipv6Addr,
+    /// Destination address.
+    pub destination: Ipv6Addr,
+}
+
+impl Header {
+    /// Writes the 40 bytes.
+    pub fn emit(&self, ip: &mut [u8]) {
+        let first = 6 << 28 | u32::from(self.traffic_class) << 20 | self.flow_label & 0x000f_ffff;
+        ip[..4].copy_from_slice(&first.to_be_bytes());
+        set_length(ip, self.length);
+        ip[NEXT_HEADER] = self.protocol;
+        ip[HOP_LIMIT] = self.hop_limit;
+        ip[SOURCE..SOURCE + 16].copy_from_slice(&self.source.octets());
+        ip[DESTINATION..DESTINATION + 16].copy_from_slice(&self.destination.octets());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const C: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x10);
+    const V: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 0x10);
+
+    fn packet(protocol: u8, payload: &[u8]) -> Vec<u8> {
+        let mut ip = vec![0; HEADER];
+        let length = HEADER + payload.len();
+        Header {
+            traffic_class: 0xba,
+            flow_label: 0x12345,
+            length,
+            hop_limit: 64,
+            protocol,
+            source: C,
+            destination: V,
+        }
+        .emit(&mut ip);
+        ip.extend_from_slice(payload);
+        ip
+    }
+
+    fn chain(protocol: u8, payload: &[u8]) -> Result<Chain, Malformed> {
+        let ip = packet(protocol, payload);
+        walk(&ip, ip.len())
+    }
+
+    #[test]
+    fn reads_what_it_writes() {
+        let mut ip = packet(6, &[0; 20]);
+        assert_eq!(ip[..4], [0x6b, 0xa1, 0x23, 0x45]);
+        assert_eq!(check(&ip, 60), Ok(60));
+        assert_eq!((source(&ip), destination(&ip), traffic_class(&ip)), (C, V, 0xba));
+        set_traffic_class(&mut ip, 0x45);
+        assert_eq!(ip[..4], [0x64, 0x51, 0x23, 0x45]);
+        assert_eq!(check(&ip, 59), Err(Malformed::PayloadLength));
+        assert_eq!(check(&ip[..39], 60), Err(Malformed::Truncated));
+        ip[0] = 0x45;
+        assert_eq!(check(&ip, 60), Err(Malformed::Version));
+    }
+
+    #[test]
+    fn an_address_change_is_a_checksum_change() {
+        let mut ip = packet(6, &[0; 20]);
+        let before = pseudo_header(C, V, 6, 20).checksum();
+        let other = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 1, 2, 3, 4, 5);
+        let delta = set_source(&mut ip, other).plus(set_destination(&mut ip, C));
+        assert_eq!(delta.apply(before), pseudo_header(other, C, 6, 20).checksum());
+    }
+
+    #[test]
+    fn walks_extension_headers_within_a_bound() {
+        let plain = Chain { protocol: 6, offset: 40, fragment: None };
+        assert_eq!(chain(6, &[0; 20]), Ok(plain));
+        let hop = [60, 0, 1, 4, 0, 0, 0, 0, 6, 1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(chain(HOP_BY_HOP, &hop), Ok(Chain { offset: 64, ..plain }));
+        assert_eq!(chain(HOP_BY_HOP, &hop[..23]), Err(Malformed::Extensions));
+        assert_eq!(chain(ROUTING, &[6, 0, 0, 0, 0, 0, 0, 0]), Ok(Chain { offset: 48, ..plain }));
+        assert_eq!(chain(ROUTING, &[6, 0, 0, 1, 0, 0, 0, 0]), Err(Malformed::Extensions));
+        let many = |count: usize| {
+            let mut bytes = [60, 0, 1, 4, 0, 0, 0, 0].repeat(count);
+            bytes[(count - 1) * 8] = 6;
+            chain(DESTINATION_OPTIONS, &bytes)
+        };
+        assert_eq!(many(8), Ok(Chain { offset: 40 + 64, ..plain }));
+        assert_eq!(many(9), Err(Malformed::Extensions));
+        assert_eq!(chain(51, &[0; 20]).map(|chain| chain.protocol), Ok(51), "AH ends the walk");
+    }
+
+    #[test]
+    fn knows_fragments() {
+        let first = chain(FRAGMENT, &[6, 0, 0, 1, 0, 0, 0, 9]);
+        assert_eq!(first, Ok(Chain { protocol: 6, offset: 48, fragment: Some(40) }));
+        let later = packet(FRAGMENT, &[6, 0, 0, 8, 0, 0, 0, 9]);
+        let found = walk(&later, later.len()).unwrap();
+        assert!(is_later_fragment(&later, found.fragment.unwrap()));
+        assert_eq!(identification(&later, 40), 9);
+        // RFC 6946: an atomic fragment is a whole packet.
+        assert_eq!(chain(FRAGMENT, &[6, 0, 0, 0, 0, 0, 0, 9]).unwrap().fragment, None);
+    }
+}
