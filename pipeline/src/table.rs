@@ -16,7 +16,7 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
-use crate::family::{Endpoint, Family};
+use crate::family::{Endpoint, Family, Version};
 use crate::prefetch::prefetch;
 use crate::time::Ticks;
 use bucket::{Bucket, SLOTS};
@@ -47,11 +47,15 @@ pub trait State: Copy + PartialEq {
 
 /// What entries are found by.
 pub trait Key: Copy + PartialEq {
+    /// The family of its addresses.
+    const VERSION: Version;
     /// Gives all of itself to the hash.
     fn feed(&self, hasher: &mut SipHasher13);
 }
 
 impl<F: Family> Key for Endpoint<F> {
+    const VERSION: Version = F::VERSION;
+
     #[inline]
     fn feed(&self, hasher: &mut SipHasher13) {
         for word in &F::key(self.address, self.port)[..F::KEY_WORDS] {
@@ -63,6 +67,8 @@ impl<F: Family> Key for Endpoint<F> {
 /// A connection by both of its ends, for those who share out servers that one client endpoint may
 /// use several of.
 impl<F: Family> Key for (Endpoint<F>, Endpoint<F>) {
+    const VERSION: Version = F::VERSION;
+
     #[inline]
     fn feed(&self, hasher: &mut SipHasher13) {
         self.0.feed(hasher);
