@@ -27,4 +27,5 @@ pub mod testing;
 pub mod time;
 pub mod verdict;
 pub mod view;
+pub mod waiting;
 pub mod wire;

@@ -6,6 +6,7 @@ pub mod classify;
 pub mod crack;
 pub mod encap;
 pub mod fragment;
+pub mod probe;
 pub mod quote;
 pub mod reset;
 pub mod rewrite;

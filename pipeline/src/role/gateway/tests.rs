@@ -5,6 +5,7 @@ use super::*;
 use crate::buffer::{HeapBuffer, HeapPool};
 use crate::burst::Output;
 use crate::configuration::A;
+use crate::shared::Published;
 use crate::testing::{Segment, endpoint, icmp_error};
 use crate::wire::put_u16;
 
@@ -22,13 +23,16 @@ impl Bench {
     fn new() -> Self {
         let scope = Scope::Prefix("203.0.113.10/32".parse().unwrap());
         let service = Service { scope, ports: vec![80], replicas: Vec::new() };
-        let gateway = Gateway::new(Settings {
+        let keys = Published::new(Keys::default());
+        let settings = Settings {
             services: vec![service],
             tag: tag::Format::default(),
             timeouts: Timeouts::default(),
-            max_connections: 16,
+            path: Path::default(),
+            max_connections: [16, 16],
             hash_key: (3, 4),
-        });
+        };
+        let gateway = Gateway::new(settings, keys.reader());
         Self { gateway, pool: HeapPool::default(), now: Ticks::from_secs(1) }
     }
 
@@ -101,8 +105,8 @@ fn fragments_follow_their_first_both_ways() {
         let left = Packet::new(HeapBuffer::new(&left.unwrap()));
         assert_eq!(verdict, Verdict::FragmentTranslated);
         let ip = left.ip();
-        assert_eq!(V4::source(ip), endpoint(new_from).address);
-        assert_eq!(V4::destination(ip), endpoint(new_to).address);
+        assert_eq!(V4::source(ip), endpoint::<V4>(new_from).address);
+        assert_eq!(V4::destination(ip), endpoint::<V4>(new_to).address);
         assert!(left.ip_checksum_ok());
         let mut other = fragment(data(from, to), 56, false);
         other[19] ^= 1;

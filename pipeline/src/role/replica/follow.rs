@@ -1,105 +1,187 @@
-//! Plain packets of connections that a copy opened, and ARP.
+//! Connections that a copy opened: packets of their web servers, and plain packets of their
+//! gateways.
 
-use std::net::Ipv4Addr;
-
-use super::{Phase, Replica};
+use super::form::{self, Part};
+use super::{Door, Held, Phase};
 use crate::buffer::{Buffer, Pool};
+use crate::configuration::Obstacle;
 use crate::counters::Generated;
-use crate::family::V4;
+use crate::family::{Endpoint, Family};
 use crate::flow::BOTH_FINS;
 use crate::role::{Context, send_made};
-use crate::table::Hash;
+use crate::stage::tag::Code;
+use crate::stage::{fragment, too_big};
+use crate::table::{Hash, Slot};
 use crate::time::Ticks;
 use crate::verdict::Verdict;
 use crate::view::{Packet, Side};
-use crate::wire::arp::{self, Arp};
-use crate::wire::ethernet;
 use crate::wire::tcp::{self, Flags};
 
-impl Replica {
-    /// A plain TCP packet, either way: untouched under configuration A, but followed.
-    pub(super) fn follow<B: Buffer>(
+impl<F: Family> Door<'_, F> {
+    /// A TCP packet from the inside: a web server's, in the form of its connection (op 412,
+    /// 442, 462).
+    #[inline]
+    pub(super) fn from_web_server<P: Pool>(
         &mut self,
-        from: Side,
+        packet: &mut Packet<P::Buffer>,
+        hash: Hash,
+        context: &mut Context<'_, P>,
+    ) -> Verdict {
+        let client = packet.destination::<F>();
+        let Some(slot) = self.held.find(hash, client, context.now) else {
+            return Verdict::NoEntry;
+        };
+        let entry = self.held.get(slot);
+        let (held, phase) = (entry.value, entry.state());
+        if packet.source::<F>() != held.sends_as() {
+            return Verdict::NoEntry;
+        }
+        let flags = tcp::flags(packet.tcp());
+        let is_answer = flags.is_acknowledgement() || phase == Phase::Opening && flags.rst();
+        if phase == Phase::Opening && flags.is_acknowledgement() {
+            // One that nobody asked for would go to a spoofed client as well.
+            let Some(left) = held.credit.checked_sub(1) else {
+                return Verdict::AcknowledgementUnasked;
+            };
+            self.held.value_mut(slot).credit = left;
+        }
+        self.heard(slot, Side::Inside, flags, context.now);
+        if flags.is_acknowledgement() && form::clamp(packet, &held, &self.common.settings.path) {
+            self.common.counters.clamped.add(1);
+        }
+        let part = if is_answer { Part::Answer } else { Part::Data };
+        self.send_to_client(packet, part, client, &held, Verdict::FromWebServer, context)
+    }
+
+    /// On to the client; the verdict, unless something is in the way.
+    #[inline]
+    pub(super) fn send_to_client<P: Pool>(
+        &mut self,
+        packet: &mut Packet<P::Buffer>,
+        part: Part,
+        client: Endpoint<F>,
+        held: &Held<F>,
+        verdict: Verdict,
+        context: &mut Context<'_, P>,
+    ) -> Verdict {
+        match form::to_client(packet, part, client, held, &self.common.settings.path) {
+            Ok(()) => verdict,
+            Err(Obstacle::NoRoom) => Verdict::NoBuffer,
+            Err(Obstacle::TooBig(room)) => {
+                self.too_big(packet, part, (client, held), room, context)
+            }
+        }
+    }
+
+    /// What does not fit the tunnel is answered by an ICMP error, or goes in fragments where its
+    /// sender allows that.
+    #[cold]
+    fn too_big<P: Pool>(
+        &mut self,
+        packet: &Packet<P::Buffer>,
+        part: Part,
+        (client, held): (Endpoint<F>, &Held<F>),
+        room: usize,
+        context: &mut Context<'_, P>,
+    ) -> Verdict {
+        if F::may_be_fragmented(packet.ip()) {
+            return self.send_in_fragments(packet, part, (client, held), room, context);
+        }
+        let rate = super::ERRORS_PER_SECOND;
+        if !self.common.errors.take(1, rate, rate, context.now) {
+            return Verdict::TooBigUnanswered;
+        }
+        match too_big::answer::<F, P>(packet, room as u16, context.pool) {
+            Some(error) => {
+                send_made(&self.common.counters, Side::Inside, error, Generated::TooBig, context);
+                Verdict::TooBig
+            }
+            None => Verdict::TooBigUnanswered,
+        }
+    }
+
+    fn send_in_fragments<P: Pool>(
+        &self,
+        packet: &Packet<P::Buffer>,
+        part: Part,
+        (client, held): (Endpoint<F>, &Held<F>),
+        room: usize,
+        context: &mut Context<'_, P>,
+    ) -> Verdict {
+        let path = &self.common.settings.path;
+        let Some(fragments) = fragment::split(packet, room, context.pool) else {
+            return Verdict::NoBuffer;
+        };
+        for (number, fragment) in fragments.into_iter().enumerate() {
+            let mut fragment = Packet::new(fragment);
+            let part = if number == 0 { part } else { Part::LaterFragment };
+            // One that gets no tunnel is as good as lost on the way: the rest may as well go.
+            if form::to_client(&mut fragment, part, client, held, path).is_ok()
+                && context.out.has_room(Side::Outside)
+            {
+                let (counters, frame) = (&self.common.counters, fragment.buffer);
+                send_made(counters, Side::Outside, frame, Generated::Fragment, context);
+            }
+        }
+        Verdict::Fragmented
+    }
+
+    /// A plain TCP packet from the outside: what gateways of configurations A and B send.
+    #[inline]
+    pub(super) fn from_outside<B: Buffer>(
+        &mut self,
         packet: &Packet<B>,
         hash: Hash,
         now: Ticks,
     ) -> Verdict {
-        let Some(slot) =
-            self.held.find(hash, Self::client(from, packet.buffer.head(), &packet.view), now)
-        else {
+        let Some(slot) = self.held.find(hash, packet.source::<F>(), now) else {
             return Verdict::NoEntry;
         };
-        let other_end = match from {
-            Side::Inside => packet.source::<V4>(),
-            Side::Outside => packet.destination::<V4>(),
-        };
-        if self.held.get(slot).value.replica != other_end {
+        let held = &self.held.get(slot).value;
+        if held.configuration == Code::C || held.replica != packet.destination() {
             return Verdict::NoEntry;
         }
-        let flags = tcp::flags(packet.tcp());
-        self.held.touch(slot, now);
-        if from == Side::Outside
-            && flags.0 & Flags::ACK != 0
-            && self.held.get(slot).state() == Phase::Opening
-        {
+        self.client_goes_on(slot, tcp::flags(packet.tcp()), now);
+        Verdict::ToWebServer
+    }
+
+    /// A packet of the client has come, whichever way.
+    #[inline]
+    pub(super) fn client_goes_on(&mut self, slot: Slot, flags: Flags, now: Ticks) {
+        if flags.is_start() {
+            // Repeated by the gateway to the winner alone: another acknowledgement is asked for.
+            self.grant(slot);
+        }
+        if flags.0 & Flags::ACK != 0 && self.held.get(slot).state() == Phase::Opening {
             self.held.move_to(slot, Phase::Established, now);
         }
+        self.heard(slot, Side::Outside, flags, now);
+    }
+
+    /// The web server may acknowledge once more.
+    pub(super) fn grant(&mut self, slot: Slot) {
+        let more = 1 + self.common.settings.acknowledgement_repeats;
         let held = self.held.value_mut(slot);
-        held.fins |= u8::from(flags.fin()) << from as u8;
-        if flags.rst() || held.fins == BOTH_FINS {
-            self.held.move_to(slot, Phase::Closing, now);
-        }
-        match from {
-            Side::Inside => Verdict::FromWebServer,
-            Side::Outside => Verdict::ToWebServer,
-        }
+        held.credit = held.credit.saturating_add(more);
     }
 
-    /// ARP: learns web servers, answers for tunnel addresses that no host bears.
-    pub(super) fn arp<P: Pool>(
-        &self,
-        from: Side,
-        packet: &Packet<P::Buffer>,
-        context: &mut Context<'_, P>,
-    ) -> Verdict {
-        let Some(arp) = Arp::parse(packet.ip()) else { return Verdict::NonIp };
-        let own = self.settings.macs[from as usize];
-        match from {
-            Side::Inside => {
-                let learned = self.neighbours.learn(&arp);
-                let ours = ethernet::destination(packet.buffer.head()) == own;
-                if learned && ours { Verdict::ArpLearned } else { Verdict::NonIp }
+    #[inline]
+    fn heard(&mut self, slot: Slot, from: Side, flags: Flags, now: Ticks) {
+        self.held.touch(slot, now);
+        if flags.fin() || flags.rst() {
+            let held = self.held.value_mut(slot);
+            held.fins |= u8::from(flags.fin()) << from as u8;
+            if flags.rst() || held.fins == BOTH_FINS {
+                self.held.move_to(slot, Phase::Closing, now);
             }
-            Side::Outside if arp.operation == arp::REQUEST && self.bears(arp.target) => {
-                // Behind the request's own Ethernet header, VLAN tags and all.
-                let l3 = usize::from(packet.view.l3);
-                let Some(mut frame) = context.pool.alloc(l3 + arp::LEN) else {
-                    return Verdict::NoBuffer;
-                };
-                let bytes = frame.head_mut();
-                bytes[..l3].copy_from_slice(&packet.buffer.head()[..l3]);
-                ethernet::set_destination(bytes, arp.sender_mac);
-                ethernet::set_source(bytes, own);
-                let reply = Arp {
-                    operation: arp::REPLY,
-                    sender_mac: own,
-                    sender: arp.target,
-                    target_mac: arp.sender_mac,
-                    target: arp.sender,
-                };
-                reply.emit(&mut bytes[l3..]);
-                send_made(&self.counters, from, frame, Generated::ArpReply, context);
-                Verdict::ArpAnswered
-            }
-            Side::Outside => Verdict::NonIp,
         }
     }
+}
 
-    /// Whether the appliance itself bears this tunnel address.
-    fn bears(&self, address: Ipv4Addr) -> bool {
-        let is_server =
-            || self.settings.services.iter().flat_map(|s| &s.servers).any(|s| s.address == address);
-        self.settings.tunnel_addresses.contains(&address) && !is_server()
+impl<F: Family> Held<F> {
+    /// The source of the web server's packets: V when it got the SYN for V.
+    #[inline]
+    pub(super) fn sends_as(&self) -> Endpoint<F> {
+        if self.bears_service { self.server } else { self.replica }
     }
 }

@@ -1,36 +1,44 @@
-//! The replica: figure 4A.
+//! The replica: figures 4A, 4B and 4C.
 //!
 //! From the outside: a tunnelled start packet from a permitted switch is dropped when the
-//! replica is dead or busy, otherwise cracked and given to a web server ([`copy`]); all else
-//! passes. From the inside: under configuration A nothing happens to it but that its connection
-//! is followed ([`follow`]), for the busy gate counts what is live.
+//! replica is dead or busy, otherwise cracked and given to a web server ([`copy`]); what a
+//! gateway of configuration C sends is cracked ([`gateway`]); all else passes. From the inside:
+//! a web server's packets go to the client in the form of the connection's configuration
+//! ([`follow`], [`form`]).
 
 mod copy;
 mod follow;
+mod form;
+mod gateway;
+mod related;
+mod settings;
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
-use ipnet::IpNet;
-
-use super::{Context, Role, finish, look_ahead, send_made, tidy};
+use super::{Context, LookAhead, Role, finish, send_made, tidy};
 use crate::buffer::{Buffer, Pool};
 use crate::burst::Burst;
 use crate::counters::{Counters, Generated};
-use crate::family::{Endpoint, V4};
+use crate::family::{Endpoint, Family, V4, V6, Version};
+use crate::fragments::Fragments;
 use crate::limiter::Bucket;
-use crate::maglev::Maglev;
-use crate::neighbours::Neighbours;
+use crate::neighbours::{self, Answer, Neighbours};
 use crate::services::{Scope, Services};
-use crate::stage::tag;
+use crate::shared::Reader;
+use crate::stage::sign::Keys;
+use crate::stage::{quote, tag};
 use crate::table::{Hash, QUEUES, State, Table};
 use crate::time::Ticks;
 use crate::verdict::Verdict;
 use crate::view::{Kind, Packet, Side, View};
-use crate::wire::arp;
-use crate::wire::ethernet::Mac;
-use crate::wire::ipv4;
+use crate::waiting::Waiting;
+use crate::wire::tunnel::Format;
+
+pub use settings::{Gates, Selection, Server, Service, Settings};
+
+/// ICMP errors that a worker sends per second about packets too big (RFC 1812, section 4.3.2.8).
+const ERRORS_PER_SECOND: u64 = 1000;
 
 /// Where a connection stands at the replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,133 +70,160 @@ impl State for Phase {
     }
 }
 
-/// A connection at the replica.
+/// A connection at the replica. Its tunnels end at the client's address, which is the key.
 #[derive(Clone, Copy, Debug)]
-pub struct Held {
+pub struct Held<F: Family> {
     /// V: what the client asked for.
-    pub server: Endpoint<V4>,
+    pub server: Endpoint<F>,
     /// R: the web server.
-    pub replica: Endpoint<V4>,
+    pub replica: Endpoint<F>,
     /// The SYN's sequence number.
     pub isn: u32,
-    /// The switch that sent the copy.
-    pub peer: Ipv4Addr,
     /// How gateway and winner exchange packets.
     pub configuration: tag::Code,
+    /// How packets to the client are put into tunnels.
+    pub format: Format,
+    /// Whether the web server bears V itself, and wants packets as the client sent them.
+    pub bears_service: bool,
     /// Which sides have sent a FIN, one bit each.
     pub fins: u8,
+    /// Acknowledgements that the web server may still send before the client goes on.
+    pub credit: u8,
 }
 
-/// A web server.
-#[derive(Clone, Debug)]
-pub struct Server {
-    /// Its name, which the selection depends on.
-    pub name: String,
-    /// R's address.
-    pub address: Ipv4Addr,
-    /// R's port; the one asked for when `None`.
-    pub port: Option<u16>,
-    /// Its MAC address; resolved by ARP when `None`.
-    pub mac: Option<Mac>,
-    /// Its share.
-    pub weight: u32,
-}
-
-/// A service that this replica holds.
-#[derive(Clone, Debug)]
-pub struct Service {
-    /// V's address.
-    pub address: Ipv4Addr,
-    /// V's ports.
-    pub ports: Vec<u16>,
-    /// The web servers; the first one's number among all configured.
-    pub servers: Vec<Server>,
-    /// See `servers`.
-    pub first_server: usize,
-}
-
-/// What a replica is told at launch.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The services, by number.
-    pub services: Vec<Service>,
-    /// Switches whose copies are taken.
-    pub switches: Vec<IpNet>,
-    /// Outer destinations that are the replica's.
-    pub tunnel_addresses: Vec<Ipv4Addr>,
-    /// The tag's option.
-    pub tag: tag::Format,
-    /// Live connections of this worker above which it is busy.
-    pub busy_connections: usize,
-    /// Start packet copies per second of this worker above which it is busy.
-    pub busy_syn_rate: u64,
-    /// Connections this worker can follow.
-    pub max_connections: usize,
-    /// Time-outs of Opening, Established, Closing.
-    pub timeouts: [Ticks; 3],
-    /// MAC addresses of the inside and the outside port.
-    pub macs: [Mac; 2],
-    /// Whether this worker sends the ARP probes.
-    pub probes: bool,
-    /// Secret of the table's hash.
-    pub hash_key: (u64, u64),
-}
-
-/// What an operator, or a health check, says of the replica; shared with the control thread.
-#[derive(Debug, Default)]
-pub struct Gates {
-    /// Dead or drained: takes no new connection (op 404).
-    pub dead: AtomicBool,
-    /// Busy whatever the counts say (op 406).
-    pub busy: AtomicBool,
+/// A connection and its client: what later fragments of its packets need.
+#[derive(Clone, Copy, Debug)]
+struct Carried<F: Family> {
+    client: Endpoint<F>,
+    held: Held<F>,
 }
 
 /// One worker's replica.
 pub struct Replica {
+    common: Common,
+    v4: Connections<V4>,
+    v6: Connections<V6>,
+    ahead: LookAhead,
+}
+
+/// What both families share.
+struct Common {
     settings: Settings,
     services: Services,
-    selection: Vec<Maglev>,
-    held: Table<V4, Phase, Held>,
+    selection: Reader<Selection>,
+    keys: Reader<Keys>,
     syns: Bucket,
+    /// ICMP errors that may still be sent.
+    errors: Bucket,
     gates: Arc<Gates>,
     neighbours: Arc<Neighbours>,
+    waiting: Waiting,
     counters: Arc<Counters>,
 }
 
-impl Replica {
-    /// A replica with an empty table.
-    pub fn new(settings: Settings, gates: Arc<Gates>, neighbours: Arc<Neighbours>) -> Self {
-        let scopes = settings.services.iter().map(|service| {
-            (Scope::Prefix(IpAddr::from(service.address).into()), service.ports.as_slice())
-        });
-        let maglev = |service: &Service| {
-            Maglev::new(service.servers.iter().map(|server| (server.name.as_str(), server.weight)))
-        };
+/// What is known of one family's connections.
+struct Connections<F: Family> {
+    held: Table<Endpoint<F>, Phase, Held<F>>,
+    fragments: Fragments<F, Carried<F>>,
+}
+
+/// The replica as packets of one family meet it.
+struct Door<'a, F: Family> {
+    common: &'a mut Common,
+    held: &'a mut Table<Endpoint<F>, Phase, Held<F>>,
+    fragments: &'a mut Fragments<F, Carried<F>>,
+    /// Live connections of the other family.
+    others: usize,
+}
+
+/// Connections that count at the busy gate.
+fn live<F: Family>(held: &Table<Endpoint<F>, Phase, Held<F>>) -> usize {
+    held.count(Phase::Opening) + held.count(Phase::Established)
+}
+
+impl<F: Family> Connections<F> {
+    fn new(settings: &Settings, counters: &Counters) -> Self {
         let [opening, established, closing] = settings.timeouts;
         let timeouts = [opening, established, closing, closing];
+        let capacity = settings.max_connections[F::VERSION as usize];
+        let held = Table::new(capacity, timeouts, settings.hash_key);
+        counters.table_of(F::VERSION).capacity.set(held.capacity() as u64);
+        Self { held, fragments: Fragments::default() }
+    }
+}
+
+/// What workers of a replica share with the control thread.
+#[derive(Clone, Debug)]
+pub struct Shares {
+    /// What an operator or a health check says.
+    pub gates: Arc<Gates>,
+    /// MAC addresses of web servers.
+    pub neighbours: Arc<Neighbours>,
+}
+
+impl Replica {
+    /// A replica with empty tables.
+    pub fn new(
+        settings: Settings,
+        shares: Shares,
+        selection: Reader<Selection>,
+        keys: Reader<Keys>,
+    ) -> Self {
+        let scopes = settings
+            .services
+            .iter()
+            .map(|service| (Scope::Prefix(service.address.into()), service.ports.as_slice()));
         let servers = settings.services.iter().map(|service| service.servers.len()).sum();
         let counters = Counters::new(0, servers);
-        let held = Table::new(settings.max_connections, timeouts, settings.hash_key);
-        counters.table.capacity.set(held.capacity() as u64);
         Self {
-            services: Services::new(scopes),
-            selection: settings.services.iter().filter_map(maglev).collect(),
-            held,
-            syns: Bucket::full(settings.busy_syn_rate, Ticks(0)),
-            gates,
-            neighbours,
-            counters: Arc::new(counters),
-            settings,
+            v4: Connections::new(&settings, &counters),
+            v6: Connections::new(&settings, &counters),
+            ahead: LookAhead::default(),
+            common: Common {
+                services: Services::new(scopes),
+                selection,
+                keys,
+                syns: Bucket::full(settings.busy_syn_rate, Ticks(0)),
+                errors: Bucket::full(ERRORS_PER_SECOND, Ticks(0)),
+                gates: shares.gates,
+                neighbours: shares.neighbours,
+                waiting: Waiting::default(),
+                counters: Arc::new(counters),
+                settings,
+            },
         }
     }
 
-    /// The client endpoint of a TCP packet: its one key in the table.
-    #[inline]
-    fn client(from: Side, head: &[u8], view: &View) -> Endpoint<V4> {
-        match from {
-            Side::Inside => view.destination(head),
-            Side::Outside => view.source(head),
+    fn door_v4(&mut self) -> Door<'_, V4> {
+        let Connections { held, fragments } = &mut self.v4;
+        Door { common: &mut self.common, held, fragments, others: live(&self.v6.held) }
+    }
+
+    fn door_v6(&mut self) -> Door<'_, V6> {
+        let Connections { held, fragments } = &mut self.v6;
+        Door { common: &mut self.common, held, fragments, others: live(&self.v4.held) }
+    }
+
+    /// Finds what the burst's packets are going to be looked up by, and has it fetched.
+    fn look_ahead<B: Buffer>(&mut self, from: Side, burst: &Burst<B>) {
+        let Self { v4, v6, ahead, .. } = self;
+        for (number, (head, view)) in burst.looks().enumerate() {
+            let (view, from) = match (view.kind, from) {
+                (Kind::Tunnel, Side::Outside) => (view.inner(head), from),
+                _ => (*view, from),
+            };
+            ahead.inner[number] = view;
+            match (view.kind, view.version) {
+                (Kind::Tcp, Version::V4) => {
+                    ahead.bucket(number, &v4.held, client(from, head, &view));
+                }
+                (Kind::Tcp, Version::V6) => {
+                    ahead.bucket(number, &v6.held, client(from, head, &view));
+                }
+                _ => ahead.nothing(number),
+            }
         }
+        ahead.entries(burst.len(), &v4.held, &v6.held);
     }
 
     #[inline]
@@ -196,13 +231,78 @@ impl Replica {
         &mut self,
         from: Side,
         packet: &mut Packet<P::Buffer>,
-        hash: Hash,
+        ahead: (Hash, View),
+        context: &mut Context<'_, P>,
+    ) -> Verdict {
+        if packet.view.kind == Kind::Arp {
+            return self.neighbour(from, packet, context);
+        }
+        if packet.view.kind == Kind::Icmp && packet.view.version == Version::V6 {
+            let verdict = self.neighbour(from, packet, context);
+            if verdict != Verdict::Icmp {
+                return verdict;
+            }
+        }
+        // A tunnel is that of the packet in it.
+        match ahead.1.version {
+            Version::V4 => self.door_v4().decide(from, packet, ahead, context),
+            Version::V6 => self.door_v6().decide(from, packet, ahead, context),
+        }
+    }
+
+    /// ARP and neighbour discovery: learns web servers, answers for tunnel addresses that no host
+    /// bears.
+    fn neighbour<P: Pool>(
+        &self,
+        from: Side,
+        packet: &Packet<P::Buffer>,
+        context: &mut Context<'_, P>,
+    ) -> Verdict {
+        let common = &self.common;
+        let own = common.settings.macs[from as usize];
+        if from == Side::Inside {
+            let learned = common.neighbours.learn(packet, context.now);
+            let ours = crate::wire::ethernet::destination(packet.buffer.head()) == own;
+            return if learned && ours { Verdict::ArpLearned } else { packet.view.kind.untouched() };
+        }
+        let bears = |address| common.settings.bears(address);
+        match neighbours::answer(packet, own, bears, context.pool) {
+            Answer::NotForUs => packet.view.kind.untouched(),
+            Answer::NoBuffer => Verdict::NoBuffer,
+            Answer::Made(reply) => {
+                send_made(&common.counters, from, reply, Generated::ArpReply, context);
+                Verdict::ArpAnswered
+            }
+        }
+    }
+}
+
+/// The client endpoint of a TCP packet: its one key in the table.
+#[inline]
+fn client<F: Family>(from: Side, head: &[u8], view: &View) -> Endpoint<F> {
+    match from {
+        Side::Inside => view.destination(head),
+        Side::Outside => view.source(head),
+    }
+}
+
+impl<F: Family> Door<'_, F> {
+    #[inline]
+    fn decide<P: Pool>(
+        &mut self,
+        from: Side,
+        packet: &mut Packet<P::Buffer>,
+        ahead: (Hash, View),
         context: &mut Context<'_, P>,
     ) -> Verdict {
         match (packet.view.kind, from) {
-            (Kind::Tcp4, _) => self.follow(from, packet, hash, context.now),
-            (Kind::Tunnel4, Side::Outside) => self.tunnelled(packet, context.now),
-            (Kind::Arp, _) => self.arp(from, packet, context),
+            (Kind::Tcp, Side::Inside) => self.from_web_server(packet, ahead.0, context),
+            (Kind::Tcp, Side::Outside) => self.from_outside(packet, ahead.0, context.now),
+            (Kind::Tunnel, Side::Outside) => self.tunnelled(packet, ahead, context),
+            (Kind::BadTunnel, Side::Outside) => self.bad_tunnel(packet),
+            (Kind::Icmp, _) => self.icmp(from, packet, context),
+            (Kind::FirstFragment, Side::Inside) => self.first_fragment(packet, context),
+            (Kind::Fragment, Side::Inside) => self.later_fragment(packet, context),
             (kind, _) => kind.untouched(),
         }
     }
@@ -217,45 +317,81 @@ impl Role for Replica {
         burst: &mut Burst<P::Buffer>,
         context: &mut Context<'_, P>,
     ) {
-        let hashes = look_ahead(&self.held, burst, |head, view| Self::client(from, head, view));
-        self.counters.side(from).received.add(burst.len() as u64);
+        self.common.keys.refresh();
+        self.common.selection.refresh();
+        self.look_ahead(from, burst);
+        self.common.counters.side(from).received.add(burst.len() as u64);
         let Burst { frames, views, verdicts } = burst;
-        for (buffer, (view, hash)) in frames.drain(..).zip(views.iter().zip(hashes)) {
+        for (number, (buffer, view)) in frames.drain(..).zip(views.iter()).enumerate() {
             let mut packet = Packet { buffer, view: *view };
-            let verdict = self.decide(from, &mut packet, hash, context);
+            let verdict = self.decide(from, &mut packet, self.ahead.of(number), context);
             verdicts.push(verdict);
-            finish(&self.counters, from, packet, verdict, context);
+            finish(&self.common.counters, from, packet, verdict, context);
         }
     }
 
     fn housekeep<P: Pool>(&mut self, context: &mut Context<'_, P>) {
-        tidy(&mut self.held, &self.counters.table, context.now);
-        if !self.settings.probes {
+        let Common { counters, waiting, neighbours, settings, .. } = &mut self.common;
+        tidy(&mut self.v4.held, &counters.table, context.now);
+        tidy(&mut self.v6.held, &counters.table_v6, context.now);
+        let out = &mut *context.out;
+        let dropped = waiting.release(neighbours, context.pool, context.now, |frame| {
+            counters.made(Generated::Released);
+            out.send(Side::Inside, frame);
+        });
+        counters.held_dropped.add(dropped as u64);
+        if !settings.probes {
             return;
         }
-        let own = self.settings.macs[Side::Inside as usize];
-        for probe in self.neighbours.due_probes(own, context.now) {
-            let Some(mut frame) = context.pool.alloc(arp::FRAME) else { return };
-            probe.emit_broadcast(frame.head_mut());
-            send_made(&self.counters, Side::Inside, frame, Generated::ArpProbe, context);
+        let own = settings.macs[Side::Inside as usize];
+        for probe in neighbours.due_probes(own, context.now) {
+            let Some(mut frame) = context.pool.alloc(probe.len()) else { return };
+            probe.emit(frame.head_mut());
+            send_made(counters, Side::Inside, frame, Generated::ArpProbe, context);
         }
     }
 
     fn owner<B: Buffer>(from: Side, packet: &Packet<B>) -> Option<IpAddr> {
-        match (packet.view.kind, from) {
-            (Kind::Tcp4, _) => {
-                Some(Self::client(from, packet.buffer.head(), &packet.view).address.into())
-            }
+        let head = packet.buffer.head();
+        let view = match (packet.view.kind, from) {
             // The client is the source of the packet within.
-            (Kind::Tunnel4, Side::Outside) => {
-                let inner = packet.buffer.head().get(usize::from(packet.view.l4)..)?;
-                (inner.len() >= ipv4::HEADER).then(|| ipv4::source(inner).into())
+            (Kind::Tunnel, Side::Outside) => packet.view.inner(head),
+            _ => packet.view,
+        };
+        match (view.kind, from) {
+            (Kind::Tcp | Kind::FirstFragment | Kind::Fragment, _) => {
+                let (source, destination) = view.addresses(head);
+                Some(if from == Side::Inside { destination } else { source })
+            }
+            (Kind::Icmp, _) => {
+                let quoted = match view.version {
+                    Version::V4 => quoted::<V4>(head, view)?,
+                    Version::V6 => quoted::<V6>(head, view)?,
+                };
+                Some(if from == Side::Inside { quoted.0 } else { quoted.1 })
             }
             _ => None,
         }
     }
 
     fn counters(&self) -> &Arc<Counters> {
-        &self.counters
+        &self.common.counters
+    }
+}
+
+/// Source and destination of what an ICMP error quotes.
+fn quoted<F: Family>(head: &[u8], view: View) -> Option<(IpAddr, IpAddr)> {
+    let quoted = quote::read_at::<F>(head, view)?;
+    Some((quoted.source.address.into(), quoted.destination.address.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::Entry;
+
+    #[test]
+    fn an_ipv4_connection_is_one_cache_line() {
+        assert_eq!(size_of::<Entry<Endpoint<V4>, Phase, Held<V4>>>(), 64);
     }
 }

@@ -1,0 +1,161 @@
+//! Probes of a tunnel: an ICMP echo request in a tunnel from switch to replica, which the
+//! replica's appliance answers plainly. An answer says that the way, the tunnel's format, the
+//! permission and the appliance are in order, and that it takes new connections.
+
+use std::net::IpAddr;
+
+use crate::buffer::{Buffer, Pool};
+use crate::family::{Emit, Family, Version};
+use crate::view::{Kind, Packet};
+use crate::wire::checksum::Sum;
+use crate::wire::{ethernet, icmp};
+
+/// The most bytes of an echo message that are answered.
+const LONGEST: usize = 256;
+
+/// The whole ICMP message, when it is contiguous and its checksum right.
+fn message<F: Family, B: Buffer>(packet: &Packet<B>) -> Option<&[u8]> {
+    if packet.view.kind != Kind::Icmp || packet.view.version != F::VERSION {
+        return None;
+    }
+    let (l4, end) = (usize::from(packet.view.l4), packet.view.end as usize);
+    let message = packet.buffer.head().get(l4..end)?;
+    let (from, to) = (F::source(packet.ip()), F::destination(packet.ip()));
+    let sound = message.len() >= icmp::HEADER
+        && icmp::checksum_ok(message, pseudo_header::<F>(from, to, message.len()));
+    sound.then_some(message)
+}
+
+fn pseudo_header<F: Family>(from: F::Address, to: F::Address, length: usize) -> Sum {
+    match F::VERSION {
+        Version::V4 => Sum::default(),
+        Version::V6 => F::pseudo_header(from, to, F::ICMP, length),
+    }
+}
+
+/// Whether this, cracked, is an echo request to the address that its tunnel went to.
+pub fn is_request<F: Family, B: Buffer>(packet: &Packet<B>, tunnel: IpAddr) -> bool {
+    let Some(message) = message::<F, B>(packet) else { return false };
+    let to: IpAddr = F::destination(packet.ip()).into();
+    message[..2] == [icmp::echo_request(F::VERSION), 0] && message.len() <= LONGEST && to == tunnel
+}
+
+/// What an echo reply, plain, says: its sender, whom it is for, identifier, sequence number and
+/// data.
+pub fn read_reply<F: Family, B: Buffer>(packet: &Packet<B>) -> Option<Reply<'_, F>> {
+    let message = message::<F, B>(packet)?;
+    if message[..2] != [icmp::echo_reply(F::VERSION), 0] {
+        return None;
+    }
+    Some(Reply {
+        from: F::source(packet.ip()),
+        to: F::destination(packet.ip()),
+        identifier: u16::from_be_bytes([message[4], message[5]]),
+        sequence: u16::from_be_bytes([message[6], message[7]]),
+        data: &message[icmp::HEADER..],
+    })
+}
+
+/// An echo reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reply<'a, F: Family> {
+    /// Who sent it.
+    pub from: F::Address,
+    /// Whom it is for.
+    pub to: F::Address,
+    /// The identifier of the request.
+    pub identifier: u16,
+    /// The sequence number of the request.
+    pub sequence: u16,
+    /// The data of the request.
+    pub data: &'a [u8],
+}
+
+/// The reply to a cracked request, back by the way it came. `None` when the pool is empty.
+pub fn answer<F: Family, P: Pool>(
+    request: &Packet<P::Buffer>,
+    pool: &mut P,
+) -> Option<P::Buffer> {
+    let asked = message::<F, _>(request)?;
+    let l3 = usize::from(request.view.l3);
+    let (from, to) = (F::destination(request.ip()), F::source(request.ip()));
+    let mut frame =
+        emit::<F, P>(&request.buffer.head()[..l3], (from, to), asked, pool)?;
+    ethernet::reverse(frame.head_mut());
+    let message = &mut frame.head_mut()[l3 + F::HEADER..];
+    message[0] = icmp::echo_reply(F::VERSION);
+    icmp::set_checksum(message, pseudo_header::<F>(from, to, asked.len()));
+    Some(frame)
+}
+
+/// A request behind this Ethernet header, plain: it is to be put into a tunnel. `None` when the
+/// pool is empty.
+pub fn request<F: Family, P: Pool>(
+    ethernet_header: &[u8],
+    ends: (F::Address, F::Address),
+    (identifier, sequence): (u16, u16),
+    data: &[u8; 8],
+    pool: &mut P,
+) -> Option<P::Buffer> {
+    let mut message = [0; icmp::HEADER + 8];
+    message[0] = icmp::echo_request(F::VERSION);
+    message[4..6].copy_from_slice(&identifier.to_be_bytes());
+    message[6..8].copy_from_slice(&sequence.to_be_bytes());
+    message[8..].copy_from_slice(data);
+    icmp::set_checksum(&mut message, pseudo_header::<F>(ends.0, ends.1, message.len()));
+    emit::<F, P>(ethernet_header, ends, &message, pool)
+}
+
+fn emit<F: Family, P: Pool>(
+    ethernet_header: &[u8],
+    (from, to): (F::Address, F::Address),
+    message: &[u8],
+    pool: &mut P,
+) -> Option<P::Buffer> {
+    let (l3, length) = (ethernet_header.len(), F::HEADER + message.len());
+    let mut frame = pool.alloc(l3 + length)?;
+    let bytes = frame.head_mut();
+    bytes[..l3].copy_from_slice(ethernet_header);
+    // The request may have come in a tunnel of the other family.
+    bytes[l3 - 2..l3].copy_from_slice(&F::VERSION.ethertype().to_be_bytes());
+    let emit = Emit { traffic_class: 0, length, protocol: F::ICMP, from, to, flow_label: 0 };
+    F::emit(&mut bytes[l3..], emit);
+    bytes[l3 + F::HEADER..].copy_from_slice(message);
+    Some(frame)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffer::HeapPool;
+    use crate::family::{V4, V6};
+    use crate::testing::{INSIDE_MAC, OUTSIDE_MAC};
+
+    fn round<F: Family>(switch: &str, replica: &str) {
+        let own = |text: &str| F::from_ip(text.parse().unwrap()).unwrap();
+        let header = [&INSIDE_MAC[..], &OUTSIDE_MAC, &[0, 0]].concat();
+        let ends = (own(switch), own(replica));
+        let mut pool = HeapPool::default();
+        let request = request::<F, _>(&header, ends, (77, 9), b"payload!", &mut pool).unwrap();
+        let request = Packet::new(request);
+        assert!(is_request::<F, _>(&request, replica.parse().unwrap()));
+        assert!(!is_request::<F, _>(&request, switch.parse().unwrap()), "for somebody else");
+        assert_eq!(read_reply::<F, _>(&request), None);
+        let reply = Packet::new(answer::<F, _>(&request, &mut pool).unwrap());
+        assert_eq!(reply.buffer.frame()[..12], [OUTSIDE_MAC, INSIDE_MAC].concat());
+        let read = read_reply::<F, _>(&reply).unwrap();
+        assert_eq!((read.from, read.to), (ends.1, ends.0));
+        assert_eq!((read.identifier, read.sequence, read.data), (77, 9, &b"payload!"[..]));
+        assert!(reply.ip_checksum_ok());
+        let mut broken = reply.buffer.frame().to_vec();
+        *broken.last_mut().unwrap() ^= 1;
+        let broken = Packet::new(crate::buffer::HeapBuffer::new(&broken));
+        assert_eq!(read_reply::<F, _>(&broken), None);
+    }
+
+    #[test]
+    fn a_request_is_answered_and_the_answer_read() {
+        round::<V4>("203.0.113.10", "198.51.100.10");
+        round::<V6>("2001:db8:2::10", "2001:db8:3::10");
+    }
+}
