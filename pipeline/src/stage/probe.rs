@@ -102,7 +102,8 @@ pub fn request<F: Family, P: Pool>(
     message[4..6].copy_from_slice(&identifier.to_be_bytes());
     message[6..8].copy_from_slice(&sequence.to_be_bytes());
     message[8..].copy_from_slice(data);
-    icmp::set_checksum(&mut message, pseudo_header::<F>(ends.0, ends.1, message.len()));
+    let pseudo = pseudo_header::<F>(ends.0, ends.1, message.len());
+    icmp::set_checksum(&mut message, pseudo);
     emit::<F, P>(ethernet_header, ends, &message, pool)
 }
 
