@@ -71,9 +71,8 @@ pub trait Task {
 /// Builds the roles and does the task with them.
 pub fn with_crew<T: Task>(config: &Config, surroundings: Surroundings, task: T) -> T::Output {
     match &config.role {
-        config::Role::Gateway(gateway) => match gateway.configuration {
-            config::Configuration::A => task.run(gateways::<A>(config, gateway, surroundings)),
-        },
+        // Configurations B and C do not come this far: `not_yet` of config refuses them.
+        config::Role::Gateway(gateway) => task.run(gateways::<A>(config, gateway, surroundings)),
         config::Role::Switch(switch) => task.run(switches(config, switch, surroundings)),
         config::Role::Replica(replica) => task.run(replicas(config, replica, surroundings)),
     }
@@ -88,7 +87,7 @@ fn share(total: u64, workers: usize) -> u64 {
     total.div_ceil(workers as u64).max(1)
 }
 
-/// IPv6 is refused when the configuration is read (config::value, `served`).
+/// IPv6 is refused when the configuration is loaded (config, `not_yet`).
 fn v4(address: IpAddr) -> Ipv4Addr {
     match address {
         IpAddr::V4(address) => address,
@@ -191,7 +190,8 @@ fn origin_server(server: &config::OriginServer) -> switch::Server {
     switch::Server {
         name: server.name.clone(),
         delivery: match server.delivery {
-            config::Delivery::None => switch::Delivery::None,
+            // `not_yet` of config refuses neighbours.
+            config::Delivery::None | config::Delivery::Neighbour(_) => switch::Delivery::None,
             config::Delivery::Direct(mac) => switch::Delivery::Direct(mac.0),
             config::Delivery::Tunnel(address) => switch::Delivery::Tunnel(v4(address)),
         },
