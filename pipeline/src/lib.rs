@@ -19,6 +19,7 @@ pub mod neighbours;
 pub mod prefetch;
 pub mod role;
 pub mod services;
+pub mod shared;
 pub mod stage;
 pub mod table;
 pub mod testing;
