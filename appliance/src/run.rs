@@ -14,7 +14,7 @@ use pipeline::view::Side;
 
 use crate::clock::Clock;
 use crate::config::{self, Config};
-use crate::control::{self, Answer, Command, Server};
+use crate::control::{self, Answer, Command, Name, Server};
 use crate::dpdk::{
     Eal, EalArgs, LogLevel, MbufPool, Port, PortConfig, PortReport, Rss, RssField, RxQueue,
     TxQueue, Worker as Launched, cycles,
@@ -335,11 +335,20 @@ impl Control {
     }
 
     fn answer(&self, command: Command) -> Answer {
-        let (gate, value) = match command {
-            Command::Stats => return Answer::Stats(Box::new(self.snapshot())),
-            Command::Drain | Command::Undrain => ("drained", command == Command::Drain),
-            Command::Busy | Command::Unbusy => ("busy", command == Command::Busy),
-        };
+        match command {
+            Command::Stats => Answer::Stats(Box::new(self.snapshot())),
+            Command::Drain { name: None } => self.set_gate("drained", true),
+            Command::Undrain { name: None } => self.set_gate("drained", false),
+            Command::Drain { name: Some(name) } => self.drain(&name, true),
+            Command::Undrain { name: Some(name) } => self.drain(&name, false),
+            Command::Busy => self.set_gate("busy", true),
+            Command::Unbusy => self.set_gate("busy", false),
+            Command::Reload => self.reload(),
+        }
+    }
+
+    /// Opens or closes a replica as a whole.
+    fn set_gate(&self, gate: &str, value: bool) -> Answer {
         let Some(gates) = &self.gates else {
             return Answer::Error(format!("a {} cannot be {gate}", self.names.role));
         };
@@ -347,6 +356,17 @@ impl Control {
         flag.store(value, Relaxed);
         tracing::info!(gate, value, "set by an operator");
         Answer::Done(format!("{gate}: {value}"))
+    }
+
+    /// Drains one server or replica, or takes that back.
+    fn drain(&self, name: &Name, value: bool) -> Answer {
+        let what = if value { "drain" } else { "undrain" };
+        Answer::Error(format!("this {} cannot {what} {name} by itself", self.names.role))
+    }
+
+    /// Reads the key file again.
+    fn reload(&self) -> Answer {
+        Answer::Error(format!("this {} has no key file", self.names.role))
     }
 
     fn snapshot(&self) -> Snapshot {
