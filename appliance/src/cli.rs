@@ -271,6 +271,7 @@ fn run(args: &RunArgs) -> Result<(), Failure> {
             let errors = config.device_error(&file, side as usize, &source.to_string());
             (MISCONFIGURED, errors.to_string())
         }
+        error @ crate::run::Error::Keys(_) => (MISCONFIGURED, error.to_string()),
         error => failed(error),
     })?;
     print_counters(&snapshot, args.json)?;

@@ -27,7 +27,7 @@ pub enum Purpose {
 }
 
 /// The keys of a file.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Keys {
     keys: Vec<(u8, [u8; KEY])>,
     sign: Option<u8>,

@@ -3,7 +3,7 @@
 //! [`config`] is checked, [`roles`] turns it into what the workers run; `run`, `worker` and
 //! [`handoff`] run it on DPDK's lcores, [`control`] answers operators; [`replay`] runs the same
 //! pipeline over capture files instead. [`health`] asks servers whether they are there, [`keys`]
-//! reads what tags are signed with.
+//! reads what tags are signed with, [`supervisor`] acts upon both.
 
 pub mod capture;
 pub mod cli;
@@ -21,5 +21,6 @@ pub mod roles;
 #[cfg(feature = "dpdk")]
 pub mod run;
 pub mod stats;
+pub mod supervisor;
 #[cfg(feature = "dpdk")]
 pub mod worker;

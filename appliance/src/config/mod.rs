@@ -157,9 +157,7 @@ impl Config {
             let message = "is not text; expected UTF-8".to_owned();
             ConfigErrors::one(&name, Some(line), message)
         })?;
-        let config = Self::parse(&name, text)?;
-        not_yet(&name, &config)?;
-        Ok(config)
+        Self::parse(&name, text)
     }
 
     /// Checks the text of a file that errors call `file_name`.
@@ -183,36 +181,6 @@ impl Config {
             }
         }
     }
-}
-
-/// TEMPORARY: refuses what the roles do not do yet, so that no process takes it for something else.
-/// To be deleted, with its call in [`Config::load`], as soon as they do.
-fn not_yet(file_name: &str, config: &Config) -> Result<(), ConfigErrors> {
-    let v6 = |address: &std::net::IpAddr| address.is_ipv6();
-    let asks = match &config.role {
-        Role::Gateway(gateway) => {
-            gateway.configuration != Configuration::A
-                || gateway.services.iter().any(|service| match service.address {
-                    ServiceAddress::Any => false,
-                    ServiceAddress::Prefix(prefix) => v6(&prefix.addr()),
-                })
-        }
-        Role::Switch(switch) => switch.services.iter().any(|service| {
-            v6(&service.address)
-                || v6(&service.source)
-                || service.servers.iter().any(|s| matches!(s.delivery, Delivery::Neighbour(_)))
-        }),
-        Role::Replica(replica) => {
-            replica.services.iter().any(|service| v6(&service.address))
-                || replica.tunnel_addresses.iter().any(v6)
-        }
-    };
-    if asks {
-        let message = "asks for IPv6, configuration \"B\" or \"C\", or a direct server by address; \
-                       expected none of them in this build";
-        return Err(ConfigErrors::one(file_name, None, message.to_owned()));
-    }
-    Ok(())
 }
 
 /// Broken TOML: nothing behind the break can be trusted, so it is the only error.
