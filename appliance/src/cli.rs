@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::Config;
-use crate::control::{self, Answer, Command as Control};
+use crate::control::{self, Answer, Command as Control, Name};
 use crate::replay::{self, Report};
 use crate::stats::Snapshot;
 
@@ -50,8 +50,15 @@ enum Command {
     /// Drain a replica, or say that it is busy, and take that back.
     Gate {
         /// What to do.
-        #[arg(value_parser = gate)]
-        gate: Control,
+        gate: Gate,
+        /// Which server or replica to drain, such as shop/web1: of a switch one of its servers or
+        /// replicas, of a replica one of its web servers. Without it, the whole replica.
+        name: Option<Name>,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Make a running process read its key file again.
+    Reload {
         #[command(flatten)]
         target: Target,
     },
@@ -104,13 +111,31 @@ struct Target {
     config: Option<PathBuf>,
 }
 
-fn gate(text: &str) -> Result<Control, String> {
-    match text {
-        "drain" => Ok(Control::Drain),
-        "undrain" => Ok(Control::Undrain),
-        "busy" => Ok(Control::Busy),
-        "unbusy" => Ok(Control::Unbusy),
-        _ => Err("expected drain, undrain, busy or unbusy".to_owned()),
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Gate {
+    /// No new connections; the others go on.
+    Drain,
+    /// New connections again.
+    Undrain,
+    /// Busy, whatever the load.
+    Busy,
+    /// Busy by the load alone.
+    Unbusy,
+}
+
+impl Gate {
+    fn command(self, name: Option<Name>) -> Result<Control, Failure> {
+        match (self, name) {
+            (Self::Drain, name) => Ok(Control::Drain { name }),
+            (Self::Undrain, name) => Ok(Control::Undrain { name }),
+            (Self::Busy, None) => Ok(Control::Busy),
+            (Self::Unbusy, None) => Ok(Control::Unbusy),
+            (Self::Busy | Self::Unbusy, Some(name)) => {
+                let text =
+                    format!("only a whole replica is busy by order; expected no name, not {name}");
+                Err((MISCONFIGURED, format!("firstack: {text}")))
+            }
+        }
     }
 }
 
@@ -121,7 +146,10 @@ pub fn main() -> ExitCode {
         Command::Check { file, no_devices } => check(&file, no_devices),
         Command::Replay(args) => replay(&args),
         Command::Stats { target, json } => stats(&target, json),
-        Command::Gate { gate, target } => set_gate(&target, gate),
+        Command::Gate { gate, name, target } => {
+            gate.command(name).and_then(|command| order(&target, command))
+        }
+        Command::Reload { target } => order(&target, Control::Reload),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -210,8 +238,9 @@ fn print_counters(snapshot: &Snapshot, json: bool) -> Result<(), Failure> {
     }
 }
 
-fn set_gate(target: &Target, gate: Control) -> Result<(), Failure> {
-    match control::ask(&socket(target)?, gate).map_err(failed)? {
+/// Has something done that is answered with what is the case then.
+fn order(target: &Target, command: Control) -> Result<(), Failure> {
+    match control::ask(&socket(target)?, command).map_err(failed)? {
         Answer::Done(text) => print(format_args!("{text}\n")),
         Answer::Error(text) => Err(failed(text)),
         Answer::Stats(_) => Err(failed("counters are no answer to that")),
@@ -242,11 +271,52 @@ fn run(args: &RunArgs) -> Result<(), Failure> {
             let errors = config.device_error(&file, side as usize, &source.to_string());
             (MISCONFIGURED, errors.to_string())
         }
+        error @ crate::run::Error::Keys(_) => (MISCONFIGURED, error.to_string()),
         error => failed(error),
     })?;
     print_counters(&snapshot, args.json)?;
     match missing {
         0 => Ok(()),
         _ => Err(failed(format!("{missing} packet buffers did not come back to their pool"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a command line asks a running process for; the exit code when it asks for nothing.
+    fn asked(line: &str) -> Result<Control, u8> {
+        let words = ["firstack"].into_iter().chain(line.split_whitespace());
+        match Cli::try_parse_from(words).map_err(|error| error.exit_code() as u8)?.command {
+            Command::Gate { gate, name, .. } => gate.command(name).map_err(|(code, _)| code),
+            Command::Reload { .. } => Ok(Control::Reload),
+            command => panic!("{command:?}"),
+        }
+    }
+
+    #[test]
+    fn orders_are_read_with_their_names() {
+        let name = || Some("shop/web1".parse().unwrap());
+        assert_eq!(asked("gate drain -c f"), Ok(Control::Drain { name: None }));
+        assert_eq!(asked("gate drain shop/web1 -c f"), Ok(Control::Drain { name: name() }));
+        assert_eq!(
+            asked("gate --socket s undrain shop/web1"),
+            Ok(Control::Undrain { name: name() })
+        );
+        assert_eq!(asked("gate busy --socket s"), Ok(Control::Busy));
+        assert_eq!(asked("gate unbusy --socket s"), Ok(Control::Unbusy));
+        assert_eq!(asked("reload --config f"), Ok(Control::Reload));
+        let wrong = ["busy web1 -c f", "unbusy web1 -c f", "drain", "drain a b -c f", "stop -c f"];
+        for line in wrong {
+            assert_eq!(asked(&format!("gate {line}")), Err(MISCONFIGURED), "{line}");
+        }
+        assert_eq!(asked("reload web1 -c f"), Err(MISCONFIGURED));
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
     }
 }

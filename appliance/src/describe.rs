@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 use pipeline::buffer::{Buffer, HeapBuffer};
-use pipeline::family::V4;
+use pipeline::family::{Family, V4, V6, Version};
 use pipeline::stage::tag;
 use pipeline::view::{Kind, Packet};
-use pipeline::wire::{arp::Arp, ipv4, tcp};
+use pipeline::wire::{arp::Arp, tcp};
 
 const FLAGS: [(u8, &str); 8] = [
     (0x02, "SYN"),
@@ -29,18 +29,29 @@ const DEPTH: usize = 4;
 
 fn nested(bytes: &[u8], format: tag::Format, depth: usize) -> String {
     let packet = Packet::new(HeapBuffer::new(bytes));
-    match packet.view.kind {
-        Kind::Tcp4 => segment(&packet, format),
-        Kind::Tunnel4 if depth == 0 => addresses(&packet, "tunnel"),
-        Kind::Tunnel4 => {
-            let ip = packet.ip();
-            // The inner packet behind an Ethernet header of the same kind.
-            let inner = [&bytes[..usize::from(packet.view.l3)], &bytes[packet.view.l4.into()..]];
+    let view = packet.view;
+    match view.kind {
+        Kind::Tcp => match view.version {
+            Version::V4 => segment::<V4>(&packet, format),
+            Version::V6 => segment::<V6>(&packet, format),
+        },
+        Kind::Tunnel if depth == 0 => addresses(&packet, "tunnel"),
+        Kind::Tunnel => {
+            // The inner packet behind an Ethernet header of its own.
+            let inner = view.inner(bytes).version.ethertype().to_be_bytes();
+            let ethernet = &bytes[..usize::from(view.l3) - 2];
+            let inner = [ethernet, &inner, &bytes[view.payload.into()..]];
             let inner = nested(&inner.concat(), format, depth - 1);
-            format!("{} > {} {{ {inner} }}", ipv4::source(ip), ipv4::destination(ip))
+            let how = match view.payload - view.l4 {
+                0 => "",
+                4 => " GRE",
+                _ => " GUE",
+            };
+            format!("{}{how} {{ {inner} }}", addresses(&packet, "").trim_end())
         }
-        Kind::Icmp4 => addresses(&packet, "ICMP"),
-        Kind::FirstFragment4 | Kind::Fragment4 => addresses(&packet, "fragment"),
+        Kind::BadTunnel => addresses(&packet, "bad tunnel"),
+        Kind::Icmp => addresses(&packet, "ICMP"),
+        Kind::FirstFragment | Kind::Fragment => addresses(&packet, "fragment"),
         Kind::Arp => Arp::parse(packet.ip()).map_or_else(
             || "ARP".to_owned(),
             |arp| format!("ARP operation {} {} > {}", arp.operation, arp.sender, arp.target),
@@ -50,14 +61,14 @@ fn nested(bytes: &[u8], format: tag::Format, depth: usize) -> String {
 }
 
 fn addresses(packet: &Packet<HeapBuffer>, what: &str) -> String {
-    let ip = packet.ip();
-    format!("{} > {} {what}", ipv4::source(ip), ipv4::destination(ip))
+    let (source, destination) = packet.view.addresses(packet.buffer.head());
+    format!("{source} > {destination} {what}")
 }
 
-fn segment(packet: &Packet<HeapBuffer>, format: tag::Format) -> String {
+fn segment<F: Family>(packet: &Packet<HeapBuffer>, format: tag::Format) -> String {
     let flags = tcp::flags(packet.tcp()).0;
     let names: Vec<_> = FLAGS.iter().filter(|(bit, _)| flags & bit != 0).map(|f| f.1).collect();
-    let (from, to) = (packet.source::<V4>(), packet.destination::<V4>());
+    let (from, to) = (packet.source::<F>(), packet.destination::<F>());
     let mut text = format!("{from:?} > {to:?} [{}]", names.join(","));
     let data =
         packet.buffer.frame_len().min(packet.view.end as usize) - usize::from(packet.view.payload);
@@ -70,6 +81,9 @@ fn segment(packet: &Packet<HeapBuffer>, format: tag::Format) -> String {
             let code = tag.configuration.map_or_else(|| "?".to_owned(), |code| format!("{code:?}"));
             let state = if tag.permitted { "" } else { ", not permitted" };
             let _ = write!(text, " tag {code}{state}");
+            if let Some(signature) = tag.signature {
+                let _ = write!(text, ", signed with key {}", signature.key);
+            }
         }
         tag::Found::Bad => text.push_str(" bad tag"),
     }
@@ -79,7 +93,8 @@ fn segment(packet: &Packet<HeapBuffer>, format: tag::Format) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pipeline::testing::Segment;
+    use pipeline::testing::{Segment, ethernet_frame, tunnel_in};
+    use pipeline::wire::tunnel::Format;
 
     #[test]
     fn says_what_matters() {
@@ -93,5 +108,18 @@ mod tests {
         assert_eq!(frame(&[0; 20], format), "20 bytes, non_ip");
         let data = Segment::ack("198.18.1.10:1", "203.0.113.10:80", 7, 8).payload(b"GET /");
         assert!(frame(&data.frame(), format).ends_with("[ACK] 5 bytes"));
+    }
+
+    #[test]
+    fn says_it_of_ipv6_and_every_tunnel() {
+        let syn = Segment::syn("[2001:db8::1]:40000", "[2001:db8::2]:80", 7);
+        let plain = "[2001:db8::1]:40000 > [2001:db8::2]:80 [SYN]";
+        let format = tag::Format::default();
+        assert_eq!(frame(&syn.frame(), format), plain);
+        for (how, name) in [(Format::Ipip, ""), (Format::Gre, " GRE"), (Format::Gue, " GUE")] {
+            let packet = tunnel_in(how, ("192.0.2.1", "192.0.2.2"), (0, 5), &syn.packet());
+            let shown = frame(&ethernet_frame(syn.macs, &packet), format);
+            assert_eq!(shown, format!("192.0.2.1 > 192.0.2.2{name} {{ {plain} }}"));
+        }
     }
 }

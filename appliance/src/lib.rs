@@ -2,7 +2,8 @@
 //!
 //! [`config`] is checked, [`roles`] turns it into what the workers run; `run`, `worker` and
 //! [`handoff`] run it on DPDK's lcores, [`control`] answers operators; [`replay`] runs the same
-//! pipeline over capture files instead.
+//! pipeline over capture files instead. [`health`] asks servers whether they are there, [`keys`]
+//! reads what tags are signed with, [`supervisor`] acts upon both.
 
 pub mod capture;
 pub mod cli;
@@ -13,10 +14,13 @@ pub mod describe;
 #[cfg(feature = "dpdk")]
 pub mod dpdk;
 pub mod handoff;
+pub mod health;
+pub mod keys;
 pub mod replay;
 pub mod roles;
 #[cfg(feature = "dpdk")]
 pub mod run;
 pub mod stats;
+pub mod supervisor;
 #[cfg(feature = "dpdk")]
 pub mod worker;

@@ -53,6 +53,9 @@ pub enum Error {
     /// A capture.
     #[error(transparent)]
     Capture(#[from] capture::Error),
+    /// The key file.
+    #[error(transparent)]
+    Keys(#[from] crate::keys::Error),
     /// The directory for the output.
     #[error("{path}: {source}")]
     Directory {
@@ -79,9 +82,11 @@ pub fn run(
         workers: 1,
         macs: [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]],
         hash_key: (0, 0),
+        keys: roles::load_keys(config)?,
+        probe_id: 0,
     };
     let format = tag::Format { kind: config.tag.kind, exid: config.tag.exid };
-    roles::with_crew(config, surroundings, Replay { options, print, format })
+    roles::with_crew(config, &surroundings, Replay { options, print, format })
 }
 
 struct Replay<'a> {

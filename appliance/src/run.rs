@@ -7,21 +7,20 @@ use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use crossbeam::utils::CachePadded;
-use pipeline::counters::Counters;
 use pipeline::role::Role;
-use pipeline::role::replica::Gates;
 use pipeline::view::Side;
 
 use crate::clock::Clock;
 use crate::config::{self, Config};
-use crate::control::{self, Answer, Command, Server};
+use crate::control::{self, Answer, Server};
 use crate::dpdk::{
     Eal, EalArgs, LogLevel, MbufPool, Port, PortConfig, PortReport, Rss, RssField, RxQueue,
     TxQueue, Worker as Launched, cycles,
 };
 use crate::handoff::{self, Mail};
-use crate::roles::{self, Crew, Names, Surroundings, Task};
+use crate::roles::{self, Crew, Surroundings, Task};
 use crate::stats::{PortStats, Snapshot};
+use crate::supervisor::Supervisor;
 use crate::worker::{Idle, Parts, Queues, Worker};
 
 /// Between two looks at signals, the control socket and the counters.
@@ -60,6 +59,9 @@ pub enum Error {
     /// The control socket.
     #[error(transparent)]
     Control(#[from] control::Error),
+    /// The key file.
+    #[error(transparent)]
+    Keys(#[from] crate::keys::Error),
     /// Signals cannot be caught.
     #[error("signals: {0}")]
     Signals(std::io::Error),
@@ -82,6 +84,24 @@ pub struct Outcome {
     pub missing: u32,
 }
 
+/// What signals ask for: an end (SIGINT, SIGTERM), the keys read again (SIGHUP).
+struct Signals {
+    stop: Arc<AtomicBool>,
+    reload: Arc<AtomicBool>,
+}
+
+impl Signals {
+    fn catch() -> std::io::Result<Self> {
+        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+        use signal_hook::flag::register;
+        let signals = Self { stop: Arc::default(), reload: Arc::default() };
+        register(SIGINT, Arc::clone(&signals.stop))?;
+        register(SIGTERM, Arc::clone(&signals.stop))?;
+        register(SIGHUP, Arc::clone(&signals.reload))?;
+        Ok(signals)
+    }
+}
+
 /// A port that has been opened and its queues, not yet given to workers.
 struct Opened {
     port: Port,
@@ -92,10 +112,8 @@ struct Opened {
 
 /// Runs until a signal, or idleness, ends it.
 pub fn run(config: &Config, options: Options) -> Result<Outcome, Error> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(Error::Signals)?;
-    }
+    let keys = roles::load_keys(config)?;
+    let signals = Signals::catch().map_err(Error::Signals)?;
     let server = Server::bind(&config.control.socket)?;
     let eal = Eal::init(&eal_args(config).build()?)?;
     let pool = MbufPool::new(
@@ -122,9 +140,11 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome, Error> {
         workers,
         macs: [inside.port.mac()?, outside.port.mac()?],
         hash_key: (random(), random()),
+        keys,
+        probe_id: random() as u16,
     };
-    let launch = Launch { config, eal, pool, ports: [inside, outside], server, stop, options };
-    roles::with_crew(config, surroundings, launch)
+    let launch = Launch { config, eal, pool, ports: [inside, outside], server, signals, options };
+    roles::with_crew(config, &surroundings, launch)
 }
 
 fn eal_args(config: &Config) -> EalArgs {
@@ -200,7 +220,7 @@ struct Launch<'a> {
     pool: MbufPool,
     ports: [Opened; 2],
     server: Server,
-    stop: Arc<AtomicBool>,
+    signals: Signals,
     options: Options,
 }
 
@@ -211,26 +231,24 @@ impl Task for Launch<'_> {
         let counters: Vec<_> = crew.roles.iter().map(|role| Arc::clone(role.counters())).collect();
         let halt = Arc::new(CachePadded::new(AtomicBool::new(false)));
         let launched = self.launch_workers(crew.roles, crew.copies, &halt)?;
-        let Launch { config, eal, pool, ports, server, stop, options } = self;
-        let control = Control {
-            names: crew.names,
-            counters,
-            gates: crew.gates,
-            ports: ports.map(|opened| (opened.port, opened.report)),
-        };
+        let Launch { config, eal, pool, ports, server, signals, options } = self;
+        let ports = ports.map(|opened| (opened.port, opened.report));
+        let role = crew.names.role;
+        let mut supervisor = Supervisor::new(crew.names, counters, crew.levers, &config.health);
         tracing::info!(
-            role = control.names.role,
+            role,
             workers = launched.len(),
             socket = %config.control.socket.display(),
             "forwarding"
         );
-        control.attend(&server, &stop, options);
+        attend(&mut supervisor, &server, &ports, &signals, options);
         halt.store(true, Relaxed);
         for worker in launched {
             worker.join()?;
         }
-        let snapshot = control.snapshot();
-        for (port, _) in control.ports {
+        let mut snapshot = supervisor.snapshot();
+        snapshot.ports = all_port_stats(&ports);
+        for (port, _) in ports {
             port.close()?;
         }
         let missing = pool.size().saturating_sub(pool.available());
@@ -292,73 +310,44 @@ fn take_queues(opened: &mut Opened, number: usize) -> Queues {
     }
 }
 
-/// What the control thread looks after.
-struct Control {
-    names: Names,
-    counters: Vec<Arc<Counters>>,
-    gates: Option<Arc<Gates>>,
-    ports: [(Port, PortReport); 2],
+/// Attends to operators, probes and keys until a signal or idleness.
+fn attend(
+    supervisor: &mut Supervisor,
+    server: &Server,
+    ports: &[(Port, PortReport); 2],
+    signals: &Signals,
+    options: Options,
+) {
+    let (mut last, mut since) = (supervisor.received(), Instant::now());
+    while !signals.stop.load(Relaxed) {
+        server.serve(|command| with_ports(supervisor.answer(command), ports));
+        supervisor.round(ROUND);
+        if signals.reload.swap(false, Relaxed) {
+            // What came of it has been logged.
+            let _ = supervisor.reload();
+        }
+        let now = supervisor.received();
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+        if options.exit_when_idle.is_some_and(|idle| since.elapsed() >= idle) {
+            break;
+        }
+    }
 }
 
-impl Control {
-    /// Answers operators until a signal or idleness.
-    fn attend(&self, server: &Server, stop: &AtomicBool, options: Options) {
-        let received = || -> u64 {
-            let sides = self.counters.iter().flat_map(|counters| &counters.sides);
-            sides.map(|side| side.received.get()).sum()
-        };
-        let (mut last, mut since) = (received(), Instant::now());
-        let mut given_up = vec![0; self.counters.len()];
-        while !stop.load(Relaxed) {
-            server.serve(|command| self.answer(command));
-            std::thread::sleep(ROUND);
-            self.log_given_up(&mut given_up);
-            let now = received();
-            if now != last {
-                (last, since) = (now, Instant::now());
-            }
-            if options.exit_when_idle.is_some_and(|idle| since.elapsed() >= idle) {
-                break;
-            }
+fn with_ports(answer: Answer, ports: &[(Port, PortReport); 2]) -> Answer {
+    match answer {
+        Answer::Stats(mut snapshot) => {
+            snapshot.ports = all_port_stats(ports);
+            Answer::Stats(snapshot)
         }
+        answer => answer,
     }
+}
 
-    /// Logs each destination that was left untagged since the last look, once.
-    fn log_given_up(&self, seen: &mut [u64]) {
-        for (counters, seen) in self.counters.iter().zip(seen) {
-            let (count, server) = (counters.given_up.count.get(), counters.given_up.last());
-            if count > *seen {
-                *seen = count;
-                tracing::warn!(%server, "tagged start packets to it go unanswered: left untagged a while");
-            }
-        }
-    }
-
-    fn answer(&self, command: Command) -> Answer {
-        let (gate, value) = match command {
-            Command::Stats => return Answer::Stats(Box::new(self.snapshot())),
-            Command::Drain | Command::Undrain => ("drained", command == Command::Drain),
-            Command::Busy | Command::Unbusy => ("busy", command == Command::Busy),
-        };
-        let Some(gates) = &self.gates else {
-            return Answer::Error(format!("a {} cannot be {gate}", self.names.role));
-        };
-        let flag = if gate == "busy" { &gates.busy } else { &gates.dead };
-        flag.store(value, Relaxed);
-        tracing::info!(gate, value, "set by an operator");
-        Answer::Done(format!("{gate}: {value}"))
-    }
-
-    fn snapshot(&self) -> Snapshot {
-        let mut snapshot = Snapshot::take(&self.names, &self.counters);
-        snapshot.ports = self.ports.iter().map(|(port, report)| port_stats(port, report)).collect();
-        if let Some(gates) = &self.gates {
-            let gates = [("drained", &gates.dead), ("busy by order", &gates.busy)];
-            let set = gates.into_iter().filter(|(_, flag)| flag.load(Relaxed));
-            snapshot.gates = set.map(|(name, _)| name.to_owned()).collect();
-        }
-        snapshot
-    }
+fn all_port_stats(ports: &[(Port, PortReport); 2]) -> Vec<PortStats> {
+    ports.iter().map(|(port, report)| port_stats(port, report)).collect()
 }
 
 /// A port that does not tell shows as zero.

@@ -6,10 +6,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use pipeline::counters::{Counter, Counters, Generated, Histogram};
+use pipeline::family::Version;
+use pipeline::neighbours::Resolution;
 use pipeline::verdict::{Fate, Verdict};
 use pipeline::view::Side;
 use serde::{Deserialize, Serialize};
 
+use crate::config::MacAddress;
+use crate::health::TargetStats;
 use crate::roles::Names;
 
 /// What was counted on one side. `received = forwarded + consumed + dropped` at rest.
@@ -91,6 +95,23 @@ pub struct Named {
     pub count: u64,
 }
 
+/// A neighbour on the inside that packets are sent to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Neighbour {
+    /// Its IP address.
+    pub address: IpAddr,
+    /// Its MAC address, when it is known.
+    pub mac: Option<String>,
+}
+
+impl From<Resolution> for Neighbour {
+    fn from(resolution: Resolution) -> Self {
+        let mac = resolution.mac.filter(|_| resolution.known);
+        let mac = mac.map(|mac| MacAddress(mac).to_string());
+        Self { address: resolution.address, mac }
+    }
+}
+
 /// One server or replica in the races of a service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answers {
@@ -137,8 +158,17 @@ pub struct Snapshot {
     pub ports: Vec<PortStats>,
     /// Packets that the appliance made.
     pub generated: Vec<Named>,
-    /// Gateway and replica.
+    /// The tables of IPv4.
     pub table: TableStats,
+    /// The tables of IPv6.
+    #[serde(default)]
+    pub table_v6: TableStats,
+    /// SYNs and SYN/ACKs whose MSS was lowered to fit a tunnel.
+    #[serde(default)]
+    pub clamped: u64,
+    /// Switch and replica: packets that waited for a MAC address in vain.
+    #[serde(default)]
+    pub held_dropped: u64,
     /// Gateway: how often a destination whose path drops tagged start packets was left untagged.
     pub paths_given_up: u64,
     /// Gateway: who answered.
@@ -152,6 +182,15 @@ pub struct Snapshot {
     /// Replica: whether it is dead or drained, and busy by order; empty elsewhere.
     #[serde(default)]
     pub gates: Vec<String>,
+    /// Switch and replica: replicas and servers that are out, and why.
+    #[serde(default)]
+    pub out: Vec<String>,
+    /// Switch and replica: what is probed, and how it is.
+    #[serde(default)]
+    pub health: Vec<TargetStats>,
+    /// Switch and replica: MAC addresses that are asked for.
+    #[serde(default)]
+    pub neighbours: Vec<Neighbour>,
     /// Each worker.
     pub workers: Vec<WorkerStats>,
 }
@@ -170,6 +209,13 @@ impl Snapshot {
             names.iter().enumerate().map(count).collect()
         };
         let states: Vec<_> = names.states.iter().map(|&state| state.to_owned()).collect();
+        let table = |version| TableStats {
+            capacity: sum(&|counters| &counters.table_of(version).capacity),
+            live: named(&states, &|counters| &counters.table_of(version).live),
+            inserted: sum(&|counters| &counters.table_of(version).inserted),
+            evicted: sum(&|counters| &counters.table_of(version).evicted),
+            expired: sum(&|counters| &counters.table_of(version).expired),
+        };
         Self {
             role: names.role.to_owned(),
             sides: Side::ALL.map(|side| side_stats(workers, side)),
@@ -180,13 +226,10 @@ impl Snapshot {
                     count: sum(&|counters| &counters.generated[what as usize]),
                 })
                 .collect(),
-            table: TableStats {
-                capacity: sum(&|counters| &counters.table.capacity),
-                live: named(&states, &|counters| &counters.table.live),
-                inserted: sum(&|counters| &counters.table.inserted),
-                evicted: sum(&|counters| &counters.table.evicted),
-                expired: sum(&|counters| &counters.table.expired),
-            },
+            table: table(Version::V4),
+            table_v6: table(Version::V6),
+            clamped: sum(&|counters| &counters.clamped),
+            held_dropped: sum(&|counters| &counters.held_dropped),
             paths_given_up: sum(&|counters| &counters.given_up.count),
             races: races(names, workers),
             copies: named(&names.replicas, &|counters| &counters.copies),
@@ -195,6 +238,9 @@ impl Snapshot {
             workers: workers.iter().map(worker_stats).collect(),
             ports: Vec::new(),
             gates: Vec::new(),
+            out: Vec::new(),
+            health: Vec::new(),
+            neighbours: Vec::new(),
         }
     }
 

@@ -3,8 +3,14 @@
 
 #[path = "config/documentation.rs"]
 mod documentation;
+#[path = "config/families.rs"]
+mod families;
+#[path = "config/health.rs"]
+mod health;
 #[path = "config/mutation.rs"]
 mod mutation;
+#[path = "config/present.rs"]
+mod present;
 #[path = "config/refused.rs"]
 mod refused;
 #[path = "config/values.rs"]
@@ -12,15 +18,37 @@ mod values;
 
 use std::path::{Path, PathBuf};
 
+use appliance::config::Config;
+
 /// A path of the repository, found from this crate wherever the tests are started.
 fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
-/// A complete file of the role, every key of which can be replaced by [`with`].
-fn example(role: &str) -> String {
-    std::fs::read_to_string(repository(&format!("docs/examples/{role}.toml"))).unwrap()
+/// The text of one of the [`EXAMPLES`].
+fn example(name: &str) -> String {
+    std::fs::read_to_string(repository(&format!("docs/examples/{name}.toml"))).unwrap()
 }
+
+const PORTS: &str = "port.inside.device = \"net_null0\"\nport.outside.device = \"net_null1\"\n";
+
+/// What a file means that has the role, two ports and this; it has to be accepted.
+fn accepted(role: &str, text: &str) -> Config {
+    let text = format!("role = {role:?}\n{PORTS}{text}");
+    Config::parse("f.toml", &text).unwrap_or_else(|errors| panic!("{errors}\nin\n{text}"))
+}
+
+/// The errors of such a file; it has to be refused.
+fn refused(role: &str, text: &str) -> String {
+    let text = format!("role = {role:?}\n{PORTS}{text}");
+    match Config::parse("f.toml", &text) {
+        Err(errors) => errors.to_string(),
+        Ok(_) => panic!("accepted\n{text}"),
+    }
+}
+
+/// The complete files of the documentation.
+const EXAMPLES: [&str; 5] = ["gateway", "gateway-v6", "replica", "switch", "switch-v6"];
 
 /// The roles.
 const ROLES: [&str; 3] = ["gateway", "switch", "replica"];

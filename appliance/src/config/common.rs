@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
+use super::Kind;
 use super::device::{Device, device};
 use super::reader::{Found, Section};
 use super::value::{self, Parsed};
@@ -62,8 +63,10 @@ pub struct Memory {
 /// The translation tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
-    /// Connections of the process, divided among the workers.
+    /// IPv4 connections of the process, divided among the workers.
     pub max_connections: u32,
+    /// IPv6 connections likewise.
+    pub max_connections_v6: u32,
 }
 
 /// How long things are kept.
@@ -90,6 +93,11 @@ pub struct Tag {
     pub kind: u8,
     /// Experiment identifier of RFC 6994, in the order of the wire.
     pub exid: u16,
+    /// The file with the keys that tags are signed and checked with.
+    pub keys: Option<PathBuf>,
+    /// Whether a tag without a good signature gets no copies; only with `keys`, never at a
+    /// gateway.
+    pub require_signature: bool,
 }
 
 /// How a running process is asked and told.
@@ -188,16 +196,24 @@ fn check_rings(section: &Section<'_>, mbufs: &Found<u32>, ports: &Ports, worker:
 /// Reads `[table]`.
 pub(super) fn table(root: &Section<'_>, worker: Option<&Worker>) -> Option<Table> {
     let section = root.section("table");
-    let connections = section.found_integer::<u32>("max_connections")?;
+    let v4 = section.found_integer::<u32>("max_connections");
+    let v6 = section.optional_integer::<u32>("max_connections_v6");
     let workers = worker.map_or(1, |worker| worker.cores.len());
-    if (connections.value as usize) < workers {
-        let message = format!(
-            "{} cannot be divided among {workers} workers; expected at least {workers}",
-            connections.value
-        );
-        section.error(connections.at, "max_connections", message);
+    let given = v6.as_ref().and_then(Option::as_ref);
+    for (name, connections) in [("max_connections", v4.as_ref()), ("max_connections_v6", given)] {
+        if let Some(connections) = connections
+            && (connections.value as usize) < workers
+        {
+            let message = format!(
+                "{} cannot be divided among {workers} workers; expected at least {workers}",
+                connections.value
+            );
+            section.error(connections.at, name, message);
+        }
     }
-    Some(Table { max_connections: connections.value })
+    let max_connections = v4?.value;
+    let max_connections_v6 = v6?.map_or(max_connections, |v6| v6.value);
+    Some(Table { max_connections, max_connections_v6 })
 }
 
 /// Reads `[timeouts]`.
@@ -216,12 +232,36 @@ pub(super) fn timeouts(root: &Section<'_>) -> Option<Timeouts> {
     })
 }
 
-/// Reads `[tag]`.
-pub(super) fn tag(root: &Section<'_>) -> Option<Tag> {
+/// Reads `[tag]` of a role.
+pub(super) fn tag(root: &Section<'_>, role: Option<Kind>) -> Option<Tag> {
     let section = root.section("tag");
     let kind = section.get("kind", value::option_kind);
     let exid = section.integer("exid");
-    Some(Tag { kind: kind?, exid: exid? })
+    let keys = section.optional("keys", value::file);
+    let required = section.found("require_signature", value::boolean);
+    if let Some(required) = required.as_ref().filter(|required| required.value) {
+        // Keys that are given but bad are noted already.
+        let lacks_keys = keys.as_ref().is_some_and(Option::is_none);
+        let message = match role {
+            Some(Kind::Gateway) => Some(
+                "true is for a switch or a replica, which check signatures; expected false at a \
+                 gateway, which makes them as soon as it has tag.keys",
+            ),
+            _ => lacks_keys.then_some(
+                "true refuses every tag without keys to check it with; expected false, or \
+                 tag.keys as well",
+            ),
+        };
+        if let Some(message) = message {
+            section.error(required.at, "require_signature", message.to_owned());
+        }
+    }
+    Some(Tag {
+        kind: kind?,
+        exid: exid?,
+        keys: keys?.map(|keys| keys.value),
+        require_signature: required?.value,
+    })
 }
 
 /// Reads `[control]`.
@@ -234,9 +274,7 @@ pub(super) fn control(root: &Section<'_>) -> Option<Control> {
 fn socket(value: &DeValue<'_>) -> Parsed<PathBuf> {
     match value::text(value)? {
         path if path.len() > 107 => Err(format!("has {} bytes", path.len())),
-        path if !path.starts_with('/') => Err("is a relative path".to_owned()),
-        path if path.ends_with('/') => Err("is a directory".to_owned()),
-        path => Ok(path.into()),
+        _ => value::file(value),
     }
 }
 

@@ -6,16 +6,22 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use toml::de::DeValue;
 
+use super::clients;
 use super::reader::{Found, Section};
 use super::schema;
 use super::service::{self, Head};
-use super::value::{self, Parsed, wrong_type};
+use super::tunnel::Tunnel;
+use super::value::{self, Parsed};
 
 /// How gateway and winner exchange packets after the race.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Configuration {
     /// Plain both ways; the gateway rewrites destination and source.
     A,
+    /// Plain both ways; the gateway rewrites the destination, the replica the source.
+    B,
+    /// Tunnelled both ways.
+    C,
 }
 
 /// What a gateway does.
@@ -59,6 +65,11 @@ impl ServiceAddress {
         }
     }
 
+    /// Whether every address is IPv6.
+    fn is_v6(&self) -> bool {
+        matches!(self, Self::Prefix(prefix) if prefix.addr().is_ipv6())
+    }
+
     /// Length of the prefix in bits; any address is shorter than every prefix.
     fn length(&self) -> Option<u8> {
         match self {
@@ -78,10 +89,15 @@ impl fmt::Display for ServiceAddress {
     }
 }
 
-/// Reads `[gateway]`.
-pub(super) fn read(root: &Section<'_>) -> Option<Gateway> {
+/// Reads `[gateway]`. `tunnel` comes with the place of its `path_mtu`.
+pub(super) fn read(root: &Section<'_>, tunnel: Option<&(Tunnel, usize)>) -> Option<Gateway> {
     let section = root.section("gateway");
-    let configuration = section.get("configuration", configuration);
+    let configuration = section.choice("configuration", |name| match name {
+        "A" => Some(Configuration::A),
+        "B" => Some(Configuration::B),
+        "C" => Some(Configuration::C),
+        _ => None,
+    });
     let sections = section.sections("service");
     let read: Vec<_> = sections
         .iter()
@@ -94,6 +110,11 @@ pub(super) fn read(root: &Section<'_>) -> Option<Gateway> {
     let heads = || read.iter().filter_map(|(section, head, _)| Some((*section, head.as_ref()?)));
     service::check_claims(heads(), ToString::to_string);
     let names = service::service_names(heads(), shown);
+    if let (Some(Configuration::C), Some((tunnel, at))) = (configuration, tunnel)
+        && heads().any(|(_, head)| head.address.value.is_v6())
+    {
+        tunnel.check_room_v6(root, *at);
+    }
 
     let mut names = names.into_iter();
     let mut services = Vec::new();
@@ -118,15 +139,8 @@ fn build(
     Some(GatewayService { name, address, ports: service::numbers(&head.ports), replicas })
 }
 
-fn configuration(value: &DeValue<'_>) -> Parsed<Configuration> {
-    match value.as_str().ok_or_else(|| wrong_type(value))? {
-        "A" => Ok(Configuration::A),
-        "B" | "C" => Err("is not in this version".to_owned()),
-        _ => Err("is unknown".to_owned()),
-    }
-}
-
-fn any_or_prefix(value: &DeValue<'_>) -> Parsed<ServiceAddress> {
+/// One entry of a list of prefixes that may be "any".
+pub(super) fn any_or_prefix(value: &DeValue<'_>) -> Parsed<ServiceAddress> {
     match value.as_str() {
         Some("any") => Ok(ServiceAddress::Any),
         _ => value::prefix(value).map(ServiceAddress::Prefix),
@@ -158,15 +172,10 @@ fn permitted(
         ServiceAddress::Prefix(prefix) => Some(prefix.addr()),
     };
     let mut prefixes = Vec::new();
-    let mut good = true;
+    let mut good = clients::any_alone(section, "replicas", replicas);
     for (i, replica) in replicas.iter().enumerate() {
         let key = format!("replicas[{i}]");
         match (replica.value, family) {
-            (ServiceAddress::Any, _) if replicas.len() > 1 => {
-                let message = "\"any\" holds all others; expected it alone or not at all";
-                section.error(replica.at, &key, message.to_owned());
-                good = false;
-            }
             (ServiceAddress::Any, _) => {
                 let every: [IpNet; 2] = [
                     Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0).into(),

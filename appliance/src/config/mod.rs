@@ -7,24 +7,30 @@
 //!
 //! ```text
 //! schema    every key: what it takes, its default
-//! reader    walks the document by the schema, notes mistakes with their lines
+//! document  the lines of the file, the mistakes noted
+//! reader    walks the document by the schema
 //! value     single values: durations, addresses, labels
-//! common eal device                the sections that all roles have
+//! common eal device tunnel health  the sections that all roles have
 //! present   whether this machine has what the file names
-//! gateway switch replica service   the section of one role
+//! gateway switch replica           the section of one role
+//! service clients                  what roles have in common
 //! ```
 
+mod clients;
 mod common;
 mod device;
+mod document;
 mod eal;
 mod error;
 mod gateway;
+mod health;
 mod present;
 mod reader;
 mod replica;
 pub mod schema;
 mod service;
 mod switch;
+mod tunnel;
 mod value;
 
 use std::fmt;
@@ -37,12 +43,15 @@ pub use device::{Bus, Device};
 pub use eal::Eal;
 pub use error::{ConfigError, ConfigErrors};
 pub use gateway::{Configuration, Gateway, GatewayService, ServiceAddress};
+pub use health::{Check, Health, HttpCheck};
 pub use present::Places;
 pub use replica::{Replica, ReplicaService, WebServer};
 pub use switch::{Content, Delivery, OriginServer, Switch, SwitchReplica, SwitchService};
+pub use tunnel::{Tunnel, TunnelFormat, TunnelPeer};
 pub use value::{DURATIONS, MacAddress};
 
-use reader::{Document, Section};
+use document::Document;
+use reader::Section;
 
 /// Everything that a process is told at its start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +70,10 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// The TCP option that marks start packets.
     pub tag: Tag,
+    /// The tunnels that are sent.
+    pub tunnel: Tunnel,
+    /// How hosts with a check are probed.
+    pub health: Health,
     /// The control socket.
     pub control: Control,
     /// Logging.
@@ -193,10 +206,12 @@ fn read(root: &Section<'_>, kind: Option<Kind>) -> Option<Config> {
     let memory = common::memory(root, ports.as_ref(), worker.as_ref());
     let table = common::table(root, worker.as_ref());
     let timeouts = common::timeouts(root);
-    let tag = common::tag(root);
+    let tag = common::tag(root, kind);
+    let tunnel = tunnel::read(root);
+    let health = health::read(root);
     let control = common::control(root);
     let log = common::log(root);
-    let role = kind.and_then(|kind| role(root, kind, table.as_ref()));
+    let role = kind.and_then(|kind| role(root, kind, table.as_ref(), tunnel.as_ref()));
     said?;
     Some(Config {
         places: Places::default(),
@@ -207,6 +222,8 @@ fn read(root: &Section<'_>, kind: Option<Kind>) -> Option<Config> {
         table: table?,
         timeouts: timeouts?,
         tag: tag?,
+        tunnel: tunnel?.0,
+        health: health?,
         control: control?,
         log: log?,
         role: role?,
@@ -214,7 +231,12 @@ fn read(root: &Section<'_>, kind: Option<Kind>) -> Option<Config> {
 }
 
 /// Reads the role's section; notes the sections of others.
-fn role(root: &Section<'_>, kind: Kind, table: Option<&Table>) -> Option<Role> {
+fn role(
+    root: &Section<'_>,
+    kind: Kind,
+    table: Option<&Table>,
+    tunnel: Option<&(Tunnel, usize)>,
+) -> Option<Role> {
     let role = kind.name();
     for other in Kind::ALL.into_iter().filter(|other| *other != kind) {
         if let Some(at) = root.position(other.name()) {
@@ -228,7 +250,7 @@ fn role(root: &Section<'_>, kind: Kind, table: Option<&Table>) -> Option<Role> {
         return None;
     }
     match kind {
-        Kind::Gateway => gateway::read(root).map(Role::Gateway),
+        Kind::Gateway => gateway::read(root, tunnel).map(Role::Gateway),
         Kind::Switch => switch::read(root).map(Role::Switch),
         Kind::Replica => replica::read(root, table).map(Role::Replica),
     }

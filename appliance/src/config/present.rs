@@ -1,5 +1,8 @@
-//! Whether this machine has what a sound configuration names: CPUs, devices, capture files.
+//! Whether this machine has what a sound configuration names: CPUs, devices, capture files, and
+//! keys that nobody else can read.
 
+use std::fs::{File, Metadata};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use toml::de::DeTable;
@@ -13,6 +16,8 @@ pub struct Places {
     pub devices: [usize; 2],
     /// The line of `worker.cores`; that of its section, or 1, when it is not given.
     pub cores: usize,
+    /// The line of `tag.keys`, likewise.
+    pub keys: usize,
 }
 
 impl Places {
@@ -27,11 +32,12 @@ impl Places {
             }
             line(at)
         };
-        Self { devices: DEVICE_KEYS.map(find), cores: find(CORES_KEY) }
+        Self { devices: DEVICE_KEYS.map(find), cores: find(CORES_KEY), keys: find(KEYS_KEY) }
     }
 }
 
 const CORES_KEY: &str = "worker.cores";
+const KEYS_KEY: &str = "tag.keys";
 /// The keys of the two devices.
 const DEVICE_KEYS: [&str; 2] = ["port.inside.device", "port.outside.device"];
 
@@ -56,6 +62,10 @@ impl Config {
                 errors.push(error(file, self.places.devices[side], DEVICE_KEYS[side], message));
             }
         }
+        if let Some(Err(what)) = self.tag.keys.as_deref().map(find_keys) {
+            let message = format!("{what}; expected {KEY_FILE}");
+            errors.push(error(file, self.places.keys, KEYS_KEY, message));
+        }
         if errors.is_empty() { Ok(()) } else { Err(ConfigErrors::new(errors)) }
     }
 
@@ -69,6 +79,32 @@ impl Config {
 
 fn error(file: &str, line: usize, key: &str, message: String) -> ConfigError {
     ConfigError { file: file.to_owned(), line: Some(line), key: key.to_owned(), message }
+}
+
+/// What [`check_key_file`] lets pass.
+const KEY_FILE: &str = "a regular file of this process's user or root, without access for others";
+
+/// What keeps a file with these attributes from being trusted with keys, if something does.
+fn check_key_file(attributes: &Metadata) -> Result<(), String> {
+    // SAFETY: geteuid takes nothing, touches no memory of ours and cannot fail.
+    let user = unsafe { libc::geteuid() };
+    let mode = attributes.mode() & 0o7777;
+    match attributes.uid() {
+        _ if !attributes.is_file() => Err("is no regular file".to_owned()),
+        owner if owner != user && owner != 0 => Err(format!("belongs to user {owner}")),
+        _ if mode & 0o077 != 0 => {
+            Err(format!("has mode {mode:04o}, which lets others have the keys"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn find_keys(path: &Path) -> Result<(), String> {
+    let shown = path.display();
+    // Opened last: opening what is no file, as a named pipe, can wait for ever.
+    let attributes = path.metadata().map_err(|error| format!("{shown} is not there: {error}"))?;
+    check_key_file(&attributes).map_err(|what| format!("{shown} {what}"))?;
+    File::open(path).map(drop).map_err(|error| format!("{shown} cannot be read: {error}"))
 }
 
 fn find(device: &Device) -> Result<(), String> {

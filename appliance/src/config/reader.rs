@@ -5,17 +5,13 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::error::ConfigError;
+use super::document::Document;
 use super::schema::{self, Expect, Fallback, Key};
 use super::value::{self, Parsed, wrong_type};
-
-/// Characters of a value that a message repeats.
-const SHOWN: usize = 60;
 
 /// A value and where it came from.
 #[derive(Clone, Debug)]
@@ -32,52 +28,6 @@ impl<T: std::fmt::Display> Found<T> {
     pub fn shown(&self) -> String {
         let Self { value, given, .. } = self;
         if *given { value.to_string() } else { format!("the default {value}") }
-    }
-}
-
-/// A file being read, and its mistakes so far.
-pub(super) struct Document<'d> {
-    file: &'d str,
-    text: &'d str,
-    /// Stands for `<role>` in defaults.
-    role: &'static str,
-    /// Offsets at which lines begin.
-    lines: Vec<usize>,
-    errors: RefCell<Vec<ConfigError>>,
-}
-
-impl<'d> Document<'d> {
-    pub fn new(file: &'d str, text: &'d str, role: &'static str) -> Self {
-        let newlines = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
-        let lines = std::iter::once(0).chain(newlines.map(|(at, _)| at + 1)).collect();
-        Self { file, text, role, lines, errors: RefCell::default() }
-    }
-
-    /// The line at a byte offset, counted from 1.
-    pub fn line(&self, at: usize) -> usize {
-        self.lines.partition_point(|begin| *begin <= at).max(1)
-    }
-
-    /// Notes a mistake.
-    pub fn error(&self, at: usize, key: &str, message: String) {
-        let line = Some(self.line(at));
-        let error = ConfigError { file: self.file.to_owned(), line, key: key.to_owned(), message };
-        self.errors.borrow_mut().push(error);
-    }
-
-    pub fn into_errors(self) -> Vec<ConfigError> {
-        self.errors.into_inner()
-    }
-
-    /// What the file has there, on one line and not too long.
-    pub fn excerpt(&self, span: Range<usize>) -> String {
-        let source = self.text.get(span).unwrap_or_default();
-        let mut shown: String =
-            source.chars().take(SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect();
-        if shown.len() < source.len() {
-            shown.push_str("...");
-        }
-        shown
     }
 }
 
@@ -262,7 +212,7 @@ impl<'a> Section<'a> {
             self.missing(name, "");
             return None;
         };
-        let default = default.replace("<role>", self.doc.role);
+        let default = default.replace("<role>", self.doc.role());
         let parsed = DeValue::parse(&default)
             .map_err(|error| error.message().to_owned())
             .and_then(|value| parse(value.get_ref()));
@@ -304,6 +254,14 @@ impl<'a> Section<'a> {
             let number = value::integer_in(value, min, max)?;
             T::try_from(number).map_err(|_| "is out of range".to_owned())
         })
+    }
+
+    /// [`Section::found_integer`] of a key that may be left out, as [`Section::optional`] has it.
+    pub fn optional_integer<T: TryFrom<u64>>(&self, name: &str) -> Option<Option<Found<T>>> {
+        match self.entry(name) {
+            None => self.key(name).map(|_| None),
+            Some(_) => self.found_integer(name).map(Some),
+        }
     }
 
     /// One of the schema's strings, turned into what `choose` makes of it.

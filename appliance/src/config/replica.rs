@@ -1,11 +1,14 @@
 //! `[replica]`: whose copies are taken, when they are not, and which web servers get them.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 use toml::de::DeValue;
 
+use super::clients;
 use super::common::{Table, same_family};
+use super::health::{self, Check};
 use super::reader::{Found, Section};
 use super::schema;
 use super::service::{self, Head, Names, Once};
@@ -21,10 +24,18 @@ pub struct Replica {
     pub switches: Vec<IpNet>,
     /// Outer destinations that are the replica's own; at least one.
     pub tunnel_addresses: Vec<IpAddr>,
+    /// The clients that are served; none listed: all of them.
+    pub gateways: Vec<IpNet>,
     /// Live connections from which on the replica is busy.
     pub max_connections: u32,
     /// Tunnelled SYNs per second from which on the replica is busy.
     pub max_syn_rate: u32,
+    /// Repetitions of an acknowledgement that are let through for each copy, 0 to 5.
+    pub acknowledgement_repeats: u8,
+    /// The replica is busy while this file exists.
+    pub busy_file: Option<PathBuf>,
+    /// The replica is busy while this page says so (429 or 503); it has `http`.
+    pub busy_check: Option<Check>,
     /// Whether the replica starts drained: it takes no new connection then.
     pub drained: bool,
     /// The services, in the order of the file. At least one; no two have an address and port in
@@ -58,6 +69,11 @@ pub struct WebServer {
     pub mac: Option<MacAddress>,
     /// Its share of the clients relative to the others', 1 to 100.
     pub weight: u8,
+    /// What tells whether it is up; None: it counts as up.
+    pub check: Option<Check>,
+    /// Whether it has the service's address too, and gets what comes through a gateway's tunnel
+    /// (configuration C) at that.
+    pub bears_service: bool,
 }
 
 /// Reads `[replica]`.
@@ -75,29 +91,57 @@ pub(super) fn read(root: &Section<'_>, table: Option<&Table>) -> Option<Replica>
     };
     let max_connections = section.found_integer::<u32>("max_connections");
     let max_syn_rate = section.integer("max_syn_rate");
+    let acknowledgement_repeats = section.integer("acknowledgement_repeats");
+    let busy_file = section.optional("busy_file", value::file);
+    let busy_check = health::busy_check_of(&section);
     let drained = section.get("drained", value::boolean);
-    if let (Some(most), Some(table)) = (&max_connections, table)
-        && most.given
-        && most.value > table.max_connections
-    {
-        let message = format!(
-            "{} is more than table.max_connections holds; expected at most {}",
-            most.value, table.max_connections
-        );
-        section.error(most.at, "max_connections", message);
-    }
+    let gateways = clients::gateways(&section);
     let services = services(&section);
+    if let (Some(gateways), Some(services)) = (&gateways, &services) {
+        let families = services.iter().map(|service| service.address);
+        clients::check_families(&section, gateways, families);
+    }
+    if let (Some(most), Some(table)) = (&max_connections, table) {
+        check_table(&section, most, table, services.as_deref());
+    }
     let (switches, own, services) = (switches?, own?, services?);
     let tunnel_addresses = tunnel_addresses(&section, &switches, own, &services);
     Some(Replica {
         name: name?.map(|name| name.value),
         switches: switches.into_iter().map(|switch| switch.value).collect(),
         tunnel_addresses,
+        gateways: gateways?.into_iter().map(|clients| clients.value).collect(),
         max_connections: max_connections?.value,
         max_syn_rate: max_syn_rate?,
+        acknowledgement_repeats: acknowledgement_repeats?,
+        busy_file: busy_file?.map(|file| file.value),
+        busy_check: busy_check?,
         drained: drained?,
         services,
     })
+}
+
+/// Notes a number of connections that the tables of the services' families cannot reach.
+fn check_table(
+    section: &Section<'_>,
+    most: &Found<u32>,
+    table: &Table,
+    services: Option<&[ReplicaService]>,
+) {
+    let serves =
+        |v4| services.is_none_or(|all| all.iter().any(|service| service.address.is_ipv4() == v4));
+    let (tables, holds) = match (serves(true), serves(false)) {
+        (true, false) => ("table.max_connections holds", table.max_connections.into()),
+        (false, true) => ("table.max_connections_v6 holds", table.max_connections_v6.into()),
+        _ => (
+            "table.max_connections and max_connections_v6 hold together",
+            u64::from(table.max_connections) + u64::from(table.max_connections_v6),
+        ),
+    };
+    if most.given && u64::from(most.value) > holds {
+        let message = format!("{} is more than {tables}; expected at most {holds}", most.value);
+        section.error(most.at, "max_connections", message);
+    }
 }
 
 /// A permitted outer source. A whole family would make the replica a relay for spoofed packets.
@@ -180,13 +224,12 @@ fn servers(section: &Section<'_>, service: Option<&Head<IpAddr>>) -> Option<Vec<
     let server = |section: &Section<'_>| {
         let name = section.optional("name", value::label);
         let address = section.found("address", value::address);
-        let port = match section.position("port") {
-            None => Some(None),
-            Some(_) => section.integer::<u16>("port").map(Some),
-        };
+        let port = section.optional_integer::<u16>("port");
         let mac = section.optional("mac", value::mac);
         let weight = section.integer("weight");
-        let (name, address, port) = (name?, address?, port?);
+        let check = health::check_of(section);
+        let bears_service = section.get("bears_service", value::boolean);
+        let (name, address, port) = (name?, address?, port?.map(|port| port.value));
         if let Some(service) = service {
             check_address(section, &address, service.address.value);
         }
@@ -199,8 +242,15 @@ fn servers(section: &Section<'_>, service: Option<&Head<IpAddr>>) -> Option<Vec<
         };
         ends.take(section, (address.at, "address"), end, &shown);
         let name = names.take(section, name, shown);
-        let mac = mac?.map(|mac| mac.value);
-        Some(WebServer { name, address: address.value, port, mac, weight: weight? })
+        Some(WebServer {
+            name,
+            address: address.value,
+            port,
+            mac: mac?.map(|mac| mac.value),
+            weight: weight?,
+            check: check?,
+            bears_service: bears_service?,
+        })
     };
     let read: Vec<_> = section.sections("server").iter().map(server).collect();
     read.into_iter().collect()

@@ -93,18 +93,25 @@ const fn key(path: &'static str, expect: Expect, fallback: Fallback) -> Key {
 use Expect::{Boolean, Duration, Integer, OneOf, Sections, Words};
 use Fallback::{Derived, Required, Value};
 
+const ABSOLUTE: Expect = Words("an absolute path");
 const ADDRESS: Expect = Words(ONE_ADDRESS);
+const CHECK: Expect = Words(
+    r#"what to probe, such as "tcp://198.51.100.10:80" or "http://198.51.100.10:8080/health""#,
+);
 const DEVICE: Expect = Words(
     r#"a PCI address such as "0000:03:00.0", or a virtual device such as "net_tap0" or "net_af_packet0,iface=eth0""#,
 );
+const FORMAT: Expect = OneOf(&["ipip", "gre", "gue"]);
 const LABEL: Expect = Words("1 to 64 letters, digits or characters of . _ : / -");
 const MAC: Expect = Words(r#"a unicast MAC address such as "02:00:00:00:00:01""#);
+const NO_CHECK: Fallback = Derived("no check");
+const PEER: Expect = Words(ONE_PEER);
 const PORTS: Expect = Words("a list of at least one TCP port, each once");
 const PREFIXES: Expect =
     Words(r#"a list of at least one address or prefix, each once, or of "any" alone"#);
 /// One entry of [`PREFIXES`].
 pub(super) const ONE_PREFIX: &str = r#"an address, a prefix such as "198.51.100.0/24", or "any""#;
-/// One entry of `replica.switches`.
+/// A key or an entry of a list that takes the addresses of hosts that are known.
 pub(super) const ONE_PEER: &str = r#"a unicast address or a prefix such as "198.51.100.0/24""#;
 /// A key or an entry of a list that takes one address.
 pub(super) const ONE_ADDRESS: &str = r#"a unicast address such as "203.0.113.10""#;
@@ -130,6 +137,11 @@ pub static KEYS: &[Key] = &[
     key("memory.mbufs", Integer(512, 16 << 20), Value("16384")),
     key("memory.max_frame", Integer(1518, 9728), Value("2048")),
     key("table.max_connections", Integer(1, 64 << 20), Value("65536")),
+    key(
+        "table.max_connections_v6",
+        Integer(1, 64 << 20),
+        Derived("the value of `max_connections`"),
+    ),
     key("timeouts.racing", Duration, Value(r#""30s""#)),
     key("timeouts.established", Duration, Value(r#""2h4m""#)),
     key("timeouts.closing", Duration, Value(r#""10s""#)),
@@ -144,17 +156,24 @@ pub static KEYS: &[Key] = &[
         Value("253"),
     ),
     key("tag.exid", Integer(0, 0xffff), Value("0x4E52")),
+    key("tag.keys", ABSOLUTE, Derived("no keys")),
+    key("tag.require_signature", Boolean, Value("false")),
+    key("tunnel.format", FORMAT, Value(r#""ipip""#)),
+    key("tunnel.path_mtu", Integer(1280, 9216), Value("1500")),
+    key("tunnel.peer", Sections(0, Some(1024)), Derived("no peer")),
+    key("tunnel.peer.prefix", PEER, Required),
+    key("tunnel.peer.format", FORMAT, Required),
+    key("health.interval", Duration, Value(r#""2s""#)),
+    key("health.timeout", Duration, Value(r#""1s""#)),
+    key("health.rise", Integer(1, 100), Value("2")),
+    key("health.fall", Integer(1, 100), Value("3")),
     key(
         "control.socket",
         Words("an absolute path of at most 107 bytes"),
         Value(r#""/run/firstack/<role>.sock""#),
     ),
     key("log.level", OneOf(&["error", "warn", "info", "debug", "trace"]), Value(r#""info""#)),
-    key(
-        "gateway.configuration",
-        Words(r#""A", the configuration that this version does"#),
-        Value(r#""A""#),
-    ),
+    key("gateway.configuration", OneOf(&["A", "B", "C"]), Value(r#""A""#)),
     key("gateway.service", Sections(1, Some(1024)), Required),
     key("gateway.service.address", Words(ONE_PREFIX), Required),
     key("gateway.service.ports", PORTS, Value("[80, 443]")),
@@ -165,6 +184,8 @@ pub static KEYS: &[Key] = &[
     key("switch.copies_burst", Integer(1, 1_000_000_000), Value("2000")),
     key("switch.copies_prefix_v4", Integer(1, 32), Value("24")),
     key("switch.copies_prefix_v6", Integer(1, 128), Value("48")),
+    key("switch.gateways", PREFIXES, Value(r#"["any"]"#)),
+    key("switch.tunnel_probes", Boolean, Value("true")),
     key("switch.service", Sections(1, Some(1024)), Required),
     key("switch.service.address", ADDRESS, Required),
     key("switch.service.ports", PORTS, Value("[80, 443]")),
@@ -175,6 +196,7 @@ pub static KEYS: &[Key] = &[
     key("switch.service.replica.name", LABEL, Derived("the replica's `address`")),
     key("switch.service.replica.address", ADDRESS, Required),
     key("switch.service.replica.enabled", Boolean, Value("true")),
+    key("switch.service.replica.check", CHECK, NO_CHECK),
     key("switch.service.server", Sections(1, Some(64)), Required),
     key(
         "switch.service.server.name",
@@ -182,10 +204,19 @@ pub static KEYS: &[Key] = &[
         Derived("the server's `mac` or `address`; `inside` when delivery is \"none\""),
     ),
     key("switch.service.server.delivery", OneOf(&["none", "direct", "tunnel"]), Value(r#""none""#)),
-    key("switch.service.server.mac", MAC, Derived(r#"required when delivery is "direct""#)),
-    key("switch.service.server.address", ADDRESS, Derived(r#"required when delivery is "tunnel""#)),
+    key(
+        "switch.service.server.mac",
+        MAC,
+        Derived(r#"required when delivery is "direct" and `address` is left out"#),
+    ),
+    key(
+        "switch.service.server.address",
+        ADDRESS,
+        Derived(r#"required when delivery is "tunnel", or "direct" and `mac` is left out"#),
+    ),
     key("switch.service.server.weight", Integer(1, 100), Value("1")),
     key("switch.service.server.enabled", Boolean, Value("true")),
+    key("switch.service.server.check", CHECK, NO_CHECK),
     key("replica.name", LABEL, Derived("no name")),
     key(
         "replica.switches",
@@ -197,8 +228,16 @@ pub static KEYS: &[Key] = &[
         Words("a list of at least one unicast address, each once"),
         Derived("the addresses of all servers"),
     ),
+    key("replica.gateways", PREFIXES, Value(r#"["any"]"#)),
     key("replica.max_connections", Integer(1, 64 << 20), Value("10000")),
     key("replica.max_syn_rate", Integer(1, 1_000_000_000), Value("10000")),
+    key("replica.acknowledgement_repeats", Integer(0, 5), Value("0")),
+    key("replica.busy_file", ABSOLUTE, Derived("no such file")),
+    key(
+        "replica.busy_check",
+        Words(r#"what to probe, such as "http://198.51.100.10:8080/busy""#),
+        NO_CHECK,
+    ),
     key("replica.drained", Boolean, Value("false")),
     key("replica.service", Sections(1, Some(1024)), Required),
     key("replica.service.address", ADDRESS, Required),
@@ -208,8 +247,10 @@ pub static KEYS: &[Key] = &[
     key("replica.service.server.name", LABEL, Derived("the server's `address`, and `port` if set")),
     key("replica.service.server.address", ADDRESS, Required),
     key("replica.service.server.port", Integer(1, 65535), Derived("the port asked for")),
-    key("replica.service.server.mac", MAC, Derived("resolved by ARP")),
+    key("replica.service.server.mac", MAC, Derived("resolved by ARP or neighbour discovery")),
     key("replica.service.server.weight", Integer(1, 100), Value("1")),
+    key("replica.service.server.check", CHECK, NO_CHECK),
+    key("replica.service.server.bears_service", Boolean, Value("false")),
 ];
 
 const SERVICE_NAME: &str = "the service's `address`, with its first port when services share it";

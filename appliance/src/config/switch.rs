@@ -2,7 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
+
+use super::clients;
 use super::common::same_family;
+use super::health::{self, Check};
 use super::reader::{Found, Section};
 use super::service::{self, Head, Names, Once};
 use super::value::{self, MacAddress};
@@ -20,6 +24,10 @@ pub struct Switch {
     pub copies_prefix_v4: u8,
     /// Length in bits of the prefix that IPv6 sources are counted by.
     pub copies_prefix_v6: u8,
+    /// The clients whose start packets get copies; none listed: all of them.
+    pub gateways: Vec<IpNet>,
+    /// Whether replicas are probed through their tunnels.
+    pub tunnel_probes: bool,
     /// The services, in the order of the file. At least one; no two have an address and port in
     /// common.
     pub services: Vec<SwitchService>,
@@ -62,6 +70,8 @@ pub struct SwitchReplica {
     pub address: IpAddr,
     /// Whether it gets copies.
     pub enabled: bool,
+    /// What tells whether it is up; None: it counts as up.
+    pub check: Option<Check>,
 }
 
 /// How packets reach an origin server.
@@ -71,6 +81,9 @@ pub enum Delivery {
     None,
     /// With this destination MAC address; the server bears the service's address.
     Direct(MacAddress),
+    /// Likewise, with the MAC address that ARP or neighbour discovery finds for this address; of
+    /// the service's family.
+    Neighbour(IpAddr),
     /// Tunnelled to this outer destination.
     Tunnel(IpAddr),
 }
@@ -86,6 +99,8 @@ pub struct OriginServer {
     pub weight: u8,
     /// Whether it gets new connections.
     pub enabled: bool,
+    /// What tells whether it is up; None: it counts as up.
+    pub check: Option<Check>,
 }
 
 /// Reads `[switch]`.
@@ -106,13 +121,21 @@ pub(super) fn read(root: &Section<'_>) -> Option<Switch> {
         );
         section.error(burst.at, "copies_burst", message);
     }
+    let gateways = clients::gateways(&section);
+    let tunnel_probes = section.get("tunnel_probes", value::boolean);
     let services = services(&section);
+    if let (Some(gateways), Some(services)) = (&gateways, &services) {
+        let families = services.iter().map(|service| service.address);
+        clients::check_families(&section, gateways, families);
+    }
     Some(Switch {
         max_copies: max_copies?.value,
         copies_per_second: copies_per_second?,
         copies_burst: copies_burst?.value,
         copies_prefix_v4: copies_prefix_v4?,
         copies_prefix_v6: copies_prefix_v6?,
+        gateways: gateways?.into_iter().map(|clients| clients.value).collect(),
+        tunnel_probes: tunnel_probes?,
         services: services?,
     })
 }
@@ -209,12 +232,14 @@ fn replicas(section: &Section<'_>, tunnel: Tunnel) -> Option<Vec<SwitchReplica>>
         let name = section.optional("name", value::label);
         let address = section.found("address", value::address);
         let enabled = section.get("enabled", value::boolean);
+        let check = health::check_of(section);
         let (name, address) = (name?, address?);
         tunnel.check(section, &address);
         let shown = address.value.to_string();
         addresses.take(section, (address.at, "address"), address.value, &shown);
         let name = names.take(section, name, shown);
-        Some(SwitchReplica { name, address: address.value, enabled: enabled? })
+        let (enabled, check) = (enabled?, check?);
+        Some(SwitchReplica { name, address: address.value, enabled, check })
     };
     let read: Vec<_> = sections.iter().map(replica).collect();
     read.into_iter().collect()
@@ -230,18 +255,21 @@ fn servers(section: &Section<'_>, tunnel: Tunnel) -> Option<Vec<OriginServer>> {
         let delivery = delivery(section, tunnel, alone);
         let weight = section.integer("weight");
         let enabled = section.get("enabled", value::boolean);
+        let check = health::check_of(section);
         let (name, (delivery, at)) = (name?, delivery?);
-        let shown = match delivery {
-            Delivery::None => "inside".to_owned(),
-            Delivery::Direct(mac) => mac.to_string(),
-            Delivery::Tunnel(address) => address.to_string(),
+        let (key, shown) = match delivery {
+            Delivery::None => ("", "inside".to_owned()),
+            Delivery::Direct(mac) => ("mac", mac.to_string()),
+            Delivery::Neighbour(address) | Delivery::Tunnel(address) => {
+                ("address", address.to_string())
+            }
         };
-        let key = if matches!(delivery, Delivery::Direct(_)) { "mac" } else { "address" };
         if delivery != Delivery::None {
             ends.take(section, (at, key), shown.clone(), &shown);
         }
         let name = names.take(section, name, shown);
-        Some(OriginServer { name, delivery, weight: weight?, enabled: enabled? })
+        let (weight, enabled, check) = (weight?, enabled?, check?);
+        Some(OriginServer { name, delivery, weight, enabled, check })
     };
     let read: Vec<_> = sections.iter().map(server).collect();
     read.into_iter().collect()
@@ -258,32 +286,56 @@ fn delivery(section: &Section<'_>, tunnel: Tunnel, alone: bool) -> Option<(Deliv
     let mac = section.optional("mac", value::mac);
     let address = section.optional("address", value::address);
     let way = way?;
-    for (key, user) in [("mac", "direct"), ("address", "tunnel")] {
-        match section.position(key) {
-            Some(at) if way != user => {
-                let message =
-                    format!("is for delivery {user:?} only; expected none with delivery {way:?}");
-                section.error(at, key, message);
-            }
-            None if way == user => {
-                section.missing(key, &format!(", as delivery {way:?} requires"));
-            }
-            _ => {}
-        }
-    }
+    check_ends(section, way);
     if way == "none" && !alone {
         let message = "\"none\" is for the only server of a service; expected \"direct\" or \
                        \"tunnel\" for one of several";
         let at = section.position("delivery").unwrap_or(section.at());
         section.error(at, "delivery", message.to_owned());
     }
-    let (mac, address) = (mac?, address?);
-    match way {
-        "direct" => mac.map(|mac| (Delivery::Direct(mac.value), mac.at)),
-        "tunnel" => address.map(|address| {
+    match (way, mac?, address?) {
+        ("direct", Some(mac), _) => Some((Delivery::Direct(mac.value), mac.at)),
+        ("direct", None, Some(address)) => {
+            // The server is asked for by the service's own family, whose packets it gets.
+            if let Some(service) = tunnel.service {
+                let other = ("the service", service);
+                same_family(section, (address.at, "address"), address.value, other);
+            }
+            Some((Delivery::Neighbour(address.value), address.at))
+        }
+        ("tunnel", _, Some(address)) => {
             tunnel.check(section, &address);
-            (Delivery::Tunnel(address.value), address.at)
-        }),
-        _ => Some((Delivery::None, section.at())),
+            Some((Delivery::Tunnel(address.value), address.at))
+        }
+        ("none", ..) => Some((Delivery::None, section.at())),
+        _ => None,
+    }
+}
+
+/// Notes `mac` and `address` where the delivery has no use for them or lacks them.
+fn check_ends(section: &Section<'_>, way: &str) {
+    let (mac, address) = (section.position("mac"), section.position("address"));
+    if let Some(at) = mac.filter(|_| way != "direct") {
+        let message =
+            format!("is for delivery \"direct\" only; expected none with delivery {way:?}");
+        section.error(at, "mac", message);
+    }
+    match (way, mac, address) {
+        ("none", _, Some(at)) => {
+            let message = "is for delivery \"direct\" or \"tunnel\"; expected none with delivery \
+                           \"none\"";
+            section.error(at, "address", message.to_owned());
+        }
+        ("direct", Some(_), Some(at)) => {
+            let message = "is given beside mac; expected one of the two with delivery \"direct\"";
+            section.error(at, "address", message.to_owned());
+        }
+        ("direct", None, None) => {
+            section.missing("mac", ", or address, as delivery \"direct\" requires");
+        }
+        ("tunnel", _, None) => {
+            section.missing("address", ", as delivery \"tunnel\" requires");
+        }
+        _ => {}
     }
 }

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -82,6 +83,15 @@ pub(super) fn duration(value: &DeValue<'_>) -> Parsed<Duration> {
     }
 }
 
+/// The absolute path of a file.
+pub(super) fn file(value: &DeValue<'_>) -> Parsed<PathBuf> {
+    match text(value)? {
+        path if !path.starts_with('/') => Err("is a relative path".to_owned()),
+        path if path.ends_with('/') => Err("is a directory".to_owned()),
+        path => Ok(path.into()),
+    }
+}
+
 /// A TCP port.
 pub(super) fn port(value: &DeValue<'_>) -> Parsed<u16> {
     let number = integer_in(value, 1, u16::MAX.into())?;
@@ -152,24 +162,14 @@ pub(super) fn address(value: &DeValue<'_>) -> Parsed<IpAddr> {
         Ok(_) => "is a prefix".to_owned(),
         Err(_) => "is not an IP address".to_owned(),
     })?;
-    unicast(address)?;
-    served(address).map(|()| address)
-}
-
-/// This version forwards IPv6 untouched: an address of it in a configuration would do nothing.
-fn served(address: IpAddr) -> Parsed<()> {
-    match address {
-        IpAddr::V4(_) => Ok(()),
-        IpAddr::V6(_) => Err("is IPv6, which this version forwards untouched".to_owned()),
-    }
+    unicast(address).map(|()| address)
 }
 
 /// An address, or a prefix whose host bits are zero.
 pub(super) fn prefix(value: &DeValue<'_>) -> Parsed<IpNet> {
     let text = text(value)?;
     if let Ok(address) = text.parse::<IpAddr>() {
-        unicast(address)?;
-        return served(address).map(|()| address.into());
+        return unicast(address).map(|()| address.into());
     }
     let prefix: IpNet = text.parse().map_err(|_| "is not an IP address or prefix".to_owned())?;
     if prefix.addr() != prefix.network() {
@@ -179,7 +179,7 @@ pub(super) fn prefix(value: &DeValue<'_>) -> Parsed<IpNet> {
     // nothing but such addresses is a mistake.
     match unicast(prefix.network()) {
         Err(complaint) if only_unusable(prefix) => Err(complaint),
-        _ => served(prefix.addr()).map(|()| prefix),
+        _ => Ok(prefix),
     }
 }
 
@@ -201,7 +201,8 @@ fn only_unusable(prefix: IpNet) -> bool {
     }
 }
 
-fn unicast(address: IpAddr) -> Parsed<()> {
+/// Whether one host, other than this one, can have the address.
+pub(super) fn unicast(address: IpAddr) -> Parsed<()> {
     let complaint = match address {
         _ if address.is_unspecified() => "is the unspecified address",
         _ if address.is_loopback() => "is a loopback address",

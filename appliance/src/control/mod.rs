@@ -1,9 +1,11 @@
 //! The control socket: a line of JSON in, a line of JSON out.
 
+use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -16,24 +18,79 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const LONGEST: usize = 4096;
 
 /// What can be asked of a running process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "lowercase")]
 pub enum Command {
     /// All counters.
     Stats,
-    /// A replica takes no new connection any more; the others go on (op 404).
-    Drain,
-    /// A replica takes new connections again.
-    Undrain,
+    /// Whatever is named takes no new connection any more; the others go on (op 404).
+    Drain {
+        /// A server or replica of a switch, or a web server of a replica; without it the whole
+        /// replica.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<Name>,
+    },
+    /// It takes new connections again.
+    Undrain {
+        /// As for [`Command::Drain`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<Name>,
+    },
     /// A replica counts as busy whatever its load (op 406).
     Busy,
     /// A replica is busy by its load alone again.
     Unbusy,
+    /// The key file is read again.
+    Reload,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Request {
-    command: Command,
+/// What an operator calls a server or replica, such as "shop/web1": one printable word of ASCII,
+/// so that it can stand in a log as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Name(String);
+
+impl Name {
+    /// The most characters: more than the names of a service and one of its servers have.
+    pub const LONGEST: usize = 200;
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Name {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match (1..=Self::LONGEST).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_graphic())
+        {
+            true => Ok(Self(text)),
+            false => Err(format!("expected a name of 1 to {} printable characters", Self::LONGEST)),
+        }
+    }
+}
+
+impl FromStr for Name {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.to_owned().try_into()
+    }
+}
+
+impl From<Name> for String {
+    fn from(name: Name) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
 }
 
 /// What comes back.
@@ -130,9 +187,8 @@ fn serve_one(mut stream: UnixStream, answer: &mut impl FnMut(Command) -> Answer)
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let line = read_request(&mut stream)?;
-    let answer = match serde_json::from_slice::<Request>(&line) {
-        Ok(request) => answer(request.command),
+    let answer = match parse(&read_request(&mut stream)?) {
+        Ok(command) => answer(command),
         Err(error) => Answer::Error(format!("the request cannot be read: {error}")),
     };
     let mut text = serde_json::to_string(&answer)?;
@@ -140,80 +196,44 @@ fn serve_one(mut stream: UnixStream, answer: &mut impl FnMut(Command) -> Answer)
     stream.write_all(text.as_bytes())
 }
 
-/// Reads up to a newline, for no longer than [`PATIENCE`] however slowly it comes.
+/// Reads up to a newline, for no longer than twice [`PATIENCE`] however slowly it comes. What is
+/// there by then is all there is.
 fn read_request(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
     let (start, mut line, mut part) = (Instant::now(), Vec::new(), [0; 256]);
-    while !line.contains(&b'\n') && line.len() < LONGEST && start.elapsed() < PATIENCE {
-        match stream.read(&mut part)? {
-            0 => break,
-            count => line.extend_from_slice(&part[..count]),
+    while !line.contains(&b'\n') && line.len() <= LONGEST && start.elapsed() < PATIENCE {
+        match stream.read(&mut part) {
+            Ok(0) => break,
+            Ok(count) => line.extend_from_slice(&part[..count]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(line)
 }
 
+/// The command in a request; what comes after its line is nobody's.
+fn parse(request: &[u8]) -> Result<Command, String> {
+    let line = request.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    if line.len() > LONGEST {
+        return Err(format!("it has more than {LONGEST} bytes"));
+    }
+    serde_json::from_slice(line).map_err(|error| error.to_string())
+}
+
 /// Asks a running process.
 pub fn ask(path: &Path, command: Command) -> Result<Answer, Error> {
     let failed = |source| Error::Socket { path: path.to_owned(), source };
+    let unreadable = |source| Error::Answer { path: path.to_owned(), source };
     let mut stream = UnixStream::connect(path).map_err(failed)?;
     stream.set_read_timeout(Some(10 * PATIENCE)).map_err(failed)?;
-    let mut request = serde_json::to_string(&Request { command })
-        .map_err(|source| Error::Answer { path: path.to_owned(), source })?;
+    let mut request = serde_json::to_string(&command).map_err(unreadable)?;
     request.push('\n');
     stream.write_all(request.as_bytes()).map_err(failed)?;
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line).map_err(failed)?;
-    serde_json::from_str(&line).map_err(|source| Error::Answer { path: path.to_owned(), source })
+    serde_json::from_str(&line).map_err(unreadable)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn socket() -> (tempfile::TempDir, PathBuf) {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("deep/control.sock");
-        (directory, path)
-    }
-
-    #[test]
-    fn answers_what_is_asked_and_says_what_it_cannot_read() {
-        let (_directory, path) = socket();
-        let server = Server::bind(&path).unwrap();
-        let client = std::thread::spawn({
-            let path = path.clone();
-            move || {
-                let drained = ask(&path, Command::Drain).unwrap();
-                let mut stream = UnixStream::connect(&path).unwrap();
-                stream.write_all(b"nonsense\n").unwrap();
-                let mut line = String::new();
-                BufReader::new(stream).read_line(&mut line).unwrap();
-                (drained, line)
-            }
-        });
-        while !client.is_finished() {
-            server.serve(|command| Answer::Done(format!("{command:?}")));
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        let (drained, line) = client.join().unwrap();
-        assert!(matches!(drained, Answer::Done(text) if text == "Drain"));
-        assert!(line.contains("cannot be read"), "{line}");
-    }
-
-    #[test]
-    fn replaces_a_dead_socket_but_not_a_live_one() {
-        let (_directory, path) = socket();
-        let server = Server::bind(&path).unwrap();
-        assert!(matches!(Server::bind(&path), Err(Error::InUse(_))));
-        drop(server);
-        assert!(!path.exists());
-        // What a killed process leaves behind.
-        drop(UnixListener::bind(&path).unwrap());
-        assert!(path.exists());
-        drop(Server::bind(&path).unwrap());
-        // A slip in the configuration costs no file.
-        std::fs::write(&path, "precious").unwrap();
-        assert!(matches!(Server::bind(&path), Err(Error::Occupied(_))));
-        assert_eq!(std::fs::read(&path).unwrap(), b"precious");
-    }
-}
+mod tests;

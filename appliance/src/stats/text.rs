@@ -12,17 +12,31 @@ impl fmt::Display for Snapshot {
         writeln!(f, "firstack {}", self.role)?;
         self.fmt_sides(f)?;
         self.fmt_races(f)?;
-        let table = &self.table;
-        if table.capacity > 0 {
-            write!(f, "\ntable of {}:", table.capacity)?;
-            table.live.iter().try_for_each(|s| write!(f, " {} {},", s.count, s.name))?;
-            let TableStats { inserted, evicted, expired, .. } = table;
-            writeln!(f, " {inserted} inserted, {evicted} evicted, {expired} expired")?;
+        for (family, table) in [("IPv4", &self.table), ("IPv6", &self.table_v6)] {
+            // A family without services has a table of one.
+            if table.capacity > 1 {
+                write!(f, "\n{family} table of {}:", table.capacity)?;
+                table.live.iter().try_for_each(|s| write!(f, " {} {},", s.count, s.name))?;
+                let TableStats { inserted, evicted, expired, .. } = table;
+                writeln!(f, " {inserted} inserted, {evicted} evicted, {expired} expired")?;
+            }
+        }
+        if self.clamped > 0 {
+            writeln!(f, "{} SYNs and SYN/ACKs with their MSS lowered", self.clamped)?;
+        }
+        if self.held_dropped > 0 {
+            writeln!(f, "{} packets waited for a MAC address in vain", self.held_dropped)?;
         }
         if self.paths_given_up > 0 {
             writeln!(f, "{} times a path that drops tags was given up", self.paths_given_up)?;
         }
         self.gates.iter().try_for_each(|gate| writeln!(f, "replica is {gate}"))?;
+        self.out.iter().try_for_each(|out| writeln!(f, "out: {out}"))?;
+        self.health.iter().try_for_each(|target| writeln!(f, "probed: {target}"))?;
+        for neighbour in &self.neighbours {
+            let mac = neighbour.mac.as_deref().unwrap_or("not known");
+            writeln!(f, "neighbour: {} {mac}", neighbour.address)?;
+        }
         for (title, counts) in
             [("copies sent to", &self.copies), ("start packets given to", &self.starts)]
         {

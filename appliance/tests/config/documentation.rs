@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use appliance::config::Config;
 use appliance::config::schema::{Fallback, KEYS};
 
-use crate::{ROLES, example, repository};
+use crate::{EXAMPLES, ROLES, example, repository};
 
 /// What a key takes, and its default, as the documentation writes them.
 type Row = (String, String);
@@ -67,7 +67,7 @@ fn every_example_of_the_documentation_is_accepted() {
         })
         .collect();
     roles.sort_unstable();
-    assert_eq!(roles, ["gateway", "replica", "switch"]);
+    assert_eq!(roles, ["gateway", "gateway", "replica", "replica", "switch", "switch"]);
 }
 
 #[test]
@@ -81,10 +81,19 @@ fn the_configuration_that_the_readme_shows_is_accepted() {
 
 #[test]
 fn every_example_file_is_accepted() {
+    let folder = std::fs::read_dir(repository("docs/examples")).unwrap();
+    let mut names: Vec<_> =
+        folder.map(|file| file.unwrap().path().file_stem().unwrap().to_owned()).collect();
+    names.sort();
+    assert_eq!(names, EXAMPLES);
+    for name in EXAMPLES {
+        let config =
+            Config::parse(name, &example(name)).unwrap_or_else(|errors| panic!("{errors}"));
+        assert_eq!(Some(config.role.name()), name.split('-').next());
+    }
     for role in ROLES {
         let path = repository(&format!("docs/examples/{role}.toml"));
         let config = Config::load(&path).unwrap_or_else(|errors| panic!("{errors}"));
-        assert_eq!(config.role.name(), role);
         assert_eq!(Config::parse("again", &example(role)).unwrap(), config);
     }
 }

@@ -5,7 +5,7 @@ use appliance::config::Config;
 use appliance::config::schema::{Expect, KEYS};
 use proptest::prelude::*;
 
-use crate::{ROLES, example};
+use crate::{EXAMPLES, ROLES, example};
 
 /// Parses, and checks what holds for every refusal.
 fn check(text: &str) {
@@ -23,7 +23,7 @@ fn check(text: &str) {
 }
 
 /// What may stand for a value, good or bad.
-const VALUES: [&str; 24] = [
+const VALUES: [&str; 30] = [
     "0",
     "1",
     "-1",
@@ -39,6 +39,12 @@ const VALUES: [&str; 24] = [
     "\"::/0\"",
     "\"10.0.0.0/8\"",
     "\"203.0.113.10\"",
+    "\"2001:db8::10\"",
+    "\"2001:db8::/32\"",
+    "\"tcp://[2001:db8::10]:80\"",
+    "\"http://198.51.100.10/\"",
+    "\"gue\"",
+    "\"direct\"",
     "\"\\u0000\"",
     "\"net_null0\"",
     "[]",
@@ -80,10 +86,10 @@ proptest! {
 
     #[test]
     fn a_good_file_with_other_values_never_panics(
-        role in 0..ROLES.len(),
+        file in 0..EXAMPLES.len(),
         changes in prop::collection::vec((any::<prop::sample::Index>(), 0..VALUES.len()), 1..6),
     ) {
-        let file = example(ROLES[role]);
+        let file = example(EXAMPLES[file]);
         let mut lines: Vec<_> = file.lines().map(str::to_owned).collect();
         for (index, value) in changes {
             let line = index.get_mut(&mut lines);
@@ -96,10 +102,10 @@ proptest! {
 
     #[test]
     fn a_good_file_with_other_lines_never_panics(
-        role in 0..ROLES.len(),
+        file in 0..EXAMPLES.len(),
         moves in prop::collection::vec(any::<[prop::sample::Index; 2]>(), 1..8),
     ) {
-        let file = example(ROLES[role]);
+        let file = example(EXAMPLES[file]);
         let mut lines: Vec<_> = file.lines().collect();
         for [from, to] in moves {
             let line = lines.remove(from.index(lines.len()));
@@ -110,11 +116,11 @@ proptest! {
 
     #[test]
     fn a_good_file_with_other_bytes_never_panics(
-        role in 0..ROLES.len(),
+        file in 0..EXAMPLES.len(),
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<char>()), 1..8),
         cut in any::<prop::sample::Index>(),
     ) {
-        let mut text: Vec<char> = example(ROLES[role]).chars().collect();
+        let mut text: Vec<char> = example(EXAMPLES[file]).chars().collect();
         for (index, c) in changes {
             *index.get_mut(&mut text) = c;
         }

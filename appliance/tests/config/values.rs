@@ -1,17 +1,14 @@
 //! What a file means once it is accepted: defaults, devices, addresses, order.
 
+use std::path::Path;
 use std::time::Duration;
 
 use appliance::config::{
-    Bus, Config, Configuration, Content, Delivery, Device, MacAddress, Poll, Role, ServiceAddress,
+    Bus, Config, Configuration, Content, Delivery, Device, Health, MacAddress, Poll, Role,
+    ServiceAddress, Tunnel, TunnelFormat, TunnelPeer,
 };
 
-const PORTS: &str = "port.inside.device = \"net_null0\"\nport.outside.device = \"net_null1\"\n";
-
-fn accepted(role: &str, text: &str) -> Config {
-    let text = format!("role = {role:?}\n{PORTS}{text}");
-    Config::parse("f.toml", &text).unwrap_or_else(|errors| panic!("{errors}\nin\n{text}"))
-}
+use crate::{accepted, refused};
 
 #[test]
 fn a_gateway_with_nothing_but_what_is_required_has_the_defaults() {
@@ -23,7 +20,7 @@ fn a_gateway_with_nothing_but_what_is_required_has_the_defaults() {
     assert_eq!((config.worker.cores.as_slice(), config.worker.burst), (&[0][..], 32));
     assert_eq!(config.worker.poll, Poll::Adaptive);
     assert_eq!((config.memory.mbufs, config.memory.max_frame), (16384, 2048));
-    assert_eq!(config.table.max_connections, 65536);
+    assert_eq!((config.table.max_connections, config.table.max_connections_v6), (65536, 65536));
     assert_eq!(config.timeouts.racing, Duration::from_secs(30));
     assert_eq!(config.timeouts.established, Duration::from_secs(2 * 3600 + 4 * 60));
     assert_eq!(config.timeouts.closing, Duration::from_secs(10));
@@ -31,6 +28,11 @@ fn a_gateway_with_nothing_but_what_is_required_has_the_defaults() {
     assert_eq!(config.timeouts.reuse_after, Duration::from_secs(60));
     assert_eq!(config.timeouts.tag_backoff, Duration::from_secs(600));
     assert_eq!((config.tag.kind, config.tag.exid), (253, 0x4e52));
+    assert_eq!((config.tag.keys, config.tag.require_signature), (None, false));
+    let tunnel = Tunnel { format: TunnelFormat::Ipip, path_mtu: 1500, peers: Vec::new() };
+    assert_eq!(config.tunnel, tunnel);
+    let [interval, timeout] = [2, 1].map(Duration::from_secs);
+    assert_eq!(config.health, Health { interval, timeout, rise: 2, fall: 3 });
     assert_eq!(config.control.socket.to_str(), Some("/run/firstack/gateway.sock"));
     assert_eq!(config.log.level, tracing::Level::INFO);
     let Role::Gateway(gateway) = config.role else { panic!("{:?}", config.role) };
@@ -83,13 +85,14 @@ fn a_switch_with_nothing_but_what_is_required_has_the_defaults() {
     let Role::Switch(switch) = config.role else { panic!("{:?}", config.role) };
     assert_eq!((switch.max_copies, switch.copies_per_second, switch.copies_burst), (8, 1000, 2000));
     assert_eq!((switch.copies_prefix_v4, switch.copies_prefix_v6), (24, 48));
+    assert!(switch.gateways.is_empty() && switch.tunnel_probes);
     let [service] = &switch.services[..] else { panic!("{:?}", switch.services) };
     assert_eq!((service.name.as_str(), service.content), ("203.0.113.10", Content::Static));
     assert_eq!((service.source, service.ports.as_slice()), (service.address, &[80, 443][..]));
     assert!(service.replicas.is_empty());
     let [server] = &service.servers[..] else { panic!("{:?}", service.servers) };
     assert_eq!((server.name.as_str(), server.delivery), ("inside", Delivery::None));
-    assert_eq!((server.weight, server.enabled), (1, true));
+    assert_eq!((server.weight, server.enabled, &server.check), (1, true, &None));
 }
 
 #[test]
@@ -117,7 +120,7 @@ fn servers_of_a_switch_are_reached_as_they_say() {
     let Role::Switch(switch) = config.role else { panic!("{:?}", config.role) };
     let service = &switch.services[0];
     assert_eq!(service.replicas[0].name, "198.51.100.1");
-    assert!(!service.replicas[0].enabled);
+    assert_eq!((service.replicas[0].enabled, &service.replicas[0].check), (false, &None));
     let direct = &service.servers[0];
     assert_eq!(direct.name, "02:00:00:00:00:ab");
     assert_eq!(direct.delivery, Delivery::Direct(MacAddress([2, 0, 0, 0, 0, 0xab])));
@@ -146,11 +149,135 @@ fn a_replica_with_nothing_but_what_is_required_has_the_defaults() {
     assert_eq!(replica.switches[1], "203.0.114.1/32".parse().unwrap());
     assert_eq!(replica.tunnel_addresses, ["198.51.100.10".parse::<std::net::IpAddr>().unwrap()]);
     assert_eq!((replica.max_connections, replica.max_syn_rate), (10000, 10000));
-    assert!(!replica.drained);
+    assert!(!replica.drained && replica.gateways.is_empty());
+    assert_eq!(replica.acknowledgement_repeats, 0);
+    assert_eq!((replica.busy_file, replica.busy_check), (None, None));
     let servers = &replica.services[0].servers;
     assert_eq!((servers[0].name.as_str(), servers[0].port), ("198.51.100.10", None));
     assert_eq!((servers[1].name.as_str(), servers[1].port), ("198.51.100.10:8080", Some(8080)));
     assert_eq!((servers[0].mac, servers[0].weight), (None, 1));
+    assert_eq!((&servers[0].check, servers[0].bears_service), (&None, false));
+}
+
+#[test]
+fn a_gateway_runs_the_configuration_that_it_is_told() {
+    for (name, expected) in
+        [("A", Configuration::A), ("B", Configuration::B), ("C", Configuration::C)]
+    {
+        let text =
+            format!("gateway.configuration = {name:?}\n[[gateway.service]]\naddress = \"any\"\n");
+        let Role::Gateway(gateway) = accepted("gateway", &text).role else { panic!("{text}") };
+        assert_eq!(gateway.configuration, expected);
+    }
+}
+
+#[test]
+fn tunnels_have_the_form_of_the_longest_prefix() {
+    let config = accepted(
+        "gateway",
+        r#"
+        [tunnel]
+        format = "gre"
+        path_mtu = 9216
+        [[tunnel.peer]]
+        prefix = "0.0.0.0/0"
+        format = "gue"
+        [[tunnel.peer]]
+        prefix = "198.51.100.10"
+        format = "ipip"
+        [[tunnel.peer]]
+        prefix = "2001:db8::/32"
+        format = "gre"
+        [[gateway.service]]
+        address = "any"
+        "#,
+    );
+    assert_eq!((config.tunnel.format, config.tunnel.path_mtu), (TunnelFormat::Gre, 9216));
+    let peers = [
+        ("198.51.100.10/32", TunnelFormat::Ipip),
+        ("2001:db8::/32", TunnelFormat::Gre),
+        ("0.0.0.0/0", TunnelFormat::Gue),
+    ];
+    let peer = |(prefix, format): (&str, _)| TunnelPeer { prefix: prefix.parse().unwrap(), format };
+    assert_eq!(config.tunnel.peers, peers.map(peer));
+}
+
+#[test]
+fn tunnels_to_more_peers_than_are_looked_through_are_refused() {
+    let file = |peers: u32| {
+        let mut text = "[[gateway.service]]\naddress = \"any\"\n".to_owned();
+        for peer in 0..peers {
+            let prefix = std::net::Ipv4Addr::from(0x0a00_0000 + peer);
+            text.push_str(&format!("[[tunnel.peer]]\nprefix = \"{prefix}\"\nformat = \"gue\"\n"));
+        }
+        text
+    };
+    assert_eq!(accepted("gateway", &file(1024)).tunnel.peers.len(), 1024);
+    let errors = refused("gateway", &file(1025));
+    let expected = "tunnel.peer: has 1025 entries; expected 0 to 1024 [[tunnel.peer]] sections";
+    assert!(errors.contains(expected), "{errors}");
+}
+
+#[test]
+fn signatures_are_made_by_gateways_and_required_by_others() {
+    let keys = "tag.keys = \"/etc/firstack/keys\"\n";
+    let service = "[[gateway.service]]\naddress = \"any\"\n";
+    let gateway = accepted("gateway", &format!("{keys}tag.require_signature = false\n{service}"));
+    assert_eq!(gateway.tag.keys.as_deref(), Some(Path::new("/etc/firstack/keys")));
+    assert!(!gateway.tag.require_signature);
+    let service = "[[switch.service]]\naddress = \"203.0.113.10\"\n[[switch.service.server]]\n";
+    let switch = accepted("switch", &format!("{keys}tag.require_signature = true\n{service}"));
+    assert!(switch.tag.require_signature && switch.tag.keys.is_some());
+    // The gateway's error is about the role, whether it has keys or not.
+    let file =
+        format!("{keys}tag.require_signature = true\n[[gateway.service]]\naddress = \"any\"");
+    assert!(refused("gateway", &file).contains("true is for a switch or a replica"));
+}
+
+#[test]
+fn clients_are_listed_where_not_all_of_them_count() {
+    let config = accepted(
+        "switch",
+        r#"
+        [switch]
+        gateways = ["198.18.0.0/16", "198.19.0.1"]
+        tunnel_probes = false
+        [[switch.service]]
+        address = "203.0.113.10"
+        [[switch.service.server]]
+        "#,
+    );
+    let Role::Switch(switch) = config.role else { panic!("{:?}", config.role) };
+    assert_eq!(switch.gateways, ["198.18.0.0/16", "198.19.0.1/32"].map(|net| net.parse().unwrap()));
+    assert!(!switch.tunnel_probes);
+}
+
+#[test]
+fn a_replica_does_as_it_is_told() {
+    let config = accepted(
+        "replica",
+        r#"
+        table.max_connections = 1000
+        table.max_connections_v6 = 500
+        [replica]
+        switches = ["203.0.113.1"]
+        gateways = ["198.18.0.0/16"]
+        max_connections = 1000
+        acknowledgement_repeats = 5
+        busy_file = "/run/firstack/busy"
+        [[replica.service]]
+        address = "203.0.113.10"
+        [[replica.service.server]]
+        address = "198.51.100.10"
+        bears_service = true
+        "#,
+    );
+    assert_eq!((config.table.max_connections, config.table.max_connections_v6), (1000, 500));
+    let Role::Replica(replica) = config.role else { panic!("{:?}", config.role) };
+    assert_eq!(replica.gateways, ["198.18.0.0/16".parse().unwrap()]);
+    assert_eq!((replica.acknowledgement_repeats, replica.max_connections), (5, 1000));
+    assert_eq!(replica.busy_file.as_deref(), Some(Path::new("/run/firstack/busy")));
+    assert!(replica.services[0].servers[0].bears_service);
 }
 
 fn device(text: &str) -> Result<Device, String> {

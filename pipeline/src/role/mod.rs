@@ -3,7 +3,7 @@
 //! A role gives each packet of a burst one [`Verdict`]; [`finish`] sends, or drops, and counts.
 
 pub mod gateway;
-//WIP pub mod replica;
+pub mod replica;
 pub mod switch;
 
 use std::net::IpAddr;

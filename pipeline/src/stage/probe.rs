@@ -72,15 +72,11 @@ pub struct Reply<'a, F: Family> {
 }
 
 /// The reply to a cracked request, back by the way it came. `None` when the pool is empty.
-pub fn answer<F: Family, P: Pool>(
-    request: &Packet<P::Buffer>,
-    pool: &mut P,
-) -> Option<P::Buffer> {
+pub fn answer<F: Family, P: Pool>(request: &Packet<P::Buffer>, pool: &mut P) -> Option<P::Buffer> {
     let asked = message::<F, _>(request)?;
     let l3 = usize::from(request.view.l3);
     let (from, to) = (F::destination(request.ip()), F::source(request.ip()));
-    let mut frame =
-        emit::<F, P>(&request.buffer.head()[..l3], (from, to), asked, pool)?;
+    let mut frame = emit::<F, P>(&request.buffer.head()[..l3], (from, to), asked, pool)?;
     ethernet::reverse(frame.head_mut());
     let message = &mut frame.head_mut()[l3 + F::HEADER..];
     message[0] = icmp::echo_reply(F::VERSION);

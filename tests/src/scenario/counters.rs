@@ -6,12 +6,15 @@
 //! ```text
 //! made resets=1                     packets made: resets, copies, arp_probes, arp_replies
 //! table inserted=1 racing=1         the translation table: entries now, by state; since the start
+//! table_v6 inserted=1               another section of the snapshot whose name begins so
 //! race web R won=1 ms=40,62.5       answers in the races of the service "web", origin or not,
 //! race web V origin lost=2 ms=80    and the times of their first ones
 //! copies web/berlin=1               copies sent to a replica
 //! starts web/web1=1                 start packets given to a server
-//! count copies_failed=1             any other
+//! count copies_failed=1             any other, by its path in the snapshot
 //! ```
+//! A line may begin with the name of any section of the snapshot. What a new counter is called
+//! is known from the snapshot alone.
 
 use std::collections::BTreeMap;
 
@@ -46,8 +49,7 @@ pub fn differences(scenario: &Scenario, snapshot: &Value) -> Vec<String> {
             }
         }
     }
-    // How much the table holds is configured, not counted.
-    found.remove("table.capacity");
+    let found = tidy(found);
     for (name, count) in found {
         let wanted = expected.remove(&name).unwrap_or(0);
         if wanted != count {
@@ -60,6 +62,17 @@ pub fn differences(scenario: &Scenario, snapshot: &Value) -> Vec<String> {
             .map(|(name, count)| format!("counter {name}: expected {count}, found 0")),
     );
     differences
+}
+
+/// Without how much tables can hold, which is configured, not counted; and their entries by the
+/// state alone.
+fn tidy(counts: Counts) -> Counts {
+    let counts = counts.into_iter().filter(|(name, _)| !name.ends_with(".capacity"));
+    let state = |name: String| match name.split_once(".live.") {
+        Some((table, state)) if table.starts_with("table") => format!("{table}.{state}"),
+        _ => name,
+    };
+    counts.map(|(name, count)| (state(name), count)).collect()
 }
 
 /// Numbers other than zero, by their path; entries of lists by side or by their own name.
@@ -126,13 +139,10 @@ fn expected(scenario: &Scenario) -> Result<(Counts, Vec<Race>), String> {
         for word in words {
             let pair = word.rsplit_once('=').and_then(|(name, n)| Some((name, n.parse().ok()?)));
             let (name, number) = pair.ok_or(format!("{line}: {word} is no counter"))?;
-            let name = match (kind, name) {
-                ("made", _) => format!("generated.{name}"),
-                ("table", "inserted" | "evicted" | "expired") => format!("table.{name}"),
-                ("table", _) => format!("table.live.{name}"),
-                ("count", _) => name.to_owned(),
-                ("copies" | "starts", _) => format!("{kind}.{name}"),
-                _ => return Err(format!("{line}: unknown kind of counter")),
+            let name = match kind {
+                "made" => format!("generated.{name}"),
+                "count" => name.to_owned(),
+                section => format!("{section}.{name}"),
             };
             add(name, number);
         }
@@ -239,17 +249,14 @@ pub fn lines(scenario: &Scenario, snapshot: &Value) -> Vec<String> {
             flatten(name, value, &mut found);
         }
     }
-    found.remove("table.capacity");
-    for (prefix, kind) in [
-        ("generated.", "made"),
-        ("table.live.", "table"),
-        ("table.", "table"),
-        ("copies.", "copies"),
-        ("starts.", "starts"),
-        ("", "count"),
-    ] {
+    let mut found = tidy(found);
+    let sections = snapshot.as_object().into_iter().flatten().map(|(name, _)| name.as_str());
+    let tables = sections.filter(|name| name.starts_with("table"));
+    let own = tables.chain(["copies", "starts"]).map(|name| (format!("{name}."), name));
+    let made = [("generated.".to_owned(), "made")];
+    for (prefix, kind) in made.into_iter().chain(own).chain([(String::new(), "count")]) {
         let of_kind: Vec<_> =
-            found.keys().filter(|name| name.starts_with(prefix)).cloned().collect();
+            found.keys().filter(|name| name.starts_with(&prefix)).cloned().collect();
         let counted = of_kind
             .iter()
             .filter_map(|name| Some(format!(" {}={}", &name[prefix.len()..], found.remove(name)?)));
@@ -281,4 +288,52 @@ fn race_lines(scenario: &Scenario, races: &Value) -> Vec<String> {
         if times.is_empty() { text } else { format!("{text} ms={}", times.join(",")) }
     };
     races.as_array().into_iter().flatten().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::scenario::names::Names;
+
+    fn scenario(counters: &[&str]) -> Scenario {
+        Scenario {
+            path: "x".into(),
+            config: String::new(),
+            names: Names::default(),
+            steps: Vec::new(),
+            counters: counters.iter().map(|line| (*line).to_owned()).collect(),
+            defect: None,
+        }
+    }
+
+    #[test]
+    fn counters_that_nobody_knew_of_are_named_by_the_snapshot() {
+        let snapshot = json!({
+            "generated": {"copies": 2, "nd_probes": 1},
+            "table": {"capacity": 9, "live": {"racing": 1, "replica": 0}, "inserted": 1},
+            "table_v6": {"capacity": 9, "live": {"racing": 2}, "refused": 1},
+            "starts": [{"name": "web/web1", "count": 3}],
+            "paths_given_up": 1,
+            "health": {"probes": 4},
+        });
+        let written = lines(&scenario(&[]), &snapshot);
+        assert_eq!(
+            written,
+            [
+                "made copies=2 nd_probes=1",
+                "table inserted=1 racing=1",
+                "table_v6 racing=2 refused=1",
+                "starts web/web1=3",
+                "count health.probes=4 paths_given_up=1",
+            ]
+        );
+        let written: Vec<_> = written.iter().map(String::as_str).collect();
+        assert!(differences(&scenario(&written), &snapshot).is_empty());
+        let other = [&written[..4], &["count paths_given_up=1", "health probes=4"]].concat();
+        assert!(differences(&scenario(&other), &snapshot).is_empty());
+        let wrong = [&written[..], &["health failures=1"]].concat();
+        assert_eq!(differences(&scenario(&wrong), &snapshot).len(), 1);
+    }
 }

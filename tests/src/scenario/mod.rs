@@ -4,7 +4,8 @@
 //! # What it shows. op 210, section 2.
 //! config gateway                     configs/gateway.toml beside the roles' directories
 //! set timeouts.racing = "2s"         a key of it that is different here
-//! name W = 198.51.100.30:8080        a name beyond those of the file `names`
+//! name W = 198.51.100.30:8080        a name beyond those of the file `names`: an endpoint,
+//!                                    [IPv6]:port, a MAC address, or a key (32 digits)
 //!
 //! 0.000 inside C > V SYN seq=1000 opts=linux => tagged
 //!   outside same opts=linux,tag

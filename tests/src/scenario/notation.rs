@@ -2,25 +2,53 @@
 //!
 //! ```text
 //! C > V SYN seq=1000 opts=linux              TCP over IPv4
-//! V > R [ C > V SYN seq=1000 opts=linux,tag ]   IPv4 in IPv4
-//! C > V udp data=8     C > V icmp=3/4 word=1400 [ C > V ACK ]    C > V proto=47 data=20
+//! C6 > [2001:db8::1]:80 ACK flow=5 ext=hop,dst     TCP over IPv6
+//! V > R [ C > V SYN opts=linux,tag ]         IP in IP, of either family
+//! V6 > R gre [ C > V SYN ]     V > R6 gue sport=50000 [ C6 > V6 SYN ]
+//! C > V udp data=8     C > V echo=7/1 data=16     C > V proto=47 data=20
+//! R > C icmp=3/4 word=1400 quote=28 [ C > R gre [ C > V ACK ] ]     R6 > C6 icmp6=2/0 word=1400 [ .. ]
+//! C6 > V6 data=3000 id=9 piece=1232+1232     the second fragment of what is in front
 //! arp request web/R > nobody/V               ARP, sender > target
+//! nd solicit web/R6 > V6     nd advert web/R6 > host/V6     nd advert web/R6 > all
 //! ether=88cc data=x0102                      another EtherType
 //! raw 01020304                               a frame given byte by byte
-//! same    same dst=R opts=linux    inner dst=R    what came in, changed so
+//! same    same dst=R opts=linux    inner dst=R    R > C [ same ]     what came in, changed so
 //! ```
 //! `same` and `inner` (of a tunnelled packet) stand for what came in, and are for what leaves.
+//! `data=5` is five bytes that show when they are moved, `data=x0102` is these two.
 //!
 //! | attribute | of | default |
 //! |---|---|---|
 //! | `to from vlan pad cut patch` | the frame | MAC addresses by direction, nothing else |
-//! | `ttl tos id nodf mf frag ipopts badip ipver ihl iplen` | the IP header | 64, 0, 0, DF set |
+//! | `ttl tos id mf frag piece ipver iplen` | the IP header | 64, 0 |
+//! | `nodf ipopts badip ihl` | IPv4 | DF set |
+//! | `flow ext` | IPv6, see below | 0, none |
 //! | `seq ack win urg opts data badtcp doff` | the TCP segment | 0, window 64240, no options |
-//! | `src dst` | with `same` and `inner`: another endpoint | |
+//! | `data badudp nosum udpsum udplen` | UDP | right checksum |
+//! | `greflags greproto greopts` | GRE | what the inner packet asks for |
+//! | `sport dport guever guectl guehlen gueproto gueflags gueopts` and UDP's | GUE | 49152, 6080; no checksum over IPv4 |
+//! | `proto` | IP in IP, in front of the brackets: another protocol number | |
+//! | `short data` | any tunnel, behind the brackets: so many bytes of the inner packet, bytes behind it | all, none |
+//! | `word quote data badicmp` | ICMP: second word, so many bytes of what is quoted | 0, all |
+//! | `target flags lla badicmp` | `nd`: flags `RSO` or `none`, a MAC address or `none` | SO; the sender's |
+//! | `src dst` | another endpoint, for `same`, `inner` and `nd` | |
+//!
+//! `ext=hop,dst*3,route:1,ah,frag,60:x0004`: extension headers `hop dst route:SEGMENTS_LEFT ah
+//! esp mobility hip shim6` or by number, with `:x` and the bytes from the second on. Any of `id
+//! mf frag` gives an IPv6 packet a fragment header, behind the others unless `frag` is among
+//! them; `frag=0` alone is an atomic fragment.
 
+mod extensions;
+mod ip;
+mod payload;
+
+pub use extensions::show as show_extensions;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::hex;
 use super::names::Names;
-use super::packet::{Arp, Body, FLAGS, Frame, Ip, Payload, Tcp};
-use super::{hex, options};
+use super::packet::{Arp, Body, Frame, Ip, Mac, Neighbour, Payload};
 
 /// The window of segments that say nothing else.
 pub const WINDOW: u16 = 64240;
@@ -44,6 +72,11 @@ pub fn parse(text: &str, scope: Scope<'_>) -> Result<Frame, String> {
         None => Ok(frame),
         Some(word) => Err(format!("{word} is not expected there")),
     }
+}
+
+/// Reads a packet as it stands in brackets.
+pub fn parse_packet(text: &str, scope: Scope<'_>) -> Result<Ip, String> {
+    Parser { words: text.split_whitespace().collect(), at: 0, scope }.packet()
 }
 
 struct Parser<'a> {
@@ -88,9 +121,9 @@ impl<'a> Parser<'a> {
                 frame.body = Body::Raw(bytes);
             }
             "arp" => frame.body = Body::Arp(self.arp()?),
+            "nd" => self.neighbour(&mut frame)?,
             word if word.starts_with("ether=") => {
-                let kind = u16::from_str_radix(&self.next()?[6..], 16);
-                frame.body = Body::Other(kind.map_err(|e| e.to_string())?, Vec::new());
+                frame.body = Body::Other(hex16(&self.next()?[6..])?, Vec::new());
             }
             "same" => {
                 self.at += 1;
@@ -102,13 +135,9 @@ impl<'a> Parser<'a> {
                 frame.body = Body::Ip(inner(&frame)?.clone());
                 frame.padding = 0;
             }
-            _ => {
-                let ip = self.ip(Some(&mut frame))?;
-                frame.body = Body::Ip(ip);
-            }
+            _ => frame.body = Body::Ip(self.addresses()?),
         }
-        while let Some(word) = self.peek() {
-            self.at += 1;
+        while let Some(word) = self.peek().filter(|word| *word != "]") {
             self.attribute(&mut frame, word)?;
         }
         Ok(frame)
@@ -118,22 +147,21 @@ impl<'a> Parser<'a> {
         self.scope.input.ok_or("nothing came in that this could be".to_owned())
     }
 
-    fn attribute(&self, frame: &mut Frame, word: &str) -> Result<(), String> {
+    fn attribute(&mut self, frame: &mut Frame, word: &str) -> Result<(), String> {
         if self.set_frame(frame, word)? {
+            self.at += 1;
             return Ok(());
         }
-        let done = match &mut frame.body {
-            Body::Ip(ip) => self.set_ip(ip, word)?,
+        match &mut frame.body {
+            Body::Ip(ip) => return self.attribute_of_packet(ip),
             Body::Other(_, data) => match word.strip_prefix("data=") {
-                Some(value) => {
-                    *data = data_bytes(value)?;
-                    true
-                }
-                None => false,
+                Some(value) => *data = data_bytes(value)?,
+                None => return Err(unknown(word)),
             },
-            _ => false,
-        };
-        if done { Ok(()) } else { Err(format!("{word} is not known here")) }
+            _ => return Err(unknown(word)),
+        }
+        self.at += 1;
+        Ok(())
     }
 
     fn arp(&mut self) -> Result<Arp, String> {
@@ -148,51 +176,66 @@ impl<'a> Parser<'a> {
         Ok(Arp { operation, sender, target: self.arp_party()? })
     }
 
-    fn arp_party(&mut self) -> Result<(super::packet::Mac, std::net::Ipv4Addr), String> {
+    fn arp_party(&mut self) -> Result<(Mac, Ipv4Addr), String> {
         let word = self.next()?;
+        match self.party(word)? {
+            (mac, IpAddr::V4(address)) => Ok((mac, address)),
+            _ => Err(format!("{word} is not of IPv4")),
+        }
+    }
+
+    /// `MAC/ADDRESS`.
+    fn party(&self, word: &str) -> Result<(Mac, IpAddr), String> {
         let (mac, address) = word.split_once('/').ok_or(format!("{word} is not MAC/address"))?;
         Ok((self.scope.names.mac(mac)?, self.scope.names.endpoint(address)?.0))
     }
 
-    /// An IP packet, up to the end or a closing bracket. The outermost one's attributes may be
-    /// the frame's.
-    fn ip(&mut self, mut frame: Option<&mut Frame>) -> Result<Ip, String> {
-        let (mut ip, is_new) = match self.peek() {
-            Some("same") => (ip_of(self.input()?)?.clone(), false),
-            Some("inner") => (inner(self.input()?)?.clone(), false),
-            _ => (self.addresses()?, true),
+    /// A neighbour solicitation or advertisement. The frame goes from the sender's MAC address
+    /// to the other's, or to that of the multicast group.
+    fn neighbour(&mut self, frame: &mut Frame) -> Result<(), String> {
+        self.expect("nd")?;
+        let solicits = match self.next()? {
+            "solicit" => true,
+            "advert" => false,
+            other => return Err(format!("nd {other}: neither solicit nor advert")),
         };
-        self.at += usize::from(!is_new);
-        while let Some(word) = self.peek().filter(|word| *word != "]") {
-            if word == "[" {
-                self.at += 1;
-                let within = Box::new(self.ip(None)?);
-                self.expect("]")?;
-                match &mut ip.payload {
-                    Payload::Icmp(.., quoted, _) => *quoted = Some(within),
-                    payload => *payload = Payload::Ip(within),
-                }
-                continue;
-            }
-            self.at += 1;
-            let of_frame = match &mut frame {
-                Some(frame) => self.set_frame(frame, word)?,
-                None => false,
-            };
-            if !of_frame && !self.set_ip(&mut ip, word)? {
-                return Err(format!("{word} is not known here"));
-            }
-        }
-        Ok(ip)
-    }
-
-    fn addresses(&mut self) -> Result<Ip, String> {
-        let source = self.scope.names.endpoint(self.next()?)?;
+        let sender = self.next()?;
+        let (mac, source) = self.party(sender)?;
+        let source = v6(source)?;
         self.expect(">")?;
-        let destination = self.scope.names.endpoint(self.next()?)?;
-        let tcp =
-            Tcp { source: source.1, destination: destination.1, window: WINDOW, ..Tcp::default() };
-        Ok(Ip::new(source.0, destination.0, Payload::Tcp(tcp)))
+        let word = self.next()?;
+        let (to, destination, target) = match word {
+            "all" => (None, ALL_NODES, source),
+            // Asks or tells one host.
+            _ if word.contains('/') => {
+                let (mac, address) = self.party(word)?;
+                let address = v6(address)?;
+                (Some(mac), address, if solicits { address } else { source })
+            }
+            _ if solicits => {
+                let target = v6(self.scope.names.endpoint(word)?.0)?;
+                (None, Neighbour::solicited_node(target), target)
+            }
+            _ => return Err(format!("{word} is neither MAC/address nor all")),
+        };
+        frame.to = to.unwrap_or_else(|| Neighbour::multicast_mac(destination));
+        frame.from = mac;
+        let neighbour = Neighbour {
+            solicits,
+            flags: match (solicits, to) {
+                (true, _) => 0,
+                (false, Some(_)) => 0x60,
+                (false, None) => 0x20,
+            },
+            target,
+            // RFC 4861, 4.3: not from the unspecified address.
+            mac: (!source.is_unspecified()).then_some(mac),
+            bad_checksum: false,
+        };
+        let ends = (source.into(), destination.into());
+        let ip = Ip::new(ends.0, ends.1, Payload::Neighbour(neighbour));
+        frame.body = Body::Ip(Ip { ttl: 255, ..ip });
+        Ok(())
     }
 
     fn set_frame(&self, frame: &mut Frame, word: &str) -> Result<bool, String> {
@@ -209,10 +252,7 @@ impl<'a> Parser<'a> {
             "vlan" if value == "none" => frame.vlans.clear(),
             "vlan" => {
                 let tag = |text: &str| match text.split_once(':') {
-                    Some((tpid, tci)) => {
-                        let tpid = u16::from_str_radix(tpid, 16).map_err(|e| e.to_string())?;
-                        Ok::<_, String>((tpid, number(tci)?))
-                    }
+                    Some((tpid, tci)) => Ok::<_, String>((hex16(tpid)?, number(tci)?)),
                     None => Ok((0x8100, number(text)?)),
                 };
                 frame.vlans = value.split(',').map(tag).collect::<Result<_, _>>()?;
@@ -221,75 +261,20 @@ impl<'a> Parser<'a> {
         }
         Ok(true)
     }
-
-    fn set_ip(&self, ip: &mut Ip, word: &str) -> Result<bool, String> {
-        let (key, value) = word.split_once('=').unwrap_or((word, ""));
-        let ports = match &ip.payload {
-            Payload::Tcp(tcp) => (tcp.source, tcp.destination),
-            _ => (0, 0),
-        };
-        match key {
-            "ttl" => ip.ttl = number(value)?,
-            "tos" => ip.tos = hex(value)?.first().copied().unwrap_or(0),
-            "id" => ip.id = number(value)?,
-            "nodf" => ip.df = false,
-            "mf" => (ip.mf, ip.df) = (true, false),
-            "frag" => (ip.offset, ip.df) = (number(value)?, false),
-            "ipopts" => ip.options = hex(value)?,
-            "badip" => ip.bad_checksum = true,
-            "ipver" => ip.wrong.0 = Some(number(value)?),
-            "ihl" => ip.wrong.1 = Some(number(value)?),
-            "iplen" => ip.wrong.2 = Some(number(value)?),
-            "src" | "dst" => {
-                let (address, port) = self.scope.names.endpoint(value)?;
-                let is_source = key == "src";
-                *(if is_source { &mut ip.source } else { &mut ip.destination }) = address;
-                if let Payload::Tcp(tcp) = &mut ip.payload {
-                    *(if is_source { &mut tcp.source } else { &mut tcp.destination }) = port;
-                }
-            }
-            "udp" => ip.payload = Payload::Udp(ports.0, ports.1, Vec::new()),
-            "proto" => ip.payload = Payload::Other(number(value)?, Vec::new()),
-            "icmp" => {
-                let (kind, code) = value.split_once('/').ok_or(format!("{word}: no code"))?;
-                ip.payload = Payload::Icmp(number(kind)?, number(code)?, 0, None, None);
-            }
-            _ => return set_payload(&mut ip.payload, word, key, value),
-        }
-        Ok(true)
-    }
 }
 
-fn set_payload(payload: &mut Payload, word: &str, key: &str, value: &str) -> Result<bool, String> {
-    match payload {
-        Payload::Tcp(tcp) => return set_tcp(tcp, word, key, value),
-        Payload::Udp(.., data) | Payload::Other(_, data) if key == "data" => {
-            *data = data_bytes(value)?;
-        }
-        Payload::Icmp(_, _, second, _, _) if key == "word" => *second = number(value)?,
-        Payload::Icmp(.., cut) if key == "quote" => *cut = Some(number(value)?),
-        _ => return Ok(false),
-    }
-    Ok(true)
+/// ff02::1.
+const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+
+fn unknown(word: &str) -> String {
+    format!("{word} is not known here")
 }
 
-fn set_tcp(tcp: &mut Tcp, word: &str, key: &str, value: &str) -> Result<bool, String> {
-    match key {
-        "seq" => tcp.seq = number(value)?,
-        "ack" => tcp.ack = number(value)?,
-        "win" => tcp.window = number(value)?,
-        "urg" => tcp.urgent = number(value)?,
-        "opts" => tcp.options = options::parse(value)?,
-        "data" => tcp.data = data_bytes(value)?,
-        "badtcp" => tcp.bad_checksum = true,
-        "doff" => tcp.wrong_offset = Some(number(value)?),
-        "TCP" => {}
-        _ => match FLAGS.iter().find(|(name, _)| *name == word) {
-            Some((_, bit)) => tcp.flags |= bit,
-            None => return Ok(false),
-        },
+fn v6(address: IpAddr) -> Result<Ipv6Addr, String> {
+    match address {
+        IpAddr::V6(address) => Ok(address),
+        IpAddr::V4(_) => Err(format!("{address} is not of IPv6")),
     }
-    Ok(true)
 }
 
 fn ip_of(frame: &Frame) -> Result<&Ip, String> {
@@ -299,11 +284,13 @@ fn ip_of(frame: &Frame) -> Result<&Ip, String> {
     }
 }
 
-fn inner(frame: &Frame) -> Result<&Ip, String> {
-    match &ip_of(frame)?.payload {
-        Payload::Ip(inner) => Ok(inner),
-        _ => Err("what came in is no tunnelled packet".to_owned()),
-    }
+/// What was in the tunnel.
+pub(super) fn inner(frame: &Frame) -> Result<&Ip, String> {
+    let packet = match &ip_of(frame)?.payload {
+        Payload::Tunnel(tunnel) => tunnel.content.packet.as_deref(),
+        _ => None,
+    };
+    packet.ok_or("what came in is no tunnelled packet".to_owned())
 }
 
 /// `data=5` stands for five bytes of [`pattern`], `data=x0102` for these.
@@ -321,4 +308,72 @@ pub fn pattern(length: usize) -> Vec<u8> {
 
 fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| format!("{text} is no number, or too big a one"))
+}
+
+fn hex16(text: &str) -> Result<u16, String> {
+    u16::from_str_radix(text, 16).map_err(|_| format!("{text} is no hexadecimal word"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAMES: &str = "C 10.0.0.1:4\nV 10.0.0.2:80\nC6 [2001:db8::1]:4\n\
+                         V6 [2001:db8::a1:b2c3]:80\na 02:00:00:00:00:01\nb 02:00:00:00:00:02";
+
+    fn bytes(text: &str) -> Result<Vec<u8>, String> {
+        let names = Names::parse(NAMES).unwrap();
+        let scope = Scope { names: &names, macs: ("a", "b"), input: None };
+        parse(text, scope).map(|frame| frame.bytes())
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for text in [
+            "C > V6 SYN",
+            "C > V SYN [ C > V",
+            "C > V SYN ]",
+            "C > V flow=3",
+            "C6 > V6 badip",
+            "C > V id=65536",
+            "C > V piece=16+9",
+            "C6 > V6 ext=frob",
+            "C6 > V6 ext=dst:12",
+            "C > V gre sport=9 [ C > V ]",
+            "nd solicit a/C > V",
+            "nd advert a/C6 > V6",
+            "nd advert a/C6 > all flags=Q",
+            "arp request a/C6 > b/V6",
+            "same",
+        ] {
+            assert!(bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn neighbours_are_asked_where_they_listen() {
+        let frame = bytes("nd solicit b/C6 > V6").unwrap();
+        assert_eq!(frame[..6], [0x33, 0x33, 0xff, 0xa1, 0xb2, 0xc3]);
+        assert_eq!(frame[6..14], [2, 0, 0, 0, 0, 2, 0x86, 0xdd]);
+        assert_eq!(frame[18..22], [0, 32, 58, 255]);
+        let group = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0xa1, 0xb2, 0xc3];
+        assert_eq!(frame[38..54], group);
+        assert_eq!((frame[54], &frame[78..]), (135, &[1, 1, 2, 0, 0, 0, 0, 2][..]));
+        let frame = bytes("nd advert b/V6 > a/C6").unwrap();
+        assert_eq!((frame[0], frame[54], frame[58], frame[78]), (2, 136, 0x60, 2));
+    }
+
+    #[test]
+    fn headers_are_chained_and_tunnels_numbered() {
+        let frame = bytes("C6 > V6 ext=hop,frag,dst:x000102030405ff mf id=258 ACK").unwrap();
+        assert_eq!((frame[20], frame[54], frame[62], frame[70]), (0, 44, 60, 6));
+        assert_eq!(frame[62..70], [60, 0, 0, 1, 0, 0, 1, 2]);
+        let frame = bytes("C > V gue sport=50000 [ C6 > V6 ]").unwrap();
+        assert_eq!(frame[34..46], [0xc3, 0x50, 0x17, 0xc0, 0, 72, 0, 0, 0, 41, 0, 0]);
+        let frame = bytes("C6 > V6 gre [ C > V ]").unwrap();
+        assert_eq!((frame[20], &frame[54..59]), (47, &[0, 0, 8, 0, 0x45][..]));
+        for (text, number) in [("C > V [ C6 > V6 ]", 41), ("C > V [ C > V ]", 4)] {
+            assert_eq!(bytes(text).unwrap()[23], number);
+        }
+    }
 }

@@ -1,61 +1,176 @@
 //! TCP options in a scenario's notation, such as `linux,tag` or `mss:1460,nop,ws:7`.
+//!
+//! | item | option |
+//! |---|---|
+//! | `linux` | what Linux puts into a SYN |
+//! | `mss:N ws:N sack ts:VALUE:ECHO nop eol` | as they are called |
+//! | `tag` | permitted, configuration A |
+//! | `tag:B`, `tag:05` | permitted and this configuration, or flags by their bits |
+//! | `tag:C:7:KEY` | signed: key id, the name of a key that the MAC is computed with |
+//! | `tag:C:7:0123456789abcdef`, `tag:81:7:01` | signed: the MAC, of whatever length |
+//! | `opt:KIND:HEX` | any other; the length byte is put in |
+//! | `hex:BYTES` | just these |
 
-use super::hex;
+use std::hash::Hasher;
+use std::net::IpAddr;
+
+use super::names::{Key, Names};
+use super::{hex, to_hex};
 
 /// What Linux puts into a SYN.
 const LINUX: &str = "mss:1460,sack,ts:1:0,nop,ws:7";
-/// The tag's kind and ExID where no scenario says otherwise (docs/configuration.md, `[tag]`).
-const TAG: [u8; 4] = [253, 5, 0x4e, 0x52];
+/// The tag's kind where no scenario says otherwise (docs/configuration.md, `[tag]`).
+const KIND: u8 = 253;
+/// Its ExID.
+const EXID: [u8; 2] = [0x4e, 0x52];
+/// The flag that says that key id and MAC follow.
+const SIGNED: u8 = 0x80;
+/// The flags of permitted tags, by configuration.
+const CONFIGURATIONS: [(&str, u8); 3] = [("A", 0x01), ("B", 0x03), ("C", 0x05)];
 
-/// Reads an option list. Padded with NOPs to a multiple of 4.
-///
-/// Items: `linux`, `mss:N`, `ws:N`, `sack`, `ts:VALUE:ECHO`, `nop`, `eol`, `tag` (permitted,
-/// configuration A), `tag:FLAGS`, `opt:KIND:HEX` (length byte put in), `hex:BYTES`.
-pub fn parse(text: &str) -> Result<Vec<u8>, String> {
-    let mut area = Vec::new();
-    for item in text.split(',').filter(|item| *item != "none") {
-        let mut parts = item.split(':');
-        let kind = parts.next().unwrap_or_default();
-        let mut number = |max: u32| -> Result<u32, String> {
-            let part = parts.next().ok_or(format!("{item}: something is missing"))?;
-            let number = part.parse().map_err(|_| format!("{item}: {part} is no number"))?;
-            if number > max { Err(format!("{item}: {part} is too much")) } else { Ok(number) }
-        };
-        match kind {
-            "linux" => area.extend(parse(LINUX)?),
-            "mss" => {
-                area.extend([2, 4]);
-                area.extend((number(0xffff)? as u16).to_be_bytes());
-            }
-            "ws" => area.extend([3, 3, number(255)? as u8]),
-            "sack" => area.extend([4, 2]),
-            "ts" => {
-                area.extend([8, 10]);
-                area.extend(number(u32::MAX)?.to_be_bytes());
-                area.extend(number(u32::MAX)?.to_be_bytes());
-            }
-            "nop" => area.push(1),
-            "eol" => area.push(0),
-            "tag" => {
-                area.extend(TAG);
-                area.extend(parts.next().map_or(Ok(vec![1]), hex)?);
-            }
-            "opt" => {
-                area.push(number(255)? as u8);
-                let rest = hex(parts.next().unwrap_or_default())?;
-                area.push(2 + rest.len() as u8);
-                area.extend(rest);
-            }
-            "hex" => area.extend(hex(parts.next().unwrap_or_default())?),
-            _ => return Err(format!("{item} is no TCP option")),
-        }
-    }
-    area.resize(area.len().next_multiple_of(4), 1);
-    if area.len() > 40 { Err(format!("{text}: {} bytes", area.len())) } else { Ok(area) }
+/// A tag that is to be signed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signature {
+    /// Where in the option area the MAC goes; flags and key id are in front of it.
+    at: usize,
+    key: Key,
 }
 
-/// The notation for an option area.
-pub fn show(area: &[u8]) -> String {
+impl Signature {
+    /// Writes the MAC.
+    pub fn write(&self, area: &mut [u8], ends: (IpAddr, IpAddr), ports: (u16, u16), seq: u32) {
+        let tail = [area[self.at - 2], area[self.at - 1]];
+        let mac = mac(self.key, Signed { ends, ports, seq }, tail);
+        area[self.at..self.at + 8].copy_from_slice(&mac);
+    }
+}
+
+/// The start packet that a tag is signed for.
+#[derive(Clone, Copy, Debug)]
+pub struct Signed {
+    /// Client and service.
+    pub ends: (IpAddr, IpAddr),
+    /// Their ports.
+    pub ports: (u16, u16),
+    /// Sequence number.
+    pub seq: u32,
+}
+
+/// SipHash-2-4 as the standard library has it, which is not the appliance's.
+#[allow(deprecated)]
+fn siphash(key: Key, data: &[u8]) -> u64 {
+    let [low, high] = [0, 8].map(|at| {
+        let half = key[at..at + 8].try_into().expect("half a key");
+        u64::from_le_bytes(half)
+    });
+    let mut hasher = std::hash::SipHasher::new_with_keys(low, high);
+    hasher.write(data);
+    hasher.finish()
+}
+
+/// The MAC of a tag with these flags and this key id.
+fn mac(key: Key, signed: Signed, tail: [u8; 2]) -> [u8; 8] {
+    let mut data = Vec::new();
+    for address in [signed.ends.0, signed.ends.1] {
+        match address {
+            IpAddr::V4(address) => data.extend(address.octets()),
+            IpAddr::V6(address) => data.extend(address.octets()),
+        }
+    }
+    data.extend(signed.ports.0.to_be_bytes());
+    data.extend(signed.ports.1.to_be_bytes());
+    data.extend(signed.seq.to_be_bytes());
+    data.extend(tail);
+    siphash(key, &data).to_be_bytes()
+}
+
+/// An option list as it was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Area {
+    /// The bytes, padded with NOPs to a multiple of 4.
+    pub bytes: Vec<u8>,
+    /// The tag that is to be signed.
+    pub signature: Option<Signature>,
+}
+
+/// Reads an option list.
+pub fn parse(text: &str, names: &Names) -> Result<Area, String> {
+    let mut area = Area::default();
+    for item in text.split(',').filter(|item| *item != "none") {
+        add(item, names, &mut area)?;
+    }
+    let bytes = &mut area.bytes;
+    bytes.resize(bytes.len().next_multiple_of(4), 1);
+    if bytes.len() > 40 { Err(format!("{text}: {} bytes", bytes.len())) } else { Ok(area) }
+}
+
+fn add(item: &str, names: &Names, area: &mut Area) -> Result<(), String> {
+    let bytes = &mut area.bytes;
+    let mut parts = item.split(':');
+    let kind = parts.next().unwrap_or_default();
+    let mut number = |max: u32| -> Result<u32, String> {
+        let part = parts.next().ok_or(format!("{item}: something is missing"))?;
+        let number = part.parse().map_err(|_| format!("{item}: {part} is no number"))?;
+        if number > max { Err(format!("{item}: {part} is too much")) } else { Ok(number) }
+    };
+    match kind {
+        "linux" => LINUX.split(',').try_for_each(|item| add(item, names, area))?,
+        "mss" => {
+            bytes.extend([2, 4]);
+            bytes.extend((number(0xffff)? as u16).to_be_bytes());
+        }
+        "ws" => bytes.extend([3, 3, number(255)? as u8]),
+        "sack" => bytes.extend([4, 2]),
+        "ts" => {
+            bytes.extend([8, 10]);
+            bytes.extend(number(u32::MAX)?.to_be_bytes());
+            bytes.extend(number(u32::MAX)?.to_be_bytes());
+        }
+        "nop" => bytes.push(1),
+        "eol" => bytes.push(0),
+        "tag" => tag(&parts.collect::<Vec<_>>(), names, area)?,
+        "opt" => {
+            bytes.push(number(255)? as u8);
+            let rest = hex(parts.next().unwrap_or_default())?;
+            bytes.push(2 + rest.len() as u8);
+            bytes.extend(rest);
+        }
+        "hex" => bytes.extend(hex(parts.next().unwrap_or_default())?),
+        _ => return Err(format!("{item} is no TCP option")),
+    }
+    Ok(())
+}
+
+fn tag(parts: &[&str], names: &Names, area: &mut Area) -> Result<(), String> {
+    let named = |text: &str| CONFIGURATIONS.iter().find(|(name, _)| *name == text);
+    let mut rest = match parts.first().map(|text| (named(text), text)) {
+        None => vec![CONFIGURATIONS[0].1],
+        Some((Some((_, flags)), _)) if parts.len() > 1 => vec![flags | SIGNED],
+        Some((Some((_, flags)), _)) => vec![*flags],
+        Some((None, text)) => hex(text)?,
+    };
+    match parts.get(1..) {
+        Some([id, mac]) => {
+            rest.push(id.parse().map_err(|_| format!("{id} is no key id"))?);
+            match names.key(mac) {
+                Some(key) => {
+                    rest.extend([0; 8]);
+                    let at = area.bytes.len() + 4 + rest.len() - 8;
+                    area.signature = Some(Signature { at, key });
+                }
+                None => rest.extend(hex(mac)?),
+            }
+        }
+        None | Some([]) => {}
+        _ => return Err("a signed tag has flags, a key id, and a key or MAC".to_owned()),
+    }
+    area.bytes.extend([KIND, 4 + rest.len() as u8, EXID[0], EXID[1]]);
+    area.bytes.extend(rest);
+    Ok(())
+}
+
+/// The notation for the option area of a start packet, or of any other.
+pub fn show(area: &[u8], names: &Names, signed: Signed) -> String {
     let mut items = Vec::new();
     let mut rest = area;
     while let Some((&kind, after)) = rest.split_first() {
@@ -65,18 +180,19 @@ pub fn show(area: &[u8]) -> String {
             1 => one("nop"),
             _ => match rest.get(1).map(|&length| usize::from(length)) {
                 Some(length) if (2..=rest.len()).contains(&length) => {
-                    (option(&rest[..length]), &rest[length..])
+                    (option(&rest[..length], names, signed), &rest[length..])
                 }
-                _ => (format!("hex:{}", super::to_hex(rest)), &rest[rest.len()..]),
+                _ => (format!("hex:{}", to_hex(rest)), &rest[rest.len()..]),
             },
         };
         items.push(item);
         rest = next;
     }
     let mut text = items.join(",").replace(LINUX, "linux");
-    // Trailing NOPs that the reader puts in by itself.
+    // Trailing NOPs that the reader puts in by itself. A MAC takes as much room signed or not.
+    let reads = |text: &str| parse(text, names).map(|area| area.bytes.len());
     while let Some(shorter) = text.strip_suffix(",nop") {
-        if parse(shorter).as_deref() != Ok(area) {
+        if reads(shorter) != Ok(area.len()) {
             break;
         }
         text = shorter.to_owned();
@@ -84,7 +200,7 @@ pub fn show(area: &[u8]) -> String {
     text
 }
 
-fn option(bytes: &[u8]) -> String {
+fn option(bytes: &[u8], names: &Names, signed: Signed) -> String {
     let word =
         |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
     match (bytes[0], bytes.len()) {
@@ -92,34 +208,94 @@ fn option(bytes: &[u8]) -> String {
         (3, 3) => format!("ws:{}", bytes[2]),
         (4, 2) => "sack".to_owned(),
         (8, 10) => format!("ts:{}:{}", word(2), word(6)),
-        (253, 5) if bytes[..4] == TAG && bytes[4] == 1 => "tag".to_owned(),
-        (253, 5) if bytes[..4] == TAG => format!("tag:{:02x}", bytes[4]),
-        (kind, _) => format!("opt:{kind}:{}", super::to_hex(&bytes[2..])),
+        (KIND, 5) if bytes[2..4] == EXID => match flags(bytes[4], 0) {
+            text if text == "A" => "tag".to_owned(),
+            text => format!("tag:{text}"),
+        },
+        (KIND, 6..) if bytes[2..4] == EXID => {
+            let tail = [bytes[4], bytes[5]];
+            let signs = |&(_, key): &(&str, Key)| mac(key, signed, tail) == bytes[6..];
+            let key = names.keys().find(signs).map(|(name, _)| name.to_owned());
+            let mac = key.unwrap_or_else(|| to_hex(&bytes[6..]));
+            format!("tag:{}:{}:{mac}", flags(bytes[4], SIGNED), bytes[5])
+        }
+        (kind, _) => format!("opt:{kind}:{}", to_hex(&bytes[2..])),
     }
+}
+
+/// Flags as the letter of a configuration, which stands for this bit too, or by their bits.
+fn flags(byte: u8, with: u8) -> String {
+    let named = CONFIGURATIONS.iter().find(|(_, flags)| flags | with == byte);
+    named.map_or_else(|| format!("{byte:02x}"), |(name, _)| (*name).to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const TO_NOBODY: Signed =
+        Signed { ends: (IpAddr::V4(UNSET), IpAddr::V4(UNSET)), ports: (0, 0), seq: 0 };
+    const UNSET: std::net::Ipv4Addr = std::net::Ipv4Addr::UNSPECIFIED;
+
     #[test]
     fn a_linux_syn_with_the_tag_of_the_contract() {
+        let names = Names::default();
         let tagged = [
             2, 4, 5, 0xb4, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7, 253, 5, 0x4e, 0x52, 1,
             1, 1, 1,
         ];
-        assert_eq!(parse("linux,tag").unwrap(), tagged);
-        assert_eq!(show(&tagged), "linux,tag");
+        assert_eq!(parse("linux,tag", &names).unwrap().bytes, tagged);
+        assert_eq!(show(&tagged, &names, TO_NOBODY), "linux,tag");
+        let signed = parse("tag:C:7:0102030405060708", &names).unwrap().bytes;
+        assert_eq!(signed, [253, 14, 0x4e, 0x52, 0x85, 7, 1, 2, 3, 4, 5, 6, 7, 8, 1, 1]);
     }
 
     #[test]
     fn what_is_read_can_be_shown() {
-        for text in ["ws:7,tag:04,nop,nop,eol,nop", "opt:34:0102,sack", "hex:0800", "mss:1,nop,eol"]
-        {
-            let area = parse(text).unwrap();
-            assert_eq!(parse(&show(&area)).unwrap(), area, "{text}");
+        let names = Names::default();
+        for (text, shown) in [
+            ("ws:7,tag:04,nop,nop,eol,nop", "ws:7,tag:04,nop,nop,eol"),
+            ("hex:0800", "hex:08000101"),
+            ("tag:A", "tag"),
+            ("tag:85:1:0102030405060708", "tag:C:1:0102030405060708"),
+        ] {
+            let area = parse(text, &names).unwrap().bytes;
+            assert_eq!(show(&area, &names, TO_NOBODY), shown);
+            assert_eq!(parse(shown, &names).unwrap().bytes, area);
         }
-        assert!(parse("mss").is_err() && parse("frob").is_err() && parse("ws:256").is_err());
-        assert!(parse("linux,linux,nop").is_err());
+        for text in [
+            "opt:34:0102,sack",
+            "mss:1,nop,eol",
+            "tag:B,tag:C,tag:00,tag:85",
+            "tag:B:255:0102030405060708,nop,eol",
+            "tag:05:1:0102030405060708",
+            "tag:A:0:01020304050607,sack",
+            "tag:80:9:",
+        ] {
+            let area = parse(text, &names).unwrap().bytes;
+            assert_eq!(show(&area, &names, TO_NOBODY), text);
+        }
+        for wrong in ["mss", "frob", "ws:256", "linux,linux,nop", "tag:C:7", "tag:C:256:01"] {
+            assert!(parse(wrong, &names).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_tag_is_signed_for_where_it_goes() {
+        let names = Names::parse("K 000102030405060708090a0b0c0d0e0f").unwrap();
+        let key = names.key("K").unwrap();
+        // The example of the SipHash paper.
+        let message: Vec<u8> = (0..15).collect();
+        assert_eq!(siphash(key, &message), 0xa129_ca61_49be_45e5);
+        let area = parse("sack,tag:B:7:K", &names).unwrap();
+        let (mut bytes, signature) = (area.bytes, area.signature.unwrap());
+        let ends = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+        signature.write(&mut bytes, ends, (1, 2), 3);
+        let data = [10, 0, 0, 1, 10, 0, 0, 2, 0, 1, 0, 2, 0, 0, 0, 3, 0x83, 7];
+        assert_eq!(bytes[8..16], siphash(key, &data).to_be_bytes());
+        let signed = Signed { ends, ports: (1, 2), seq: 3 };
+        assert_eq!(show(&bytes, &names, signed), "sack,tag:B:7:K");
+        let other = show(&bytes, &names, Signed { seq: 4, ..signed });
+        assert!(other.starts_with("sack,tag:B:7:") && !other.ends_with('K'), "{other}");
     }
 }

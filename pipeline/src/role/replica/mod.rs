@@ -263,7 +263,11 @@ impl Replica {
         if from == Side::Inside {
             let learned = common.neighbours.learn(packet, context.now);
             let ours = crate::wire::ethernet::destination(packet.buffer.head()) == own;
-            return if learned && ours { Verdict::ArpLearned } else { packet.view.kind.untouched() };
+            return if learned && ours {
+                Verdict::ArpLearned
+            } else {
+                packet.view.kind.untouched()
+            };
         }
         let bears = |address| common.settings.bears(address);
         match neighbours::answer(packet, own, bears, context.pool) {

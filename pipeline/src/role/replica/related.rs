@@ -3,7 +3,7 @@
 
 use super::form::{self, Part};
 use super::{Carried, Door};
-use crate::buffer::{Buffer, Pool};
+use crate::buffer::Pool;
 use crate::family::Family;
 use crate::fragments::{Fate, PacketId};
 use crate::role::Context;

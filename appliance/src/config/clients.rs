@@ -1,0 +1,54 @@
+//! `gateways` of a switch and of a replica: whose start packets count.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::gateway::{ServiceAddress, any_or_prefix};
+use super::reader::{Found, Section};
+use super::{schema, value};
+
+/// Reads the key `gateways` of a section: the prefixes of clients, none for any.
+pub(super) fn gateways(section: &Section<'_>) -> Option<Vec<Found<IpNet>>> {
+    let entries = section.set("gateways", usize::MAX, schema::ONE_PREFIX, any_or_prefix)?;
+    let good = any_alone(section, "gateways", &entries);
+    let prefix = |found: Found<ServiceAddress>| match found.value {
+        ServiceAddress::Any => None,
+        ServiceAddress::Prefix(prefix) => {
+            Some(Found { value: prefix, at: found.at, given: found.given })
+        }
+    };
+    good.then(|| entries.into_iter().filter_map(prefix).collect())
+}
+
+/// Whether "any" is not beside others in a list; notes it where it is.
+pub(super) fn any_alone(
+    section: &Section<'_>,
+    name: &str,
+    entries: &[Found<ServiceAddress>],
+) -> bool {
+    let any = entries.iter().position(|entry| entry.value == ServiceAddress::Any);
+    let Some(i) = any.filter(|_| entries.len() > 1) else { return true };
+    let message = "\"any\" holds all others; expected it alone or not at all";
+    section.error(entries[i].at, &format!("{name}[{i}]"), message.to_owned());
+    false
+}
+
+/// Notes clients of a family that no service has: a client and its service are of one family.
+pub(super) fn check_families(
+    section: &Section<'_>,
+    gateways: &[Found<IpNet>],
+    services: impl Iterator<Item = IpAddr> + Clone,
+) {
+    for (i, clients) in gateways.iter().enumerate() {
+        let address = clients.value.addr();
+        if services.clone().all(|service| service.is_ipv4() != address.is_ipv4()) {
+            let message = format!(
+                "{} is {}, but no service is; expected clients of a service's family",
+                value::shown_prefix(clients.value),
+                value::family(address)
+            );
+            section.error(clients.at, &format!("gateways[{i}]"), message);
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! `[health]`, and the keys that say what to probe: `check` of replicas and servers, and the
+//! replica's `busy_check`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use toml::de::DeValue;
+
+use super::reader::{Found, Section};
+use super::value::{self, Parsed};
+
+/// How the hosts are probed that have a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// Time from one probe of a host to the next.
+    pub interval: Duration,
+    /// Time within which a probe has to be answered; at most `interval`.
+    pub timeout: Duration,
+    /// Good probes one after another that make a host count as up, 1 to 100.
+    pub rise: u8,
+    /// Failed probes one after another that make a host count as down, 1 to 100.
+    pub fall: u8,
+}
+
+/// What is probed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// Where the probe connects to.
+    pub target: SocketAddr,
+    /// What it asks there; None: that it can connect is enough.
+    pub http: Option<HttpCheck>,
+}
+
+/// A request for one page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpCheck {
+    /// The Host header: the target's address, and its port unless that is 80.
+    pub host: String,
+    /// What is asked for: begins with `/`, may have a query.
+    pub path: String,
+}
+
+/// The port of an HTTP check that names none.
+const HTTP: u16 = 80;
+/// Bytes that a path may have: a probe is one small packet.
+const LONGEST_PATH: usize = 512;
+
+/// Reads `[health]`.
+pub(super) fn read(root: &Section<'_>) -> Option<Health> {
+    let section = root.section("health");
+    let interval = section.get("interval", value::duration);
+    let timeout = section.found("timeout", value::duration);
+    let rise = section.integer("rise");
+    let fall = section.integer("fall");
+    let (interval, Found { value: timeout, at, given }) = (interval?, timeout?);
+    if timeout > interval {
+        let [shown, most] = [timeout, interval].map(humantime::format_duration);
+        let default = if given { "" } else { "the default " };
+        let message = format!(
+            "{default}{shown} is longer than health.interval; expected at most {most}, so that \
+             one probe ends before the next"
+        );
+        section.error(at, "timeout", message);
+    }
+    Some(Health { interval, timeout, rise: rise?, fall: fall? })
+}
+
+/// Reads the key `check` of a section, which may be left out.
+pub(super) fn check_of(section: &Section<'_>) -> Option<Option<Check>> {
+    section.optional("check", check).map(|found| found.map(|found| found.value))
+}
+
+/// Reads `busy_check` of a section, which may be left out.
+pub(super) fn busy_check_of(section: &Section<'_>) -> Option<Option<Check>> {
+    section.optional("busy_check", http).map(|found| found.map(|found| found.value))
+}
+
+fn check(value: &DeValue<'_>) -> Parsed<Check> {
+    match value::text(value)?.strip_prefix("tcp://") {
+        Some(end) if end.contains('/') => Err("has a path, which tcp:// does without".to_owned()),
+        Some(end) => Ok(Check { target: endpoint(end, None)?, http: None }),
+        None if value::text(value)?.starts_with("http://") => http(value),
+        None => Err("does not begin with tcp:// or http://".to_owned()),
+    }
+}
+
+fn http(value: &DeValue<'_>) -> Parsed<Check> {
+    let url = value::text(value)?.strip_prefix("http://");
+    let url = url.ok_or_else(|| "does not begin with http://".to_owned())?;
+    let slash = url.find('/').ok_or_else(|| "has no path, not even /".to_owned())?;
+    let (end, path) = url.split_at(slash);
+    let target = endpoint(end, Some(HTTP))?;
+    if !path.chars().all(|c| c.is_ascii_graphic() && c != '#') {
+        return Err("has a path with characters that no request can have".to_owned());
+    }
+    if path.len() > LONGEST_PATH {
+        return Err(format!("has a path of {} bytes, {LONGEST_PATH} are the most", path.len()));
+    }
+    let host = match target {
+        SocketAddr::V4(target) if target.port() == HTTP => target.ip().to_string(),
+        SocketAddr::V6(target) if target.port() == HTTP => format!("[{}]", target.ip()),
+        target => target.to_string(),
+    };
+    Ok(Check { target, http: Some(HttpCheck { host, path: path.to_owned() }) })
+}
+
+/// An address and a port as a URL has them. Names are not looked up: a probe must tell about its
+/// host, not about a name server.
+fn endpoint(text: &str, default: Option<u16>) -> Parsed<SocketAddr> {
+    let inner = text.strip_prefix('[').and_then(|text| text.split_once(']'));
+    let (address, rest) = match inner {
+        Some((address, rest)) => (address.parse::<Ipv6Addr>().ok().map(IpAddr::from), rest),
+        None => {
+            let (address, rest) = text.split_at(text.find(':').unwrap_or(text.len()));
+            (address.parse::<Ipv4Addr>().ok().map(IpAddr::from), rest)
+        }
+    };
+    let address = address.ok_or_else(|| match text.parse::<Ipv6Addr>() {
+        Ok(_) => format!("lacks the brackets of IPv6, [{text}]"),
+        Err(_) => "has no IP address after //".to_owned(),
+    })?;
+    // The probes come from this host's own network, which has its loopback as well.
+    if !address.is_loopback() {
+        value::unicast(address).map_err(|what| format!("has a host that {what}"))?;
+    }
+    let port = match (rest.strip_prefix(':'), default) {
+        (None, Some(port)) if rest.is_empty() => Some(port),
+        (digits, _) => digits
+            .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()))
+            .and_then(|digits| digits.parse::<u16>().ok())
+            .filter(|port| *port != 0),
+    };
+    let port = port.ok_or_else(|| "has no port from 1 to 65535 after the address".to_owned())?;
+    Ok(SocketAddr::new(address, port))
+}

@@ -1,0 +1,157 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn socket() -> (tempfile::TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("deep/control.sock");
+    (directory, path)
+}
+
+/// What a server answers to this, its sender waiting for the answer, with or without more to say.
+fn exchange(request: &[u8], end: bool) -> String {
+    let (mut client, server) = UnixStream::pair().unwrap();
+    client.write_all(request).unwrap();
+    if end {
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+    }
+    // What is too long is answered without being read to its end, which resets the sender.
+    let _ = serve_one(server, &mut |command| Answer::Done(format!("{command:?}")));
+    let mut line = String::new();
+    BufReader::new(client).read_line(&mut line).unwrap();
+    line
+}
+
+#[test]
+fn answers_what_is_asked_and_says_what_it_cannot_read() {
+    let (_directory, path) = socket();
+    let server = Server::bind(&path).unwrap();
+    let client = std::thread::spawn({
+        let path = path.clone();
+        move || {
+            let drained = ask(&path, Command::Drain { name: None }).unwrap();
+            let mut stream = UnixStream::connect(&path).unwrap();
+            stream.write_all(b"nonsense\n").unwrap();
+            let mut line = String::new();
+            BufReader::new(stream).read_line(&mut line).unwrap();
+            (drained, line)
+        }
+    });
+    while !client.is_finished() {
+        server.serve(|command| Answer::Done(format!("{command:?}")));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let (drained, line) = client.join().unwrap();
+    assert!(matches!(drained, Answer::Done(text) if text == "Drain { name: None }"));
+    assert!(line.contains("cannot be read"), "{line}");
+}
+
+#[test]
+fn replaces_a_dead_socket_but_not_a_live_one() {
+    let (_directory, path) = socket();
+    let server = Server::bind(&path).unwrap();
+    assert!(matches!(Server::bind(&path), Err(Error::InUse(_))));
+    drop(server);
+    assert!(!path.exists());
+    // What a killed process leaves behind.
+    drop(UnixListener::bind(&path).unwrap());
+    assert!(path.exists());
+    drop(Server::bind(&path).unwrap());
+    // A slip in the configuration costs no file.
+    std::fs::write(&path, "precious").unwrap();
+    assert!(matches!(Server::bind(&path), Err(Error::Occupied(_))));
+    assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+}
+
+#[test]
+fn commands_are_one_flat_object() {
+    let name: Name = "shop/web1".parse().unwrap();
+    let cases = [
+        (Command::Stats, r#"{"command":"stats"}"#),
+        (Command::Drain { name: None }, r#"{"command":"drain"}"#),
+        (Command::Undrain { name: None }, r#"{"command":"undrain"}"#),
+        (Command::Drain { name: Some(name.clone()) }, r#"{"command":"drain","name":"shop/web1"}"#),
+        (Command::Undrain { name: Some(name) }, r#"{"command":"undrain","name":"shop/web1"}"#),
+        (Command::Busy, r#"{"command":"busy"}"#),
+        (Command::Unbusy, r#"{"command":"unbusy"}"#),
+        (Command::Reload, r#"{"command":"reload"}"#),
+    ];
+    for (command, text) in cases {
+        assert_eq!(serde_json::to_string(&command).unwrap(), text);
+        assert_eq!(parse(format!("{text}\nand more").as_bytes()), Ok(command));
+    }
+    assert_eq!(parse(br#"{"command":"drain","name":null}"#), Ok(Command::Drain { name: None }));
+}
+
+#[test]
+fn what_is_no_command_is_said_so() {
+    let cases = [
+        ("", "EOF"),
+        ("\n{\"command\":\"stats\"}", "EOF"),
+        ("{}", "missing field `command`"),
+        (r#"{"command":"stop"}"#, "unknown variant `stop`"),
+        (r#"{"command":"stats"} {"#, "trailing characters"),
+        (r#"{"command":"drain","name":""}"#, "expected a name of 1 to 200 printable characters"),
+        (r#"{"command":"drain","name":"a b"}"#, "expected a name"),
+        (r#"{"command":"drain","name":"a\u001b[2J"}"#, "expected a name"),
+        (r#"{"command":"drain","name":7}"#, "invalid type: integer `7`"),
+    ];
+    for (request, expected) in cases {
+        let error = parse(request.as_bytes()).unwrap_err();
+        assert!(error.contains(expected), "{request}: {error}");
+    }
+    let name = |length| Name::try_from("x".repeat(length));
+    assert!(name(Name::LONGEST).is_ok() && name(Name::LONGEST + 1).is_err());
+}
+
+#[test]
+fn a_sender_that_does_not_end_its_line_is_answered() {
+    assert!(exchange(b"", false).contains("cannot be read"));
+    assert!(exchange(br#"{"command":"#, false).contains("cannot be read"));
+    assert!(exchange(br#"{"command":"stats"}"#, false).contains("Stats"));
+}
+
+#[test]
+fn a_request_that_is_too_long_is_refused() {
+    for end in [false, true] {
+        let line = exchange(&b" ".repeat(10 * LONGEST), end);
+        assert!(line.contains("it has more than 4096 bytes"), "{line}");
+    }
+    // As long as it may be.
+    let mut longest = br#"{"command":"reload"}"#.to_vec();
+    longest.resize(LONGEST, b' ');
+    longest.push(b'\n');
+    assert!(exchange(&longest, false).contains("Reload"));
+}
+
+/// Text that is nearly a request.
+fn nearly() -> impl Strategy<Value = Vec<u8>> {
+    let commands = "(stats|drain|undrain|busy|unbusy|reload|[a-z]{0,6})";
+    let text =
+        format!("\\{{?\"command\":\"{commands}\"(,\"name\":(null|\"\\PC{{0,9}}\"|[0-9]))?\\}}?");
+    proptest::string::string_regex(&text).unwrap().prop_map(String::into_bytes)
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_sent_one_line_comes_back(
+        request in prop_oneof![proptest::collection::vec(any::<u8>(), 0..600), nearly()],
+    ) {
+        let line = exchange(&request, true);
+        prop_assert_eq!(line.matches('\n').count(), 1);
+        let answer = serde_json::from_str::<Answer>(&line).unwrap();
+        match parse(&request) {
+            Ok(command) => {
+                let done = matches!(&answer, Answer::Done(text) if *text == format!("{command:?}"));
+                prop_assert!(done, "{answer:?}");
+                // It is one that a client would send.
+                let sent = serde_json::to_vec(&command).unwrap();
+                prop_assert_eq!(parse(&sent), Ok(command));
+            }
+            Err(error) => {
+                let told = matches!(&answer, Answer::Error(text) if text.ends_with(&error));
+                prop_assert!(told, "{answer:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Whether servers are there: TCP and HTTP probes over the host's own network.
+//!
+//! A [`Prober`] belongs to the control thread and waits for nobody: each [`Prober::step`] looks
+//! once at all sockets, gives up those whose time is over, begins what is due, and says what has
+//! changed. Between two steps it may sleep in [`Prober::wait`], which an answer ends.
+//!
+//! `target` counts successes and failures and makes a state of them, `probe` is one
+//! connection, `http` what is said on it. [`BusyFile`] is the other way for a server to say
+//! that it wants no more.
+
+mod busy_file;
+mod http;
+mod probe;
+mod stats;
+mod target;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+pub use busy_file::BusyFile;
+pub use probe::Failure;
+pub use stats::TargetStats;
+pub use target::{Health, State};
+
+use probe::{Answer, Probe};
+
+/// The most probes begun in one step, which is to be over in a few milliseconds.
+const STARTS: usize = 32;
+/// The most connections at a time; further probes wait. The process needs file descriptors for
+/// other things too, and most systems give it 1024.
+const CONNECTIONS: usize = 512;
+/// After a longer time without a step, the rest of it is not held against the servers: an answer
+/// to a probe, or the second half of it, may have waited for this thread.
+const STALL: Duration = Duration::from_millis(100);
+
+/// How servers are probed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// From one probe of a server to the next.
+    pub interval: Duration,
+    /// How long a probe may take; no longer than the interval.
+    pub timeout: Duration,
+    /// Successes in a row after which a server that is down is up.
+    pub rise: u8,
+    /// Failures in a row after which a server that is up is down.
+    pub fall: u8,
+}
+
+/// A server to be probed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its name in logs and counters.
+    pub name: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What to ask it; nothing when it is enough that it accepts a connection.
+    pub http: Option<Http>,
+}
+
+/// What to ask a server: `GET path`. 200 to 399 is a success.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http {
+    /// Value of the Host header.
+    pub host: String,
+    /// Path and query, as they stand in the request.
+    pub path: String,
+    /// Whether 429 and 503 mean that the server is up but wants no more; failures otherwise.
+    pub tells_busy: bool,
+}
+
+/// A server whose state or whose busyness has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Its place in the list of targets.
+    pub target: usize,
+    /// What it was.
+    pub from: State,
+    /// What it is.
+    pub to: State,
+    /// Whether it is busy.
+    pub busy: bool,
+    /// The result that made the difference.
+    pub reason: String,
+}
+
+/// How a socket is opened and its connection begun.
+type Connect = fn(SocketAddr) -> Result<TcpStream, Failure>;
+
+/// Probes all targets, each once an interval, spread evenly over it.
+#[derive(Debug)]
+pub struct Prober {
+    settings: Settings,
+    targets: Vec<Watched>,
+    /// When which target is next; in the order of time, as all have one interval.
+    due: VecDeque<(Instant, usize)>,
+    probes: Vec<Probe>,
+    changes: Vec<Change>,
+    stepped: Instant,
+    connect: Connect,
+}
+
+#[derive(Debug)]
+struct Watched {
+    target: Target,
+    request: Option<Vec<u8>>,
+    health: Health,
+    probing: bool,
+}
+
+impl Prober {
+    /// Takes up probing; the first probe of the first target is due now.
+    pub fn new(settings: Settings, targets: Vec<Target>, now: Instant) -> Self {
+        Self::with(settings, targets, now, probe::connect)
+    }
+
+    fn with(mut settings: Settings, targets: Vec<Target>, now: Instant, connect: Connect) -> Self {
+        settings.timeout = settings.timeout.min(settings.interval);
+        let count = targets.len().max(1) as f64;
+        let offset = |place: usize| settings.interval.mul_f64(place as f64 / count);
+        let due = (0..targets.len()).map(|place| (now + offset(place), place)).collect();
+        let watched = |target: Target| {
+            let request = target.http.as_ref().map(http::request);
+            Watched { target, request, health: Health::default(), probing: false }
+        };
+        Self {
+            settings,
+            targets: targets.into_iter().map(watched).collect(),
+            due,
+            probes: Vec::new(),
+            changes: Vec::new(),
+            stepped: now,
+            connect,
+        }
+    }
+
+    /// Goes on with everything that can go on without waiting; what has changed by it. One look at
+    /// all sockets, and a bounded number of new ones.
+    pub fn step(&mut self, now: Instant) -> impl Iterator<Item = Change> {
+        let lost = now.saturating_duration_since(self.stepped).saturating_sub(STALL);
+        self.stepped = now;
+        // Answers first: one that has come in the meantime counts, however late it is seen.
+        self.look(now);
+        self.give_up(now, lost);
+        self.begin(now);
+        self.changes.drain(..)
+    }
+
+    /// Sleeps until a step has something to do, a signal comes, or `longest` has passed.
+    pub fn wait(&self, longest: Duration) {
+        let _ = poll_all(&self.probes, longest);
+    }
+
+    /// How many targets there are.
+    pub fn len(&self) -> usize {
+        self.targets.len()
+    }
+
+    /// Whether there is nothing to probe.
+    pub fn is_empty(&self) -> bool {
+        self.targets.is_empty()
+    }
+
+    /// How a target is, by its place in the list.
+    pub fn health(&self, target: usize) -> &Health {
+        &self.targets[target].health
+    }
+
+    /// All targets as people want to see them, in the order of the list.
+    pub fn stats(&self) -> Vec<TargetStats> {
+        self.targets.iter().map(|it| TargetStats::new(&it.target, &it.health)).collect()
+    }
+
+    fn look(&mut self, now: Instant) {
+        let ready = poll_all(&self.probes, Duration::ZERO);
+        // From the end, so that those not yet looked at keep their places.
+        for place in ready.into_iter().rev() {
+            let probe = &mut self.probes[place];
+            let request = self.targets[probe.target].request.as_deref();
+            if let Some(result) = probe.advance(request) {
+                self.finish(place, result, now);
+            }
+        }
+    }
+
+    fn give_up(&mut self, now: Instant, lost: Duration) {
+        for place in (0..self.probes.len()).rev() {
+            let probe = &mut self.probes[place];
+            probe.deadline += lost;
+            if probe.deadline <= now {
+                let late = probe.too_late();
+                self.finish(place, Err(late), now);
+            }
+        }
+    }
+
+    fn begin(&mut self, now: Instant) {
+        for _ in 0..STARTS {
+            let Some(&(due, place)) = self.due.front() else { return };
+            if due > now || self.probes.len() >= CONNECTIONS {
+                return;
+            }
+            // Both keep the order of the queue. By the second, a target that comes late, even by
+            // many intervals, is not probed twice in a row to make up for it.
+            let again = (due + self.settings.interval).max(now + self.settings.timeout);
+            self.due.pop_front();
+            self.due.push_back((again, place));
+            let watched = &mut self.targets[place];
+            if watched.probing {
+                continue;
+            }
+            match (self.connect)(watched.target.address) {
+                Ok(stream) => {
+                    watched.probing = true;
+                    let deadline = now + self.settings.timeout;
+                    self.probes.push(Probe::new(place, stream, now, deadline));
+                }
+                Err(failure) => self.record(place, Err(failure), None),
+            }
+        }
+    }
+
+    /// Ends a probe, which closes its socket.
+    fn finish(&mut self, place: usize, result: Result<Answer, Failure>, now: Instant) {
+        let probe = self.probes.swap_remove(place);
+        self.targets[probe.target].probing = false;
+        let took = result.is_ok().then(|| now.saturating_duration_since(probe.started));
+        self.record(probe.target, result, took);
+    }
+
+    fn record(&mut self, place: usize, answer: Result<Answer, Failure>, took: Option<Duration>) {
+        let Watched { target, health, .. } = &mut self.targets[place];
+        let tells_busy = target.http.as_ref().is_some_and(|http| http.tells_busy);
+        let result = answer.and_then(|answer| answer.judge(tells_busy));
+        let (from, was_busy) = (health.state(), health.busy());
+        health.record(result, took, &self.settings);
+        let (to, busy) = (health.state(), health.busy());
+        if (from, was_busy) != (to, busy) {
+            let reason = health.reason();
+            self.changes.push(Change { target: place, from, to, busy, reason });
+        }
+    }
+}
+
+/// Waits for any of them, for no longer than `longest`; the places of those that can go on.
+fn poll_all(probes: &[Probe], longest: Duration) -> Vec<usize> {
+    let mut fds: Vec<_> =
+        probes.iter().map(|probe| PollFd::new(probe.stream.as_fd(), probe.events())).collect();
+    // Rounded up: a wait that ends early leads to another one.
+    let millis = longest.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(i32::MAX);
+    let timeout = PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX);
+    match poll(&mut fds, timeout) {
+        Ok(1..) => {
+            let ready = |fd: &PollFd<'_>| fd.revents() != Some(PollFlags::empty());
+            fds.iter().enumerate().filter(|(_, fd)| ready(fd)).map(|(place, _)| place).collect()
+        }
+        // A signal, at most: the next look will do.
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,293 @@
+//! The key file of signed tags: `ID HEX32 [sign]`, one key a line.
+//!
+//! Nothing here shows what a key is, neither in errors nor in debug output. A word that stands
+//! in a wrong place may be a key that lost its place: no word of the file is repeated.
+
+use std::fmt;
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Far more than 256 keys need, comments included.
+const LONGEST: u64 = 1 << 20;
+/// Bytes of a key.
+const KEY: usize = 16;
+/// The group's and everybody else's access.
+const OTHERS: u32 = 0o077;
+
+/// Whether tags are signed here, or only checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A gateway: one of the keys signs.
+    Sign,
+    /// A switch or replica: a key that signs may be named, as one file may serve all; it is not
+    /// needed.
+    Check,
+}
+
+/// The keys of a file.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Keys {
+    keys: Vec<(u8, [u8; KEY])>,
+    sign: Option<u8>,
+}
+
+/// One mistake in a key file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{file}:{line}: {message}")]
+pub struct Mistake {
+    /// The file's name, as the caller gave it.
+    pub file: String,
+    /// Line, counted from 1.
+    pub line: usize,
+    /// What is wrong and what is expected.
+    pub message: String,
+}
+
+/// Every mistake of a file, in the order of its lines; never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistakes(Vec<Mistake>);
+
+impl Mistakes {
+    /// The mistakes, in the order of their lines.
+    pub fn iter(&self) -> std::slice::Iter<'_, Mistake> {
+        self.0.iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a Mistakes {
+    type Item = &'a Mistake;
+    type IntoIter = std::slice::Iter<'a, Mistake>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+/// One line for each mistake, without a newline after the last.
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, mistake) in self.iter().enumerate() {
+            let newline = if number == 0 { "" } else { "\n" };
+            write!(f, "{newline}{mistake}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Mistakes {}
+
+/// Why there are no keys.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It cannot be opened or read.
+    #[error("{}: cannot be read: {source}; expected a key file", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is not safe to take keys from it.
+    #[error("{}: {what}", path.display())]
+    Unsafe {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and what is expected.
+        what: String,
+    },
+    /// Its text is not right.
+    #[error(transparent)]
+    Text(#[from] Mistakes),
+}
+
+impl Keys {
+    /// Reads a key file, which must belong to the process's user or to root, and be closed to
+    /// everybody else.
+    pub fn load(path: &Path, purpose: Purpose) -> Result<Self, Error> {
+        let failed = |source| Error::Read { path: path.to_owned(), source };
+        let refused = |what| Error::Unsafe { path: path.to_owned(), what };
+        // Opened first, and then the open file is looked at: the name may change its meaning in
+        // between. A FIFO would hold up an open that waits.
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+        let file = options.open(path).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        let user = nix::unistd::geteuid().as_raw();
+        Protection::of(&metadata).check(user).map_err(refused)?;
+        let text = read(file).map_err(failed)?;
+        if text.len() as u64 > LONGEST {
+            return Err(refused(format!("has more than {LONGEST} bytes; expected a key file")));
+        }
+        Ok(Self::parse(&path.display().to_string(), &text, purpose)?)
+    }
+
+    /// Reads the text of a key file; mistakes call it `file`.
+    pub fn parse(file: &str, text: &[u8], purpose: Purpose) -> Result<Self, Mistakes> {
+        let mut parsed = Parser::default();
+        let mut mistakes = Vec::new();
+        let mut lines = 1;
+        let text = text.strip_suffix(b"\n").unwrap_or(text);
+        for (number, line) in (1..).zip(text.split(|byte| *byte == b'\n')) {
+            lines = number;
+            if let Err(message) = parsed.line(number, line) {
+                mistakes.push(Mistake { file: file.to_owned(), line: number, message });
+            }
+        }
+        if mistakes.is_empty()
+            && let Err(message) = parsed.check(purpose)
+        {
+            mistakes.push(Mistake { file: file.to_owned(), line: lines, message });
+        }
+        match mistakes.is_empty() {
+            true => Ok(parsed.finish()),
+            false => Err(Mistakes(mistakes)),
+        }
+    }
+
+    /// The keys and their ids; every id is there once.
+    pub fn all(&self) -> &[(u8, [u8; KEY])] {
+        &self.keys
+    }
+
+    /// The id of the key that signs.
+    pub fn sign_with(&self) -> Option<u8> {
+        self.sign
+    }
+}
+
+/// Shows the ids alone.
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ids: Vec<_> = self.keys.iter().map(|(id, _)| id).collect();
+        f.debug_struct("Keys").field("ids", &ids).field("sign", &self.sign).finish_non_exhaustive()
+    }
+}
+
+fn read(file: File) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    file.take(LONGEST + 1).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// What keeps others from a file.
+#[derive(Clone, Copy, Debug)]
+struct Protection {
+    regular: bool,
+    owner: u32,
+    mode: u32,
+}
+
+impl Protection {
+    fn of(metadata: &Metadata) -> Self {
+        let (owner, mode) = (metadata.uid(), metadata.mode());
+        Self { regular: metadata.is_file(), owner, mode }
+    }
+
+    fn check(self, user: u32) -> Result<(), String> {
+        let Self { regular, owner, mode } = self;
+        let permissions = mode & 0o7777;
+        if !regular {
+            Err("is not a regular file; expected a key file".to_owned())
+        } else if owner != user && owner != 0 {
+            Err(format!(
+                "belongs to user {owner}; expected it to belong to user {user}, as whom this \
+                 process runs, or to root"
+            ))
+        } else if permissions & OTHERS != 0 {
+            Err(format!(
+                "has mode {permissions:04o}, so others can get at its keys; expected no access for \
+                 group and others, such as mode 0600"
+            ))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// What has been found so far.
+#[derive(Default)]
+struct Parser {
+    /// Each with its line.
+    keys: Vec<(usize, u8, [u8; KEY])>,
+    /// The line and id of the key that signs.
+    sign: Option<(usize, u8)>,
+}
+
+/// What every line should be.
+const LINE: &str = "expected ID HEX [sign], such as `7 000102030405060708090a0b0c0d0e0f`";
+
+impl Parser {
+    fn line(&mut self, number: usize, line: &[u8]) -> Result<(), String> {
+        let end = line.iter().position(|byte| *byte == b'#').unwrap_or(line.len());
+        let Ok(line) = std::str::from_utf8(&line[..end]) else {
+            return Err(format!("is not text; {LINE}"));
+        };
+        let mut words = line.split_whitespace();
+        let Some(id) = words.next() else { return Ok(()) };
+        let id = parse_id(id)?;
+        let key = parse_key(words.next().ok_or(format!("there is no key; {LINE}"))?)?;
+        let sign = match words.next() {
+            None => false,
+            Some("sign") => true,
+            Some(_) => return Err("the third word is another; expected `sign`, or none".to_owned()),
+        };
+        if words.next().is_some() {
+            return Err("there is a fourth word; expected the end of the line".to_owned());
+        }
+        if let Some((first, ..)) = self.keys.iter().find(|(_, known, _)| *known == id) {
+            return Err(format!("line {first} has a key with id {id}; expected each id once"));
+        }
+        self.keys.push((number, id, key));
+        if sign {
+            if let Some((first, _)) = self.sign {
+                return Err(format!("the key on line {first} signs; expected one that does"));
+            }
+            self.sign = Some((number, id));
+        }
+        Ok(())
+    }
+
+    /// What shows at the end of the file.
+    fn check(&self, purpose: Purpose) -> Result<(), String> {
+        if self.keys.is_empty() {
+            return Err(format!("the file ends without a key; {LINE}"));
+        }
+        if purpose == Purpose::Sign && self.sign.is_none() {
+            let what = "the file ends without a key that signs";
+            return Err(format!("{what}; expected `sign` after one key, as a gateway signs"));
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Keys {
+        let keys = self.keys.into_iter().map(|(_, id, key)| (id, key)).collect();
+        Keys { keys, sign: self.sign.map(|(_, id)| id) }
+    }
+}
+
+fn parse_id(word: &str) -> Result<u8, String> {
+    let digits = word.bytes().all(|byte| byte.is_ascii_digit());
+    let id = word.parse().ok().filter(|_| digits);
+    id.ok_or("the first word is no key id; expected an integer from 0 to 255".to_owned())
+}
+
+fn parse_key(word: &str) -> Result<[u8; KEY], String> {
+    let expected = "expected exactly 32 hexadecimal digits";
+    if let Some(at) = word.chars().position(|c| !c.is_ascii_hexdigit()) {
+        return Err(format!("character {} of the key is no hexadecimal digit; {expected}", at + 1));
+    }
+    if word.len() != 2 * KEY {
+        return Err(format!("the key has {} digits; {expected}", word.len()));
+    }
+    let mut key = [0; KEY];
+    for (byte, pair) in key.iter_mut().zip(word.as_bytes().chunks_exact(2)) {
+        let value = |digit: u8| char::from(digit).to_digit(16).unwrap_or(0) as u8;
+        *byte = value(pair[0]) << 4 | value(pair[1]);
+    }
+    Ok(key)
+}
+
+#[cfg(test)]
+mod tests;

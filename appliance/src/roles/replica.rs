@@ -1,0 +1,113 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use pipeline::neighbours::Neighbours;
+use pipeline::role::Role;
+use pipeline::role::replica::{Gates, Replica, Selection, Server, Service, Settings, Shares};
+use pipeline::shared::Published;
+use pipeline::time::Ticks;
+
+use super::{
+    Crew, Levers, Member, Names, Surroundings, any_of, levers, path, share, tables, tag_format,
+};
+use crate::config::{self, Config};
+
+pub(super) fn crew(
+    config: &Config,
+    replica: &config::Replica,
+    surroundings: &Surroundings,
+) -> Crew<Replica> {
+    let mut names = Names { role: config.role.name(), states: Replica::STATES, ..Names::default() };
+    let (mut services, mut members) = (Vec::new(), Vec::new());
+    for service in &replica.services {
+        let first_server = names.servers.len();
+        names.services.push(service.name.clone());
+        for server in &service.servers {
+            let name = format!("{}/{}", service.name, server.name);
+            names.servers.push(name.clone());
+            members.push(Member { name, enabled: true, check: server.check.clone() });
+        }
+        services.push(Service {
+            address: service.address,
+            ports: service.ports.clone(),
+            servers: service.servers.iter().map(web_server).collect(),
+            first_server,
+        });
+    }
+    let gates = Arc::new(Gates::default());
+    gates.dead.store(replica.drained, Relaxed);
+    let shares = Shares { gates: Arc::clone(&gates), neighbours: Arc::new(unresolved(&services)) };
+    let selection = Published::new(Selection::new(&services, |_| true));
+    let settings = settings(config, replica, surroundings, services.clone());
+    let levers = Levers {
+        members,
+        gates: Some(gates),
+        busy_file: replica.busy_file.clone(),
+        busy_check: replica.busy_check.clone(),
+        neighbours: Some(Arc::clone(&shares.neighbours)),
+        ..levers(config, surroundings)
+    };
+    let role = |number| {
+        let settings = Settings { probes: number == 0, ..settings.clone() };
+        Replica::new(settings, shares.clone(), selection.reader(), levers.keys.reader())
+    };
+    Crew {
+        roles: (0..surroundings.workers).map(role).collect(),
+        names,
+        levers: Levers {
+            apply: Box::new(move |up| {
+                selection.publish(Selection::new(&services, |number| up[number]));
+            }),
+            ..levers
+        },
+        copies: 1,
+    }
+}
+
+fn settings(
+    config: &Config,
+    replica: &config::Replica,
+    surroundings: &Surroundings,
+    services: Vec<Service>,
+) -> Settings {
+    let workers = surroundings.workers;
+    let times = &config.timeouts;
+    let serves = |version| any_of(version, services.iter().map(|service| service.address));
+    Settings {
+        max_connections: tables(config, workers, serves),
+        services,
+        switches: replica.switches.clone(),
+        gateways: replica.gateways.clone(),
+        tunnel_addresses: replica.tunnel_addresses.clone(),
+        tag: tag_format(config),
+        require_signature: config.tag.require_signature,
+        path: path(config),
+        busy_connections: share(replica.max_connections.into(), workers) as usize,
+        busy_syn_rate: share(replica.max_syn_rate.into(), workers),
+        acknowledgement_repeats: replica.acknowledgement_repeats,
+        timeouts: [times.racing, times.established, times.closing].map(Ticks::from),
+        macs: surroundings.macs,
+        probes: false,
+        hash_key: surroundings.hash_key,
+    }
+}
+
+/// The servers whose MAC addresses are to be asked for.
+fn unresolved(services: &[Service]) -> Neighbours {
+    let servers = services.iter().flat_map(|service| &service.servers);
+    let addresses: BTreeSet<_> =
+        servers.filter(|server| server.mac.is_none()).map(|server| server.address).collect();
+    Neighbours::new(addresses)
+}
+
+fn web_server(server: &config::WebServer) -> Server {
+    Server {
+        name: server.name.clone(),
+        address: server.address,
+        port: server.port,
+        mac: server.mac.map(|mac| mac.0),
+        weight: server.weight.into(),
+        bears_service: server.bears_service,
+    }
+}

@@ -1,0 +1,150 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use pipeline::limiter::Limit;
+use pipeline::neighbours::Neighbours;
+use pipeline::role::Role;
+use pipeline::role::switch::{
+    Alive, Delivery, Probing, Selection, Server, Service, Settings, Shares, Switch, Timeouts,
+    TunnelHealth,
+};
+use pipeline::shared::Published;
+
+use super::{Crew, Levers, Member, Names, Surroundings, levers, path, share, tables, tag_format};
+use crate::config::{self, Config};
+
+pub(super) fn crew(
+    config: &Config,
+    switch: &config::Switch,
+    surroundings: &Surroundings,
+) -> Crew<Switch> {
+    let mut names = Names { role: config.role.name(), states: Switch::STATES, ..Names::default() };
+    let (mut services, mut replicas, mut servers) = (Vec::new(), Vec::new(), Vec::new());
+    for service in &switch.services {
+        let (first_replica, first_server) = (replicas.len(), servers.len());
+        let label = |name: &String| format!("{}/{name}", service.name);
+        names.services.push(service.name.clone());
+        replicas.extend(service.replicas.iter().map(|replica| Member {
+            name: label(&replica.name),
+            enabled: replica.enabled,
+            check: replica.check.clone(),
+        }));
+        servers.extend(service.servers.iter().map(|server| Member {
+            name: label(&server.name),
+            enabled: server.enabled,
+            check: server.check.clone(),
+        }));
+        services.push(Service {
+            address: service.address,
+            ports: service.ports.clone(),
+            replicable: service.content == config::Content::Static,
+            source: service.source,
+            replicas: service.replicas.iter().map(|replica| replica.address).collect(),
+            first_replica,
+            servers: service.servers.iter().map(origin_server).collect(),
+            first_server,
+        });
+    }
+    let named = |members: &[Member]| members.iter().map(|member| member.name.clone()).collect();
+    (names.replicas, names.servers) = (named(&replicas), named(&servers));
+    let shares = Shares {
+        tunnels: Arc::new(TunnelHealth::new(replicas.len())),
+        neighbours: Arc::new(unresolved(&services)),
+    };
+    let first_server = replicas.len();
+    let members: Vec<_> = replicas.into_iter().chain(servers).collect();
+    let alive = |up: &[bool]| Alive {
+        replicas: up[..first_server].to_vec(),
+        servers: up[first_server..].to_vec(),
+    };
+    let enabled: Vec<_> = members.iter().map(|member| member.enabled).collect();
+    let selection = Published::new(Selection::new(&services, &alive(&enabled)));
+    let settings = settings(config, switch, surroundings, services.clone());
+    let levers = Levers {
+        members,
+        tunnels: switch.tunnel_probes.then(|| Arc::clone(&shares.tunnels)),
+        neighbours: Some(Arc::clone(&shares.neighbours)),
+        ..levers(config, surroundings)
+    };
+    let role = |number| {
+        let settings = Settings { probes: number == 0, ..settings.clone() };
+        Switch::new(settings, shares.clone(), selection.reader(), levers.keys.reader())
+    };
+    Crew {
+        roles: (0..surroundings.workers).map(role).collect(),
+        names,
+        levers: Levers {
+            apply: Box::new(move |up| selection.publish(Selection::new(&services, &alive(up)))),
+            ..levers
+        },
+        copies: usize::from(switch.max_copies).max(1),
+    }
+}
+
+fn settings(
+    config: &Config,
+    switch: &config::Switch,
+    surroundings: &Surroundings,
+    services: Vec<Service>,
+) -> Settings {
+    let workers = surroundings.workers;
+    let times = &config.timeouts;
+    let keeps = Settings::keeps(&services);
+    let probing = Probing {
+        interval: config.health.interval.into(),
+        fall: config.health.fall,
+        rise: config.health.rise,
+        id: surroundings.probe_id,
+    };
+    Settings {
+        services,
+        tag: tag_format(config),
+        require_signature: config.tag.require_signature,
+        gateways: switch.gateways.clone(),
+        max_copies: switch.max_copies.into(),
+        fan_out: Limit {
+            rate: share(switch.copies_per_second.into(), workers),
+            // A worker's share holds the copies of one start packet at least.
+            burst: share(switch.copies_burst.into(), workers).max(switch.max_copies.into()),
+            prefix_v4: switch.copies_prefix_v4,
+            prefix_v6: switch.copies_prefix_v6,
+        },
+        path: path(config),
+        max_connections: tables(config, workers, |version| keeps[version as usize]),
+        timeouts: Timeouts {
+            opening: times.racing.into(),
+            established: times.established.into(),
+            closing: times.closing.into(),
+            reuse_after: times.reuse_after.into(),
+        },
+        probing: switch.tunnel_probes.then_some(probing),
+        probes: false,
+        macs: surroundings.macs,
+        hash_key: surroundings.hash_key,
+    }
+}
+
+/// The servers whose MAC addresses are to be asked for.
+fn unresolved(services: &[Service]) -> Neighbours {
+    let servers = services.iter().flat_map(|service| &service.servers);
+    let addresses: BTreeSet<_> = servers
+        .filter_map(|server| match server.delivery {
+            Delivery::Neighbour(address) => Some(address),
+            _ => None,
+        })
+        .collect();
+    Neighbours::new(addresses)
+}
+
+fn origin_server(server: &config::OriginServer) -> Server {
+    Server {
+        name: server.name.clone(),
+        delivery: match server.delivery {
+            config::Delivery::None => Delivery::None,
+            config::Delivery::Direct(mac) => Delivery::Direct(mac.0),
+            config::Delivery::Neighbour(address) => Delivery::Neighbour(address),
+            config::Delivery::Tunnel(address) => Delivery::Tunnel(address),
+        },
+        weight: server.weight.into(),
+    }
+}

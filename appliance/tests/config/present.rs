@@ -1,0 +1,87 @@
+//! The key file: there, a file, and nobody else's.
+
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::Path;
+
+use crate::accepted;
+
+/// What is said of this key file, or nothing.
+fn complaint(keys: &Path) -> String {
+    let text = format!(
+        "[worker]\ncores = [0]\n[tag]\nkeys = {keys:?}\n[[gateway.service]]\naddress = \"any\"\n"
+    );
+    match accepted("gateway", &text).check_presence("f.toml") {
+        Ok(()) => String::new(),
+        Err(errors) => errors.to_string(),
+    }
+}
+
+const EXPECTED: &str =
+    "expected a regular file of this process's user or root, without access for others";
+
+#[test]
+fn the_key_file_is_for_its_owner_alone() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path();
+    let shown = path.display();
+    for (mode, good) in [
+        (0o600, true),
+        (0o400, true),
+        (0o700, true),
+        (0o640, false),
+        (0o620, false),
+        (0o610, false),
+        (0o604, false),
+        (0o602, false),
+        (0o601, false),
+    ] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        let expected = match good {
+            true => String::new(),
+            false => format!(
+                "f.toml:7: tag.keys: {shown} has mode {mode:04o}, which lets others have the \
+                 keys; {EXPECTED}"
+            ),
+        };
+        assert_eq!(complaint(path), expected);
+    }
+}
+
+#[test]
+fn the_key_file_is_a_file_that_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = folder.path().join("keys");
+    let expected = format!("f.toml:7: tag.keys: {} is not there: ", missing.display());
+    assert!(complaint(&missing).starts_with(&expected), "{}", complaint(&missing));
+    let expected =
+        format!("f.toml:7: tag.keys: {} is no regular file; {EXPECTED}", folder.path().display());
+    assert_eq!(complaint(folder.path()), expected);
+    // A link is as good as what it leads to.
+    std::fs::write(folder.path().join("target"), "").unwrap();
+    std::fs::set_permissions(folder.path().join("target"), std::fs::Permissions::from_mode(0o600))
+        .unwrap();
+    symlink("target", &missing).unwrap();
+    assert_eq!(complaint(&missing), "");
+}
+
+#[test]
+fn the_key_file_belongs_to_this_user_or_root() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    if chown(file.path(), Some(54321), None).is_err() {
+        return; // Only root can give files away.
+    }
+    let shown = file.path().display();
+    let expected = format!("f.toml:7: tag.keys: {shown} belongs to user 54321; {EXPECTED}");
+    assert_eq!(complaint(file.path()), expected);
+}
+
+#[test]
+fn the_key_file_can_be_read() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o200)).unwrap();
+    if std::fs::File::open(file.path()).is_ok() {
+        return; // Root reads what it likes.
+    }
+    let expected = format!("f.toml:7: tag.keys: {} cannot be read: ", file.path().display());
+    assert!(complaint(file.path()).starts_with(&expected), "{}", complaint(file.path()));
+}
