@@ -12,6 +12,14 @@ use crate::stage::{encap, tag};
 use crate::verdict::Verdict;
 use crate::view::{Packet, Side};
 
+/// Tells addresses apart.
+fn mixed(address: IpAddr) -> usize {
+    match address {
+        IpAddr::V4(address) => address.to_bits() as usize,
+        IpAddr::V6(address) => (address.to_bits() ^ address.to_bits() >> 64) as usize,
+    }
+}
+
 impl<F: Family> Gate<'_, F> {
     /// A start packet to a service (op 304): copied, if its tag says so, and rid of its tag. What
     /// it comes to, unless no server is to be had; an error is for a packet that goes nowhere.
@@ -34,7 +42,10 @@ impl<F: Family> Gate<'_, F> {
             return Err(Verdict::TagTcpChecksum);
         }
         let header = &packet.buffer.head()[..usize::from(packet.view.l3)];
-        self.common.probes.note(service, header, context.now);
+        let serving = &self.common.serving[service];
+        if !serving.replicas.is_empty() {
+            self.common.probes.note(serving.first_replica, header, context.now);
+        }
         let verdict = match self.may_fan_out(packet, service, &tag) {
             Ok(()) => self.fan_out(packet, service, context),
             Err(verdict) => verdict,
@@ -87,7 +98,7 @@ impl<F: Family> Gate<'_, F> {
         // Of more replicas than copies, each client's share begins at another.
         let first = match live - copies {
             0 => 0,
-            _ => client.entropy() as usize % live,
+            _ => (mixed(client.address.into()) ^ usize::from(client.port)) % live,
         };
         for number in 0..copies {
             let at = (first + number) % live;

@@ -124,12 +124,12 @@ impl<F: Family> Gate<'_, F> {
     }
 
     /// The server of a connection that is not kept. One without others keeps its connections
-    /// even when it gets no new ones.
+    /// even when it gets no new ones; one that never got any has none.
     fn unkept(&self, service: usize, client: Endpoint<F>) -> Option<usize> {
         let serving = &self.common.serving[service];
         match serving.keeps() {
             true => self.selected(service, client),
-            false => serving.enabled.then_some(0),
+            false => serving.opened.then_some(0),
         }
     }
 

@@ -7,6 +7,7 @@
 //! From the inside: connections are followed, and errors about tunnels to servers are sent on to
 //! the client; all else passes.
 
+mod ahead;
 mod deliver;
 mod fan_out;
 mod kept;
@@ -18,9 +19,9 @@ mod settings;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Context, LookAhead, Role, finish, send_made, tidy};
+use super::{Context, Role, finish, send_made, tidy};
 use crate::buffer::{Buffer, Pool};
-use crate::burst::{BURST, Burst};
+use crate::burst::Burst;
 use crate::counters::{Counters, Generated};
 use crate::family::{Endpoint, Family, V4, V6, Version};
 use crate::fragments::Fragments;
@@ -33,9 +34,10 @@ use crate::stage::sign::Keys;
 use crate::table::{Hash, Table};
 use crate::time::Ticks;
 use crate::verdict::Verdict;
-use crate::view::{Kind, Packet, Side, View};
+use crate::view::{Kind, Packet, Side};
 use crate::waiting::Waiting;
 use crate::wire::{ethernet, tcp};
+use ahead::Ahead;
 use kept::Pair;
 use probe::Probes;
 use settings::{Route, Serving};
@@ -62,9 +64,7 @@ pub struct Switch {
     common: Common,
     v4: Connections<V4>,
     v6: Connections<V6>,
-    ahead: LookAhead,
-    /// The services of a burst's packets.
-    services: [Option<u16>; BURST],
+    ahead: Ahead,
 }
 
 /// What both families share.
@@ -143,11 +143,10 @@ impl Switch {
         let replicas = serving.iter().map(|serving| serving.replicas.len()).sum();
         let servers = serving.iter().map(|serving| serving.servers.len()).sum();
         let counters = Counters::new(replicas, servers);
-        Self {
+        let mut switch = Self {
             v4: Connections::new(&settings, &counters),
             v6: Connections::new(&settings, &counters),
-            ahead: LookAhead::default(),
-            services: [None; BURST],
+            ahead: Ahead::default(),
             common: Common {
                 services: Services::new(scopes),
                 follows: serving.iter().any(|serving| serving.keeps() || serving.mss.is_some()),
@@ -163,7 +162,9 @@ impl Switch {
                 serving,
                 settings,
             },
-        }
+        };
+        switch.common.note_opened();
+        switch
     }
 
     fn gate_v4(&mut self) -> Gate<'_, V4> {
@@ -174,23 +175,6 @@ impl Switch {
     fn gate_v6(&mut self) -> Gate<'_, V6> {
         let Connections { kept, fragments } = &mut self.v6;
         Gate { common: &mut self.common, kept, fragments }
-    }
-
-    /// Finds the services of the burst's packets, and has their connections fetched.
-    fn look_ahead<B: Buffer>(&mut self, from: Side, burst: &Burst<B>) {
-        let Self { common, v4, v6, ahead, services } = self;
-        for (number, (head, view)) in burst.looks().enumerate() {
-            services[number] = None;
-            ahead.nothing(number);
-            if view.kind != Kind::Tcp || from == Side::Inside && !common.follows {
-                continue;
-            }
-            services[number] = match view.version {
-                Version::V4 => common.look_at(number, (from, head, view), ahead, &v4.kept),
-                Version::V6 => common.look_at(number, (from, head, view), ahead, &v6.kept),
-            };
-        }
-        ahead.entries(burst.len(), &v4.kept, &v6.kept);
     }
 
     /// ARP and neighbour discovery from the inside: learns servers. `None` for what is nobody's.
@@ -216,7 +200,7 @@ impl Switch {
         {
             return verdict;
         }
-        let ahead = (self.ahead.of(number).0, self.services[number].map(usize::from));
+        let ahead = self.ahead.of(number);
         match packet.view.version {
             Version::V4 => self.gate_v4().decide(from, packet, ahead, context),
             Version::V6 => self.gate_v6().decide(from, packet, ahead, context),
@@ -225,25 +209,12 @@ impl Switch {
 }
 
 impl Common {
-    /// The service of a TCP packet; its connection is asked for when it may be kept.
-    #[inline]
-    fn look_at<F: Family>(
-        &self,
-        number: usize,
-        (from, head, view): (Side, &[u8], &View),
-        ahead: &mut LookAhead,
-        kept: &Table<Pair<F>, Phase, Kept>,
-    ) -> Option<u16> {
-        let (source, destination) = (view.source::<F>(head), view.destination::<F>(head));
-        let (client, to) = match from {
-            Side::Outside => (source, destination),
-            Side::Inside => (destination, source),
-        };
-        let service = self.services.find(to.address.into(), to.port)?;
-        if self.serving[usize::from(service)].keeps() {
-            ahead.bucket(number, kept, (client, to));
+    /// Notes whose first server gets connections now: it may have some from now on.
+    fn note_opened(&mut self) {
+        let selection = self.selection.get();
+        for (number, serving) in self.serving.iter_mut().enumerate() {
+            serving.opened |= selection.takes(number, 0);
         }
-        Some(service)
     }
 }
 
@@ -348,8 +319,11 @@ impl Role for Switch {
         context: &mut Context<'_, P>,
     ) {
         self.common.keys.refresh();
-        self.common.selection.refresh();
-        self.look_ahead(from, burst);
+        if self.common.selection.refresh() {
+            self.common.note_opened();
+        }
+        let Self { common, v4, v6, ahead } = self;
+        ahead.look(from, burst, common, (&v4.kept, &v6.kept));
         self.common.counters.side(from).received.add(burst.len() as u64);
         let Burst { frames, views, verdicts } = burst;
         for (number, (buffer, view)) in frames.drain(..).zip(views.iter()).enumerate() {
@@ -401,3 +375,5 @@ impl Role for Switch {
     }
 }
 
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use arrayvec::ArrayVec;
 use siphasher::sip::SipHasher13;
 
-use super::settings::{Probing, Service, Serving, Settings, Tunnel};
+use super::settings::{Probing, Serving, Settings, Tunnel};
 use crate::buffer::Pool;
 use crate::counters::{Counters, Generated};
 use crate::family::{Endpoint, Family, V4, V6};
@@ -35,7 +35,8 @@ type Header = ArrayVec<u8, { ethernet::MAX_HEADER }>;
 pub struct TunnelHealth {
     /// By replica, among all configured.
     tunnels: Box<[Health]>,
-    /// By service: the Ethernet header of its last tagged start packet, turned around.
+    /// By the first replica of a service: the Ethernet header of the service's last tagged start
+    /// packet, turned around.
     headers: Box<[Mutex<Header>]>,
 }
 
@@ -47,13 +48,12 @@ struct Health {
 }
 
 impl TunnelHealth {
-    /// All are taken to be answered until it shows that they are not.
-    pub fn new(services: &[Service]) -> Self {
-        let replicas = services.iter().map(|service| service.replicas.len()).sum();
+    /// That of so many tunnels. All are taken to be answered until it shows that they are not.
+    pub fn new(replicas: usize) -> Self {
         let health = |_| Health { alive: AtomicBool::new(true), answered: AtomicU32::new(0) };
         Self {
             tunnels: (0..replicas).map(health).collect(),
-            headers: services.iter().map(|_| Mutex::default()).collect(),
+            headers: (0..replicas).map(|_| Mutex::default()).collect(),
         }
     }
 
@@ -75,7 +75,8 @@ struct State {
 /// A replica as it is probed.
 #[derive(Debug)]
 struct Probed {
-    service: usize,
+    /// The first replica of its service.
+    first: usize,
     tunnel: Tunnel,
     state: State,
 }
@@ -87,7 +88,7 @@ pub(super) struct Probes {
     health: Arc<TunnelHealth>,
     /// By number among all configured.
     replicas: Box<[Probed]>,
-    /// When this worker last looked at a service's Ethernet header.
+    /// By the first replica of a service: when this worker last looked at an Ethernet header.
     looked: Box<[Option<Ticks>]>,
     /// The replica whose turn is next, and when: they share out the interval.
     next: (usize, Ticks),
@@ -98,40 +99,43 @@ pub(super) struct Probes {
 
 impl Probes {
     pub(super) fn new(settings: &Settings, serving: &[Serving], health: Arc<TunnelHealth>) -> Self {
-        let of = |(service, serving): (usize, &Serving)| {
-            let probed =
-                move |&tunnel: &Tunnel| Probed { service, tunnel, state: State::default() };
+        let of = |serving: &Serving| {
+            let first = serving.first_replica;
+            let probed = move |&tunnel| Probed { first, tunnel, state: State::default() };
             serving.replicas.iter().map(probed).collect::<Vec<_>>()
         };
+        let replicas: Box<[Probed]> = serving.iter().flat_map(of).collect();
         Self {
             probing: settings.probing,
             health,
-            replicas: serving.iter().enumerate().flat_map(of).collect(),
-            looked: vec![None; serving.len()].into_boxed_slice(),
+            looked: vec![None; replicas.len()].into_boxed_slice(),
+            replicas,
             next: (0, Ticks(0)),
             count: 0,
             secret: settings.hash_key,
         }
     }
 
-    /// A tagged start packet of a service came with this Ethernet header: the way to its replicas
-    /// is back where it came from.
+    /// A tagged start packet came with this Ethernet header: the way to the replicas of its
+    /// service, whose first one is given, is back where it came from.
     #[inline]
-    pub(super) fn note(&mut self, service: usize, header: &[u8], now: Ticks) {
-        let looked = &mut self.looked[service];
-        if self.probing.is_none() || looked.is_some_and(|last| now.since(last) < LOOK) {
+    pub(super) fn note(&mut self, first: usize, header: &[u8], now: Ticks) {
+        if self.probing.is_none() {
             return;
         }
-        *looked = Some(now);
-        self.store(service, header);
+        let Some(looked) = self.looked.get_mut(first) else { return };
+        if looked.is_none_or(|last| now.since(last) >= LOOK) {
+            *looked = Some(now);
+            self.store(first, header);
+        }
     }
 
     #[cold]
-    fn store(&self, service: usize, header: &[u8]) {
+    fn store(&self, first: usize, header: &[u8]) {
         let mut turned: Header = header.iter().copied().take(ethernet::MAX_HEADER).collect();
         ethernet::reverse(&mut turned);
         // Whoever has the lock stores one that is as good.
-        if let Ok(mut stored) = self.health.headers[service].try_lock() {
+        if let Ok(mut stored) = self.health.headers[first].try_lock() {
             *stored = turned;
         }
     }
@@ -223,7 +227,7 @@ impl Probes {
         let data = self.data(number, count);
         let probed = &mut self.replicas[number];
         probed.state.sent = 0;
-        let header = match self.health.headers[probed.service].try_lock() {
+        let header = match self.health.headers[probed.first].try_lock() {
             Ok(header) if !header.is_empty() => header.clone(),
             _ => return,
         };

@@ -80,7 +80,8 @@ impl Chosen {
                     .map_or(Servers::None, Servers::Several)
             }
         };
-        let replica = |number: &u16| is(&alive.replicas, service.first_replica + usize::from(*number));
+        let replica =
+            |number: &u16| is(&alive.replicas, service.first_replica + usize::from(*number));
         Self {
             servers,
             takes: weights.iter().map(|weight| *weight > 0).collect(),
