@@ -119,3 +119,81 @@ fn rebuilt<F: Family, G: Family, B: Buffer>(
     packet.look_again();
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffer::HeapBuffer;
+    use crate::testing::{Segment, icmp_error, socket, tunnel_in};
+    use crate::view::Kind;
+    use crate::wire::tunnel::Format;
+
+    const CLIENT: &str = "[2001:db8:1::10]:40000";
+    const SERVICE: &str = "[2001:db8:2::10]:80";
+    const ENDS: (&str, &str) = ("203.0.113.10", "203.0.113.21");
+
+    fn inner() -> Segment {
+        Segment::ack(CLIENT, SERVICE, 7, 9).payload(&[3; 1400])
+    }
+
+    /// An error about IPv6 in a tunnel of IPv4 that quotes so many bytes of it.
+    fn error(code: u8, quoted: usize) -> Vec<u8> {
+        let outer = tunnel_in(Format::Ipip, ENDS, (0, 0), &inner().packet());
+        icmp_error("192.0.2.1", ENDS.0, 3, code, &outer[..quoted])
+    }
+
+    fn packet(frame: &[u8]) -> Packet<HeapBuffer> {
+        Packet::new(HeapBuffer::new(frame))
+    }
+
+    #[test]
+    fn says_what_the_error_is_about() {
+        let about = read::<V4, _>(&packet(&error(4, 68))).unwrap();
+        assert_eq!((about.sender, about.receiver), (socket(CLIENT), socket(SERVICE)));
+        assert_eq!(about.tunnel, (ENDS.0.parse().unwrap(), ENDS.1.parse().unwrap()));
+        // Not as far as the ports.
+        assert_eq!(read::<V4, _>(&packet(&error(4, 67))), None);
+        assert_eq!(read::<V4, _>(&Packet::new(HeapBuffer::segmented(&error(4, 68), 60))), None);
+        let plain = icmp_error("192.0.2.1", "198.18.1.10", 3, 4, &inner().packet());
+        assert_eq!(read::<V4, _>(&packet(&plain)), None);
+    }
+
+    #[test]
+    fn however_much_is_quoted_is_quoted_on() {
+        for quoted in [68, 69, 80, 600, 1400] {
+            let mut packet = packet(&error(4, quoted));
+            let about = read::<V4, _>(&packet).unwrap();
+            assert!(to_sender::<V4, _>(&mut packet, &about));
+            assert_eq!((packet.view.version, packet.view.kind), (Version::V6, Kind::Icmp));
+            assert!(quote::checksum_ok::<V6, _>(&packet) && quote::is_too_big::<V6, _>(&packet));
+            let kept = (quoted - 20).min(V6::QUOTED);
+            assert_eq!(packet.buffer.frame()[62..], inner().packet()[..kept]);
+            let message = &packet.ip()[V6::HEADER..];
+            assert_eq!(icmp::mtu(Version::V6, message), 1380);
+            assert_eq!(V6::destination(packet.ip()).to_string(), "2001:db8:1::10");
+        }
+    }
+
+    #[test]
+    fn extensions_do_not_pass_for_the_packet() {
+        let mut frame = error(4, 128);
+        frame.extend([9; 20]);
+        let length = frame.len() - 14;
+        V4::set_length(&mut frame[14..], length);
+        frame[34 + 5] = 32;
+        icmp::set_checksum(&mut frame[34..], Sum::default());
+        let mut packet = packet(&frame);
+        let about = read::<V4, _>(&packet).unwrap();
+        assert!(to_sender::<V4, _>(&mut packet, &about));
+        assert_eq!(packet.buffer.frame()[62..], inner().packet()[..108]);
+    }
+
+    #[test]
+    fn what_has_no_counterpart_stays() {
+        let frame = error(1, 200);
+        let mut packet = packet(&frame);
+        let about = read::<V4, _>(&packet).unwrap();
+        assert!(!to_sender::<V4, _>(&mut packet, &about));
+        assert_eq!(packet.buffer.frame(), frame);
+    }
+}

@@ -30,7 +30,7 @@ impl<F: Family> Gate<'_, F> {
                 ethernet::set_destination(packet.buffer.head_mut(), mac);
                 verdict
             }
-            Route::Neighbour(address) => self.to_neighbour(packet, address, verdict, context.now),
+            Route::Neighbour(address) => self.by_mac_of(packet, address, verdict, context.now),
             Route::Tunnel(tunnel) if packet.ip_len() > tunnel.room => {
                 self.too_big(packet, &tunnel, target.entropy, context)
             }
@@ -45,7 +45,7 @@ impl<F: Family> Gate<'_, F> {
 
     /// To the MAC address of a server's address; while that is not known the packet waits.
     #[inline]
-    fn to_neighbour<B: Buffer>(
+    fn by_mac_of<B: Buffer>(
         &mut self,
         packet: &mut Packet<B>,
         address: IpAddr,

@@ -4,6 +4,7 @@
 use super::*;
 use crate::testing::icmp_error;
 use crate::wire::arp::{self, Arp};
+use crate::wire::nd::{self, Message, What};
 use crate::wire::{ipv4, put_u16};
 
 fn with_delivery(plan: Plan, outer: Plan, delivery: Delivery) -> Settings {
@@ -191,6 +192,27 @@ fn packets_wait_for_a_mac_address_and_are_sent_when_it_is_known() {
         assert_eq!(bench.server_of(&ack(plan).frame()), Some(0));
         assert!(bench.shares.neighbours.is_known(ip(server)));
     }
+}
+
+#[test]
+fn a_server_is_asked_for_by_neighbour_discovery_too() {
+    let server = V6_PLAN.servers[0];
+    let settings = with_delivery(V4_PLAN, V4_PLAN, Delivery::Neighbour(ip(server)));
+    let mut bench = Bench::new(settings);
+    assert_eq!(bench.pass(Side::Outside, &syn(V4_PLAN).frame()), Verdict::Held);
+    bench.housekeep();
+    assert_eq!(bench.inside[0][12..14], [0x86, 0xdd]);
+    let what = What::Advertisement { router: false, solicited: true, overrides: true };
+    let (source, target) = (server.parse().unwrap(), server.parse().unwrap());
+    let destination = nd::link_local(INSIDE_MAC);
+    let message = Message { what, source, destination, target, mac: Some(server_mac(0)) };
+    let mut told = vec![0; message.length()];
+    message.emit(&mut told);
+    let told = ethernet_frame((INSIDE_MAC, server_mac(0)), &told);
+    assert_eq!(bench.pass(Side::Inside, &told), Verdict::ArpLearned);
+    bench.housekeep();
+    assert_eq!(bench.inside[0][..6], server_mac(0));
+    assert_eq!(bench.made(Generated::Released), 1);
 }
 
 #[test]

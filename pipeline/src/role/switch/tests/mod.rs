@@ -6,6 +6,7 @@ mod fan_out;
 mod kept;
 mod probe;
 mod related;
+mod soup;
 
 use super::*;
 use crate::buffer::{HeapBuffer, HeapPool};
