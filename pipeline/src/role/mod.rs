@@ -4,7 +4,7 @@
 
 pub mod gateway;
 pub mod replica;
-//WIP pub mod switch;
+pub mod switch;
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -1,0 +1,168 @@
+//! Which server a client is sent to (op 314), and who gets copies (op 312): worked out by the
+//! control thread whenever somebody goes or comes back, and read by the workers.
+
+use super::settings::Service;
+use crate::family::{Endpoint, Family};
+use crate::maglev::Maglev;
+
+/// Who takes part, by their numbers among all configured. Who is not spoken of does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Alive {
+    /// Replicas that get copies.
+    pub replicas: Vec<bool>,
+    /// Servers that get new connections.
+    pub servers: Vec<bool>,
+}
+
+/// The selection of all services.
+#[derive(Debug)]
+pub struct Selection(Box<[Chosen]>);
+
+/// That of one.
+#[derive(Debug)]
+struct Chosen {
+    servers: Servers,
+    /// By server, whether it gets new connections.
+    takes: Box<[bool]>,
+    /// The replicas that get copies, by their numbers within the service.
+    replicas: Box<[u16]>,
+}
+
+#[derive(Debug)]
+enum Servers {
+    None,
+    One(usize),
+    Several(Maglev),
+}
+
+impl Selection {
+    /// The selection among those that are alive.
+    pub fn new(services: &[Service], alive: &Alive) -> Self {
+        Self(services.iter().map(|service| Chosen::new(service, alive)).collect())
+    }
+
+    /// The server of a service for a new connection of this client, by its number within the
+    /// service; `None` when there is none.
+    #[inline]
+    pub(super) fn server<F: Family>(&self, service: usize, client: Endpoint<F>) -> Option<usize> {
+        match &self.0.get(service)?.servers {
+            Servers::None => None,
+            Servers::One(server) => Some(*server),
+            Servers::Several(table) => Some(table.select(client.address.into(), client.port)),
+        }
+    }
+
+    /// Whether a server gets new connections.
+    pub(super) fn takes(&self, service: usize, server: usize) -> bool {
+        self.0.get(service).and_then(|chosen| chosen.takes.get(server)).is_some_and(|takes| *takes)
+    }
+
+    /// The replicas of a service that get copies, by their numbers within the service.
+    pub(super) fn replicas(&self, service: usize) -> &[u16] {
+        self.0.get(service).map_or(&[], |chosen| &chosen.replicas)
+    }
+}
+
+impl Chosen {
+    fn new(service: &Service, alive: &Alive) -> Self {
+        let is = |all: &[bool], number: usize| all.get(number).copied().unwrap_or(true);
+        let numbered = (service.first_server..).zip(&service.servers);
+        let weights: Vec<u32> = numbered
+            .map(|(number, server)| if is(&alive.servers, number) { server.weight } else { 0 })
+            .collect();
+        let mut live = weights.iter().enumerate().filter(|(_, weight)| **weight > 0);
+        let servers = match (live.next(), live.next()) {
+            (None, _) => Servers::None,
+            (Some((only, _)), None) => Servers::One(only),
+            _ => {
+                let names = service.servers.iter().map(|server| server.name.as_str());
+                Maglev::new(names.zip(weights.iter().copied()))
+                    .map_or(Servers::None, Servers::Several)
+            }
+        };
+        let replica =
+            |number: &u16| is(&alive.replicas, service.first_replica + usize::from(*number));
+        Self {
+            servers,
+            takes: weights.iter().map(|weight| *weight > 0).collect(),
+            replicas: (0..service.replicas.len() as u16).filter(replica).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::family::V4;
+    use crate::role::switch::{Delivery, Server};
+    use crate::testing::endpoint;
+
+    fn service(weights: &[u32]) -> Service {
+        let server = |(number, weight): (usize, &u32)| Server {
+            name: format!("web{number}"),
+            delivery: Delivery::Direct([2; 6]),
+            weight: *weight,
+        };
+        Service {
+            address: [203, 0, 113, 10].into(),
+            ports: vec![80],
+            replicable: true,
+            source: [203, 0, 113, 10].into(),
+            replicas: vec![[198, 51, 100, 10].into(), [198, 51, 100, 20].into()],
+            first_replica: 1,
+            servers: weights.iter().enumerate().map(server).collect(),
+            first_server: 2,
+        }
+    }
+
+    fn shares(selection: &Selection, servers: usize) -> Vec<usize> {
+        let mut shares = vec![0; servers];
+        for port in 1..=3000 {
+            let client = Endpoint::<V4>::new([198, 18, 1, 10].into(), port);
+            if let Some(server) = selection.server(0, client) {
+                shares[server] += 1;
+            }
+        }
+        shares
+    }
+
+    #[test]
+    fn the_live_ones_share_by_weight() {
+        let services = [service(&[1, 2, 3, 0])];
+        let all = shares(&Selection::new(&services, &Alive::default()), 4);
+        assert!((400..600).contains(&all[0]) && (1400..1600).contains(&all[2]), "{all:?}");
+        assert_eq!(all[3], 0);
+        let alive = Alive { servers: vec![true, true, true, true, false], ..Alive::default() };
+        let selection = Selection::new(&services, &alive);
+        let left = shares(&selection, 4);
+        assert!((900..1100).contains(&left[0]) && left[2] == 0, "{left:?}");
+        let takes: Vec<_> = (0..5).map(|server| selection.takes(0, server)).collect();
+        assert_eq!(takes, [true, true, false, false, false]);
+    }
+
+    #[test]
+    fn one_takes_all_and_none_takes_nothing() {
+        let services = [service(&[1, 1])];
+        let with = |servers: [bool; 2]| {
+            let servers = [&[true; 2][..], &servers].concat();
+            Selection::new(&services, &Alive { servers, ..Alive::default() })
+        };
+        assert_eq!(shares(&with([false, true]), 2), [0, 3000]);
+        assert_eq!(shares(&with([false, false]), 2), [0, 0]);
+        let client = endpoint::<V4>("198.18.1.10:40000");
+        assert_eq!(with([true, true]).server(9, client), None);
+    }
+
+    #[test]
+    fn live_replicas_keep_their_numbers() {
+        let services = [service(&[1])];
+        let with = |replicas: &[bool]| {
+            let alive = Alive { replicas: replicas.to_vec(), servers: Vec::new() };
+            Selection::new(&services, &alive).replicas(0).to_vec()
+        };
+        assert_eq!(with(&[false, true, true]), [0, 1]);
+        assert_eq!(with(&[true, false, true]), [1]);
+        assert_eq!(with(&[true, false]), [1]);
+        assert_eq!(with(&[]), [0, 1]);
+    }
+}
