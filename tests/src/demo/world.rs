@@ -15,15 +15,15 @@ use crate::lab::{
 
 /// One-way delays in milliseconds.
 ///
-/// A replica's first answer takes client to origin, origin to replica, replica to client: 85 ms
-/// by replica 1, 100 ms by replica 2, against the origin's 120 ms. A busy machine is late by less
-/// than the 15 ms and 20 ms between them.
+/// A replica's first answer takes client to origin, origin to replica, replica to client: 95 ms
+/// by replica 1, 120 ms by replica 2, against the origin's 140 ms. A busy machine is late too, but
+/// seldom by the 20 ms or more between them.
 pub const DELAYS: [(Site, Site, f64); 5] = [
-    (Site::Client, Site::Origin, 60.0),
+    (Site::Client, Site::Origin, 70.0),
     (Site::Client, Site::Replica(1), 5.0),
-    (Site::Client, Site::Replica(2), 15.0),
+    (Site::Client, Site::Replica(2), 20.0),
     (Site::Origin, Site::Replica(1), 20.0),
-    (Site::Origin, Site::Replica(2), 25.0),
+    (Site::Origin, Site::Replica(2), 30.0),
 ];
 /// Live connections from which on replica 2 is busy.
 pub const BUSY: u32 = 40;

@@ -48,6 +48,20 @@ fn c_over_ipv6() {
     serves((C, V6, Ipip));
 }
 
+#[test]
+fn ipv6_without_a_service_passes_beside_ipv4() {
+    let _alone = alone();
+    let topology = topology().ipv6(true);
+    let world = World::build("beside", topology, &[], Some(&options((A, V4, Ipip)))).or_fail();
+    assert_eq!(winners_of(&world, V6, 3), all("origin", 3));
+    let mut stream = connect_from(world.client(), 40_000, world.service(V6)).or_fail();
+    assert_eq!(ask(&mut stream, true).or_fail(), "origin");
+    assert_eq!(winners_of(&world, V4, 3), all("replica1", 3));
+    std::thread::sleep(AFTER);
+    let gateway = &finish(world)[0].snapshot;
+    assert_eq!((gateway.verdict("tagged"), made(gateway, "resets")), (3, 6));
+}
+
 fn serves(way: Way) {
     let _alone = alone();
     let (configuration, family, _) = way;
