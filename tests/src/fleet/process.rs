@@ -154,8 +154,9 @@ impl Appliance {
     }
 
     fn ask(&self, command: Command) -> Result<Answer> {
+        let what = format!("{command:?}");
         control::ask(&self.socket, command)
-            .map_err(|error| self.unreadable(&format!("{command:?}"), &error.to_string()))
+            .map_err(|error| self.unreadable(&what, &error.to_string()))
     }
 
     fn unreadable(&self, what: &str, output: &str) -> LabError {
