@@ -159,6 +159,7 @@ verdicts! {
     ArpAnswered Consumed "arp_answered" "" "ARP request or neighbour solicitation for a tunnel address, answered";
     ArpLearned Consumed "arp_learned" "" "ARP reply or neighbour advertisement to a probe of the appliance";
     ProbeAnswered Consumed "probe_answered" "" "a switch's probe of its tunnel, answered";
+    ProbeIgnored Consumed "probe_ignored" "op 404" "a switch's probe of its tunnel, left unanswered: the replica is dead or drained";
     AcknowledgementUnasked Dropped "acknowledgement_unasked" "op 412, 442, 462" "a web server repeats its acknowledgement, unasked: it would go to a spoofed client too";
     Dead Dropped "dead" "op 404" "start packet copy while the replica is dead or drained";
     Busy Dropped "busy" "op 406, 408" "start packet copy while the replica is busy";

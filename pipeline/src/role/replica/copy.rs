@@ -293,7 +293,7 @@ impl<F: Family> Door<'_, F> {
         context: &mut Context<'_, P>,
     ) -> Verdict {
         if self.common.gates.dead.load(Relaxed) {
-            return Verdict::Dead;
+            return Verdict::ProbeIgnored;
         }
         let Some(answer) = probe::answer::<F, P>(packet, context.pool) else {
             return Verdict::NoBuffer;

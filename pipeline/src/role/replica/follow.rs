@@ -21,7 +21,7 @@ impl<F: Family> Door<'_, F> {
     /// A TCP packet from the inside: a web server's, in the form of its connection (op 412,
     /// 442, 462).
     #[inline]
-    pub(super) fn from_web_server<P: Pool>(
+    pub(super) fn web_server_packet<P: Pool>(
         &mut self,
         packet: &mut Packet<P::Buffer>,
         hash: Hash,
@@ -128,7 +128,7 @@ impl<F: Family> Door<'_, F> {
 
     /// A plain TCP packet from the outside: what gateways of configurations A and B send.
     #[inline]
-    pub(super) fn from_outside<B: Buffer>(
+    pub(super) fn gateway_packet<B: Buffer>(
         &mut self,
         packet: &Packet<B>,
         hash: Hash,

@@ -296,8 +296,8 @@ impl<F: Family> Door<'_, F> {
         context: &mut Context<'_, P>,
     ) -> Verdict {
         match (packet.view.kind, from) {
-            (Kind::Tcp, Side::Inside) => self.from_web_server(packet, ahead.0, context),
-            (Kind::Tcp, Side::Outside) => self.from_outside(packet, ahead.0, context.now),
+            (Kind::Tcp, Side::Inside) => self.web_server_packet(packet, ahead.0, context),
+            (Kind::Tcp, Side::Outside) => self.gateway_packet(packet, ahead.0, context.now),
             (Kind::Tunnel, Side::Outside) => self.tunnelled(packet, ahead, context),
             (Kind::BadTunnel, Side::Outside) => self.bad_tunnel(packet),
             (Kind::Icmp, _) => self.icmp(from, packet, context),
