@@ -112,13 +112,14 @@ impl<F: Family> Door<'_, F> {
         let Some(fragments) = fragment::split(packet, room, context.pool) else {
             return Verdict::NoBuffer;
         };
+        if context.out.room(Side::Outside) < fragments.len() {
+            return Verdict::NoBuffer;
+        }
         for (number, fragment) in fragments.into_iter().enumerate() {
             let mut fragment = Packet::new(fragment);
             let part = if number == 0 { part } else { Part::LaterFragment };
-            // One that gets no tunnel is as good as lost on the way: the rest may as well go.
-            if form::to_client(&mut fragment, part, client, held, path).is_ok()
-                && context.out.has_room(Side::Outside)
-            {
+            // There is headroom in what the pool gives: none is left behind.
+            if form::to_client(&mut fragment, part, client, held, path).is_ok() {
                 let (counters, frame) = (&self.common.counters, fragment.buffer);
                 send_made(counters, Side::Outside, frame, Generated::Fragment, context);
             }
