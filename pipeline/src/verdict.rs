@@ -159,6 +159,7 @@ verdicts! {
     ArpAnswered Consumed "arp_answered" "" "ARP request or neighbour solicitation for a tunnel address, answered";
     ArpLearned Consumed "arp_learned" "" "ARP reply or neighbour advertisement to a probe of the appliance";
     ProbeAnswered Consumed "probe_answered" "" "a switch's probe of its tunnel, answered";
+    ProbeIgnored Consumed "probe_ignored" "op 404" "a switch's probe of its tunnel, left unanswered: the replica is dead or drained";
     AcknowledgementUnasked Dropped "acknowledgement_unasked" "op 412, 442, 462" "a web server repeats its acknowledgement, unasked: it would go to a spoofed client too";
     Dead Dropped "dead" "op 404" "start packet copy while the replica is dead or drained";
     Busy Dropped "busy" "op 406, 408" "start packet copy while the replica is busy";
@@ -178,6 +179,7 @@ verdicts! {
     TunnelNotSigned Dropped "tunnel_not_signed" "op 402" "start packet copy whose tag is not signed, and has to be";
     TunnelBadSignature Dropped "tunnel_bad_signature" "op 402" "start packet copy whose tag's signature is wrong, or made with an unknown key";
     ClientStranger Dropped "client_stranger" "op 402" "start packet copy of a client behind no permitted gateway";
+    EndpointLive Dropped "endpoint_live" "op 402" "start packet copy of a client endpoint whose connection here has been heard of lately: no gateway races it";
     NeighbourUnresolved Dropped "neighbour_unresolved" "" "a packet whose server's MAC address is not known, and that the queue has no room for";
 
     // Resources.

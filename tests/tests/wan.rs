@@ -5,9 +5,12 @@
 use std::path::Path;
 use std::time::Duration;
 
+use firstack_tests::demo::client::{Held, ask, burst, connect_from};
+use firstack_tests::demo::world::World;
 use firstack_tests::lab::wan::{LinkConfig, Report};
 use firstack_tests::lab::{
-    Content, Curl, Fetched, Lab, LabError, Place, Site, Topology, TopologyBuilder, WebServer, run,
+    Content, Curl, Family, Fetched, Lab, LabError, Place, Site, Topology, TopologyBuilder,
+    WebServer, run,
 };
 
 /// Ends a test with the message of an error, not with its innards.
@@ -152,18 +155,32 @@ fn a_rate_limits_a_transfer() {
 }
 
 #[test]
-fn a_small_mtu_is_discovered() {
+fn a_small_mtu_is_discovered_in_both_families() {
     let lab = Lab::new("mtu").or_fail();
-    let link = LinkConfig { mtu: Some(1400), both: true, ..LinkConfig::default() };
-    let topology = direct().link(Site::Client, Site::Origin, link).build(&lab).or_fail();
+    // The delay's own link keeps its delay, and the pair without a link is narrow too.
+    let builder = direct().ipv6(true).replicas(1).narrow(Site::Client, 1400);
+    let topology = builder.delay(Site::Client, Site::Origin, 5.0).build(&lab).or_fail();
     let content = Content::generate(&lab, &[("1MB", 1_000_000)]).or_fail();
-    let _server = WebServer::start(&lab, topology.origin(), &content).or_fail();
-    let curl = Curl::new(&topology.origin().url("/1MB")).digest();
-    let fetched = fetch(topology.client(), &curl);
-    assert_eq!(fetched.sha256.as_ref(), Some(&content.files()[0].sha256));
+    let places = topology.servers().iter();
+    let servers = places.map(|place| WebServer::start(&lab, place, &content).or_fail());
+    let _servers: Vec<_> = servers.collect();
+    for place in topology.servers() {
+        for family in [Family::V4, Family::V6] {
+            let curl = Curl::to(place.web(family), "1MB").digest();
+            let fetched = fetch(topology.client(), &curl);
+            assert_eq!(fetched.sha256.as_ref(), Some(&content.files()[0].sha256));
+            let (site, late) = (place.site, fetched.connect >= Duration::from_millis(10));
+            assert_eq!((fetched.site, late), (site.name(), site == Site::Origin), "{family}");
+        }
+        // What the router said about IPv6 is a route of its own from then on.
+        let known = place.host.run(&["ip", "-6", "route", "get", "2001:db8:1::10"]).or_fail();
+        assert!(known.stdout.contains("mtu 1400"), "{}", known.stdout);
+    }
     let report = finish(topology);
-    assert!(report.pair("origin", "client").too_big > 0);
-    assert!(report.port("origin").generated > 0);
+    for site in ["origin", "replica1"] {
+        assert!(report.pair(site, "client").too_big >= 2, "one for each family");
+        assert!(report.port(site).generated >= 2);
+    }
 }
 
 #[test]
@@ -171,12 +188,63 @@ fn ipv6_works_too() {
     let lab = Lab::new("v6").or_fail();
     let builder = direct().ipv6(true).delay(Site::Client, Site::Origin, 10.0);
     let topology = builder.build(&lab).or_fail();
-    let _server = WebServer::start(&lab, topology.origin(), &Content::default()).or_fail();
-    for url in [topology.origin().url_ipv6("/"), topology.origin().url("/")] {
+    let content = Content::generate(&lab, &[("4KB", 4_000)]).or_fail();
+    let server = WebServer::start(&lab, topology.origin(), &content).or_fail();
+    let (client, origin) = (topology.client(), topology.origin());
+    // The very first connection, which waits for neighbour discovery but for nothing else.
+    let first = fetch(client, &Curl::new(&origin.url_of(Family::V6, "/")));
+    assert!(first.connect < Duration::from_millis(100), "{:?}", first.connect);
+    assert_eq!(first.remote, origin.address_of(Family::V6));
+    for url in [origin.url_of(Family::V6, "/"), origin.url("/")] {
         let curl = Curl::new(&url);
-        let best = (0..3).map(|_| fetch(topology.client(), &curl).connect).min().unwrap();
+        let best = (0..3).map(|_| fetch(client, &curl).connect).min().unwrap();
         println!("{url}: {best:?}");
         assert!(best >= Duration::from_millis(20) && best < Duration::from_millis(40), "{best:?}");
+    }
+    let service = origin.web(Family::V6);
+    let bytes = std::fs::read(lab.directory().join("content/4KB")).unwrap();
+    let burst = burst(client, service, ("4KB", &bytes), 50, 10).or_fail();
+    assert_eq!((burst.successes(), &burst.failed[..]), (50, &[][..]));
+    let held = Held::open(client, service, 3).or_fail();
+    assert_eq!((held.count(), held.sites.get("origin")), (3, Some(&3)));
+    let mut stream = connect_from(client, 40_000, service).or_fail();
+    assert_eq!(ask(&mut stream, true).or_fail(), "origin");
+    assert!(server.access_log().contains("2001:db8:1::10:40000 "), "{}", server.access_log());
+    finish(topology);
+}
+
+#[test]
+fn a_half_open_connection_shows_in_either_family() {
+    let lab = Lab::new("half").or_fail();
+    let link = LinkConfig { loss: 1.0, ..LinkConfig::default() };
+    let builder = direct().ipv6(true).link(Site::Origin, Site::Client, link);
+    let topology = builder.build(&lab).or_fail();
+    let _server = WebServer::start(&lab, topology.origin(), &Content::default()).or_fail();
+    for (number, family) in [Family::V4, Family::V6].into_iter().enumerate() {
+        let curl = Curl::to(topology.origin().web(family), "/").limit(Duration::from_millis(500));
+        // Neighbours are found at each end by itself, so that the start packet gets through.
+        curl.run(&topology.client().host).expect_err("an answer came through");
+        let half_open = World::half_open(topology.origin()).or_fail();
+        assert_eq!(half_open.lines().count(), number + 1, "{family}: {half_open}");
+    }
+    finish(topology);
+}
+
+#[test]
+fn the_management_network_joins_servers_and_their_appliances() {
+    let lab = Lab::new("manage").or_fail();
+    let binary = env!("CARGO_BIN_EXE_firstack-wan");
+    let builder = Topology::builder().replicas(2).management(true).wan_binary(binary);
+    let topology = builder.build(&lab).or_fail();
+    let content = Content::default();
+    for place in topology.servers() {
+        let _server = WebServer::start(&lab, place, &content).or_fail();
+        let curl = Curl::new(&format!("http://{}/", place.site.management()));
+        // A replica's web server, from its own appliance and from the switch's.
+        for from in [place, topology.origin()] {
+            let fetched = curl.run(from.appliance.as_ref().unwrap()).or_fail();
+            assert_eq!((fetched.status, fetched.site), (200, place.site.name()));
+        }
     }
     finish(topology);
 }

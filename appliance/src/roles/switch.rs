@@ -53,7 +53,7 @@ pub(super) fn crew(
     };
     let first_server = replicas.len();
     let members: Vec<_> = replicas.into_iter().chain(servers).collect();
-    let alive = |up: &[bool]| Alive {
+    let alive = move |up: &[bool]| Alive {
         replicas: up[..first_server].to_vec(),
         servers: up[first_server..].to_vec(),
     };

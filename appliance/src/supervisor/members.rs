@@ -45,11 +45,7 @@ impl Members {
     }
 
     /// Takes notice of probes and tunnels; whether any went in or out.
-    pub fn update(
-        &mut self,
-        up: impl Fn(usize) -> bool,
-        answers: impl Fn(usize) -> bool,
-    ) -> bool {
+    pub fn update(&mut self, up: impl Fn(usize) -> bool, answers: impl Fn(usize) -> bool) -> bool {
         let mut changed = false;
         for (number, state) in self.0.iter_mut().enumerate() {
             let before = state.is_in();

@@ -72,9 +72,10 @@ impl Arp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
-    fn what_is_emitted_parses_back() {
+    fn a_probe_is_broadcast() {
         let probe = Arp {
             operation: REQUEST,
             sender_mac: [2, 0, 0, 0, 0, 1],
@@ -90,5 +91,35 @@ mod tests {
         assert_eq!(Arp::parse(&frame[14..FRAME - 1]), None);
         frame[14] = 9;
         assert_eq!(Arp::parse(&frame[14..]), None);
+    }
+
+    fn any_packet() -> impl Strategy<Value = Arp> {
+        let end = || (any::<Mac>(), any::<[u8; 4]>().prop_map(Ipv4Addr::from));
+        (any::<u16>(), end(), end()).prop_map(
+            |(operation, (sender_mac, sender), (target_mac, target))| Arp {
+                operation,
+                sender_mac,
+                sender,
+                target_mac,
+                target,
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn any_packet_parses_back(packet in any_packet(), more in 0usize..20) {
+            let mut bytes = vec![0xee; LEN + more];
+            packet.emit(&mut bytes);
+            prop_assert_eq!(Arp::parse(&bytes), Some(packet));
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let mut whole = vec![0, 1, 8, 0, 6, 4];
+            whole.extend_from_slice(&bytes);
+            prop_assert_eq!(Arp::parse(&whole).is_some(), whole.len() >= LEN);
+            Arp::parse(&bytes);
+        }
     }
 }

@@ -94,7 +94,7 @@ impl Message {
             }
             What::Solicitation => true,
             What::Advertisement { solicited, .. } => {
-                !(solicited && self.destination.is_multicast()) && !self.source.is_unspecified()
+                !(self.source.is_unspecified() || solicited && self.destination.is_multicast())
             }
         };
         fits && !self.target.is_multicast() && !self.source.is_multicast()
@@ -219,6 +219,42 @@ mod tests {
         assert_eq!(solicited_node(WEB).to_string(), "ff02::1:ff12:3456");
         assert_eq!(multicast_mac(solicited_node(WEB)), [0x33, 0x33, 0xff, 0x12, 0x34, 0x56]);
         assert_eq!(link_local(MAC).to_string(), "fe80::ff:feab:cdef");
+    }
+
+    /// Of Linux 6.18, answering [`solicitation`]s for 2001:db8:3::10 of 02:00:00:00:00:99, and
+    /// making sure of that neighbour some seconds later.
+    const CAPTURED: [&str; 2] = [
+        "6000000000203aff20010db8000300000000000000000010fe80000000000000000000fffe000099\
+         880028f66000000020010db80003000000000000000000100201860b2924e3cb",
+        "6000000000203afffe80000000000000840b29fffe24e3cbfe80000000000000000000fffe000099\
+         870059f800000000fe80000000000000000000fffe0000990101860b2924e3cb",
+    ];
+
+    #[test]
+    fn reads_and_writes_what_linux_sends() {
+        let bytes = CAPTURED.map(|hex| {
+            let digits = hex.as_bytes().chunks(2).map(|pair| str::from_utf8(pair).unwrap());
+            digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect::<Vec<u8>>()
+        });
+        let (appliance, server) = ([2, 0, 0, 0, 0, 0x99], [0x86, 0x0b, 0x29, 0x24, 0xe3, 0xcb]);
+        let web = "2001:db8:3::10".parse().unwrap();
+        let answer = Message {
+            what: What::Advertisement { router: false, solicited: true, overrides: true },
+            source: web,
+            destination: link_local(appliance),
+            target: web,
+            mac: Some(server),
+        };
+        let question = Message {
+            what: What::Solicitation,
+            source: link_local(server),
+            target: link_local(appliance),
+            ..answer
+        };
+        for (bytes, message) in bytes.iter().zip([answer, question]) {
+            assert_eq!(Message::parse(bytes), Some(message));
+            assert_eq!(&emitted(message), bytes);
+        }
     }
 
     #[test]

@@ -5,9 +5,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use firstack_tests::demo::{self, report::Report};
-use firstack_tests::lab::{Lab, LabError, Result};
+use firstack_tests::fleet::Configuration;
+use firstack_tests::lab::{Family, Lab, LabError, Result};
 
-/// Race real connections between an origin and two replicas, and check every claim.
+/// Race real connections between an origin and two replicas, in every configuration and family,
+/// and check every claim.
 ///
 /// Needs root, DPDK, nginx, curl and tcpdump, and `firstack` and `firstack-wan` beside it.
 /// Ends with 0 only when all claims held; whatever it has built is removed at its end.
@@ -17,12 +19,17 @@ struct Arguments {
     /// Directory for captures, made when it is not there
     #[arg(long, value_name = "DIRECTORY")]
     captures: Option<PathBuf>,
+    /// Configurations to show
+    #[arg(long, value_enum, value_delimiter = ',', ignore_case = true, default_value = "A,B,C")]
+    configurations: Vec<Configuration>,
+    /// Leave IPv6 out
+    #[arg(long)]
+    no_ipv6: bool,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let captures = arguments.captures.unwrap_or_else(|| std::env::temp_dir().join("firstack-demo"));
-    match work(captures) {
+    match work(arguments) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -32,11 +39,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn work(captures: PathBuf) -> Result<bool> {
+fn work(arguments: Arguments) -> Result<bool> {
+    let captures = arguments.captures.unwrap_or_else(|| std::env::temp_dir().join("firstack-demo"));
     Lab::remove_on_interrupt()?;
     Lab::sweep()?;
     let at = |source| LabError::File { path: captures.clone(), source };
     std::fs::create_dir_all(&captures).map_err(at)?;
     let captures = captures.canonicalize().map_err(at)?;
-    demo::run(&captures)
+    let both = [Family::V4, Family::V6];
+    let families = if arguments.no_ipv6 { &both[..1] } else { &both[..] };
+    demo::run(&captures, &arguments.configurations, families)
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, SocketAddrV4, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::time::TimeVal;
 
-use crate::lab::{LabError, Namespace, Place, Result};
+use crate::lab::{Family, LabError, Namespace, Place, Result};
 
 /// Time that one step of a connection may take: a lost start packet costs a second or two.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -61,24 +61,23 @@ impl Burst {
     }
 }
 
-/// Makes connections from `from` to the web server that `to` stands for, so many at a time:
-/// each one asks for a file and compares it, byte for byte, with what it has to be.
+/// Makes connections from `from` to the web server at an address, so many at a time: each one
+/// asks for a file and compares it, byte for byte, with what it has to be.
 pub fn burst(
     from: &Place,
-    to: &Place,
+    to: SocketAddr,
     (file, wanted): (&str, &[u8]),
     count: usize,
     at_a_time: usize,
 ) -> Result<Burst> {
-    let address = SocketAddr::V4(SocketAddrV4::new(to.address(), 80));
-    let request = format!("GET /{file} HTTP/1.0\r\nHost: {}\r\n\r\n", to.address());
+    let request = format!("GET /{file} HTTP/1.0\r\nHost: {to}\r\n\r\n");
     let next = AtomicUsize::new(0);
     let start = Instant::now();
     let one_thread = || {
         let mut own = Burst::default();
         while next.fetch_add(1, Relaxed) < count {
             let begun = Instant::now();
-            match exchange(address, &request, wanted) {
+            match exchange(to, &request, wanted) {
                 Ok(site) => {
                     own.times.push(begun.elapsed());
                     *own.answered.entry(site).or_default() += 1;
@@ -144,20 +143,25 @@ fn read_head(answer: &[u8]) -> Option<(String, usize)> {
 
 /// A connection from a port of the client's choice, which may be one that is in use already, as
 /// long as the other end differs.
-pub fn connect_from(from: &Place, port: u16, to: SocketAddrV4) -> Result<TcpStream> {
+pub fn connect_from(from: &Place, port: u16, to: SocketAddr) -> Result<TcpStream> {
     use nix::sys::socket::{
-        AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, setsockopt, socket, sockopt,
+        AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket,
+        sockopt,
+    };
+    let (family, own) = match to {
+        SocketAddr::V4(_) => (AddressFamily::Inet, from.address_of(Family::V4)),
+        SocketAddr::V6(_) => (AddressFamily::Inet6, from.address_of(Family::V6)),
     };
     let open = || -> nix::Result<TcpStream> {
         let flags = SockFlag::SOCK_CLOEXEC;
-        let socket = socket(AddressFamily::Inet, SockType::Stream, flags, None)?;
+        let socket = socket(family, SockType::Stream, flags, None)?;
         setsockopt(&socket, sockopt::ReuseAddr, &true)?;
         let patience = TimeVal::new(PATIENCE.as_secs() as i64, 0);
         setsockopt(&socket, sockopt::ReceiveTimeout, &patience)?;
         setsockopt(&socket, sockopt::SendTimeout, &patience)?;
-        let own = SocketAddrV4::new(from.address(), port);
-        bind(socket.as_raw_fd(), &SockaddrIn::from(own))?;
-        connect(socket.as_raw_fd(), &SockaddrIn::from(to))?;
+        let own = SocketAddr::new(own, port);
+        bind(socket.as_raw_fd(), &SockaddrStorage::from(own))?;
+        connect(socket.as_raw_fd(), &SockaddrStorage::from(to))?;
         Ok(TcpStream::from(socket))
     };
     within(&from.host, open)?
@@ -189,11 +193,10 @@ pub struct Held {
 
 impl Held {
     /// Opens so many connections, one after another, and asks for `/` on each.
-    pub fn open(from: &Place, to: &Place, count: usize) -> Result<Self> {
-        let address = SocketAddr::V4(SocketAddrV4::new(to.address(), 80));
-        let request = format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", to.address());
+    pub fn open(from: &Place, to: SocketAddr, count: usize) -> Result<Self> {
+        let request = format!("GET / HTTP/1.1\r\nHost: {to}\r\n\r\n");
         let opened = within(&from.host, || {
-            let open = |_| open_one(address, &request);
+            let open = |_| open_one(to, &request);
             (0..count).map(open).collect::<Result<Vec<_>, _>>()
         })?;
         let mut held = Self { streams: Vec::new(), sites: BTreeMap::new() };

@@ -79,6 +79,12 @@ pub fn ms(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1e3)
 }
 
+/// The share of a time that is saved: "24 %".
+#[must_use]
+pub fn saved(before: Duration, now: Duration) -> String {
+    format!("{:.0} %", 100.0 * (1.0 - now.as_secs_f64() / before.as_secs_f64()))
+}
+
 /// The one in the middle; zero of none.
 #[must_use]
 pub fn median(times: impl IntoIterator<Item = Duration>) -> Duration {
@@ -112,5 +118,7 @@ mod tests {
         assert_eq!(median(times), Duration::from_millis(5));
         assert_eq!(median([]), Duration::ZERO);
         assert_eq!(ms(Duration::from_micros(12_345)), "12.3 ms");
+        let times = [100, 76].map(Duration::from_millis);
+        assert_eq!(saved(times[0], times[1]), "24 %");
     }
 }

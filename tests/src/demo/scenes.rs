@@ -2,49 +2,82 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use appliance::stats::Snapshot;
 
 use super::capture::{Captured, Captures};
-use super::client::{Held, burst};
+use super::client::{Burst, Held, burst};
 use super::proof;
-use super::report::{Report, median, ms};
+use super::report::{Report, median, ms, saved};
+use super::table::{Row, most};
 use super::world::{BUSY, World};
-use crate::lab::{Curl, Fetched, Result};
+use crate::fleet::Configuration;
+use crate::lab::{Curl, Family, Fetched, Result};
 
 /// Connections of the race and of each mishap.
 const RACES: usize = 20;
-/// Short connections, and how many of them at a time.
-const MANY: (usize, usize) = (2000, 40);
+/// Connections of the race over IPv6.
+const RACES_V6: usize = 10;
+/// Short connections at a time.
+const AT_A_TIME: usize = 40;
+/// Time that a replica that was dead may take to be given connections again: probes go out
+/// every 2 s, and it has to answer several.
+const BACK: Duration = Duration::from_secs(20);
 
-/// Median times of a client that asks the origin without firstack.
-#[derive(Debug, Clone, Copy)]
-pub struct Before {
-    connect: Duration,
-    download: Duration,
-}
-
-/// (a) Without firstack.
-pub fn without(report: &mut Report) -> Result<Before> {
+/// (a) Without firstack: a row of the last table for each family.
+pub fn without(report: &mut Report, families: &[Family]) -> Result<Vec<Row>> {
     report.heading("Without firstack (medians of 5)");
     let world = World::direct()?;
-    let mut rows = Vec::new();
-    let mut before = None;
-    let mut failed = Vec::new();
-    for place in world.topology().servers() {
-        let (good, bad) = world.fetch_many(place, "1MB", 5);
+    let (mut lines, mut failed, mut rows) = (Vec::new(), Vec::new(), Vec::new());
+    let origin = world.origin();
+    let replicas = world.topology().replicas().iter().map(|place| (place, Family::V4));
+    for (place, family) in families.iter().map(|family| (origin, *family)).chain(replicas) {
+        let (good, bad) = world.fetch_many(place.web(family), "1MB", 5);
         failed.extend(bad);
         let connect = median(good.iter().map(|fetched| fetched.connect));
         let download = median(good.iter().map(|fetched| fetched.total));
-        before.get_or_insert(Before { connect, download });
-        let asked = format!("{} by its own address", place.site);
-        rows.push(vec![asked, ms(connect), ms(download)]);
+        let asked = format!("{} by its own address, {family}", place.site);
+        lines.push(vec![asked, ms(connect), ms(download)]);
+        if place.site == origin.site {
+            let name = "without firstack".into();
+            rows.push(Row { name, family, connect, download, ..Row::default() });
+        }
     }
-    report.table(&["server", "connect", "1 MB"], &rows);
+    report.table(&["server", "connect", "1 MB"], &lines);
     complain(report, &failed);
     report.claim(failed.is_empty(), "every server answers every time");
-    Ok(before.unwrap_or(Before { connect: Duration::ZERO, download: Duration::ZERO }))
+    if let Some(row) = rows.first_mut() {
+        let (fetched, _) = large(&world, report, "100 MB from the origin: ")?;
+        row.large = Some(fetched.total);
+        let burst = short(&world, super::FEWER)?;
+        let count = (burst.successes(), burst.failed.len());
+        row.short = Some(count);
+        complain(report, &burst.failed);
+        let text = format!("{} short connections to the origin, {} failed", count.0, count.1);
+        report.claim(count == (super::FEWER, 0), &text);
+    }
+    Ok(rows)
+}
+
+/// The service's large file over IPv4, compared; what was fetched, and what it should be.
+fn large(world: &World, report: &mut Report, prefix: &str) -> Result<(Fetched, String)> {
+    let curl = Curl::to(world.service(Family::V4), "100MB").limit(Duration::from_secs(60));
+    let fetched = curl.digest().run(&world.client().host)?;
+    let (file, _) = world.file("100MB")?;
+    let rate = fetched.bytes as f64 / 1e6 / fetched.total.as_secs_f64();
+    let took = ms(fetched.total);
+    let text = format!("{prefix}the same at both ends, in {took}, {rate:.0} MB/s");
+    let received = fetched.sha256.as_deref().unwrap_or("none");
+    report.claim(received == file.sha256 && fetched.bytes == file.bytes, &text);
+    let wanted = file.sha256.clone();
+    Ok((fetched, wanted))
+}
+
+/// So many short connections over IPv4.
+fn short(world: &World, count: usize) -> Result<Burst> {
+    let (_, bytes) = world.file("4KB")?;
+    burst(world.client(), world.service(Family::V4), ("4KB", &bytes), count, AT_A_TIME)
 }
 
 fn complain(report: &Report, failed: &[String]) {
@@ -53,27 +86,44 @@ fn complain(report: &Report, failed: &[String]) {
     }
 }
 
-/// The parts with firstack.
+/// The parts with firstack in one configuration.
 #[derive(Debug)]
 pub struct Scenes<'a> {
     world: &'a mut World,
     report: &'a mut Report,
-    before: Before,
+    configuration: Configuration,
+    before: &'a [Row],
+    rows: Vec<Row>,
     /// Connections that the client has opened, which is how many races there were.
     connections: usize,
 }
 
 impl<'a> Scenes<'a> {
-    /// In a network where all is well.
-    pub fn new(world: &'a mut World, report: &'a mut Report, before: Before) -> Self {
-        Self { world, report, before, connections: 0 }
+    /// In a network where all is well; `before` is what was measured without firstack.
+    pub fn new(
+        world: &'a mut World,
+        report: &'a mut Report,
+        configuration: Configuration,
+        before: &'a [Row],
+    ) -> Self {
+        Self { world, report, configuration, before, rows: Vec::new(), connections: 0 }
+    }
+
+    /// What it came to: a row of the last table for each family.
+    #[must_use]
+    pub fn rows(self) -> Vec<Row> {
+        self.rows
+    }
+
+    fn heading(&self, text: &str) {
+        self.report.heading(&format!("Configuration {}: {text}", self.configuration));
     }
 
     /// One connection, captured on both sides of the gateway.
     pub fn first(&mut self, directory: &Path) -> Result<Captured> {
-        self.report.heading("With firstack: the first connection");
+        self.heading("the first connection");
         let captures = Captures::start(self.world.lab(), self.world.topology(), directory)?;
-        let fetched = self.world.fetch(self.world.origin(), "/")?;
+        let fetched = self.world.fetch(self.world.service(Family::V4), "/")?;
         self.connections += 1;
         // The losers' acknowledgements are still on their way.
         std::thread::sleep(Duration::from_millis(300));
@@ -83,45 +133,67 @@ impl<'a> Scenes<'a> {
     }
 
     /// (b) The race: all sites are well.
-    pub fn race(&mut self) -> Result<()> {
-        self.report.heading("With firstack: 20 connections for 1 MB");
-        let good = self.fetch("1MB", RACES);
-        let saved = |before: Duration, now: Duration| {
-            let share = 100.0 * (1.0 - now.as_secs_f64() / before.as_secs_f64());
-            format!("{share:.0} %")
-        };
-        let row = |name: String, fetched: &str, connect: Duration, total: Duration| {
-            let Before { connect: slow, download } = self.before;
-            let figures = [ms(connect), saved(slow, connect), ms(total), saved(download, total)];
-            [vec![name, fetched.to_string()], figures.into()].concat()
+    pub fn race(&mut self, family: Family) -> Result<()> {
+        let count = if family == Family::V4 { RACES } else { RACES_V6 };
+        self.heading(&format!("{count} connections for 1 MB, {family}"));
+        let good = self.fetch(family, "1MB", count);
+        let before = self.before.iter().find(|row| row.family == family);
+        let before = before.cloned().unwrap_or_default();
+        let line = |name: String, fetched: &str, connect: Duration, total: Duration| {
+            let saved = [saved(before.connect, connect), saved(before.download, total)];
+            let [sooner, faster] = saved;
+            vec![name, fetched.to_string(), ms(connect), sooner, ms(total), faster]
         };
         let numbered = good.iter().enumerate();
-        let mut rows: Vec<_> = numbered
-            .map(|(n, one)| row((n + 1).to_string(), &one.site, one.connect, one.total))
+        let mut lines: Vec<_> = numbered
+            .map(|(n, one)| line((n + 1).to_string(), &one.site, one.connect, one.total))
             .collect();
         let connect = median(good.iter().map(|fetched| fetched.connect));
-        let total = median(good.iter().map(|fetched| fetched.total));
-        rows.push(row("median".into(), "", connect, total));
-        self.report.table(&["", "winner", "connect", "saved", "1 MB", "saved"], &rows);
-        self.claim_winner(&good, RACES, "replica1");
-        let sooner = connect < self.before.connect;
-        let text = format!("connect {} instead of {}", ms(connect), ms(self.before.connect));
+        let download = median(good.iter().map(|fetched| fetched.total));
+        lines.push(line("median".into(), "", connect, download));
+        self.report.table(&["", "winner", "connect", "saved", "1 MB", "saved"], &lines);
+        self.claim_winner(&good, count, "replica1");
+        let text = format!("connect {} instead of {}", ms(connect), ms(before.connect));
+        let sooner = connect < before.connect;
         self.report.claim(sooner, &format!("connections stand sooner: {text}"));
-        let times = self.before.download.as_secs_f64() / total.as_secs_f64();
+        let times = before.download.as_secs_f64() / download.as_secs_f64();
         let text = format!("1 MB arrives {times:.1} times as fast as from the origin");
         self.report.claim(times > 2.0, &text);
+        let name = self.configuration.to_string();
+        self.rows.push(Row { name, family, connect, download, ..Row::default() });
         Ok(())
+    }
+
+    /// The race over IPv6, when that is among the families; what the gateway did with the
+    /// packets of each family.
+    pub fn beside(&mut self, families: &[Family]) -> Result<()> {
+        let of_v4 = self.gateway()?;
+        if let Some(row) = self.rows.last_mut() {
+            row.packets = Some(most(&Snapshot::default(), &of_v4));
+        }
+        if families.contains(&Family::V6) {
+            self.race(Family::V6)?;
+            let both = self.gateway()?;
+            if let Some(row) = self.rows.last_mut() {
+                row.packets = Some(most(&of_v4, &both));
+            }
+        }
+        Ok(())
+    }
+
+    fn gateway(&self) -> Result<Snapshot> {
+        self.world.fleet()?.gateway().stats()
     }
 
     /// (c) The nearest replica is killed: first its web server, then its appliance too.
     pub fn killed(&mut self) -> Result<()> {
-        self.report.heading("The nearest replica is killed (kill -9)");
+        self.heading("the nearest replica is killed (kill -9)");
         self.world.kill_server(1)?;
-        let good = self.fetch("1MB", RACES / 2);
+        let good = self.fetch(Family::V4, "1MB", RACES / 2);
         self.report.line("  its web server is gone, its kernel refuses:");
         self.claim_winner(&good, RACES / 2, "replica2");
         self.world.kill_appliance(1)?;
-        let good = self.fetch("1MB", RACES / 2);
+        let good = self.fetch(Family::V4, "1MB", RACES / 2);
         self.report.line("  its appliance is gone too, it is silent:");
         self.claim_winner(&good, RACES / 2, "replica2");
         Ok(())
@@ -129,15 +201,15 @@ impl<'a> Scenes<'a> {
 
     /// (d) The next one is busy: as many connections are held open as it may have.
     pub fn busy(&mut self) -> Result<()> {
-        self.report.heading("The next replica is made busy");
+        self.heading("the next replica is made busy");
         let most = BUSY as usize;
-        let held = Held::open(self.world.client(), self.world.origin(), most)?;
+        let held = Held::open(self.world.client(), self.world.service(Family::V4), most)?;
         self.connections += most;
         let answered = list(&held.sites);
         let text = format!("{most} connections held open, all it may have: {answered}");
         self.report.claim(held.sites.get("replica2") == Some(&most), &text);
         let before = self.replica2()?.verdict("busy");
-        let good = self.fetch("1MB", RACES / 2);
+        let good = self.fetch(Family::V4, "1MB", RACES / 2);
         self.claim_winner(&good, RACES / 2, "origin");
         let dropped = self.replica2()?.verdict("busy") - before;
         let text = format!("replica2 dropped {dropped} copies because it was busy (op 408)");
@@ -145,7 +217,7 @@ impl<'a> Scenes<'a> {
         drop(held);
         // The FINs have to get there and back.
         std::thread::sleep(Duration::from_millis(300));
-        let good = self.fetch("1MB", 3);
+        let good = self.fetch(Family::V4, "1MB", 3);
         self.report.line("  the held connections are closed:");
         self.claim_winner(&good, 3, "replica2");
         Ok(())
@@ -157,42 +229,54 @@ impl<'a> Scenes<'a> {
 
     /// The killed replica comes back.
     pub fn revived(&mut self) -> Result<()> {
-        self.report.heading("The nearest replica is started again");
+        self.heading("the nearest replica is started again");
         self.world.revive(1)?;
-        let good = self.fetch("1MB", 3);
+        let waited = self.wait_for("replica1")?;
+        let text = format!("connections go to it again, {} after it stands", ms(waited));
+        self.report.claim(waited < BACK, &text);
+        let good = self.fetch(Family::V4, "1MB", 3);
         self.claim_winner(&good, 3, "replica1");
         Ok(())
     }
 
+    /// Connects until this site answers; for how long.
+    fn wait_for(&mut self, site: &str) -> Result<Duration> {
+        let start = Instant::now();
+        while start.elapsed() < BACK {
+            self.connections += 1;
+            if self.world.fetch(self.world.service(Family::V4), "/")?.site == site {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Ok(start.elapsed())
+    }
+
     /// (e) A large download, compared at both ends.
     pub fn large(&mut self) -> Result<()> {
-        self.report.heading("100 MB");
-        let curl = Curl::new(&self.world.origin().url("100MB")).limit(Duration::from_secs(60));
-        let fetched = curl.digest().run(&self.world.client().host)?;
+        self.heading("100 MB");
+        let (fetched, wanted) = large(self.world, self.report, "")?;
         self.connections += 1;
-        let (file, _) = self.world.file("100MB")?;
-        let rate = fetched.bytes as f64 / 1e6 / fetched.total.as_secs_f64();
-        let received = fetched.sha256.as_deref().unwrap_or("none");
+        let received = fetched.sha256.unwrap_or_default();
         self.report.table(
             &["end", "SHA-256"],
             &[
-                vec![format!("{}, on disk", fetched.site), file.sha256.clone()],
-                vec!["client, received".into(), received.to_string()],
+                vec![format!("{}, on disk", fetched.site), wanted],
+                vec!["client, received".into(), received],
             ],
         );
-        let took = ms(fetched.total);
-        let text = format!("the same at both ends, in {took}, {rate:.0} MB/s");
-        self.report.claim(received == file.sha256 && fetched.bytes == file.bytes, &text);
+        if let Some(row) = self.rows.last_mut() {
+            row.large = Some(fetched.total);
+        }
         Ok(())
     }
 
     /// (f) Many short connections at a time.
-    pub fn many(&mut self) -> Result<()> {
-        let (count, at_a_time) = MANY;
-        self.report.heading("2,000 short connections, 40 at a time, each body compared");
-        let (_, bytes) = self.world.file("4KB")?;
-        let (client, origin) = (self.world.client(), self.world.origin());
-        let burst = burst(client, origin, ("4KB", &bytes), count, at_a_time)?;
+    pub fn many(&mut self, count: usize) -> Result<()> {
+        self.heading(&format!(
+            "{count} short connections, {AT_A_TIME} at a time, each body compared"
+        ));
+        let burst = short(self.world, count)?;
         self.connections += count;
         let quantiles = [0.5, 0.99, 1.0].map(|share| ms(burst.quantile(share)));
         self.report.table(
@@ -210,30 +294,39 @@ impl<'a> Scenes<'a> {
         complain(self.report, &burst.failed);
         let all = burst.failed.is_empty() && burst.successes() == count;
         self.report.claim(all, "every connection brought the whole file, none failed");
+        if let Some(row) = self.rows.last_mut() {
+            row.short = Some((burst.successes(), burst.failed.len()));
+        }
         Ok(())
     }
 
     /// (g) The counters that prove it.
     pub fn counters(&mut self) -> Result<()> {
-        self.report.heading("What the counters say");
+        self.heading("what the counters say");
         proof::counters(self.world, self.report, self.connections)
+    }
+
+    /// The same in short.
+    pub fn sums(&mut self) -> Result<()> {
+        self.heading("what the counters say");
+        proof::sums(self.world, self.report, self.connections)
     }
 
     /// The captured connection, replayed.
     pub fn explain(&mut self, captured: &Captured) -> Result<()> {
-        self.report.heading("The first connection, explained (firstack replay --explain)");
+        self.heading("the first connection, explained (firstack replay --explain)");
         proof::explain(self.world, self.report, captured)
     }
 
     /// Ends firstack in good order.
     pub fn end(&mut self) -> Result<()> {
-        self.report.heading("The end (SIGTERM)");
+        self.heading("the end (SIGTERM)");
         proof::end(self.world, self.report)
     }
 
     /// Fetches a file from the service so many times; failures are printed and counted.
-    fn fetch(&mut self, name: &str, count: usize) -> Vec<Fetched> {
-        let (good, failed) = self.world.fetch_many(self.world.origin(), name, count);
+    fn fetch(&mut self, family: Family, name: &str, count: usize) -> Vec<Fetched> {
+        let (good, failed) = self.world.fetch_many(self.world.service(family), name, count);
         self.connections += count;
         complain(self.report, &failed);
         good

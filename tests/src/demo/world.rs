@@ -1,29 +1,34 @@
 //! The network of the demonstration, and what is asked of it.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::fleet::{Fleet, FleetOptions};
+use crate::fleet::{Configuration, Fleet, FleetOptions};
+use crate::lab::wan::Report;
 use crate::lab::{
-    Content, ContentFile, Curl, Fetched, Lab, LabError, Place, Result, Site, Topology,
+    Content, ContentFile, Curl, Family, Fetched, Lab, LabError, Place, Result, Site, Topology,
     TopologyBuilder, WebServer,
 };
 
 /// One-way delays in milliseconds.
 ///
-/// A replica's first answer takes client to origin, origin to replica, replica to client: 75 ms
-/// by replica 1, 90 ms by replica 2, against the origin's 100 ms.
+/// A replica's first answer takes client to origin, origin to replica, replica to client: 95 ms
+/// by replica 1, 120 ms by replica 2, against the origin's 140 ms. A busy machine is late too, but
+/// seldom by the 20 ms or more between them.
 pub const DELAYS: [(Site, Site, f64); 5] = [
-    (Site::Client, Site::Origin, 50.0),
+    (Site::Client, Site::Origin, 70.0),
     (Site::Client, Site::Replica(1), 5.0),
-    (Site::Client, Site::Replica(2), 15.0),
+    (Site::Client, Site::Replica(2), 20.0),
     (Site::Origin, Site::Replica(1), 20.0),
-    (Site::Origin, Site::Replica(2), 25.0),
+    (Site::Origin, Site::Replica(2), 30.0),
 ];
 /// Live connections from which on replica 2 is busy.
 pub const BUSY: u32 = 40;
+/// What every web server offers.
+const FILES: [(&str, u64); 3] = [("4KB", 4_000), ("1MB", 1_000_000), ("100MB", 100_000_000)];
 /// Bytes of each frame that the WAN's captures keep: all headers.
 const SNAPLEN: u32 = 128;
 /// The demonstration ends by itself.
@@ -47,19 +52,31 @@ pub struct World {
 impl World {
     /// Without firstack: hosts are cabled to the WAN.
     pub fn direct() -> Result<Self> {
-        Self::build("direct", topology().direct(true), &[("1MB", 1_000_000)], None)
+        Self::build("direct", topology().direct(true).ipv6(true), &FILES, None)
     }
 
-    /// With firstack at every site; the WAN's captures go to a directory that exists.
-    pub fn with_firstack(captures: &Path) -> Result<Self> {
-        let max_connections = vec![None, Some(BUSY)];
-        let options = FleetOptions { max_connections, ..FleetOptions::default() };
-        let files = [("4KB", 4_000), ("1MB", 1_000_000), ("100MB", 100_000_000)];
-        Self::build("demo", topology().captures(captures, SNAPLEN), &files, Some(&options))
+    /// With firstack at every site, for services of some families; captures of what the WAN
+    /// sees go to a directory that exists, if to any.
+    pub fn with_firstack(
+        configuration: Configuration,
+        families: &[Family],
+        captures: Option<&Path>,
+    ) -> Result<Self> {
+        let options = FleetOptions {
+            configuration,
+            families: families.to_vec(),
+            max_connections: vec![None, Some(BUSY)],
+            ..FleetOptions::default()
+        };
+        let topology = match captures {
+            Some(directory) => topology().captures(directory, SNAPLEN),
+            None => topology(),
+        };
+        Self::build("demo", topology, &FILES, Some(&options))
     }
 
     /// Any topology, with a web server at every site that has the files, and with firstack when
-    /// there are options for it.
+    /// there are options for it; the topology gets what those need.
     pub fn build(
         name: &str,
         topology: TopologyBuilder,
@@ -67,6 +84,15 @@ impl World {
         firstack: Option<&FleetOptions>,
     ) -> Result<Self> {
         let lab = Lab::new(name)?;
+        let mut topology = topology;
+        if let Some(options) = firstack {
+            if options.families().contains(&Family::V6) {
+                topology = topology.ipv6(true);
+            }
+            if options.checks.any() {
+                topology = topology.management(true);
+            }
+        }
         let topology = topology.build(&lab)?;
         let content = Content::generate(&lab, files)?;
         let servers = topology.servers().iter();
@@ -100,6 +126,12 @@ impl World {
         self.topology.origin()
     }
 
+    /// Where clients find the service: the origin's web server.
+    #[must_use]
+    pub fn service(&self, family: Family) -> SocketAddr {
+        self.origin().web(family)
+    }
+
     /// The processes of firstack.
     pub fn fleet(&self) -> Result<&Fleet> {
         self.fleet.as_ref().ok_or_else(|| LabError::Topology("firstack does not run".into()))
@@ -119,17 +151,16 @@ impl World {
         Ok((known, bytes))
     }
 
-    /// Fetches a file from a site's address.
-    pub fn fetch(&self, from: &Place, name: &str) -> Result<Fetched> {
-        Curl::new(&from.url(name)).discard().run(&self.client().host)
+    /// Fetches a file from a web server's address.
+    pub fn fetch(&self, from: SocketAddr, name: &str) -> Result<Fetched> {
+        Curl::to(from, name).discard().run(&self.client().host)
     }
 
-    /// Fetches a file from a site's address several times: answers that say 200, and what went
-    /// wrong with the others.
+    /// Fetches a file several times: answers that say 200, and what went wrong with the others.
     #[must_use]
     pub fn fetch_many(
         &self,
-        from: &Place,
+        from: SocketAddr,
         name: &str,
         count: usize,
     ) -> (Vec<Fetched>, Vec<String>) {
@@ -159,16 +190,35 @@ impl World {
         fleet.map_or(Ok(()), |fleet| fleet.replica_mut(number).kill())
     }
 
-    /// Starts a replica's web server and appliance again.
-    pub fn revive(&mut self, number: usize) -> Result<()> {
+    /// Starts a replica's web server again.
+    pub fn start_server(&mut self, number: usize) -> Result<()> {
         let place = &self.topology.replicas()[number - 1];
         let old = self.lab.directory().join(format!("nginx-{}", place.site));
         std::fs::remove_dir_all(&old).map_err(|source| LabError::File { path: old, source })?;
         self.servers[number] = Some(WebServer::start(&self.lab, place, &self.content)?);
-        match &mut self.fleet {
-            Some(fleet) => fleet.replica_mut(number).start(&self.lab),
-            None => Ok(()),
-        }
+        Ok(())
+    }
+
+    /// Starts a replica's appliance again.
+    pub fn start_appliance(&mut self, number: usize) -> Result<()> {
+        let fleet = self.fleet.as_mut();
+        fleet.map_or(Ok(()), |fleet| fleet.replica_mut(number).start(&self.lab))
+    }
+
+    /// Starts a replica's web server and appliance again.
+    pub fn revive(&mut self, number: usize) -> Result<()> {
+        self.start_server(number)?;
+        self.start_appliance(number)
+    }
+
+    /// Ends all that is left of it; the WAN's counters.
+    #[must_use]
+    pub fn finish(self) -> Report {
+        let Self { fleet, servers, topology, content: _, lab } = self;
+        drop((fleet, servers));
+        let report = topology.finish();
+        drop(lab);
+        report
     }
 
     /// Connections that the kernel of a site holds half open, one a line.

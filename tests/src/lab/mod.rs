@@ -12,6 +12,7 @@
 
 mod command;
 mod error;
+mod management;
 mod namespace;
 mod process;
 mod site;
@@ -24,6 +25,6 @@ pub use command::{Output, run, run_within};
 pub use error::{LabError, Result};
 pub use namespace::{Lab, Namespace};
 pub use process::Process;
-pub use site::{MOST_REPLICAS, Place, Site};
+pub use site::{Family, MOST_REPLICAS, Place, Site};
 pub use topology::{Topology, TopologyBuilder};
 pub use web::{Content, ContentFile, Curl, Fetched, WebServer};

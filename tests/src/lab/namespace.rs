@@ -159,10 +159,11 @@ impl Namespace {
         self.run(&["sysctl", "-q", "-w", &format!("{key}={value}")]).map(drop)
     }
 
-    /// Turns IPv6 on or off for all its interfaces, those to come too; never autoconfigured.
+    /// Turns IPv6 on or off for all its interfaces, those to come too; never autoconfigured,
+    /// and every address is of use at once, not after a search for duplicates.
     pub fn ipv6(&self, on: bool) -> Result<()> {
         let off = if on { "disable_ipv6=0" } else { "disable_ipv6=1" };
-        let quiet = [off, "accept_ra=0", "autoconf=0", "router_solicitations=0"];
+        let quiet = [off, "accept_ra=0", "autoconf=0", "router_solicitations=0", "accept_dad=0"];
         let mut words = vec!["sysctl".to_string(), "-q".into(), "-w".into()];
         for scope in ["all", "default"] {
             words.extend(quiet.iter().map(|setting| format!("net.ipv6.conf.{scope}.{setting}")));

@@ -1,7 +1,7 @@
 //! The sites of the topology: their names, addresses and the plan behind them.
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
@@ -9,6 +9,25 @@ use super::namespace::Namespace;
 
 /// Most replicas that the address plan has room for.
 pub const MOST_REPLICAS: usize = 25;
+
+/// The version of IP that some traffic is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Family {
+    /// IPv4.
+    #[default]
+    V4,
+    /// IPv6, which a topology has when it is asked for.
+    V6,
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
+    }
+}
 
 /// One place behind the WAN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -73,6 +92,26 @@ impl Site {
         Ipv6Net::new_assert(Ipv6Addr::new(0x2001, 0xdb8, self.number(), 0, 0, 0, 0, 1), 64)
     }
 
+    /// Address of its host in one family or the other.
+    #[must_use]
+    pub fn address_of(self, family: Family) -> IpAddr {
+        match family {
+            Family::V4 => self.address().into(),
+            Family::V6 => self.ipv6().into(),
+        }
+    }
+
+    /// Address of its host in the management network, where there is one: 10.99.(site).10.
+    #[must_use]
+    pub fn management(self) -> Ipv4Addr {
+        self.management_of(Station::Host)
+    }
+
+    pub(super) fn management_of(self, station: Station) -> Ipv4Addr {
+        let station = if matches!(station, Station::Host) { 10 } else { 1 };
+        Ipv4Addr::new(10, 99, self.octet(), station)
+    }
+
     fn number(self) -> u16 {
         match self {
             Self::Client => 1,
@@ -81,14 +120,17 @@ impl Site {
         }
     }
 
-    /// Hardware address of a station there: 02:00:00:00:(site):(station).
-    pub(super) fn mac(self, station: Station) -> String {
-        let site = match self {
+    fn octet(self) -> u8 {
+        match self {
             Self::Client => 1,
             Self::Origin => 2,
-            Self::Replica(number) => 0x10 + number,
-        };
-        format!("02:00:00:00:{site:02x}:{:02x}", station as u8)
+            Self::Replica(number) => 0x10 + number as u8,
+        }
+    }
+
+    /// Hardware address of a station there: 02:00:00:00:(site):(station).
+    pub(super) fn mac(self, station: Station) -> String {
+        format!("02:00:00:00:{:02x}:{:02x}", self.octet(), station as u8)
     }
 }
 
@@ -113,7 +155,7 @@ pub struct Place {
     /// Namespace of the client or server; its interface is `eth0`.
     pub host: Namespace,
     /// Namespace of the appliance, with interfaces `inside` and `outside`, which have no IP
-    /// address; none in a direct topology.
+    /// address; none in a direct topology. With a management network `management` is a third.
     pub appliance: Option<Namespace>,
 }
 
@@ -124,16 +166,28 @@ impl Place {
         self.site.address()
     }
 
-    /// A URL of the web server there.
+    /// Address of the host in one family or the other.
     #[must_use]
-    pub fn url(&self, path: &str) -> String {
-        format!("http://{}/{}", self.address(), path.trim_start_matches('/'))
+    pub fn address_of(&self, family: Family) -> IpAddr {
+        self.site.address_of(family)
     }
 
-    /// The same over IPv6.
+    /// Where the web server there listens.
     #[must_use]
-    pub fn url_ipv6(&self, path: &str) -> String {
-        format!("http://[{}]/{}", self.site.ipv6(), path.trim_start_matches('/'))
+    pub fn web(&self, family: Family) -> SocketAddr {
+        SocketAddr::new(self.address_of(family), 80)
+    }
+
+    /// A URL of the web server there, over IPv4.
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        self.url_of(Family::V4, path)
+    }
+
+    /// The same over one family or the other.
+    #[must_use]
+    pub fn url_of(&self, family: Family, path: &str) -> String {
+        format!("http://{}/{}", self.web(family), path.trim_start_matches('/'))
     }
 }
 

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error::{LabError, Result, at};
+use super::management;
 use super::namespace::{Lab, Namespace};
 use super::process::Process;
 use super::site::{MOST_REPLICAS, Place, Site, Station};
@@ -49,7 +50,9 @@ pub struct TopologyBuilder {
     replicas: usize,
     direct: bool,
     ipv6: bool,
+    management: bool,
     client_addresses: u8,
+    narrow: Option<(Site, u16)>,
     links: Vec<LinkConfig>,
     routes: Vec<RouteConfig>,
     seed: u64,
@@ -64,7 +67,9 @@ impl Default for TopologyBuilder {
             replicas: 1,
             direct: false,
             ipv6: false,
+            management: false,
             client_addresses: 1,
+            narrow: None,
             links: Vec::new(),
             routes: Vec::new(),
             seed: 1,
@@ -97,6 +102,14 @@ impl TopologyBuilder {
         self
     }
 
+    /// Joins the servers and their appliances by a network of their own, for health probes;
+    /// [`Site::management`] has its addresses.
+    #[must_use]
+    pub fn management(mut self, management: bool) -> Self {
+        self.management = management;
+        self
+    }
+
     /// Gives the client host so many addresses, 198.18.1.10 and the next ones (up to 200).
     #[must_use]
     pub fn client_addresses(mut self, number: u8) -> Self {
@@ -114,6 +127,14 @@ impl TopologyBuilder {
     #[must_use]
     pub fn link(mut self, from: Site, to: Site, link: LinkConfig) -> Self {
         self.links.push(LinkConfig { from: Some(from.name()), to: Some(to.name()), ..link });
+        self
+    }
+
+    /// Lets no IP packet larger than `mtu` pass between a site and any other, either way; links
+    /// keep their delays, and those with an MTU of their own keep that.
+    #[must_use]
+    pub fn narrow(mut self, site: Site, mtu: u16) -> Self {
+        self.narrow = Some((site, mtu));
         self
     }
 
@@ -172,6 +193,9 @@ impl TopologyBuilder {
         let wan = lab.namespace("wan")?;
         let places = sites.iter().map(|site| self.place(lab, &wan, *site));
         let places = places.collect::<Result<Vec<_>>>()?;
+        if self.management {
+            management::build(lab, &places[1..])?;
+        }
         let file = lab.directory().join("wan.toml");
         let text = toml::to_string(&config).map_err(|e| LabError::Topology(e.to_string()))?;
         std::fs::write(&file, text).map_err(at(&file))?;
@@ -196,8 +220,23 @@ impl TopologyBuilder {
             seed: self.seed,
             ports: ports.collect(),
             routes: self.routes.clone(),
-            links: self.links.clone(),
+            links: self.wan_links(),
         }
+    }
+
+    fn wan_links(&self) -> Vec<LinkConfig> {
+        let mut links = self.links.clone();
+        if let Some((site, mtu)) = self.narrow {
+            let site = Some(site.name());
+            for link in links.iter_mut().filter(|link| link.from == site || link.to == site) {
+                link.mtu.get_or_insert(mtu);
+            }
+            // A later link that names a pair stands for it: this one is for those without any.
+            let any =
+                LinkConfig { from: site, mtu: Some(mtu), both: true, ..LinkConfig::default() };
+            links.insert(0, any);
+        }
+        links
     }
 
     fn place(&self, lab: &Lab, wan: &Namespace, site: Site) -> Result<Place> {

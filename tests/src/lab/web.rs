@@ -1,7 +1,7 @@
 //! Web servers and a client for them: nginx and curl.
 
 use std::io::{BufWriter, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -231,6 +231,12 @@ impl Curl {
     pub fn new(url: &str) -> Self {
         let limit = Duration::from_secs(30);
         Self { url: url.into(), limit, sink: Sink::Keep, extra: Vec::new() }
+    }
+
+    /// A request for a file of the web server at an address.
+    #[must_use]
+    pub fn to(address: SocketAddr, file: &str) -> Self {
+        Self::new(&format!("http://{address}/{}", file.trim_start_matches('/')))
     }
 
     /// The time it may take.

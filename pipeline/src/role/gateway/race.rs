@@ -137,7 +137,7 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
     /// Whether this may be a replica of the service.
     pub(super) fn permits(&self, service: u16, from: Endpoint<F>) -> bool {
         let prefixes = &self.common.settings.services[usize::from(service)].replicas;
-        let address = IpAddr::from(from.address.into());
+        let address: IpAddr = from.address.into();
         prefixes.is_empty() || prefixes.iter().any(|prefix| prefix.contains(&address))
     }
 }

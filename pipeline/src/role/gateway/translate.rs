@@ -92,12 +92,13 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
         let Some(fragments) = fragment::split(packet, room, context.pool) else {
             return Verdict::NoBuffer;
         };
+        if context.out.room(Side::Outside) < fragments.len() {
+            return Verdict::NoBuffer;
+        }
         for fragment in fragments {
             let mut fragment = Packet::new(fragment);
-            // One that gets no tunnel is as good as lost on the way: the rest may as well go.
-            if C::to_replica(&mut fragment, way, path).is_ok()
-                && context.out.has_room(Side::Outside)
-            {
+            // There is headroom in what the pool gives: none is left behind.
+            if C::to_replica(&mut fragment, way, path).is_ok() {
                 let (counters, frame) = (&self.common.counters, fragment.buffer);
                 send_made(counters, Side::Outside, frame, Generated::Fragment, context);
             }

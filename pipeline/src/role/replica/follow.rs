@@ -21,7 +21,7 @@ impl<F: Family> Door<'_, F> {
     /// A TCP packet from the inside: a web server's, in the form of its connection (op 412,
     /// 442, 462).
     #[inline]
-    pub(super) fn from_web_server<P: Pool>(
+    pub(super) fn web_server_packet<P: Pool>(
         &mut self,
         packet: &mut Packet<P::Buffer>,
         hash: Hash,
@@ -112,13 +112,14 @@ impl<F: Family> Door<'_, F> {
         let Some(fragments) = fragment::split(packet, room, context.pool) else {
             return Verdict::NoBuffer;
         };
+        if context.out.room(Side::Outside) < fragments.len() {
+            return Verdict::NoBuffer;
+        }
         for (number, fragment) in fragments.into_iter().enumerate() {
             let mut fragment = Packet::new(fragment);
             let part = if number == 0 { part } else { Part::LaterFragment };
-            // One that gets no tunnel is as good as lost on the way: the rest may as well go.
-            if form::to_client(&mut fragment, part, client, held, path).is_ok()
-                && context.out.has_room(Side::Outside)
-            {
+            // There is headroom in what the pool gives: none is left behind.
+            if form::to_client(&mut fragment, part, client, held, path).is_ok() {
                 let (counters, frame) = (&self.common.counters, fragment.buffer);
                 send_made(counters, Side::Outside, frame, Generated::Fragment, context);
             }
@@ -128,7 +129,7 @@ impl<F: Family> Door<'_, F> {
 
     /// A plain TCP packet from the outside: what gateways of configurations A and B send.
     #[inline]
-    pub(super) fn from_outside<B: Buffer>(
+    pub(super) fn gateway_packet<B: Buffer>(
         &mut self,
         packet: &Packet<B>,
         hash: Hash,

@@ -251,7 +251,7 @@ impl Replica {
     }
 
     /// ARP and neighbour discovery: learns web servers, answers for tunnel addresses that no host
-    /// bears.
+    /// bears, and for the address that probes are sent from.
     fn neighbour<P: Pool>(
         &self,
         from: Side,
@@ -260,16 +260,12 @@ impl Replica {
     ) -> Verdict {
         let common = &self.common;
         let own = common.settings.macs[from as usize];
-        if from == Side::Inside {
-            let learned = common.neighbours.learn(packet, context.now);
+        let bears = |address| from == Side::Outside && common.settings.bears(address);
+        if from == Side::Inside && common.neighbours.learn(packet, context.now) {
             let ours = crate::wire::ethernet::destination(packet.buffer.head()) == own;
-            return if learned && ours {
-                Verdict::ArpLearned
-            } else {
-                packet.view.kind.untouched()
-            };
+            return if ours { Verdict::ArpLearned } else { packet.view.kind.untouched() };
         }
-        let bears = |address| common.settings.bears(address);
+        // On the inside, web servers ask for nobody but the sender of the probes.
         match neighbours::answer(packet, own, bears, context.pool) {
             Answer::NotForUs => packet.view.kind.untouched(),
             Answer::NoBuffer => Verdict::NoBuffer,
@@ -300,8 +296,8 @@ impl<F: Family> Door<'_, F> {
         context: &mut Context<'_, P>,
     ) -> Verdict {
         match (packet.view.kind, from) {
-            (Kind::Tcp, Side::Inside) => self.from_web_server(packet, ahead.0, context),
-            (Kind::Tcp, Side::Outside) => self.from_outside(packet, ahead.0, context.now),
+            (Kind::Tcp, Side::Inside) => self.web_server_packet(packet, ahead.0, context),
+            (Kind::Tcp, Side::Outside) => self.gateway_packet(packet, ahead.0, context.now),
             (Kind::Tunnel, Side::Outside) => self.tunnelled(packet, ahead, context),
             (Kind::BadTunnel, Side::Outside) => self.bad_tunnel(packet),
             (Kind::Icmp, _) => self.icmp(from, packet, context),

@@ -1,120 +1,22 @@
-//! firstack with real TCP: four processes on DPDK in network namespaces, nginx and curl.
-//!
-//! Needs root, DPDK, nginx and curl, and the binary `firstack` beside the tests, which
-//! `cargo test --workspace` builds; without root every test fails and says so. One test at a
-//! time: each has four forwarding threads for itself.
+//! Races, mishaps, an operator, bytes, ports, workers and ends: configuration A over IPv4.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddrV4;
 use std::os::fd::AsFd;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use appliance::stats::Snapshot;
 use firstack_tests::demo::client::{Held, ask, burst, connect_from};
 use firstack_tests::demo::world::World;
-use firstack_tests::fleet::{Ended, FleetOptions};
-use firstack_tests::lab::{Curl, LabError, Place, Site, Topology, TopologyBuilder};
+use firstack_tests::fleet::FleetOptions;
+use firstack_tests::lab::{Curl, Family, Site};
 use nix::sys::socket::{setsockopt, sockopt};
 
-/// Time that the losers' last packets take to come and go.
-const AFTER: Duration = Duration::from_millis(200);
-/// Time that everything has to come to rest.
-const REST: Duration = Duration::from_secs(10);
+use super::{
+    AFTER, OrFail, all, alone, comes_true, ended_well, finish, kernel_tcp, made, races, topology,
+    winners, world,
+};
 
-/// Ends a test with the message of an error, not with its innards.
-trait OrFail<T> {
-    fn or_fail(self) -> T;
-}
-
-impl<T> OrFail<T> for Result<T, LabError> {
-    #[track_caller]
-    fn or_fail(self) -> T {
-        self.unwrap_or_else(|error| panic!("{error}"))
-    }
-}
-
-/// One test at a time.
-fn alone() -> MutexGuard<'static, ()> {
-    static LOCK: Mutex<()> = Mutex::new(());
-    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// First answers: replica 1 after 60 ms, replica 2 after 80 ms, the origin after 100 ms.
-fn topology() -> TopologyBuilder {
-    Topology::builder()
-        .replicas(2)
-        .longest(Duration::from_secs(60))
-        .delay(Site::Client, Site::Origin, 50.0)
-        .delay(Site::Client, Site::Replica(1), 2.0)
-        .delay(Site::Client, Site::Replica(2), 5.0)
-        .delay(Site::Origin, Site::Replica(1), 8.0)
-        .delay(Site::Origin, Site::Replica(2), 25.0)
-}
-
-fn world(name: &str, files: &[(&str, u64)], options: &FleetOptions) -> World {
-    World::build(name, topology(), files, Some(options)).or_fail()
-}
-
-/// Fetches `/` from the service so many times; how often each site answered.
-#[track_caller]
-fn winners(world: &World, count: usize) -> BTreeMap<String, usize> {
-    let (good, failed) = world.fetch_many(world.origin(), "/", count);
-    assert!(failed.is_empty(), "{failed:?}");
-    let mut sites = BTreeMap::new();
-    for fetched in good {
-        *sites.entry(fetched.site).or_default() += 1;
-    }
-    sites
-}
-
-fn all(site: &str, count: usize) -> BTreeMap<String, usize> {
-    BTreeMap::from([(site.to_string(), count)])
-}
-
-/// Races won and answers that came too late, by address.
-fn races(gateway: &Snapshot, site: Site) -> (u64, u64) {
-    let address = Some(site.address().into());
-    let found = gateway.races.iter().find(|answers| answers.address == address);
-    found.map_or((0, 0), |answers| (answers.won, answers.lost))
-}
-
-fn made(snapshot: &Snapshot, name: &str) -> u64 {
-    snapshot.generated.iter().find(|made| made.name == name).map_or(0, |made| made.count)
-}
-
-/// At rest every process accounts for every packet, no kernel holds a connection half open, and
-/// SIGTERM ends each process with all its packet buffers back.
-#[track_caller]
-fn finish(mut world: World) -> Vec<Ended> {
-    let fleet = world.take_fleet().or_fail();
-    for (appliance, snapshot) in fleet.all().iter().zip(fleet.settle(REST).or_fail()) {
-        assert!(snapshot.is_conserved(), "{} loses packets: {snapshot}", appliance.name());
-    }
-    for place in world.topology().servers() {
-        let half_open = World::half_open(place).or_fail();
-        assert_eq!(half_open.trim(), "", "half open at {}", place.site);
-    }
-    let ended = fleet.stop().or_fail();
-    ended.iter().for_each(ended_well);
-    ended
-}
-
-#[track_caller]
-fn ended_well(ended: &Ended) {
-    let Ended { name, status, snapshot, log } = ended;
-    assert!(status.success(), "{name}: {status}: {log}");
-    assert!(snapshot.is_conserved(), "{name} lost packets: {snapshot}");
-}
-
-/// A figure of the kernel's TCP, as in /proc/net/snmp.
-fn kernel_tcp(place: &Place, name: &str) -> u64 {
-    let text = place.host.run(&["cat", "/proc/net/snmp"]).or_fail().stdout;
-    let mut lines = text.lines().filter(|line| line.starts_with("Tcp:"));
-    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
-    let mut figures = names.split(' ').zip(values.split(' '));
-    figures.find(|(of, _)| *of == name).unwrap().1.parse().unwrap()
-}
+/// Time that a replica that was dead may take to be given connections again.
+const BACK: Duration = Duration::from_secs(20);
 
 #[test]
 fn the_nearest_wins_and_the_kernels_of_the_losers_are_reset() {
@@ -154,7 +56,7 @@ fn dead_and_busy_replicas_leave_the_race_to_others() {
     world.kill_appliance(1).or_fail();
     assert_eq!(winners(&world, 3), all("replica2", 3));
     // The other one has all the connections that it may have.
-    let held = Held::open(world.client(), world.origin(), 5).or_fail();
+    let held = Held::open(world.client(), world.service(Family::V4), 5).or_fail();
     assert_eq!((held.count(), &held.sites), (5, &all("replica2", 5)));
     assert_eq!(winners(&world, 3), all("origin", 3));
     assert_eq!(world.fleet().or_fail().replica(2).stats().or_fail().verdict("busy"), 3);
@@ -162,6 +64,8 @@ fn dead_and_busy_replicas_leave_the_race_to_others() {
     std::thread::sleep(AFTER);
     assert_eq!(winners(&world, 2), all("replica2", 2));
     world.revive(1).or_fail();
+    // Nobody has asked it for a while, and the switch may have given it up.
+    assert!(comes_true(BACK, || winners(&world, 1) == all("replica1", 1)));
     assert_eq!(winners(&world, 2), all("replica1", 2));
     finish(world);
 }
@@ -172,7 +76,7 @@ fn an_operator_sees_the_counters_and_drains_replicas() {
     let world = world("operator", &[], &FleetOptions::default());
     let fleet = world.fleet().or_fail();
     let near = fleet.replica(1);
-    let address = SocketAddrV4::new(world.origin().address(), 80);
+    let address = world.service(Family::V4);
     let mut open = connect_from(world.client(), 0, address).or_fail();
     assert_eq!(ask(&mut open, false).or_fail(), "replica1");
 
@@ -215,7 +119,8 @@ fn every_byte_of_a_large_file_and_of_many_small_ones_arrives() {
     assert_eq!(fetched.site, "replica1");
 
     let (_, bytes) = world.file("4KB").or_fail();
-    let small = burst(world.client(), world.origin(), ("4KB", &bytes), 200, 20).or_fail();
+    let small =
+        burst(world.client(), world.service(Family::V4), ("4KB", &bytes), 200, 20).or_fail();
     assert_eq!((small.successes(), &small.failed[..]), (200, &[][..]));
     println!("20 MB in {:?}, 200 connections in {:?}", fetched.total, small.total);
     let ended = finish(world);
@@ -228,8 +133,8 @@ fn a_client_port_serves_two_servers_and_is_used_again() {
     let _alone = alone();
     let options = FleetOptions { any_service: true, ..FleetOptions::default() };
     let world = world("ports", &[], &options);
-    let service = SocketAddrV4::new(world.origin().address(), 80);
-    let other = SocketAddrV4::new(world.topology().replicas()[1].address(), 80);
+    let service = world.service(Family::V4);
+    let other = world.topology().replicas()[1].web(Family::V4);
     let connect = |port, to| connect_from(world.client(), port, to).or_fail();
     let verdict = |name| world.fleet().or_fail().gateway().stats().or_fail().verdict(name);
 
@@ -281,7 +186,8 @@ fn a_gateway_of_two_workers_steers_in_software() {
         assert_eq!((fetched.status, fetched.site.as_str()), (200, "replica1"), "from {address}");
         assert_eq!(fetched.sha256.as_deref(), Some(wanted.sha256.as_str()), "from {address}");
     }
-    let many = burst(world.client(), world.origin(), ("100KB", &bytes), 60, 10).or_fail();
+    let many =
+        burst(world.client(), world.service(Family::V4), ("100KB", &bytes), 60, 10).or_fail();
     assert_eq!((many.successes(), &many.failed[..]), (60, &[][..]));
     let gateway = &finish(world)[0].snapshot;
     let [first, second] = &gateway.workers[..] else { panic!("two workers: {gateway}") };
