@@ -4,8 +4,9 @@
 use firstack_tests::model::soup::soup;
 use firstack_tests::model::{Rig, Tally, gateway, partition, replica, run, switch};
 use pipeline::burst::BURST;
+use pipeline::configuration::A;
 use pipeline::role::Role;
-use pipeline::role::gateway::Timeouts;
+use pipeline::role::gateway::{Gateway, Timeouts};
 use pipeline::verdict::Verdict;
 use proptest::collection::vec;
 
@@ -64,7 +65,7 @@ fn check<R: Role>(cases: u32, rig: impl Fn() -> Rig<R>, reachable: &[Verdict]) {
 
 #[test]
 fn at_the_gateway() {
-    let rig = || Rig::gateway(gateway(4, Timeouts::default()));
+    let rig = || Rig::<Gateway<A>>::gateway(gateway(4, Timeouts::default()), None);
     let reachable = [Verdict::Tagged, Verdict::ReplicaWon, Verdict::LoserReset, Verdict::ToReplica];
     check(1500, rig, &reachable);
 }

@@ -3,7 +3,7 @@
 //!
 //! That verdicts, counters and frames add up is checked by [`Rig`] at every burst.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use firstack_tests::model::soup::{arp, samples, soup, tagged_start, tunnelled};
@@ -11,8 +11,9 @@ use firstack_tests::model::{
     ACK, Arrival, CLIENTS, Carrier, Fed, PEERS, Packet, Rig, SYN, gateway, replica, run, switch,
 };
 use pipeline::buffer::HeapPool;
+use pipeline::configuration::A;
 use pipeline::role::Role;
-use pipeline::role::gateway::Timeouts;
+use pipeline::role::gateway::{Gateway, Timeouts};
 use pipeline::verdict::{Fate, Verdict};
 use pipeline::view::Side;
 use proptest::collection::vec;
@@ -42,7 +43,7 @@ const CHANGING: [Verdict; 19] = [
 ];
 
 fn roles() -> (Rig<impl Role>, Rig<impl Role>, Rig<impl Role>) {
-    let gateway = Rig::gateway(gateway(4, Timeouts::default()));
+    let gateway = Rig::<Gateway<A>>::gateway(gateway(4, Timeouts::default()), None);
     (gateway, Rig::switch(switch()), Rig::new(replica(), 1))
 }
 
@@ -159,7 +160,7 @@ fn arrives(side: Side, frame: Vec<u8>) -> Arrival {
 #[test]
 fn a_gateway_without_buffers_drops_and_counts_what_it_cannot_reset() {
     let (client, server, replica) = (CLIENTS[0], PEERS[0], PEERS[4]);
-    let mut rig = Rig::gateway(gateway(4, Timeouts::default()));
+    let mut rig = Rig::<Gateway<A>>::gateway(gateway(4, Timeouts::default()), None);
     rig.set_pool(HeapPool::with_limit(0));
     let mut answer = Packet::new(replica, client, SYN | ACK);
     answer.acknowledgement = 1;
@@ -199,7 +200,7 @@ fn a_replica_without_buffers_answers_no_arp_and_counts_it() {
 #[test]
 fn a_switch_sends_nothing_beside_a_tunnel_for_which_there_is_no_headroom() {
     let mut rig = Rig::switch(switch());
-    let far = SocketAddrV4::new([203, 0, 113, 40].into(), 80);
+    let far = SocketAddr::from(([203, 0, 113, 40], 80));
     let mut data = Packet::new(CLIENTS[0], far, ACK);
     data.payload = vec![7; 60];
     let whole = arrives(Side::Outside, data.frame());
@@ -225,7 +226,7 @@ fn a_switch_copes_with_a_tagged_start_packet_over_two_segments() {
 #[test]
 fn a_switch_puts_no_packet_into_a_tunnel_that_cannot_hold_it() {
     let mut rig = Rig::switch(switch());
-    let far = SocketAddrV4::new([203, 0, 113, 40].into(), 80);
+    let far = SocketAddr::from(([203, 0, 113, 40], 80));
     let mut data = Packet::new(CLIENTS[0], far, ACK);
     data.payload = vec![7; 65_535 - 40];
     let fed = rig.feed(&[arrives(Side::Outside, data.frame())]);

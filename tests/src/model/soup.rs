@@ -1,7 +1,7 @@
 //! Frames as an open network sends them: whole ones that the roles have a part in, and the same
 //! cut, bent, wrapped and split.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use etherparse::{IpNumber, Ipv4Header};
@@ -35,7 +35,7 @@ pub fn arp(operation: u8, mac: [u8; 6], sender: [u8; 4], target: [u8; 4]) -> Vec
 }
 
 /// A start packet with a tag of these bytes.
-pub fn tagged_start(from: SocketAddrV4, to: SocketAddrV4, tag: &[u8]) -> Packet {
+pub fn tagged_start(from: SocketAddr, to: SocketAddr, tag: &[u8]) -> Packet {
     let mut packet = Packet::new(from, to, SYN);
     packet.options = [&[2, 4, 5, 0xb4][..], tag].concat();
     packet.options.resize(packet.options.len().next_multiple_of(4), 1);
@@ -55,16 +55,16 @@ fn tag() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-fn client() -> impl Strategy<Value = SocketAddrV4> {
-    prop_oneof![2 => select(CLIENTS[..3].to_vec()), 1 => select(CLIENTS.to_vec())]
+fn client() -> impl Strategy<Value = SocketAddr> {
+    prop_oneof![2 => select(CLIENTS[..3].to_vec()), 1 => select(CLIENTS[..12].to_vec())]
 }
 
 /// Servers and replicas that any of the three roles knows, and strangers.
-fn server() -> impl Strategy<Value = SocketAddrV4> {
+fn server() -> impl Strategy<Value = SocketAddr> {
     let services = [10, 10, 10, 20, 30, 40].map(|host| [203, 0, 113, host]);
-    let mut all: Vec<_> = services.map(|host| SocketAddrV4::new(host.into(), 80)).to_vec();
+    let mut all: Vec<_> = services.map(|host| SocketAddr::new(host.into(), 80)).to_vec();
     all.extend(PEERS);
-    all.push(SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 20), 8080));
+    all.push(SocketAddr::from(([198, 51, 100, 20], 8080)));
     select(all)
 }
 
@@ -263,7 +263,7 @@ pub fn samples() -> Vec<Vec<u8>> {
     let nested = tunnelled(&tunnel(&start), [203, 0, 113, 10], [198, 51, 100, 10], 4);
     let mut tagged = plain.clone();
     tagged.vlans = vec![(0x88a8, 5), (0x8100, 6)];
-    tagged.ip_options = vec![1; 8];
+    tagged.ip_options = 2;
     vec![
         plain.frame(),
         start.frame(),
