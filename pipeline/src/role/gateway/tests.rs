@@ -124,6 +124,21 @@ fn fragments_follow_their_first_both_ways() {
     }
 }
 
+/// Identifications are per protocol (RFC 791).
+#[test]
+fn a_fragment_of_another_protocol_with_the_same_identification_changes_nothing() {
+    let mut bench = Bench::won();
+    let data = || Segment::ack(CLIENT, SERVER, 101, 501).payload(&[7; 80]).frame();
+    let first = bench.pass(Side::Inside, &fragment(data(), 0, true));
+    assert_eq!(first.0, Verdict::FragmentTranslated);
+    let mut other = data();
+    other[23] = 17;
+    let seen = bench.pass(Side::Inside, &fragment(other, 0, true));
+    assert_eq!(seen.0, Verdict::Fragment);
+    let later = bench.pass(Side::Inside, &fragment(data(), 56, false));
+    assert_eq!(later.0, Verdict::FragmentTranslated);
+}
+
 #[test]
 fn fragments_of_others_pass() {
     let mut bench = Bench::new();
