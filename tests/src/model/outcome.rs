@@ -79,6 +79,7 @@ impl Leaving {
                 let (outer, inner, port) = Outer::peel(frame).expect("a tunnel leaves");
                 assert_eq!(&outer, expected);
                 inside.check(received, &inner);
+                assert!(port.is_none_or(|port| port >= 49152), "a source port of GUE");
                 return port;
             }
         }

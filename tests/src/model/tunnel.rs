@@ -135,7 +135,7 @@ impl Outer {
             Some(bytes) => Ok(u16::from_be_bytes([bytes[0], bytes[1]])),
             None => Err("cut off".to_owned()),
         };
-        let (is_v6, header, mut port) = match protocol {
+        let (is_v6, header, port) = match protocol {
             4 => (false, 0, None),
             41 => (true, 0, None),
             GRE if word(0)? == 0 => (word(2)? == 0x86dd, 4, None),
@@ -149,14 +149,13 @@ impl Outer {
             4 => Format::Gre,
             _ => Format::Gue,
         };
-        if let Some(port) = &mut port {
+        if port.is_some() {
             let whole = [pseudo(outer.from, outer.to, UDP, payload.len()), payload.to_vec()];
             outer.udp = match (word(6)?, checksum(&whole.concat())) {
                 (0, _) => Udp::None,
                 (_, 0) => Udp::Right,
                 _ => Udp::Wrong,
             };
-            assert!(*port >= 49152, "a source port of GUE");
         }
         let mut l2 = frame[..frame.len() - ip.len()].to_vec();
         let at = l2.len() - 2;

@@ -177,7 +177,7 @@ impl super::Rig<Switch> {
 /// A switch before services of both families: with replicas and two servers, dynamic with one
 /// server behind the port, without an enabled server, without a live replica, and of IPv6 with
 /// replicas of its own and of IPv4.
-pub fn switch() -> Switch {
+pub fn switch(key: Option<Key>) -> Switch {
     let server =
         |name: &str, delivery, weight| switch::Server { name: name.to_owned(), delivery, weight };
     let own = |host: u8| IpAddr::from([203, 0, 113, host]);
@@ -247,7 +247,7 @@ pub fn switch() -> Switch {
         tunnels: Arc::new(switch::TunnelHealth::new(replicas)),
         neighbours: Arc::new(Neighbours::new([v6(0x10, 0x55, 0).ip()])),
     };
-    Switch::new(settings, shares, Published::new(selection).reader(), keys(None).reader())
+    Switch::new(settings, shares, Published::new(selection).reader(), keys(key).reader())
 }
 
 /// MAC addresses of the appliance's ports: inside, outside.
@@ -295,8 +295,8 @@ pub fn replica_settings() -> replica::Settings {
         tag: tag::Format::default(),
         require_signature: false,
         path: path(),
-        busy_connections: 4,
-        busy_syn_rate: 8,
+        busy_connections: 8,
+        busy_syn_rate: 16,
         acknowledgement_repeats: 0,
         max_connections: [16; 2],
         timeouts: [Ticks::from_secs(30), Ticks::from_secs(7440), Ticks::from_secs(10)],
@@ -323,7 +323,7 @@ pub fn replica_of(
     (replica, shares)
 }
 
-/// A replica that is told [`replica_settings`].
-pub fn replica() -> Replica {
-    replica_of(replica_settings(), |_| true, None).0
+/// A replica that is told [`replica_settings`], and knows this key.
+pub fn replica(key: Option<Key>) -> Replica {
+    replica_of(replica_settings(), |_| true, key).0
 }
