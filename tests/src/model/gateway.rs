@@ -59,6 +59,8 @@ pub struct Record {
     service: usize,
     repetitions: u32,
     fins: [bool; 2],
+    /// When the race began.
+    started: Duration,
     /// Since when the time-out runs.
     since: Duration,
     /// Which of two records with the same `since` came first.
@@ -89,6 +91,9 @@ pub struct Model {
     /// Records that had to make room, by family.
     pub evicted: [u64; 2],
 }
+
+/// By then what was on its way when a RST was sent has arrived.
+const QUIET: Duration = Duration::from_secs(3);
 
 fn span(ticks: Ticks) -> Duration {
     Duration::from_nanos(ticks.0)
@@ -227,12 +232,25 @@ impl Model {
 
     /// A packet of a translated connection has passed.
     fn heard(&mut self, now: Duration, side: Side, client: SocketAddr, flags: u8) {
+        let idle = now - self.change(client).since;
+        self.touch(now, client);
         let record = self.change(client);
-        record.since = now;
+        // A RST that closed nothing: its connection goes on.
+        if record.state == State::Closing && record.fins != [true; 2] && idle >= QUIET {
+            record.state = State::Replica;
+        }
         record.fins[side as usize] |= flags & FIN != 0;
         if flags & RST != 0 || flags & FIN != 0 && record.fins == [true; 2] {
             record.state = State::Closing;
         }
+    }
+
+    /// The record's time-out starts again.
+    fn touch(&mut self, now: Duration, client: SocketAddr) {
+        self.order += 1;
+        let order = self.order;
+        let record = self.change(client);
+        (record.since, record.order) = (now, order);
     }
 
     fn change(&mut self, client: SocketAddr) -> &mut Record {

@@ -66,7 +66,7 @@ fn wrap() -> impl Strategy<Value = Wrap> {
 
 /// Short waits, and those at which something times out, a hair before, and a hair after.
 fn wait() -> impl Strategy<Value = Duration> {
-    let limits = vec![5u64, 10, 30, 60, 600, 7440];
+    let limits = vec![1u64, 3, 5, 30, 60, 120, 600, 7440];
     let hair = Duration::from_nanos(1);
     prop_oneof![
         24 => Just(Duration::ZERO),

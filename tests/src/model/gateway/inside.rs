@@ -1,5 +1,6 @@
 //! Packets of clients: figure 2, and figure 6 from the client side.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use pipeline::stage::tag::Code;
@@ -15,6 +16,8 @@ use crate::model::world;
 
 /// Races in a row, unanswered up to their second repetition, that give a path up.
 const MISSES: u32 = 3;
+/// By then a race is answered, where it is at all: clients repeat a start packet after that.
+const ANSWERED: Duration = Duration::from_secs(1);
 
 impl Model {
     pub(super) fn start(
@@ -24,14 +27,14 @@ impl Model {
         headroom: bool,
         known: &Record,
     ) -> Outcome {
-        if packet.to != known.server && known.state != State::Closing {
+        if packet.to != known.server {
             self.change(packet.from).second = Some(packet.to);
             return Outcome::untouched(match self.service(packet.to) {
                 Some(_) => Verdict::UntaggedEndpointBusy,
                 None => Verdict::NoService,
             });
         }
-        let retransmitted = packet.to == known.server && packet.sequence == known.isn;
+        let retransmitted = packet.sequence == known.isn;
         let idle = now - known.since;
         let stale = match known.state {
             State::Racing | State::Closing => true,
@@ -43,7 +46,7 @@ impl Model {
             (State::Origin, _) | (_, None) => Outcome::untouched(Verdict::WithOrigin),
             (State::Replica | State::Closing, Some(replica)) => {
                 if retransmitted {
-                    self.change(packet.from).since = now;
+                    self.touch(now, packet.from);
                 }
                 // Full segments are to fit the tunnels.
                 let packet = match self.configuration {
@@ -66,19 +69,14 @@ impl Model {
             _ if self.is_given_up(server, now) => Err(Verdict::UntaggedBackoff),
             (Some(service), None) => Ok(service),
         };
-        let service = match (refused, earlier.clone()) {
-            (Ok(service), _) => service,
-            (Err(verdict), earlier) => {
-                // The connection before it, to another server, is told from it and goes on.
-                if let Some(earlier) = earlier.filter(|earlier| earlier.server != server) {
-                    self.records.insert(client, Record { second: Some(server), ..earlier });
-                }
-                return Outcome::untouched(verdict);
-            }
+        // What it had is gone: the new connection's packets could not be told from it.
+        let service = match refused {
+            Ok(service) => service,
+            Err(verdict) => return Outcome::untouched(verdict),
         };
         let family = usize::from(client.is_ipv6());
         let own = self.records.keys().filter(|other| other.is_ipv6() == client.is_ipv6());
-        if own.count() == self.settings.max_connections[family] && !self.make_room(family) {
+        if own.count() == self.settings.max_connections[family] && !self.make_room(family, now) {
             return Outcome::untouched(Verdict::UntaggedTableFull);
         }
         if !headroom {
@@ -94,6 +92,7 @@ impl Model {
             service,
             repetitions: 0,
             fins: [false; 2],
+            started: now,
             since: now,
             order: self.order,
         };
@@ -113,7 +112,7 @@ impl Model {
         clamped(&tagged, usize::from(world::MTU) - outer)
     }
 
-    fn is_given_up(&self, server: std::net::SocketAddr, now: Duration) -> bool {
+    fn is_given_up(&self, server: SocketAddr, now: Duration) -> bool {
         self.paths.get(&server.ip()).is_some_and(|(_, until)| now < *until)
     }
 
@@ -122,23 +121,16 @@ impl Model {
         if let Some(verdict) = obstacle(packet, self.key) {
             return Outcome::untouched(verdict);
         }
-        self.order += 1;
-        let order = self.order;
         let given_up = self.is_given_up(packet.to, now);
+        self.touch(now, packet.from);
         let record = self.change(packet.from);
-        (record.since, record.order) = (now, order);
         record.repetitions += 1;
         match record.repetitions {
             1 if given_up => Outcome::untouched(Verdict::UntaggedBackoff),
             1 if headroom => Outcome::changed(Verdict::TaggedAgain, self.tagged(packet)),
             1 => Outcome::untouched(Verdict::UntaggedNoHeadroom),
             2 => {
-                let until = now + span(self.settings.timeouts.tag_backoff);
-                let path = self.paths.entry(packet.to.ip()).or_default();
-                path.0 += 1;
-                if path.0 == MISSES {
-                    *path = (0, until);
-                }
+                self.path_missed(packet.to.ip(), now);
                 Outcome::untouched(Verdict::UntaggedRepeat)
             }
             _ => Outcome::untouched(Verdict::UntaggedRepeat),
@@ -163,16 +155,33 @@ impl Model {
         }
     }
 
-    /// Takes the race out of a family whose last start packet is the oldest; `false` when there
-    /// is none.
-    fn make_room(&mut self, family: usize) -> bool {
-        let own = self.records.iter().filter(|(key, _)| usize::from(key.is_ipv6()) == family);
-        let racing = own.filter(|(_, record)| record.state == State::Racing);
-        let Some(client) = racing.min_by_key(|(_, record)| record.order).map(|(key, _)| *key)
-        else {
+    /// A race to this address went unanswered.
+    fn path_missed(&mut self, server: IpAddr, now: Duration) {
+        let until = now + span(self.settings.timeouts.tag_backoff);
+        let path = self.paths.entry(server).or_default();
+        path.0 += 1;
+        if path.0 == MISSES {
+            *path = (0, until);
+        }
+    }
+
+    /// Takes a record out of a family: the race whose last start packet is the oldest, or what
+    /// has been closing for the longest; `false` when there is neither.
+    fn make_room(&mut self, family: usize, now: Duration) -> bool {
+        let own = || self.records.iter().filter(|(key, _)| usize::from(key.is_ipv6()) == family);
+        let oldest = |state| {
+            let such = own().filter(|(_, record)| record.state == state);
+            such.min_by_key(|(_, record)| record.order).map(|(key, _)| *key)
+        };
+        let Some(client) = oldest(State::Racing).or_else(|| oldest(State::Closing)) else {
             return false;
         };
         self.evicted[family] += 1;
-        self.records.remove(&client).is_some()
+        let Some(gone) = self.records.remove(&client) else { return false };
+        // It had time to be answered, and had to go before its second repetition told.
+        if gone.state == State::Racing && gone.repetitions < 2 && now - gone.started >= ANSWERED {
+            self.path_missed(gone.server.ip(), now);
+        }
+        true
     }
 }

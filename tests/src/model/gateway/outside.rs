@@ -54,7 +54,13 @@ impl Model {
             State::Racing => self.decide(now, packet, from, is_origin, known),
             State::Origin if won => Outcome::untouched(Verdict::AcknowledgementRepeated),
             State::Replica | State::Closing if won => {
-                self.change(packet.to).since = now;
+                self.touch(now, packet.to);
+                if !fits {
+                    // The winner has accepted another start packet of the client.
+                    let record = self.change(packet.to);
+                    record.isn = packet.acknowledgement.wrapping_sub(1);
+                    (record.fins, record.state) = ([false; 2], State::Replica);
+                }
                 self.winners(packet, from, known.server, Verdict::AcknowledgementRepeated)
             }
             State::Origin | State::Replica | State::Closing => {
@@ -95,8 +101,8 @@ impl Model {
         known: &Record,
     ) -> Outcome {
         self.path_takes_tags(known);
+        self.touch(now, packet.to);
         let record = self.change(packet.to);
-        record.since = now;
         if is_origin {
             record.state = State::Origin;
             return Outcome::untouched(Verdict::OriginWon);
@@ -141,8 +147,8 @@ impl Model {
             State::Replica | State::Closing if is_origin => Outcome::dropped(Verdict::FromLoser),
             State::Racing if is_reset && is_origin => {
                 self.path_takes_tags(known);
-                let record = self.change(packet.to);
-                (record.state, record.since) = (State::Origin, now);
+                self.touch(now, packet.to);
+                self.change(packet.to).state = State::Origin;
                 Outcome::untouched(Verdict::ResetByOrigin)
             }
             State::Racing if is_reset && known.second != Some(packet.from) => {
