@@ -47,6 +47,8 @@ const CHANGING: &[Verdict] = &[
     Verdict::ToServer,
     Verdict::IcmpToServer,
     Verdict::FragmentToServer,
+    // The MSS of an acknowledgement, where servers are tunnelled to.
+    Verdict::FromServer,
     Verdict::Cracked,
     Verdict::CrackedAgain,
     Verdict::ToWebServer,
@@ -261,12 +263,18 @@ fn a_switch_sends_nothing_beside_a_tunnel_for_which_there_is_no_headroom() {
 #[test]
 fn a_switch_copes_with_a_tagged_start_packet_over_two_segments() {
     let mut rig = Rig::switch(switch(None));
-    let mut start = tagged_start(CLIENTS[0], PEERS[0], &UNSIGNED);
-    start.payload = vec![7; 3000];
-    let carrier = Carrier::Split(2048);
-    let arrival = Arrival { carrier, ..arrives(Side::Outside, start.frame()) };
-    let fed = check(&mut rig, &[arrival]);
-    assert_eq!(fed.by(Side::Inside).len(), 1);
+    let (mut delivered, carrier) = (0, Carrier::Split(2048));
+    for client in &CLIENTS[..FIRST_V6] {
+        let mut start = tagged_start(*client, PEERS[0], &UNSIGNED);
+        start.payload = vec![7; 3000];
+        let arrival = Arrival { carrier, ..arrives(Side::Outside, start.frame()) };
+        // One server is reached by a tunnel, which has no room for it.
+        match check(&mut rig, &[arrival]).by(Side::Inside) {
+            [frame] => delivered += usize::from(frame.len() > 3000),
+            left => assert!(left.is_empty()),
+        }
+    }
+    assert!(delivered > 0);
 }
 
 /// A tunnel's outer header has no room for the length of the longest packets.

@@ -38,7 +38,7 @@ pub enum Foreign {
 
 impl Foreign {
     /// Any of them.
-    pub fn any() -> impl Strategy<Value = Self> {
+    pub fn any() -> BoxedStrategy<Self> {
         let starts = vec![
             (0x55, Verdict::IpVersion),
             (0x65, Verdict::IpVersion),
@@ -66,6 +66,7 @@ impl Foreign {
             select(vec![0, 19, 0xffff]).prop_map(Self::TotalLength),
             select(offsets).prop_map(|(value, verdict)| Self::DataOffset(value, verdict)),
         ]
+        .boxed()
     }
 
     /// The packet spoilt so, and the verdict on it. The packet bears no TCP options or data.

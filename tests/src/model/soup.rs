@@ -76,7 +76,7 @@ fn signed_start(from: SocketAddr, to: SocketAddr, configuration: Code) -> Packet
     tagged(&packet, &tag)
 }
 
-fn unsigned_tag() -> impl Strategy<Value = Vec<u8>> {
+fn unsigned_tag() -> BoxedStrategy<Vec<u8>> {
     let signed = |flags| [&[253, 14, 0x4e, 0x52, flags, 3][..], &[7; 8]].concat();
     let unsigned = |flags| vec![253, 5, 0x4e, 0x52, flags];
     prop_oneof![
@@ -86,11 +86,12 @@ fn unsigned_tag() -> impl Strategy<Value = Vec<u8>> {
         1 => Just(0x81).prop_map(unsigned),
         1 => Just(0x01).prop_map(signed),
     ]
+    .boxed()
 }
 
-fn client() -> impl Strategy<Value = SocketAddr> {
+fn client() -> BoxedStrategy<SocketAddr> {
     let few = [&CLIENTS[..3], &CLIENTS[FIRST_V6..FIRST_V6 + 3]].concat();
-    prop_oneof![2 => select(few), 1 => select(CLIENTS.to_vec())]
+    prop_oneof![2 => select(few), 1 => select(CLIENTS.to_vec())].boxed()
 }
 
 /// Servers and replicas of a client's family that any of the roles knows, and strangers.
@@ -112,15 +113,17 @@ fn servers(client: SocketAddr) -> Vec<SocketAddr> {
     all
 }
 
-fn ends() -> impl Strategy<Value = (SocketAddr, SocketAddr)> {
-    (client(), any::<Index>()).prop_map(|(client, index)| {
-        let all = servers(client);
-        (client, all[index.index(all.len())])
-    })
+fn ends() -> BoxedStrategy<(SocketAddr, SocketAddr)> {
+    (client(), any::<Index>())
+        .prop_map(|(client, index)| {
+            let all = servers(client);
+            (client, all[index.index(all.len())])
+        })
+        .boxed()
 }
 
 /// TCP between a client and a server, either way.
-fn tcp() -> impl Strategy<Value = Packet> {
+fn tcp() -> BoxedStrategy<Packet> {
     let flags = select(vec![SYN, SYN, SYN | ACK, SYN | ACK, ACK, PSH | ACK, FIN | ACK, RST]);
     let data = prop_oneof![
         30 => Just(Vec::new()),
@@ -129,8 +132,8 @@ fn tcp() -> impl Strategy<Value = Packet> {
     ];
     let parts =
         (ends(), flags, select(ISNS.to_vec()), options(), data, any::<[bool; 2]>(), 0usize..3);
-    parts.prop_map(
-        |((client, server), flags, isn, options, payload, [outbound, df], ip_options)| {
+    parts
+        .prop_map(|((client, server), flags, isn, options, payload, [outbound, df], ip_options)| {
             let to_server = flags == SYN || flags & SYN == 0 && outbound;
             let (from, to) = if to_server { (client, server) } else { (server, client) };
             let mut packet = Packet::new(from, to, flags);
@@ -141,12 +144,12 @@ fn tcp() -> impl Strategy<Value = Packet> {
             packet.ip_options = ip_options / 2;
             (packet.options, packet.payload) = (options, payload);
             packet
-        },
-    )
+        })
+        .boxed()
 }
 
 /// A tagged start packet.
-fn start() -> impl Strategy<Value = Packet> {
+fn start() -> BoxedStrategy<Packet> {
     let data = prop_oneof![4 => Just(Vec::new()), 1 => vec(any::<u8>(), 0..50)];
     let checksums = (proptest::bool::weighted(0.95), proptest::bool::weighted(0.95));
     let code = select(vec![Code::A, Code::B, Code::C]);
@@ -154,55 +157,71 @@ fn start() -> impl Strategy<Value = Packet> {
         2 => unsigned_tag().prop_map(Ok),
         1 => code.prop_map(Err),
     ];
-    (ends(), tag, data, checksums).prop_map(|((client, server), tag, payload, checksums)| {
-        let start = match tag {
-            Ok(tag) => tagged_start(client, server, &tag),
-            Err(code) => signed_start(client, server, code),
-        };
-        let (ip_checksum, tcp_checksum) = (checksums.0 || start.is_v6(), checksums.1);
-        Packet { payload, ip_checksum, tcp_checksum, ..start }
-    })
+    (ends(), tag, data, checksums)
+        .prop_map(|((client, server), tag, payload, checksums)| {
+            let start = match tag {
+                Ok(tag) => tagged_start(client, server, &tag),
+                Err(code) => signed_start(client, server, code),
+            };
+            let (ip_checksum, tcp_checksum) = (checksums.0 || start.is_v6(), checksums.1);
+            Packet { payload, ip_checksum, tcp_checksum, ..start }
+        })
+        .boxed()
 }
 
 /// An ICMP error about TCP, plain or tunnelled, either way.
-fn error() -> impl Strategy<Value = Vec<u8>> {
+fn error() -> BoxedStrategy<Vec<u8>> {
     let kind = select(vec![[3u8, 2], [3, 1], [11, 3], [0, 129], [8, 128]]);
     let quoted = (tcp(), proptest::option::of(select(Format::ALL.to_vec())));
-    (quoted, kind, 0usize..=20, any::<bool>()).prop_map(|((quoted, format), kind, bytes, near)| {
-        let [from, to] = [quoted.from, quoted.to].map(|end| end.ip());
-        let (peer, client) = (peers(quoted.from)[4].ip(), quoted.from.ip());
-        let tunnel = format.map(|format| Outer::new(format, client, peer, 0));
-        let reporter = if near { to } else { router(quoted.from) };
-        let kind = kind[usize::from(quoted.is_v6())];
-        let error =
-            IcmpError { from: reporter, to: from, kind, code: 4, mtu: 1400, quoted, tunnel, bytes };
-        error.frame()
-    })
+    (quoted, kind, 0usize..=20, any::<bool>())
+        .prop_map(|((quoted, format), kind, bytes, near)| {
+            let [from, to] = [quoted.from, quoted.to].map(|end| end.ip());
+            let (peer, client) = (peers(quoted.from)[4].ip(), quoted.from.ip());
+            let tunnel = format.map(|format| Outer::new(format, client, peer, 0));
+            let reporter = if near { to } else { router(quoted.from) };
+            let kind = kind[usize::from(quoted.is_v6())];
+            let error = IcmpError {
+                from: reporter,
+                to: from,
+                kind,
+                code: 4,
+                mtu: 1400,
+                quoted,
+                tunnel,
+                bytes,
+            };
+            error.frame()
+        })
+        .boxed()
 }
 
 /// The first or the other fragment of a TCP packet.
-fn part() -> impl Strategy<Value = Vec<u8>> {
-    (ends(), any::<[bool; 2]>(), 0u16..3).prop_map(|((client, server), [outbound, first], id)| {
-        let (from, to) = if outbound { (client, server) } else { (server, client) };
-        let mut packet = Packet::new(from, to, ACK);
-        (packet.id, packet.payload) = (id, vec![0x5a; 21]);
-        fragment(&packet, first)
-    })
+fn part() -> BoxedStrategy<Vec<u8>> {
+    (ends(), any::<[bool; 2]>(), 0u16..3)
+        .prop_map(|((client, server), [outbound, first], id)| {
+            let (from, to) = if outbound { (client, server) } else { (server, client) };
+            let mut packet = Packet::new(from, to, ACK);
+            (packet.id, packet.payload) = (id, vec![0x5a; 21]);
+            fragment(&packet, first)
+        })
+        .boxed()
 }
 
 /// An echo request of a switch, or to one.
-fn echo() -> impl Strategy<Value = Vec<u8>> {
-    (client(), select(vec![[8u8, 128], [0, 129]]), 0usize..40).prop_map(|(client, kind, length)| {
-        let (switch, replica) = (peers(client)[0], peers(client)[4]);
-        let packet = Packet::new(switch, replica, 0);
-        let ends = (switch.ip(), replica.ip());
-        let kind = (kind[usize::from(client.is_ipv6())], 0);
-        icmp(&packet.ethernet(), ends, kind, &[0, 1, 0, 2], &vec![7; length])
-    })
+fn echo() -> BoxedStrategy<Vec<u8>> {
+    (client(), select(vec![[8u8, 128], [0, 129]]), 0usize..40)
+        .prop_map(|(client, kind, length)| {
+            let (switch, replica) = (peers(client)[0], peers(client)[4]);
+            let packet = Packet::new(switch, replica, 0);
+            let ends = (switch.ip(), replica.ip());
+            let kind = (kind[usize::from(client.is_ipv6())], 0);
+            icmp(&packet.ethernet(), ends, kind, &[0, 1, 0, 2], &vec![7; length])
+        })
+        .boxed()
 }
 
 /// ARP and neighbour discovery.
-fn resolution() -> impl Strategy<Value = Vec<u8>> {
+fn resolution() -> BoxedStrategy<Vec<u8>> {
     let mac = select(vec![[2, 0, 0, 0, 3, 1], [2, 0, 0, 0, 9, 1]]);
     let hosts = || select(vec![[198, 51, 100, 10], [198, 51, 100, 5], [10, 0, 0, 9]]);
     let six = |number: usize| match number {
@@ -217,11 +236,11 @@ fn resolution() -> impl Strategy<Value = Vec<u8>> {
             neighbour(advertises, mac, six(sender), six(target))
         },
     );
-    prop_oneof![arp, nd]
+    prop_oneof![arp, nd].boxed()
 }
 
 /// A frame that a role has a part in, outside all tunnels.
-fn plain() -> impl Strategy<Value = Vec<u8>> {
+fn plain() -> BoxedStrategy<Vec<u8>> {
     let foreign = (tcp(), Foreign::any()).prop_map(|(packet, what)| {
         let bare = Packet { options: Vec::new(), payload: Vec::new(), ..packet };
         what.spoil(&bare).0
@@ -234,10 +253,11 @@ fn plain() -> impl Strategy<Value = Vec<u8>> {
         1 => echo(),
         1 => foreign,
     ]
+    .boxed()
 }
 
 /// A frame in a tunnel: from a switch, or of a connection.
-fn tunnel() -> impl Strategy<Value = Vec<u8>> {
+fn tunnel() -> BoxedStrategy<Vec<u8>> {
     let format = || select(Format::ALL.to_vec());
     let six = || proptest::bool::weighted(0.4);
     let inner = || {
@@ -266,12 +286,12 @@ fn tunnel() -> impl Strategy<Value = Vec<u8>> {
         let (from, to) = if outbound { (packet.from, all[other]) } else { (all[other], packet.to) };
         tunnelled(&packet.frame(), from, to, format)
     });
-    prop_oneof![3 => of_switch, 2 => of_connection]
+    prop_oneof![3 => of_switch, 2 => of_connection].boxed()
 }
 
 /// A frame that a role has a part in.
-fn base() -> impl Strategy<Value = Vec<u8>> {
-    prop_oneof![6 => plain(), 4 => tunnel(), 1 => resolution()]
+fn base() -> BoxedStrategy<Vec<u8>> {
+    prop_oneof![6 => plain(), 4 => tunnel(), 1 => resolution()].boxed()
 }
 
 fn carrier() -> impl Strategy<Value = Option<Index>> {

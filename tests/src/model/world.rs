@@ -222,12 +222,7 @@ pub fn switch(key: Option<Key>) -> Switch {
         require_signature: false,
         gateways: Vec::new(),
         max_copies: COPIES,
-        fan_out: Limit {
-            rate: COPIES as u64,
-            burst: 2 * COPIES as u64,
-            prefix_v4: 24,
-            prefix_v6: 48,
-        },
+        fan_out: Limit { rate: COPIES as u64, burst: COPIES as u64, prefix_v4: 24, prefix_v6: 48 },
         path: path(),
         max_connections: [16; 2],
         timeouts: switch::Timeouts {

@@ -36,7 +36,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// Any of them.
-    pub fn any() -> impl Strategy<Value = Self> {
+    pub fn any() -> BoxedStrategy<Self> {
         let extensions = vec![0u8, 43, 44, 60, 51, 50, 135, 59];
         prop_oneof![
             any::<Index>().prop_map(Mutation::Truncate),
@@ -51,6 +51,7 @@ impl Mutation {
                 .prop_map(|(format, six)| Mutation::Wrap(format, six)),
             Just(Mutation::Mend),
         ]
+        .boxed()
     }
 
     /// The frame after it.
