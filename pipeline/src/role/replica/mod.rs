@@ -261,12 +261,12 @@ impl Replica {
         let common = &self.common;
         let own = common.settings.macs[from as usize];
         let bears = |address| from == Side::Outside && common.settings.bears(address);
-        if from == Side::Inside && common.neighbours.learn(packet, context.now) {
-            let ours = crate::wire::ethernet::destination(packet.buffer.head()) == own;
-            return if ours { Verdict::ArpLearned } else { packet.view.kind.untouched() };
-        }
+        // Who asks tells where it is, too.
+        let learned = from == Side::Inside && common.neighbours.learn(packet, context.now);
+        let ours = crate::wire::ethernet::destination(packet.buffer.head()) == own;
         // On the inside, web servers ask for nobody but the sender of the probes.
         match neighbours::answer(packet, own, bears, context.pool) {
+            Answer::NotForUs if learned && ours => Verdict::ArpLearned,
             Answer::NotForUs => packet.view.kind.untouched(),
             Answer::NoBuffer => Verdict::NoBuffer,
             Answer::Made(reply) => {
