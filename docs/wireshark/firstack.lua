@@ -1,9 +1,16 @@
--- Wireshark dissector for firstack's tag, the TCP option in a SYN that asks for a race.
+-- Wireshark dissectors for what firstack puts on the wire (docs/protocol.md).
+--
+-- The tag, the TCP option in a SYN that asks for a race, plain or in whatever tunnel:
 --
 --   kind  length  ExID (2 bytes)  flags  [key id  MAC (8 bytes)]
 --
+-- GUE variant 0 on UDP port 6080, which Wireshark does not know, and the packet in it:
+--
+--   variant (2 bits)  C (1 bit)  header length (5 bits)  protocol  flags (2 bytes)
+--
 -- Use: wireshark -X lua_script:firstack.lua, or copy it to the personal Lua plugins folder.
--- Filter: firstack, firstack.configuration == 0, firstack.permitted == false, firstack.bad
+-- Filter: firstack, firstack.configuration == 0, firstack.permitted == false, firstack.bad,
+-- firstack_gue, firstack_gue.bad
 
 local firstack = Proto("firstack", "firstack race tag")
 
@@ -66,3 +73,59 @@ function firstack.dissector(_, packet, tree)
 end
 
 register_postdissector(firstack)
+
+local GUE_PORT = 6080
+local GUE_HEADER = 4
+local inner_protocols = { [4] = "IPv4", [41] = "IPv6" }
+
+local gue = Proto("firstack_gue", "Generic UDP Encapsulation, variant 0")
+gue.fields.variant = ProtoField.uint8("firstack_gue.variant", "Variant", base.DEC, nil, 0xc0)
+gue.fields.control = ProtoField.bool("firstack_gue.control", "Control message", 8, nil, 0x20)
+gue.fields.length = ProtoField.uint8("firstack_gue.length", "Optional header, in words", base.DEC, nil, 0x1f)
+gue.fields.protocol = ProtoField.uint8("firstack_gue.protocol", "Protocol", base.DEC, inner_protocols)
+gue.fields.flags = ProtoField.uint16("firstack_gue.flags", "Flags", base.HEX)
+local gue_fields = gue.fields
+local gue_bad = ProtoExpert.new("firstack_gue.bad", "Not a tunnel of firstack", expert.group.MALFORMED,
+    expert.severity.ERROR)
+gue.experts = { gue_bad }
+
+-- What keeps a receiver from following this header; nil when nothing does.
+local function obstacle(header, datagram)
+    local protocol = header(1, 1):uint()
+    if header(0, 1):bitfield(0, 2) ~= 0 then return "another variant than 0" end
+    if header(0, 1):bitfield(2, 1) ~= 0 then return "a control message" end
+    if header(0, 1):bitfield(3, 5) ~= 0 then return "optional fields" end
+    if header(2, 2):uint() ~= 0 then return "flags" end
+    if not inner_protocols[protocol] then return "neither IPv4 nor IPv6 inside" end
+    if datagram:len() == GUE_HEADER then return "nothing inside" end
+    if datagram(GUE_HEADER, 1):bitfield(0, 4) ~= (protocol == 4 and 4 or 6) then
+        return "an IP version inside that the protocol does not name"
+    end
+end
+
+function gue.dissector(datagram, packet, tree)
+    packet.cols.protocol = "GUE"
+    if datagram:len() < GUE_HEADER then
+        tree:add(gue, datagram()):add_proto_expert_info(gue_bad, "Shorter than the GUE header")
+        return
+    end
+    local header = datagram(0, GUE_HEADER)
+    local branch = tree:add(gue, header)
+    branch:add(gue_fields.variant, header(0, 1))
+    branch:add(gue_fields.control, header(0, 1))
+    branch:add(gue_fields.length, header(0, 1))
+    branch:add(gue_fields.protocol, header(1, 1))
+    branch:add(gue_fields.flags, header(2, 2))
+    local what = obstacle(header, datagram)
+    if what then
+        branch:add_proto_expert_info(gue_bad, "Not a tunnel of firstack: " .. what)
+        if datagram:len() > GUE_HEADER then
+            Dissector.get("data"):call(datagram(GUE_HEADER):tvb(), packet, tree)
+        end
+        return
+    end
+    local inner = header(1, 1):uint() == 4 and "ip" or "ipv6"
+    Dissector.get(inner):call(datagram(GUE_HEADER):tvb(), packet, tree)
+end
+
+DissectorTable.get("udp.port"):add(GUE_PORT, gue)

@@ -74,8 +74,13 @@ impl<B> Output<B> {
 
     /// Whether a side takes another frame without allocating.
     pub fn has_room(&self, side: Side) -> bool {
+        self.room(side) > 0
+    }
+
+    /// How many more frames a side takes without allocating.
+    pub fn room(&self, side: Side) -> usize {
         let frames = &self.0[side as usize];
-        frames.len() < frames.capacity()
+        frames.capacity() - frames.len()
     }
 
     /// The frames that leave by a side, to be taken out.

@@ -6,3 +6,4 @@ pub mod fleet;
 pub mod lab;
 pub mod model;
 pub mod scenario;
+pub mod simulation;

@@ -1,4 +1,5 @@
-//! The Wireshark dissector of the tag, run by tshark over a capture of tags good and bad.
+//! The Wireshark dissectors of the tag and of GUE, run by tshark over captures of good ones and
+//! bad ones.
 
 use std::fs::File;
 use std::path::Path;
@@ -6,11 +7,34 @@ use std::process::Command;
 use std::time::Duration;
 
 use pcap_file::pcap::{PcapPacket, PcapWriter};
-use pipeline::testing::{LINUX_OPTIONS, Segment};
+use pipeline::buffer::HeapBuffer;
+use pipeline::family::{Family, V4, V6};
+use pipeline::stage::sign::Keys;
+use pipeline::stage::tag::{self, Code, Found, Tag};
+use pipeline::testing::{LINUX_OPTIONS, Segment, ethernet_frame, tunnel_in};
+use pipeline::view::Packet;
+use pipeline::wire::tunnel::Format;
 
-const FIELDS: [&str; 6] = ["permitted", "configuration", "signed", "key", "mac", "bad"];
+const FIELDS: [&str; 8] = [
+    "firstack.permitted",
+    "firstack.configuration",
+    "firstack.signed",
+    "firstack.key",
+    "firstack.mac",
+    "firstack.bad",
+    "firstack_gue.protocol",
+    "firstack_gue.bad",
+];
 
-/// What tshark shows of each frame: the dissector's fields, joined by commas.
+/// The fields of the tag where there is none.
+const NO_TAG: &str = ",,,,,";
+
+const CLIENTS: [(&str, &str); 2] =
+    [("198.18.1.10:40000", "203.0.113.10:80"), ("[2001:db8::1]:40000", "[2001:db8::2]:80")];
+const OUTER: [(&str, &str); 2] =
+    [("203.0.113.10", "198.51.100.10"), ("2001:db8:2::10", "2001:db8:3::10")];
+
+/// What tshark shows of each frame: the dissectors' fields, joined by commas.
 fn dissect(frames: &[Vec<u8>]) -> Vec<String> {
     let directory = tempfile::tempdir().unwrap();
     let capture = directory.path().join("tags.pcap");
@@ -25,33 +49,139 @@ fn dissect(frames: &[Vec<u8>]) -> Vec<String> {
     tshark.arg("-X").arg(format!("lua_script:{}", script.display())).arg("-r").arg(&capture);
     tshark.args(["-T", "fields", "-E", "separator=,"]);
     for field in FIELDS {
-        tshark.arg("-e").arg(format!("firstack.{field}"));
+        tshark.arg("-e").arg(field);
     }
     let output = tshark.output().expect("tshark runs");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && !errors.contains("Lua"), "{errors}");
-    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+    let lines: Vec<_> =
+        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
+    assert_eq!(lines.len(), frames.len());
+    lines
+}
+
+fn syn(options: &[u8]) -> Segment {
+    Segment::syn(CLIENTS[0].0, CLIENTS[0].1, 7).options(options)
+}
+
+/// A start packet that a gateway has tagged, and what is to be shown of its tag.
+fn tagged<F: Family>(ends: (&str, &str), tag: Tag, keys: &Keys) -> (Vec<u8>, String) {
+    let mut packet = Packet::new(HeapBuffer::new(&Segment::syn(ends.0, ends.1, 7).frame()));
+    assert!(tag::insert::<F, _>(&mut packet, tag::Format::default(), tag, keys));
+    let Found::Tag(found, ..) = tag::Format::default().find(packet.options()) else {
+        panic!("no tag found");
+    };
+    let code = tag.configuration.map_or(3, |code| code as u8);
+    let signature = found.signature.map(|s| format!("{},0x{:016x}", s.key, s.mac));
+    let signed = u8::from(signature.is_some());
+    let signature = signature.unwrap_or_else(|| ",".to_owned());
+    let shown = format!("{},{code},{signed},{signature},", u8::from(tag.permitted));
+    (packet.ip().to_vec(), shown)
+}
+
+/// Every tag over both families: each configuration and none, permitted or not, signed or not.
+fn every_tag() -> Vec<(Vec<u8>, String)> {
+    let mut all = Vec::new();
+    for keys in [Keys::default(), Keys::new([(7, [3; 16])], Some(7))] {
+        for configuration in [Some(Code::A), Some(Code::B), Some(Code::C), None] {
+            for permitted in [true, false] {
+                let tag = Tag { permitted, configuration, signature: None };
+                all.push(tagged::<V4>(CLIENTS[0], tag, &keys));
+                all.push(tagged::<V6>(CLIENTS[1], tag, &keys));
+            }
+        }
+    }
+    all
 }
 
 #[test]
-fn shows_tags_plain_tunnelled_and_signed_and_what_is_no_tag() {
-    let syn =
-        |options: &[u8]| Segment::syn("198.18.1.10:40000", "203.0.113.10:80", 7).options(options);
-    let unsigned = [&LINUX_OPTIONS[..], &[253, 5, 0x4e, 0x52, 1, 1, 1, 1]].concat();
-    let signed = [253, 14, 0x4e, 0x52, 0x84, 7, 1, 2, 3, 4, 5, 6, 7, 8, 1, 1];
-    let frames = [
-        syn(&unsigned).frame(),
-        syn(&unsigned).tunnelled("203.0.113.10", "198.51.100.10"),
-        syn(&signed).frame(),
-        syn(&LINUX_OPTIONS).frame(),
-        syn(&[253, 6, 0x4e, 0x52, 1, 0, 1, 1]).frame(),
-        syn(&[253, 5, 0x12, 0x34, 1, 1, 1, 1]).frame(),
+fn shows_every_tag_plain_and_in_every_tunnel() {
+    let (mut frames, mut expected) = (Vec::new(), Vec::new());
+    let macs = syn(&[]).macs;
+    for (packet, tag) in every_tag() {
+        frames.push(ethernet_frame(macs, &packet));
+        expected.push(format!("{tag},,"));
+        let protocol = if packet[0] >> 4 == 4 { 4 } else { 41 };
+        for outer in OUTER {
+            for format in Format::ALL {
+                let tunnelled = tunnel_in(format, outer, (0, 0x1234_5678), &packet);
+                frames.push(ethernet_frame(macs, &tunnelled));
+                expected.push(match format {
+                    Format::Gue => format!("{tag},{protocol},"),
+                    Format::Ipip | Format::Gre => format!("{tag},,"),
+                });
+            }
+        }
+    }
+    for (number, (shown, expected)) in dissect(&frames).iter().zip(&expected).enumerate() {
+        assert_eq!(shown, expected, "frame {}", number + 1);
+    }
+}
+
+#[test]
+fn tells_bad_tags_and_what_is_no_tag() {
+    let bad: [&[u8]; 5] = [
+        &[253, 4, 0x4e, 0x52],
+        &[253, 6, 0x4e, 0x52, 1, 0, 1, 1],
+        // The flags say signed, the length does not, and the other way round.
+        &[253, 5, 0x4e, 0x52, 0x81, 1, 1, 1],
+        &[253, 14, 0x4e, 0x52, 0x04, 7, 1, 2, 3, 4, 5, 6, 7, 8, 1, 1],
+        &[253, 13, 0x4e, 0x52, 0x84, 7, 1, 2, 3, 4, 5, 6, 7, 1, 1, 1],
     ];
-    let shown = dissect(&frames);
-    let tag = "1,0,0,,,";
-    assert_eq!(shown[..2], [tag, tag]);
-    assert_eq!(shown[2], "0,2,1,7,0x0102030405060708,");
-    assert_eq!(shown[3], ",,,,,");
-    assert!(shown[4].starts_with(",,,,,") && shown[4].len() > 5, "{}", shown[4]);
-    assert_eq!(shown[5], ",,,,,");
+    // Nothing, another ExID, and one behind the end of the list.
+    let none: [&[u8]; 3] = [
+        &LINUX_OPTIONS,
+        &[253, 5, 0x12, 0x34, 1, 1, 1, 1],
+        &[0, 0, 0, 0, 253, 5, 0x4e, 0x52, 1, 1, 1, 1],
+    ];
+    let frames = |all: &[&[u8]]| all.iter().map(|one| syn(one).frame()).collect::<Vec<_>>();
+    for (shown, options) in dissect(&frames(&bad)).iter().zip(bad) {
+        let fields: Vec<_> = shown.split(',').collect();
+        assert_eq!(fields[..5], [""; 5], "{options:?}");
+        assert!(!fields[5].is_empty(), "{options:?} is not marked: {shown}");
+    }
+    for (shown, options) in dissect(&frames(&none)).iter().zip(none) {
+        assert_eq!(*shown, format!("{NO_TAG},,"), "{options:?}");
+    }
+}
+
+#[test]
+fn marks_gue_that_cannot_be_followed() {
+    let unsigned = [&LINUX_OPTIONS[..], &[253, 5, 0x4e, 0x52, 1, 1, 1, 1]].concat();
+    let good = tunnel_in(Format::Gue, OUTER[0], (0, 5), &syn(&unsigned).packet());
+    let (udp, gue) = (20, 28);
+    let with = |at: usize, value: u8| {
+        let mut packet = good.clone();
+        packet[at] = value;
+        ethernet_frame(syn(&[]).macs, &packet)
+    };
+    let cut = |length: usize| {
+        let mut packet = good[..length].to_vec();
+        packet[2..4].copy_from_slice(&(length as u16).to_be_bytes());
+        packet[udp + 4..udp + 6].copy_from_slice(&((length - udp) as u16).to_be_bytes());
+        ethernet_frame(syn(&[]).macs, &packet)
+    };
+    let frames = [
+        with(gue, 0x45),   // Variant 1: IP follows at once.
+        with(gue, 0x20),   // A control message.
+        with(gue, 0x01),   // Optional fields.
+        with(gue + 1, 6),  // TCP inside.
+        with(gue + 1, 41), // IPv6 it says, and is IPv4.
+        with(gue + 2, 1),  // Flags, either byte.
+        with(gue + 3, 1),
+        cut(gue + 2), // Cut off in the header, and behind it.
+        cut(gue + 4),
+    ];
+    for (number, shown) in dissect(&frames).iter().enumerate() {
+        assert!(shown.starts_with(NO_TAG), "frame {}: {shown}", number + 1);
+        let mark = shown.rsplit(',').next().unwrap();
+        assert!(!mark.is_empty(), "frame {} is not marked: {shown}", number + 1);
+    }
+    // Another port is nobody's, a GUE packet with something else than TCP in it is well.
+    let other_port = with(udp + 3, 0xc1);
+    let mut inner = syn(&unsigned).packet();
+    inner[9] = 17;
+    let udp_inside = tunnel_in(Format::Gue, OUTER[1], (0, 5), &inner);
+    let shown = dissect(&[other_port, ethernet_frame(syn(&[]).macs, &udp_inside)]);
+    assert_eq!(shown, [format!("{NO_TAG},,"), format!("{NO_TAG},4,")]);
 }

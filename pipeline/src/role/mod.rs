@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::buffer::{Buffer, Pool};
 use crate::burst::{BURST, Burst, Output};
 use crate::counters::{Counters, Generated, TableCounters};
-use crate::family::{Endpoint, Family, V4, V6, Version};
+use crate::family::Version;
 use crate::table::{Hash, Key, State, Table};
 use crate::time::Ticks;
 use crate::verdict::{Fate, Verdict};
@@ -79,16 +79,11 @@ impl Default for LookAhead {
 impl LookAhead {
     /// The packet of this number is going to be looked up by this key.
     #[inline]
-    fn bucket<F: Family, S: State, V: Copy>(
-        &mut self,
-        number: usize,
-        table: &Table<Endpoint<F>, S, V>,
-        key: Endpoint<F>,
-    ) {
+    fn bucket<K: Key, S: State, V: Copy>(&mut self, number: usize, table: &Table<K, S, V>, key: K) {
         let hash = table.hash(key);
         table.prefetch_bucket(hash);
         self.hashes[number] = hash;
-        self.tables[number] = Some(F::VERSION);
+        self.tables[number] = Some(K::VERSION);
     }
 
     /// The packet of this number is not going to be looked up by a hash that is known now.
@@ -99,11 +94,11 @@ impl LookAhead {
 
     /// Asks for the entries of the first `count` packets.
     #[inline]
-    fn entries<S: State, V: Copy, W: Copy>(
+    fn entries<K: Key, L: Key, S: State, V: Copy, W: Copy>(
         &self,
         count: usize,
-        v4: &Table<Endpoint<V4>, S, V>,
-        v6: &Table<Endpoint<V6>, S, W>,
+        v4: &Table<K, S, V>,
+        v6: &Table<L, S, W>,
     ) {
         for (hash, version) in self.hashes.iter().zip(&self.tables).take(count) {
             match version {

@@ -8,6 +8,7 @@ pub mod encap;
 pub mod fragment;
 pub mod probe;
 pub mod quote;
+pub mod relay;
 pub mod reset;
 pub mod rewrite;
 pub mod sign;

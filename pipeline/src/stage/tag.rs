@@ -1,4 +1,4 @@
-//! The tag: a TCP option in the SYN (op 210; docs/architecture.md, "The tag").
+//! The tag: a TCP option in the SYN (op 210; docs/protocol.md).
 //!
 //! ```text
 //!  kind  length  ExID (2 bytes)  flags  [key id  MAC (8 bytes)]

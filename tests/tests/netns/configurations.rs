@@ -19,31 +19,26 @@ fn a_over_ipv4() {
 }
 
 #[test]
-#[ignore = "the appliance does not take configuration B yet"]
 fn b_over_ipv4() {
     serves((B, V4, Gre));
 }
 
 #[test]
-#[ignore = "the appliance does not take configuration C yet"]
 fn c_over_ipv4() {
     serves((C, V4, Gue));
 }
 
 #[test]
-#[ignore = "the appliance does not take IPv6 yet"]
 fn a_over_ipv6() {
     serves((A, V6, Gre));
 }
 
 #[test]
-#[ignore = "the appliance does not take configuration B yet"]
 fn b_over_ipv6() {
     serves((B, V6, Gue));
 }
 
 #[test]
-#[ignore = "the appliance does not take configuration C yet"]
 fn c_over_ipv6() {
     serves((C, V6, Ipip));
 }

@@ -39,7 +39,6 @@ fn copies(world: &World) -> [u64; 2] {
 }
 
 #[test]
-#[ignore = "the appliance does not probe web servers yet"]
 fn a_replica_whose_web_server_is_down_is_dead_until_it_is_up_again() {
     let _alone = alone();
     let mut world = probed("down", Checks { own: true, ..Checks::default() });
@@ -62,7 +61,6 @@ fn a_replica_whose_web_server_is_down_is_dead_until_it_is_up_again() {
 }
 
 #[test]
-#[ignore = "the appliance does not probe web servers yet"]
 fn a_switch_sends_no_copies_to_a_replica_whose_web_server_it_finds_down() {
     let _alone = alone();
     let mut world = probed("probed", Checks { origin: true, replicas: true, own: false });
@@ -75,7 +73,6 @@ fn a_switch_sends_no_copies_to_a_replica_whose_web_server_it_finds_down() {
 }
 
 #[test]
-#[ignore = "the switch does not probe replicas' tunnels yet"]
 fn a_switch_sends_no_copies_to_an_appliance_that_is_silent() {
     let _alone = alone();
     let mut world = probed("silent", Checks::default());

@@ -18,7 +18,6 @@ fn keyed(name: &str) -> World {
 }
 
 #[test]
-#[ignore = "the appliance does not sign tags yet"]
 fn only_a_signed_tag_gets_copies_where_that_is_required() {
     let _alone = alone();
     let world = keyed("signed");
@@ -45,7 +44,6 @@ fn only_a_signed_tag_gets_copies_where_that_is_required() {
 }
 
 #[test]
-#[ignore = "the appliance does not sign tags yet"]
 fn keys_change_under_load_without_a_failed_connection() {
     let _alone = alone();
     let world = keyed("rotation");

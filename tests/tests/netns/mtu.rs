@@ -17,25 +17,21 @@ fn a_large_file_passes_a_narrow_link_in_a() {
 }
 
 #[test]
-#[ignore = "the appliance does not take configuration B yet"]
 fn a_large_file_passes_a_narrow_link_in_b() {
     assert!(passes((B, V4, Ipip), None) > 0);
 }
 
 #[test]
-#[ignore = "the appliance does not take configuration C yet"]
 fn a_large_file_passes_a_narrow_link_in_c() {
     assert!(passes((C, V4, Gre), None) > 0);
 }
 
 #[test]
-#[ignore = "the appliance does not take configuration C yet"]
 fn a_large_file_passes_a_narrow_link_in_c_over_ipv6() {
     assert!(passes((C, V6, Gue), None) > 0);
 }
 
 #[test]
-#[ignore = "the appliance does not take configuration C yet"]
 fn segments_fit_a_path_whose_mtu_is_configured() {
     assert_eq!(passes((C, V4, Ipip), Some(1400)), 0, "packets that were too big");
 }

@@ -128,8 +128,14 @@ impl<F: Family> Door<'_, F> {
             let held = &self.held.get(slot).value;
             held.isn == isn && held.server == packet.destination()
         });
-        if repeated.is_none() && self.is_busy(now) {
-            return Verdict::Busy;
+        if repeated.is_none() {
+            // Whoever can have a start packet copied could else take a connection over.
+            if earlier.is_some_and(|slot| self.is_live(slot, now)) {
+                return Verdict::EndpointLive;
+            }
+            if self.is_busy(now) {
+                return Verdict::Busy;
+            }
         }
         let service = &self.common.settings.services[copy.service];
         let (server, number) = (&service.servers[chosen], service.first_server + chosen);
@@ -158,6 +164,14 @@ impl<F: Family> Door<'_, F> {
         form::to_web_server(packet, Part::Data, &held);
         let verdict = if repeated.is_some() { Verdict::CrackedAgain } else { Verdict::Cracked };
         self.give(packet, held.replica.address.into(), outer_destination, verdict, now)
+    }
+
+    /// Whether a connection is established and has been heard of within `reuse_after`: a gateway
+    /// gives a new start packet of its endpoint to the winner alone.
+    fn is_live(&self, slot: Slot, now: Ticks) -> bool {
+        let entry = self.held.get(slot);
+        let idle = now.since(entry.seen());
+        entry.state() == Phase::Established && idle <= self.common.settings.reuse_after
     }
 
     /// A copy of a start packet that is known.
@@ -254,7 +268,7 @@ impl<F: Family> Door<'_, F> {
         let inserted = self.held.insert(hash, client, Phase::Opening, now, held);
         let table = self.common.counters.table_of(F::VERSION);
         table.inserted.add(u64::from(inserted.is_some()));
-        table.evicted.add(u64::from(matches!(inserted, Some(Inserted::Evicted(_)))));
+        table.evicted.add(u64::from(matches!(inserted, Some(Inserted::Evicted(..)))));
         inserted.map(Inserted::slot)
     }
 

@@ -17,6 +17,9 @@ use crate::verdict::Verdict;
 use crate::view::{Packet, Side};
 use crate::wire::tcp::{self, Flags};
 
+/// By then what was on its way when a RST was sent has arrived.
+const QUIET: Ticks = Ticks::from_secs(3);
+
 impl<F: Family> Door<'_, F> {
     /// A TCP packet from the inside: a web server's, in the form of its connection (op 412,
     /// 442, 462).
@@ -112,13 +115,14 @@ impl<F: Family> Door<'_, F> {
         let Some(fragments) = fragment::split(packet, room, context.pool) else {
             return Verdict::NoBuffer;
         };
+        if context.out.room(Side::Outside) < fragments.len() {
+            return Verdict::NoBuffer;
+        }
         for (number, fragment) in fragments.into_iter().enumerate() {
             let mut fragment = Packet::new(fragment);
             let part = if number == 0 { part } else { Part::LaterFragment };
-            // One that gets no tunnel is as good as lost on the way: the rest may as well go.
-            if form::to_client(&mut fragment, part, client, held, path).is_ok()
-                && context.out.has_room(Side::Outside)
-            {
+            // There is headroom in what the pool gives: none is left behind.
+            if form::to_client(&mut fragment, part, client, held, path).is_ok() {
                 let (counters, frame) = (&self.common.counters, fragment.buffer);
                 send_made(counters, Side::Outside, frame, Generated::Fragment, context);
             }
@@ -167,6 +171,9 @@ impl<F: Family> Door<'_, F> {
 
     #[inline]
     fn heard(&mut self, slot: Slot, from: Side, flags: Flags, now: Ticks) {
+        if self.held.get(slot).state() == Phase::Closing {
+            self.goes_on(slot, now);
+        }
         self.held.touch(slot, now);
         if flags.fin() || flags.rst() {
             let held = self.held.value_mut(slot);
@@ -174,6 +181,18 @@ impl<F: Family> Door<'_, F> {
             if flags.rst() || held.fins == BOTH_FINS {
                 self.held.move_to(slot, Phase::Closing, now);
             }
+        }
+    }
+}
+
+impl<F: Family> Door<'_, F> {
+    /// Traffic of a closing connection: after some quiet, that of one whose RST nobody took notice
+    /// of (RFC 7857, section 2).
+    #[cold]
+    fn goes_on(&mut self, slot: Slot, now: Ticks) {
+        let entry = self.held.get(slot);
+        if entry.value.fins != BOTH_FINS && now.since(entry.seen()) >= QUIET {
+            self.held.move_to(slot, Phase::Established, now);
         }
     }
 }

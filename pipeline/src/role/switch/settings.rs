@@ -163,8 +163,8 @@ pub(super) struct Serving {
     pub(super) servers: Box<[Route]>,
     /// The first one's number among all configured.
     pub(super) first_server: usize,
-    /// Whether the first server is to be used at all.
-    pub(super) enabled: bool,
+    /// Whether the first server has been given connections at any time.
+    pub(super) opened: bool,
     /// The largest MSS with which full segments fit the tunnels to its servers; none when no
     /// server is tunnelled to.
     pub(super) mss: Option<u16>,
@@ -192,7 +192,7 @@ impl Serving {
             mss: servers.iter().filter_map(limit).min(),
             servers,
             first_server: service.first_server,
-            enabled: service.servers.first().is_some_and(|server| server.weight > 0),
+            opened: false,
         }
     }
 

@@ -136,6 +136,9 @@ impl Neighbours {
             self.entries.remove(&key);
             self.asking -= 1;
         }
+        // The map has no order of its own: the same packets shall get the same answers.
+        due.ask.sort_unstable();
+        due.given_up.sort_by_key(|(port, _)| *port);
         due
     }
 

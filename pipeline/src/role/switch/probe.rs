@@ -1,0 +1,262 @@
+//! Probes of the tunnels to replicas: a replica whose tunnel is not answered gets no copies until
+//! it is again. One worker sends them, any may receive an answer; what comes of it stands in
+//! [`TunnelHealth`], where the control thread reads it.
+
+use std::hash::Hasher;
+use std::net::IpAddr;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::{Arc, Mutex};
+
+use arrayvec::ArrayVec;
+use siphasher::sip::SipHasher13;
+
+use super::settings::{Probing, Serving, Settings, Tunnel};
+use crate::buffer::Pool;
+use crate::counters::{Counters, Generated};
+use crate::family::{Endpoint, Family, V4, V6};
+use crate::role::{Context, send_made};
+use crate::stage::encap;
+use crate::stage::probe::{self, Reply};
+use crate::time::Ticks;
+use crate::view::{Packet, Side};
+use crate::wire::ethernet;
+
+/// The most probes sent at once: they must fit into what leaves at once.
+const AT_ONCE: usize = 32;
+/// Between two looks at which MAC addresses a service's start packets come with.
+const LOOK: Ticks = Ticks::from_secs(1);
+
+/// An Ethernet header, VLAN tags and all.
+type Header = ArrayVec<u8, { ethernet::MAX_HEADER }>;
+
+/// Which tunnels are answered, shared by all workers and the control thread.
+#[derive(Debug)]
+pub struct TunnelHealth {
+    /// By replica, among all configured.
+    tunnels: Box<[Health]>,
+    /// By the first replica of a service: the Ethernet header of the service's last tagged start
+    /// packet, turned around.
+    headers: Box<[Mutex<Header>]>,
+}
+
+#[derive(Debug)]
+struct Health {
+    alive: AtomicBool,
+    /// The last probe that was answered.
+    answered: AtomicU32,
+}
+
+impl TunnelHealth {
+    /// That of so many tunnels. All are taken to be answered until it shows that they are not.
+    pub fn new(replicas: usize) -> Self {
+        let health = |_| Health { alive: AtomicBool::new(true), answered: AtomicU32::new(0) };
+        Self {
+            tunnels: (0..replicas).map(health).collect(),
+            headers: (0..replicas).map(|_| Mutex::default()).collect(),
+        }
+    }
+
+    /// Whether a replica's tunnel is answered; the replica by its number among all configured.
+    pub fn is_alive(&self, replica: usize) -> bool {
+        self.tunnels.get(replica).is_none_or(|tunnel| tunnel.alive.load(Relaxed))
+    }
+}
+
+/// What the probing worker knows of one tunnel.
+#[derive(Clone, Copy, Debug, Default)]
+struct State {
+    /// The last probe; zero when none is out.
+    sent: u32,
+    /// Answers, or missing ones, in a row; which of them, `TunnelHealth` knows.
+    in_a_row: u8,
+}
+
+/// A replica as it is probed.
+#[derive(Debug)]
+struct Probed {
+    /// The first replica of its service.
+    first: usize,
+    tunnel: Tunnel,
+    state: State,
+}
+
+/// One worker's part in the probes.
+#[derive(Debug)]
+pub(super) struct Probes {
+    probing: Option<Probing>,
+    health: Arc<TunnelHealth>,
+    /// By number among all configured.
+    replicas: Box<[Probed]>,
+    /// By the first replica of a service: when this worker last looked at an Ethernet header.
+    looked: Box<[Option<Ticks>]>,
+    /// The replica whose turn is next, and when: they share out the interval.
+    next: (usize, Ticks),
+    /// Counts rounds of probes.
+    count: u32,
+    secret: (u64, u64),
+}
+
+impl Probes {
+    pub(super) fn new(settings: &Settings, serving: &[Serving], health: Arc<TunnelHealth>) -> Self {
+        let of = |serving: &Serving| {
+            let first = serving.first_replica;
+            let probed = move |&tunnel| Probed { first, tunnel, state: State::default() };
+            serving.replicas.iter().map(probed).collect::<Vec<_>>()
+        };
+        let replicas: Box<[Probed]> = serving.iter().flat_map(of).collect();
+        Self {
+            probing: settings.probing,
+            health,
+            looked: vec![None; replicas.len()].into_boxed_slice(),
+            replicas,
+            next: (0, Ticks(0)),
+            count: 0,
+            secret: settings.hash_key,
+        }
+    }
+
+    /// A tagged start packet came with this Ethernet header: the way to the replicas of its
+    /// service, whose first one is given, is back where it came from.
+    #[inline]
+    pub(super) fn note(&mut self, first: usize, header: &[u8], now: Ticks) {
+        if self.probing.is_none() {
+            return;
+        }
+        let Some(looked) = self.looked.get_mut(first) else { return };
+        if looked.is_none_or(|last| now.since(last) >= LOOK) {
+            *looked = Some(now);
+            self.store(first, header);
+        }
+    }
+
+    #[cold]
+    fn store(&self, first: usize, header: &[u8]) {
+        let mut turned: Header = header.iter().copied().take(ethernet::MAX_HEADER).collect();
+        ethernet::reverse(&mut turned);
+        // Whoever has the lock stores one that is as good.
+        if let Ok(mut stored) = self.health.headers[first].try_lock() {
+            *stored = turned;
+        }
+    }
+
+    /// Whether an echo reply answers one of the probes, which is noted.
+    pub(super) fn returned<F: Family>(&self, reply: &Reply<'_, F>) -> bool {
+        let number = usize::from(reply.sequence);
+        let (Some(probing), Some(probed)) = (self.probing, self.replicas.get(number)) else {
+            return false;
+        };
+        let ends: (IpAddr, IpAddr) = (reply.to.into(), reply.from.into());
+        let Some(count) = self.count_in(number, reply.data) else { return false };
+        if reply.identifier != probing.id || ends != probed.tunnel.ends {
+            return false;
+        }
+        self.health.tunnels[number].answered.fetch_max(count, Relaxed);
+        true
+    }
+
+    /// What a probe bears: its count, and what nobody else can tell of it.
+    fn data(&self, number: usize, count: u32) -> [u8; 8] {
+        let mut hasher = SipHasher13::new_with_keys(self.secret.0, self.secret.1);
+        hasher.write_usize(number);
+        hasher.write_u32(count);
+        let [a, b, c, d] = count.to_be_bytes();
+        let [e, f, g, h, ..] = hasher.finish().to_be_bytes();
+        [a, b, c, d, e, f, g, h]
+    }
+
+    fn count_in(&self, number: usize, data: &[u8]) -> Option<u32> {
+        let [a, b, c, d, ..] = *data else { return None };
+        let count = u32::from_be_bytes([a, b, c, d]);
+        (data == self.data(number, count)).then_some(count)
+    }
+
+    /// Judges and probes the tunnels whose turn it is. To be asked by one worker only.
+    pub(super) fn send_due<P: Pool>(&mut self, counters: &Counters, context: &mut Context<'_, P>) {
+        let Some(probing) = self.probing else { return };
+        let (replicas, now) = (self.replicas.len(), context.now);
+        if replicas == 0 || now < self.next.1 {
+            return;
+        }
+        // After a rest there is nothing to be made up for.
+        if now.since(self.next.1) >= probing.interval {
+            self.next.1 = now;
+        }
+        for _ in 0..AT_ONCE {
+            let (number, due) = self.next;
+            if now < due || !context.out.has_room(Side::Outside) {
+                break;
+            }
+            self.count = self.count.wrapping_add(u32::from(number == 0)).max(1);
+            self.judge(number, probing);
+            self.probe(number, probing, counters, context);
+            let step = Ticks((probing.interval.0 / replicas as u64).max(1));
+            self.next = ((number + 1) % replicas, due + step);
+        }
+    }
+
+    /// Whether the last probe has been answered, and what follows.
+    fn judge(&mut self, number: usize, probing: Probing) {
+        let state = &mut self.replicas[number].state;
+        let health = &self.health.tunnels[number];
+        if state.sent == 0 {
+            return;
+        }
+        let answered = health.answered.load(Relaxed) == state.sent;
+        let alive = health.alive.load(Relaxed);
+        if answered == alive {
+            state.in_a_row = 0;
+            return;
+        }
+        state.in_a_row += 1;
+        let limit = if alive { probing.fall } else { probing.rise };
+        if state.in_a_row >= limit {
+            health.alive.store(!alive, Relaxed);
+            state.in_a_row = 0;
+        }
+    }
+
+    fn probe<P: Pool>(
+        &mut self,
+        number: usize,
+        probing: Probing,
+        counters: &Counters,
+        context: &mut Context<'_, P>,
+    ) {
+        let count = self.count;
+        let data = self.data(number, count);
+        let probed = &mut self.replicas[number];
+        probed.state.sent = 0;
+        let header = match self.health.headers[probed.first].try_lock() {
+            Ok(header) if !header.is_empty() => header.clone(),
+            _ => return,
+        };
+        let about = (probing.id, number as u16);
+        let frame = match probed.tunnel.ends {
+            (IpAddr::V4(from), IpAddr::V4(to)) => {
+                tunnelled::<V4, P>(&header, (from, to), &probed.tunnel, about, &data, context.pool)
+            }
+            (IpAddr::V6(from), IpAddr::V6(to)) => {
+                tunnelled::<V6, P>(&header, (from, to), &probed.tunnel, about, &data, context.pool)
+            }
+            _ => None,
+        };
+        let Some(frame) = frame else { return };
+        probed.state.sent = count;
+        send_made(counters, Side::Outside, frame, Generated::TunnelProbe, context);
+    }
+}
+
+/// A probe in its tunnel; `None` when the pool is empty.
+fn tunnelled<F: Family, P: Pool>(
+    header: &[u8],
+    ends: (F::Address, F::Address),
+    tunnel: &Tunnel,
+    about: (u16, u16),
+    data: &[u8; 8],
+    pool: &mut P,
+) -> Option<P::Buffer> {
+    let mut packet = Packet::new(probe::request::<F, P>(header, ends, about, data, pool)?);
+    let entropy = Endpoint::<F>::new(ends.0, about.1).entropy();
+    encap::put_to(&mut packet, tunnel.ends, (tunnel.format, entropy)).then_some(packet.buffer)
+}

@@ -1,0 +1,70 @@
+//! Where everyone is.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::{IpNet, Ipv4Net};
+
+use super::plan::Family;
+
+/// A site's number: the clients', the origin's, then the replicas'.
+pub type Site = usize;
+
+/// The clients' site.
+pub const CLIENTS: Site = 0;
+/// The origin's site.
+pub const ORIGIN: Site = 1;
+/// The first replica's site.
+pub const REPLICAS: Site = 2;
+
+/// The service's port.
+pub const PORT: u16 = 80;
+
+/// An Ethernet address.
+pub type Mac = [u8; 6];
+
+/// Number of the router at each site.
+pub const ROUTER: u8 = 1;
+/// Number of an address that the replica's appliance bears itself.
+pub const TUNNEL: u8 = 5;
+/// Number of the first host at each site; at the origin's that of the first service.
+pub const HOST: u8 = 10;
+/// Between the numbers of two services.
+pub const SERVICE: u8 = 30;
+
+/// The address of a station at a site.
+#[must_use]
+pub fn address(_family: Family, site: Site, number: u8) -> IpAddr {
+    let [a, b, c] = match site {
+        CLIENTS => [198, 18, 1],
+        ORIGIN => [203, 0, 113],
+        replica => [198, 51, 100 + (replica - REPLICAS) as u8],
+    };
+    Ipv4Addr::new(a, b, c, number).into()
+}
+
+/// The prefix of a site.
+#[must_use]
+pub fn prefix(family: Family, site: Site) -> IpNet {
+    match address(family, site, 0) {
+        IpAddr::V4(address) => Ipv4Net::new_assert(address, 24).into(),
+        IpAddr::V6(address) => ipnet::Ipv6Net::new_assert(address, 64).into(),
+    }
+}
+
+/// A service's address.
+#[must_use]
+pub fn service(family: Family, number: usize) -> IpAddr {
+    address(family, ORIGIN, HOST + SERVICE * number as u8)
+}
+
+/// The MAC address of a station at a site.
+#[must_use]
+pub fn mac(site: Site, number: u8) -> Mac {
+    [0x02, 0, 0, 0, site as u8, number]
+}
+
+/// The MAC address of an appliance's port: 0 inside, 1 outside.
+#[must_use]
+pub fn port_mac(site: Site, port: usize) -> Mac {
+    mac(site, 0xf0 + port as u8)
+}

@@ -1,0 +1,158 @@
+//! What must hold at the end of every run.
+
+use std::net::SocketAddr;
+
+use super::address::{CLIENTS, ORIGIN, REPLICAS, Site, address};
+use super::client::{Call, Outcome};
+use super::known;
+use super::plan::{Gate, Manner, Nanos, PATIENT, Permits, Plan, SECOND};
+use super::server::{Record, Server};
+use super::station;
+use super::world::World;
+
+/// Within this time a loser is reset where nothing is lost: before it repeats itself.
+const PROMPT: Nanos = SECOND;
+
+/// All that is wrong, one line each.
+#[must_use]
+pub fn check(world: &mut World, done: bool) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if !done {
+        wrong.push(format!("not done: {}", undone(world)));
+    }
+    for client in world.clients() {
+        for call in &client.calls {
+            let endpoint = client.endpoint(call);
+            if let Judgement::Wrong(why) = judge(world, endpoint, call) {
+                wrong.push(format!("connection {} of {endpoint}: {why}", call.id));
+            }
+        }
+    }
+    let servers = world.servers();
+    wrong.extend(servers.flat_map(|server| {
+        server.records.iter().filter_map(|record| {
+            let why = half_open(world, record).err()?;
+            Some(format!("server {} for {}: {why}", server.number, record.client))
+        })
+    }));
+    world.expire();
+    for station in world.stations() {
+        wrong.extend(station::conserves(&**station).err());
+        let live = station::live(&**station);
+        if live > 0 {
+            wrong.push(format!("{}: {live} entries outlive their time-outs", station.name()));
+        }
+    }
+    wrong
+}
+
+fn undone(world: &World) -> String {
+    let calls = world.clients().flat_map(|client| &client.calls);
+    let open: Vec<_> = calls.filter(|call| call.outcome.is_none()).map(|call| call.id).collect();
+    let records = world.servers().flat_map(|server| &server.records);
+    let held = records.filter(|record| record.end.is_none()).count();
+    format!("connections {open:?} without an end, {held} held by servers")
+}
+
+/// What is to be said of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// It is complete, or not for a reason that is none of the appliances'.
+    Right,
+    /// It is neither, and that is known to happen.
+    Known(&'static str),
+    /// It is neither.
+    Wrong(String),
+}
+
+/// Judges a connection.
+#[must_use]
+pub fn judge(world: &World, client: SocketAddr, call: &Call) -> Judgement {
+    let Err(why) = connection(world, client, call) else { return Judgement::Right };
+    match known::limitation(world, call, client) {
+        Some(limitation) => Judgement::Known(limitation),
+        None => Judgement::Wrong(why),
+    }
+}
+
+/// A connection is complete, or there is a reason why it is not; and one server had it.
+fn connection(world: &World, client: SocketAddr, call: &Call) -> Result<(), String> {
+    let had: Vec<(&Server, &Record)> = world
+        .servers()
+        .flat_map(|server| server.records.iter().map(move |record| (server, record)))
+        .filter(|(_, record)| record.client == client && Some(record.isn) == call.isn)
+        .collect();
+    let opened = had.iter().filter(|(_, record)| record.established.is_some());
+    let opened: Vec<_> = opened.map(|(server, _)| server.number).collect();
+    if opened.len() > 1 {
+        return Err(format!("it was open at servers {opened:?}"));
+    }
+    if let Some(wrong) = had.iter().find_map(|(_, record)| record.wrong.clone()) {
+        return Err(format!("its request had {wrong}"));
+    }
+    let outcome = call.outcome.as_ref().ok_or("it has no end")?;
+    let impatient = world.plan.connections[call.id].patience < PATIENT;
+    match outcome {
+        Outcome::Completed(by) if opened == [*by] => Ok(()),
+        Outcome::Completed(by) => Err(format!("server {by} answered, {opened:?} had it open")),
+        Outcome::Refused if world.plan.origin == Manner::Refuses => Ok(()),
+        Outcome::Refused => Err("it was refused, though the origin refuses nobody".into()),
+        Outcome::Unanswered | Outcome::GaveUp if impatient => Ok(()),
+        Outcome::Unanswered => unanswered(&world.plan, call.id),
+        Outcome::GaveUp => Err("it was not complete in good time".into()),
+        Outcome::Broken(how) | Outcome::Wrong(how) => Err(how.clone()),
+    }
+}
+
+/// Whether it may be that nobody answers.
+fn unanswered(plan: &Plan, call: usize) -> Result<(), String> {
+    if plan.origin != Manner::Silent {
+        return Err(format!("nobody answered, though the origin is there: {:?}", plan.origin));
+    }
+    let shares_port = plan.connections.iter().enumerate().any(|(id, other)| {
+        let port = (plan.connections[call].client, plan.connections[call].port);
+        id != call && (other.client, other.port) == port
+    });
+    if shares_port || plan.table < plan.connections.len() {
+        return Ok(());
+    }
+    let replies = |site: &Site| {
+        let replica = &plan.replicas[site - REPLICAS];
+        replica.gate == Gate::Open
+            && plan.turnabout.is_none_or(|(number, _)| number != site - REPLICAS)
+            && (plan.permits != Permits::First || *site == REPLICAS)
+            && replica.manner == Manner::Serves
+            && plan.is_lossless(CLIENTS, ORIGIN)
+            && plan.is_lossless(ORIGIN, *site)
+            && plan.is_lossless(*site, CLIENTS)
+    };
+    match (REPLICAS..plan.sites()).find(replies) {
+        Some(site) => {
+            Err(format!("nobody answered, though {} does", address(plan.family, site, 0)))
+        }
+        None => Ok(()),
+    }
+}
+
+/// What a server holds comes to an end that its client or its winner has brought about.
+fn half_open(world: &World, record: &Record) -> Result<(), String> {
+    let Some((at, end)) = record.end else { return Err("it is still held".into()) };
+    let seconds = (at - record.since) as f64 / 1e9;
+    // The gateway knows but the latest connection of an endpoint.
+    let latest_and_patient = || {
+        world.clients().any(|client| {
+            let own = |call: &&Call| client.endpoint(call) == record.client && call.begun < at;
+            let latest = client.calls.iter().rfind(own);
+            latest.is_some_and(|call| {
+                call.isn == Some(record.isn) && world.plan.connections[call.id].patience == PATIENT
+            })
+        })
+    };
+    let slow = record.established.is_none() && at - record.since > PROMPT;
+    // Whom the gateway does not permit is not answered until the race is decided.
+    let promised = world.plan.is_calm() && world.plan.permits != Permits::First;
+    if promised && slow && latest_and_patient() {
+        return Err(format!("half open for {seconds:.1} s ({end:?}), though nothing is lost"));
+    }
+    Ok(())
+}

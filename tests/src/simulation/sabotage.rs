@@ -1,0 +1,91 @@
+//! Ways to break a gateway, for the simulation's own test: each must be found.
+
+use pipeline::verdict::Verdict;
+use pipeline::view::Side;
+use smoltcp::wire::{EthernetFrame, IpAddress, Ipv4Packet, TcpPacket, TcpSeqNumber};
+
+use super::segment;
+use super::station::{Frame, Leaving};
+
+/// How a gateway is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sabotage {
+    /// Losers get no reset.
+    NoResets,
+    /// What a winner sends comes from the wrong port.
+    WrongSource,
+    /// A loser is not reset but acknowledged, as by the client.
+    TwoWinners,
+    /// Losers' resets have a sequence number that no TCP takes.
+    WrongResets,
+    /// One byte of the answers is another.
+    WrongByte,
+}
+
+impl Sabotage {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::NoResets, Self::WrongSource, Self::TwoWinners, Self::WrongResets, Self::WrongByte];
+}
+
+/// Spoils what a burst has come to.
+pub fn spoil(
+    how: Sabotage,
+    from: Side,
+    came: &[Frame],
+    verdicts: &[Verdict],
+    leaving: &mut Leaving,
+) {
+    if from == Side::Inside {
+        return;
+    }
+    let [onward, resets] = leaving;
+    match how {
+        Sabotage::NoResets => resets.clear(),
+        Sabotage::WrongResets => resets.iter_mut().for_each(|frame| {
+            change(frame, |tcp| tcp.set_seq_number(tcp.seq_number() + 100_000));
+        }),
+        Sabotage::TwoWinners => {
+            let losers = verdicts.iter().zip(came).filter(|(v, _)| **v == Verdict::LoserReset);
+            for (reset, (_, answer)) in resets.iter_mut().zip(losers) {
+                let Some(answer) = segment::read(answer) else { continue };
+                change(reset, |tcp| {
+                    tcp.set_rst(false);
+                    tcp.set_ack(true);
+                    tcp.set_ack_number(TcpSeqNumber(answer.sequence.wrapping_add(1) as i32));
+                    tcp.set_window_len(1_000);
+                });
+            }
+        }
+        Sabotage::WrongSource => onward.iter_mut().zip(kept(verdicts)).for_each(|(frame, v)| {
+            if v == Verdict::FromReplica {
+                change(frame, |tcp| tcp.set_src_port(tcp.src_port() ^ 1));
+            }
+        }),
+        Sabotage::WrongByte => onward.iter_mut().zip(kept(verdicts)).for_each(|(frame, v)| {
+            if v == Verdict::FromReplica {
+                change(frame, |tcp| {
+                    if let Some(byte) = tcp.payload_mut().last_mut() {
+                        *byte ^= 1;
+                    }
+                });
+            }
+        }),
+    }
+}
+
+/// The verdicts of what goes on, in order.
+fn kept(verdicts: &[Verdict]) -> impl Iterator<Item = Verdict> {
+    let onward = |verdict: &Verdict| verdict.fate() == pipeline::verdict::Fate::Forwarded;
+    verdicts.iter().copied().filter(onward)
+}
+
+/// Changes the segment in a frame, checksum included.
+fn change(frame: &mut [u8], how: impl FnOnce(&mut TcpPacket<&mut [u8]>)) {
+    let Ok(mut frame) = EthernetFrame::new_checked(frame) else { return };
+    let Ok(mut packet) = Ipv4Packet::new_checked(frame.payload_mut()) else { return };
+    let (from, to) = (IpAddress::Ipv4(packet.src_addr()), IpAddress::Ipv4(packet.dst_addr()));
+    let Ok(mut tcp) = TcpPacket::new_checked(packet.payload_mut()) else { return };
+    how(&mut tcp);
+    tcp.fill_checksum(&from, &to);
+}

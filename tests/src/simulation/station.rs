@@ -1,0 +1,194 @@
+//! One appliance in the network: a role of the pipeline, fed in bursts of whatever has queued up,
+//! with housekeeping between them; and ways to break it, for the checks to be checked.
+
+use std::collections::VecDeque;
+
+use pipeline::buffer::{HeapBuffer, HeapPool};
+use pipeline::burst::{BURST, Burst, Output};
+use pipeline::counters::Counters;
+use pipeline::role::{Context, Role};
+use pipeline::time::Ticks;
+use pipeline::verdict::{Fate, Verdict};
+use pipeline::view::Side;
+
+use super::dice::Dice;
+use super::log::Log;
+use super::plan::Nanos;
+use super::sabotage;
+pub use super::sabotage::Sabotage;
+
+/// Bytes that always lie in the first segment.
+const HEADERS: usize = 192;
+
+/// An Ethernet frame.
+pub type Frame = Vec<u8>;
+
+/// An appliance, whatever its role.
+pub type Station = Box<dyn Runs>;
+
+/// What an appliance does, whatever its role.
+pub trait Runs {
+    /// Its name.
+    fn name(&self) -> &'static str;
+    /// Takes a frame in; it waits for the next turn. Whether none waited before.
+    fn receive(&mut self, side: Side, frame: Frame) -> bool;
+    /// One turn of the worker's loop: a burst from each side, then housekeeping. Gives what
+    /// leaves, by side.
+    fn turn(&mut self, now: Nanos, dice: &mut Dice, log: &mut Log) -> [Vec<Frame>; 2];
+    /// Whether frames wait for a turn.
+    fn waits(&self) -> bool;
+    /// What it counts.
+    fn counters(&self) -> &Counters;
+    /// Frames that left.
+    fn sent(&self) -> u64;
+}
+
+/// A role with what surrounds it.
+pub struct Appliance<R> {
+    name: &'static str,
+    role: R,
+    pool: HeapPool,
+    out: Output<HeapBuffer>,
+    burst: Burst<HeapBuffer>,
+    waiting: [VecDeque<Frame>; 2],
+    sent: u64,
+    segmented: bool,
+    sabotage: Option<Sabotage>,
+}
+
+impl<R: Role> Appliance<R> {
+    /// A role that makes up to `copies` more of a packet.
+    /// If it is to be, its frames come in buffers of several segments.
+    pub fn new(
+        name: &'static str,
+        role: R,
+        (copies, segmented): (usize, bool),
+        sabotage: Option<Sabotage>,
+    ) -> Self {
+        Self {
+            name,
+            role,
+            pool: HeapPool::default(),
+            out: Output::new(copies),
+            burst: Burst::default(),
+            waiting: Default::default(),
+            sent: 0,
+            segmented,
+            sabotage,
+        }
+    }
+
+    /// The same, with so many buffers for what it makes itself.
+    pub fn with_buffers(mut self, left: usize) -> Self {
+        self.pool = HeapPool::with_limit(left);
+        self
+    }
+
+    fn feed(&mut self, from: Side, now: Nanos, dice: &mut Dice, log: &mut Log) -> Leaving {
+        let waiting = &mut self.waiting[from as usize];
+        let most = waiting.len().min(dice.size(1, BURST));
+        let frames: Vec<_> = waiting.drain(..most).collect();
+        let first = if self.segmented { dice.size(HEADERS, 4 * HEADERS) } else { usize::MAX };
+        self.burst.fill(frames.iter().map(|frame| HeapBuffer::segmented(frame, first)));
+        let mut context = Context { now: Ticks(now), pool: &mut self.pool, out: &mut self.out };
+        self.role.process(from, &mut self.burst, &mut context);
+        assert_eq!(self.burst.verdicts.len(), frames.len(), "one verdict per packet");
+        for (frame, verdict) in frames.iter().zip(&self.burst.verdicts) {
+            log.verdict(now, self.name, from, frame, *verdict);
+        }
+        let mut leaving = self.leave(now, log);
+        if let Some(sabotage) = self.sabotage {
+            sabotage::spoil(sabotage, from, &frames, &self.burst.verdicts, &mut leaving);
+        }
+        leaving
+    }
+
+    fn leave(&mut self, now: Nanos, log: &mut Log) -> Leaving {
+        Side::ALL.map(|side| {
+            let frames: Vec<_> =
+                self.out.side(side).drain(..).map(|buffer| buffer.frame().to_vec()).collect();
+            self.sent += frames.len() as u64;
+            frames.iter().for_each(|frame| log.leaves(now, self.name, side, frame));
+            frames
+        })
+    }
+}
+
+/// Frames that leave, by side.
+pub type Leaving = [Vec<Frame>; 2];
+
+impl<R: Role> Runs for Appliance<R> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn receive(&mut self, side: Side, frame: Frame) -> bool {
+        let idle = !self.waits();
+        self.waiting[side as usize].push_back(frame);
+        idle
+    }
+
+    fn turn(&mut self, now: Nanos, dice: &mut Dice, log: &mut Log) -> Leaving {
+        let mut leaving = Leaving::default();
+        let first = if dice.chance(500) { Side::Inside } else { Side::Outside };
+        for side in [first, first.other()] {
+            if self.waiting[side as usize].is_empty() {
+                continue;
+            }
+            let burst = self.feed(side, now, dice, log);
+            for (all, mut more) in leaving.iter_mut().zip(burst) {
+                all.append(&mut more);
+            }
+        }
+        let mut context = Context { now: Ticks(now), pool: &mut self.pool, out: &mut self.out };
+        self.role.housekeep(&mut context);
+        for (all, mut more) in leaving.iter_mut().zip(self.leave(now, log)) {
+            all.append(&mut more);
+        }
+        leaving
+    }
+
+    fn waits(&self) -> bool {
+        self.waiting.iter().any(|frames| !frames.is_empty())
+    }
+
+    fn counters(&self) -> &Counters {
+        self.role.counters()
+    }
+
+    fn sent(&self) -> u64 {
+        self.sent
+    }
+}
+
+/// Whether every packet is accounted for; otherwise what is not.
+pub fn conserves(station: &dyn Runs) -> Result<(), String> {
+    let (name, counters) = (station.name(), station.counters());
+    let mut forwarded = 0;
+    for side in Side::ALL {
+        let side = counters.side(side);
+        let [on, consumed, dropped] = Fate::ALL.map(|fate| side.fate(fate));
+        let received = side.received.get();
+        if received != on + consumed + dropped {
+            return Err(format!("{name}: {received} received, {on} + {consumed} + {dropped} told"));
+        }
+        forwarded += on;
+    }
+    let made: u64 = counters.generated.iter().map(|counter| counter.get()).sum();
+    let sent = station.sent();
+    if forwarded + made != sent {
+        return Err(format!("{name}: {forwarded} forwarded + {made} generated, {sent} sent"));
+    }
+    Ok(())
+}
+
+/// Packets that got this verdict, both sides together.
+pub fn count(station: &dyn Runs, verdict: Verdict) -> u64 {
+    let sides = Side::ALL.map(|side| station.counters().side(side));
+    sides.iter().map(|side| side.verdicts[verdict as usize].get()).sum()
+}
+
+/// Live entries of the table, as of the last housekeeping.
+pub fn live(station: &dyn Runs) -> u64 {
+    station.counters().table.live.iter().map(|gauge| gauge.get()).sum()
+}

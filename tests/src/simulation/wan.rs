@@ -1,0 +1,118 @@
+//! The network between the sites: the laboratory's router (it answers ARP and neighbour
+//! discovery, routes, delays and reorders), and before it what it does not do itself: duplicates,
+//! and paths that drop start packets with options they do not know.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+use smoltcp::wire::ETHERNET_HEADER_LEN;
+
+use super::address::{self, ROUTER, Site, mac, prefix};
+use super::dice::Dice;
+use super::log::{Log, describe};
+use super::plan::{Nanos, Path, Plan};
+use super::segment;
+use super::station::Frame;
+use crate::lab::wan::{Emulator, LinkConfig, Mac, PortConfig, WanConfig};
+
+/// The router and what happens on the ways to it.
+#[derive(Debug)]
+pub struct Wan {
+    router: Emulator,
+    prefixes: Vec<IpNet>,
+    paths: Vec<Vec<Path>>,
+    corrupted: u64,
+    dice: Dice,
+}
+
+impl Wan {
+    /// The network of a plan.
+    pub fn new(plan: &Plan, dice: &mut Dice) -> Self {
+        let name = |site: Site| format!("site{site}");
+        let port = |site: Site| {
+            let (address, net) =
+                (address::address(plan.family, site, ROUTER), prefix(plan.family, site));
+            let mut port = PortConfig { name: name(site), interface: name(site), ..<_>::default() };
+            match IpNet::new_assert(address, net.prefix_len()) {
+                IpNet::V4(net) => port.ipv4 = Some(net),
+                IpNet::V6(net) => port.ipv6 = Some(net),
+            }
+            port
+        };
+        let sites = 0..plan.sites();
+        let pairs = sites.clone().flat_map(|from| sites.clone().map(move |to| (from, to)));
+        let link = |(from, to): (Site, Site)| {
+            let path = &plan.paths[from][to];
+            LinkConfig {
+                from: Some(name(from)),
+                to: Some(name(to)),
+                delay_ms: path.delay as f64 / 1e6,
+                jitter_ms: path.jitter as f64 / 1e6,
+                reorder: path.reorder,
+                mtu: Some(1500),
+                ..LinkConfig::default()
+            }
+        };
+        let config = WanConfig {
+            seed: dice.roll(),
+            ports: sites.clone().map(port).collect(),
+            links: pairs.filter(|(from, to)| from != to).map(link).collect(),
+            ..WanConfig::default()
+        };
+        let macs: Vec<_> = sites.clone().map(|site| Mac(mac(site, ROUTER))).collect();
+        let router = Emulator::new(&config, &macs).expect("a sound configuration");
+        Self {
+            router,
+            prefixes: sites.map(|site| prefix(plan.family, site)).collect(),
+            paths: plan.paths.clone(),
+            corrupted: plan.corrupted,
+            dice: Dice::new(dice.roll()),
+        }
+    }
+
+    /// Takes a frame that a site sends.
+    pub fn receive(&mut self, from: Site, frame: Frame, now: Nanos, log: &mut Log) {
+        let to = segment::addresses(&frame)
+            .and_then(|(_, to)| self.prefixes.iter().position(|prefix| prefix.contains(&to)));
+        let at = Duration::from_nanos(now);
+        let Some(to) = to.filter(|to| *to != from) else {
+            return self.router.receive(from, frame, at);
+        };
+        let path = self.paths[from][to];
+        let unusual = || segment::read(&frame).is_some_and(|s| s.is_start() && s.unusual_option);
+        if path.drops_options && unusual() {
+            log.note(now, "wan", || format!("drops for its option {}", describe(&frame)));
+        } else if self.dice.chance(path.loss) {
+            log.note(now, "wan", || format!("loses {}", describe(&frame)));
+        } else {
+            if self.dice.chance(path.duplicated) {
+                log.note(now, "wan", || format!("duplicates {}", describe(&frame)));
+                self.router.receive(from, frame.clone(), at);
+            }
+            self.router.receive(from, frame, at);
+        }
+    }
+
+    /// Moves on to `now`; gives what arrives at the sites.
+    pub fn advance(&mut self, now: Nanos, log: &mut Log) -> Vec<(Site, Frame)> {
+        self.router.advance(Duration::from_nanos(now));
+        let mut arrived = Vec::new();
+        for site in 0..self.prefixes.len() {
+            for mut frame in self.router.outbox(site).drain(..) {
+                if self.dice.chance(self.corrupted) && segment::addresses(&frame).is_some() {
+                    let bit = self.dice.size(8 * ETHERNET_HEADER_LEN, 8 * frame.len() - 1);
+                    log.note(now, "wan", || format!("bit {bit} of {}", describe(&frame)));
+                    frame[bit / 8] ^= 1 << (bit % 8);
+                }
+                arrived.push((site, frame));
+            }
+        }
+        arrived
+    }
+
+    /// When there is something to do next.
+    #[must_use]
+    pub fn next_event(&self) -> Option<Nanos> {
+        self.router.next_event().map(|at| at.as_nanos() as Nanos)
+    }
+}

@@ -1,0 +1,338 @@
+//! Everyone on one virtual clock: events in the order of their time, and of their making where
+//! that is the same. Nothing in here knows of any other clock, or of any other chance than the
+//! seed's, so a seed gives the same run every time.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use pipeline::role::replica::Gates;
+use pipeline::view::Side;
+use smoltcp::wire::TcpControl;
+
+use super::address::{self, CLIENTS, REPLICAS, ROUTER, Site};
+use super::client::Client;
+use super::dice::Dice;
+use super::log::{self, Log};
+use super::party::{self, Party, Seat};
+use super::plan::{MS, Nanos, Plan, SECOND, Start};
+use super::roles;
+use super::segment;
+use super::server::{Record, Server};
+use super::station::{Frame, Sabotage, Station};
+use super::wan::Wan;
+
+/// When a run ends at the latest.
+const END: Nanos = 4_000 * SECOND;
+/// How long the tables keep an entry, at the most, and some more.
+const EXPIRY: Nanos = 3 * 3_600 * SECOND;
+/// Time on a cable.
+const CABLE: Nanos = 5_000;
+
+/// Something that happens.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    /// A frame reaches a host.
+    Host(usize, Frame),
+    /// A host has asked to be woken.
+    Wake(usize),
+    /// A frame reaches an appliance.
+    Station(Site, bool, Frame),
+    /// An appliance's worker takes its turn.
+    Turn(Site),
+    /// An appliance's worker takes its turn, whether there are frames or not.
+    Idle(Site),
+    /// A frame reaches the router.
+    Router(Site, Frame),
+    /// The router has something to do.
+    Advance,
+    /// A client begins a connection.
+    Begin(usize),
+    /// A reset for a client's connection, from somebody who guesses.
+    Spoof(usize),
+    /// A replica is drained, or open again.
+    Turnabout(Site),
+}
+
+/// The whole network.
+pub struct World {
+    /// What was drawn.
+    pub plan: Plan,
+    /// What was seen.
+    pub log: Log,
+    /// Now.
+    pub now: Nanos,
+    /// Events so far.
+    pub events: u64,
+    seats: Vec<Seat>,
+    stations: Vec<Station>,
+    gates: Vec<Option<Arc<Gates>>>,
+    wan: Wan,
+    advance: Option<Nanos>,
+    queue: BinaryHeap<Reverse<(Nanos, u64, Event)>>,
+    sequence: u64,
+    dice: Dice,
+    to_begin: usize,
+}
+
+impl World {
+    /// The network of a plan.
+    #[must_use]
+    pub fn new(plan: Plan, log: bool, sabotage: Option<Sabotage>) -> Self {
+        let mut dice = Dice::new(plan.seed ^ 0x6669_7273_7461_636b);
+        let seats = party::seats(&plan, &mut dice);
+        let sites = 0..plan.sites();
+        let (stations, gates) =
+            sites.map(|site| roles::build(&plan, site, &mut dice, sabotage)).unzip();
+        let wan = Wan::new(&plan, &mut dice);
+        let mut world = Self {
+            to_begin: plan.connections.len(),
+            plan,
+            log: Log::new(log),
+            now: 0,
+            events: 0,
+            seats,
+            stations,
+            gates,
+            wan,
+            advance: None,
+            queue: BinaryHeap::new(),
+            sequence: 0,
+            dice,
+        };
+        for site in 0..world.stations.len() {
+            let at = world.dice.between(0, 20 * MS);
+            world.after(at, Event::Idle(site));
+        }
+        if let Some((replica, at)) = world.plan.turnabout {
+            world.after(at, Event::Turnabout(REPLICAS + replica));
+        }
+        for id in 0..world.plan.connections.len() {
+            let plan = world.plan.connections[id];
+            if plan.start == Start::Alone {
+                world.after(plan.at, Event::Begin(id));
+            }
+        }
+        world
+    }
+
+    fn after(&mut self, span: Nanos, event: Event) {
+        self.sequence += 1;
+        self.queue.push(Reverse((self.now + span, self.sequence, event)));
+    }
+
+    /// Runs until all is said and done, or the end of time; whether it was done in time.
+    pub fn run(&mut self) -> bool {
+        while let Some(Reverse((at, _, event))) = self.queue.pop() {
+            if at > END {
+                return false;
+            }
+            self.now = at;
+            self.events += 1;
+            self.happen(event);
+            if self.to_begin == 0 && self.events.is_multiple_of(64) && self.is_done() {
+                return true;
+            }
+        }
+        unreachable!("the appliances never rest")
+    }
+
+    /// Lets the tables' time-outs pass.
+    pub fn expire(&mut self) {
+        self.now += EXPIRY;
+        for site in 0..self.stations.len() {
+            for _ in 0..64 {
+                self.stations[site].turn(self.now, &mut self.dice, &mut self.log);
+            }
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        let quiet = |event: &Event| matches!(event, Event::Idle(_) | Event::Wake(_));
+        self.seats.iter().all(|seat| seat.party.is_done())
+            && self.wan.next_event().is_none()
+            && self.queue.iter().all(|Reverse((_, _, event))| quiet(event))
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Host(host, frame) => self.host(host, Some(frame)),
+            Event::Wake(host) => {
+                if self.seats[host].wake.is_some_and(|at| at <= self.now) {
+                    self.seats[host].wake = None;
+                    self.host(host, None);
+                }
+            }
+            Event::Station(site, inside, frame) => {
+                let side = if inside { Side::Inside } else { Side::Outside };
+                if self.stations[site].receive(side, frame) {
+                    let wait = self.dice.pick(&[(3, 2_000), (2, 50_000), (1, 1_000_000)]);
+                    let wait = self.dice.between(500, wait);
+                    self.after(wait, Event::Turn(site));
+                }
+            }
+            Event::Turn(site) => self.turn(site),
+            Event::Idle(site) => {
+                if !self.stations[site].waits() {
+                    self.turn(site);
+                }
+                let wait = self.dice.between(SECOND / 2, SECOND);
+                self.after(wait, Event::Idle(site));
+            }
+            Event::Router(site, frame) => {
+                self.wan.receive(site, frame, self.now, &mut self.log);
+                self.advance();
+            }
+            Event::Advance => {
+                if self.advance.is_some_and(|at| at <= self.now) {
+                    self.advance = None;
+                }
+                self.advance();
+            }
+            Event::Begin(id) => self.begin(id),
+            Event::Spoof(id) => self.spoof(id),
+            Event::Turnabout(site) => {
+                if let Some(gates) = &self.gates[site] {
+                    let dead = !gates.dead.load(Relaxed);
+                    gates.dead.store(dead, Relaxed);
+                    self.log.note(self.now, "control", || format!("site {site} dead: {dead}"));
+                }
+            }
+        }
+    }
+
+    fn begin(&mut self, id: usize) {
+        let plan = self.plan.connections[id];
+        self.to_begin -= 1;
+        if let Some(at) = plan.spoofed {
+            self.after(at, Event::Spoof(id));
+        }
+        if let Party::Client(client) = &mut self.seats[plan.client].party {
+            client.begin(id, plan, self.now);
+        }
+        self.host(plan.client, None);
+        self.passed(Start::Beside(id));
+    }
+
+    /// A reset in the name of the server that a client is connected to, from the outside.
+    fn spoof(&mut self, id: usize) {
+        let calls = self.clients().flat_map(|client| client.calls.iter().map(move |c| (client, c)));
+        let Some((client, call)) = calls.into_iter().find(|(_, call)| call.id == id) else {
+            return;
+        };
+        let (to, mac) = (client.endpoint(call), client.host.mac);
+        let connected = self.servers().find_map(|server| {
+            let own = |r: &&Record| r.client == to && Some(r.isn) == call.isn;
+            let open = |r: &&Record| r.established.is_some() && r.end.is_none();
+            server.records.iter().find(|r| own(r) && open(r)).map(|_| server.endpoint())
+        });
+        let Some(from) = connected else { return };
+        let ethertype = if to.is_ipv4() { [0x08, 0x00] } else { [0x86, 0xdd] };
+        let header = [&mac[..], &address::mac(CLIENTS, ROUTER), &ethertype].concat();
+        let numbers = (self.dice.roll() as u32, None);
+        let frame = segment::bare(&header, (from, to), TcpControl::Rst, numbers);
+        self.log.note(self.now, "spoofer", || log::describe(&frame));
+        self.after(CABLE, Event::Station(CLIENTS, false, frame));
+    }
+
+    fn host(&mut self, host: usize, frame: Option<Frame>) {
+        let seat = &mut self.seats[host];
+        let (ended, deadline) = match &mut seat.party {
+            Party::Client(client) => (client.turn(frame, self.now), client.deadline()),
+            Party::Server(server) => {
+                server.turn(frame, self.now);
+                (Vec::new(), server.deadline())
+            }
+        };
+        let site = seat.site;
+        let stack = seat.party.host();
+        let next = stack.next_poll(self.now).into_iter().chain(deadline).min();
+        let sent: Vec<_> = stack.sending().drain(..).collect();
+        if let Some(at) = next.map(|at| at.max(self.now + 1_000))
+            && self.seats[host].wake.is_none_or(|before| at < before)
+        {
+            self.seats[host].wake = Some(at);
+            self.after(at - self.now, Event::Wake(host));
+        }
+        for frame in sent {
+            self.segment(site, Some(host), frame);
+        }
+        for id in ended {
+            self.passed(Start::After(id));
+        }
+    }
+
+    /// Lets the time of the connections run that waited for this.
+    fn passed(&mut self, start: Start) {
+        for next in 0..self.plan.connections.len() {
+            let plan = self.plan.connections[next];
+            if plan.start == start {
+                self.after(plan.at, Event::Begin(next));
+            }
+        }
+    }
+
+    /// A frame on the segment behind an appliance: to the host that it names, or to everyone.
+    fn segment(&mut self, site: Site, from: Option<usize>, frame: Frame) {
+        let all = 0..self.seats.len();
+        let here = |seat: &Seat| seat.site == site;
+        let to = all
+            .clone()
+            .find(|at| here(&self.seats[*at]) && self.seats[*at].party.mac() == frame[..6]);
+        if let Some(to) = to {
+            return self.after(CABLE, Event::Host(to, frame));
+        }
+        for to in all.filter(|at| here(&self.seats[*at]) && Some(*at) != from).collect::<Vec<_>>() {
+            self.after(CABLE, Event::Host(to, frame.clone()));
+        }
+        if from.is_some() {
+            self.after(CABLE, Event::Station(site, true, frame));
+        }
+    }
+
+    fn turn(&mut self, site: Site) {
+        let leaving = self.stations[site].turn(self.now, &mut self.dice, &mut self.log);
+        let [inside, outside] = leaving;
+        inside.into_iter().for_each(|frame| self.segment(site, None, frame));
+        outside.into_iter().for_each(|frame| self.after(CABLE, Event::Router(site, frame)));
+        if self.stations[site].waits() {
+            self.after(2_000, Event::Turn(site));
+        }
+    }
+
+    /// Takes what the router has for the sites, and sees when it wants to go on.
+    fn advance(&mut self) {
+        for (site, frame) in self.wan.advance(self.now, &mut self.log) {
+            self.after(CABLE, Event::Station(site, false, frame));
+        }
+        if let Some(at) = self.wan.next_event().map(|at| at.max(self.now + 1))
+            && self.advance.is_none_or(|before| at < before)
+        {
+            self.advance = Some(at);
+            self.after(at - self.now, Event::Advance);
+        }
+    }
+
+    /// The clients.
+    pub fn clients(&self) -> impl Iterator<Item = &Client> {
+        self.seats.iter().filter_map(|seat| match &seat.party {
+            Party::Client(client) => Some(client),
+            Party::Server(_) => None,
+        })
+    }
+
+    /// The servers.
+    pub fn servers(&self) -> impl Iterator<Item = &Server> {
+        self.seats.iter().filter_map(|seat| match &seat.party {
+            Party::Server(server) => Some(server),
+            Party::Client(_) => None,
+        })
+    }
+
+    /// The appliances, by site.
+    #[must_use]
+    pub fn stations(&self) -> &[Station] {
+        &self.stations
+    }
+}

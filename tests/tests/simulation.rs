@@ -1,0 +1,67 @@
+//! The whole network, seed after seed. `FIRSTACK_SEEDS` says how many seeds, `FIRSTACK_SEED`
+//! which one alone, `FIRSTACK_LINES` how much of a failure's log is shown, and `FIRSTACK_LOG=1`
+//! shows it for seeds that do not fail too.
+
+use firstack_tests::simulation::plan::Plan;
+use firstack_tests::simulation::report::Tally;
+use firstack_tests::simulation::sabotage::Sabotage;
+use firstack_tests::simulation::world::World;
+use firstack_tests::simulation::{Failure, explain, run};
+
+/// Seeds in a usual run of the tests.
+const SEEDS: u64 = 12_000;
+/// Lines of the log that a failure shows.
+const LINES: usize = 120;
+/// Failures that are shown in full, and after which no more seeds are run.
+const FAILURES: usize = 5;
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} must be a number, not {text}")))
+}
+
+#[test]
+fn every_connection_completes_or_is_refused_for_a_reason() {
+    let one = number("FIRSTACK_SEED");
+    let count = number("FIRSTACK_SEEDS").unwrap_or(SEEDS);
+    let seeds = one.map_or(0..count, |seed| seed..seed + 1);
+    let lines = number("FIRSTACK_LINES").map_or(LINES, |lines| lines as usize);
+    let mut tally = Tally::default();
+    let mut failures = Vec::new();
+    for seed in seeds {
+        failures.extend(run(seed, None, &mut tally).err());
+        if failures.len() == FAILURES {
+            break;
+        }
+    }
+    println!("{tally}");
+    let shown = |seed| Failure { seed, wrong: Vec::new() };
+    let asked = one.filter(|_| failures.is_empty() && number("FIRSTACK_LOG").is_some());
+    failures.iter().cloned().chain(asked.map(shown)).for_each(|failure| {
+        println!("{}", explain(&failure, None, lines));
+    });
+    let seeds: Vec<_> = failures.iter().map(|failure| failure.seed).collect();
+    assert!(seeds.is_empty(), "seeds that failed: {seeds:?}");
+}
+
+#[test]
+fn a_broken_gateway_is_found_within_few_seeds() {
+    for sabotage in Sabotage::ALL {
+        let mut tally = Tally::default();
+        let found = (0..40).find_map(|seed| run(seed, Some(sabotage), &mut tally).err());
+        let found = found.unwrap_or_else(|| panic!("{sabotage:?} was not found in 40 seeds"));
+        println!("{sabotage:?}: seed {}: {:?}", found.seed, found.wrong);
+    }
+}
+
+#[test]
+fn a_seed_gives_the_same_run_every_time() {
+    for seed in 0..20 {
+        let log = || {
+            let mut world = World::new(Plan::draw(seed), true, None);
+            let done = world.run();
+            (done, world.now, world.events, world.log.tail(usize::MAX))
+        };
+        assert_eq!(log(), log(), "seed {seed}");
+    }
+}
