@@ -51,7 +51,7 @@ impl<F: Family> Door<'_, F> {
         if !settings.tunnel_addresses.contains(&outer_destination) {
             return Verdict::ForeignTunnel;
         }
-        if !settings.switches.iter().any(|net| net.contains(&peer)) {
+        if !settings.is_switch(peer) {
             return Verdict::TunnelStranger;
         }
         if let Err(verdict) = crack::open(packet, inner) {
@@ -259,6 +259,7 @@ impl<F: Family> Door<'_, F> {
         held: Held<F>,
         now: Ticks,
     ) -> Option<Slot> {
+        *self.translates |= held.configuration != tag::Code::A;
         if let Some(slot) = earlier {
             *self.held.value_mut(slot) = held;
             self.held.move_to(slot, Phase::Opening, now);

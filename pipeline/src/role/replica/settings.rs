@@ -1,11 +1,13 @@
 //! What a replica is told at launch, and what it is told while it runs.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use ipnet::IpNet;
 
 use crate::maglev::Maglev;
+use crate::neighbours::Neighbours;
 use crate::path::Path;
 use crate::stage::tag;
 use crate::time::Ticks;
@@ -85,6 +87,11 @@ impl Settings {
         self.tunnel_addresses.contains(&address) && !servers.any(|s| s.address == address)
     }
 
+    /// Whether copies of this peer are taken.
+    pub(super) fn is_switch(&self, peer: IpAddr) -> bool {
+        self.switches.iter().any(|net| net.contains(&peer))
+    }
+
     /// The web server of this address.
     pub(super) fn server(&self, address: IpAddr) -> Option<&Server> {
         let mut servers = self.services.iter().flat_map(|service| &service.servers);
@@ -126,6 +133,15 @@ pub struct Gates {
     pub dead: AtomicBool,
     /// Busy whatever the counts say (op 406).
     pub busy: AtomicBool,
+}
+
+/// What workers of a replica share with the control thread.
+#[derive(Clone, Debug)]
+pub struct Shares {
+    /// What an operator or a health check says.
+    pub gates: Arc<Gates>,
+    /// MAC addresses of web servers.
+    pub neighbours: Arc<Neighbours>,
 }
 
 #[cfg(test)]
