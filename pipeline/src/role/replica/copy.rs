@@ -306,7 +306,7 @@ impl<F: Family> Door<'_, F> {
         packet: &Packet<P::Buffer>,
         context: &mut Context<'_, P>,
     ) -> Verdict {
-        if self.common.gates.dead.load(Relaxed) {
+        if self.common.gates.dead.load(Relaxed) || self.common.selection.get().is_dead() {
             return Verdict::ProbeIgnored;
         }
         let Some(answer) = probe::answer::<F, P>(packet, context.pool) else {
