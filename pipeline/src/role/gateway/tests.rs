@@ -263,3 +263,14 @@ fn every_mss_that_is_lowered_is_counted() {
     assert_eq!(bench.pass(Side::Inside, &repeated).0, Verdict::StartToWinner);
     assert_eq!(bench.gateway.counters().clamped.get(), 3);
 }
+
+#[test]
+fn a_damaged_start_packet_does_not_end_the_earlier_connection() {
+    let mut bench = Bench::<A>::won();
+    bench.now = Ticks::from_secs(100);
+    let mut damaged = Segment::syn(CLIENT, SERVER, 4242).frame();
+    damaged[50] ^= 1;
+    assert_eq!(bench.pass(Side::Inside, &damaged).0, Verdict::UntaggedTcpChecksum);
+    let data = Segment::ack(CLIENT, SERVER, 101, 501).payload(b"goes on");
+    assert_eq!(bench.verdict(Side::Inside, &data), Verdict::ToReplica);
+}
