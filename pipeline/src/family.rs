@@ -166,7 +166,7 @@ impl<F: Family> Endpoint<F> {
     #[inline]
     pub fn entropy(self) -> u32 {
         let [a, b, c] = F::key(self.address, self.port);
-        let mixed = (a ^ b.rotate_left(23) ^ c.rotate_left(46)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = (a ^ b.rotate_left(23) ^ c.rotate_left(7)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         (mixed >> 32) as u32
     }
 }
@@ -180,5 +180,29 @@ impl<F: Family> From<Endpoint<F>> for SocketAddr {
 impl<F: Family> Debug for Endpoint<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Display::fmt(&SocketAddr::from(*self), f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::endpoint;
+
+    #[test]
+    fn connections_of_one_client_differ_where_a_source_port_is_made_of_them() {
+        let low = |text: &str| {
+            let own = match text.starts_with('[') {
+                true => endpoint::<V6>(text).entropy(),
+                false => endpoint::<V4>(text).entropy(),
+            };
+            own & 0x3fff
+        };
+        for client in ["198.18.1.10", "[2001:db8::1]"] {
+            let mut all: Vec<_> =
+                (40000..40064).map(|port| low(&format!("{client}:{port}"))).collect();
+            all.sort_unstable();
+            all.dedup();
+            assert!(all.len() > 60, "{client}: {} of 64 differ", all.len());
+        }
     }
 }

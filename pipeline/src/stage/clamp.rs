@@ -13,22 +13,30 @@ pub fn limit<F: Family>(mtu: usize) -> u16 {
     mtu.saturating_sub(F::HEADER + tcp::HEADER).try_into().unwrap_or(u16::MAX)
 }
 
-/// Lowers the MSS to `limit`; `true` when it was larger.
+/// Lowers the MSS to `limit`, as often as it is there; `true` when it was larger.
 pub fn mss<B: Buffer>(packet: &mut Packet<B>, limit: u16) -> bool {
-    let found = Options::new(packet.options())
+    let mut lowered = false;
+    while let Some(at) = larger(packet.options(), limit) {
+        let tcp = packet.tcp_mut();
+        let place = tcp::HEADER + at;
+        // Behind a lone NOP the value straddles two words of the sum.
+        let sum = |bytes: &[u8]| if at % 2 == 0 { Sum::of(bytes) } else { Sum::of_at_odd(bytes) };
+        let before = Delta::removed(sum(&tcp[place..place + 2]));
+        put_u16(tcp, place, limit);
+        let after = Delta::added(sum(&tcp[place..place + 2]));
+        tcp::adjust(tcp, before.plus(after));
+        lowered = true;
+    }
+    lowered
+}
+
+/// Where in the options an MSS above `limit` is.
+fn larger(options: &[u8], limit: u16) -> Option<usize> {
+    let mut sizes = Options::new(options)
         .flatten()
-        .find(|option| option.kind == tcp::MSS && option.bytes.len() == 4)
+        .filter(|option| option.kind == tcp::MSS && option.bytes.len() == 4)
         .map(|option| (option.at + 2, u16_at(option.bytes, 2)));
-    let Some((at, _)) = found.filter(|(_, value)| *value > limit) else { return false };
-    let tcp = packet.tcp_mut();
-    let place = tcp::HEADER + at;
-    // Behind a lone NOP the value straddles two words of the sum.
-    let sum = |bytes: &[u8]| if at % 2 == 0 { Sum::of(bytes) } else { Sum::of_at_odd(bytes) };
-    let before = Delta::removed(sum(&tcp[place..place + 2]));
-    put_u16(tcp, place, limit);
-    let after = Delta::added(sum(&tcp[place..place + 2]));
-    tcp::adjust(tcp, before.plus(after));
-    true
+    sizes.find(|(_, size)| *size > limit).map(|(at, _)| at)
 }
 
 #[cfg(test)]
@@ -52,6 +60,10 @@ mod tests {
         assert_eq!(clamped(&[2, 4, 5, 0xa0], 1440), (false, vec![2, 4, 5, 0xa0]));
         assert_eq!(clamped(&[2, 4, 2, 0x18], 1440), (false, vec![2, 4, 2, 0x18]));
         assert_eq!(clamped(&[], 1440), (false, vec![]));
+        // Hosts may take the last one.
+        let twice = [2, 4, 2, 0x18, 2, 4, 5, 0xb4, 1, 2, 4, 0x23, 0x28, 1, 1, 1];
+        let lowered = vec![2, 4, 2, 0x18, 2, 4, 5, 0xa0, 1, 2, 4, 5, 0xa0, 1, 1, 1];
+        assert_eq!(clamped(&twice, 1440), (true, lowered));
     }
 
     #[test]

@@ -140,12 +140,13 @@ fn adjust_for_address<F: Family, B: Buffer>(packet: &mut Packet<B>, delta: Delta
 }
 
 /// Takes the tunnel off the packet that an error quotes: its sender knows nothing of one. What a
-/// "too big" says gets through is less by what the tunnel takes. `None`, and the packet is not to
-/// be changed, when the error is spread over several buffer segments.
+/// "too big" says gets through is less by what the tunnel takes. `None`, and nothing changed, when
+/// the error is spread over several buffer segments, or its checksum is wrong: the new one would
+/// hide that.
 pub fn peel<F: Family, B: Buffer>(packet: &mut Packet<B>, quoted: Quoted<F>) -> Option<Quoted<F>> {
     let Some(outer) = quoted.place.outer else { return Some(quoted) };
     let removed = quoted.place.ip - outer;
-    if packet.buffer.head().len() < packet.view.end as usize {
+    if !checksum_ok::<F, B>(packet) {
         return None;
     }
     packet.buffer.truncate(packet.view.end as usize);
@@ -250,6 +251,19 @@ mod tests {
             assert_eq!(packet.buffer.frame(), expected, "{format:?}");
             assert_eq!(read::<V4, _>(&packet), Some(quoted));
         }
+    }
+
+    #[test]
+    fn a_wrong_checksum_is_not_made_a_right_one() {
+        let inner = Segment::ack("198.18.1.10:40000", "203.0.113.10:80", 7, 9);
+        let outer =
+            tunnel_in(Format::Ipip, ("198.18.1.10", "198.51.100.10"), (0, 5), &inner.packet());
+        let mut frame = icmp_error("192.0.2.1", "198.18.1.10", 3, 4, &outer);
+        frame[41] ^= 1;
+        let mut packet = Packet::new(HeapBuffer::new(&frame));
+        let quoted = read::<V4, _>(&packet).unwrap();
+        assert_eq!(peel(&mut packet, quoted), None);
+        assert_eq!(packet.buffer.frame(), frame);
     }
 
     #[test]

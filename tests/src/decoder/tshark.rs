@@ -34,9 +34,10 @@ pub(super) fn complaints(frames: &[&[u8]]) -> Result<Vec<(usize, String)>, Strin
         "tcp.analyze_sequence_numbers:FALSE",
     ];
     // 0x800000 is an error; 0x600000 a warning, which a reset or an unusual option is too. What
-    // an ICMPv6 error quotes cut off is taken for whole.
+    // an ICMP error quotes cut off is taken for whole, unless its TCP header is cut off too.
     let bad = "_ws.malformed || ip.checksum.status == 0 || icmp.checksum.status == 0 \
                || icmpv6.checksum.status == 0 || (!(icmpv6.type < 128) \
+               && !(icmp && ip.len > frame.len) \
                && (tcp.checksum.status == 0 || udp.checksum.status == 0 \
                || _ws.expert.severity == 0x800000))";
     let mut words = vec!["tshark", "-n", "-r", &path, "-Y", bad];

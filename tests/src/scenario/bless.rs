@@ -29,7 +29,7 @@ pub fn rewrite(scenario: &Scenario, outcome: &Outcome) -> Result<(), String> {
                 let scope = scenario.scope(side, Some(&step.frame));
                 lines.push(format!("  {} {}", side.name(), render::show(&record.bytes, scope)));
             }
-        } else if line.is_empty() || begins_with(&["#", "config ", "set ", "name "]) {
+        } else if line.is_empty() || begins_with(&["#", "config ", "set ", "name ", "keys "]) {
             lines.push(line.to_owned());
         }
     }

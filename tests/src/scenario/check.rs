@@ -1,6 +1,9 @@
 //! Replays a scenario, and says what is not as expected.
 
 use std::fmt::Write as _;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -35,10 +38,16 @@ pub struct Outcome {
 }
 
 impl Scenario {
-    /// Writes the configuration and the captures of what comes in.
+    /// Writes the configuration, the key file and the captures of what comes in.
     pub fn lay_out(&self, directory: &Path) -> std::io::Result<Job> {
         let config = directory.join("config.toml");
-        std::fs::write(&config, &self.config)?;
+        let keys = directory.join("keys");
+        if !self.keys.is_empty() {
+            let owner_only = OpenOptions::new().write(true).create(true).mode(0o600).open(&keys);
+            owner_only?.write_all(self.keys.as_bytes())?;
+        }
+        let key_file = keys.to_string_lossy();
+        std::fs::write(&config, self.config.replace(super::KEY_FILE, &key_file))?;
         let mut inputs = [None, None];
         for side in Side::ALL {
             let records = self.input(side);

@@ -301,6 +301,7 @@ mod tests {
         Scenario {
             path: "x".into(),
             config: String::new(),
+            keys: String::new(),
             names: Names::default(),
             steps: Vec::new(),
             counters: counters.iter().map(|line| (*line).to_owned()).collect(),

@@ -4,6 +4,7 @@
 //! # What it shows. op 210, section 2.
 //! config gateway                     configs/gateway.toml beside the roles' directories
 //! set timeouts.racing = "2s"         a key of it that is different here
+//! keys 7 K7 sign                     a line of its key file: id, name of the key, "sign" or not
 //! name W = 198.51.100.30:8080        a name beyond those of the file `names`: an endpoint,
 //!                                    [IPv6]:port, a MAC address, or a key (32 digits)
 //!
@@ -40,6 +41,9 @@ use std::time::Duration;
 use names::Names;
 use notation::Scope;
 use packet::Frame;
+
+/// What a configuration says until it is known where the key file will be.
+pub const KEY_FILE: &str = "/KEYS";
 
 /// When the first second of a scenario is, since the epoch.
 pub const EPOCH: Duration = Duration::from_secs(1_700_000_000);
@@ -97,8 +101,10 @@ pub struct Step {
 pub struct Scenario {
     /// The file.
     pub path: PathBuf,
-    /// The configuration as TOML.
+    /// The configuration as TOML; [`KEY_FILE`] stands for the path of the key file.
     pub config: String,
+    /// The key file; empty when there is none.
+    pub keys: String,
     /// What the names mean.
     pub names: Names,
     /// The packets.
@@ -127,6 +133,7 @@ impl Scenario {
         let mut scenario = Self {
             path: path.to_owned(),
             config: String::new(),
+            keys: String::new(),
             names,
             steps: Vec::new(),
             counters: Vec::new(),
@@ -146,6 +153,7 @@ impl Scenario {
                     config = read(&base)?.parse().map_err(|e| at(format!("{e}")))?;
                 }
                 "set" => set(&mut config, rest).map_err(at)?,
+                "keys" => scenario.add_key(rest, &mut config).map_err(at)?,
                 "defect" => scenario.defect = Some(rest.to_owned()),
                 "name" => {
                     let (name, value) =
@@ -163,6 +171,16 @@ impl Scenario {
         }
         scenario.config = config.to_string();
         Ok(scenario)
+    }
+
+    /// `ID NAME`, or `ID NAME sign`.
+    fn add_key(&mut self, words: &str, config: &mut toml::Table) -> Result<(), String> {
+        let mut words = words.split(' ');
+        let (id, name) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let key = self.names.key(name).ok_or(format!("{name} is no key"))?;
+        let sign = words.next().unwrap_or_default();
+        let _ = writeln!(self.keys, "{id} {} {sign}", to_hex(&key));
+        set(config, &format!("tag.keys = \"{KEY_FILE}\""))
     }
 
     /// Its name: the path without directory of all scenarios and extension.

@@ -59,7 +59,9 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
                     self.flows.touch(slot, now);
                 }
                 let way = flow.way(client);
-                C::start::<F, _>(packet, &self.common.settings.path, way.format);
+                if C::start::<F, _>(packet, &self.common.settings.path, way.format) {
+                    self.common.counters.clamped.add(1);
+                }
                 self.send_to_replica(packet, &way, Verdict::StartToWinner, context)
             }
             Phase::Origin => Verdict::WithOrigin,

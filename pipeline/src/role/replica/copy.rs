@@ -51,7 +51,7 @@ impl<F: Family> Door<'_, F> {
         if !settings.tunnel_addresses.contains(&outer_destination) {
             return Verdict::ForeignTunnel;
         }
-        if !settings.switches.iter().any(|net| net.contains(&peer)) {
+        if !settings.is_switch(peer) {
             return Verdict::TunnelStranger;
         }
         if let Err(verdict) = crack::open(packet, inner) {

@@ -35,10 +35,14 @@ impl<F: Family> Door<'_, F> {
 
     /// What claims to be a tunnel and cannot be followed.
     pub(super) fn bad_tunnel<B: Buffer>(&self, packet: &Packet<B>) -> Verdict {
-        let (_, destination) = packet.view.addresses(packet.buffer.head());
-        match self.common.settings.tunnel_addresses.contains(&destination) {
-            true => Verdict::TunnelMalformed,
-            false => Verdict::ForeignTunnel,
+        let (peer, destination) = packet.view.addresses(packet.buffer.head());
+        let settings = &self.common.settings;
+        if !settings.tunnel_addresses.contains(&destination) {
+            Verdict::ForeignTunnel
+        } else if !settings.is_switch(peer) {
+            Verdict::TunnelStranger
+        } else {
+            Verdict::TunnelMalformed
         }
     }
 

@@ -85,6 +85,11 @@ impl Settings {
         self.tunnel_addresses.contains(&address) && !servers.any(|s| s.address == address)
     }
 
+    /// Whether copies of this peer are taken.
+    pub(super) fn is_switch(&self, peer: IpAddr) -> bool {
+        self.switches.iter().any(|net| net.contains(&peer))
+    }
+
     /// The web server of this address.
     pub(super) fn server(&self, address: IpAddr) -> Option<&Server> {
         let mut servers = self.services.iter().flat_map(|service| &service.servers);
