@@ -43,7 +43,8 @@ impl Scenario {
         let config = directory.join("config.toml");
         let keys = directory.join("keys");
         if !self.keys.is_empty() {
-            let owner_only = OpenOptions::new().write(true).create(true).mode(0o600).open(&keys);
+            let owner_only =
+                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&keys);
             owner_only?.write_all(self.keys.as_bytes())?;
         }
         let key_file = keys.to_string_lossy();

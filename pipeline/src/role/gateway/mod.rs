@@ -268,7 +268,7 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
         let client = client(from, packet.buffer.head(), &packet.view);
         let slot = self.flows.find(hash, client, context.now);
         let flags = tcp::flags(packet.tcp());
-        // ops 202, 204, 602, 604, 608: from which side, a start packet or an acknowledgement,
+        // ops 202, 204, 602, 604, 608, 652: from which side, a start packet or an acknowledgement,
         // with an entry or without.
         match (from, slot) {
             (Side::Inside, _) if flags.is_start() => {

@@ -259,6 +259,7 @@ impl<F: Family> Door<'_, F> {
         held: Held<F>,
         now: Ticks,
     ) -> Option<Slot> {
+        *self.translates |= held.configuration != tag::Code::A;
         if let Some(slot) = earlier {
             *self.held.value_mut(slot) = held;
             self.held.move_to(slot, Phase::Opening, now);

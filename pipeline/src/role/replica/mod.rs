@@ -35,7 +35,7 @@ use crate::view::{Kind, Packet, Side, View};
 use crate::waiting::Waiting;
 use crate::wire::tunnel::Format;
 
-pub use settings::{Gates, Selection, Server, Service, Settings};
+pub use settings::{Gates, Selection, Server, Service, Settings, Shares};
 
 /// ICMP errors that a worker sends per second about packets too big (RFC 1812, section 4.3.2.8).
 const ERRORS_PER_SECOND: u64 = 1000;
@@ -125,6 +125,8 @@ struct Common {
 struct Connections<F: Family> {
     held: Table<Endpoint<F>, Phase, Held<F>>,
     fragments: Fragments<F, Carried<F>>,
+    /// Whether, since there was none, any connection was of B or C: packets of A go as they are.
+    translates: bool,
 }
 
 /// The replica as packets of one family meet it.
@@ -132,6 +134,7 @@ struct Door<'a, F: Family> {
     common: &'a mut Common,
     held: &'a mut Table<Endpoint<F>, Phase, Held<F>>,
     fragments: &'a mut Fragments<F, Carried<F>>,
+    translates: &'a mut bool,
     /// Live connections of the other family.
     others: usize,
 }
@@ -148,17 +151,8 @@ impl<F: Family> Connections<F> {
         let capacity = settings.max_connections[F::VERSION as usize];
         let held = Table::new(capacity, timeouts, settings.hash_key);
         counters.table_of(F::VERSION).capacity.set(held.capacity() as u64);
-        Self { held, fragments: Fragments::default() }
+        Self { held, fragments: Fragments::default(), translates: false }
     }
-}
-
-/// What workers of a replica share with the control thread.
-#[derive(Clone, Debug)]
-pub struct Shares {
-    /// What an operator or a health check says.
-    pub gates: Arc<Gates>,
-    /// MAC addresses of web servers.
-    pub neighbours: Arc<Neighbours>,
 }
 
 impl Replica {
@@ -195,13 +189,15 @@ impl Replica {
     }
 
     fn door_v4(&mut self) -> Door<'_, V4> {
-        let Connections { held, fragments } = &mut self.v4;
-        Door { common: &mut self.common, held, fragments, others: live(&self.v6.held) }
+        let Connections { held, fragments, translates } = &mut self.v4;
+        let others = live(&self.v6.held);
+        Door { common: &mut self.common, held, fragments, translates, others }
     }
 
     fn door_v6(&mut self) -> Door<'_, V6> {
-        let Connections { held, fragments } = &mut self.v6;
-        Door { common: &mut self.common, held, fragments, others: live(&self.v4.held) }
+        let Connections { held, fragments, translates } = &mut self.v6;
+        let others = live(&self.v4.held);
+        Door { common: &mut self.common, held, fragments, translates, others }
     }
 
     /// Finds what the burst's packets are going to be looked up by, and has it fetched.
@@ -261,12 +257,12 @@ impl Replica {
         let common = &self.common;
         let own = common.settings.macs[from as usize];
         let bears = |address| from == Side::Outside && common.settings.bears(address);
-        if from == Side::Inside && common.neighbours.learn(packet, context.now) {
-            let ours = crate::wire::ethernet::destination(packet.buffer.head()) == own;
-            return if ours { Verdict::ArpLearned } else { packet.view.kind.untouched() };
-        }
+        // Who asks tells where it is, too.
+        let learned = from == Side::Inside && common.neighbours.learn(packet, context.now);
+        let ours = crate::wire::ethernet::destination(packet.buffer.head()) == own;
         // On the inside, web servers ask for nobody but the sender of the probes.
         match neighbours::answer(packet, own, bears, context.pool) {
+            Answer::NotForUs if learned && ours => Verdict::ArpLearned,
             Answer::NotForUs => packet.view.kind.untouched(),
             Answer::NoBuffer => Verdict::NoBuffer,
             Answer::Made(reply) => {

@@ -88,16 +88,20 @@ impl<F: Family> Door<'_, F> {
                 let verdict = Verdict::FragmentTranslated;
                 self.send_to_client(packet, Part::LaterFragment, client, &held, verdict, context)
             }
-            Fate::Unknown if self.is_server(F::source(packet.ip())) => Verdict::FragmentUnknown,
+            Fate::Unknown if self.may_be_translated(F::source(packet.ip())) => {
+                Verdict::FragmentUnknown
+            }
             Fate::Unknown | Fate::Untouched => Verdict::Fragment,
         }
     }
 
-    /// Whether a later fragment of this source may be one of a connection: while there are any.
-    fn is_server(&self, address: F::Address) -> bool {
-        let address = address.into();
-        !self.held.is_empty()
-            && (self.common.settings.server(address).is_some()
-                || self.common.services.covers(address))
+    /// Whether a later fragment of this source may be one of a connection whose packets do not go
+    /// as they are.
+    fn may_be_translated(&mut self, source: F::Address) -> bool {
+        *self.translates &= !self.held.is_empty();
+        let source = source.into();
+        *self.translates
+            && (self.common.settings.server(source).is_some()
+                || self.common.services.covers(source))
     }
 }

@@ -1,11 +1,13 @@
 //! What a replica is told at launch, and what it is told while it runs.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use ipnet::IpNet;
 
 use crate::maglev::Maglev;
+use crate::neighbours::Neighbours;
 use crate::path::Path;
 use crate::stage::tag;
 use crate::time::Ticks;
@@ -131,6 +133,15 @@ pub struct Gates {
     pub dead: AtomicBool,
     /// Busy whatever the counts say (op 406).
     pub busy: AtomicBool,
+}
+
+/// What workers of a replica share with the control thread.
+#[derive(Clone, Debug)]
+pub struct Shares {
+    /// What an operator or a health check says.
+    pub gates: Arc<Gates>,
+    /// MAC addresses of web servers.
+    pub neighbours: Arc<Neighbours>,
 }
 
 #[cfg(test)]

@@ -58,6 +58,8 @@ pub enum Extension {
     Other(u8, Vec<u8>),
 }
 
+/// The routing header's kind.
+const ROUTING: u8 = 43;
 /// The fragment header's kind.
 pub const FRAGMENT: u8 = 44;
 
@@ -232,6 +234,8 @@ impl Ip {
         let sound = |(at, extension): (usize, &Extension)| match extension {
             Extension::Fragment => true,
             Extension::Other(0, _) if at > 0 => false,
+            // It leads on to an address that the checksum would have to cover.
+            Extension::Other(ROUTING, rest) if rest.get(2) != Some(&0) => false,
             Extension::Other(kind, rest) => {
                 let unit = if *kind == AUTHENTICATION { (4, 2) } else { (8, 1) };
                 let length = rest.first().map(|&units| (usize::from(units) + unit.1) * unit.0);
