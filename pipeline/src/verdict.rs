@@ -156,7 +156,7 @@ verdicts! {
     CrackedAgain Forwarded "cracked_again" "op 410, 412" "repeated copy of a start packet, cracked for the same web server";
     ToWebServer Forwarded "to_web_server" "" "from the gateway to a web server: untouched (A, B), or cracked (C)";
     FromWebServer Forwarded "from_web_server" "op 412, 442, 462" "from a web server to the client: untouched (A), source rewritten (B), or tunnelled (C)";
-    ArpAnswered Consumed "arp_answered" "" "ARP request or neighbour solicitation for a tunnel address, answered";
+    ArpAnswered Consumed "arp_answered" "" "ARP request or neighbour solicitation for an address of the appliance, answered";
     ArpLearned Consumed "arp_learned" "" "ARP reply or neighbour advertisement to a probe of the appliance";
     ProbeAnswered Consumed "probe_answered" "" "a switch's probe of its tunnel, answered";
     ProbeIgnored Consumed "probe_ignored" "op 404" "a switch's probe of its tunnel, left unanswered: the replica is dead or drained";

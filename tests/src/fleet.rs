@@ -17,7 +17,9 @@ use nix::unistd::Pid;
 
 use crate::lab::{Lab, LabError, Result, Topology};
 
-pub use options::{Checks, Configuration, FleetOptions, Further, HealthTimes, TunnelFormat};
+pub use options::{
+    Checks, Configuration, FleetOptions, Further, HealthTimes, OriginServer, TunnelFormat,
+};
 pub use process::{Appliance, Ended};
 
 /// The gateway, the switch and the replicas' appliances of one topology.

@@ -1,6 +1,7 @@
 //! What may differ from one fleet to another.
 
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -84,6 +85,17 @@ pub struct HealthTimes {
     pub fall: u8,
 }
 
+/// An origin server that the switch reaches by the MAC address of its own address.
+#[derive(Debug, Clone)]
+pub struct OriginServer {
+    /// Its name.
+    pub name: String,
+    /// Its own address.
+    pub address: IpAddr,
+    /// Where the switch's host probes it by TCP, if it does.
+    pub check: Option<SocketAddr>,
+}
+
 /// Raw TOML at the end of each role's file: sections that the file does not have otherwise.
 #[derive(Debug, Clone, Default)]
 pub struct Further {
@@ -108,6 +120,8 @@ pub struct FleetOptions {
     pub path_mtu: Option<u16>,
     /// The text of everybody's key file; with one, unsigned tags get no copies.
     pub keys: Option<String>,
+    /// The origin servers; without any, the host behind the switch is the only one.
+    pub servers: Vec<OriginServer>,
     /// Which web servers are probed.
     pub checks: Checks,
     /// How often; firstack's default otherwise.

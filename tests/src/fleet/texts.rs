@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use super::options::{Configuration, FleetOptions, TunnelFormat};
+use super::options::{Configuration, FleetOptions, OriginServer, TunnelFormat};
 use crate::lab::{Family, Lab, Site, Topology};
 
 /// Frames that the kernel holds for a port, each way: bursts of a fast replica are larger
@@ -155,10 +155,26 @@ fn switch(topology: &Topology, options: &FleetOptions) -> String {
                 "\n[[switch.service.replica]]\nname = \"{site}\"\naddress = \"{address}\"\n{check}"
             );
         }
+        servers(&mut text, options, *family);
+    }
+    text
+}
+
+/// The origin servers of the service of a family.
+fn servers(text: &mut String, options: &FleetOptions, family: Family) {
+    if options.servers.is_empty() {
         let check = check(options.checks.origin, Site::Origin);
         let _ = write!(text, "\n[[switch.service.server]]\nname = \"origin\"\n{check}");
     }
-    text
+    let is_own = |server: &&OriginServer| server.address.is_ipv6() == (family == Family::V6);
+    for OriginServer { name, address, check } in options.servers.iter().filter(is_own) {
+        let check = check.map(|at| format!("check = \"tcp://{at}\"\n")).unwrap_or_default();
+        let _ = write!(
+            text,
+            "\n[[switch.service.server]]\nname = \"{name}\"\ndelivery = \"direct\"\n\
+             address = \"{address}\"\n{check}"
+        );
+    }
 }
 
 fn replica(number: usize, options: &FleetOptions) -> String {

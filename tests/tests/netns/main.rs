@@ -5,6 +5,7 @@
 //! time: each has four forwarding threads for itself.
 
 mod configurations;
+mod farm;
 mod health;
 mod keys;
 mod mtu;

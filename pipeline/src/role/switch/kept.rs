@@ -43,8 +43,9 @@ impl State for Phase {
         self == Phase::Established
     }
 
+    /// What the client has not gone on with, and what has closed but for a lost FIN.
     fn is_evictable(self) -> bool {
-        self == Phase::Opening
+        matches!(self, Phase::Opening | Phase::Closing)
     }
 }
 

@@ -26,7 +26,7 @@ use crate::counters::{Counters, Generated};
 use crate::family::{Endpoint, Family, V4, V6, Version};
 use crate::fragments::Fragments;
 use crate::limiter::{Bucket, Limiter};
-use crate::neighbours::Neighbours;
+use crate::neighbours::{self, Answer, Neighbours};
 use crate::services::{Scope, Services};
 use crate::shared::Reader;
 use crate::stage::clamp;
@@ -177,12 +177,25 @@ impl Switch {
         Gate { common: &mut self.common, kept, fragments }
     }
 
-    /// ARP and neighbour discovery from the inside: learns servers. `None` for what is nobody's.
-    fn learn<B: Buffer>(&self, packet: &Packet<B>, now: Ticks) -> Option<Verdict> {
+    /// ARP and neighbour discovery from the inside: learns servers, and answers those that ask
+    /// for the address that probes are sent from. `None` for what is nobody's.
+    fn neighbour<P: Pool>(
+        &self,
+        packet: &Packet<P::Buffer>,
+        context: &mut Context<'_, P>,
+    ) -> Option<Verdict> {
         let own = self.common.settings.macs[Side::Inside as usize];
-        let learned = self.common.neighbours.learn(packet, now);
+        let learned = self.common.neighbours.learn(packet, context.now);
         let ours = ethernet::destination(packet.buffer.head()) == own;
-        (learned && ours).then_some(Verdict::ArpLearned)
+        match neighbours::answer(packet, own, |_| false, context.pool) {
+            Answer::NotForUs => (learned && ours).then_some(Verdict::ArpLearned),
+            Answer::NoBuffer => Some(Verdict::NoBuffer),
+            Answer::Made(reply) => {
+                let counters = &self.common.counters;
+                send_made(counters, Side::Inside, reply, Generated::ArpReply, context);
+                Some(Verdict::ArpAnswered)
+            }
+        }
     }
 
     #[inline]
@@ -196,7 +209,7 @@ impl Switch {
         let neighbourly = matches!(packet.view.kind, Kind::Arp | Kind::Icmp);
         if neighbourly
             && from == Side::Inside
-            && let Some(verdict) = self.learn(packet, context.now)
+            && let Some(verdict) = self.neighbour(packet, context)
         {
             return verdict;
         }

@@ -216,6 +216,34 @@ fn a_server_is_asked_for_by_neighbour_discovery_too() {
 }
 
 #[test]
+fn a_server_that_asks_where_probes_come_from_is_told() {
+    let server = V6_PLAN.servers[0];
+    let settings = with_delivery(V6_PLAN, V6_PLAN, Delivery::Neighbour(ip(server)));
+    let mut bench = Bench::new(settings);
+    let asks = |target, destination| {
+        let (what, source) = (What::Solicitation, server.parse().unwrap());
+        let message = Message { what, source, destination, target, mac: Some(server_mac(0)) };
+        let mut asked = vec![0; message.length()];
+        message.emit(&mut asked);
+        let to = nd::multicast_mac(nd::solicited_node(target));
+        ethernet_frame((to, server_mac(0)), &asked)
+    };
+    let own = nd::link_local(INSIDE_MAC);
+    let verdict = bench.pass(Side::Inside, &asks(own, nd::solicited_node(own)));
+    assert_eq!((verdict, bench.made(Generated::ArpReply)), (Verdict::ArpAnswered, 1));
+    assert!(bench.outside.is_empty() && bench.shares.neighbours.is_known(ip(server)));
+    let reply = Packet::new(HeapBuffer::new(&bench.inside[0]));
+    assert_eq!(bench.inside[0][..12], [server_mac(0), INSIDE_MAC].concat());
+    let told = Message::parse(reply.ip()).unwrap();
+    assert_eq!((told.target, told.mac), (own, Some(INSIDE_MAC)));
+    // For the router: its own affair.
+    let router = "2001:db8:2::1".parse().unwrap();
+    let question = asks(router, nd::solicited_node(router));
+    assert_eq!(bench.pass(Side::Inside, &question), Verdict::Icmp);
+    assert_eq!(bench.outside, [question]);
+}
+
+#[test]
 fn a_full_queue_drops_and_so_does_waiting_in_vain() {
     let settings = with_delivery(V4_PLAN, V4_PLAN, Delivery::Neighbour(ip(V4_PLAN.servers[0])));
     let mut bench = Bench::new(settings);

@@ -181,7 +181,7 @@ fn the_end_of_a_connection_frees_its_endpoints() {
 }
 
 #[test]
-fn entries_expire_by_state_and_opening_ones_make_room() {
+fn entries_expire_by_state_and_opening_and_closing_ones_make_room() {
     let plan = V4_PLAN;
     let mut settings = settings(service(plan, plan, 3));
     settings.max_connections = [4, 1];
@@ -202,6 +202,12 @@ fn entries_expire_by_state_and_opening_ones_make_room() {
     let selected = port_of(&mut bench, plan, 2);
     assert_eq!(bench.server_of(&start(plan, selected, 7)), Some(2));
     assert_eq!(bench.table(plan), (5, [0, 4, 0]));
+    // One at its end makes room.
+    bench.server_of(&from_client(plan, 3, RST));
+    assert_eq!(bench.table(plan).1, [0, 3, 1]);
+    bench.server_of(&start(plan, selected, 7));
+    bench.server_of(&from_client(plan, selected, ACK));
+    assert_eq!(bench.table(plan), (6, [0, 4, 0]));
     bench.now = bench.now + Ticks::from_secs(3600);
     for _ in 0..4 {
         bench.housekeep();
