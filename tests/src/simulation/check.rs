@@ -8,6 +8,7 @@ use super::known;
 use super::plan::{Gate, Manner, Nanos, PATIENT, Permits, Plan, SECOND};
 use super::server::{Record, Server};
 use super::station;
+use super::variety::{Signing, Strangers};
 use super::world::World;
 
 /// Within this time a loser is reset where nothing is lost: before it repeats itself.
@@ -28,6 +29,10 @@ pub fn check(world: &mut World, done: bool) -> Vec<String> {
             }
         }
     }
+    wrong.extend(world.wrong.drain(..));
+    // Under B what is said to the service's address is said to the origin, too.
+    let strays = world.stray_errors().filter(|(site, _)| *site != ORIGIN);
+    wrong.extend(strays.map(|(site, what)| format!("stray at site {site}: {what}")));
     let servers = world.servers();
     wrong.extend(servers.flat_map(|server| {
         server.records.iter().filter_map(|record| {
@@ -36,7 +41,10 @@ pub fn check(world: &mut World, done: bool) -> Vec<String> {
         })
     }));
     world.expire();
-    for station in world.stations() {
+    for (station, dead) in world.stations().iter().zip(&world.dead) {
+        if dead.is_some() {
+            continue;
+        }
         wrong.extend(station::conserves(&**station).err());
         let live = station::live(&**station);
         if live > 0 {
@@ -116,10 +124,13 @@ fn unanswered(plan: &Plan, call: usize) -> Result<(), String> {
     if shares_port || plan.table < plan.connections.len() {
         return Ok(());
     }
+    let copied = plan.changes.is_empty()
+        && matches!(plan.signing, Signing::Not | Signing::Signed)
+        && matches!(plan.strangers, Strangers::Nobody | Strangers::Others);
     let replies = |site: &Site| {
         let replica = &plan.replicas[site - REPLICAS];
-        replica.gate == Gate::Open
-            && plan.turnabout.is_none_or(|(number, _)| number != site - REPLICAS)
+        copied
+            && replica.gate == Gate::Open
             && (plan.permits != Permits::First || *site == REPLICAS)
             && replica.manner == Manner::Serves
             && plan.is_lossless(CLIENTS, ORIGIN)

@@ -1,7 +1,7 @@
 //! A server: it accepts connections, checks every byte of the requests and answers them, and
 //! notes every start packet that it took and what came of it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::{self, State};
@@ -92,10 +92,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server at a site: `own` is the number of its MAC address, `bears` of its IP address.
+    /// A server at a site: `own` is the number of its MAC address.
     pub fn new(
         plan: &Plan,
-        (site, own, bears): (Site, u8, u8),
+        (site, own, bears): (Site, u8, &[IpAddr]),
         (manner, port): (Manner, u16),
         number: u8,
         dice: &mut Dice,

@@ -4,24 +4,24 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
-use pipeline::role::replica::Gates;
 use pipeline::view::Side;
 use smoltcp::wire::TcpControl;
 
-use super::address::{self, CLIENTS, REPLICAS, ROUTER, Site};
+use super::address::{self, CLIENTS, ORIGIN, REPLICAS, ROUTER, Site};
 use super::client::Client;
+use super::control::{self, Levers};
 use super::dice::Dice;
 use super::log::{self, Log};
 use super::party::{self, Party, Seat};
-use super::plan::{MS, Nanos, Plan, SECOND, Start};
+use super::plan::{Configuration, MS, Nanos, Plan, SECOND, Start};
 use super::roles;
 use super::segment;
 use super::server::{Record, Server};
 use super::station::{Frame, Sabotage, Station};
+use super::variety::{Change, Signing};
 use super::wan::Wan;
+use super::watch;
 
 /// When a run ends at the latest.
 const END: Nanos = 4_000 * SECOND;
@@ -51,8 +51,10 @@ enum Event {
     Begin(usize),
     /// A reset for a client's connection, from somebody who guesses.
     Spoof(usize),
-    /// A replica is drained, or open again.
-    Turnabout(Site),
+    /// One of the plan's changes comes.
+    Change(usize),
+    /// The gateway's keys change, or those of the others.
+    Keys(bool),
 }
 
 /// The whole network.
@@ -66,8 +68,12 @@ pub struct World {
     /// Events so far.
     pub events: u64,
     seats: Vec<Seat>,
+    /// What was wrong with frames on their way.
+    pub wrong: Vec<String>,
+    /// Appliances that have died, and when.
+    pub dead: Vec<Option<Nanos>>,
     stations: Vec<Station>,
-    gates: Vec<Option<Arc<Gates>>>,
+    levers: Vec<Levers>,
     wan: Wan,
     advance: Option<Nanos>,
     queue: BinaryHeap<Reverse<(Nanos, u64, Event)>>,
@@ -83,8 +89,8 @@ impl World {
         let mut dice = Dice::new(plan.seed ^ 0x6669_7273_7461_636b);
         let seats = party::seats(&plan, &mut dice);
         let sites = 0..plan.sites();
-        let (stations, gates) =
-            sites.map(|site| roles::build(&plan, site, &mut dice, sabotage)).unzip();
+        let (stations, levers) =
+            sites.clone().map(|site| roles::build(&plan, site, &mut dice, sabotage)).unzip();
         let wan = Wan::new(&plan, &mut dice);
         let mut world = Self {
             to_begin: plan.connections.len(),
@@ -93,8 +99,10 @@ impl World {
             now: 0,
             events: 0,
             seats,
+            wrong: Vec::new(),
+            dead: sites.map(|_| None).collect(),
             stations,
-            gates,
+            levers,
             wan,
             advance: None,
             queue: BinaryHeap::new(),
@@ -105,8 +113,13 @@ impl World {
             let at = world.dice.between(0, 20 * MS);
             world.after(at, Event::Idle(site));
         }
-        if let Some((replica, at)) = world.plan.turnabout {
-            world.after(at, Event::Turnabout(REPLICAS + replica));
+        for number in 0..world.plan.changes.len() {
+            world.after(world.plan.changes[number].0, Event::Change(number));
+        }
+        if let Signing::Rotated { at, after } = world.plan.signing {
+            world.after(at, Event::Keys(true));
+            // Start packets on their way have been judged by then.
+            world.after(at + after.unwrap_or(SECOND), Event::Keys(false));
         }
         for id in 0..world.plan.connections.len() {
             let plan = world.plan.connections[id];
@@ -164,6 +177,7 @@ impl World {
                     self.host(host, None);
                 }
             }
+            Event::Station(site, ..) if self.dead[site].is_some() => {}
             Event::Station(site, inside, frame) => {
                 let side = if inside { Side::Inside } else { Side::Outside };
                 if self.stations[site].receive(side, frame) {
@@ -174,6 +188,7 @@ impl World {
             }
             Event::Turn(site) => self.turn(site),
             Event::Idle(site) => {
+                self.levers[site].look();
                 if !self.stations[site].waits() {
                     self.turn(site);
                 }
@@ -192,13 +207,24 @@ impl World {
             }
             Event::Begin(id) => self.begin(id),
             Event::Spoof(id) => self.spoof(id),
-            Event::Turnabout(site) => {
-                if let Some(gates) = &self.gates[site] {
-                    let dead = !gates.dead.load(Relaxed);
-                    gates.dead.store(dead, Relaxed);
-                    self.log.note(self.now, "control", || format!("site {site} dead: {dead}"));
+            Event::Change(number) => self.change(self.plan.changes[number].1),
+            Event::Keys(gateway) => {
+                let sites = if gateway { CLIENTS..CLIENTS + 1 } else { ORIGIN..self.plan.sites() };
+                for site in sites {
+                    self.levers[site].keys.publish(control::keys(&self.plan, site, true));
                 }
+                self.log.note(self.now, "control", || format!("new keys, gateway: {gateway}"));
             }
+        }
+    }
+
+    fn change(&mut self, change: Change) {
+        self.log.note(self.now, "control", || format!("{change:?}"));
+        match change {
+            Change::Turnabout(replica) => self.levers[REPLICAS + replica].turnabout(),
+            Change::Dies(replica) => self.dead[REPLICAS + replica] = Some(self.now),
+            Change::WebServer(replica, server) => self.levers[REPLICAS + replica].flip(server),
+            Change::Origin(server) => self.levers[ORIGIN].flip(server),
         }
     }
 
@@ -228,6 +254,8 @@ impl World {
             server.records.iter().find(|r| own(r) && open(r)).map(|_| server.endpoint())
         });
         let Some(from) = connected else { return };
+        // Under B and C it is the server that the client and its gateway know.
+        let from = if self.plan.configuration == Configuration::A { from } else { call.service };
         let ethertype = if to.is_ipv4() { [0x08, 0x00] } else { [0x86, 0xdd] };
         let header = [&mac[..], &address::mac(CLIENTS, ROUTER), &ethertype].concat();
         let numbers = (self.dice.roll() as u32, None);
@@ -238,6 +266,12 @@ impl World {
 
     fn host(&mut self, host: usize, frame: Option<Frame>) {
         let seat = &mut self.seats[host];
+        if let Some(tunnel) = frame.as_deref().filter(|frame| watch::is_tunnel(frame))
+            && tunnel[..6] == seat.party.mac()
+        {
+            let (site, what) = (seat.site, log::describe(tunnel));
+            self.wrong.push(format!("a host at site {site} gets {what}"));
+        }
         let (ended, deadline) = match &mut seat.party {
             Party::Client(client) => (client.turn(frame, self.now), client.deadline()),
             Party::Server(server) => {
@@ -248,7 +282,7 @@ impl World {
         let site = seat.site;
         let stack = seat.party.host();
         let next = stack.next_poll(self.now).into_iter().chain(deadline).min();
-        let sent: Vec<_> = stack.sending().drain(..).collect();
+        let sent = stack.send();
         if let Some(at) = next.map(|at| at.max(self.now + 1_000))
             && self.seats[host].wake.is_none_or(|before| at < before)
         {
@@ -292,8 +326,17 @@ impl World {
     }
 
     fn turn(&mut self, site: Site) {
+        if self.dead[site].is_some() {
+            return;
+        }
         let leaving = self.stations[site].turn(self.now, &mut self.dice, &mut self.log);
         let [inside, outside] = leaving;
+        if site == CLIENTS {
+            for frame in inside.iter().filter(|frame| watch::names_replica(&self.plan, frame)) {
+                let what = log::describe(frame);
+                self.wrong.push(format!("{} leaves the gateway toward clients", what));
+            }
+        }
         inside.into_iter().for_each(|frame| self.segment(site, None, frame));
         outside.into_iter().for_each(|frame| self.after(CABLE, Event::Router(site, frame)));
         if self.stations[site].waits() {
@@ -327,6 +370,17 @@ impl World {
         self.seats.iter().filter_map(|seat| match &seat.party {
             Party::Server(server) => Some(server),
             Party::Client(_) => None,
+        })
+    }
+
+    /// What hosts say of ICMP errors that were about nothing of theirs: their site and that.
+    pub fn stray_errors(&self) -> impl Iterator<Item = (Site, &String)> {
+        self.seats.iter().flat_map(|seat| {
+            let paths = match &seat.party {
+                Party::Client(client) => &client.host.paths,
+                Party::Server(server) => &server.host.paths,
+            };
+            paths.wrong.iter().map(|what| (seat.site, what))
         })
     }
 
