@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::address::{CLIENTS, ORIGIN, REPLICAS, Site, address};
 use super::client::{Call, Outcome};
 use super::known;
-use super::plan::{Gate, Manner, Nanos, PATIENT, Permits, Plan, SECOND};
+use super::plan::{Configuration, Gate, Manner, Nanos, PATIENT, Permits, Plan, SECOND};
 use super::server::{Record, Server};
 use super::station;
 use super::variety::{Signing, Strangers};
@@ -30,8 +30,10 @@ pub fn check(world: &mut World, done: bool) -> Vec<String> {
         }
     }
     wrong.extend(world.wrong.drain(..));
-    // Under B what is said to the service's address is said to the origin, too.
-    let strays = world.stray_errors().filter(|(site, _)| *site != ORIGIN);
+    // Under B what is said to the service's address is said to the origin, and to every replica
+    // that knows the client.
+    let told = |site: Site| site == CLIENTS || world.plan.configuration != Configuration::B;
+    let strays = world.stray_errors().filter(|(site, _)| told(*site) && *site != ORIGIN);
     wrong.extend(strays.map(|(site, what)| format!("stray at site {site}: {what}")));
     let servers = world.servers();
     wrong.extend(servers.flat_map(|server| {

@@ -227,7 +227,7 @@ impl Host {
         else {
             return None;
         };
-        let own = IpAddr::from(target_protocol_addr) == self.address;
+        let own = self.interface.has_ip_addr(target_protocol_addr);
         let probe = operation == ArpOperation::Request && source_protocol_addr.is_unspecified();
         if !probe || !own {
             return None;

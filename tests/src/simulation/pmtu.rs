@@ -134,7 +134,7 @@ impl Paths {
             let pair = (segment.from, segment.to);
             let end = segment.sequence.wrapping_add(segment.length);
             let last = self.sent.entry(pair).or_insert(end);
-            if segment.syn || end.wrapping_sub(*last) < 1 << 31 {
+            if segment.syn || !segment.rst && end.wrapping_sub(*last) < 1 << 31 {
                 *last = end;
             }
             match self.mtu.get(&pair) {

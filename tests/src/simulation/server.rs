@@ -17,8 +17,9 @@ use super::station::Frame;
 
 /// Connections that a server can have at once.
 const SLOTS: usize = 8;
-/// How long a start packet may stay without the client's acknowledgement, as Linux has it.
-const HALF_OPEN: Nanos = 64 * SECOND;
+/// How long a start packet may stay without the client's acknowledgement: as with Linux, the last
+/// of five repetitions comes after 31 s, and no sixth one after 63 s.
+const HALF_OPEN: Nanos = 62 * SECOND;
 /// How long an open connection may stand still.
 const STANDSTILL: Nanos = 250 * SECOND;
 

@@ -41,6 +41,9 @@ impl<F: Family> Door<'_, F> {
         if phase == Phase::Opening && flags.is_acknowledgement() {
             // One that nobody asked for would go to a spoofed client as well.
             let Some(left) = held.credit.checked_sub(1) else {
+                // What still repeats itself must not outlive what is known of it: without an
+                // entry it would pass.
+                self.held.touch(slot, context.now);
                 return Verdict::AcknowledgementUnasked;
             };
             self.held.value_mut(slot).credit = left;
