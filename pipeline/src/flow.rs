@@ -37,8 +37,9 @@ impl State for Phase {
         self == Phase::Replica
     }
 
+    /// Races, and what has closed but for a lost FIN.
     fn is_evictable(self) -> bool {
-        self == Phase::Racing
+        matches!(self, Phase::Racing | Phase::Closing)
     }
 }
 
@@ -88,6 +89,12 @@ impl<F: Family> Flow<F> {
     pub fn note_fin(&mut self, from: Side) -> bool {
         self.marks |= 1 << from as u8;
         self.has_both_fins()
+    }
+
+    /// The winner has accepted a new connection of the same endpoints, with this start packet.
+    pub fn restart(&mut self, isn: u32) {
+        self.isn = isn;
+        self.marks &= !BOTH_FINS;
     }
 
     /// Whether both sides have sent a FIN.

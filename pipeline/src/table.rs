@@ -126,18 +126,18 @@ struct Queue {
 
 /// What an insertion had to do for room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Inserted {
+pub enum Inserted<S, V> {
     /// There was room, or an expired entry made it.
     Free(Slot),
-    /// The oldest evictable entry had to go.
-    Evicted(Slot),
+    /// The oldest evictable entry had to go: its state and what was kept of it.
+    Evicted(Slot, S, V),
 }
 
-impl Inserted {
+impl<S, V> Inserted<S, V> {
     /// Where the new entry stands.
     pub fn slot(self) -> Slot {
         match self {
-            Inserted::Free(slot) | Inserted::Evicted(slot) => slot,
+            Inserted::Free(slot) | Inserted::Evicted(slot, ..) => slot,
         }
     }
 }
@@ -309,7 +309,8 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
     }
 
     /// Makes an entry for a key that has none. When the table is full, expired
-    /// entries go first, then the oldest evictable one; `None` when there is neither.
+    /// entries go first, then the oldest evictable one, of the first state that has one; `None`
+    /// when there is neither.
     pub fn insert(
         &mut self,
         hash: Hash,
@@ -317,16 +318,17 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         state: S,
         now: Ticks,
         value: V,
-    ) -> Option<Inserted> {
-        let mut evicted = false;
+    ) -> Option<Inserted<S, V>> {
+        let mut evicted = None;
         if self.live == self.capacity && self.expire(now, FULL_SWEEP) == 0 {
             let oldest = S::ALL
                 .into_iter()
                 .filter(|state| state.is_evictable())
                 .map(|state| self.queues[state.queue()].first)
                 .find(|&first| first != NIL)?;
+            let Entry { state, value, .. } = self.entries[oldest as usize];
+            evicted = Some((state, value));
             self.remove(Slot(oldest));
-            evicted = true;
         }
         let entry = Entry { key, state, seen: now, next: NIL, previous: NIL, value };
         let index = self.take_free(entry);
@@ -334,7 +336,10 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         self.link(index, state);
         self.place(hash, index);
         let slot = Slot(index);
-        Some(if evicted { Inserted::Evicted(slot) } else { Inserted::Free(slot) })
+        Some(match evicted {
+            Some((state, value)) => Inserted::Evicted(slot, state, value),
+            None => Inserted::Free(slot),
+        })
     }
 
     fn take_free(&mut self, entry: Entry<K, S, V>) -> u32 {

@@ -144,7 +144,7 @@ pub static KEYS: &[Key] = &[
     ),
     key("timeouts.racing", Duration, Value(r#""30s""#)),
     key("timeouts.established", Duration, Value(r#""2h4m""#)),
-    key("timeouts.closing", Duration, Value(r#""10s""#)),
+    key("timeouts.closing", Duration, Value(r#""2m""#)),
     key("timeouts.race_window", Duration, Value(r#""5s""#)),
     key("timeouts.reuse_after", Duration, Value(r#""60s""#)),
     key("timeouts.tag_backoff", Duration, Value(r#""10m""#)),

@@ -45,7 +45,7 @@ fn insert(
     number: u32,
     state: Phase,
     now: u64,
-) -> Option<Inserted> {
+) -> Option<Inserted<Phase, u32>> {
     let key = client(number);
     table.insert(table.hash(key), key, state, Ticks::from_secs(now), number)
 }
@@ -83,7 +83,7 @@ fn a_full_table_takes_back_expired_entries_first_then_the_oldest_evictable() {
     insert(&mut table, 3, Phase::Short, 2);
     assert!(matches!(insert(&mut table, 4, Phase::Old, 7), Some(Inserted::Free(_))));
     assert_eq!(find(&mut table, 3, 7), None);
-    assert!(matches!(insert(&mut table, 5, Phase::Old, 8), Some(Inserted::Evicted(_))));
+    assert!(matches!(insert(&mut table, 5, Phase::Old, 8), Some(Inserted::Evicted(..))));
     assert_eq!((find(&mut table, 1, 8), find(&mut table, 2, 8)), (None, Some(2)));
 }
 
@@ -104,7 +104,7 @@ fn touching_keeps_alive_and_reorders() {
     insert(&mut table, 2, Phase::New, 1);
     let slot = table.find(table.hash(client(1)), client(1), Ticks::from_secs(2)).unwrap();
     table.touch(slot, Ticks::from_secs(2));
-    assert!(matches!(insert(&mut table, 3, Phase::New, 3), Some(Inserted::Evicted(_))));
+    assert!(matches!(insert(&mut table, 3, Phase::New, 3), Some(Inserted::Evicted(..))));
     assert_eq!((find(&mut table, 1, 31), find(&mut table, 2, 31)), (Some(1), None));
     assert_eq!(find(&mut table, 1, 32), None, "30 s after the touch");
     assert_eq!(table.expired(), 1);

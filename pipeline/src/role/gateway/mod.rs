@@ -65,7 +65,7 @@ impl Default for Timeouts {
         Self {
             racing: Ticks::from_secs(30),
             established: Ticks::from_secs(2 * 3600 + 4 * 60),
-            closing: Ticks::from_secs(10),
+            closing: Ticks::from_secs(120),
             race_window: Ticks::from_secs(5),
             reuse_after: Ticks::from_secs(60),
             tag_backoff: Ticks::from_secs(600),

@@ -46,7 +46,14 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
             // client's TCP judges it.
             Phase::Origin if is_origin => Verdict::AcknowledgementRepeated,
             Phase::Replica | Phase::Closing if in_form && from == flow.replica => {
-                self.flows.touch(slot, context.now);
+                if fits {
+                    self.flows.touch(slot, context.now);
+                } else {
+                    // What the earlier connection left behind is not the new one's.
+                    let isn = tcp::acknowledgement(packet.tcp()).wrapping_sub(1);
+                    self.flows.value_mut(slot).restart(isn);
+                    self.flows.move_to(slot, Phase::Replica, context.now);
+                }
                 self.pass_acknowledgement(packet, &flow.way(client));
                 Verdict::AcknowledgementRepeated
             }

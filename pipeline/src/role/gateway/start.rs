@@ -13,6 +13,9 @@ use crate::verdict::Verdict;
 use crate::view::Packet;
 use crate::wire::tcp;
 
+/// Until then a client waits before it repeats its start packet (RFC 6298).
+const ANSWERED_WITHIN: Ticks = Ticks::from_secs(1);
+
 impl<C: Configuration, F: Family> Gate<'_, C, F> {
     /// A start packet from the inside (fig 2).
     pub(super) fn start<P: Pool>(
@@ -30,8 +33,9 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
         let entry = self.flows.get(slot);
         let (flow, phase) = (entry.value, entry.state());
         let idle = now.since(entry.seen());
-        if flow.server != server && phase != Phase::Closing {
-            // A second connection of the endpoint while the first is live.
+        if flow.server != server {
+            // A second connection of the endpoint while the first is live; one that is closing may
+            // still have data or a FIN to repeat.
             self.flows.value_mut(slot).second = server;
             return match self.common.services.find(server.address.into(), server.port) {
                 Some(_) => Verdict::UntaggedEndpointBusy,
@@ -75,8 +79,9 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
         let service = match self.may_race(packet, server, now) {
             Ok(service) => service,
             Err(verdict) => {
+                // The new connection's packets could not be told from the earlier one's.
                 if let Some(slot) = earlier {
-                    self.make_way(slot, server);
+                    self.flows.remove(slot);
                 }
                 return verdict;
             }
@@ -110,10 +115,24 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
     ) -> Option<Slot> {
         let inserted = self.flows.insert(hash, client, Phase::Racing, now, flow)?;
         self.common.counters.table_of(F::VERSION).inserted.add(1);
-        if let Inserted::Evicted(_) = inserted {
+        if let Inserted::Evicted(_, phase, earlier) = inserted {
             self.common.counters.table_of(F::VERSION).evicted.add(1);
+            if phase == Phase::Racing {
+                self.gave_up_waiting(&earlier, now);
+            }
         }
         Some(inserted.slot())
+    }
+
+    /// A race had to make room. When it was old enough to have been answered, its path may be one
+    /// that drops tags: in a full table no race may live until its SYN's second repetition.
+    #[cold]
+    fn gave_up_waiting(&mut self, race: &Flow<F>, now: Ticks) {
+        let server = race.server.address.into();
+        let waited = now.since(race.started) >= ANSWERED_WITHIN;
+        if waited && race.repeats < 2 && self.common.backoff.missed(server, now) {
+            self.common.counters.given_up.set_last(server);
+        }
     }
 
     /// op 210. Under C the MSS is clamped first: full segments are to fit the tunnels.
@@ -125,17 +144,6 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
             self.common.counters.clamped.add(1);
         }
         tagged
-    }
-
-    /// A new connection of the endpoint goes untranslated. Its packets are told from those of the
-    /// earlier one by the server; to the same server they cannot be, so the entry goes.
-    fn make_way(&mut self, earlier: Slot, server: Endpoint<F>) {
-        let flow = self.flows.value_mut(earlier);
-        if flow.server == server {
-            self.flows.remove(earlier);
-        } else {
-            flow.second = server;
-        }
     }
 
     /// The service of a start packet that may be tagged; otherwise why it may not.

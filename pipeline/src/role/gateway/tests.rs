@@ -133,3 +133,78 @@ fn without_a_buffer_a_loser_is_counted_and_the_race_stands() {
     let expected = Segment::ack(CLIENT, REPLICA, 101, 501).frame();
     assert_eq!(bench.pass(Side::Inside, &data), (Verdict::ToReplica, Some(expected)));
 }
+
+impl Bench {
+    fn verdict(&mut self, side: Side, segment: &Segment) -> Verdict {
+        self.pass(side, &segment.frame()).0
+    }
+
+    fn wait(&mut self, secs: u64) {
+        self.now = self.now + Ticks::from_secs(secs);
+    }
+}
+
+#[test]
+fn a_reset_that_nobody_took_notice_of_closes_nothing() {
+    let mut bench = Bench::won();
+    let forged = Segment::new(REPLICA, CLIENT, tcp::Flags::RST, 77, 0).inbound();
+    assert_eq!(bench.verdict(Side::Outside, &forged), Verdict::FromReplica);
+    bench.wait(10);
+    let data = Segment::ack(CLIENT, SERVER, 101, 501);
+    assert_eq!(bench.verdict(Side::Inside, &data), Verdict::ToReplica);
+    // Established again: it outlives the time of a closing one.
+    bench.wait(600);
+    assert_eq!(bench.verdict(Side::Inside, &data), Verdict::ToReplica);
+    // What was on its way when it was sent takes nothing back.
+    assert_eq!(bench.verdict(Side::Outside, &forged), Verdict::FromReplica);
+    assert_eq!(bench.verdict(Side::Inside, &data), Verdict::ToReplica);
+    bench.wait(600);
+    assert_eq!(bench.verdict(Side::Inside, &data), Verdict::NoEntry);
+}
+
+#[test]
+fn the_winners_answer_to_a_new_start_packet_begins_anew() {
+    let mut bench = Bench::won();
+    let fin = tcp::Flags::FIN | tcp::Flags::ACK;
+    bench.verdict(Side::Inside, &Segment::new(CLIENT, SERVER, fin, 101, 501));
+    let again = Segment::syn(CLIENT, SERVER, 9000);
+    assert_eq!(bench.verdict(Side::Inside, &again), Verdict::StartToWinner);
+    let answer = Segment::syn_ack(REPLICA, CLIENT, 700, 9001);
+    assert_eq!(bench.verdict(Side::Outside, &answer), Verdict::AcknowledgementRepeated);
+    // The earlier connection's FIN, late: with the one before it, both would have been seen.
+    bench.verdict(Side::Outside, &Segment::new(REPLICA, CLIENT, fin, 501, 102).inbound());
+    bench.wait(600);
+    let data = Segment::ack(CLIENT, SERVER, 9001, 701);
+    assert_eq!(bench.verdict(Side::Inside, &data), Verdict::ToReplica);
+}
+
+#[test]
+fn a_closing_connection_keeps_its_endpoint_from_another_server() {
+    let mut bench = Bench::won();
+    let fin = tcp::Flags::FIN | tcp::Flags::ACK;
+    bench.verdict(Side::Inside, &Segment::new(CLIENT, SERVER, fin, 101, 501));
+    bench.verdict(Side::Outside, &Segment::new(REPLICA, CLIENT, fin, 501, 102).inbound());
+    let other = Segment::syn(CLIENT, "203.0.113.10:8080", 5);
+    assert_eq!(bench.verdict(Side::Inside, &other), Verdict::NoService);
+    let repeated = Segment::new(REPLICA, CLIENT, fin, 501, 102).inbound();
+    assert_eq!(bench.verdict(Side::Outside, &repeated), Verdict::FromReplica);
+    assert_eq!(bench.verdict(Side::Inside, &Segment::syn(CLIENT, SERVER, 5)), Verdict::TaggedAnew);
+}
+
+#[test]
+fn races_that_had_to_make_room_unanswered_speak_against_their_path() {
+    let mut bench = Bench::new();
+    let syn = |number: u16| Segment::syn(&format!("198.18.1.10:{number}"), SERVER, 7);
+    for number in 0..16 {
+        assert_eq!(bench.verdict(Side::Inside, &syn(1000 + number)), Verdict::Tagged);
+    }
+    // Not so those that have had no time to be answered.
+    for number in 16..32 {
+        assert_eq!(bench.verdict(Side::Inside, &syn(1000 + number)), Verdict::Tagged);
+    }
+    bench.wait(2);
+    let verdicts: Vec<_> =
+        (32..36).map(|number| bench.verdict(Side::Inside, &syn(1000 + number))).collect();
+    assert_eq!(verdicts[..3], [Verdict::Tagged; 3]);
+    assert_eq!(verdicts[3], Verdict::UntaggedBackoff);
+}

@@ -14,6 +14,9 @@ use crate::verdict::Verdict;
 use crate::view::{Packet, Side};
 use crate::wire::tcp::{self, Flags};
 
+/// By then what was on its way when a RST was sent has arrived.
+const QUIET: Ticks = Ticks::from_secs(3);
+
 impl<C: Configuration, F: Family> Gate<'_, C, F> {
     /// Anything but a start packet from the inside, with an entry (op 610: from the client side).
     #[inline]
@@ -151,9 +154,23 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
     /// A packet of a translated connection has passed.
     #[inline]
     pub(super) fn heard(&mut self, slot: Slot, from: Side, flags: Flags, now: Ticks) {
+        if self.flows.get(slot).state() == Phase::Closing {
+            self.goes_on(slot, now);
+        }
         self.flows.touch(slot, now);
         if flags.fin() || flags.rst() {
             self.ends(slot, from, flags, now);
+        }
+    }
+
+    /// Traffic of a closing connection. A RST of which nobody took notice, for its sequence number
+    /// was wrong, closes nothing: who goes on after some quiet has not taken it (RFC 7857,
+    /// section 2).
+    #[cold]
+    fn goes_on(&mut self, slot: Slot, now: Ticks) {
+        let entry = self.flows.get(slot);
+        if !entry.value.has_both_fins() && now.since(entry.seen()) >= QUIET {
+            self.flows.move_to(slot, Phase::Replica, now);
         }
     }
 

@@ -267,7 +267,7 @@ impl<F: Family> Door<'_, F> {
         let inserted = self.held.insert(hash, client, Phase::Opening, now, held);
         let table = self.common.counters.table_of(F::VERSION);
         table.inserted.add(u64::from(inserted.is_some()));
-        table.evicted.add(u64::from(matches!(inserted, Some(Inserted::Evicted(_)))));
+        table.evicted.add(u64::from(matches!(inserted, Some(Inserted::Evicted(..)))));
         inserted.map(Inserted::slot)
     }
 

@@ -17,6 +17,9 @@ use crate::verdict::Verdict;
 use crate::view::{Packet, Side};
 use crate::wire::tcp::{self, Flags};
 
+/// By then what was on its way when a RST was sent has arrived.
+const QUIET: Ticks = Ticks::from_secs(3);
+
 impl<F: Family> Door<'_, F> {
     /// A TCP packet from the inside: a web server's, in the form of its connection (op 412,
     /// 442, 462).
@@ -171,6 +174,9 @@ impl<F: Family> Door<'_, F> {
 
     #[inline]
     fn heard(&mut self, slot: Slot, from: Side, flags: Flags, now: Ticks) {
+        if self.held.get(slot).state() == Phase::Closing {
+            self.goes_on(slot, now);
+        }
         self.held.touch(slot, now);
         if flags.fin() || flags.rst() {
             let held = self.held.value_mut(slot);
@@ -178,6 +184,18 @@ impl<F: Family> Door<'_, F> {
             if flags.rst() || held.fins == BOTH_FINS {
                 self.held.move_to(slot, Phase::Closing, now);
             }
+        }
+    }
+}
+
+impl<F: Family> Door<'_, F> {
+    /// Traffic of a closing connection: after some quiet, that of one whose RST nobody took notice
+    /// of (RFC 7857, section 2).
+    #[cold]
+    fn goes_on(&mut self, slot: Slot, now: Ticks) {
+        let entry = self.held.get(slot);
+        if entry.value.fins != BOTH_FINS && now.since(entry.seen()) >= QUIET {
+            self.held.move_to(slot, Phase::Established, now);
         }
     }
 }

@@ -66,7 +66,7 @@ impl State for Phase {
     }
 
     fn is_evictable(self) -> bool {
-        self == Phase::Opening
+        matches!(self, Phase::Opening | Phase::Closing)
     }
 }
 

@@ -148,7 +148,7 @@ impl<F: Family> Gate<'_, F> {
         let inserted = self.kept.insert(hash, pair, Phase::Opening, now, entry);
         let counters = self.common.counters.table_of(F::VERSION);
         counters.inserted.add(u64::from(inserted.is_some()));
-        let evicted = matches!(inserted, Some(Inserted::Evicted(_)));
+        let evicted = matches!(inserted, Some(Inserted::Evicted(..)));
         counters.evicted.add(u64::from(evicted));
         Some(server)
     }
