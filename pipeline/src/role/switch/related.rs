@@ -4,12 +4,16 @@
 use super::{Gate, Target};
 use crate::buffer::{Buffer, Pool};
 use crate::counters::Generated;
-use crate::family::{Endpoint, Family};
+use crate::family::{Endpoint, Family, V6};
 use crate::fragments::{Fate, PacketId};
 use crate::role::Context;
-use crate::stage::{probe, quote, relay};
+use crate::stage::{encap, probe, quote, relay};
 use crate::verdict::Verdict;
 use crate::view::{Kind, Packet, Side};
+use crate::wire::tunnel::Format;
+
+/// What fits any tunnel on any path of IPv6.
+const ROOM: usize = 1280 - encap::overhead::<V6>(Format::Gue);
 
 impl<F: Family> Gate<'_, F> {
     /// An ICMP packet from the WAN. An error about a server's packet goes to that server; one
@@ -51,7 +55,19 @@ impl<F: Family> Gate<'_, F> {
             && self.common.serving[service].replicable
             && quote::checksum_ok::<F, _>(packet)
             && self.common.errors_copied.take(client.address.into(), live as u64, context.now);
-        for at in 0..if told { live } else { 0 } {
+        if !told {
+            return;
+        }
+        // The error itself takes as much as every path has room for (RFC 4443, section 2.4).
+        let short = match packet.ip_len() > ROOM {
+            true => match quote::shortened::<F, P>(packet, ROOM, context.pool) {
+                Some(short) => Some(Packet::new(short)),
+                None => return self.common.counters.copies_failed.add(live as u64),
+            },
+            false => None,
+        };
+        let packet = short.as_ref().unwrap_or(packet);
+        for at in 0..live {
             self.copy_to(packet, service, at, client.entropy(), Generated::IcmpCopy, context);
         }
     }

@@ -66,6 +66,25 @@ fn a_too_big_is_copied_to_the_live_replicas() {
 }
 
 #[test]
+fn a_copy_of_a_too_big_is_none_itself() {
+    let plan = PLANS.into_iter().find(|plan| is_v6(*plan)).unwrap();
+    for outer in PLANS {
+        let mut bench = Bench::new(settings(service(plan, outer, 1)));
+        let (kind, code, router) = too_big(plan);
+        let quoted = Segment::ack(plan.service, plan.client, 5001, 1001).payload(&[5; 1400]);
+        let about = |bytes: usize| {
+            icmp_error(router, &host(plan.service), kind, code, &quoted.packet()[..bytes])
+        };
+        assert_eq!(bench.pass(Side::Outside, &about(1232)), Verdict::IcmpToServer);
+        assert_eq!(bench.inside[0][14..], about(1232)[14..], "the server gets all of it");
+        let ends = (&*host(outer.service), outer.replicas[0]);
+        let about_short = (0, entropy(plan.client));
+        let packet = tunnel_in(Format::Ipip, ends, about_short, &about(1228 - 48)[14..]);
+        assert_eq!(bench.outside[0], ethernet_frame((OUTSIDE_MAC, INSIDE_MAC), &packet));
+    }
+}
+
+#[test]
 fn copies_of_errors_are_limited_and_are_made_of_sound_ones_alone() {
     let plan = V4_PLAN;
     let mut settings = settings(service(plan, plan, 1));
