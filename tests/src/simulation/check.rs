@@ -101,6 +101,12 @@ fn connection(world: &World, client: SocketAddr, call: &Call) -> Result<(), Stri
         return Err(format!("its request had {wrong}"));
     }
     let outcome = call.outcome.as_ref().ok_or("it has no end")?;
+    let dead = |server: &Server| world.dead[server.site].is_some();
+    if had.iter().any(|(server, record)| record.established.is_some() && dead(server))
+        && matches!(outcome, Outcome::GaveUp | Outcome::Broken(_))
+    {
+        return Ok(());
+    }
     let impatient = world.plan.connections[call.id].patience < PATIENT;
     match outcome {
         Outcome::Completed(by) if opened == [*by] => Ok(()),

@@ -29,34 +29,10 @@ pub fn limitation(world: &World, call: &Call, client: SocketAddr) -> Option<&'st
             && other.begun > call.begun
     });
     match call.outcome.as_ref()? {
-        // Where tags are dropped, start packets that come more than `racing` apart, or whose race
-        // was pushed out of a full table, are each the first of a race, and are tagged.
-        Outcome::Unanswered if tags_dropped && plan.table < plan.connections.len() => {
-            Some("tagged ever again on a path that drops tags: table full")
-        }
+        // Where tags are dropped, start packets that come more than `racing` apart are each the
+        // first of a race, and are tagged.
         Outcome::Unanswered if tags_dropped && call.starts > STARTS_OF_A_RACE => {
             Some("tagged ever again on a path that drops tags: race timed out")
-        }
-        // Any RST, whatever its number, moves an entry to `closing`.
-        Outcome::Broken(_) | Outcome::GaveUp if by_replica && own.spoofed.is_some() => {
-            Some("cut off: a reset that its client did not believe")
-        }
-        // An entry that has seen both FINs gives way to a connection to another service.
-        Outcome::Broken(_) | Outcome::GaveUp if by_replica && moved_on => {
-            Some("cut off: its endpoint has gone on to another service")
-        }
-        // An entry that has seen both FINs goes after `closing`, though they may not have arrived.
-        Outcome::Broken(_) | Outcome::GaveUp
-            if by_replica && own.closer == Closer::Half && !plan.is_calm() =>
-        {
-            (own.patience == PATIENT).then_some("cut off: both FINs were seen, and one was lost")
-        }
-        // A start packet that the winner of the endpoint's earlier connection accepts goes on with
-        // that connection's entry: with its FINs, and in `closing` when it was reset.
-        Outcome::Broken(_) | Outcome::GaveUp
-            if by_replica && matches!(own.start, Start::After(_)) =>
-        {
-            Some("cut off: it goes on with the entry of its endpoint's earlier connection")
         }
         _ => None,
     }

@@ -225,6 +225,7 @@ fn replica(plan: &Plan, site: Site, hash_key: (u64, u64)) -> (Station, Levers) {
     let servers = services.iter().flat_map(|service| &service.servers);
     let unresolved: std::collections::BTreeSet<_> =
         servers.filter(|s| s.mac.is_none()).map(|s| s.address).collect();
+    let timeouts = Timeouts::default();
     let gates = Arc::new(Gates::default());
     gates.dead.store(replica.gate == Gate::Dead, Relaxed);
     gates.busy.store(replica.gate == Gate::Busy, Relaxed);
@@ -247,8 +248,8 @@ fn replica(plan: &Plan, site: Site, hash_key: (u64, u64)) -> (Station, Levers) {
         busy_syn_rate: 1000,
         acknowledgement_repeats: replica.repeats,
         max_connections: [TABLE; 2],
-        timeouts: [30, 7440, 10].map(Ticks::from_secs),
-        reuse_after: Timeouts::default().reuse_after,
+        timeouts: [timeouts.racing, timeouts.established, timeouts.closing],
+        reuse_after: timeouts.reuse_after,
         macs: [0, 1].map(|port| port_mac(site, port)),
         probes: true,
         hash_key,

@@ -1,10 +1,8 @@
 //! What must hold of every frame that reaches a host, or leaves the gateway toward the clients.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use ipnet::IpNet;
-
-use super::address::{REPLICAS, prefix};
+use super::address::{REPLICAS, Site, prefix};
 use super::plan::Plan;
 
 const ETHERNET: usize = 14;
@@ -48,17 +46,43 @@ pub fn is_tunnel(frame: &[u8]) -> bool {
     }
 }
 
-/// Whether a frame bears an address of a replica's site: its own, or in what an ICMP error quotes.
+/// Whether a frame is ICMP of either family, neighbour discovery included.
 #[must_use]
-pub fn names_replica(plan: &Plan, frame: &[u8]) -> bool {
-    let sites: Vec<IpNet> =
-        (REPLICAS..plan.sites()).map(|site| prefix(plan.family, site)).collect();
-    let is = |address: &IpAddr| sites.iter().any(|site| site.contains(address));
-    let Some((from, to, protocol, bears)) = packet(frame) else { return false };
+pub fn is_icmp(frame: &[u8]) -> bool {
+    matches!(packet(frame), Some((_, _, 1 | 58, _)))
+}
+
+/// The packet in a tunnel of any format.
+fn inner(protocol: u8, bears: &[u8]) -> Option<&[u8]> {
+    match protocol {
+        4 | 41 => Some(bears),
+        47 => bears.get(4..),
+        17 if bears.get(2..4) == Some(&GUE_PORT[..]) => bears.get(12..),
+        _ => None,
+    }
+}
+
+/// The client and the replica's site that a TCP packet toward the client names which it should
+/// know nothing of: plain, in a tunnel, or quoted by an ICMP error.
+#[must_use]
+pub fn names_replica(plan: &Plan, frame: &[u8]) -> Option<(SocketAddr, Site)> {
+    let site = |address: &IpAddr| {
+        (REPLICAS..plan.sites()).find(|site| prefix(plan.family, *site).contains(address))
+    };
+    let port = |tcp: &[u8], at: usize| Some(u16::from_be_bytes(tcp.get(at..at + 2)?.try_into().ok()?));
+    let (from, to, protocol, bears) = packet(frame)?;
     let quote = match protocol {
         1 if matches!(bears.first(), Some(3 | 11 | 12)) => bears.get(8..).and_then(ip),
         58 if matches!(bears.first(), Some(1..=4)) => bears.get(8..).and_then(ip),
         _ => None,
     };
-    is(&from) || is(&to) || quote.is_some_and(|(from, to, ..)| is(&from) || is(&to))
+    if let Some((client, replica, 6, tcp)) = quote {
+        return Some((SocketAddr::new(client, port(tcp, 0)?), site(&replica)?));
+    }
+    if protocol == 6 {
+        return Some((SocketAddr::new(to, port(bears, 2)?), site(&from)?));
+    }
+    let (inside, client, 6, tcp) = inner(protocol, bears).and_then(ip)? else { return None };
+    let site = site(&from).or_else(|| site(&inside))?;
+    Some((SocketAddr::new(client, port(tcp, 2)?), site))
 }

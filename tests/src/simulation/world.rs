@@ -9,7 +9,7 @@ use pipeline::view::Side;
 use smoltcp::wire::TcpControl;
 
 use super::address::{self, CLIENTS, ORIGIN, REPLICAS, ROUTER, Site};
-use super::client::Client;
+use super::client::{Call, Client};
 use super::control::{self, Levers};
 use super::dice::Dice;
 use super::log::{self, Log};
@@ -265,11 +265,11 @@ impl World {
     }
 
     fn host(&mut self, host: usize, frame: Option<Frame>) {
-        let strict = self.is_strict();
         let seat = &mut self.seats[host];
         if let Some(tunnel) = frame.as_deref().filter(|frame| watch::is_tunnel(frame))
             && tunnel[..6] == seat.party.mac()
-            && strict
+            && seat.site != CLIENTS
+            && self.plan.corrupted == 0
         {
             let (site, what) = (seat.site, log::describe(tunnel));
             self.wrong.push(format!("a host at site {site} gets {what}"));
@@ -333,11 +333,8 @@ impl World {
         }
         let leaving = self.stations[site].turn(self.now, &mut self.dice, &mut self.log);
         let [inside, outside] = leaving;
-        if site == CLIENTS && self.is_strict() {
-            for frame in inside.iter().filter(|frame| watch::names_replica(&self.plan, frame)) {
-                let what = log::describe(frame);
-                self.wrong.push(format!("{} leaves the gateway toward clients", what));
-            }
+        if site == CLIENTS {
+            inside.iter().for_each(|frame| self.watch(frame));
         }
         inside.into_iter().for_each(|frame| self.segment(site, None, frame));
         outside.into_iter().for_each(|frame| self.after(CABLE, Event::Router(site, frame)));
@@ -346,10 +343,23 @@ impl World {
         }
     }
 
-    /// Whether nothing that the gateway does not know is under way: a full table forgets, and a
-    /// wrong bit makes a packet somebody else's.
-    fn is_strict(&self) -> bool {
-        self.plan.table >= self.plan.connections.len() && self.plan.corrupted == 0
+    /// What leaves the gateway toward a client names no replica that has its connection.
+    fn watch(&mut self, frame: &[u8]) {
+        let Some((client, site)) = watch::names_replica(&self.plan, frame) else { return };
+        let mut calls = self.clients().flat_map(|host| {
+            let own = move |call: &&Call| host.endpoint(call) == client && call.outcome.is_none();
+            host.calls.iter().filter(own)
+        });
+        let Some(isn) = calls.next().and_then(|call| call.isn) else { return };
+        drop(calls);
+        let has = |record: &Record| {
+            (record.client, record.isn) == (client, isn)
+                && record.established.is_some()
+                && record.end.is_none()
+        };
+        if self.servers().any(|server| server.site == site && server.records.iter().any(has)) {
+            self.wrong.push(format!("{} leaves the gateway", log::describe(frame)));
+        }
     }
 
     /// Takes what the router has for the sites, and sees when it wants to go on.
