@@ -169,7 +169,9 @@ fn half_open(world: &World, record: &Record) -> Result<(), String> {
     };
     let slow = record.established.is_none() && at - record.since > PROMPT;
     // Whom the gateway does not permit is not answered until the race is decided.
-    let promised = world.plan.is_calm() && world.plan.permits != Permits::First;
+    let promised = world.plan.is_calm()
+        && world.plan.permits != Permits::First
+        && world.plan.table >= world.plan.connections.len();
     if promised && slow && latest_and_patient() {
         return Err(format!("half open for {seconds:.1} s ({end:?}), though nothing is lost"));
     }

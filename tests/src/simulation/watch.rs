@@ -46,10 +46,12 @@ pub fn is_tunnel(frame: &[u8]) -> bool {
     }
 }
 
-/// Whether a frame is ICMP of either family, neighbour discovery included.
+/// Whether a frame is ICMP of either family, neighbour discovery included, in a tunnel or not.
 #[must_use]
 pub fn is_icmp(frame: &[u8]) -> bool {
-    matches!(packet(frame), Some((_, _, 1 | 58, _)))
+    let Some((_, _, protocol, bears)) = packet(frame) else { return false };
+    let inside = inner(protocol, bears).and_then(ip).map(|(_, _, protocol, _)| protocol);
+    matches!(inside.unwrap_or(protocol), 1 | 58)
 }
 
 /// The packet in a tunnel of any format.
