@@ -102,7 +102,7 @@ fn connection(world: &World, client: SocketAddr, call: &Call) -> Result<(), Stri
     }
     let outcome = call.outcome.as_ref().ok_or("it has no end")?;
     let dead = |server: &Server| world.dead[server.site].is_some();
-    if had.iter().any(|(server, record)| record.established.is_some() && dead(server))
+    if had.iter().any(|(server, _)| dead(server))
         && matches!(outcome, Outcome::GaveUp | Outcome::Broken(_))
     {
         return Ok(());

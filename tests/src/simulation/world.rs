@@ -345,7 +345,9 @@ impl World {
 
     /// What leaves the gateway toward a client names no replica that has its connection.
     fn watch(&mut self, frame: &[u8]) {
-        let Some((client, site)) = watch::names_replica(&self.plan, frame) else { return };
+        // A wrong bit makes a packet somebody else's.
+        let named = watch::names_replica(&self.plan, frame);
+        let Some((client, site)) = named.filter(|_| self.plan.corrupted == 0) else { return };
         let mut calls = self.clients().flat_map(|host| {
             let own = move |call: &&Call| host.endpoint(call) == client && call.outcome.is_none();
             host.calls.iter().filter(own)
