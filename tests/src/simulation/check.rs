@@ -79,7 +79,7 @@ pub enum Judgement {
 #[must_use]
 pub fn judge(world: &World, client: SocketAddr, call: &Call) -> Judgement {
     let Err(why) = connection(world, client, call) else { return Judgement::Right };
-    match known::limitation(world, call, client) {
+    match known::limitation(world, call) {
         Some(limitation) => Judgement::Known(limitation),
         None => Judgement::Wrong(why),
     }

@@ -12,7 +12,8 @@
 //! | `roles`, `station`, `control` | the appliances, fed in bursts, and what is moved of them |
 //! | `host`, `pmtu`, `client`, `server`, `backlog`, `content`, `party` | smoltcp's hosts and what they say |
 //! | `wan` | the way between the sites |
-//! | `world` | the clock and everyone on it |
+//! | `world`, `meddle` | the clock and everyone on it, and what happens to them |
+//! | `flood` | start packets in others' names, for a test of its own |
 //! | `check`, `watch`, `known`, `report` | what must hold, where it is known not to, and what came of it |
 //! | `sabotage` | broken gateways, to check the checks |
 
@@ -24,9 +25,11 @@ pub mod content;
 pub mod control;
 pub mod dice;
 mod draw;
+pub mod flood;
 pub mod host;
 pub mod known;
 pub mod log;
+mod meddle;
 mod party;
 pub mod plan;
 pub mod pmtu;

@@ -3,6 +3,7 @@
 use super::address::Site;
 use super::dice::Dice;
 use super::draw;
+use super::flood::Flood;
 use super::variety::{self, Change, Signing, Strangers, Tunnels};
 
 /// Virtual time and spans of it, in nanoseconds.
@@ -224,6 +225,8 @@ pub struct Plan {
     pub signing: Signing,
     /// Whose clients' copies are made, and taken.
     pub strangers: Strangers,
+    /// What somebody sends in others' names.
+    pub flood: Option<Flood>,
     /// What happens to the appliances and servers, and when.
     pub changes: Vec<(Nanos, Change)>,
 }
@@ -266,6 +269,7 @@ impl Plan {
             tunnels: Tunnels::draw(dice, (configuration, family), mtu, replicas.len()),
             signing: Signing::draw(dice),
             strangers: Strangers::draw(dice),
+            flood: None,
             changes: variety::changes(dice, origins, &replicas),
             replicas,
             paths,

@@ -28,10 +28,13 @@ use super::plan::{self, Gate, Permits, Plan, Reach};
 use super::station::{Appliance, Sabotage, Station};
 use super::variety::{Signing, Source};
 
-/// Connections that each table holds.
-const TABLE: usize = 64;
 /// Copies that the switch makes of one start packet, at the most.
 const COPIES: usize = 8;
+
+/// Connections that each table of switch and replicas holds.
+fn table(plan: &Plan) -> usize {
+    if plan.flood.is_some() { 1 << 14 } else { 64 }
+}
 
 /// The appliance of a site, and what can be moved of it.
 pub fn build(
@@ -162,7 +165,7 @@ fn switch(plan: &Plan, hash_key: (u64, u64)) -> (Station, Levers) {
         max_copies: COPIES,
         fan_out: Limit { rate: plan.fan_out, burst, prefix_v4: 24, prefix_v6: 48 },
         path: path(plan, ORIGIN),
-        max_connections: [TABLE; 2],
+        max_connections: [table(plan); 2],
         timeouts: switch::Timeouts {
             opening: timeouts.racing,
             established: timeouts.established,
@@ -243,11 +246,11 @@ fn replica(plan: &Plan, site: Site, hash_key: (u64, u64)) -> (Station, Levers) {
         path: path(plan, 2),
         busy_connections: match replica.gate {
             Gate::Limit(most) => most,
-            _ => TABLE,
+            _ => table(plan),
         },
         busy_syn_rate: 1000,
         acknowledgement_repeats: replica.repeats,
-        max_connections: [TABLE; 2],
+        max_connections: [table(plan); 2],
         timeouts: [timeouts.racing, timeouts.established, timeouts.closing],
         reuse_after: timeouts.reuse_after,
         macs: [0, 1].map(|port| port_mac(site, port)),

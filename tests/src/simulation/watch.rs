@@ -88,3 +88,16 @@ pub fn names_replica(plan: &Plan, frame: &[u8]) -> Option<(SocketAddr, Site)> {
     let site = site(&from).or_else(|| site(&inside))?;
     Some((SocketAddr::new(client, port(tcp, 2)?), site))
 }
+
+/// For whom a TCP packet is that leaves a replica's site, plain or in a tunnel, and whether it is
+/// an acknowledgement.
+#[must_use]
+pub fn for_client(frame: &[u8]) -> Option<(SocketAddr, bool)> {
+    const SYN_ACK: u8 = 0x12;
+    let outside = packet(frame)?;
+    let (_, to, 6, tcp) = inner(outside.2, outside.3).and_then(ip).unwrap_or(outside) else {
+        return None;
+    };
+    let port = u16::from_be_bytes(tcp.get(2..4)?.try_into().ok()?);
+    Some((SocketAddr::new(to, port), tcp.get(13)? & 0x17 == SYN_ACK))
+}

@@ -6,20 +6,19 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use pipeline::view::Side;
-use smoltcp::wire::TcpControl;
 
-use super::address::{self, CLIENTS, ORIGIN, REPLICAS, ROUTER, Site};
-use super::client::{Call, Client};
-use super::control::{self, Levers};
+use super::address::{CLIENTS, REPLICAS, Site};
+use super::client::Client;
+use super::control::Levers;
 use super::dice::Dice;
+use super::flood::Echo;
 use super::log::{self, Log};
 use super::party::{self, Party, Seat};
-use super::plan::{Configuration, MS, Nanos, Plan, SECOND, Start};
+use super::plan::{MS, Nanos, Plan, SECOND, Start};
 use super::roles;
-use super::segment;
-use super::server::{Record, Server};
-use super::station::{Frame, Sabotage, Station};
-use super::variety::{Change, Signing};
+use super::server::Server;
+use super::station::{self, Frame, Sabotage, Station};
+use super::variety::Signing;
 use super::wan::Wan;
 use super::watch;
 
@@ -28,11 +27,11 @@ const END: Nanos = 4_000 * SECOND;
 /// How long the tables keep an entry, at the most, and some more.
 const EXPIRY: Nanos = 3 * 3_600 * SECOND;
 /// Time on a cable.
-const CABLE: Nanos = 5_000;
+pub(super) const CABLE: Nanos = 5_000;
 
 /// Something that happens.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Event {
+pub(super) enum Event {
     /// A frame reaches a host.
     Host(usize, Frame),
     /// A host has asked to be woken.
@@ -55,6 +54,8 @@ enum Event {
     Change(usize),
     /// The gateway's keys change, or those of the others.
     Keys(bool),
+    /// A start packet of the flood comes to the switch.
+    Flood(u64),
 }
 
 /// The whole network.
@@ -67,18 +68,20 @@ pub struct World {
     pub now: Nanos,
     /// Events so far.
     pub events: u64,
-    seats: Vec<Seat>,
+    /// What of a flood comes to those in whose names it is sent.
+    pub echo: Echo,
+    pub(super) seats: Vec<Seat>,
     /// What was wrong with frames on their way.
     pub wrong: Vec<String>,
     /// Appliances that have died, and when.
     pub dead: Vec<Option<Nanos>>,
     stations: Vec<Station>,
-    levers: Vec<Levers>,
+    pub(super) levers: Vec<Levers>,
     wan: Wan,
     advance: Option<Nanos>,
     queue: BinaryHeap<Reverse<(Nanos, u64, Event)>>,
     sequence: u64,
-    dice: Dice,
+    pub(super) dice: Dice,
     to_begin: usize,
 }
 
@@ -100,6 +103,7 @@ impl World {
             events: 0,
             seats,
             wrong: Vec::new(),
+            echo: Echo::default(),
             dead: sites.map(|_| None).collect(),
             stations,
             levers,
@@ -116,6 +120,9 @@ impl World {
         for number in 0..world.plan.changes.len() {
             world.after(world.plan.changes[number].0, Event::Change(number));
         }
+        if let Some(flood) = world.plan.flood {
+            world.after(flood.at, Event::Flood(0));
+        }
         if let Signing::Rotated { at, after } = world.plan.signing {
             world.after(at, Event::Keys(true));
             // Start packets on their way have been judged by then.
@@ -130,7 +137,7 @@ impl World {
         world
     }
 
-    fn after(&mut self, span: Nanos, event: Event) {
+    pub(super) fn after(&mut self, span: Nanos, event: Event) {
         self.sequence += 1;
         self.queue.push(Reverse((self.now + span, self.sequence, event)));
     }
@@ -155,7 +162,13 @@ impl World {
     pub fn expire(&mut self) {
         self.now += EXPIRY;
         for site in 0..self.stations.len() {
+            // A turn of the worker looks at a few entries.
             for _ in 0..64 {
+                self.stations[site].turn(self.now, &mut self.dice, &mut self.log);
+            }
+            let mut left = u64::MAX;
+            while station::live(&*self.stations[site]) < left {
+                left = station::live(&*self.stations[site]);
                 self.stations[site].turn(self.now, &mut self.dice, &mut self.log);
             }
         }
@@ -196,6 +209,9 @@ impl World {
                 self.after(wait, Event::Idle(site));
             }
             Event::Router(site, frame) => {
+                if site >= REPLICAS && self.echo.note(&frame, self.now) {
+                    return;
+                }
                 self.wan.receive(site, frame, self.now, &mut self.log);
                 self.advance();
             }
@@ -208,23 +224,8 @@ impl World {
             Event::Begin(id) => self.begin(id),
             Event::Spoof(id) => self.spoof(id),
             Event::Change(number) => self.change(self.plan.changes[number].1),
-            Event::Keys(gateway) => {
-                let sites = if gateway { CLIENTS..CLIENTS + 1 } else { ORIGIN..self.plan.sites() };
-                for site in sites {
-                    self.levers[site].keys.publish(control::keys(&self.plan, site, true));
-                }
-                self.log.note(self.now, "control", || format!("new keys, gateway: {gateway}"));
-            }
-        }
-    }
-
-    fn change(&mut self, change: Change) {
-        self.log.note(self.now, "control", || format!("{change:?}"));
-        match change {
-            Change::Turnabout(replica) => self.levers[REPLICAS + replica].turnabout(),
-            Change::Dies(replica) => self.dead[REPLICAS + replica] = Some(self.now),
-            Change::WebServer(replica, server) => self.levers[REPLICAS + replica].flip(server),
-            Change::Origin(server) => self.levers[ORIGIN].flip(server),
+            Event::Keys(gateway) => self.change_keys(gateway),
+            Event::Flood(number) => self.flood(number),
         }
     }
 
@@ -239,29 +240,6 @@ impl World {
         }
         self.host(plan.client, None);
         self.passed(Start::Beside(id));
-    }
-
-    /// A reset in the name of the server that a client is connected to, from the outside.
-    fn spoof(&mut self, id: usize) {
-        let calls = self.clients().flat_map(|client| client.calls.iter().map(move |c| (client, c)));
-        let Some((client, call)) = calls.into_iter().find(|(_, call)| call.id == id) else {
-            return;
-        };
-        let (to, mac) = (client.endpoint(call), client.host.mac);
-        let connected = self.servers().find_map(|server| {
-            let own = |r: &&Record| r.client == to && Some(r.isn) == call.isn;
-            let open = |r: &&Record| r.established.is_some() && r.end.is_none();
-            server.records.iter().find(|r| own(r) && open(r)).map(|_| server.endpoint())
-        });
-        let Some(from) = connected else { return };
-        // Under B and C it is the server that the client and its gateway know.
-        let from = if self.plan.configuration == Configuration::A { from } else { call.service };
-        let ethertype = if to.is_ipv4() { [0x08, 0x00] } else { [0x86, 0xdd] };
-        let header = [&mac[..], &address::mac(CLIENTS, ROUTER), &ethertype].concat();
-        let numbers = (self.dice.roll() as u32, None);
-        let frame = segment::bare(&header, (from, to), TcpControl::Rst, numbers);
-        self.log.note(self.now, "spoofer", || log::describe(&frame));
-        self.after(CABLE, Event::Station(CLIENTS, false, frame));
     }
 
     fn host(&mut self, host: usize, frame: Option<Frame>) {
@@ -340,27 +318,6 @@ impl World {
         outside.into_iter().for_each(|frame| self.after(CABLE, Event::Router(site, frame)));
         if self.stations[site].waits() {
             self.after(2_000, Event::Turn(site));
-        }
-    }
-
-    /// What leaves the gateway toward a client names no replica that has its connection.
-    fn watch(&mut self, frame: &[u8]) {
-        // A wrong bit makes a packet somebody else's.
-        let named = watch::names_replica(&self.plan, frame);
-        let Some((client, site)) = named.filter(|_| self.plan.corrupted == 0) else { return };
-        let mut calls = self.clients().flat_map(|host| {
-            let own = move |call: &&Call| host.endpoint(call) == client && call.outcome.is_none();
-            host.calls.iter().filter(own)
-        });
-        let Some(isn) = calls.next().and_then(|call| call.isn) else { return };
-        drop(calls);
-        let has = |record: &Record| {
-            (record.client, record.isn) == (client, isn)
-                && record.established.is_some()
-                && record.end.is_none()
-        };
-        if self.servers().any(|server| server.site == site && server.records.iter().any(has)) {
-            self.wrong.push(format!("{} leaves the gateway", log::describe(frame)));
         }
     }
 
