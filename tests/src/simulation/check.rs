@@ -6,7 +6,7 @@ use super::address::{CLIENTS, ORIGIN, REPLICAS, Site, address};
 use super::client::{Call, Outcome};
 use super::known;
 use super::plan::{Configuration, Gate, Manner, Nanos, PATIENT, Permits, Plan, SECOND};
-use super::server::{Record, Server};
+use super::server::{End, Record, Server};
 use super::station;
 use super::variety::{Signing, Strangers};
 use super::world::World;
@@ -38,7 +38,7 @@ pub fn check(world: &mut World, done: bool) -> Vec<String> {
     let servers = world.servers();
     wrong.extend(servers.flat_map(|server| {
         server.records.iter().filter_map(|record| {
-            let why = half_open(world, record).err()?;
+            let why = half_open(world, server, record).err()?;
             Some(format!("server {} for {}: {why}", server.number, record.client))
         })
     }));
@@ -79,7 +79,7 @@ pub enum Judgement {
 #[must_use]
 pub fn judge(world: &World, client: SocketAddr, call: &Call) -> Judgement {
     let Err(why) = connection(world, client, call) else { return Judgement::Right };
-    match known::limitation(world, call) {
+    match known::limitation(world, call, client) {
         Some(limitation) => Judgement::Known(limitation),
         None => Judgement::Wrong(why),
     }
@@ -101,8 +101,11 @@ fn connection(world: &World, client: SocketAddr, call: &Call) -> Result<(), Stri
         return Err(format!("its request had {wrong}"));
     }
     let outcome = call.outcome.as_ref().ok_or("it has no end")?;
-    let dead = |server: &Server| world.dead[server.site].is_some();
-    if had.iter().any(|(server, _)| dead(server))
+    // Its server is cut off, or gave up waiting just when the client was heard.
+    let gone = |server: &Server, record: &Record| {
+        world.dead[server.site].is_some() || matches!(record.end, Some((_, End::TimedOut)))
+    };
+    if had.iter().any(|(server, record)| gone(server, record))
         && matches!(outcome, Outcome::GaveUp | Outcome::Broken(_))
     {
         return Ok(());
@@ -154,7 +157,7 @@ fn unanswered(plan: &Plan, call: usize) -> Result<(), String> {
 }
 
 /// What a server holds comes to an end that its client or its winner has brought about.
-fn half_open(world: &World, record: &Record) -> Result<(), String> {
+fn half_open(world: &World, server: &Server, record: &Record) -> Result<(), String> {
     let Some((at, end)) = record.end else { return Err("it is still held".into()) };
     let seconds = (at - record.since) as f64 / 1e9;
     // The gateway knows but the latest connection of an endpoint.
@@ -167,12 +170,19 @@ fn half_open(world: &World, record: &Record) -> Result<(), String> {
             })
         })
     };
+    // A copy of the start packet that comes when all is over opens another, of which the client
+    // knows as little as its gateway.
+    let first = server
+        .records
+        .iter()
+        .find(|other| (other.client, other.isn) == (record.client, record.isn))
+        .is_some_and(|first| std::ptr::eq(first, record));
     let slow = record.established.is_none() && at - record.since > PROMPT;
     // Whom the gateway does not permit is not answered until the race is decided.
     let promised = world.plan.is_calm()
         && world.plan.permits != Permits::First
         && world.plan.table >= world.plan.connections.len();
-    if promised && slow && latest_and_patient() {
+    if promised && first && slow && latest_and_patient() {
         return Err(format!("half open for {seconds:.1} s ({end:?}), though nothing is lost"));
     }
     Ok(())

@@ -70,9 +70,10 @@ impl World {
 
     /// What leaves the gateway toward a client names no replica that has its connection.
     pub(super) fn watch(&mut self, frame: &[u8]) {
-        // A wrong bit makes a packet somebody else's.
+        // A wrong bit makes a packet somebody else's, and a full table forgets.
+        let strict = self.plan.corrupted == 0 && self.plan.table >= self.plan.connections.len();
         let named = watch::names_replica(&self.plan, frame);
-        let Some((client, site)) = named.filter(|_| self.plan.corrupted == 0) else { return };
+        let Some((client, site)) = named.filter(|_| strict) else { return };
         let mut calls = self.clients().flat_map(|host| {
             let own = move |call: &&Call| host.endpoint(call) == client && call.outcome.is_none();
             host.calls.iter().filter(own)
