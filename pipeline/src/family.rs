@@ -137,6 +137,11 @@ pub struct Fragment {
 }
 
 impl Fragment {
+    /// Whether it is the first fragment of a TCP packet.
+    pub fn is_first_tcp(self) -> bool {
+        !self.later && self.protocol == ipv4::TCP
+    }
+
     /// Whether it is a later fragment of a TCP packet.
     pub fn is_later_tcp(self) -> bool {
         self.later && self.protocol == ipv4::TCP

@@ -1,11 +1,12 @@
 //! How packets are cut into bursts changes nothing: neither what becomes of each nor what
 //! leaves by each side, in order.
 
-use firstack_tests::model::soup::soup;
+use firstack_tests::model::soup::{KEY, soup};
 use firstack_tests::model::{Rig, Tally, gateway, partition, replica, run, switch};
 use pipeline::burst::BURST;
+use pipeline::configuration::{A, B, C, Configuration};
 use pipeline::role::Role;
-use pipeline::role::gateway::Timeouts;
+use pipeline::role::gateway::{Gateway, Timeouts};
 use pipeline::verdict::Verdict;
 use proptest::collection::vec;
 
@@ -25,15 +26,20 @@ const AT_SWITCH: [Verdict; 11] = [
 ];
 
 /// What a replica can decide here.
-const AT_REPLICA: [Verdict; 20] = [
+const AT_REPLICA: &[Verdict] = &[
     Verdict::NoEntry,
     Verdict::ForeignTunnel,
     Verdict::Cracked,
     Verdict::CrackedAgain,
     Verdict::ToWebServer,
     Verdict::FromWebServer,
+    Verdict::AcknowledgementUnasked,
+    Verdict::IcmpTranslated,
+    Verdict::FragmentTranslated,
+    Verdict::FragmentUnknown,
     Verdict::ArpAnswered,
     Verdict::ArpLearned,
+    Verdict::ProbeAnswered,
     Verdict::BadTag,
     Verdict::TunnelStranger,
     Verdict::TunnelMalformed,
@@ -44,7 +50,11 @@ const AT_REPLICA: [Verdict; 20] = [
     Verdict::TunnelNotTagged,
     Verdict::TunnelNotService,
     Verdict::TunnelConfiguration,
-    Verdict::NeighbourUnresolved,
+    Verdict::TunnelBadSignature,
+    Verdict::TunnelOtherProtocol,
+    Verdict::TunnelIcmp,
+    Verdict::TunnelData,
+    Verdict::Held,
     Verdict::Busy,
 ];
 
@@ -62,21 +72,35 @@ fn check<R: Role>(cases: u32, rig: impl Fn() -> Rig<R>, reachable: &[Verdict]) {
     tally.check(reachable);
 }
 
+/// What a gateway of any configuration can decide here.
+const AT_GATEWAY: [Verdict; 6] = [
+    Verdict::Tagged,
+    Verdict::ReplicaWon,
+    Verdict::LoserReset,
+    Verdict::ToReplica,
+    Verdict::FragmentTranslated,
+    Verdict::WrongAcknowledgement,
+];
+
+fn at_a_gateway<C: Configuration>() {
+    check(600, || Rig::<Gateway<C>>::gateway(gateway(4, Timeouts::default()), None), &AT_GATEWAY);
+}
+
 #[test]
 fn at_the_gateway() {
-    let rig = || Rig::gateway(gateway(4, Timeouts::default()));
-    let reachable = [Verdict::Tagged, Verdict::ReplicaWon, Verdict::LoserReset, Verdict::ToReplica];
-    check(1500, rig, &reachable);
+    at_a_gateway::<A>();
+    at_a_gateway::<B>();
+    at_a_gateway::<C>();
 }
 
 #[test]
 fn at_the_switch() {
-    check(1500, || Rig::switch(switch()), &AT_SWITCH);
+    check(1500, || Rig::switch(switch(Some(KEY))), &AT_SWITCH);
 }
 
 #[test]
 fn at_the_replica() {
-    check(1500, || Rig::new(replica(), 1), &AT_REPLICA);
+    check(1500, || Rig::new(replica(Some(KEY)), 8), AT_REPLICA);
 }
 
 #[test]

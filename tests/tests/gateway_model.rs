@@ -1,33 +1,33 @@
-//! The gateway of configuration A beside its plain model: what leaves, by which side, under
-//! which name, and what is known of every client after each packet.
+//! The gateway of each configuration beside its plain model, over both families: what leaves, by
+//! which side, under which name, and what is known of every client after each packet.
 
 use std::cell::Cell;
-use std::net::SocketAddrV4;
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use firstack_tests::model::event::{Input, Step, crowd, story};
 use firstack_tests::model::related::fragment;
 use firstack_tests::model::{
-    ACK, Arrival, CLIENTS, Carrier, Fed, Model, Onward, Outcome, PEERS, Packet, Rig, SYN, State,
-    Tally, gateway, run,
+    ACK, Arrival, CLIENTS, Carrier, FIRST_V6, Fed, Key, Model, Outer, Packet, Rig, SYN, State,
+    Tally, gateway, peers, run,
 };
-use pipeline::configuration::A;
+use pipeline::configuration::{A, B, C, Configuration};
 use pipeline::role::Role;
 use pipeline::role::gateway::{Gateway, Settings, Timeouts};
+use pipeline::stage::tag::Code;
 use pipeline::time::Ticks;
-use pipeline::verdict::{Fate, Verdict};
+use pipeline::verdict::Verdict;
 use pipeline::view::Side;
+use pipeline::wire::tunnel::Format;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-const SERVER: SocketAddrV4 = PEERS[0];
-const REPLICA: SocketAddrV4 = PEERS[4];
-
-/// What configuration A's gateway can decide in the main property.
-const REACHABLE: [Verdict; 49] = [
+/// What is decided of packets that are nobody's business, in every configuration.
+const ANYBODY: &[Verdict] = &[
     Verdict::NonIp,
-    Verdict::Ipv6,
+    Verdict::Ipv6Extensions,
     Verdict::OtherProtocol,
     Verdict::Icmp,
     Verdict::Fragment,
@@ -41,6 +41,10 @@ const REACHABLE: [Verdict; 49] = [
     Verdict::IpTotalLength,
     Verdict::TcpTruncated,
     Verdict::TcpDataOffset,
+];
+
+/// What every configuration's gateway can decide besides in the main property.
+const COMMON: &[Verdict] = &[
     Verdict::Tagged,
     Verdict::TaggedAgain,
     Verdict::TaggedAnew,
@@ -75,31 +79,55 @@ const REACHABLE: [Verdict; 49] = [
     Verdict::IcmpTranslated,
     Verdict::FragmentTranslated,
     Verdict::FragmentUnknown,
+    Verdict::AcknowledgementIpChecksum,
+    Verdict::AcknowledgementTcpChecksum,
 ];
-/// Those and what only damaged acknowledgements bring about.
-const DAMAGED: [Verdict; 2] =
-    [Verdict::AcknowledgementIpChecksum, Verdict::AcknowledgementTcpChecksum];
+
+/// What those can decide besides that open tunnels.
+const TUNNELS: &[Verdict] = &[
+    Verdict::WrongForm,
+    Verdict::TunnelChecksum,
+    Verdict::TunnelInnerChecksum,
+    Verdict::TunnelCongestion,
+];
+
+/// What configuration B can decide besides.
+const UNDER_B: &[Verdict] = &[Verdict::Passed];
+
+/// What configuration C can decide besides.
+const UNDER_C: &[Verdict] =
+    &[Verdict::NotAuthentic, Verdict::TooBig, Verdict::Fragmented, Verdict::NoBuffer];
+
+/// The clients of a story: of IPv4, of IPv6, of both.
+const CASTS: [&[usize]; 3] =
+    [&[0, 1, 2], &[FIRST_V6, FIRST_V6 + 1, FIRST_V6 + 2], &[0, 1, FIRST_V6]];
 
 /// Gateway and model side by side.
-struct Pair {
-    rig: Rig<Gateway<A>>,
+struct Pair<C: Configuration> {
+    rig: Rig<Gateway<C>>,
     model: Model,
     now: Duration,
     /// Everything that came in, and what it came to.
     arrivals: Vec<Arrival>,
     fed: Fed,
-    capacity: usize,
+    /// When the gateway tidied up, behind how many arrivals.
+    tidied: Vec<(usize, Duration)>,
+    /// The source port of each client's tunnels.
+    ports: HashMap<SocketAddr, u16>,
+    capacity: [usize; 2],
 }
 
-impl Pair {
-    fn new(settings: Settings) -> Self {
+impl<C: Configuration> Pair<C> {
+    fn new(settings: Settings, key: Option<Key>) -> Self {
         Self {
             capacity: settings.max_connections,
-            model: Model::new(settings.clone()),
-            rig: Rig::gateway(settings),
+            model: Model::new(C::CODE, settings.clone(), key),
+            rig: Rig::gateway(settings, key),
             now: Duration::from_secs(1),
             arrivals: Vec::new(),
             fed: Fed::default(),
+            tidied: Vec::new(),
+            ports: HashMap::new(),
         }
     }
 
@@ -115,28 +143,28 @@ impl Pair {
     }
 
     fn receive(&mut self, input: &Input, arrival: Arrival) {
-        let outcome = match input {
-            Input::Tcp(packet) => {
-                let headroom = arrival.carrier != Carrier::Cramped;
-                self.model.receive(self.now, arrival.side, packet, headroom)
-            }
-            Input::Error(error) => self.model.receive_error(self.now, arrival.side, error),
-            Input::Fragment(packet, first) => {
-                self.model.receive_fragment(self.now, arrival.side, packet, *first)
-            }
-            Input::Foreign(verdict) => {
-                Outcome { verdict: *verdict, onward: Onward::Untouched, reset: None }
-            }
-        };
+        let headroom = arrival.carrier != Carrier::Cramped;
+        let mut outcome = self.model.receive(self.now, arrival.side, input, headroom);
         let fed = self.rig.feed(std::slice::from_ref(&arrival));
-        assert_eq!(fed.verdicts, [outcome.verdict]);
-        check_onward(&arrival, &outcome, fed.by(arrival.side.other()));
-        match (&outcome.reset, fed.by(arrival.side)) {
-            (None, back) => assert!(back.is_empty(), "sent back: {back:?}"),
-            (Some(reset), [back]) => assert_eq!(&Packet::read(back).unwrap(), reset),
-            (Some(_), back) => panic!("not one reset: {back:?}"),
+        if let Some(other) = outcome.or.take().filter(|or| fed.verdicts == [or.verdict]) {
+            outcome = *other;
         }
-        let evicted = self.rig.role.counters().table.evicted.get();
+        assert_eq!(fed.verdicts, [outcome.verdict]);
+        let onward = arrival.side.other();
+        for (side, expected) in [(onward, &outcome.onward), (arrival.side, &outcome.back)] {
+            let left = fed.by(side);
+            assert_eq!(left.len(), expected.len(), "by {side:?} left {left:?}");
+            for (leaving, frame) in expected.iter().zip(left) {
+                let port = leaving.check(&arrival.frame, frame);
+                // All tunnels of a client endpoint take one path (section 3).
+                if let (Some(port), Input::Tcp(packet)) = (port, input) {
+                    let client = if arrival.side == Side::Inside { packet.from } else { packet.to };
+                    assert_eq!(*self.ports.entry(client).or_insert(port), port);
+                }
+            }
+        }
+        let counters = self.rig.role.counters();
+        let evicted = [&counters.table, &counters.table_v6].map(|table| table.evicted.get());
         assert_eq!(evicted, self.model.evicted, "evictions");
         self.arrivals.push(arrival);
         self.fed.append(fed);
@@ -146,24 +174,26 @@ impl Pair {
     fn tidy(&mut self) {
         let made = self.rig.housekeep(self.now);
         assert_eq!(made, [Vec::<Vec<u8>>::new(), Vec::new()]);
-        let states = [State::Racing, State::Replica, State::Origin, State::Closing];
-        let expected = states.map(|state| self.model.count(state));
-        let live = self.rig.gauges();
-        assert_eq!(live, expected, "entries by state");
-        assert!(live.iter().sum::<usize>() <= self.capacity);
-    }
-}
-
-fn check_onward(arrival: &Arrival, outcome: &Outcome, onward: &[Vec<u8>]) {
-    match (&outcome.onward, onward) {
-        (Onward::Nothing, []) => assert_ne!(outcome.verdict.fate(), Fate::Forwarded),
-        (Onward::Untouched, [frame]) => assert_eq!(frame, &arrival.frame),
-        (Onward::Frame(expected), [frame]) => assert_eq!(frame, expected),
-        (Onward::Changed(expected), [frame]) => {
-            let packet = Packet::read(frame).expect("what leaves is whole");
-            assert_eq!(&packet, &**expected);
+        self.model.tidied();
+        self.tidied.push((self.arrivals.len(), self.now));
+        for (family, live) in self.rig.gauges().into_iter().enumerate() {
+            let expected = State::ALL.map(|state| self.model.count(family == 1, state));
+            assert_eq!(live, expected, "entries by state");
+            assert!(live.iter().sum::<usize>() <= self.capacity[family]);
         }
-        (expected, got) => panic!("expected {expected:?}, got {got:02x?}"),
+    }
+
+    /// What another gateway makes of all that came in, in bursts of these sizes.
+    fn again(&self, settings: Settings, key: Option<Key>, sizes: &[usize]) -> Fed {
+        let mut rig = Rig::<Gateway<C>>::gateway(settings, key);
+        let (mut fed, mut start) = (Fed::default(), 0);
+        for &(end, at) in &self.tidied {
+            fed.append(rig.feed_in_bursts(&self.arrivals[start..end], sizes));
+            rig.housekeep(at);
+            start = end;
+        }
+        fed.append(rig.feed_in_bursts(&self.arrivals[start..], sizes));
+        fed
     }
 }
 
@@ -174,68 +204,107 @@ fn timeouts() -> impl Strategy<Value = Timeouts> {
     prop_oneof![2 => Just(usual), 1 => Just(long_window)]
 }
 
-#[test]
-fn does_what_the_model_says_in_bursts_of_any_size() {
+fn key() -> impl Strategy<Value = Option<Key>> {
+    prop_oneof![Just(None), any::<(u8, [u8; 16])>().prop_map(Some)]
+}
+
+/// Two sets of services: one has a service that takes replicas from anywhere.
+fn settings(timeouts: Timeouts, anywhere: bool) -> Settings {
+    let mut settings = gateway(64, timeouts);
+    if !anywhere {
+        let net = |text: &str| text.parse().expect("a prefix");
+        for service in settings.services.iter_mut().filter(|s| s.replicas.is_empty()) {
+            service.replicas = vec![net("198.51.100.11/32"), net("2001:db8:30::11/128")];
+        }
+    }
+    settings
+}
+
+fn beside_the_model<C: Configuration>(cases: u32, reachable: &[&[Verdict]]) {
     let tally = Tally::default();
-    let case = (timeouts(), story(3), vec(1usize..=64, 1..6));
-    run(4000, &case, |(timeouts, steps, sizes)| {
-        let settings = gateway(64, timeouts);
-        let mut pair = Pair::new(settings.clone());
-        steps.iter().for_each(|step| pair.step(step));
-        pair.tidy();
-        tally.add(&pair.fed.verdicts);
-        let in_bursts = Rig::gateway(settings).feed_in_bursts(&pair.arrivals, &sizes);
-        assert_eq!(in_bursts, pair.fed, "bursts of {sizes:?}");
-    });
-    tally.check(&REACHABLE);
-    tally.check(&DAMAGED);
+    for cast in CASTS {
+        let parameters = (timeouts(), any::<bool>(), key());
+        let case = (parameters, story(cast), vec(1usize..=64, 1..6));
+        run(cases, &case, |((timeouts, anywhere, key), steps, sizes)| {
+            let settings = settings(timeouts, anywhere);
+            let mut pair = Pair::<C>::new(settings.clone(), key);
+            steps.iter().for_each(|step| pair.step(step));
+            pair.tidy();
+            tally.add(&pair.fed.verdicts);
+            let in_bursts = pair.again(settings, key, &sizes);
+            assert_eq!(in_bursts, pair.fed, "bursts of {sizes:?}");
+        });
+    }
+    tally.check(&[&[ANYBODY, COMMON], reachable].concat().concat());
+}
+
+#[test]
+fn under_a_it_does_what_the_model_says_in_bursts_of_any_size() {
+    beside_the_model::<A>(800, &[]);
+}
+
+#[test]
+fn under_b_it_does_what_the_model_says_in_bursts_of_any_size() {
+    beside_the_model::<B>(800, &[TUNNELS, UNDER_B]);
+}
+
+#[test]
+fn under_c_it_does_what_the_model_says_in_bursts_of_any_size() {
+    beside_the_model::<C>(800, &[TUNNELS, UNDER_C]);
 }
 
 #[test]
 fn a_full_table_gives_up_the_expired_then_the_oldest_race_and_nothing_else() {
+    fill_tables::<A>();
+    fill_tables::<B>();
+    fill_tables::<C>();
+}
+
+fn fill_tables<C: Configuration>() {
     let tally = Tally::default();
-    let evicted = Cell::new(0);
-    let case = (crowd(CLIENTS.len()), select(vec![1usize, 4, 7]));
-    run(2000, &case, |(steps, capacity)| {
-        let mut pair = Pair::new(gateway(capacity, Timeouts::default()));
+    let evicted = Cell::new([0; 2]);
+    let cast: Vec<_> = (0..CLIENTS.len()).collect();
+    let case = (crowd(&cast), select(vec![1usize, 4, 7]));
+    run(700, &case, |(steps, capacity)| {
+        let mut pair = Pair::<C>::new(gateway(capacity, Timeouts::default()), None);
         for step in &steps {
             pair.step(step);
         }
         still_translated(&mut pair);
         tally.add(&pair.fed.verdicts);
-        evicted.set(evicted.get() + pair.model.evicted);
+        let [v4, v6] = evicted.get();
+        evicted.set([v4 + pair.model.evicted[0], v6 + pair.model.evicted[1]]);
     });
     tally.check(&[Verdict::UntaggedTableFull, Verdict::Tagged, Verdict::ToReplica]);
-    assert!(evicted.take() > 0, "nothing was ever evicted");
+    assert!(evicted.take().into_iter().all(|count| count > 0), "nothing was ever evicted");
 }
 
 /// Every connection that a replica has won and that has not timed out is translated.
-fn still_translated(pair: &mut Pair) {
+fn still_translated<C: Configuration>(pair: &mut Pair<C>) {
     for client in CLIENTS {
         let Some(record) = pair.model.record(client).cloned() else { continue };
         if record.state != State::Replica {
             continue;
         }
-        let packet = Packet::new(client, record.server, ACK);
-        let arrival = Arrival {
-            at: pair.now,
-            side: Side::Inside,
-            frame: packet.frame(),
-            carrier: Carrier::Whole,
-        };
-        pair.receive(&Input::Tcp(packet), arrival);
+        pair.pass(Side::Inside, &Packet::new(client, record.server, ACK));
         assert_eq!(pair.fed.verdicts.last(), Some(&Verdict::ToReplica));
     }
 }
 
-impl Pair {
-    /// A pair at which a replica has won the first client's race.
-    fn won() -> Self {
-        let mut pair = Self::new(gateway(64, Timeouts::default()));
-        let mut answer = Packet::new(REPLICA, CLIENTS[0], SYN | ACK);
+impl<C: Configuration> Pair<C> {
+    /// A pair at which a replica has won this client's race.
+    fn won(client: SocketAddr) -> Self {
+        let mut pair = Self::new(gateway(64, Timeouts::default()), None);
+        let (server, replica) = (peers(client)[0], peers(client)[4]);
+        pair.pass(Side::Inside, &Packet::new(client, server, SYN));
+        let mut answer = Packet::new(replica, client, SYN | ACK);
         answer.acknowledgement = 1;
-        pair.pass(Side::Inside, &Packet::new(CLIENTS[0], SERVER, SYN));
-        pair.pass(Side::Outside, &answer);
+        let outer = |from: SocketAddr| Outer::new(Format::Ipip, from.ip(), client.ip(), 0);
+        match C::CODE {
+            Code::A => pair.pass(Side::Outside, &answer),
+            Code::B => pair.pass_tunnelled(outer(server), &answer),
+            Code::C => pair.pass_tunnelled(outer(replica), &answer.sent_by(server)),
+        }
         assert_eq!(pair.fed.verdicts, [Verdict::Tagged, Verdict::ReplicaWon]);
         pair
     }
@@ -244,12 +313,18 @@ impl Pair {
         self.arrive(&Input::Tcp(packet.clone()), side, packet.frame());
     }
 
+    fn pass_tunnelled(&mut self, outer: Outer, packet: &Packet) {
+        let frame = outer.around(&packet.frame());
+        let inner = Box::new(Input::Tcp(packet.clone()));
+        self.arrive(&Input::Tunnelled(outer, inner), Side::Outside, frame);
+    }
+
     fn arrive(&mut self, input: &Input, side: Side, frame: Vec<u8>) {
         self.receive(input, Arrival { at: self.now, side, frame, carrier: Carrier::Whole });
     }
 
-    fn fragment(&mut self, from: SocketAddrV4, first: bool) {
-        let mut packet = Packet::new(from, SERVER, ACK);
+    fn fragment(&mut self, from: SocketAddr, first: bool) {
+        let mut packet = Packet::new(from, peers(from)[0], ACK);
         (packet.id, packet.payload) = (7, vec![1; 21]);
         let frame = fragment(&packet, first);
         self.arrive(&Input::Fragment(packet, first), Side::Inside, frame);
@@ -259,22 +334,49 @@ impl Pair {
 /// The host of the first client has another connection to the same server, untranslated.
 #[test]
 fn fragments_of_an_untranslated_connection_pass_beside_a_translated_one() {
-    let mut pair = Pair::won();
-    pair.fragment(CLIENTS[0], true);
-    pair.fragment(CLIENTS[0], false);
-    assert_eq!(pair.fed.verdicts[2..], [Verdict::FragmentTranslated; 2]);
-    pair.fragment(CLIENTS[1], true);
-    pair.fragment(CLIENTS[1], false);
-    assert_eq!(pair.fed.verdicts[4..], [Verdict::Fragment; 2]);
+    fn beside<C: Configuration>(number: usize) {
+        let mut pair = Pair::<C>::won(CLIENTS[number]);
+        pair.fragment(CLIENTS[number], true);
+        pair.fragment(CLIENTS[number], false);
+        assert_eq!(pair.fed.verdicts[2..], [Verdict::FragmentTranslated; 2]);
+        pair.fragment(CLIENTS[number + 1], true);
+        pair.fragment(CLIENTS[number + 1], false);
+        assert_eq!(pair.fed.verdicts[4..], [Verdict::Fragment; 2]);
+    }
+    for number in [0, FIRST_V6] {
+        beside::<A>(number);
+        beside::<B>(number);
+        beside::<C>(number);
+    }
 }
 
 #[test]
 fn an_identification_that_recurs_is_remembered_anew() {
-    let mut pair = Pair::won();
+    let mut pair = Pair::<C>::won(CLIENTS[0]);
     pair.fragment(CLIENTS[0], true);
     pair.now += Duration::from_secs(29);
     pair.fragment(CLIENTS[0], true);
     pair.now += Duration::from_secs(2);
     pair.fragment(CLIENTS[0], false);
     assert_eq!(pair.fed.verdicts[2..], [Verdict::FragmentTranslated; 3]);
+}
+
+/// RFC 1812, section 4.3.2.8: who floods a gateway with packets that are too big makes it send
+/// no flood of errors.
+#[test]
+fn errors_about_packets_that_are_too_big_are_limited() {
+    let client = CLIENTS[FIRST_V6];
+    let mut pair = Pair::<C>::won(client);
+    let mut packet = Packet::new(client, peers(client)[0], ACK);
+    packet.payload = vec![7; 1280];
+    for _ in 0..1000 {
+        pair.pass(Side::Inside, &packet);
+    }
+    let arrival = pair.arrivals.last().cloned().expect("a thousand");
+    let fed = pair.rig.feed(&[arrival]);
+    assert_eq!(fed.verdicts, [Verdict::TooBigUnanswered]);
+    assert_eq!(fed.left, [Vec::<Vec<u8>>::new(), Vec::new()]);
+    pair.now += Duration::from_millis(1);
+    pair.pass(Side::Inside, &packet);
+    assert_eq!(pair.fed.verdicts[2..], [Verdict::TooBig; 1001]);
 }

@@ -3,23 +3,30 @@
 //!
 //! That verdicts, counters and frames add up is checked by [`Rig`] at every burst.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use firstack_tests::model::soup::{arp, samples, soup, tagged_start, tunnelled};
+use firstack_tests::model::soup::{
+    KEY, UNSIGNED, arp, neighbour, prelude, samples, soup, tagged_start, tunnelled,
+};
 use firstack_tests::model::{
-    ACK, Arrival, CLIENTS, Carrier, Fed, PEERS, Packet, Rig, SYN, gateway, replica, run, switch,
+    ACK, Arrival, CLIENTS, Carrier, FIRST_V6, Fed, Outer, PEERS, PEERS_V6, Packet, Rig, SYN,
+    gateway, partition, peers, replica, run, switch,
 };
 use pipeline::buffer::HeapPool;
+use pipeline::configuration::{A, B, C};
 use pipeline::role::Role;
-use pipeline::role::gateway::Timeouts;
+use pipeline::role::gateway::{Gateway, Timeouts};
+use pipeline::role::replica::Replica;
+use pipeline::role::switch::Switch;
 use pipeline::verdict::{Fate, Verdict};
 use pipeline::view::Side;
+use pipeline::wire::tunnel::Format;
 use proptest::collection::vec;
 use proptest::sample::select;
 
 /// What changes a packet that it forwards, always or at some server.
-const CHANGING: [Verdict; 19] = [
+const CHANGING: &[Verdict] = &[
     Verdict::Tagged,
     Verdict::TaggedAgain,
     Verdict::TaggedAnew,
@@ -32,24 +39,83 @@ const CHANGING: [Verdict; 19] = [
     Verdict::FragmentTranslated,
     Verdict::FannedOut,
     Verdict::NotFannedOut,
+    Verdict::NotSigned,
+    Verdict::BadSignature,
+    Verdict::GatewayStranger,
     Verdict::NoReplica,
     Verdict::FanOutLimited,
     Verdict::ToServer,
     Verdict::IcmpToServer,
     Verdict::FragmentToServer,
+    // The MSS of an acknowledgement, where servers are tunnelled to.
+    Verdict::FromServer,
     Verdict::Cracked,
     Verdict::CrackedAgain,
+    Verdict::ToWebServer,
+    Verdict::FromWebServer,
 ];
 
-fn roles() -> (Rig<impl Role>, Rig<impl Role>, Rig<impl Role>) {
-    let gateway = Rig::gateway(gateway(4, Timeouts::default()));
-    (gateway, Rig::switch(switch()), Rig::new(replica(), 1))
+/// All roles; those that may know a key do in every other set.
+struct Roles {
+    a: Rig<Gateway<A>>,
+    b: Rig<Gateway<B>>,
+    c: Rig<Gateway<C>>,
+    switch: Rig<Switch>,
+    replica: Rig<Replica>,
+}
+
+impl Roles {
+    fn new(with_key: bool) -> Self {
+        let key = with_key.then_some(KEY);
+        let settings = || gateway(8, Timeouts::default());
+        Self {
+            a: Rig::<Gateway<A>>::gateway(settings(), key),
+            b: Rig::<Gateway<B>>::gateway(settings(), key),
+            c: Rig::<Gateway<C>>::gateway(settings(), key),
+            switch: Rig::switch(switch(key)),
+            replica: Rig::new(replica(key), 8),
+        }
+    }
+
+    fn set_pools(&mut self, limit: usize) {
+        self.a.set_pool(HeapPool::with_limit(limit));
+        self.b.set_pool(HeapPool::with_limit(limit));
+        self.c.set_pool(HeapPool::with_limit(limit));
+        self.switch.set_pool(HeapPool::with_limit(limit));
+        self.replica.set_pool(HeapPool::with_limit(limit));
+    }
+
+    /// Arrivals of one side and time.
+    fn check(&mut self, arrivals: &[Arrival]) {
+        check(&mut self.a, arrivals);
+        check(&mut self.b, arrivals);
+        check(&mut self.c, arrivals);
+        check(&mut self.switch, arrivals);
+        check(&mut self.replica, arrivals);
+    }
+
+    /// Any arrivals, in bursts of these sizes.
+    fn check_bursts(&mut self, arrivals: &[Arrival], sizes: &[usize]) {
+        for range in partition(arrivals, sizes) {
+            let last = arrivals[range.end - 1].at;
+            self.check(&arrivals[range]);
+            self.a.housekeep(last);
+            self.b.housekeep(last);
+            self.c.housekeep(last);
+            self.switch.housekeep(last);
+            self.replica.housekeep(last);
+        }
+    }
 }
 
 /// What left of what came in.
 fn check<R: Role>(rig: &mut Rig<R>, arrivals: &[Arrival]) -> Fed {
     let fed = rig.feed(arrivals);
     let Some(first) = arrivals.first() else { return fed };
+    if fed.verdicts.contains(&Verdict::Fragmented) {
+        // The pieces leave among the others.
+        return fed;
+    }
     let forwarded = |(_, verdict): &(_, &Verdict)| verdict.fate() == Fate::Forwarded;
     let sent_on: Vec<_> = arrivals.iter().zip(&fed.verdicts).filter(forwarded).collect();
     let left = fed.by(first.side.other());
@@ -64,51 +130,37 @@ fn check<R: Role>(rig: &mut Rig<R>, arrivals: &[Arrival]) -> Fed {
     fed
 }
 
-/// What leaves changed is whole, and its checksums are as right as they came.
+/// What leaves changed is whole, in a tunnel or not, and its checksums are as right as they came.
 fn check_changed(arrival: &Arrival, frame: &[u8]) {
-    let Ok(before) = Packet::read(&arrival.frame) else { return };
-    if let Ok(after) = Packet::read(frame) {
-        let checksums = |packet: &Packet| (packet.ip_checksum, packet.tcp_checksum);
-        assert_eq!(checksums(&after), checksums(&before));
-        assert_eq!(after.payload, before.payload);
-        return;
-    }
-    // The server is at the end of a tunnel.
-    let vlans = 4 * before.vlans.len();
-    let mut inner = frame.to_vec();
-    let length = usize::from(u16::from_be_bytes([frame[vlans + 16], frame[vlans + 17]]));
-    assert_eq!((frame.len(), frame[vlans + 23]), (vlans + 14 + length, 4));
-    inner.drain(vlans + 14..vlans + 34);
-    assert_eq!(Packet::read(&inner).expect("whole within").payload, before.payload);
-}
-
-fn check_bursts<R: Role>(rig: &mut Rig<R>, arrivals: &[Arrival], sizes: &[usize]) {
-    for range in firstack_tests::model::partition(arrivals, sizes) {
-        let last = arrivals[range.end - 1].at;
-        check(rig, &arrivals[range]);
-        rig.housekeep(last);
-    }
+    let inside = |frame: &[u8]| {
+        let peeled = Outer::peel(frame).map(|(_, inner, _)| inner);
+        Packet::read(frame).or_else(|error| Packet::read(&peeled.map_err(|_| error)?))
+    };
+    let Ok(before) = inside(&arrival.frame) else { return };
+    let after = inside(frame).expect("whole, or whole within");
+    let checksums = |packet: &Packet| (packet.ip_checksum, packet.tcp_checksum);
+    assert_eq!(checksums(&after), checksums(&before));
+    assert_eq!(after.payload, before.payload);
 }
 
 #[test]
 fn no_soup_upsets_a_role() {
     let pools = select(vec![0usize, 1, 5, usize::MAX]);
-    run(1500, &(soup(1), vec(1usize..=64, 1..5), pools), |(arrivals, sizes, limit)| {
-        let (mut gateway, mut switch, mut replica) = roles();
-        gateway.set_pool(HeapPool::with_limit(limit));
-        switch.set_pool(HeapPool::with_limit(limit));
-        replica.set_pool(HeapPool::with_limit(limit));
-        check_bursts(&mut gateway, &arrivals, &sizes);
-        check_bursts(&mut switch, &arrivals, &sizes);
-        check_bursts(&mut replica, &arrivals, &sizes);
+    let case = (soup(1), vec(1usize..=64, 1..5), pools, proptest::bool::ANY);
+    run(1500, &case, |(arrivals, sizes, limit, with_key)| {
+        let mut roles = Roles::new(with_key);
+        roles.set_pools(limit);
+        roles.check_bursts(&arrivals, &sizes);
     });
 }
 
 #[test]
 fn every_length_and_every_split_of_every_sort_is_borne() {
-    let (mut gateway, mut switch, mut replica) = roles();
+    let mut roles = Roles::new(true);
     let mut at = Duration::from_secs(1);
     for whole in samples() {
+        // Connections that it may belong to.
+        roles.check_bursts(&prelude(at), &[64]);
         for length in 0..=whole.len() {
             // Time enough for the limits of switch and replica.
             at += Duration::from_secs(3);
@@ -120,10 +172,7 @@ fn every_length_and_every_split_of_every_sort_is_borne() {
                 (whole.clone(), Carrier::Split(length)),
             ] {
                 for side in Side::ALL {
-                    let arrival = Arrival { at, side, frame: frame.clone(), carrier };
-                    check(&mut gateway, std::slice::from_ref(&arrival));
-                    check(&mut switch, std::slice::from_ref(&arrival));
-                    check(&mut replica, &[arrival]);
+                    roles.check(&[Arrival { at, side, frame: frame.clone(), carrier }]);
                 }
             }
         }
@@ -132,9 +181,10 @@ fn every_length_and_every_split_of_every_sort_is_borne() {
 
 #[test]
 fn every_single_byte_may_be_any_other() {
-    let (mut gateway, mut switch, mut replica) = roles();
+    let mut roles = Roles::new(true);
     let mut at = Duration::from_secs(1);
     for whole in samples() {
+        roles.check_bursts(&prelude(at), &[64]);
         for place in 12..whole.len() {
             at += Duration::from_secs(3);
             for change in [0x01, 0x0f, 0x10, 0x80, 0xf0, 0xff] {
@@ -142,10 +192,7 @@ fn every_single_byte_may_be_any_other() {
                 frame[place] ^= change;
                 for side in Side::ALL {
                     let carrier = Carrier::Whole;
-                    let arrival = Arrival { at, side, frame: frame.clone(), carrier };
-                    check(&mut gateway, std::slice::from_ref(&arrival));
-                    check(&mut switch, std::slice::from_ref(&arrival));
-                    check(&mut replica, &[arrival]);
+                    roles.check(&[Arrival { at, side, frame: frame.clone(), carrier }]);
                 }
             }
         }
@@ -159,7 +206,7 @@ fn arrives(side: Side, frame: Vec<u8>) -> Arrival {
 #[test]
 fn a_gateway_without_buffers_drops_and_counts_what_it_cannot_reset() {
     let (client, server, replica) = (CLIENTS[0], PEERS[0], PEERS[4]);
-    let mut rig = Rig::gateway(gateway(4, Timeouts::default()));
+    let mut rig = Rig::<Gateway<A>>::gateway(gateway(4, Timeouts::default()), None);
     rig.set_pool(HeapPool::with_limit(0));
     let mut answer = Packet::new(replica, client, SYN | ACK);
     answer.acknowledgement = 1;
@@ -177,9 +224,9 @@ fn a_gateway_without_buffers_drops_and_counts_what_it_cannot_reset() {
 
 #[test]
 fn a_switch_without_buffers_still_delivers_and_counts_the_copies_it_could_not_make() {
-    let mut rig = Rig::switch(switch());
+    let mut rig = Rig::switch(switch(None));
     rig.set_pool(HeapPool::with_limit(0));
-    let start = tagged_start(CLIENTS[0], PEERS[0], &[253, 5, 0x4e, 0x52, 1]);
+    let start = tagged_start(CLIENTS[0], PEERS[0], &UNSIGNED);
     let fed = rig.feed(&[arrives(Side::Outside, start.frame())]);
     assert_eq!(fed.verdicts, [Verdict::FannedOut]);
     assert_eq!((fed.by(Side::Inside).len(), fed.by(Side::Outside).len()), (1, 0));
@@ -188,18 +235,21 @@ fn a_switch_without_buffers_still_delivers_and_counts_the_copies_it_could_not_ma
 
 #[test]
 fn a_replica_without_buffers_answers_no_arp_and_counts_it() {
-    let mut rig = Rig::new(replica(), 1);
+    let mut rig = Rig::new(replica(None), 8);
     rig.set_pool(HeapPool::with_limit(0));
     let request = arp(1, [2, 0, 0, 0, 3, 1], [198, 51, 100, 1], [198, 51, 100, 5]);
-    let fed = rig.feed(&[arrives(Side::Outside, request)]);
-    assert_eq!(fed.verdicts, [Verdict::NoBuffer]);
+    let solicitation = neighbour(false, [2, 0, 0, 0, 3, 1], PEERS_V6[6], tunnel_address());
+    for frame in [request, solicitation] {
+        let fed = rig.feed(&[arrives(Side::Outside, frame)]);
+        assert_eq!(fed.verdicts, [Verdict::NoBuffer]);
+    }
     assert_eq!(rig.housekeep(Duration::from_secs(60)), [Vec::<Vec<u8>>::new(), Vec::new()]);
 }
 
 #[test]
 fn a_switch_sends_nothing_beside_a_tunnel_for_which_there_is_no_headroom() {
-    let mut rig = Rig::switch(switch());
-    let far = SocketAddrV4::new([203, 0, 113, 40].into(), 80);
+    let mut rig = Rig::switch(switch(None));
+    let far = SocketAddr::from(([203, 0, 113, 40], 80));
     let mut data = Packet::new(CLIENTS[0], far, ACK);
     data.payload = vec![7; 60];
     let whole = arrives(Side::Outside, data.frame());
@@ -212,20 +262,26 @@ fn a_switch_sends_nothing_beside_a_tunnel_for_which_there_is_no_headroom() {
 /// A tagged start packet may carry data, and may then be longer than a buffer's first segment.
 #[test]
 fn a_switch_copes_with_a_tagged_start_packet_over_two_segments() {
-    let mut rig = Rig::switch(switch());
-    let mut start = tagged_start(CLIENTS[0], PEERS[0], &[253, 5, 0x4e, 0x52, 1]);
-    start.payload = vec![7; 3000];
-    let carrier = Carrier::Split(2048);
-    let arrival = Arrival { carrier, ..arrives(Side::Outside, start.frame()) };
-    let fed = check(&mut rig, &[arrival]);
-    assert_eq!(fed.by(Side::Inside).len(), 1);
+    let mut rig = Rig::switch(switch(None));
+    let (mut delivered, carrier) = (0, Carrier::Split(2048));
+    for client in &CLIENTS[..FIRST_V6] {
+        let mut start = tagged_start(*client, PEERS[0], &UNSIGNED);
+        start.payload = vec![7; 3000];
+        let arrival = Arrival { carrier, ..arrives(Side::Outside, start.frame()) };
+        // One server is reached by a tunnel, which has no room for it.
+        match check(&mut rig, &[arrival]).by(Side::Inside) {
+            [frame] => delivered += usize::from(frame.len() > 3000),
+            left => assert!(left.is_empty()),
+        }
+    }
+    assert!(delivered > 0);
 }
 
 /// A tunnel's outer header has no room for the length of the longest packets.
 #[test]
 fn a_switch_puts_no_packet_into_a_tunnel_that_cannot_hold_it() {
-    let mut rig = Rig::switch(switch());
-    let far = SocketAddrV4::new([203, 0, 113, 40].into(), 80);
+    let mut rig = Rig::switch(switch(None));
+    let far = SocketAddr::from(([203, 0, 113, 40], 80));
     let mut data = Packet::new(CLIENTS[0], far, ACK);
     data.payload = vec![7; 65_535 - 40];
     let fed = rig.feed(&[arrives(Side::Outside, data.frame())]);
@@ -237,13 +293,47 @@ fn a_switch_puts_no_packet_into_a_tunnel_that_cannot_hold_it() {
 
 #[test]
 fn a_tunnel_in_a_tunnel_in_a_tunnel_goes_no_further() {
-    let mut rig = Rig::new(replica(), 1);
-    let mut frame = tagged_start(CLIENTS[0], PEERS[0], &[253, 5, 0x4e, 0x52, 1]).frame();
-    for depth in 1..8 {
-        frame = tunnelled(&frame, [203, 0, 113, 10], [198, 51, 100, 10], 4);
-        let fed = check(&mut rig, &[arrives(Side::Outside, frame.clone())]);
-        if depth > 1 {
-            assert_eq!(fed.verdicts, [Verdict::TunnelNested]);
+    for (client, peers) in [(CLIENTS[0], PEERS), (CLIENTS[FIRST_V6], PEERS_V6)] {
+        let mut rig = Rig::new(replica(None), 8);
+        let mut frame = tagged_start(client, peers[0], &UNSIGNED).frame();
+        for depth in 1..8 {
+            frame = tunnelled(&frame, peers[0], peers[4], Format::ALL[depth % 3]);
+            let fed = check(&mut rig, &[arrives(Side::Outside, frame.clone())]);
+            if depth > 1 {
+                assert_eq!(fed.verdicts, [Verdict::TunnelNested]);
+            }
         }
+    }
+}
+
+/// An address of the replica's that no host bears.
+fn tunnel_address() -> SocketAddr {
+    "[2001:db8:30::5]:0".parse().expect("an endpoint")
+}
+
+/// Under C a loser's reset needs a buffer with room for its tunnel, and data room in its own.
+#[test]
+fn under_c_without_buffers_or_headroom_packets_are_dropped_and_counted() {
+    for client in [CLIENTS[0], CLIENTS[FIRST_V6]] {
+        let (server, replica, other) = (peers(client)[0], peers(client)[4], peers(client)[5]);
+        let mut rig = Rig::<Gateway<C>>::gateway(gateway(4, Timeouts::default()), None);
+        let mut answer = Packet::new(server, client, SYN | ACK);
+        answer.acknowledgement = 1;
+        let answer = |from| tunnelled(&answer.frame(), from, client, Format::Gre);
+        let data = arrives(Side::Inside, Packet::new(client, server, ACK).frame());
+        rig.feed_singly(&[
+            arrives(Side::Inside, Packet::new(client, server, SYN).frame()),
+            arrives(Side::Outside, answer(replica)),
+        ]);
+        rig.set_pool(HeapPool::with_limit(0));
+        let fed = rig.feed_singly(&[
+            arrives(Side::Outside, answer(other)),
+            Arrival { carrier: Carrier::Cramped, ..data.clone() },
+            data,
+        ]);
+        // 128 bytes of a cramped buffer leave more room than a short frame's tunnel takes.
+        let expected = [Verdict::NoBuffer, Verdict::ToReplica, Verdict::ToReplica];
+        assert_eq!(fed.verdicts, expected);
+        assert_eq!((fed.by(Side::Inside).len(), fed.by(Side::Outside).len()), (0, 2));
     }
 }

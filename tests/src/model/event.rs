@@ -1,20 +1,25 @@
 //! What happens at a gateway: events, how they are made up, and what they are on the wire once
 //! it is known how things stand.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use pipeline::stage::tag::Code;
 use pipeline::verdict::Verdict;
 use pipeline::view::Side;
 
 use super::frames::Foreign;
 use super::packet::{ACK, Packet, SYN};
 use super::related::{IcmpError, fragment};
-use super::{CLIENTS, Carrier, ISNS, Model, PEERS};
+use super::tunnel::{Outer, overhead};
+use super::world::{MTU, format, router};
+use super::{CLIENTS, Carrier, ISNS, Model, peers};
 
 mod strategy;
+mod wrap;
 
 pub use strategy::{crowd, story};
+pub use wrap::{Form, Twist, Wrap};
 
 /// Another end of a connection, as things stand when the event happens.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +30,7 @@ pub enum Who {
     Winner,
     /// The other server that the client has asked meanwhile, or the second replica.
     Second,
-    /// This one of [`PEERS`].
+    /// This one of the client's [`peers`].
     Peer(usize),
 }
 
@@ -74,8 +79,10 @@ pub enum Event {
 /// An ICMP error, but for the packet that it is about.
 #[derive(Clone, Debug)]
 pub struct IcmpReport {
-    /// ICMP type.
-    pub kind: u8,
+    /// ICMP type: in IPv4 and in IPv6.
+    pub kind: [u8; 2],
+    /// ICMP code.
+    pub code: u8,
     /// Bytes quoted behind the IP header, at most 20.
     pub bytes: usize,
     /// Whether it is between the ends themselves, or between a router and one of them.
@@ -91,6 +98,11 @@ pub struct Segment {
     pub payload: Vec<u8>,
     /// Whether the data lie in a buffer segment of their own; the TCP checksum is wrong then.
     pub split: bool,
+    /// How much larger it is than what fits a tunnel to the winner, instead of that data, and
+    /// whether it bears DF.
+    pub fill: Option<(i8, bool)>,
+    /// Whether its numbers are those of an answer that refuses the start packet.
+    pub refuses: bool,
 }
 
 /// What a packet wears beside what matters.
@@ -123,6 +135,8 @@ pub struct Step {
     pub peer: Who,
     /// The event.
     pub event: Event,
+    /// The tunnel of its packet, from the outside.
+    pub wrap: Wrap,
     /// The dress of its packet.
     pub dress: Dress,
 }
@@ -138,11 +152,20 @@ pub enum Input {
     Fragment(Packet, bool),
     /// Something else, which passes untouched with this verdict.
     Foreign(Verdict),
+    /// One of these in a tunnel.
+    Tunnelled(Outer, Box<Input>),
 }
 
+/// What comes in: by which side, as what, in which frame and buffer.
+pub type Incoming = (Side, Input, Vec<u8>, Carrier);
+
 impl Step {
-    /// What comes in, by which side, in which frame and buffer; `None` for housekeeping.
-    pub fn on_the_wire(&self, model: &Model) -> Option<(Side, Input, Vec<u8>, Carrier)> {
+    fn end(&self) -> SocketAddr {
+        CLIENTS[self.client]
+    }
+
+    /// What comes in; `None` for housekeeping.
+    pub fn on_the_wire(&self, model: &Model) -> Option<Incoming> {
         let (side, packet, carrier) = match &self.event {
             Event::Housekeeping => return None,
             Event::Start(isn, shape) => {
@@ -152,34 +175,36 @@ impl Step {
                 (Side::Inside, packet, if cramped { Carrier::Cramped } else { Carrier::Whole })
             }
             Event::Acknowledgement(addend, checksums) => {
-                let known = model.record(CLIENTS[self.client]);
+                let known = model.record(self.end());
                 let mut packet = self.packet(model, Side::Outside, SYN | ACK);
                 let isn = known.map_or(ISNS[0], |record| record.isn);
                 packet.acknowledgement = isn.wrapping_add(1).wrapping_add(*addend);
                 packet.options = vec![2, 4, 5, 0xb4, 1, 3, 3, 9];
-                (packet.ip_checksum, packet.tcp_checksum) = *checksums;
-                (Side::Outside, packet, Carrier::Whole)
+                damage(&mut packet, *checksums);
+                return Some(self.incoming(model, packet));
             }
             Event::Segment(side, segment) => {
-                let mut packet = self.packet(model, *side, segment.flags);
-                packet.payload.clone_from(&segment.payload);
-                // What opens or answers is judged by a checksum that must be within reach.
-                let split = segment.split && !packet.is_acknowledgement();
-                packet.tcp_checksum = !split;
+                let packet = self.segment(model, *side, segment);
+                if *side == Side::Outside && packet.tcp_checksum {
+                    return Some(self.incoming(model, packet));
+                }
                 let first = packet.header_len();
-                let carrier = if split { Carrier::Split(first) } else { Carrier::Whole };
-                (*side, packet, carrier)
+                let whole = packet.tcp_checksum;
+                (*side, packet, if whole { Carrier::Whole } else { Carrier::Split(first) })
             }
-            Event::Error(side, report) => {
-                let error = self.error(model, *side, report);
-                let frame = error.frame();
-                return Some((*side, Input::Error(error), frame, Carrier::Whole));
-            }
+            Event::Error(side, report) => return Some(self.error(model, *side, report)),
             Event::Fragment(side, id, first) => {
                 let mut packet = self.packet(model, *side, ACK);
-                packet.dont_fragment = false;
+                packet.dont_fragment = packet.is_v6();
                 packet.id = *id;
                 packet.payload = vec![0x5a; 21];
+                if *side == Side::Outside
+                    && let Some(outer) = self.wrap.apply(model, self.end(), &mut packet, false)
+                {
+                    let frame = fragment(&packet, *first);
+                    let input = Input::Fragment(packet, *first);
+                    return Some(self.wrap.tunnelled(outer, input, &frame));
+                }
                 let frame = fragment(&packet, *first);
                 return Some((*side, Input::Fragment(packet, *first), frame, Carrier::Whole));
             }
@@ -197,34 +222,95 @@ impl Step {
         Some((side, Input::Tcp(packet), frame, carrier))
     }
 
+    /// A packet from the outside, in its tunnel when it is in one.
+    fn incoming(&self, model: &Model, mut packet: Packet) -> Incoming {
+        let is_acknowledgement = packet.is_acknowledgement();
+        match self.wrap.apply(model, self.end(), &mut packet, is_acknowledgement) {
+            Some(outer) => {
+                let frame = packet.frame();
+                self.wrap.tunnelled(outer, Input::Tcp(packet), &frame)
+            }
+            None => {
+                let mut frame = packet.frame();
+                frame.resize(frame.len() + self.dress.padding, 0xee);
+                (Side::Outside, Input::Tcp(packet), frame, Carrier::Whole)
+            }
+        }
+    }
+
     fn start(&self, model: &Model, isn: Isn, shape: &Shape) -> Packet {
         let mut packet = self.packet(model, Side::Inside, SYN);
-        packet.sequence = match (isn, model.record(CLIENTS[self.client])) {
+        packet.sequence = match (isn, model.record(self.end())) {
             (Isn::Same, Some(record)) => record.isn,
             (Isn::Same, None) => ISNS[0],
             (Isn::Nth(number), _) => ISNS[number],
         };
         packet.options.clone_from(&shape.options);
         packet.payload.clone_from(&shape.payload);
-        (packet.ip_checksum, packet.tcp_checksum) = shape.checksums;
+        damage(&mut packet, shape.checksums);
         packet
     }
 
-    fn error(&self, model: &Model, side: Side, report: &IcmpReport) -> IcmpError {
-        let quoted = self.packet(model, side.other(), ACK);
-        let (mut from, mut to) = (*quoted.to.ip(), *quoted.from.ip());
+    fn segment(&self, model: &Model, side: Side, segment: &Segment) -> Packet {
+        let mut packet = self.packet(model, side, segment.flags);
+        packet.payload.clone_from(&segment.payload);
+        if segment.refuses {
+            let isn = model.record(self.end()).map_or(ISNS[0], |record| record.isn);
+            (packet.sequence, packet.acknowledgement) = (0, isn.wrapping_add(1));
+        }
+        if let Some((over, dont_fragment)) = segment.fill {
+            let winner = find(model, self.end(), Who::Winner).ip();
+            let room = usize::from(MTU) - overhead(format(winner), winner.is_ipv6());
+            packet.payload.clear();
+            packet.payload = vec![7; (room - packet.ip_len()).wrapping_add_signed(over.into())];
+            packet.dont_fragment = dont_fragment || packet.is_v6();
+        }
+        // What opens or answers is judged by a checksum that must be within reach.
+        let split = segment.split && segment.fill.is_none() && !packet.is_acknowledgement();
+        packet.tcp_checksum = !split;
+        packet
+    }
+
+    fn error(&self, model: &Model, side: Side, report: &IcmpReport) -> Incoming {
+        let mut quoted = self.packet(model, side.other(), ACK);
+        let (mut from, mut to) = (quoted.to.ip(), quoted.from.ip());
         if !report.end_to_end {
             match side {
-                Side::Inside => to = ROUTER,
-                Side::Outside => from = ROUTER,
+                Side::Inside => to = router(self.end()),
+                Side::Outside => from = router(self.end()),
             }
         }
-        IcmpError { from, to, kind: report.kind, quoted, bytes: report.bytes }
+        // Only a tunnel that is quoted, or that the error comes in, is to be opened.
+        let form = self.wrap.form;
+        let under_c = model.configuration == Code::C && matches!(form, Form::Usual | Form::AsC);
+        let peer = quoted.to;
+        let mut tunnel = None;
+        if side == Side::Outside && under_c {
+            quoted.to = find(model, self.end(), Who::Server);
+            tunnel = Some(Outer::new(self.wrap.format, quoted.from.ip(), peer.ip(), 0));
+            if self.wrap.twist == Twist::OuterDestination {
+                tunnel = None;
+            }
+        }
+        let kind = report.kind[usize::from(quoted.is_v6())];
+        let IcmpReport { code, bytes, .. } = *report;
+        let mut error = IcmpError { from, to, kind, code, mtu: 1400, quoted, tunnel, bytes };
+        if form == Form::AsC && side == Side::Outside {
+            // The replica has put it into its own.
+            error.tunnel = None;
+            if let Some(mut outer) = self.wrap.around(self.end(), peer) {
+                outer.to = self.wrap.destination(error.to);
+                let frame = error.frame();
+                return self.wrap.tunnelled(outer, Input::Error(error), &frame);
+            }
+        }
+        let frame = error.frame();
+        (side, Input::Error(error), frame, Carrier::Whole)
     }
 
     /// A packet between client and peer that comes in by `side`.
     fn packet(&self, model: &Model, side: Side, flags: u8) -> Packet {
-        let client = CLIENTS[self.client];
+        let client = self.end();
         let peer = find(model, client, self.peer);
         let (from, to) = if side == Side::Inside { (client, peer) } else { (peer, client) };
         let dress = &self.dress;
@@ -235,24 +321,25 @@ impl Step {
         packet.vlans.clone_from(&dress.vlans);
         (packet.traffic_class, packet.id) = (dress.traffic_class, dress.id);
         packet.ttl = dress.ttl.saturating_add(1);
-        packet.ip_options = vec![1; 4 * dress.ip_options];
+        packet.ip_options = dress.ip_options;
         (packet.sequence, packet.acknowledgement) = (0x1234_5678, 0x9abc_def0);
         packet
     }
 }
 
-/// Neither client nor server.
-const ROUTER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+fn damage(packet: &mut Packet, (ip, tcp): (bool, bool)) {
+    (packet.ip_checksum, packet.tcp_checksum) = (ip || packet.is_v6(), tcp);
+}
 
 /// Length of a frame that leaves its buffer 4 bytes of headroom.
 const CRAMPED: usize = pipeline::buffer::HEADROOM - 4;
 
-fn find(model: &Model, client: SocketAddrV4, who: Who) -> SocketAddrV4 {
-    let record = model.record(client);
+fn find(model: &Model, client: SocketAddr, who: Who) -> SocketAddr {
+    let (record, peers) = (model.record(client), peers(client));
     match who {
-        Who::Server => record.map_or(PEERS[0], |record| record.server),
-        Who::Winner => record.and_then(|record| record.replica).unwrap_or(PEERS[4]),
-        Who::Second => record.and_then(|record| record.second).unwrap_or(PEERS[5]),
-        Who::Peer(number) => PEERS[number],
+        Who::Server => record.map_or(peers[0], |record| record.server),
+        Who::Winner => record.and_then(|record| record.replica).unwrap_or(peers[4]),
+        Who::Second => record.and_then(|record| record.second).unwrap_or(peers[5]),
+        Who::Peer(number) => peers[number],
     }
 }

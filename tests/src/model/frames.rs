@@ -11,20 +11,26 @@ use super::Packet;
 #[derive(Clone, Copy, Debug)]
 pub enum Foreign {
     /// Another EtherType.
-    EtherType(u16, Verdict),
+    EtherType(u16),
+    /// That of the other family.
+    OtherFamily,
     /// Three VLAN tags.
     ManyVlans,
     /// Another IP protocol.
-    Protocol(u8, Verdict),
-    /// This in the IP fragment field of a UDP packet.
-    Fragment(u16),
+    Protocol(u8),
+    /// What calls itself GUE and is not.
+    Gue,
+    /// With this place in a UDP packet, in units of 8 bytes, and whether more follow.
+    Fragment(u16, bool),
+    /// With a routing header that leads on; of IPv4, another protocol.
+    Routing,
     /// The frame ends in the Ethernet header.
     CutEthernet(usize),
     /// The frame ends this many bytes into the IP header.
     CutIp(usize),
-    /// Another first byte of the IP header.
+    /// Another first byte of the IP header, in IPv4.
     IpStart(u8, Verdict),
-    /// Another IP total length.
+    /// Another IP total length, in IPv4.
     TotalLength(u16),
     /// Another TCP data offset.
     DataOffset(u8, Verdict),
@@ -32,20 +38,7 @@ pub enum Foreign {
 
 impl Foreign {
     /// Any of them.
-    pub fn any() -> impl Strategy<Value = Self> {
-        let ethertypes = vec![
-            (0x0806, Verdict::NonIp),
-            (0x88cc, Verdict::NonIp),
-            (0x0500, Verdict::NonIp),
-            (0x86dd, Verdict::Ipv6),
-        ];
-        let protocols = vec![
-            (17, Verdict::OtherProtocol),
-            (47, Verdict::OtherProtocol),
-            (1, Verdict::Icmp),
-            (4, Verdict::ForeignTunnel),
-            (41, Verdict::ForeignTunnel),
-        ];
+    pub fn any() -> BoxedStrategy<Self> {
         let starts = vec![
             (0x55, Verdict::IpVersion),
             (0x65, Verdict::IpVersion),
@@ -58,42 +51,84 @@ impl Foreign {
             (0x60, Verdict::TcpTruncated),
             (0xf0, Verdict::TcpTruncated),
         ];
+        let places = vec![(0, true), (1, true), (1, false), (0x1fff, false)];
         prop_oneof![
-            select(ethertypes).prop_map(|(value, verdict)| Self::EtherType(value, verdict)),
+            select(vec![0x0806, 0x88cc, 0x0500]).prop_map(Self::EtherType),
+            Just(Self::OtherFamily),
             Just(Self::ManyVlans),
-            select(protocols).prop_map(|(value, verdict)| Self::Protocol(value, verdict)),
-            select(vec![0x2000, 0x2001, 0x0001, 0x1fff]).prop_map(Self::Fragment),
+            select(vec![17, 47, 50, 1, 58, 4, 41]).prop_map(Self::Protocol),
+            Just(Self::Gue),
+            select(places).prop_map(|(place, more)| Self::Fragment(place, more)),
+            Just(Self::Routing),
             (0usize..14).prop_map(Self::CutEthernet),
             (0usize..20).prop_map(Self::CutIp),
             select(starts).prop_map(|(value, verdict)| Self::IpStart(value, verdict)),
             select(vec![0, 19, 0xffff]).prop_map(Self::TotalLength),
             select(offsets).prop_map(|(value, verdict)| Self::DataOffset(value, verdict)),
         ]
+        .boxed()
     }
 
     /// The packet spoilt so, and the verdict on it. The packet bears no TCP options or data.
     pub fn spoil(self, packet: &Packet) -> (Vec<u8>, Verdict) {
         let mut frame = packet.frame();
-        let l3 = 14 + 4 * packet.vlans.len();
+        let (l3, is_v6) = (packet.l3(), packet.is_v6());
         let l4 = packet.header_len() - 20;
+        // Where the protocol stands.
+        let protocol = match (is_v6, packet.ip_options) {
+            (false, _) => l3 + 9,
+            (true, 0) => l3 + 6,
+            (true, _) => l3 + 40,
+        };
         let mut put = |at: usize, bytes: &[u8]| frame[at..at + bytes.len()].copy_from_slice(bytes);
         let verdict = match self {
-            Self::EtherType(value, verdict) => {
+            Self::EtherType(value) => {
                 put(l3 - 2, &value.to_be_bytes());
-                verdict
+                Verdict::NonIp
+            }
+            Self::OtherFamily => {
+                put(l3 - 2, if is_v6 { &[0x08, 0x00] } else { &[0x86, 0xdd] });
+                Verdict::IpVersion
             }
             Self::ManyVlans => {
                 frame.splice(12..12, [0x81, 0, 0, 1, 0x81, 0, 0, 2, 0x81, 0, 0, 3]);
                 Verdict::NonIp
             }
-            Self::Protocol(value, verdict) => {
-                put(l3 + 9, &[value]);
-                verdict
+            Self::Protocol(value) => {
+                put(protocol, &[value]);
+                match (value, is_v6) {
+                    (1, false) | (58, true) => Verdict::Icmp,
+                    (4 | 41 | 47, _) => Verdict::ForeignTunnel,
+                    _ => Verdict::OtherProtocol,
+                }
             }
-            Self::Fragment(value) => {
-                put(l3 + 6, &value.to_be_bytes());
+            Self::Gue => {
+                put(protocol, &[17]);
+                put(l4 + 2, &6080u16.to_be_bytes());
+                Verdict::ForeignTunnel
+            }
+            Self::Fragment(place, more) if is_v6 => {
+                put(protocol, &[44]);
+                let place = place << 3 | u16::from(more);
+                let header = [&[17, 0][..], &place.to_be_bytes(), &[0, 0, 0, 0]].concat();
+                lengthen(&mut frame, l3);
+                frame.splice(l4..l4, header);
+                Verdict::Fragment
+            }
+            Self::Fragment(place, more) => {
+                put(l3 + 6, &(place | u16::from(more) << 13).to_be_bytes());
                 put(l3 + 9, &[17]);
                 Verdict::Fragment
+            }
+            Self::Routing if is_v6 => {
+                put(protocol, &[43]);
+                lengthen(&mut frame, l3);
+                frame.splice(l4..l4, [6, 0, 0, 1, 0, 0, 0, 0]);
+                Verdict::Ipv6Extensions
+            }
+            Self::Routing => {
+                put(protocol, &[43]);
+                Verdict::OtherProtocol
             }
             Self::CutEthernet(length) => {
                 frame.truncate(length);
@@ -103,9 +138,17 @@ impl Foreign {
                 frame.truncate(l3 + length);
                 Verdict::IpTruncated
             }
+            Self::IpStart(..) if is_v6 => {
+                put(l3, &[0x45]);
+                Verdict::IpVersion
+            }
             Self::IpStart(value, verdict) => {
                 put(l3, &[value]);
                 verdict
+            }
+            Self::TotalLength(_) if is_v6 => {
+                put(l3 + 4, &[0xff, 0xff]);
+                Verdict::IpTotalLength
             }
             Self::TotalLength(value) => {
                 put(l3 + 2, &value.to_be_bytes());
@@ -118,6 +161,12 @@ impl Foreign {
         };
         (frame, verdict)
     }
+}
+
+/// The IPv6 packet is going to be 8 bytes longer.
+fn lengthen(frame: &mut [u8], l3: usize) {
+    let length = u16::from_be_bytes([frame[l3 + 4], frame[l3 + 5]]) + 8;
+    frame[l3 + 4..l3 + 6].copy_from_slice(&length.to_be_bytes());
 }
 
 /// TCP option areas: of every kind that keeps a tag off, and at random.

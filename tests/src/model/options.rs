@@ -2,14 +2,17 @@
 
 use std::ops::Range;
 
+use pipeline::stage::tag::Code;
 use pipeline::verdict::Verdict;
 
 use super::Packet;
+use super::sum::octets;
 
-/// The tag of a gateway of configuration A that permits redirection, padded.
-const TAG: [u8; 8] = [253, 5, 0x4e, 0x52, 0x01, 1, 1, 1];
 /// The most bytes of options.
 const MOST: usize = 40;
+
+/// A key for signatures, and its id.
+pub type Key = (u8, [u8; 16]);
 
 /// An option area taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +48,7 @@ impl Area {
 }
 
 /// What keeps a start packet from being tagged, whatever the table says.
-pub fn obstacle(packet: &Packet) -> Option<Verdict> {
+pub fn obstacle(packet: &Packet, key: Option<Key>) -> Option<Verdict> {
     if !packet.payload.is_empty() {
         return Some(Verdict::UntaggedData);
     }
@@ -68,13 +71,63 @@ pub fn obstacle(packet: &Packet) -> Option<Verdict> {
     if !area.sound {
         return Some(Verdict::UntaggedOptions);
     }
-    (packet.options.len() + TAG.len() > MOST).then_some(Verdict::UntaggedNoRoom)
+    let room = if key.is_some() { 16 } else { 8 };
+    (packet.options.len() + room > MOST).then_some(Verdict::UntaggedNoRoom)
 }
 
-/// The start packet with the tag behind its last option, before any End-of-List.
-pub fn tagged(packet: &Packet) -> Packet {
+/// The tag of a gateway of this configuration that permits redirection, padded. What it is for
+/// is the packet, whose signature it bears when there is a key.
+pub fn tag(packet: &Packet, configuration: Code, key: Option<Key>) -> Vec<u8> {
+    let flags = 1 | (configuration as u8) << 1;
+    match key {
+        None => vec![253, 5, 0x4e, 0x52, flags, 1, 1, 1],
+        Some((id, key)) => {
+            let flags = flags | 0x80;
+            let mac = signature(packet, flags, id, key);
+            [&[253, 14, 0x4e, 0x52, flags, id][..], &mac, &[1, 1]].concat()
+        }
+    }
+}
+
+/// SipHash-2-4 over what a tag is for.
+#[allow(deprecated)]
+pub fn signature(packet: &Packet, flags: u8, id: u8, key: [u8; 16]) -> [u8; 8] {
+    use std::hash::Hasher;
+    let half = |at: usize| {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&key[at..at + 8]);
+        u64::from_le_bytes(bytes)
+    };
+    // The one hash of the standard library that is SipHash-2-4 by its documentation.
+    let mut hash = std::hash::SipHasher::new_with_keys(half(0), half(8));
+    hash.write(&octets(packet.from.ip()));
+    hash.write(&octets(packet.to.ip()));
+    hash.write(&packet.from.port().to_be_bytes());
+    hash.write(&packet.to.port().to_be_bytes());
+    hash.write(&packet.sequence.to_be_bytes());
+    hash.write(&[flags, id]);
+    hash.finish().to_be_bytes()
+}
+
+/// The start packet with a tag behind its last option, before any End-of-List.
+pub fn tagged(packet: &Packet, tag: &[u8]) -> Packet {
     let mut tagged = packet.clone();
     let end = Area::of(&packet.options).end;
-    tagged.options.splice(end..end, TAG);
+    tagged.options.splice(end..end, tag.iter().copied());
     tagged
+}
+
+/// The packet with its MSS lowered to what leaves room for both headers in `mtu` bytes.
+pub fn clamped(packet: &Packet, mtu: usize) -> Packet {
+    let mut clamped = packet.clone();
+    let limit = mtu - if packet.is_v6() { 60 } else { 40 };
+    let options = Area::of(&packet.options).options;
+    let mss = options.into_iter().find(|(kind, place)| *kind == 2 && place.len() == 4);
+    if let Some((_, place)) = mss {
+        let value = &mut clamped.options[place.start + 2..place.end];
+        if usize::from(u16::from_be_bytes([value[0], value[1]])) > limit {
+            value.copy_from_slice(&(limit as u16).to_be_bytes());
+        }
+    }
+    clamped
 }

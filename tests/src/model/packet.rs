@@ -1,8 +1,8 @@
 //! A TCP packet as fields. Bytes are made and read by `etherparse`, not by the pipeline.
 
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, SocketAddr};
 
-use etherparse::{EtherType, Ethernet2Header, IpNumber, Ipv4Header, TcpHeader};
+use etherparse::{EtherType, Ethernet2Header, IpNumber, Ipv4Header, Ipv6Header, TcpHeader};
 
 /// No more data from the sender.
 pub const FIN: u8 = 0x01;
@@ -18,8 +18,12 @@ pub const ACK: u8 = 0x10;
 /// What is laid over a checksum to make it wrong.
 const WRONG: u16 = 0x5a5a;
 const VLAN_TAGS: [u16; 3] = [0x8100, 0x88a8, 0x9100];
+/// Protocol number of TCP.
+const TCP: u8 = 6;
+/// The byte that IP options are made of: in IPv4 a NOP, in IPv6 a byte of padding.
+const FILLER: [u8; 2] = [1, 0];
 
-/// A TCP packet over IPv4 over Ethernet.
+/// A TCP packet over IP over Ethernet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packet {
     /// Ethernet destination and source.
@@ -28,18 +32,19 @@ pub struct Packet {
     pub vlans: Vec<(u16, u16)>,
     /// DSCP and ECN.
     pub traffic_class: u8,
-    /// IP identification.
+    /// IP identification; in IPv6 the flow label of a whole packet.
     pub id: u16,
-    /// IP DF.
+    /// IP DF; always so in IPv6.
     pub dont_fragment: bool,
-    /// IP time to live.
+    /// IP time to live, or hop limit.
     pub ttl: u8,
-    /// IP options, a multiple of 4 bytes.
-    pub ip_options: Vec<u8>,
+    /// IP options that do nothing: words of 4 bytes in IPv4, in IPv6 words of 8 in a
+    /// hop-by-hop header.
+    pub ip_options: usize,
     /// Source address and port.
-    pub from: SocketAddrV4,
-    /// Destination address and port.
-    pub to: SocketAddrV4,
+    pub from: SocketAddr,
+    /// Destination address and port, of the same family.
+    pub to: SocketAddr,
     /// Sequence number.
     pub sequence: u32,
     /// Acknowledgement number.
@@ -52,7 +57,7 @@ pub struct Packet {
     pub options: Vec<u8>,
     /// Data.
     pub payload: Vec<u8>,
-    /// Whether the IP header checksum is right.
+    /// Whether the IP header checksum is right; IPv6 has none, and it is always so.
     pub ip_checksum: bool,
     /// Whether the TCP checksum is right.
     pub tcp_checksum: bool,
@@ -60,7 +65,7 @@ pub struct Packet {
 
 impl Packet {
     /// A packet with these fields, right checksums and nothing unusual.
-    pub fn new(from: SocketAddrV4, to: SocketAddrV4, flags: u8) -> Self {
+    pub fn new(from: SocketAddr, to: SocketAddr, flags: u8) -> Self {
         Self {
             macs: ([2, 0, 0, 0, 0, 0x20], [2, 0, 0, 0, 0, 0x10]),
             vlans: Vec::new(),
@@ -68,7 +73,7 @@ impl Packet {
             id: 0,
             dont_fragment: true,
             ttl: 64,
-            ip_options: Vec::new(),
+            ip_options: 0,
             from,
             to,
             sequence: 0,
@@ -92,19 +97,25 @@ impl Packet {
         self.flags & (SYN | ACK | RST | FIN) == SYN | ACK
     }
 
+    /// Whether it is IPv6.
+    pub fn is_v6(&self) -> bool {
+        self.from.is_ipv6()
+    }
+
     /// The same from another sender.
     #[must_use]
-    pub fn sent_by(&self, from: SocketAddrV4) -> Self {
+    pub fn sent_by(&self, from: SocketAddr) -> Self {
         Self { from, ..self.clone() }
     }
 
     /// The same to another receiver.
     #[must_use]
-    pub fn sent_to(&self, to: SocketAddrV4) -> Self {
+    pub fn sent_to(&self, to: SocketAddr) -> Self {
         Self { to, ..self.clone() }
     }
 
-    /// The reset, as from the receiver, that ends what this acknowledgement opened.
+    /// The reset, as from the receiver, that ends what this acknowledgement opened. What its
+    /// flow label is says nobody.
     pub fn reset(&self) -> Self {
         Self {
             macs: (self.macs.1, self.macs.0),
@@ -115,13 +126,51 @@ impl Packet {
         }
     }
 
+    /// Bytes in front of the IP header.
+    pub fn l3(&self) -> usize {
+        14 + 4 * self.vlans.len()
+    }
+
+    /// Bytes of the IP header, options included.
+    pub fn ip_header_len(&self) -> usize {
+        if self.is_v6() { 40 + 8 * self.ip_options } else { 20 + 4 * self.ip_options }
+    }
+
     /// Bytes in front of the TCP payload.
     pub fn header_len(&self) -> usize {
-        14 + 4 * self.vlans.len() + 20 + self.ip_options.len() + 20 + self.options.len()
+        self.l3() + self.ip_header_len() + 20 + self.options.len()
+    }
+
+    /// Bytes of the IP packet.
+    pub fn ip_len(&self) -> usize {
+        self.header_len() - self.l3() + self.payload.len()
+    }
+
+    /// The Ethernet header, VLAN tags included.
+    pub fn ethernet(&self) -> Vec<u8> {
+        let mut frame = [&self.macs.0[..], &self.macs.1[..]].concat();
+        for (ethertype, value) in &self.vlans {
+            frame.extend(ethertype.to_be_bytes());
+            frame.extend(value.to_be_bytes());
+        }
+        frame.extend(if self.is_v6() { [0x86, 0xdd] } else { [0x08, 0x00] });
+        frame
     }
 
     /// The Ethernet frame, without padding.
     pub fn frame(&self) -> Vec<u8> {
+        let tcp = self.tcp_header();
+        let length = tcp.header_len() + self.payload.len();
+        let ip = match (self.from.ip(), self.to.ip()) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => self.ipv4(from.octets(), to.octets(), length),
+            (IpAddr::V6(from), IpAddr::V6(to)) => self.ipv6(from.octets(), to.octets(), length),
+            _ => panic!("{} and {} are of two families", self.from, self.to),
+        };
+        [self.ethernet(), ip, tcp.to_bytes().to_vec(), self.payload.clone()].concat()
+    }
+
+    fn ipv4(&self, source: [u8; 4], destination: [u8; 4], length: usize) -> Vec<u8> {
+        let options = vec![FILLER[0]; 4 * self.ip_options];
         let mut ip = Ipv4Header {
             dscp: (self.traffic_class >> 2).try_into().expect("six bits"),
             ecn: (self.traffic_class & 3).try_into().expect("two bits"),
@@ -129,79 +178,137 @@ impl Packet {
             dont_fragment: self.dont_fragment,
             time_to_live: self.ttl,
             protocol: IpNumber::TCP,
-            source: self.from.ip().octets(),
-            destination: self.to.ip().octets(),
-            options: self.ip_options[..].try_into().expect("whole words of IP options"),
+            source,
+            destination,
+            options: options[..].try_into().expect("whole words of IP options"),
             ..Ipv4Header::default()
         };
-        let tcp = self.tcp_header(&ip);
-        ip.set_payload_len(tcp.header_len() + self.payload.len()).expect("fits IPv4");
+        ip.set_payload_len(length).expect("fits IPv4");
         ip.header_checksum = ip.calc_header_checksum() ^ wrong(self.ip_checksum);
-        let mut frame = [&self.macs.0[..], &self.macs.1[..]].concat();
-        for (ethertype, value) in &self.vlans {
-            frame.extend(ethertype.to_be_bytes());
-            frame.extend(value.to_be_bytes());
-        }
-        frame.extend([0x08, 0x00]);
-        frame.extend(ip.to_bytes());
-        frame.extend(tcp.to_bytes());
-        frame.extend(&self.payload);
-        frame
+        ip.to_bytes().to_vec()
     }
 
-    fn tcp_header(&self, ip: &Ipv4Header) -> TcpHeader {
+    fn ipv6(&self, source: [u8; 16], destination: [u8; 16], length: usize) -> Vec<u8> {
+        let mut extension = vec![FILLER[1]; 8 * self.ip_options];
+        if let Some(words) = (self.ip_options as u8).checked_sub(1) {
+            extension[..2].copy_from_slice(&[TCP, words]);
+        }
+        let ip = Ipv6Header {
+            traffic_class: self.traffic_class,
+            flow_label: u32::from(self.id).try_into().expect("twenty bits"),
+            payload_length: (extension.len() + length).try_into().expect("fits IPv6"),
+            next_header: if extension.is_empty() { IpNumber::TCP } else { IpNumber(0) },
+            hop_limit: self.ttl,
+            source,
+            destination,
+        };
+        [&ip.to_bytes()[..], &extension].concat()
+    }
+
+    fn tcp_header(&self) -> TcpHeader {
         let bit = |number: u8| self.flags & 1 << number != 0;
         let mut tcp = TcpHeader::new(self.from.port(), self.to.port(), self.sequence, self.window);
         [tcp.fin, tcp.syn, tcp.rst, tcp.psh] = [bit(0), bit(1), bit(2), bit(3)];
         [tcp.ack, tcp.urg, tcp.ece, tcp.cwr] = [bit(4), bit(5), bit(6), bit(7)];
         tcp.acknowledgment_number = self.acknowledgement;
         tcp.set_options_raw(&self.options).expect("at most 40 bytes of TCP options");
-        let checksum = tcp.calc_checksum_ipv4(ip, &self.payload).expect("fits IPv4");
-        tcp.checksum = checksum ^ wrong(self.tcp_checksum);
+        let checksum = checksum(&tcp, (self.from.ip(), self.to.ip()), &self.payload);
+        tcp.checksum = checksum.expect("fits IP") ^ wrong(self.tcp_checksum);
         tcp
     }
 
     /// Reads a frame back: lengths checked, checksums judged, padding left out.
     pub fn read(frame: &[u8]) -> Result<Self, String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
-        let (ethernet, mut rest) = Ethernet2Header::from_slice(frame).map_err(|e| text(&e))?;
-        let mut ethertype = ethernet.ether_type;
-        let mut vlans = Vec::new();
-        while VLAN_TAGS.contains(&ethertype.0) {
-            let [a, b, c, d, ..] = *rest else { return Err("VLAN tag cut off".into()) };
-            vlans.push((ethertype.0, u16::from_be_bytes([a, b])));
-            (ethertype, rest) = (EtherType(u16::from_be_bytes([c, d])), &rest[4..]);
-        }
-        if ethertype != EtherType::IPV4 {
-            return Err(format!("EtherType {:#x}", ethertype.0));
-        }
-        let (ip, behind) = Ipv4Header::from_slice(rest).map_err(|e| text(&e))?;
-        let length = ip.payload_len().map_err(|e| text(&e))?;
-        let segment = behind.get(..usize::from(length)).ok_or("IP length beyond the frame")?;
-        if ip.protocol != IpNumber::TCP || ip.is_fragmenting_payload() {
-            return Err("not whole TCP".into());
-        }
+        let (ethernet, rest) = Ethernet2Header::from_slice(frame).map_err(|e| text(&e))?;
+        let (ethertype, vlans, rest) = vlans(ethernet.ether_type, rest)?;
+        let blank = SocketAddr::from(([0; 4], 0));
+        let mut packet = Self::new(blank, blank, 0);
+        packet.macs = (ethernet.destination, ethernet.source);
+        packet.vlans = vlans;
+        let (ends, segment) = match ethertype {
+            EtherType::IPV4 => packet.read_ipv4(rest)?,
+            EtherType::IPV6 => packet.read_ipv6(rest)?,
+            _ => return Err(format!("EtherType {:#x}", ethertype.0)),
+        };
         let (tcp, payload) = TcpHeader::from_slice(segment).map_err(|e| text(&e))?;
-        let right = tcp.calc_checksum_ipv4(&ip, payload).map_err(|e| text(&e))?;
         Ok(Self {
-            macs: (ethernet.destination, ethernet.source),
-            vlans,
-            traffic_class: ip.dscp.value() << 2 | ip.ecn.value(),
-            id: ip.identification,
-            dont_fragment: ip.dont_fragment,
-            ttl: ip.time_to_live,
-            ip_options: ip.options.to_vec(),
-            from: SocketAddrV4::new(ip.source.into(), tcp.source_port),
-            to: SocketAddrV4::new(ip.destination.into(), tcp.destination_port),
+            from: SocketAddr::new(ends.0, tcp.source_port),
+            to: SocketAddr::new(ends.1, tcp.destination_port),
             sequence: tcp.sequence_number,
             acknowledgement: tcp.acknowledgment_number,
             flags: segment[13],
             window: tcp.window_size,
             options: tcp.options.as_slice().to_vec(),
             payload: payload.to_vec(),
-            ip_checksum: ip.header_checksum == ip.calc_header_checksum(),
-            tcp_checksum: tcp.checksum == right,
+            tcp_checksum: Some(tcp.checksum) == checksum(&tcp, ends, payload),
+            ..packet
         })
+    }
+
+    fn read_ipv4<'a>(&mut self, bytes: &'a [u8]) -> Result<((IpAddr, IpAddr), &'a [u8]), String> {
+        let (ip, behind) = Ipv4Header::from_slice(bytes).map_err(|e| e.to_string())?;
+        let length = ip.payload_len().map_err(|e| e.to_string())?;
+        let segment = behind.get(..usize::from(length)).ok_or("IP length beyond the frame")?;
+        if ip.protocol != IpNumber::TCP || ip.is_fragmenting_payload() {
+            return Err("not whole TCP".into());
+        }
+        if ip.options.iter().any(|byte| *byte != FILLER[0]) {
+            return Err("IP options that say something".into());
+        }
+        self.traffic_class = ip.dscp.value() << 2 | ip.ecn.value();
+        (self.id, self.dont_fragment) = (ip.identification, ip.dont_fragment);
+        (self.ttl, self.ip_options) = (ip.time_to_live, ip.options.len() / 4);
+        self.ip_checksum = ip.header_checksum == ip.calc_header_checksum();
+        Ok(((ip.source.into(), ip.destination.into()), segment))
+    }
+
+    fn read_ipv6<'a>(&mut self, bytes: &'a [u8]) -> Result<((IpAddr, IpAddr), &'a [u8]), String> {
+        let (ip, behind) = Ipv6Header::from_slice(bytes).map_err(|e| e.to_string())?;
+        let length = usize::from(ip.payload_length);
+        let mut segment = behind.get(..length).ok_or("IP length beyond the frame")?;
+        let mut next = ip.next_header;
+        if next == IpNumber(0) {
+            let [protocol, more, ..] = *segment else { return Err("extension cut off".into()) };
+            self.ip_options = usize::from(more) + 1;
+            let extension = segment.get(..8 * self.ip_options).ok_or("extension cut off")?;
+            if extension[2..].iter().any(|byte| *byte != FILLER[1]) {
+                return Err("IP options that say something".into());
+            }
+            (next, segment) = (IpNumber(protocol), &segment[extension.len()..]);
+        }
+        if next != IpNumber::TCP {
+            return Err("not whole TCP".into());
+        }
+        self.traffic_class = ip.traffic_class;
+        (self.id, self.ttl) = (ip.flow_label.value() as u16, ip.hop_limit);
+        Ok(((ip.source.into(), ip.destination.into()), segment))
+    }
+}
+
+/// What is behind the VLAN tags, and what they are.
+pub(super) type Tagged<'a> = (EtherType, Vec<(u16, u16)>, &'a [u8]);
+
+/// Takes VLAN tags off.
+pub(super) fn vlans(mut ethertype: EtherType, mut rest: &[u8]) -> Result<Tagged<'_>, String> {
+    let mut vlans = Vec::new();
+    while VLAN_TAGS.contains(&ethertype.0) {
+        let [a, b, c, d, ..] = *rest else { return Err("VLAN tag cut off".into()) };
+        vlans.push((ethertype.0, u16::from_be_bytes([a, b])));
+        (ethertype, rest) = (EtherType(u16::from_be_bytes([c, d])), &rest[4..]);
+    }
+    Ok((ethertype, vlans, rest))
+}
+
+fn checksum(tcp: &TcpHeader, ends: (IpAddr, IpAddr), payload: &[u8]) -> Option<u16> {
+    match ends {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            tcp.calc_checksum_ipv4_raw(from.octets(), to.octets(), payload).ok()
+        }
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            tcp.calc_checksum_ipv6_raw(from.octets(), to.octets(), payload).ok()
+        }
+        _ => None,
     }
 }
 
@@ -215,20 +322,26 @@ mod tests {
 
     #[test]
     fn what_is_written_reads_back() {
-        let from = "198.18.1.10:40000".parse().unwrap();
-        let mut packet = Packet::new(from, "203.0.113.10:80".parse().unwrap(), 0xc0 | SYN | ACK);
-        packet.vlans = vec![(0x88a8, 5), (0x8100, 0x6006)];
-        (packet.traffic_class, packet.id, packet.ttl) = (0xb9, 77, 3);
-        packet.ip_options = vec![1; 4];
-        (packet.sequence, packet.acknowledgement) = (u32::MAX, 0x0102_0304);
-        packet.options = vec![2, 4, 5, 0xb4];
-        packet.payload = b"odd".to_vec();
-        let mut frame = packet.frame();
-        frame.extend([0xee; 7]);
-        assert_eq!(Packet::read(&frame), Ok(packet.clone()));
-        assert_eq!(frame.len(), packet.header_len() + 3 + 7);
-        (packet.ip_checksum, packet.tcp_checksum) = (false, false);
-        assert_eq!(Packet::read(&packet.frame()), Ok(packet.clone()));
-        assert!(Packet::read(&frame[..packet.header_len()]).is_err());
+        for (from, to) in [
+            ("198.18.1.10:40000", "203.0.113.10:80"),
+            ("[2001:db8:1::10]:40000", "[2001:db8:2::10]:80"),
+        ] {
+            let (from, to) = (from.parse().unwrap(), to.parse().unwrap());
+            let mut packet = Packet::new(from, to, 0xc0 | SYN | ACK);
+            packet.vlans = vec![(0x88a8, 5), (0x8100, 0x6006)];
+            (packet.traffic_class, packet.id, packet.ttl) = (0xb9, 77, 3);
+            packet.ip_options = 2;
+            (packet.sequence, packet.acknowledgement) = (u32::MAX, 0x0102_0304);
+            packet.options = vec![2, 4, 5, 0xb4];
+            packet.payload = b"odd".to_vec();
+            let mut frame = packet.frame();
+            frame.extend([0xee; 7]);
+            assert_eq!(Packet::read(&frame), Ok(packet.clone()));
+            assert_eq!(frame.len(), packet.header_len() + 3 + 7);
+            assert_eq!(frame.len(), packet.l3() + packet.ip_len() + 7);
+            (packet.ip_checksum, packet.tcp_checksum) = (packet.is_v6(), false);
+            assert_eq!(Packet::read(&packet.frame()), Ok(packet.clone()));
+            assert!(Packet::read(&frame[..packet.header_len()]).is_err());
+        }
     }
 }

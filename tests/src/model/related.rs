@@ -1,75 +1,157 @@
 //! What belongs to a connection without being one of its whole packets: ICMP errors that quote
 //! one, and fragments.
 
-use std::net::Ipv4Addr;
-
-use etherparse::{IpNumber, Ipv4Header};
+use std::net::IpAddr;
 
 use super::Packet;
+use super::sum::{checksum, pseudo};
+use super::tunnel::{Outer, ip_header, overhead};
 
 /// Bytes of TCP payload in the first of two fragments.
-const FIRST: usize = 16;
+const FIRST: usize = 12;
+/// Bytes of an ICMP header.
+const ICMP_HEADER: usize = 8;
+/// Of a packet that is too big, the bytes that the error about it quotes: by family.
+const QUOTED: [usize; 2] = [576 - 20 - ICMP_HEADER, 1280 - 40 - ICMP_HEADER];
 
 /// An ICMP message in the form of an error.
 #[derive(Clone, Debug)]
 pub struct IcmpError {
     /// Who reports it.
-    pub from: Ipv4Addr,
+    pub from: IpAddr,
     /// To whom.
-    pub to: Ipv4Addr,
+    pub to: IpAddr,
     /// ICMP type.
     pub kind: u8,
+    /// ICMP code.
+    pub code: u8,
+    /// The word in front of what it quotes: of a "too big", the MTU.
+    pub mtu: u16,
     /// The packet it quotes.
     pub quoted: Packet,
-    /// How many bytes behind the quoted IP header it quotes.
+    /// What the quoted packet is in, when it is in a tunnel.
+    pub tunnel: Option<Outer>,
+    /// How many bytes behind the quoted IP header it quotes, of a tunnel the inner one.
     pub bytes: usize,
 }
 
 impl IcmpError {
     /// Whether it is an error, and quotes as much as every router does.
     pub fn is_sound(&self) -> bool {
-        matches!(self.kind, 3 | 4 | 5 | 11 | 12) && self.bytes >= 8
+        let is_error = match self.quoted.is_v6() {
+            true => matches!(self.kind, 1..=4),
+            false => matches!(self.kind, 3 | 4 | 5 | 11 | 12),
+        };
+        is_error && self.bytes >= 8
+    }
+
+    /// Whether it says that the quoted packet was too big.
+    pub fn is_too_big(&self) -> bool {
+        let expected = if self.quoted.is_v6() { (2, self.code) } else { (3, 4) };
+        (self.kind, self.code) == expected
+    }
+
+    /// The same about the packet without its tunnel, which leaves less room.
+    #[must_use]
+    pub fn peeled(&self) -> Self {
+        let mut peeled = self.clone();
+        if let Some(outer) = peeled.tunnel.take().filter(|_| self.is_too_big()) {
+            peeled.mtu -= overhead(outer.format, outer.from.is_ipv6()) as u16;
+        }
+        peeled
     }
 
     /// The Ethernet frame, in the quoted packet's VLAN.
     pub fn frame(&self) -> Vec<u8> {
-        let start = 14 + 4 * self.quoted.vlans.len();
-        let quoted = self.quoted.frame();
-        let end = start + 20 + self.quoted.ip_options.len() + self.bytes;
-        let mut message = [&[self.kind, 4, 0, 0, 0, 0, 5, 0x78], &quoted[start..end]].concat();
-        let checksum = sum(&message);
-        message[2..4].copy_from_slice(&checksum.to_be_bytes());
-        let (from, to) = (self.from.octets(), self.to.octets());
-        let length = u16::try_from(message.len()).expect("short");
-        let mut ip = Ipv4Header::new(length, 60, IpNumber::ICMP, from, to).expect("short");
-        ip.header_checksum = ip.calc_header_checksum();
-        [&quoted[..start], &ip.to_bytes()[..], &message].concat()
+        let start = self.quoted.l3();
+        let whole = self.quoted.frame();
+        let mut end = start + self.quoted.ip_header_len() + self.bytes;
+        let quoted = match &self.tunnel {
+            None => whole,
+            Some(outer) => {
+                end += overhead(outer.format, outer.from.is_ipv6());
+                outer.around(&whole)
+            }
+        };
+        let word = [&[0, 0][..], &self.mtu.to_be_bytes()].concat();
+        let kind = (self.kind, self.code);
+        let ethernet = self.quoted.ethernet();
+        icmp(&ethernet, (self.from, self.to), kind, &word, &quoted[start..end])
     }
 }
 
-/// RFC 1071, word by word.
-fn sum(bytes: &[u8]) -> u16 {
-    let words = bytes
-        .chunks(2)
-        .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or_default()));
-    let sum: u32 = words.sum();
-    let sum = (sum & 0xffff) + (sum >> 16);
-    !((sum & 0xffff) + (sum >> 16)) as u16
+/// A frame with an ICMP message: type, code, word, and what follows.
+pub fn icmp(
+    ethernet: &[u8],
+    (from, to): (IpAddr, IpAddr),
+    (kind, code): (u8, u8),
+    word: &[u8],
+    data: &[u8],
+) -> Vec<u8> {
+    let mut message = [&[kind, code, 0, 0], word, data].concat();
+    let (protocol, covered) = match from {
+        IpAddr::V4(_) => (1, Vec::new()),
+        IpAddr::V6(_) => (58, pseudo(from, to, 58, message.len())),
+    };
+    let checksum = checksum(&[&covered[..], &message].concat());
+    message[2..4].copy_from_slice(&checksum.to_be_bytes());
+    [ethernet, &ip_header((from, to), protocol, 0, message.len()), &message].concat()
 }
 
-/// The first or the other of the two fragments of a packet that carries more than 16 bytes.
+/// What an appliance says to the sender of a frame that is too big for its tunnel: `packet` is
+/// what is in the frame.
+pub fn too_big(packet: &Packet, mtu: usize) -> Vec<u8> {
+    let back = Packet { macs: (packet.macs.1, packet.macs.0), ..packet.clone() };
+    let ip = &packet.frame()[packet.l3()..];
+    let quoted = &ip[..ip.len().min(QUOTED[usize::from(packet.is_v6())])];
+    let kind = if packet.is_v6() { (2, 0) } else { (3, 4) };
+    let word = u32::try_from(mtu).expect("short").to_be_bytes();
+    icmp(&back.ethernet(), (packet.to.ip(), packet.from.ip()), kind, &word, quoted)
+}
+
+/// The first or the other of the two fragments of a packet that carries more than 12 bytes.
 pub fn fragment(packet: &Packet, first: bool) -> Vec<u8> {
+    let cut = 20 + packet.options.len() + FIRST;
+    let whole = packet.frame();
+    let behind = &whole[packet.l3() + packet.ip_header_len()..];
+    let (from, part) = if first { (0, &behind[..cut]) } else { (cut, &behind[cut..]) };
+    piece(packet, from, part, first)
+}
+
+/// A packet of IPv4 in fragments of at most `mtu` bytes each.
+pub fn fragments(packet: &Packet, mtu: usize) -> Vec<Vec<u8>> {
+    let whole = packet.frame();
+    let behind = &whole[packet.l3() + packet.ip_header_len()..];
+    let part = (mtu - packet.ip_header_len()) / 8 * 8;
+    let pieces = behind.chunks(part).enumerate();
+    pieces
+        .map(|(n, bytes)| piece(packet, n * part, bytes, n * part + bytes.len() < behind.len()))
+        .collect()
+}
+
+/// The fragment with these bytes of the packet's payload, which begin at `at`.
+fn piece(packet: &Packet, at: usize, bytes: &[u8], more: bool) -> Vec<u8> {
+    assert_eq!(at % 8, 0, "fragments are cut at multiples of 8");
     let frame = packet.frame();
-    let l3 = 14 + 4 * packet.vlans.len();
-    let (mut ip, _) = Ipv4Header::from_slice(&frame[l3..]).expect("an IP header");
-    let l4 = l3 + ip.header_len();
-    let cut = packet.header_len() + FIRST;
-    let payload = if first { &frame[l4..cut] } else { &frame[cut..] };
-    ip.dont_fragment = false;
-    ip.more_fragments = first;
-    let units = if first { 0 } else { (cut - l4) / 8 };
-    ip.fragment_offset = u16::try_from(units).expect("short").try_into().expect("short");
-    ip.set_payload_len(payload.len()).expect("short");
-    ip.header_checksum = ip.calc_header_checksum();
-    [&frame[..l3], &ip.to_bytes()[..], payload].concat()
+    let mut headers = frame[..packet.l3() + packet.ip_header_len()].to_vec();
+    let ip = &mut headers[packet.l3()..];
+    let (at, more) = (u16::try_from(at).expect("short"), u16::from(more));
+    if packet.is_v6() {
+        let length = packet.ip_header_len() - 40 + 8 + bytes.len();
+        ip[4..6].copy_from_slice(&(length as u16).to_be_bytes());
+        // Behind the hop-by-hop header, when there is one.
+        let next = if packet.ip_options > 0 { 40 } else { 6 };
+        ip[next] = 44;
+        headers.extend([6, 0]);
+        headers.extend((at | more).to_be_bytes());
+        headers.extend(u32::from(packet.id).to_be_bytes());
+    } else {
+        let length = packet.ip_header_len() + bytes.len();
+        ip[2..4].copy_from_slice(&(length as u16).to_be_bytes());
+        ip[6..8].copy_from_slice(&(at / 8 | more << 13).to_be_bytes());
+        ip[10..12].fill(0);
+        let checksum = checksum(ip);
+        ip[10..12].copy_from_slice(&checksum.to_be_bytes());
+    }
+    [&headers[..], bytes].concat()
 }

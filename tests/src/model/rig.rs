@@ -170,9 +170,11 @@ impl<R: Role> Rig<R> {
         left
     }
 
-    /// Entries of the table by state, as the gauges say after the last housekeeping.
-    pub fn gauges(&self) -> Vec<usize> {
-        self.role.counters().table.live.iter().map(|gauge| gauge.get() as usize).collect()
+    /// Entries of each family's table by state, as the gauges say after the last housekeeping.
+    pub fn gauges(&self) -> [Vec<usize>; 2] {
+        let counters = self.role.counters();
+        [&counters.table, &counters.table_v6]
+            .map(|table| table.live.iter().map(|gauge| gauge.get() as usize).collect())
     }
 
     fn drain(&mut self, capacity: [usize; 2]) -> [Vec<Vec<u8>>; 2] {

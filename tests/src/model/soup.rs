@@ -1,31 +1,39 @@
 //! Frames as an open network sends them: whole ones that the roles have a part in, and the same
 //! cut, bent, wrapped and split.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use etherparse::{IpNumber, Ipv4Header};
+use pipeline::stage::tag::Code;
 use pipeline::view::Side;
+use pipeline::wire::tunnel::Format;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use super::frames::options;
+use super::frames::{Foreign, options};
+use super::options::{Key, tag, tagged};
 use super::packet::{ACK, FIN, PSH, Packet, RST, SYN};
-use super::{Arrival, CLIENTS, Carrier, ISNS, PEERS};
+use super::related::{IcmpError, fragment, icmp};
+use super::tunnel::Outer;
+use super::world::router;
+use super::{Arrival, CLIENTS, Carrier, FIRST_V6, ISNS, PEERS, PEERS_V6, peers};
 
-/// Where the IP header stands in a frame without VLAN tags.
-const L3: usize = 14;
+mod mutation;
+mod samples;
 
-/// The frame's IP packet, or what stands in its place, in an outer IPv4 header. A frame without
-/// an Ethernet header stays as it is.
-pub fn tunnelled(frame: &[u8], from: [u8; 4], to: [u8; 4], protocol: u8) -> Vec<u8> {
-    let Some((ethernet, inner)) = frame.split_at_checked(L3) else { return frame.to_vec() };
-    let length = u16::try_from(inner.len()).expect("short frames");
-    let mut outer =
-        Ipv4Header::new(length, 64, IpNumber(protocol), from, to).expect("short frames");
-    outer.header_checksum = outer.calc_header_checksum();
-    [ethernet, &outer.to_bytes()[..], inner].concat()
+pub use mutation::Mutation;
+pub use samples::{forged_copy, prelude, samples};
+
+/// The key that the soup's signed tags are made with, when they are right.
+pub const KEY: Key = (3, [7; 16]);
+/// A tag without a signature, of configuration A.
+pub const UNSIGNED: [u8; 5] = [253, 5, 0x4e, 0x52, 1];
+
+/// The frame's IP packet, or what stands in its place, in a tunnel. A frame without an Ethernet
+/// header stays as it is.
+pub fn tunnelled(frame: &[u8], from: SocketAddr, to: SocketAddr, format: Format) -> Vec<u8> {
+    Outer::new(format, from.ip(), to.ip(), 0).around(frame)
 }
 
 /// An ARP packet for IPv4.
@@ -34,8 +42,25 @@ pub fn arp(operation: u8, mac: [u8; 6], sender: [u8; 4], target: [u8; 4]) -> Vec
     [&[2, 0, 0, 0, 9, 1][..], &mac, &head, &mac, &sender, &[0; 6], &target].concat()
 }
 
-/// A start packet with a tag of these bytes.
-pub fn tagged_start(from: SocketAddrV4, to: SocketAddrV4, tag: &[u8]) -> Packet {
+/// A neighbour solicitation or advertisement (RFC 4861) from `sender` about `target`, with a MAC
+/// address in its option.
+pub fn neighbour(
+    advertises: bool,
+    mac: [u8; 6],
+    sender: SocketAddr,
+    target: SocketAddr,
+) -> Vec<u8> {
+    let ethernet = [&[2, 0, 0, 0, 9, 1][..], &mac, &[0x86, 0xdd]].concat();
+    let (kind, flags, option) = if advertises { (136, 0x60, 2) } else { (135, 0, 1) };
+    let data = [&super::sum::octets(target.ip())[..], &[option, 1], &mac].concat();
+    let ends = (sender.ip(), target.ip());
+    let mut frame = icmp(&ethernet, ends, (kind, 0), &[flags, 0, 0, 0], &data);
+    frame[14 + 7] = 255;
+    frame
+}
+
+/// A start packet with this tag.
+pub fn tagged_start(from: SocketAddr, to: SocketAddr, tag: &[u8]) -> Packet {
     let mut packet = Packet::new(from, to, SYN);
     packet.options = [&[2, 4, 5, 0xb4][..], tag].concat();
     packet.options.resize(packet.options.len().next_multiple_of(4), 1);
@@ -43,146 +68,230 @@ pub fn tagged_start(from: SocketAddrV4, to: SocketAddrV4, tag: &[u8]) -> Packet 
     packet
 }
 
-fn tag() -> impl Strategy<Value = Vec<u8>> {
+/// A start packet with a signed tag of this configuration; the signature is right.
+fn signed_start(from: SocketAddr, to: SocketAddr, configuration: Code) -> Packet {
+    let mut packet = tagged_start(from, to, &[]);
+    packet.options.clear();
+    let tag = tag(&packet, configuration, Some(KEY));
+    tagged(&packet, &tag)
+}
+
+fn unsigned_tag() -> BoxedStrategy<Vec<u8>> {
     let signed = |flags| [&[253, 14, 0x4e, 0x52, flags, 3][..], &[7; 8]].concat();
     let unsigned = |flags| vec![253, 5, 0x4e, 0x52, flags];
     prop_oneof![
-        6 => Just(unsigned(0x01)),
-        2 => select(vec![0x00, 0x03, 0x05, 0x07, 0x79]).prop_map(unsigned),
+        4 => select(vec![0x01, 0x03, 0x05]).prop_map(unsigned),
+        2 => select(vec![0x00, 0x07, 0x79]).prop_map(unsigned),
         2 => select(vec![0x81, 0x80, 0x85]).prop_map(signed),
-        1 => select(vec![0x81]).prop_map(unsigned),
-        1 => select(vec![0x01]).prop_map(signed),
+        1 => Just(0x81).prop_map(unsigned),
+        1 => Just(0x01).prop_map(signed),
     ]
+    .boxed()
 }
 
-fn client() -> impl Strategy<Value = SocketAddrV4> {
-    prop_oneof![2 => select(CLIENTS[..3].to_vec()), 1 => select(CLIENTS.to_vec())]
+fn client() -> BoxedStrategy<SocketAddr> {
+    let few = [&CLIENTS[..3], &CLIENTS[FIRST_V6..FIRST_V6 + 3]].concat();
+    prop_oneof![2 => select(few), 1 => select(CLIENTS.to_vec())].boxed()
 }
 
-/// Servers and replicas that any of the three roles knows, and strangers.
-fn server() -> impl Strategy<Value = SocketAddrV4> {
+/// Servers and replicas of a client's family that any of the roles knows, and strangers.
+fn servers(client: SocketAddr) -> Vec<SocketAddr> {
+    if client.is_ipv6() {
+        let like = |host: u16| {
+            let mut address = PEERS_V6[0];
+            address.set_ip(format!("2001:db8:10::{host:x}").parse().expect("an address"));
+            address
+        };
+        let mut all = vec![like(0x10), like(0x10), like(0x10), like(0x20), like(0x55)];
+        all.extend(PEERS_V6);
+        return all;
+    }
     let services = [10, 10, 10, 20, 30, 40].map(|host| [203, 0, 113, host]);
-    let mut all: Vec<_> = services.map(|host| SocketAddrV4::new(host.into(), 80)).to_vec();
+    let mut all: Vec<_> = services.map(|host| SocketAddr::from((host, 80))).to_vec();
     all.extend(PEERS);
-    all.push(SocketAddrV4::new(Ipv4Addr::new(198, 51, 100, 20), 8080));
-    select(all)
+    all.push(SocketAddr::from(([198, 51, 100, 20], 8080)));
+    all
+}
+
+fn ends() -> BoxedStrategy<(SocketAddr, SocketAddr)> {
+    (client(), any::<Index>())
+        .prop_map(|(client, index)| {
+            let all = servers(client);
+            (client, all[index.index(all.len())])
+        })
+        .boxed()
 }
 
 /// TCP between a client and a server, either way.
-fn tcp() -> impl Strategy<Value = Packet> {
+fn tcp() -> BoxedStrategy<Packet> {
     let flags = select(vec![SYN, SYN, SYN | ACK, SYN | ACK, ACK, PSH | ACK, FIN | ACK, RST]);
-    let data = prop_oneof![3 => Just(Vec::new()), 1 => vec(any::<u8>(), 0..50)];
-    let parts = (client(), server(), flags, select(ISNS.to_vec()), options(), data, any::<bool>());
-    parts.prop_map(|(client, server, flags, isn, options, payload, outbound)| {
-        let to_server = flags == SYN || flags & SYN == 0 && outbound;
-        let (from, to) = if to_server { (client, server) } else { (server, client) };
-        let mut packet = Packet::new(from, to, flags);
-        packet.sequence = isn;
-        packet.acknowledgement = isn.wrapping_add(1);
-        (packet.options, packet.payload) = (options, payload);
-        packet
-    })
+    let data = prop_oneof![
+        30 => Just(Vec::new()),
+        9 => vec(any::<u8>(), 0..50),
+        1 => (1200usize..1500).prop_map(|length| vec![9; length]),
+    ];
+    let parts =
+        (ends(), flags, select(ISNS.to_vec()), options(), data, any::<[bool; 2]>(), 0usize..3);
+    parts
+        .prop_map(|((client, server), flags, isn, options, payload, [outbound, df], ip_options)| {
+            let to_server = flags == SYN || flags & SYN == 0 && outbound;
+            let (from, to) = if to_server { (client, server) } else { (server, client) };
+            let mut packet = Packet::new(from, to, flags);
+            packet.sequence = isn;
+            packet.acknowledgement = isn.wrapping_add(1);
+            packet.dont_fragment = df || packet.is_v6();
+            // Mostly none.
+            packet.ip_options = ip_options / 2;
+            (packet.options, packet.payload) = (options, payload);
+            packet
+        })
+        .boxed()
+}
+
+/// A tagged start packet.
+fn start() -> BoxedStrategy<Packet> {
+    let data = prop_oneof![4 => Just(Vec::new()), 1 => vec(any::<u8>(), 0..50)];
+    let checksums = (proptest::bool::weighted(0.95), proptest::bool::weighted(0.95));
+    let code = select(vec![Code::A, Code::B, Code::C]);
+    let tag = prop_oneof![
+        2 => unsigned_tag().prop_map(Ok),
+        1 => code.prop_map(Err),
+    ];
+    (ends(), tag, data, checksums)
+        .prop_map(|((client, server), tag, payload, checksums)| {
+            let start = match tag {
+                Ok(tag) => tagged_start(client, server, &tag),
+                Err(code) => signed_start(client, server, code),
+            };
+            let (ip_checksum, tcp_checksum) = (checksums.0 || start.is_v6(), checksums.1);
+            Packet { payload, ip_checksum, tcp_checksum, ..start }
+        })
+        .boxed()
+}
+
+/// An ICMP error about TCP, plain or tunnelled, either way.
+fn error() -> BoxedStrategy<Vec<u8>> {
+    let kind = select(vec![[3u8, 2], [3, 1], [11, 3], [0, 129], [8, 128]]);
+    let quoted = (tcp(), proptest::option::of(select(Format::ALL.to_vec())));
+    (quoted, kind, 0usize..=20, any::<bool>())
+        .prop_map(|((quoted, format), kind, bytes, near)| {
+            let [from, to] = [quoted.from, quoted.to].map(|end| end.ip());
+            let (peer, client) = (peers(quoted.from)[4].ip(), quoted.from.ip());
+            let tunnel = format.map(|format| Outer::new(format, client, peer, 0));
+            let reporter = if near { to } else { router(quoted.from) };
+            let kind = kind[usize::from(quoted.is_v6())];
+            let error = IcmpError {
+                from: reporter,
+                to: from,
+                kind,
+                code: 4,
+                mtu: 1400,
+                quoted,
+                tunnel,
+                bytes,
+            };
+            error.frame()
+        })
+        .boxed()
+}
+
+/// The first or the other fragment of a TCP packet.
+fn part() -> BoxedStrategy<Vec<u8>> {
+    (ends(), any::<[bool; 2]>(), 0u16..3)
+        .prop_map(|((client, server), [outbound, first], id)| {
+            let (from, to) = if outbound { (client, server) } else { (server, client) };
+            let mut packet = Packet::new(from, to, ACK);
+            (packet.id, packet.payload) = (id, vec![0x5a; 21]);
+            fragment(&packet, first)
+        })
+        .boxed()
+}
+
+/// An echo request of a switch, or to one.
+fn echo() -> BoxedStrategy<Vec<u8>> {
+    (client(), select(vec![[8u8, 128], [0, 129]]), 0usize..40)
+        .prop_map(|(client, kind, length)| {
+            let (switch, replica) = (peers(client)[0], peers(client)[4]);
+            let packet = Packet::new(switch, replica, 0);
+            let ends = (switch.ip(), replica.ip());
+            let kind = (kind[usize::from(client.is_ipv6())], 0);
+            icmp(&packet.ethernet(), ends, kind, &[0, 1, 0, 2], &vec![7; length])
+        })
+        .boxed()
+}
+
+/// ARP and neighbour discovery.
+fn resolution() -> BoxedStrategy<Vec<u8>> {
+    let mac = select(vec![[2, 0, 0, 0, 3, 1], [2, 0, 0, 0, 9, 1]]);
+    let hosts = || select(vec![[198, 51, 100, 10], [198, 51, 100, 5], [10, 0, 0, 9]]);
+    let six = |number: usize| match number {
+        0 => "[2001:db8:30::5]:0".parse().expect("an endpoint"),
+        1 => "[2001:db8:10::55]:0".parse().expect("an endpoint"),
+        number => PEERS_V6[number],
+    };
+    let arp = (1u8..3, mac.clone(), hosts(), hosts())
+        .prop_map(|(operation, mac, sender, target)| arp(operation, mac, sender, target));
+    let nd = (any::<bool>(), mac, 0usize..6, 0usize..6).prop_map(
+        move |(advertises, mac, sender, target)| {
+            neighbour(advertises, mac, six(sender), six(target))
+        },
+    );
+    prop_oneof![arp, nd].boxed()
+}
+
+/// A frame that a role has a part in, outside all tunnels.
+fn plain() -> BoxedStrategy<Vec<u8>> {
+    let foreign = (tcp(), Foreign::any()).prop_map(|(packet, what)| {
+        let bare = Packet { options: Vec::new(), payload: Vec::new(), ..packet };
+        what.spoil(&bare).0
+    });
+    prop_oneof![
+        8 => tcp().prop_map(|packet| packet.frame()),
+        6 => start().prop_map(|packet| packet.frame()),
+        2 => error(),
+        2 => part(),
+        1 => echo(),
+        1 => foreign,
+    ]
+    .boxed()
+}
+
+/// A frame in a tunnel: from a switch, or of a connection.
+fn tunnel() -> BoxedStrategy<Vec<u8>> {
+    let format = || select(Format::ALL.to_vec());
+    let six = || proptest::bool::weighted(0.4);
+    let inner = || {
+        prop_oneof![
+            4 => start().prop_map(|packet| packet.frame()),
+            1 => tcp().prop_map(|packet| packet.frame()),
+            1 => echo(),
+            1 => plain(),
+        ]
+    };
+    let of_switch = (inner(), six(), 0usize..8, 0usize..6, format()).prop_map(
+        |(inner, six, switch, end, format)| {
+            let all = if six { &PEERS_V6 } else { &PEERS };
+            // The stranger now and then.
+            let switch = if switch == 0 { all[6] } else { all[0] };
+            let mut end = all[4 + usize::from(end == 0)];
+            if !six && format != Format::Gre {
+                end.set_ip([198, 51, 100, 5].into());
+            }
+            tunnelled(&inner, switch, end, format)
+        },
+    );
+    let of_connection = (tcp(), 0usize..7, format()).prop_map(|(packet, other, format)| {
+        let all = peers(packet.from);
+        let outbound = CLIENTS.contains(&packet.from);
+        let (from, to) = if outbound { (packet.from, all[other]) } else { (all[other], packet.to) };
+        tunnelled(&packet.frame(), from, to, format)
+    });
+    prop_oneof![3 => of_switch, 2 => of_connection].boxed()
 }
 
 /// A frame that a role has a part in.
-fn base() -> impl Strategy<Value = Vec<u8>> {
-    let start = || {
-        let data = prop_oneof![4 => Just(Vec::new()), 1 => vec(any::<u8>(), 0..50)];
-        let checksums = (proptest::bool::weighted(0.95), proptest::bool::weighted(0.95));
-        let parts = (client(), server(), tag(), data, checksums);
-        parts.prop_map(|(client, server, tag, payload, (ip_checksum, tcp_checksum))| {
-            let start = tagged_start(client, server, &tag);
-            Packet { payload, ip_checksum, tcp_checksum, ..start }.frame()
-        })
-    };
-    let switches = vec![[203, 0, 113, 10], [203, 0, 113, 10], [198, 18, 99, 1]];
-    let ends = vec![[198, 51, 100, 10], [198, 51, 100, 5], [198, 51, 100, 99]];
-    let protocol = prop_oneof![8 => Just(4u8), 1 => Just(41u8)];
-    let inner = prop_oneof![4 => start().boxed(), 1 => tcp().prop_map(|p| p.frame()).boxed()];
-    let tunnel = (inner, select(switches), select(ends), protocol)
-        .prop_map(|(inner, from, to, protocol)| tunnelled(&inner, from, to, protocol));
-    let mac = select(vec![[2, 0, 0, 0, 3, 1], [2, 0, 0, 0, 9, 1]]);
-    let hosts = || select(vec![[198, 51, 100, 10], [198, 51, 100, 5], [10, 0, 0, 9]]);
-    let arp = (1u8..3, mac, hosts(), hosts())
-        .prop_map(|(operation, mac, sender, target)| arp(operation, mac, sender, target));
-    prop_oneof![4 => tcp().prop_map(|packet| packet.frame()), 3 => start(), 4 => tunnel, 1 => arp]
-}
-
-/// What befalls a frame on its way.
-#[derive(Clone, Debug)]
-pub enum Mutation {
-    /// It ends early.
-    Truncate(Index),
-    /// One byte is another.
-    Flip(Index, u8),
-    /// It gets a VLAN tag.
-    Vlan(u16),
-    /// Its IP header gets words of options.
-    IpOptions(u8),
-    /// Its IP total length is off by so much.
-    Length(i8),
-    /// It gets bytes behind it.
-    Pad(u8),
-    /// It gets into a tunnel to the replica.
-    Wrap,
-    /// Its IP header checksum is made right.
-    Mend,
-}
-
-fn mutation() -> impl Strategy<Value = Mutation> {
-    prop_oneof![
-        any::<Index>().prop_map(Mutation::Truncate),
-        (any::<Index>(), 1u8..).prop_map(|(at, change)| Mutation::Flip(at, change)),
-        select(vec![0x8100, 0x88a8, 0x9100]).prop_map(Mutation::Vlan),
-        (1u8..11).prop_map(Mutation::IpOptions),
-        any::<i8>().prop_map(Mutation::Length),
-        any::<u8>().prop_map(Mutation::Pad),
-        Just(Mutation::Wrap),
-        Just(Mutation::Mend),
-    ]
-}
-
-impl Mutation {
-    /// The frame after it.
-    pub fn apply(&self, mut frame: Vec<u8>) -> Vec<u8> {
-        match self {
-            Self::Truncate(at) => frame.truncate(at.index(frame.len() + 1)),
-            Self::Flip(at, change) if !frame.is_empty() => {
-                let at = at.index(frame.len());
-                frame[at] ^= change;
-            }
-            Self::Vlan(ethertype) if frame.len() >= L3 => {
-                let [a, b] = ethertype.to_be_bytes();
-                frame.splice(12..12, [a, b, 0x60, 5]);
-            }
-            Self::IpOptions(words) if frame.len() >= L3 + 20 => {
-                frame.splice(L3 + 20..L3 + 20, vec![1; 4 * usize::from(*words)]);
-                frame[L3] = frame[L3].wrapping_add(*words);
-                lengthen(&mut frame, 4 * i16::from(*words));
-                mend(&mut frame);
-            }
-            Self::Length(by) if frame.len() >= L3 + 4 => lengthen(&mut frame, i16::from(*by)),
-            Self::Pad(count) => frame.resize(frame.len() + usize::from(*count), 0xee),
-            Self::Wrap => {
-                frame = tunnelled(&frame, [203, 0, 113, 10], [198, 51, 100, 10], 4);
-            }
-            Self::Mend => mend(&mut frame),
-            Self::Flip(..) | Self::Vlan(_) | Self::IpOptions(_) | Self::Length(_) => {}
-        }
-        frame
-    }
-}
-
-fn lengthen(frame: &mut [u8], by: i16) {
-    let length = u16::from_be_bytes([frame[L3 + 2], frame[L3 + 3]]).wrapping_add_signed(by);
-    frame[L3 + 2..L3 + 4].copy_from_slice(&length.to_be_bytes());
-}
-
-fn mend(frame: &mut [u8]) {
-    let Some(ip) = frame.get_mut(L3..) else { return };
-    if let Ok((header, _)) = Ipv4Header::from_slice(ip) {
-        ip[10..12].copy_from_slice(&header.calc_header_checksum().to_be_bytes());
-    }
+fn base() -> BoxedStrategy<Vec<u8>> {
+    prop_oneof![6 => plain(), 4 => tunnel(), 1 => resolution()].boxed()
 }
 
 fn carrier() -> impl Strategy<Value = Option<Index>> {
@@ -191,7 +300,7 @@ fn carrier() -> impl Strategy<Value = Option<Index>> {
 
 /// Frames that come in by both sides: one part damaged, `sane` parts not.
 pub fn soup(sane: u32) -> BoxedStrategy<Vec<Arrival>> {
-    let damaged = (base(), vec(mutation(), 1..5)).prop_map(|(frame, mutations)| {
+    let damaged = (base(), vec(Mutation::any(), 1..5)).prop_map(|(frame, mutations)| {
         mutations.iter().fold(frame, |frame, mutation| mutation.apply(frame))
     });
     let noise = vec(any::<u8>(), 0..200);
@@ -212,72 +321,8 @@ pub fn soup(sane: u32) -> BoxedStrategy<Vec<Arrival>> {
                     };
                     Arrival { at, side, frame, carrier }
                 };
-            prelude().into_iter().chain(parts.into_iter().map(arrival)).collect()
+            let first = prelude(Duration::from_secs(1));
+            first.into_iter().chain(parts.into_iter().map(arrival)).collect()
         })
         .boxed()
-}
-
-/// At the soup's first moment: three races at a gateway, one of which a replica wins and one the
-/// origin; copies of start packets for a replica.
-fn prelude() -> Vec<Arrival> {
-    let mut arrivals = Vec::new();
-    let mut add = |side, frame| {
-        let (at, carrier) = (Duration::from_secs(1), Carrier::Whole);
-        arrivals.push(Arrival { at, side, frame, carrier });
-    };
-    for client in &CLIENTS[..3] {
-        let start = Packet { sequence: ISNS[2], ..Packet::new(*client, PEERS[0], SYN) };
-        add(Side::Inside, start.frame());
-    }
-    for (client, from) in [(CLIENTS[0], PEERS[4]), (CLIENTS[1], PEERS[0])] {
-        let mut answer = Packet::new(from, client, SYN | ACK);
-        answer.acknowledgement = ISNS[2] + 1;
-        add(Side::Outside, answer.frame());
-    }
-    for (number, client) in CLIENTS[..6].iter().enumerate() {
-        let start = tagged_start(*client, PEERS[0], &[253, 5, 0x4e, 0x52, 1]);
-        // To the first web server's own address, and to the one that the replica bears.
-        let end = if number < 3 { 10 } else { 5 };
-        let copy = tunnelled(&start.frame(), [203, 0, 113, 10], [198, 51, 100, end], 4);
-        add(Side::Outside, copy);
-    }
-    arrivals
-}
-
-/// One sound frame of each sort, for what is to be tried with every one of them.
-pub fn samples() -> Vec<Vec<u8>> {
-    let (client, server, replica) = (CLIENTS[0], PEERS[0], PEERS[4]);
-    let start = tagged_start(client, server, &[253, 5, 0x4e, 0x52, 1]);
-    let with_data = Packet { payload: b"data".to_vec(), ..start.clone() };
-    let plain = Packet { options: vec![2, 4, 5, 0xb4], ..start.clone() };
-    let answer = |from| {
-        let mut packet = Packet::new(from, client, SYN | ACK);
-        packet.acknowledgement = ISNS[2].wrapping_add(1);
-        packet.options = vec![2, 4, 5, 0xb4];
-        packet
-    };
-    let mut data = Packet::new(client, server, PSH | ACK);
-    data.payload = b"GET / HTTP/1.1\r\n\r\n".to_vec();
-    let tunnel =
-        |inner: &Packet| tunnelled(&inner.frame(), [203, 0, 113, 10], [198, 51, 100, 10], 4);
-    let nested = tunnelled(&tunnel(&start), [203, 0, 113, 10], [198, 51, 100, 10], 4);
-    let mut tagged = plain.clone();
-    tagged.vlans = vec![(0x88a8, 5), (0x8100, 6)];
-    tagged.ip_options = vec![1; 8];
-    vec![
-        plain.frame(),
-        start.frame(),
-        with_data.frame(),
-        answer(server).frame(),
-        answer(replica).frame(),
-        data.frame(),
-        Packet { flags: RST, ..data.sent_to(replica) }.frame(),
-        tunnel(&start),
-        tunnel(&plain),
-        tunnel(&with_data),
-        nested,
-        tagged.frame(),
-        arp(1, [2, 0, 0, 0, 3, 1], [10, 0, 0, 9], [198, 51, 100, 5]),
-        arp(2, [2, 0, 0, 0, 3, 1], [198, 51, 100, 10], [0, 0, 0, 0]),
-    ]
 }

@@ -1,61 +1,132 @@
 //! Who there is, and the roles as the tests launch them.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use pipeline::configuration::A;
+use pipeline::configuration::Configuration;
 use pipeline::limiter::Limit;
 use pipeline::neighbours::Neighbours;
+use pipeline::path::Path;
 use pipeline::role::gateway::{self, Gateway, Timeouts};
 use pipeline::role::replica::{self, Replica};
 use pipeline::role::switch::{self, Delivery, Switch};
 use pipeline::services::Scope;
+use pipeline::shared::Published;
+use pipeline::stage::sign::Keys;
 use pipeline::stage::tag;
 use pipeline::time::Ticks;
+use pipeline::wire::tunnel::Format;
 
-const fn at(address: [u8; 4], port: u16) -> SocketAddrV4 {
+use super::options::Key;
+
+const fn v4(address: [u8; 4], port: u16) -> SocketAddr {
     let [a, b, c, d] = address;
-    SocketAddrV4::new(Ipv4Addr::new(a, b, c, d), port)
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(a, b, c, d)), port)
 }
 
-/// Client endpoints. Most tests use the first three.
-pub const CLIENTS: [SocketAddrV4; 12] = [
-    at([198, 18, 1, 10], 40000),
-    at([198, 18, 1, 10], 40001),
-    at([198, 18, 2, 7], 40000),
-    at([198, 18, 2, 8], 40000),
-    at([198, 18, 2, 9], 40000),
-    at([198, 18, 2, 10], 40000),
-    at([198, 18, 2, 11], 1024),
-    at([198, 18, 2, 11], 1025),
-    at([198, 18, 2, 11], 1026),
-    at([198, 18, 2, 11], 1027),
-    at([198, 18, 2, 11], 1028),
-    at([198, 18, 2, 11], 65535),
+const fn v6(site: u16, host: u16, port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, site, 0, 0, 0, 0, host)), port)
+}
+
+/// Client endpoints: so many of IPv4, and then as many of IPv6. Most tests use the first three
+/// of either.
+pub const CLIENTS: [SocketAddr; 24] = [
+    v4([198, 18, 1, 10], 40000),
+    v4([198, 18, 1, 10], 40001),
+    v4([198, 18, 2, 7], 40000),
+    v4([198, 18, 2, 8], 40000),
+    v4([198, 18, 2, 9], 40000),
+    v4([198, 18, 2, 10], 40000),
+    v4([198, 18, 2, 11], 1024),
+    v4([198, 18, 2, 11], 1025),
+    v4([198, 18, 2, 11], 1026),
+    v4([198, 18, 2, 11], 1027),
+    v4([198, 18, 2, 11], 1028),
+    v4([198, 18, 2, 11], 65535),
+    v6(1, 0x10, 40000),
+    v6(1, 0x10, 40001),
+    v6(2, 0x7, 40000),
+    v6(2, 0x8, 40000),
+    v6(2, 0x9, 40000),
+    v6(2, 0xa, 40000),
+    v6(2, 0xb, 1024),
+    v6(2, 0xb, 1025),
+    v6(2, 0xb, 1026),
+    v6(2, 0xb, 1027),
+    v6(2, 0xb, 1028),
+    v6(2, 0xb, 65535),
 ];
 
-/// Whom a client may ask, and who may answer.
-pub const PEERS: [SocketAddrV4; 7] = [
+/// The first of [`CLIENTS`] that is of IPv6.
+pub const FIRST_V6: usize = 12;
+
+/// Whom a client of IPv4 may ask, and who may answer.
+pub const PEERS: [SocketAddr; 7] = [
     // Two servers of the first service, with one address.
-    at([203, 0, 113, 10], 80),
-    at([203, 0, 113, 10], 443),
+    v4([203, 0, 113, 10], 80),
+    v4([203, 0, 113, 10], 443),
     // The server of the second service, which takes replicas from anywhere.
-    at([192, 0, 2, 80], 80),
+    v4([192, 0, 2, 80], 80),
     // A port of the first server that is no service.
-    at([203, 0, 113, 10], 8080),
+    v4([203, 0, 113, 10], 8080),
     // Two replicas that the first service permits.
-    at([198, 51, 100, 10], 80),
-    at([198, 51, 100, 11], 8080),
+    v4([198, 51, 100, 10], 80),
+    v4([198, 51, 100, 11], 8080),
     // A stranger to the first service.
-    at([198, 18, 99, 1], 80),
+    v4([198, 18, 99, 1], 80),
 ];
+
+/// The same cast in IPv6.
+pub const PEERS_V6: [SocketAddr; 7] = [
+    v6(0x10, 0x10, 80),
+    v6(0x10, 0x10, 443),
+    v6(0x20, 0x80, 80),
+    v6(0x10, 0x10, 8080),
+    v6(0x30, 0x10, 80),
+    v6(0x30, 0x11, 8080),
+    v6(0x99, 0x1, 80),
+];
+
+/// The peers of a client's family.
+pub fn peers(client: SocketAddr) -> &'static [SocketAddr; 7] {
+    if client.is_ipv6() { &PEERS_V6 } else { &PEERS }
+}
+
+/// Neither client nor server, of a client's family.
+pub fn router(client: SocketAddr) -> IpAddr {
+    if client.is_ipv6() { v6(0xff, 1, 0).ip() } else { v4([192, 0, 2, 1], 0).ip() }
+}
 
 /// Initial sequence numbers: few, so that they recur, and at the edge.
 pub const ISNS: [u32; 3] = [u32::MAX, 0, 7000];
 
+/// The largest packet between the appliances, and how packets to whom go into tunnels: the
+/// longest prefix counts, IP in IP is for the others.
+pub const MTU: u16 = 1280;
+const FORMATS: [(&str, Format); 5] = [
+    ("198.51.100.0/24", Format::Gue),
+    ("198.51.100.11/32", Format::Gre),
+    ("198.18.99.0/24", Format::Gue),
+    ("2001:db8:30::11/128", Format::Gue),
+    ("2001:db8:99::/48", Format::Gre),
+];
+
+/// The format of tunnels to this address.
+pub fn format(to: IpAddr) -> Format {
+    let of = |prefix: &str| prefix.parse::<ipnet::IpNet>().expect("a prefix");
+    let own = FORMATS.iter().filter(|(prefix, _)| of(prefix).contains(&to));
+    let longest = own.max_by_key(|(prefix, _)| of(prefix).prefix_len());
+    longest.map_or(Format::Ipip, |(_, format)| *format)
+}
+
+fn path() -> Path {
+    let peers = FORMATS.map(|(prefix, format)| (prefix.parse().expect("a prefix"), format));
+    Path::new(MTU, Format::Ipip, peers)
+}
+
 const HASH_KEY: (u64, u64) = (0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210);
 
-/// What a gateway before [`PEERS`] is told.
+/// What a gateway before [`PEERS`] and [`PEERS_V6`] is told.
 pub fn gateway(max_connections: usize, timeouts: Timeouts) -> gateway::Settings {
     let net = |text: &str| text.parse().expect("a prefix");
     let service = |scope: &str, ports: &[u16], replicas: &[&str]| gateway::Service {
@@ -63,22 +134,33 @@ pub fn gateway(max_connections: usize, timeouts: Timeouts) -> gateway::Settings 
         ports: ports.to_vec(),
         replicas: replicas.iter().map(|text| net(text)).collect(),
     };
+    let permitted =
+        ["198.51.100.0/24", "203.0.113.200/32", "2001:db8:30::/64", "2001:db8:10::200/128"];
     gateway::Settings {
         services: vec![
-            service("203.0.113.0/24", &[80, 443], &["198.51.100.0/24", "203.0.113.200/32"]),
+            service("203.0.113.0/24", &[80, 443], &permitted),
             service("192.0.2.80/32", &[80], &[]),
+            service("2001:db8:10::/64", &[80, 443], &permitted),
+            service("2001:db8:20::80/128", &[80], &[]),
         ],
         tag: tag::Format::default(),
         timeouts,
-        max_connections,
+        path: path(),
+        max_connections: [max_connections; 2],
         hash_key: HASH_KEY,
     }
 }
 
-impl super::Rig<Gateway<A>> {
-    /// A gateway with these settings.
-    pub fn gateway(settings: gateway::Settings) -> Self {
-        Self::new(Gateway::new(settings), 0)
+/// Keys of which the first signs, if there is one.
+pub fn keys(key: Option<Key>) -> Published<Keys> {
+    Published::new(Keys::new(key, key.map(|(id, _)| id)))
+}
+
+impl<C: Configuration> super::Rig<Gateway<C>> {
+    /// A gateway with these settings, which signs with this key.
+    pub fn gateway(settings: gateway::Settings, key: Option<Key>) -> Self {
+        // A packet that is too big leaves in up to eight pieces.
+        Self::new(Gateway::new(settings, keys(key).reader()), 8)
     }
 }
 
@@ -88,82 +170,156 @@ const COPIES: usize = 3;
 impl super::Rig<Switch> {
     /// A rig for a switch of this world.
     pub fn switch(switch: Switch) -> Self {
-        Self::new(switch, COPIES)
+        Self::new(switch, 8)
     }
 }
 
-/// A switch before four services: with replicas and two servers, dynamic with one server behind
-/// the port, without an enabled server, and without a live replica.
-pub fn switch() -> Switch {
+/// A switch before services of both families: with replicas and two servers, dynamic with one
+/// server behind the port, without an enabled server, without a live replica, and of IPv6 with
+/// replicas of its own and of IPv4.
+pub fn switch(key: Option<Key>) -> Switch {
     let server =
         |name: &str, delivery, weight| switch::Server { name: name.to_owned(), delivery, weight };
-    let service = |host, replicable, replicas: &[u8], servers, first_server| switch::Service {
-        address: Ipv4Addr::new(203, 0, 113, host),
-        ports: vec![80, 443],
-        replicable,
-        source: Ipv4Addr::new(203, 0, 113, host),
-        replicas: replicas
-            .iter()
-            .enumerate()
-            .map(|(number, &host)| (Ipv4Addr::new(198, 51, 100, host), number))
-            .collect(),
-        servers,
-        first_server,
-    };
+    let own = |host: u8| IpAddr::from([203, 0, 113, host]);
+    let service =
+        |address: IpAddr, source: IpAddr, replicas: Vec<IpAddr>, servers| switch::Service {
+            address,
+            ports: vec![80, 443],
+            replicable: true,
+            source,
+            replicas,
+            first_replica: 0,
+            servers,
+            first_server: 0,
+        };
     let direct = || server("direct", Delivery::Direct([2, 0, 0, 0, 1, 1]), 1);
-    let tunnel = || server("tunnel", Delivery::Tunnel(Ipv4Addr::new(10, 0, 0, 2)), 1);
-    Switch::new(switch::Settings {
-        services: vec![
-            service(10, true, &[10, 11, 12, 13], vec![direct(), tunnel()], 0),
-            service(20, false, &[10], vec![server("one", Delivery::None, 1)], 2),
-            service(30, true, &[10], vec![server("off", Delivery::None, 0)], 3),
-            service(40, true, &[], vec![server("far", tunnel().delivery, 1)], 4),
-        ],
+    let tunnel = || server("tunnel", Delivery::Tunnel(IpAddr::from([10, 0, 0, 2])), 1);
+    let near = || server("near", Delivery::Neighbour(v6(0x10, 0x55, 0).ip()), 1);
+    let replicas = |hosts: &[u8]| {
+        hosts.iter().map(|host| IpAddr::from([198, 51, 100, *host])).collect::<Vec<_>>()
+    };
+    let six = |host: u16| v6(0x10, host, 0).ip();
+    let far = vec![v6(0x30, 0x10, 0).ip(), v6(0x30, 0x11, 0).ip()];
+    let mut services = vec![
+        service(own(10), own(10), replicas(&[10, 11, 12, 13]), vec![direct(), tunnel()]),
+        service(own(20), own(20), replicas(&[10]), vec![server("one", Delivery::None, 1)]),
+        service(own(30), own(30), replicas(&[10]), vec![server("off", Delivery::None, 0)]),
+        service(own(40), own(40), Vec::new(), vec![server("far", tunnel().delivery, 1)]),
+        service(six(0x10), six(0x10), far, vec![near(), near()]),
+        service(six(0x20), own(10), replicas(&[11]), vec![tunnel()]),
+    ];
+    services[1].replicable = false;
+    services[4].servers[1].name = "second".to_owned();
+    let (mut replicas, mut servers) = (0, 0);
+    for service in &mut services {
+        (service.first_replica, service.first_server) = (replicas, servers);
+        replicas += service.replicas.len();
+        servers += service.servers.len();
+    }
+    let seconds = Ticks::from_secs;
+    let settings = switch::Settings {
         tag: tag::Format::default(),
+        require_signature: false,
+        gateways: Vec::new(),
         max_copies: COPIES,
-        fan_out: Limit {
-            rate: COPIES as u64,
-            burst: 2 * COPIES as u64,
-            prefix_v4: 24,
-            prefix_v6: 48,
+        fan_out: Limit { rate: COPIES as u64, burst: COPIES as u64, prefix_v4: 24, prefix_v6: 48 },
+        path: path(),
+        max_connections: [16; 2],
+        timeouts: switch::Timeouts {
+            opening: seconds(30),
+            established: seconds(7440),
+            closing: seconds(10),
+            reuse_after: seconds(60),
         },
-        replicas: 4,
-        servers: 5,
-    })
+        probing: None,
+        probes: true,
+        macs: MACS,
+        hash_key: HASH_KEY,
+        services,
+    };
+    let selection = switch::Selection::new(&settings.services, &switch::Alive::default());
+    let shares = switch::Shares {
+        tunnels: Arc::new(switch::TunnelHealth::new(replicas)),
+        neighbours: Arc::new(Neighbours::new([v6(0x10, 0x55, 0).ip()])),
+    };
+    Switch::new(settings, shares, Published::new(selection).reader(), keys(key).reader())
 }
 
-/// A replica of 203.0.113.10 with two web servers: one that shares the tunnel address and whose
-/// MAC address is learned, one with an address, a port and a MAC address of its own.
-pub fn replica() -> Replica {
-    let web = Ipv4Addr::new(198, 51, 100, 10);
+/// MAC addresses of the appliance's ports: inside, outside.
+pub const MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 9, 1], [2, 0, 0, 0, 9, 2]];
+
+/// What a replica of both families is told: of 203.0.113.10 with two web servers, one that shares
+/// the tunnel address and whose MAC address is learned, one with an address, a port and a MAC
+/// address of its own; and of its like in IPv6, where the second server bears the service.
+pub fn replica_settings() -> replica::Settings {
     let server = |name: &str, address, port, mac| replica::Server {
         name: name.to_owned(),
         address,
         port,
         mac,
         weight: 1,
+        bears_service: false,
     };
-    let second = Ipv4Addr::new(198, 51, 100, 20);
-    let settings = replica::Settings {
-        services: vec![replica::Service {
-            address: Ipv4Addr::new(203, 0, 113, 10),
-            ports: vec![80],
-            servers: vec![
-                server("one", web, None, None),
-                server("two", second, Some(8080), Some([2, 0, 0, 0, 2, 2])),
-            ],
-            first_server: 0,
-        }],
-        switches: vec!["203.0.113.10/32".parse().expect("a prefix")],
-        tunnel_addresses: vec![web, Ipv4Addr::new(198, 51, 100, 5)],
+    let service = |address: SocketAddr, first_server, servers| replica::Service {
+        address: address.ip(),
+        ports: vec![80],
+        servers,
+        first_server,
+    };
+    let (web, second) = (PEERS[4].ip(), IpAddr::from([198, 51, 100, 20]));
+    let (web_v6, second_v6) = (PEERS_V6[4].ip(), v6(0x30, 0x20, 0).ip());
+    let mut bearer = server("four", second_v6, None, Some([2, 0, 0, 0, 2, 4]));
+    bearer.bears_service = true;
+    replica::Settings {
+        services: vec![
+            service(
+                PEERS[0],
+                0,
+                vec![
+                    server("one", web, None, None),
+                    server("two", second, Some(8080), Some([2, 0, 0, 0, 2, 2])),
+                ],
+            ),
+            service(PEERS_V6[0], 2, vec![server("three", web_v6, None, None), bearer]),
+        ],
+        switches: ["203.0.113.10/32", "2001:db8:10::10/128"]
+            .map(|text| text.parse().expect("a prefix"))
+            .to_vec(),
+        gateways: Vec::new(),
+        tunnel_addresses: vec![web, IpAddr::from([198, 51, 100, 5]), web_v6, v6(0x30, 0x5, 0).ip()],
         tag: tag::Format::default(),
-        busy_connections: 4,
-        busy_syn_rate: 8,
-        max_connections: 16,
+        require_signature: false,
+        path: path(),
+        busy_connections: 8,
+        busy_syn_rate: 16,
+        acknowledgement_repeats: 0,
+        max_connections: [16; 2],
         timeouts: [Ticks::from_secs(30), Ticks::from_secs(7440), Ticks::from_secs(10)],
-        macs: [[2, 0, 0, 0, 9, 1], [2, 0, 0, 0, 9, 2]],
+        reuse_after: Ticks::from_secs(60),
+        macs: MACS,
         probes: true,
         hash_key: HASH_KEY,
-    };
-    Replica::new(settings, Arc::default(), Arc::new(Neighbours::new([web])))
+    }
+}
+
+/// A replica that is told this, whose servers' numbers `up` says are up, and which knows a key.
+pub fn replica_of(
+    settings: replica::Settings,
+    up: impl Fn(usize) -> bool,
+    key: Option<Key>,
+) -> (Replica, replica::Shares) {
+    let learned = settings.services.iter().flat_map(|service| &service.servers);
+    let learned: Vec<_> =
+        learned.filter(|server| server.mac.is_none()).map(|server| server.address).collect();
+    let shares =
+        replica::Shares { gates: Arc::default(), neighbours: Arc::new(Neighbours::new(learned)) };
+    let selection = Published::new(replica::Selection::new(&settings.services, up));
+    let keys = Published::new(Keys::new(key, None));
+    let replica = Replica::new(settings, shares.clone(), selection.reader(), keys.reader());
+    (replica, shares)
+}
+
+/// A replica that is told [`replica_settings`], and knows this key.
+pub fn replica(key: Option<Key>) -> Replica {
+    replica_of(replica_settings(), |_| true, key).0
 }

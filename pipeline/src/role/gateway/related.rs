@@ -121,9 +121,10 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
     }
 
     /// A fragment that passes as it is. Of a first one that has not the whole TCP header, that is
-    /// remembered, so that what follows it is not missed.
+    /// remembered, so that what follows it is not missed. Other protocols number their packets
+    /// by themselves.
     fn pass_fragment<B: Buffer>(&mut self, packet: &Packet<B>, now: Ticks) -> Verdict {
-        if !F::fragment(packet.ip()).later {
+        if F::fragment(packet.ip()).is_first_tcp() {
             self.fragments.learn(PacketId::of(packet.ip()), None, now);
         }
         Verdict::Fragment

@@ -4,23 +4,23 @@
 use super::*;
 use crate::buffer::{HeapBuffer, HeapPool};
 use crate::burst::Output;
-use crate::configuration::A;
+use crate::configuration::{A, B};
 use crate::shared::Published;
-use crate::testing::{Segment, endpoint, icmp_error};
+use crate::testing::{Segment, endpoint, ethernet_frame, icmp_error, tunnel};
 use crate::wire::put_u16;
 
 const CLIENT: &str = "198.18.1.10:40000";
 const SERVER: &str = "203.0.113.10:80";
 const REPLICA: &str = "198.51.100.10:8080";
 
-struct Bench {
-    gateway: Gateway<A>,
+struct Bench<C> {
+    gateway: Gateway<C>,
     pool: HeapPool,
     now: Ticks,
 }
 
-impl Bench {
-    fn new() -> Self {
+impl<C: Configuration> Bench<C> {
+    fn empty() -> Self {
         let scope = Scope::Prefix("203.0.113.10/32".parse().unwrap());
         let service = Service { scope, ports: vec![80], replicas: Vec::new() };
         let keys = Published::new(Keys::default());
@@ -36,12 +36,11 @@ impl Bench {
         Self { gateway, pool: HeapPool::default(), now: Ticks::from_secs(1) }
     }
 
-    /// A bench with a connection that the replica won.
-    fn won() -> Self {
-        let mut bench = Self::new();
+    /// A bench with a connection that the replica won by this answer.
+    fn won_by(answer: &[u8]) -> Self {
+        let mut bench = Self::empty();
         bench.pass(Side::Inside, &Segment::syn(CLIENT, SERVER, 100).frame());
-        let answer = Segment::syn_ack(REPLICA, CLIENT, 500, 101).frame();
-        assert_eq!(bench.pass(Side::Outside, &answer).0, Verdict::ReplicaWon);
+        assert_eq!(bench.pass(Side::Outside, answer).0, Verdict::ReplicaWon);
         bench
     }
 
@@ -52,6 +51,17 @@ impl Bench {
         self.gateway.process(side, &mut burst, &mut context);
         let left = Side::ALL.iter().find_map(|&side| out.side(side).pop());
         (burst.verdicts[0], left.map(|buffer| buffer.frame().to_vec()))
+    }
+}
+
+impl Bench<A> {
+    fn new() -> Self {
+        Self::empty()
+    }
+
+    /// A bench with a connection that the replica won.
+    fn won() -> Self {
+        Self::won_by(&Segment::syn_ack(REPLICA, CLIENT, 500, 101).frame())
     }
 }
 
@@ -114,6 +124,21 @@ fn fragments_follow_their_first_both_ways() {
     }
 }
 
+/// Identifications are per protocol (RFC 791).
+#[test]
+fn a_fragment_of_another_protocol_with_the_same_identification_changes_nothing() {
+    let mut bench = Bench::won();
+    let data = || Segment::ack(CLIENT, SERVER, 101, 501).payload(&[7; 80]).frame();
+    let first = bench.pass(Side::Inside, &fragment(data(), 0, true));
+    assert_eq!(first.0, Verdict::FragmentTranslated);
+    let mut other = data();
+    other[23] = 17;
+    let seen = bench.pass(Side::Inside, &fragment(other, 0, true));
+    assert_eq!(seen.0, Verdict::Fragment);
+    let later = bench.pass(Side::Inside, &fragment(data(), 56, false));
+    assert_eq!(later.0, Verdict::FragmentTranslated);
+}
+
 #[test]
 fn fragments_of_others_pass() {
     let mut bench = Bench::new();
@@ -134,7 +159,7 @@ fn without_a_buffer_a_loser_is_counted_and_the_race_stands() {
     assert_eq!(bench.pass(Side::Inside, &data), (Verdict::ToReplica, Some(expected)));
 }
 
-impl Bench {
+impl Bench<A> {
     fn verdict(&mut self, side: Side, segment: &Segment) -> Verdict {
         self.pass(side, &segment.frame()).0
     }
@@ -207,4 +232,23 @@ fn races_that_had_to_make_room_unanswered_speak_against_their_path() {
         (32..36).map(|number| bench.verdict(Side::Inside, &syn(1000 + number))).collect();
     assert_eq!(verdicts[..3], [Verdict::Tagged; 3]);
     assert_eq!(verdicts[3], Verdict::UntaggedBackoff);
+}
+
+/// Under B the replica's packets come plain, but for its acknowledgement: to open anything else
+/// would let the winner, or who writes its address, say what it likes in the server's name.
+#[test]
+fn under_b_tunnelled_fragments_and_errors_pass_as_they_are() {
+    let answer = Segment::syn_ack(REPLICA, CLIENT, 500, 101);
+    let mut bench = Bench::<B>::won_by(&answer.tunnelled("203.0.113.10", "198.18.1.10"));
+    let macs = answer.macs;
+    let data = Segment::ack(SERVER, CLIENT, 501, 101).payload(&[7; 80]).frame();
+    let quote = Segment::ack(CLIENT, SERVER, 101, 501).packet();
+    let error = icmp_error("203.0.113.10", "198.18.1.10", 3, 4, &quote);
+    let first = fragment(data.clone(), 0, true);
+    for inner in [&first[14..], &fragment(data, 56, false)[14..], &error[14..]] {
+        let packet = tunnel("198.51.100.10", "198.18.1.10", 0, inner);
+        let frame = ethernet_frame(macs, &packet);
+        let seen = bench.pass(Side::Outside, &frame);
+        assert_eq!(seen, (Verdict::ForeignTunnel, Some(frame)));
+    }
 }

@@ -35,6 +35,8 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
         }
         match inner.kind {
             Kind::Tcp => self.tunnelled_tcp(packet, inner, hash, context),
+            // Under B nothing but acknowledgements comes in tunnels.
+            _ if !C::FOLLOWS_PLAIN => Verdict::ForeignTunnel,
             Kind::Icmp => self.tunnelled_error(packet, inner, context),
             Kind::FirstFragment => self.tunnelled_first_fragment(packet, inner, context),
             _ => self.tunnelled_fragment(packet, inner, context),

@@ -77,7 +77,7 @@ impl<F: Family> Door<'_, F> {
     ) -> Verdict {
         let fragment = F::fragment(packet.ip());
         if !fragment.is_later_tcp() {
-            if !fragment.later {
+            if fragment.is_first_tcp() {
                 // Without the whole TCP header: what follows it is not to be missed.
                 self.fragments.learn(PacketId::of(packet.ip()), None, context.now);
             }

@@ -7,9 +7,12 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::{Dress, Event, IcmpReport, Isn, Segment, Shape, Step, Who};
+use pipeline::wire::tunnel::Format;
+
+use super::{Dress, Event, Form, IcmpReport, Isn, Segment, Shape, Step, Twist, Who, Wrap};
 use crate::model::frames::{Foreign, options};
 use crate::model::packet::{ACK, FIN, PSH, RST, SYN};
+use crate::model::tunnel::Udp;
 use crate::model::{ISNS, PEERS};
 
 /// MSS, SACK permitted, timestamps, window scale.
@@ -34,9 +37,36 @@ fn dress() -> impl Strategy<Value = Dress> {
     prop_oneof![2 => Just(Dress::default()), 1 => unusual]
 }
 
+/// Mostly what the configuration has, in any of the formats; now and then anything else.
+fn wrap() -> impl Strategy<Value = Wrap> {
+    let form = prop_oneof![
+        8 => Just(Form::Usual),
+        1 => Just(Form::Plain),
+        2 => Just(Form::AsB),
+        2 => Just(Form::AsC),
+    ];
+    let format = select(Format::ALL.to_vec());
+    let udp = prop_oneof![3 => Just(Udp::Right), 2 => Just(Udp::None), 1 => Just(Udp::Wrong)];
+    let class = prop_oneof![2 => Just(0u8), 1 => any::<u8>()];
+    let twist = prop_oneof![
+        12 => Just(Twist::None),
+        2 => (0..PEERS.len()).prop_map(Twist::OuterSource),
+        1 => Just(Twist::OuterDestination),
+        1 => Just(Twist::InnerPort),
+        1 => Just(Twist::IpChecksum),
+        1 => Just(Twist::Family),
+        1 => Just(Twist::Nested),
+    ];
+    let any =
+        (form, format, udp, class, twist).prop_map(|(form, format, udp, traffic_class, twist)| {
+            Wrap { form, format, udp, traffic_class, twist }
+        });
+    prop_oneof![1 => Just(Wrap::USUAL), 2 => any]
+}
+
 /// Short waits, and those at which something times out, a hair before, and a hair after.
 fn wait() -> impl Strategy<Value = Duration> {
-    let limits = vec![5u64, 10, 30, 60, 600, 7440];
+    let limits = vec![1u64, 3, 5, 30, 60, 120, 600, 7440];
     let hair = Duration::from_nanos(1);
     prop_oneof![
         24 => Just(Duration::ZERO),
@@ -106,13 +136,19 @@ fn event() -> impl Strategy<Value = Event> {
     let acknowledgement = (addend, checksums())
         .prop_map(|(addend, checksums)| Event::Acknowledgement(addend, checksums));
     let payload = vec(any::<u8>(), 0..20);
-    let segment = (flags(), payload, proptest::bool::weighted(0.1))
-        .prop_map(|(flags, payload, split)| Segment { flags, payload, split });
+    let fill = (select(vec![-1i8, 0, 1, 9, 100]), any::<bool>());
+    let fill = prop_oneof![9 => Just(None), 1 => fill.prop_map(Some)];
+    let refuses = proptest::bool::weighted(0.1);
+    let segment = (flags(), payload, proptest::bool::weighted(0.1), fill, refuses).prop_map(
+        |(flags, payload, split, fill, refuses)| Segment { flags, payload, split, fill, refuses },
+    );
     let segment = (side(), segment).prop_map(|(side, segment)| Event::Segment(side, segment));
     // Of half a checksum nobody can tell what it should become.
     let bytes = prop_oneof![0usize..17, 18usize..=20];
-    let report = (select(vec![3u8, 3, 4, 5, 11, 12, 0, 8]), bytes, any::<bool>())
-        .prop_map(|(kind, bytes, end_to_end)| IcmpReport { kind, bytes, end_to_end });
+    let kinds = vec![[3, 2], [3, 1], [4, 3], [5, 4], [11, 2], [12, 1], [0, 128], [8, 135]];
+    let code = select(vec![4u8, 4, 0]);
+    let report = (select(kinds), code, bytes, any::<bool>())
+        .prop_map(|(kind, code, bytes, end_to_end)| IcmpReport { kind, code, bytes, end_to_end });
     let error = (side(), report).prop_map(|(side, report)| Event::Error(side, report));
     let fragment = (side(), 0..IDS, any::<bool>())
         .prop_map(|(side, id, first)| Event::Fragment(side, id, first));
@@ -126,6 +162,12 @@ fn event() -> impl Strategy<Value = Event> {
         2 => foreign,
         1 => Just(Event::Housekeeping),
     ]
+}
+
+/// What the origin says when it refuses after a replica has won.
+fn refusal(client: usize) -> Happening {
+    let segment = Segment { flags: RST | ACK, refuses: true, ..Segment::default() };
+    (client, Who::Server, Event::Segment(Side::Outside, segment))
 }
 
 fn start(client: usize, to: Who, isn: Isn) -> Happening {
@@ -143,20 +185,25 @@ fn segment(side: Side, client: usize, flags: u8) -> Happening {
 
 /// What belongs together: a race that a certain one wins, one that nobody answers, the end of a
 /// connection, a connection after another, and the fragments of a packet.
-fn script(clients: usize) -> impl Strategy<Value = Vec<Happening>> {
-    let race = (0..clients, who(), isn(), who()).prop_map(|(client, to, isn, winner)| {
-        vec![start(client, to, isn), acknowledgement(client, winner)]
-    });
-    let unanswered = (0..clients, 0..PEERS.len(), 0..ISNS.len())
+fn script(cast: &[usize]) -> impl Strategy<Value = Vec<Happening>> + use<> {
+    let client = || select(cast.to_vec());
+    let race = (client(), who(), isn(), who(), any::<bool>()).prop_map(
+        |(client, to, isn, winner, refused)| {
+            let mut race = vec![start(client, to, isn), acknowledgement(client, winner)];
+            race.extend(refused.then(|| refusal(client)));
+            race
+        },
+    );
+    let unanswered = (client(), 0..PEERS.len(), 0..ISNS.len())
         .prop_map(|(client, to, isn)| vec![start(client, Who::Peer(to), Isn::Nth(isn)); 3]);
-    let end = (0..clients).prop_map(|client| {
+    let end = client().prop_map(|client| {
         vec![segment(Side::Outside, client, FIN | ACK), segment(Side::Inside, client, FIN | ACK)]
     });
-    let reuse = (0..clients, who(), 0..ISNS.len()).prop_map(|(client, to, isn)| {
+    let reuse = (client(), who(), 0..ISNS.len()).prop_map(|(client, to, isn)| {
         vec![segment(Side::Inside, client, RST), start(client, to, Isn::Nth(isn))]
     });
     let side = select(vec![Side::Inside, Side::Outside]);
-    let fragments = (0..clients, who(), side, 0..IDS).prop_map(|(client, peer, side, id)| {
+    let fragments = (client(), who(), side, 0..IDS).prop_map(|(client, peer, side, id)| {
         let of = |id, first| (client, peer, Event::Fragment(side, id, first));
         vec![of(id, true), of(id, false), of((id + 1) % IDS, false)]
     });
@@ -164,28 +211,30 @@ fn script(clients: usize) -> impl Strategy<Value = Vec<Happening>> {
 }
 
 fn steps(parts: impl Strategy<Value = Vec<Happening>>) -> impl Strategy<Value = Vec<Step>> {
-    (wait(), dress(), parts).prop_map(|(wait, dress, parts)| {
+    (wait(), dress(), wrap(), parts).prop_map(|(wait, dress, wrap, parts)| {
         let step = |(number, (client, peer, event))| Step {
             wait: if number == 0 { wait } else { Duration::from_millis(40) },
             client,
             peer,
             event,
+            wrap,
             dress: dress.clone(),
         };
         parts.into_iter().enumerate().map(step).collect()
     })
 }
 
-/// What happens among this many clients.
-pub fn story(clients: usize) -> BoxedStrategy<Vec<Step>> {
-    let single = steps((0..clients, who(), event()).prop_map(|happening| vec![happening]));
-    let several = steps(script(clients));
+/// What happens among these clients, by their numbers.
+pub fn story(cast: &[usize]) -> BoxedStrategy<Vec<Step>> {
+    let client = select(cast.to_vec());
+    let single = steps((client, who(), event()).prop_map(|happening| vec![happening]));
+    let several = steps(script(cast));
     vec(prop_oneof![6 => single, 1 => several], 1..120).prop_map(|parts| parts.concat()).boxed()
 }
 
 /// A throng of clients that open, win, end: what fills a small table.
-pub fn crowd(clients: usize) -> BoxedStrategy<Vec<Step>> {
-    let client = || 0..clients;
+pub fn crowd(cast: &[usize]) -> BoxedStrategy<Vec<Step>> {
+    let client = || select(cast.to_vec());
     let opening = (client(), 0..ISNS.len())
         .prop_map(|(client, isn)| vec![start(client, Who::Server, Isn::Nth(isn))]);
     let winner = select(vec![Who::Peer(4), Who::Peer(5), Who::Server]);
@@ -194,7 +243,7 @@ pub fn crowd(clients: usize) -> BoxedStrategy<Vec<Step>> {
     let side = select(vec![Side::Inside, Side::Outside]);
     let later = (side, client(), flags)
         .prop_map(|(side, client, flags)| vec![segment(side, client, flags)]);
-    let tidy = Just(vec![(0, Who::Server, Event::Housekeeping)]);
+    let tidy = Just(vec![(cast[0], Who::Server, Event::Housekeeping)]);
     let part = prop_oneof![10 => opening, 4 => won, 4 => later, 1 => tidy];
     vec(steps(part), 1..200).prop_map(|parts| parts.concat()).boxed()
 }

@@ -1,116 +1,169 @@
 //! ICMP errors about translated packets, and fragments.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use pipeline::stage::tag::Code;
 use pipeline::verdict::Verdict;
 use pipeline::view::Side;
 
-use super::{Model, Onward, Outcome, Record, State, dropped, untouched};
+use super::{Model, State};
 use crate::model::Packet;
+use crate::model::outcome::{Leaving, Outcome};
 use crate::model::related::{IcmpError, fragment};
 
 /// How long it is remembered what became of a first fragment.
 const MEMORY: Duration = Duration::from_secs(30);
 
+/// V and R of a connection that is translated.
+pub(super) type Way = (SocketAddr, SocketAddr);
+
 /// What became of first fragments, and when.
 #[derive(Default)]
 pub(super) struct Fragments {
-    /// By source, destination, identification: the address that went in, if one did.
-    packets: std::collections::HashMap<(Ipv4Addr, Ipv4Addr, u16), (Option<Ipv4Addr>, Duration)>,
-    /// By source and destination: the last that was translated.
-    pairs: std::collections::HashMap<(Ipv4Addr, Ipv4Addr), Duration>,
+    /// By source, destination, identification: whose connection it was of, if it was of one.
+    packets: HashMap<(IpAddr, IpAddr, u16), (Option<Way>, Duration)>,
 }
 
-fn translated(verdict: Verdict, frame: Vec<u8>) -> Outcome {
-    Outcome { verdict, onward: Onward::Frame(frame), reset: None }
+impl Fragments {
+    /// A first fragment has been seen.
+    pub(super) fn learn(&mut self, packet: &Packet, way: Option<Way>, now: Duration) {
+        self.packets.insert((packet.from.ip(), packet.to.ip(), packet.id), (way, now));
+    }
+
+    /// What the first fragment was of; `None` when none has been seen.
+    pub(super) fn find(&self, packet: &Packet, now: Duration) -> Option<Option<Way>> {
+        let found = self.packets.get(&(packet.from.ip(), packet.to.ip(), packet.id))?;
+        (now - found.1 < MEMORY).then_some(found.0)
+    }
 }
 
-fn ends(side: Side, packet: &Packet) -> (SocketAddrV4, SocketAddrV4) {
+fn ends(side: Side, packet: &Packet) -> (SocketAddr, SocketAddr) {
     if side == Side::Inside { (packet.from, packet.to) } else { (packet.to, packet.from) }
 }
 
 impl Model {
     /// V and R of a connection that is translated.
-    fn translation(&self, client: SocketAddrV4) -> Option<(SocketAddrV4, SocketAddrV4)> {
-        let Record { state, server, replica, .. } = self.record(client)?;
-        let is_translated = matches!(state, State::Replica | State::Closing);
-        Some((*server, (*replica)?)).filter(|_| is_translated)
+    pub(super) fn translation(&self, client: SocketAddr) -> Option<Way> {
+        let record = self.record(client)?;
+        Some((record.server, record.winner()?))
     }
 
     /// An ICMP error comes in by `side`.
-    pub fn receive_error(&mut self, now: Duration, side: Side, error: &IcmpError) -> Outcome {
-        self.pass(now);
+    pub(super) fn error(&mut self, side: Side, error: &IcmpError) -> Outcome {
         // What is quoted went the other way.
         let (client, other) = ends(side.other(), &error.quoted);
+        let passed = Outcome::untouched(Verdict::Icmp);
+        let Some((server, replica)) = self.translation(client).filter(|_| error.is_sound()) else {
+            return passed;
+        };
+        let tunnelled = error.tunnel.is_some();
         let mut changed = error.clone();
-        match (self.translation(client), side) {
-            (Some((server, replica)), Side::Outside) if other == replica && error.is_sound() => {
+        match (side, self.configuration) {
+            (Side::Outside, Code::A | Code::B) if other == replica && !tunnelled => {
                 changed.quoted.to = server;
-                if error.from == *replica.ip() {
-                    changed.from = *server.ip();
-                }
             }
-            (Some((server, replica)), Side::Inside) if other == server && error.is_sound() => {
+            (Side::Outside, Code::C) if other == server && tunnelled => {
+                let ends = error.tunnel.as_ref().map(|outer| (outer.from, outer.to));
+                if ends != Some((client.ip(), replica.ip())) {
+                    return passed;
+                }
+                changed = error.peeled();
+            }
+            (Side::Inside, Code::A | Code::B) if other == server && !tunnelled => {
                 changed.quoted.from = replica;
-                if error.to == *server.ip() {
-                    changed.to = *replica.ip();
+                if error.to == server.ip() {
+                    changed.to = replica.ip();
                 }
             }
-            _ => return untouched(Verdict::Icmp),
+            (Side::Inside, Code::C) if other == server && !tunnelled => {
+                let outer = self.outer(client.ip(), replica.ip(), 0);
+                let inside = Box::new(Leaving::Frame(error.frame()));
+                let leaving = Leaving::Tunnel(outer, inside);
+                return Outcome::sends(Verdict::IcmpTranslated, leaving);
+            }
+            _ => return passed,
         }
-        translated(Verdict::IcmpTranslated, changed.frame())
+        if side == Side::Outside && error.from == replica.ip() {
+            changed.from = server.ip();
+        }
+        Outcome::sends(Verdict::IcmpTranslated, Leaving::Frame(changed.frame()))
     }
 
     /// The first or the other fragment of a packet comes in by `side`.
-    pub fn receive_fragment(
+    pub(super) fn fragment(
         &mut self,
         now: Duration,
         side: Side,
         packet: &Packet,
         first: bool,
     ) -> Outcome {
-        self.pass(now);
-        let (source, destination) = (*packet.from.ip(), *packet.to.ip());
-        let id = (source, destination, packet.id);
-        if first {
-            let (client, other) = ends(side, packet);
-            let loser = self.translation(client).is_some_and(|(server, _)| other == server);
-            if side == Side::Outside && loser {
-                return dropped(Verdict::FromLoser);
-            }
-            let address = self.first_fragment(side, packet);
-            self.fragments.packets.insert(id, (address.map(|to| *to.ip()), now));
-            let Some(address) = address else { return untouched(Verdict::Fragment) };
-            self.fragments.pairs.insert((source, destination), now);
-            return put(side, packet, address, true);
+        let passed = Outcome::untouched(Verdict::Fragment);
+        if side == Side::Outside && self.configuration == Code::B {
+            return passed;
         }
-        let lately = |since: &Duration| now - *since < MEMORY;
-        match self.fragments.packets.get(&id).filter(|(_, since)| lately(since)) {
-            Some((Some(address), _)) => put(side, packet, SocketAddrV4::new(*address, 0), false),
-            Some((None, _)) => untouched(Verdict::Fragment),
-            None if self.fragments.pairs.get(&(source, destination)).is_some_and(lately) => {
-                dropped(Verdict::FragmentUnknown)
+        let way = if first {
+            let way = match self.first_fragment(side, packet) {
+                Ok(way) => way,
+                Err(verdict) => return Outcome::dropped(verdict),
+            };
+            self.fragments.learn(packet, way, now);
+            way
+        } else {
+            match self.fragments.find(packet, now) {
+                Some(way) => way,
+                None => return self.unknown_fragment(side, packet, passed),
             }
-            None => untouched(Verdict::Fragment),
+        };
+        let Some(way) = way else { return passed };
+        match (side, self.configuration) {
+            (Side::Inside, Code::A | Code::B) => put(packet.sent_to(way.1), first),
+            (Side::Outside, Code::A) => put(packet.sent_by(way.0), first),
+            (Side::Inside, Code::C) => {
+                let outer = self.outer(packet.from.ip(), way.1.ip(), packet.traffic_class);
+                let inside = Box::new(Leaving::Frame(fragment(packet, first)));
+                Outcome::sends(Verdict::FragmentTranslated, Leaving::Tunnel(outer, inside))
+            }
+            // Of a tunnelled packet, but it came plain.
+            (Side::Outside, _) => passed,
         }
     }
 
-    /// What goes in instead of the server's or the replica's endpoint.
-    fn first_fragment(&self, side: Side, packet: &Packet) -> Option<SocketAddrV4> {
+    /// The connection that a plain first fragment is of.
+    fn first_fragment(&self, side: Side, packet: &Packet) -> Result<Option<Way>, Verdict> {
         let (client, other) = ends(side, packet);
-        let (server, replica) = self.translation(client)?;
-        match side {
-            Side::Inside => (other == server).then_some(replica),
-            Side::Outside => (other == replica).then_some(server),
+        let Some(way) = self.translation(client) else { return Ok(None) };
+        match (side, self.configuration) {
+            (Side::Inside, _) => Ok((other == way.0).then_some(way)),
+            (Side::Outside, Code::A) if other == way.1 => Ok(Some(way)),
+            (Side::Outside, _) if other == way.0 => Err(Verdict::FromLoser),
+            (Side::Outside, _) => Ok(None),
+        }
+    }
+
+    /// A later fragment whose first has not been seen: it may be of a translated connection.
+    pub(super) fn unknown_fragment(&self, side: Side, packet: &Packet, passed: Outcome) -> Outcome {
+        let is_v6 = packet.is_v6();
+        let suspect = match (side, self.configuration) {
+            (Side::Outside, Code::A) => {
+                (0..self.settings.services.len()).any(|n| self.permits(n, packet.from.ip()))
+            }
+            (Side::Outside, _) => self.is_service(packet.from.ip()),
+            (Side::Inside, _) => self.is_service(packet.to.ip()),
+        };
+        let dropped = Outcome::dropped(Verdict::FragmentUnknown);
+        let translated = self.count(is_v6, State::Replica) + self.count(is_v6, State::Closing);
+        match (suspect, translated, self.lingering[usize::from(is_v6)]) {
+            (false, _, _) | (_, 0, false) => passed,
+            // The gateway may not have noticed that the last one has timed out.
+            (_, 0, true) => Outcome { or: Some(Box::new(dropped)), ..passed },
+            _ => dropped,
         }
     }
 }
 
-fn put(side: Side, packet: &Packet, endpoint: SocketAddrV4, first: bool) -> Outcome {
-    let changed = match side {
-        Side::Inside => packet.sent_to(endpoint),
-        Side::Outside => packet.sent_by(endpoint),
-    };
-    translated(Verdict::FragmentTranslated, fragment(&changed, first))
+fn put(packet: Packet, first: bool) -> Outcome {
+    let frame = Leaving::Frame(fragment(&packet, first));
+    Outcome::sends(Verdict::FragmentTranslated, frame)
 }

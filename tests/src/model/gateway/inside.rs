@@ -1,0 +1,187 @@
+//! Packets of clients: figure 2, and figure 6 from the client side.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use pipeline::stage::tag::Code;
+use pipeline::verdict::Verdict;
+use pipeline::view::Side;
+
+use super::{Model, Record, State, span};
+use crate::model::Packet;
+use crate::model::options::{clamped, obstacle, tag, tagged};
+use crate::model::outcome::Outcome;
+use crate::model::tunnel::overhead;
+use crate::model::world;
+
+/// Races in a row, unanswered up to their second repetition, that give a path up.
+const MISSES: u32 = 3;
+/// By then a race is answered, where it is at all: clients repeat a start packet after that.
+const ANSWERED: Duration = Duration::from_secs(1);
+
+impl Model {
+    pub(super) fn start(
+        &mut self,
+        now: Duration,
+        packet: &Packet,
+        headroom: bool,
+        known: &Record,
+    ) -> Outcome {
+        if packet.to != known.server {
+            self.change(packet.from).second = Some(packet.to);
+            return Outcome::untouched(match self.service(packet.to) {
+                Some(_) => Verdict::UntaggedEndpointBusy,
+                None => Verdict::NoService,
+            });
+        }
+        let retransmitted = packet.sequence == known.isn;
+        let idle = now - known.since;
+        let stale = match known.state {
+            State::Racing | State::Closing => true,
+            State::Replica | State::Origin => idle > span(self.settings.timeouts.reuse_after),
+        };
+        match (known.state, known.replica) {
+            _ if !retransmitted && stale => self.race(now, packet, headroom),
+            (State::Racing, _) => self.repetition(now, packet, headroom),
+            (State::Origin, _) | (_, None) => Outcome::untouched(Verdict::WithOrigin),
+            (State::Replica | State::Closing, Some(replica)) => {
+                if retransmitted {
+                    self.touch(now, packet.from);
+                }
+                // Full segments are to fit the tunnels.
+                let packet = match self.configuration {
+                    Code::C => clamped(packet, self.room(replica.ip())),
+                    Code::A | Code::B => packet.clone(),
+                };
+                let way = (known.server, replica);
+                self.to_replica(&packet, headroom, way, Verdict::StartToWinner)
+            }
+        }
+    }
+
+    /// A fresh race, which replaces whatever the endpoint had.
+    pub(super) fn race(&mut self, now: Duration, packet: &Packet, headroom: bool) -> Outcome {
+        let (client, server) = (packet.from, packet.to);
+        let earlier = self.records.remove(&client);
+        let refused = match (self.service(server), obstacle(packet, self.key)) {
+            (None, _) => Err(Verdict::NoService),
+            (_, Some(verdict)) => Err(verdict),
+            _ if self.is_given_up(server, now) => Err(Verdict::UntaggedBackoff),
+            (Some(service), None) => Ok(service),
+        };
+        // What it had is gone: the new connection's packets could not be told from it.
+        let service = match refused {
+            Ok(service) => service,
+            Err(verdict) => return Outcome::untouched(verdict),
+        };
+        let family = usize::from(client.is_ipv6());
+        let own = self.records.keys().filter(|other| other.is_ipv6() == client.is_ipv6());
+        if own.count() == self.settings.max_connections[family] && !self.make_room(family, now) {
+            return Outcome::untouched(Verdict::UntaggedTableFull);
+        }
+        if !headroom {
+            return Outcome::untouched(Verdict::UntaggedNoHeadroom);
+        }
+        self.order += 1;
+        let record = Record {
+            server,
+            isn: packet.sequence,
+            state: State::Racing,
+            replica: None,
+            second: None,
+            service,
+            repetitions: 0,
+            fins: [false; 2],
+            started: now,
+            since: now,
+            order: self.order,
+        };
+        self.records.insert(client, record);
+        let verdict = if earlier.is_some() { Verdict::TaggedAnew } else { Verdict::Tagged };
+        Outcome::changed(verdict, self.tagged(packet))
+    }
+
+    /// The start packet with its tag and, under C, an MSS that leaves room for tunnels; whose
+    /// they are to be is not known yet.
+    fn tagged(&self, packet: &Packet) -> Packet {
+        let tagged = tagged(packet, &tag(packet, self.configuration, self.key));
+        if self.configuration != Code::C {
+            return tagged;
+        }
+        let outer = overhead(self.settings.path.format, packet.is_v6());
+        clamped(&tagged, usize::from(world::MTU) - outer)
+    }
+
+    fn is_given_up(&self, server: SocketAddr, now: Duration) -> bool {
+        self.paths.get(&server.ip()).is_some_and(|(_, until)| now < *until)
+    }
+
+    /// The start packet of an undecided race once more.
+    fn repetition(&mut self, now: Duration, packet: &Packet, headroom: bool) -> Outcome {
+        if let Some(verdict) = obstacle(packet, self.key) {
+            return Outcome::untouched(verdict);
+        }
+        let given_up = self.is_given_up(packet.to, now);
+        self.touch(now, packet.from);
+        let record = self.change(packet.from);
+        record.repetitions += 1;
+        match record.repetitions {
+            1 if given_up => Outcome::untouched(Verdict::UntaggedBackoff),
+            1 if headroom => Outcome::changed(Verdict::TaggedAgain, self.tagged(packet)),
+            1 => Outcome::untouched(Verdict::UntaggedNoHeadroom),
+            2 => {
+                self.path_missed(packet.to.ip(), now);
+                Outcome::untouched(Verdict::UntaggedRepeat)
+            }
+            _ => Outcome::untouched(Verdict::UntaggedRepeat),
+        }
+    }
+
+    pub(super) fn client_packet(
+        &mut self,
+        now: Duration,
+        packet: &Packet,
+        headroom: bool,
+        known: &Record,
+    ) -> Outcome {
+        match (known.state, known.replica) {
+            _ if packet.to != known.server => Outcome::untouched(Verdict::OtherServer),
+            (State::Racing, _) => Outcome::untouched(Verdict::RaceUndecided),
+            (State::Origin, _) | (_, None) => Outcome::untouched(Verdict::WithOrigin),
+            (State::Replica | State::Closing, Some(replica)) => {
+                self.heard(now, Side::Inside, packet.from, packet.flags);
+                self.to_replica(packet, headroom, (known.server, replica), Verdict::ToReplica)
+            }
+        }
+    }
+
+    /// A race to this address went unanswered.
+    fn path_missed(&mut self, server: IpAddr, now: Duration) {
+        let until = now + span(self.settings.timeouts.tag_backoff);
+        let path = self.paths.entry(server).or_default();
+        path.0 += 1;
+        if path.0 == MISSES {
+            *path = (0, until);
+        }
+    }
+
+    /// Takes a record out of a family: the race whose last start packet is the oldest, or what
+    /// has been closing for the longest; `false` when there is neither.
+    fn make_room(&mut self, family: usize, now: Duration) -> bool {
+        let own = || self.records.iter().filter(|(key, _)| usize::from(key.is_ipv6()) == family);
+        let oldest = |state| {
+            let such = own().filter(|(_, record)| record.state == state);
+            such.min_by_key(|(_, record)| record.order).map(|(key, _)| *key)
+        };
+        let Some(client) = oldest(State::Racing).or_else(|| oldest(State::Closing)) else {
+            return false;
+        };
+        self.evicted[family] += 1;
+        let Some(gone) = self.records.remove(&client) else { return false };
+        // It had time to be answered, and had to go before its second repetition told.
+        if gone.state == State::Racing && gone.repetitions < 2 && now - gone.started >= ANSWERED {
+            self.path_missed(gone.server.ip(), now);
+        }
+        true
+    }
+}

@@ -1,0 +1,167 @@
+//! Packets from the outside, plain or out of their tunnels: figures 5A, 5B and 5C, and figure 6
+//! not from the client side.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use pipeline::stage::tag::Code;
+use pipeline::verdict::Verdict;
+use pipeline::view::Side;
+
+use super::{Model, Record, State};
+use crate::model::Packet;
+use crate::model::options::clamped;
+use crate::model::outcome::{Leaving, Outcome};
+use crate::model::packet::RST;
+
+impl Model {
+    /// An acknowledgement; `claimant` is the replica that has sent it, when it came in a tunnel.
+    pub(super) fn acknowledgement(
+        &mut self,
+        now: Duration,
+        packet: &Packet,
+        claimant: Option<SocketAddr>,
+        known: &Record,
+    ) -> Outcome {
+        let from = claimant.unwrap_or(packet.from);
+        let fits = packet.acknowledgement == known.isn.wrapping_add(1);
+        if claimant.is_none() && known.second == Some(from) && !fits {
+            return Outcome::untouched(Verdict::FromOther);
+        }
+        if !packet.ip_checksum {
+            return Outcome::dropped(Verdict::AcknowledgementIpChecksum);
+        }
+        if !packet.tcp_checksum {
+            return Outcome::dropped(Verdict::AcknowledgementTcpChecksum);
+        }
+        let is_origin = claimant.is_none() && from == known.server;
+        // The origin answers plainly always, replicas in the configuration's form.
+        let in_form = is_origin || claimant.is_some() == (self.configuration != Code::A);
+        let winner = match known.state {
+            State::Racing => None,
+            State::Origin => Some(known.server).filter(|_| is_origin),
+            State::Replica | State::Closing => known.replica.filter(|_| in_form && !is_origin),
+        };
+        let won = winner == Some(from);
+        if !fits && !won {
+            return Outcome::dropped(Verdict::WrongAcknowledgement);
+        }
+        match known.state {
+            _ if !in_form => Outcome::dropped(Verdict::WrongForm),
+            State::Racing if !is_origin && !self.permits(known.service, from.ip()) => {
+                Outcome::dropped(Verdict::NotPermitted)
+            }
+            State::Racing => self.decide(now, packet, from, is_origin, known),
+            State::Origin if won => Outcome::untouched(Verdict::AcknowledgementRepeated),
+            State::Replica | State::Closing if won => {
+                self.touch(now, packet.to);
+                if !fits {
+                    // The winner has accepted another start packet of the client.
+                    let record = self.change(packet.to);
+                    record.isn = packet.acknowledgement.wrapping_sub(1);
+                    (record.fins, record.state) = ([false; 2], State::Replica);
+                }
+                self.winners(packet, from, known.server, Verdict::AcknowledgementRepeated)
+            }
+            State::Origin | State::Replica | State::Closing => {
+                let reset = Leaving::Packet(Box::new(packet.reset()));
+                let reset = match (self.configuration, is_origin) {
+                    (Code::C, false) => {
+                        let outer = self.outer(packet.to.ip(), from.ip(), 0);
+                        Leaving::Tunnel(outer, Box::new(reset))
+                    }
+                    _ => reset,
+                };
+                Outcome::answered(Verdict::LoserReset, reset)
+            }
+        }
+    }
+
+    /// The winner's acknowledgement, as the client gets it.
+    fn winners(
+        &self,
+        packet: &Packet,
+        from: SocketAddr,
+        server: SocketAddr,
+        verdict: Verdict,
+    ) -> Outcome {
+        let packet = match self.configuration {
+            Code::C => clamped(packet, self.room(from.ip())),
+            Code::A | Code::B => packet.clone(),
+        };
+        Outcome::changed(verdict, packet.sent_by(server))
+    }
+
+    fn decide(
+        &mut self,
+        now: Duration,
+        packet: &Packet,
+        from: SocketAddr,
+        is_origin: bool,
+        known: &Record,
+    ) -> Outcome {
+        self.path_takes_tags(known);
+        self.touch(now, packet.to);
+        let record = self.change(packet.to);
+        if is_origin {
+            record.state = State::Origin;
+            return Outcome::untouched(Verdict::OriginWon);
+        }
+        record.state = State::Replica;
+        record.replica = Some(from);
+        self.winners(packet, from, known.server, Verdict::ReplicaWon)
+    }
+
+    fn path_takes_tags(&mut self, known: &Record) {
+        if known.repetitions < 2 {
+            self.paths.remove(&known.server.ip());
+        }
+    }
+
+    /// What is plain and no acknowledgement.
+    pub(super) fn server_packet(
+        &mut self,
+        now: Duration,
+        packet: &Packet,
+        known: &Record,
+    ) -> Outcome {
+        let is_reset = packet.flags & RST != 0;
+        let is_origin = packet.from == known.server;
+        // Where the winner's plain packets come from, if it sends any.
+        let winner = known.winner().and_then(|replica| match self.configuration {
+            Code::A => Some(replica),
+            Code::B => Some(known.server),
+            Code::C => None,
+        });
+        // A refusal that answers the start packet is not the winner's, who has accepted.
+        let refusal = is_origin
+            && is_reset
+            && packet.sequence == 0
+            && packet.acknowledgement == known.isn.wrapping_add(1);
+        match known.state {
+            State::Replica | State::Closing if winner == Some(packet.from) && !refusal => {
+                self.heard(now, Side::Outside, packet.to, packet.flags);
+                // Under B it is untouched.
+                Outcome::changed(Verdict::FromReplica, packet.sent_by(known.server))
+            }
+            State::Replica | State::Closing if is_origin => Outcome::dropped(Verdict::FromLoser),
+            State::Racing if is_reset && is_origin => {
+                self.path_takes_tags(known);
+                self.touch(now, packet.to);
+                self.change(packet.to).state = State::Origin;
+                Outcome::untouched(Verdict::ResetByOrigin)
+            }
+            State::Racing if is_reset && known.second != Some(packet.from) => {
+                if self.permits(known.service, packet.from.ip()) {
+                    return Outcome::dropped(Verdict::ResetByReplica);
+                }
+                Outcome::untouched(Verdict::RaceUndecided)
+            }
+            State::Racing => Outcome::untouched(Verdict::RaceUndecided),
+            State::Origin if is_origin => Outcome::untouched(Verdict::WithOrigin),
+            State::Origin | State::Replica | State::Closing => {
+                Outcome::untouched(Verdict::FromOther)
+            }
+        }
+    }
+}
