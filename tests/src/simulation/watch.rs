@@ -71,7 +71,8 @@ pub fn names_replica(plan: &Plan, frame: &[u8]) -> Option<(SocketAddr, Site)> {
     let site = |address: &IpAddr| {
         (REPLICAS..plan.sites()).find(|site| prefix(plan.family, *site).contains(address))
     };
-    let port = |tcp: &[u8], at: usize| Some(u16::from_be_bytes(tcp.get(at..at + 2)?.try_into().ok()?));
+    let port =
+        |tcp: &[u8], at: usize| Some(u16::from_be_bytes(tcp.get(at..at + 2)?.try_into().ok()?));
     let (from, to, protocol, bears) = packet(frame)?;
     let quote = match protocol {
         1 if matches!(bears.first(), Some(3 | 11 | 12)) => bears.get(8..).and_then(ip),
