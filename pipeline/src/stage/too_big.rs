@@ -3,17 +3,22 @@
 
 use crate::buffer::{Buffer, Pool};
 use crate::family::{Emit, Family};
-use crate::view::Packet;
+use crate::view::{Kind, Packet};
 use crate::wire::checksum::Sum;
 use crate::wire::{ethernet, icmp};
 
 /// An error to the packet's sender, as from its destination, by the way it came: at most `mtu`
-/// bytes get through. `None` when the pool is empty.
+/// bytes get through. `None` when the pool is empty, or nothing may be said: no error is sent about
+/// ICMP, which may be an error itself, nor by IPv4 about a later fragment (RFC 1812, section
+/// 4.3.2.7).
 pub fn answer<F: Family, P: Pool>(
     packet: &Packet<P::Buffer>,
     mtu: u16,
     pool: &mut P,
 ) -> Option<P::Buffer> {
+    if packet.view.kind == Kind::Icmp || packet.view.kind == Kind::Fragment && !F::VERSION.is_v6() {
+        return None;
+    }
     let l3 = usize::from(packet.view.l3);
     let head = packet.buffer.head();
     let limit = head.len().min(packet.view.end as usize).min(l3 + F::QUOTED);
@@ -65,5 +70,17 @@ mod tests {
         let error = answer::<V6, _>(&packet, 1400, &mut HeapPool::default()).unwrap();
         let quoted = &segment.packet()[..1232];
         assert_eq!(error.frame(), icmp_error("2001:db8::2", "2001:db8::1", 2, 0, quoted));
+    }
+
+    #[test]
+    fn nothing_is_said_about_errors_and_later_fragments() {
+        let quoted = data("198.18.1.10:40000", "203.0.113.10:80").packet();
+        let error = icmp_error("198.18.1.1", "203.0.113.10", 3, 4, &quoted);
+        let mut later = data("198.18.1.10:40000", "203.0.113.10:80").frame();
+        later[20..22].copy_from_slice(&[0x40, 9]);
+        for frame in [error, later] {
+            let packet = Packet::new(HeapBuffer::new(&frame));
+            assert!(answer::<V4, _>(&packet, 1400, &mut HeapPool::default()).is_none());
+        }
     }
 }

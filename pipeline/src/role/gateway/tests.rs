@@ -274,3 +274,20 @@ fn a_damaged_start_packet_does_not_end_the_earlier_connection() {
     let data = Segment::ack(CLIENT, SERVER, 101, 501).payload(b"goes on");
     assert_eq!(bench.verdict(Side::Inside, &data), Verdict::ToReplica);
 }
+
+#[test]
+fn under_c_strangers_cannot_part_fragments_from_their_first() {
+    let answer = Segment::syn_ack(SERVER, CLIENT, 500, 101);
+    let mut bench = Bench::<C>::won_by(&answer.tunnelled("198.51.100.10", "198.18.1.10"));
+    let data = |to| Segment::ack(SERVER, to, 501, 101).payload(&[7; 80]).frame();
+    let mut pass = |outer: &str, inner: Vec<u8>| {
+        let packet = tunnel(outer, "198.18.1.10", 0, &inner[14..]);
+        bench.pass(Side::Outside, &ethernet_frame(answer.macs, &packet)).0
+    };
+    let (winner, stranger) = ("198.51.100.10", "192.0.2.66");
+    assert_eq!(pass(winner, fragment(data(CLIENT), 0, true)), Verdict::FragmentTranslated);
+    let elsewhere = fragment(data("198.18.1.10:1"), 0, true);
+    assert_eq!(pass(stranger, elsewhere), Verdict::ForeignTunnel);
+    assert_eq!(pass(stranger, fragment(data(CLIENT), 0, true)), Verdict::NotAuthentic);
+    assert_eq!(pass(winner, fragment(data(CLIENT), 56, false)), Verdict::FragmentTranslated);
+}

@@ -133,10 +133,21 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
         let id = PacketId::of(&head[usize::from(inner.l3)..]);
         let (client, from) = (inner.destination(head), inner.source::<F>(head));
         let way = self.translated(client, context.now).filter(|way| way.server == from);
-        self.fragments.learn(id, way, context.now);
         match way {
-            Some(way) => self.crack_of(&way, packet, inner, Verdict::FragmentTranslated),
-            None => Verdict::ForeignTunnel,
+            Some(way) => {
+                let verdict = self.crack_of(&way, packet, inner, Verdict::FragmentTranslated);
+                if verdict == Verdict::FragmentTranslated {
+                    self.fragments.learn(id, Some(way), context.now);
+                }
+                verdict
+            }
+            None => {
+                // A stranger's does not take the place of the winner's.
+                if !matches!(self.fragments.find(id, context.now), Fate::Follow(_)) {
+                    self.fragments.learn(id, None, context.now);
+                }
+                Verdict::ForeignTunnel
+            }
         }
     }
 

@@ -11,7 +11,7 @@ use crate::role::{Context, send_made};
 use crate::stage::{encap, fragment, too_big};
 use crate::time::Ticks;
 use crate::verdict::Verdict;
-use crate::view::{Kind, Packet, Side};
+use crate::view::{Packet, Side};
 use crate::wire::ethernet;
 
 impl<F: Family> Gate<'_, F> {
@@ -74,16 +74,8 @@ impl<F: Family> Gate<'_, F> {
         if F::may_be_fragmented(packet.ip()) {
             return self.in_fragments(packet, tunnel, entropy, context);
         }
-        // No error is sent about an error, nor by IPv4 about a later fragment (RFC 1812, section
-        // 4.3.2.7).
-        let answered = match packet.view.kind {
-            Kind::Icmp => false,
-            Kind::Fragment => F::VERSION.is_v6(),
-            _ => true,
-        };
         let rate = ERRORS_PER_SECOND;
-        if !answered
-            || !context.out.has_room(Side::Outside)
+        if !context.out.has_room(Side::Outside)
             || !self.common.errors.take(1, rate, rate, context.now)
         {
             return Verdict::TooBigUnanswered;
