@@ -2,14 +2,18 @@
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use pipeline::buffer::{HeapBuffer, HeapPool};
-use pipeline::family::V4;
+use pipeline::family::{V4, V6};
+use pipeline::stage::encap::Outer;
+use pipeline::stage::sign::Keys;
 use pipeline::stage::{classify, crack, encap, reset, rewrite, tag};
-use pipeline::testing::{LINUX_OPTIONS, Segment};
+use pipeline::testing::{LINUX_OPTIONS, Segment, ethernet_frame, tunnel_in};
 use pipeline::view::{Packet, View};
+use pipeline::wire::tunnel::Format;
 
 const CLIENT: &str = "198.18.1.10:40000";
 const SERVER: &str = "203.0.113.10:80";
-const TAG: tag::Tag = tag::Tag { permitted: true, configuration: Some(tag::Code::A) };
+const TAG: tag::Tag =
+    tag::Tag { permitted: true, configuration: Some(tag::Code::A), signature: None };
 
 fn packet(frame: &[u8]) -> Packet<HeapBuffer> {
     Packet::new(HeapBuffer::new(frame))
@@ -26,12 +30,18 @@ fn stages(criterion: &mut Criterion) {
     group.bench_function("parse", |b| {
         b.iter(|| View::parse(std::hint::black_box(&data), data.len()))
     });
+    let data_v6 = Segment::ack("[2001:db8:1::10]:40000", "[2001:db8:2::10]:80", 8, 6).frame();
+    group.bench_function("parse_v6", |b| {
+        b.iter(|| View::parse(std::hint::black_box(&data_v6), data_v6.len()))
+    });
     let mut translated = packet(&data);
     group.bench_function("rewrite_destination", |b| {
         b.iter(|| rewrite::destination::<V4, _>(&mut translated, endpoint_of_replica()));
     });
     let start = packet(&syn.frame());
-    group.bench_function("classify_start", |b| b.iter(|| classify::start::<V4, _>(&start, format)));
+    group.bench_function("classify_start", |b| {
+        b.iter(|| classify::start::<V4, _>(&start, format, 8))
+    });
     let find = packet(&tagged.frame());
     group.bench_function("tag_find", |b| {
         b.iter(|| format.find(std::hint::black_box(find.options())))
@@ -42,13 +52,14 @@ fn stages(criterion: &mut Criterion) {
             b.iter_batched_ref(|| packet(frame), |packet| stage(packet), BatchSize::SmallInput);
         });
     };
-    batched("tag_insert", &syn.frame(), &|p| assert!(tag::insert::<V4, _>(p, format, TAG)));
+    let keys = [Keys::default(), Keys::new([(1, [7; 16])], Some(1))];
+    for (name, keys) in ["tag_insert", "tag_insert_signed"].iter().zip(&keys) {
+        let stage =
+            |p: &mut Packet<HeapBuffer>| assert!(tag::insert::<V4, _>(p, format, TAG, keys));
+        batched(name, &syn.frame(), &stage);
+    }
     let at = LINUX_OPTIONS.len();
     batched("tag_strip", &tagged.frame(), &|p| tag::strip::<V4, _>(p, at, tag::UNSIGNED));
-    let (from, to) = ([203, 0, 113, 10].into(), [198, 51, 100, 10].into());
-    batched("encap_ipip", &tagged.frame(), &|p| assert!(encap::ipip(p, from, to)));
-    let tunnelled = tagged.tunnelled("203.0.113.10", "198.51.100.10");
-    batched("crack_ipip", &tunnelled, &|p| assert!(crack::ipip(p).is_ok()));
     let loser = Segment::syn_ack(SERVER, CLIENT, 5, 8).frame();
     batched("reset_heap_buffer", &loser, &|p| {
         drop(reset::answer::<V4, _>(p, &mut HeapPool::default()));
@@ -56,9 +67,53 @@ fn stages(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Into tunnels of each format, and out of them, over both families.
+fn tunnels(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("stage");
+    let data = Segment::ack(CLIENT, SERVER, 8, 6).payload(&[0; 6]);
+    let (macs, data) = (data.macs, data.frame());
+    let data_v6 = Segment::ack("[2001:db8:1::10]:40000", "[2001:db8:2::10]:80", 8, 6).frame();
+    let mut batched = |name: &str, frame: &[u8], stage: &dyn Fn(&mut Packet<HeapBuffer>)| {
+        group.bench_function(name, |b| {
+            b.iter_batched_ref(|| packet(frame), |packet| stage(packet), BatchSize::SmallInput);
+        });
+    };
+    let ends = ("198.18.1.10", "198.51.100.10");
+    let ends_v6 = ("2001:db8:1::10", "2001:db8:3::10");
+    for format in Format::ALL {
+        let name = format!("{format:?}").to_lowercase();
+        let outer = Outer::<V4> {
+            format,
+            source: [198, 18, 1, 10].into(),
+            destination: [198, 51, 100, 10].into(),
+            entropy: 9,
+        };
+        let put = |p: &mut Packet<HeapBuffer>| assert!(encap::put(p, &outer));
+        batched(&format!("encap_{name}"), &data, &put);
+        let outer = Outer::<V6> {
+            format,
+            source: ends_v6.0.parse().expect("an address"),
+            destination: ends_v6.1.parse().expect("an address"),
+            entropy: 9,
+        };
+        let put = |p: &mut Packet<HeapBuffer>| assert!(encap::put(p, &outer));
+        batched(&format!("encap_{name}_v6"), &data_v6, &put);
+        let open = |p: &mut Packet<HeapBuffer>| {
+            let inner = p.view.inner(pipeline::buffer::Buffer::head(&p.buffer));
+            assert!(crack::open(p, inner).is_ok());
+        };
+        for (frame, ends, family) in [(&data, ends, ""), (&data_v6, ends_v6, "_v6")] {
+            let tunnel = tunnel_in(format, ends, (0, 9), &frame[14..]);
+            let frame = ethernet_frame(macs, &tunnel);
+            batched(&format!("crack_{name}{family}"), &frame, &open);
+        }
+    }
+    group.finish();
+}
+
 fn endpoint_of_replica() -> pipeline::family::Endpoint<V4> {
     pipeline::family::Endpoint::new([198, 51, 100, 10].into(), 8080)
 }
 
-criterion_group!(benches, stages);
+criterion_group!(benches, stages, tunnels);
 criterion_main!(benches);

@@ -80,7 +80,8 @@ fn find(criterion: &mut Criterion) {
             hashbrown::DefaultHashBuilder::default(),
         );
         bench_map(&mut group, "hashbrown_siphash", count, Sip);
-        let mut table = Table::<V4, Phase, Flow<V4>>::new(count, [Ticks(u64::MAX); 4], (1, 2));
+        let mut table =
+            Table::<Endpoint<V4>, Phase, Flow<V4>>::new(count, [Ticks(u64::MAX); 4], (1, 2));
         for n in 0..count {
             let inserted =
                 table.insert(table.hash(key(n)), key(n), Phase::Replica, Ticks(0), flow(n));

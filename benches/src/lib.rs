@@ -155,3 +155,9 @@ pub fn client(number: usize) -> String {
     let (host, port) = (number / 50_000, 10_000 + number % 50_000);
     format!("198.18.{}.{}:{port}", host / 250, 1 + host % 250)
 }
+
+/// The like in IPv6.
+pub fn client_v6(number: usize) -> String {
+    let (host, port) = (number / 50_000, 10_000 + number % 50_000);
+    format!("[2001:db8:1::{:x}]:{port}", 1 + host)
+}

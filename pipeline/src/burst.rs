@@ -3,6 +3,7 @@
 use arrayvec::ArrayVec;
 
 use crate::buffer::Buffer;
+use crate::stage::fragment;
 use crate::verdict::Verdict;
 use crate::view::{Side, View};
 
@@ -59,9 +60,10 @@ impl<B: Buffer> Burst<B> {
 pub struct Output<B>([Vec<B>; 2]);
 
 impl<B> Output<B> {
-    /// Room for what a full burst can turn into when each packet makes up to `copies` more.
+    /// Room for what a full burst can turn into when each packet makes up to `copies` more, or is
+    /// sent in fragments.
     pub fn new(copies: usize) -> Self {
-        let side = || Vec::with_capacity(BURST * (1 + copies));
+        let side = || Vec::with_capacity(BURST * (1 + copies).max(fragment::MOST));
         Self([side(), side()])
     }
 
@@ -86,5 +88,16 @@ impl<B> Output<B> {
     /// The frames that leave by a side, to be taken out.
     pub fn side(&mut self, side: Side) -> &mut Vec<B> {
         &mut self.0[side as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_of_packets_that_all_go_in_fragments_has_room() {
+        assert_eq!(Output::<u8>::new(1).room(Side::Outside), BURST * fragment::MOST);
+        assert_eq!(Output::<u8>::new(64).room(Side::Inside), BURST * 65);
     }
 }

@@ -11,6 +11,8 @@ use crate::time::Ticks;
 /// data path have twice the room that they need: at half full, hashbrown clears the traces of
 /// removed entries in place instead of allocating.
 const PREFIXES: usize = 4096;
+/// How often, at the most, a full map is looked through: that takes a while.
+const TIDY: Ticks = Ticks::from_secs(1);
 
 /// How much one prefix may have.
 #[derive(Clone, Copy, Debug)]
@@ -66,13 +68,15 @@ pub struct Limiter {
     limit: Limit,
     buckets: HashMap<IpAddr, Bucket>,
     others: Bucket,
+    /// When the buckets were last looked through for what can be forgotten.
+    tidied: Ticks,
 }
 
 impl Limiter {
     /// Buckets that are all full.
     pub fn new(limit: Limit) -> Self {
         let others = Bucket::full(limit.burst, Ticks(0));
-        Self { limit, buckets: HashMap::with_capacity(2 * PREFIXES), others }
+        Self { limit, buckets: HashMap::with_capacity(2 * PREFIXES), others, tidied: Ticks(0) }
     }
 
     /// Takes `count` tokens of the source's prefix; `false`, and none taken, when it has fewer.
@@ -94,9 +98,10 @@ impl Limiter {
     /// Forgets prefixes whose bucket is full again: they lose nothing. At most once a second,
     /// for it looks at all of them.
     fn forget_the_idle(&mut self, now: Ticks) {
-        if now.since(self.others.filled) < Ticks::from_secs(1) && self.others.filled > Ticks(0) {
+        if now.since(self.tidied) < TIDY {
             return;
         }
+        self.tidied = now;
         let Limit { rate, burst, .. } = self.limit;
         let full = burst.saturating_mul(TOKEN);
         self.buckets.retain(|_, bucket| bucket.level(rate, burst, now) < full);
@@ -141,5 +146,19 @@ mod tests {
         let later = now + Ticks::from_secs(10);
         let granted = (0..100).filter(|n| limiter.take(source(2_000_000 + n), 1, later)).count();
         assert_eq!(granted, 100, "the idle ones were forgotten");
+    }
+
+    #[test]
+    fn a_full_table_is_looked_through_once_a_second_though_that_gave_room() {
+        let mut limiter = Limiter::new(LIMIT);
+        let now = Ticks::from_secs(100);
+        let source = |n: u32| IpAddr::from((n << 8).to_be_bytes());
+        let spent = |n: u32| if n == 0 { 1 } else { LIMIT.burst };
+        (0..PREFIXES as u32).for_each(|n| assert!(limiter.take(source(n), spent(n), now)));
+        // One is full again, then another one: the first makes room, the second must wait.
+        for (millis, n, has_its_own) in [(150, 1 << 20, true), (300, 2 << 20, false)] {
+            assert!(limiter.take(source(n), 1, now + Ticks::from_millis(millis)));
+            assert_eq!(limiter.buckets.contains_key(&source(n)), has_its_own);
+        }
     }
 }

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 /// What a user has who has nothing.
 const NOBODY: [&str; 4] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+const NOBODYS_ID: u32 = 65534;
 
 fn scenario(name: &str) -> Scenario {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
@@ -60,13 +61,23 @@ fn an_unprivileged_user_checks_and_replays_to_the_bytes_of_the_full_build() {
         std::fs::set_permissions(&inputs, PermissionsExt::from_mode(0o777)).unwrap();
         let job = scenario.lay_out(&inputs).unwrap();
         let name = scenario.name();
+        // A key file is its user's alone.
+        let keys_go_to = |user: u32| {
+            let keys = inputs.join("keys");
+            if is_root && keys.exists() {
+                std::os::unix::fs::chown(keys, Some(user), None).unwrap();
+            }
+        };
+        keys_go_to(NOBODYS_ID);
         let without = replay(&binary, launcher, &job).unwrap();
         let without = printed(&without).unwrap_or_else(|error| panic!("{name}: {error}"));
+        keys_go_to(0);
         let other = Job { out: inputs.join("full"), ..job.clone() };
         let with = printed(&replay(full().unwrap(), &[], &other).unwrap()).unwrap();
         assert_eq!(without, with, "{name}");
         let captures = |job, text| Outcome::of(job, text).unwrap().captures;
         assert_eq!(captures(&job, &without), captures(&other, &with), "{name}");
+        keys_go_to(NOBODYS_ID);
         let config = job.config.to_string_lossy().into_owned();
         let firstack = binary.to_string_lossy();
         let words = [launcher, &[&*firstack, "check", &*config]].concat();

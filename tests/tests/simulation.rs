@@ -1,6 +1,6 @@
 //! The whole network, seed after seed. `FIRSTACK_SEEDS` says how many seeds, `FIRSTACK_SEED`
 //! which one alone, `FIRSTACK_LINES` how much of a failure's log is shown, and `FIRSTACK_LOG=1`
-//! shows it for seeds that do not fail too.
+//! shows it for seeds that do not fail too; `FIRSTACK_FAILURES` is how many failures end a run.
 
 use firstack_tests::simulation::plan::Plan;
 use firstack_tests::simulation::report::Tally;
@@ -12,8 +12,10 @@ use firstack_tests::simulation::{Failure, explain, run};
 const SEEDS: u64 = 12_000;
 /// Lines of the log that a failure shows.
 const LINES: usize = 120;
-/// Failures that are shown in full, and after which no more seeds are run.
+/// Failures after which no more seeds are run, unless `FIRSTACK_FAILURES` says otherwise.
 const FAILURES: usize = 5;
+/// Failures that are shown in full.
+const SHOWN: usize = 5;
 
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
@@ -27,17 +29,19 @@ fn every_connection_completes_or_is_refused_for_a_reason() {
     let seeds = one.map_or(0..count, |seed| seed..seed + 1);
     let lines = number("FIRSTACK_LINES").map_or(LINES, |lines| lines as usize);
     let mut tally = Tally::default();
+    let most = number("FIRSTACK_FAILURES").map_or(FAILURES, |most| most as usize);
     let mut failures = Vec::new();
     for seed in seeds {
         failures.extend(run(seed, None, &mut tally).err());
-        if failures.len() == FAILURES {
+        if failures.len() == most {
             break;
         }
     }
     println!("{tally}");
     let shown = |seed| Failure { seed, wrong: Vec::new() };
     let asked = one.filter(|_| failures.is_empty() && number("FIRSTACK_LOG").is_some());
-    failures.iter().cloned().chain(asked.map(shown)).for_each(|failure| {
+    failures.iter().skip(SHOWN).for_each(|failure| println!("{failure:?}"));
+    failures.iter().take(SHOWN).cloned().chain(asked.map(shown)).for_each(|failure| {
         println!("{}", explain(&failure, None, lines));
     });
     let seeds: Vec<_> = failures.iter().map(|failure| failure.seed).collect();

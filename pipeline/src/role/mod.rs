@@ -78,7 +78,7 @@ impl Default for LookAhead {
 
 impl LookAhead {
     /// The packet of this number is going to be looked up by this key.
-    #[inline]
+    #[inline(always)]
     fn bucket<K: Key, S: State, V: Copy>(&mut self, number: usize, table: &Table<K, S, V>, key: K) {
         let hash = table.hash(key);
         table.prefetch_bucket(hash);

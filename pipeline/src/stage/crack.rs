@@ -67,8 +67,12 @@ fn udp_checksum_ok<B: Buffer>(packet: &Packet<B>, inner: View) -> bool {
     };
     let bytes = packet.buffer.head();
     let Some(inside) = encap::sum_of(bytes, inner) else { return false };
-    // What follows the inner packet within the datagram is summed with it.
-    let Some(rest) = bytes.get(inner.end as usize..end as usize) else { return false };
+    // What follows the inner packet within the datagram is summed with it. Most often nothing does,
+    // and then the packet may be spread over several buffer segments.
+    let rest = inner.end as usize..end as usize;
+    let Some(rest) = bytes.get(rest.clone()).or(rest.is_empty().then_some(&[])) else {
+        return false;
+    };
     let rest = if inner.end.is_multiple_of(2) == inner.l3.is_multiple_of(2) {
         Sum::of(rest)
     } else {
@@ -190,6 +194,25 @@ mod tests {
         let mut frame = ethernet_frame(syn().macs, &packet);
         frame[40] ^= 1;
         assert_eq!(crack(&frame), Err(Verdict::TunnelChecksum));
+    }
+
+    #[test]
+    fn the_udp_checksum_does_not_need_the_whole_packet_at_hand() {
+        let inner = syn6().payload(&[7; 600]);
+        for ends in OUTER {
+            let packet = tunnel_in(Format::Gue, ends, (0, 77), &inner.packet());
+            let mut frame = ethernet_frame(inner.macs, &packet);
+            for right in [true, false] {
+                let mut packet = Packet::new(HeapBuffer::segmented(&frame, 192));
+                let view = packet.view.inner(packet.buffer.head());
+                let result = open(&mut packet, view).map(|()| packet.buffer.frame().to_vec());
+                let expected = if right { Ok(inner.frame()) } else { Err(Verdict::TunnelChecksum) };
+                let checked = ends != OUTER[0];
+                assert_eq!(result, if checked { expected } else { Ok(inner.frame()) });
+                // The inner flow label, which the TCP checksum does not cover.
+                frame[14 + 40 + 12 + 2] ^= u8::from(checked);
+            }
+        }
     }
 
     #[test]

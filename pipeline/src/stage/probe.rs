@@ -33,11 +33,14 @@ fn pseudo_header<F: Family>(from: F::Address, to: F::Address, length: usize) -> 
     }
 }
 
-/// Whether this, cracked, is an echo request to the address that its tunnel went to.
-pub fn is_request<F: Family, B: Buffer>(packet: &Packet<B>, tunnel: IpAddr) -> bool {
+/// Whether this, cracked, is an echo request between the ends of its tunnel: who else it named
+/// would be answered unasked.
+pub fn is_request<F: Family, B: Buffer>(packet: &Packet<B>, tunnel: (IpAddr, IpAddr)) -> bool {
     let Some(message) = message::<F, B>(packet) else { return false };
-    let to: IpAddr = F::destination(packet.ip()).into();
-    message[..2] == [icmp::echo_request(F::VERSION), 0] && message.len() <= LONGEST && to == tunnel
+    let (from, to) = (F::source(packet.ip()).into(), F::destination(packet.ip()).into());
+    message[..2] == [icmp::echo_request(F::VERSION), 0]
+        && message.len() <= LONGEST
+        && (from, to) == tunnel
 }
 
 /// What an echo reply, plain, says: its sender, whom it is for, identifier, sequence number and
@@ -135,8 +138,10 @@ mod tests {
         let mut pool = HeapPool::default();
         let request = request::<F, _>(&header, ends, (77, 9), b"payload!", &mut pool).unwrap();
         let request = Packet::new(request);
-        assert!(is_request::<F, _>(&request, replica.parse().unwrap()));
-        assert!(!is_request::<F, _>(&request, switch.parse().unwrap()), "for somebody else");
+        let [switch, replica] = [switch, replica].map(|text| text.parse().unwrap());
+        assert!(is_request::<F, _>(&request, (switch, replica)));
+        assert!(!is_request::<F, _>(&request, (switch, switch)), "for somebody else");
+        assert!(!is_request::<F, _>(&request, (replica, replica)), "of somebody else");
         assert_eq!(read_reply::<F, _>(&request), None);
         let reply = Packet::new(answer::<F, _>(&request, &mut pool).unwrap());
         assert_eq!(reply.buffer.frame()[..12], [OUTSIDE_MAC, INSIDE_MAC].concat());

@@ -1,7 +1,7 @@
 //! Rewriting of what an ICMP error quotes, so that path MTU discovery and its like work across
 //! translation and tunnels.
 
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Pool};
 use crate::family::{Endpoint, Family, Version};
 use crate::view::{Packet, View};
 use crate::wire::checksum::{Delta, Sum};
@@ -174,10 +174,30 @@ pub fn peel<F: Family, B: Buffer>(packet: &mut Packet<B>, quoted: Quoted<F>) -> 
     Some(Quoted { outer: None, place, ..quoted })
 }
 
+/// A copy of an error of at most `room` bytes, with less of the quoted packet than there is. `None`
+/// when the pool is empty, the error spread over several buffer segments, or there is no room for
+/// a quotation.
+pub fn shortened<F: Family, P: Pool>(
+    packet: &Packet<P::Buffer>,
+    room: usize,
+    pool: &mut P,
+) -> Option<P::Buffer> {
+    let (l3, l4) = (usize::from(packet.view.l3), usize::from(packet.view.l4));
+    let frame = packet.buffer.head().get(..packet.view.end as usize)?;
+    let length = room.min(frame.len() - l3);
+    let message = (length + l3).checked_sub(l4).filter(|length| *length > icmp::HEADER)?;
+    let mut buffer = pool.alloc(l3 + length)?;
+    let short = buffer.head_mut();
+    short.copy_from_slice(&frame[..l3 + length]);
+    F::set_length(&mut short[l3..], length);
+    icmp::set_checksum(&mut short[l4..], pseudo_header::<F, _>(packet, message));
+    Some(buffer)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buffer::HeapBuffer;
+    use crate::buffer::{HeapBuffer, HeapPool};
     use crate::family::{V4, V6};
     use crate::testing::{Segment, endpoint, icmp_error, tunnel_in};
     use crate::wire::tunnel::Format;
@@ -277,5 +297,21 @@ mod tests {
         assert!(checksum_ok::<V6, _>(&packet));
         assert_eq!(icmp::mtu(Version::V6, message(&packet).unwrap()), 1400 - 52);
         assert_eq!(packet.buffer.frame().len(), 54 + 8 + inner.packet().len());
+    }
+
+    #[test]
+    fn a_shortened_error_is_one_that_quotes_less() {
+        let segment = Segment::ack("[2001:db8::2]:80", "[2001:db8::1]:40000", 7, 9);
+        let quoted = segment.payload(&[7; 1400]).packet();
+        let error = |bytes: usize| icmp_error("2001:db8::9", "2001:db8::2", 2, 0, &quoted[..bytes]);
+        let packet = Packet::new(HeapBuffer::new(&error(1232)));
+        let pool = &mut HeapPool::default();
+        let short = shortened::<V6, _>(&packet, 1228, pool).unwrap();
+        assert_eq!(short.frame(), error(1228 - 48));
+        assert_eq!(shortened::<V6, _>(&packet, 1500, pool).unwrap().frame(), error(1232));
+        assert!(shortened::<V6, _>(&packet, 48, pool).is_none());
+        let v4 = Packet::new(HeapBuffer::new(&self::error("198.51.100.10:8080", 40)));
+        let short = shortened::<V4, _>(&v4, 28 + 36, pool).unwrap();
+        assert_eq!(short.frame(), self::error("198.51.100.10:8080", 36));
     }
 }

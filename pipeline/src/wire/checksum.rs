@@ -34,6 +34,7 @@ impl Sum {
     }
 
     /// The 16-bit one's complement sum.
+    #[inline]
     pub fn fold(self) -> u16 {
         let mut sum = self.0;
         while sum > 0xffff {
@@ -43,6 +44,7 @@ impl Sum {
     }
 
     /// The checksum field for data with this sum.
+    #[inline]
     pub fn checksum(self) -> u16 {
         !self.fold()
     }
@@ -54,11 +56,13 @@ pub struct Delta(u64);
 
 impl Delta {
     /// One 16-bit word replaced.
+    #[inline]
     pub fn word(old: u16, new: u16) -> Self {
         Self(u64::from(!old) + u64::from(new))
     }
 
     /// A 32-bit field replaced.
+    #[inline]
     pub fn double(old: u32, new: u32) -> Self {
         Self::word((old >> 16) as u16, (new >> 16) as u16).plus(Self::word(old as u16, new as u16))
     }
@@ -85,6 +89,7 @@ impl Delta {
     }
 
     /// The checksum after the change. A wrong checksum stays just as wrong.
+    #[inline]
     pub fn apply(self, checksum: u16) -> u16 {
         !Sum(u64::from(!checksum) + self.0).fold()
     }

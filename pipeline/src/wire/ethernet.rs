@@ -23,7 +23,16 @@ const VLAN_TAGS: [u16; 3] = [0x8100, 0x88a8, 0x9100];
 pub const BROADCAST: Mac = [0xff; 6];
 
 /// EtherType behind the VLAN tags and the header's length in bytes; `None` when truncated.
+#[inline]
 pub fn parse(frame: &[u8]) -> Option<(u16, usize)> {
+    let ethertype = u16_at(frame.get(HEADER - 2..HEADER)?, 0);
+    match ethertype {
+        IPV4 | IPV6 => Some((ethertype, HEADER)),
+        _ => behind_tags(frame),
+    }
+}
+
+fn behind_tags(frame: &[u8]) -> Option<(u16, usize)> {
     let mut at = HEADER;
     loop {
         let ethertype = u16_at(frame.get(at - 2..at)?, 0);

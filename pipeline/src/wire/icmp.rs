@@ -158,8 +158,12 @@ pub fn take_quote_length(version: Version, message: &mut [u8]) -> Option<usize> 
         Version::V4 => (WORD + 1, 4),
         Version::V6 => (WORD, 8),
     };
-    // In a "too big" of IPv6 the place belongs to the MTU.
-    if version.is_v6() && message[0] == 2 || message[at] == 0 {
+    // In other errors the place belongs to an MTU, a pointer or a gateway's address.
+    let has_length = match version {
+        Version::V4 => matches!(message[0], 3 | 11 | 12),
+        Version::V6 => matches!(message[0], 1 | 3),
+    };
+    if !has_length || message[at] == 0 {
         return None;
     }
     let end = HEADER + usize::from(message[at]) * unit;
@@ -222,5 +226,23 @@ mod tests {
         error[5] = 32;
         assert_eq!(take_quote_length(Version::V4, &mut error), Some(8 + 128));
         assert_eq!(error[5], 0);
+    }
+
+    #[test]
+    fn only_some_errors_say_how_long_their_quote_is() {
+        let taken = |version, kind: u8, place: usize| {
+            let mut message = [kind, 0, 0, 0, 0, 0, 0, 0];
+            message[place] = 4;
+            (take_quote_length(version, &mut message), message[place])
+        };
+        for kind in [3, 11, 12] {
+            assert_eq!(taken(Version::V4, kind, 5), (Some(8 + 16), 0));
+        }
+        assert_eq!(taken(Version::V4, 5, 5), (None, 4), "a gateway's address");
+        for kind in [1, 3] {
+            assert_eq!(taken(Version::V6, kind, 4), (Some(8 + 32), 0));
+        }
+        assert_eq!(taken(Version::V6, 2, 4), (None, 4), "an MTU");
+        assert_eq!(taken(Version::V6, 4, 4), (None, 4), "a pointer");
     }
 }

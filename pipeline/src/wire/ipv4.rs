@@ -40,6 +40,7 @@ pub enum Malformed {
 
 /// Checks version and lengths against the bytes at hand (`available` of them in the frame,
 /// of which `ip` is the contiguous part). Gives header length and total length in bytes.
+#[inline]
 pub fn check(ip: &[u8], available: usize) -> Result<(usize, usize), Malformed> {
     if ip.len() < HEADER {
         return Err(Malformed::Truncated);
@@ -62,6 +63,7 @@ pub fn check(ip: &[u8], available: usize) -> Result<(usize, usize), Malformed> {
 }
 
 /// DSCP and ECN, the former type of service byte.
+#[inline]
 pub fn traffic_class(ip: &[u8]) -> u8 {
     ip[1]
 }
@@ -111,6 +113,7 @@ pub fn set_fragment_place(ip: &mut [u8], offset: usize, more: bool) {
 }
 
 /// Whether this is a fragment, first or later.
+#[inline]
 pub fn is_fragment(ip: &[u8]) -> bool {
     u16_at(ip, FRAGMENT) & (MORE_FRAGMENTS | FRAGMENT_OFFSET) != 0
 }
@@ -121,6 +124,7 @@ pub fn is_later_fragment(ip: &[u8]) -> bool {
 }
 
 /// Protocol of the payload.
+#[inline]
 pub fn protocol(ip: &[u8]) -> u8 {
     ip[9]
 }
@@ -131,25 +135,30 @@ pub fn checksum_ok(ip: &[u8], header: usize) -> bool {
 }
 
 /// Source address.
+#[inline]
 pub fn source(ip: &[u8]) -> Ipv4Addr {
     Ipv4Addr::from_bits(u32_at(ip, SOURCE))
 }
 
 /// Destination address.
+#[inline]
 pub fn destination(ip: &[u8]) -> Ipv4Addr {
     Ipv4Addr::from_bits(u32_at(ip, DESTINATION))
 }
 
 /// Sets the source address; gives the change for the checksum of the payload.
+#[inline]
 pub fn set_source(ip: &mut [u8], address: Ipv4Addr) -> Delta {
     set_address(ip, SOURCE, address)
 }
 
 /// Sets the destination address; gives the change for the checksum of the payload.
+#[inline]
 pub fn set_destination(ip: &mut [u8], address: Ipv4Addr) -> Delta {
     set_address(ip, DESTINATION, address)
 }
 
+#[inline]
 fn set_address(ip: &mut [u8], at: usize, address: Ipv4Addr) -> Delta {
     let delta = Delta::double(u32_at(ip, at), address.to_bits());
     ip[at..at + 4].copy_from_slice(&address.octets());
@@ -157,6 +166,7 @@ fn set_address(ip: &mut [u8], at: usize, address: Ipv4Addr) -> Delta {
     delta
 }
 
+#[inline]
 fn apply(ip: &mut [u8], delta: Delta) {
     let checksum = delta.apply(u16_at(ip, CHECKSUM));
     put_u16(ip, CHECKSUM, checksum);

@@ -77,6 +77,7 @@ pub enum Malformed {
 
 /// Checks the lengths against the segment's `available` bytes, of which `tcp` is the
 /// contiguous part. Gives the header's length in bytes, options included.
+#[inline]
 pub fn check(tcp: &[u8], available: usize) -> Result<usize, Malformed> {
     if tcp.len() < HEADER {
         return Err(Malformed::Truncated);
@@ -92,6 +93,7 @@ pub fn check(tcp: &[u8], available: usize) -> Result<usize, Malformed> {
 }
 
 /// Header length in bytes, options included.
+#[inline]
 pub fn header_length(tcp: &[u8]) -> usize {
     usize::from(tcp[OFFSET_FLAGS] >> 4) * 4
 }
@@ -104,21 +106,25 @@ pub fn set_header_length(tcp: &mut [u8], bytes: usize) -> Delta {
 }
 
 /// The control bits.
+#[inline]
 pub fn flags(tcp: &[u8]) -> Flags {
     Flags(tcp[OFFSET_FLAGS + 1])
 }
 
 /// Source port.
+#[inline]
 pub fn source_port(tcp: &[u8]) -> u16 {
     u16_at(tcp, 0)
 }
 
 /// Destination port.
+#[inline]
 pub fn destination_port(tcp: &[u8]) -> u16 {
     u16_at(tcp, 2)
 }
 
 /// Sets the source port; gives the change for the checksum.
+#[inline]
 pub fn set_source_port(tcp: &mut [u8], port: u16) -> Delta {
     let delta = Delta::word(source_port(tcp), port);
     put_u16(tcp, 0, port);
@@ -126,6 +132,7 @@ pub fn set_source_port(tcp: &mut [u8], port: u16) -> Delta {
 }
 
 /// Sets the destination port; gives the change for the checksum.
+#[inline]
 pub fn set_destination_port(tcp: &mut [u8], port: u16) -> Delta {
     let delta = Delta::word(destination_port(tcp), port);
     put_u16(tcp, 2, port);
@@ -143,6 +150,7 @@ pub fn acknowledgement(tcp: &[u8]) -> u32 {
 }
 
 /// Applies a change to the checksum field.
+#[inline]
 pub fn adjust(tcp: &mut [u8], delta: Delta) {
     let checksum = delta.apply(u16_at(tcp, CHECKSUM));
     put_u16(tcp, CHECKSUM, checksum);

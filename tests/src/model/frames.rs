@@ -69,6 +69,12 @@ impl Foreign {
         .boxed()
     }
 
+    /// Any of those that pass a replica, too: which takes no tunnels that it cannot open.
+    pub fn passing() -> BoxedStrategy<Self> {
+        let tunnel = |what: &Self| matches!(what, Self::Protocol(4 | 41 | 47) | Self::Gue);
+        Self::any().prop_filter("a tunnel", move |what| !tunnel(what)).boxed()
+    }
+
     /// The packet spoilt so, and the verdict on it. The packet bears no TCP options or data.
     pub fn spoil(self, packet: &Packet) -> (Vec<u8>, Verdict) {
         let mut frame = packet.frame();
@@ -107,6 +113,30 @@ impl Foreign {
                 put(l4 + 2, &6080u16.to_be_bytes());
                 Verdict::ForeignTunnel
             }
+            Self::Fragment(..) | Self::Routing => return self.extend(frame, packet, protocol),
+            Self::IpStart(..) | Self::TotalLength(_) => return self.garble(frame, packet),
+            Self::CutEthernet(length) => {
+                frame.truncate(length);
+                Verdict::EthernetTruncated
+            }
+            Self::CutIp(length) => {
+                frame.truncate(l3 + length);
+                Verdict::IpTruncated
+            }
+            Self::DataOffset(value, verdict) => {
+                put(l4 + 12, &[value]);
+                verdict
+            }
+        };
+        (frame, verdict)
+    }
+
+    /// With an extension header in IPv6, or what comes next to one in IPv4.
+    fn extend(self, mut frame: Vec<u8>, packet: &Packet, protocol: usize) -> (Vec<u8>, Verdict) {
+        let (l3, is_v6) = (packet.l3(), packet.is_v6());
+        let l4 = packet.header_len() - 20;
+        let mut put = |at: usize, bytes: &[u8]| frame[at..at + bytes.len()].copy_from_slice(bytes);
+        let verdict = match self {
             Self::Fragment(place, more) if is_v6 => {
                 put(protocol, &[44]);
                 let place = place << 3 | u16::from(more);
@@ -126,18 +156,19 @@ impl Foreign {
                 frame.splice(l4..l4, [6, 0, 0, 1, 0, 0, 0, 0]);
                 Verdict::Ipv6Extensions
             }
-            Self::Routing => {
+            _ => {
                 put(protocol, &[43]);
                 Verdict::OtherProtocol
             }
-            Self::CutEthernet(length) => {
-                frame.truncate(length);
-                Verdict::EthernetTruncated
-            }
-            Self::CutIp(length) => {
-                frame.truncate(l3 + length);
-                Verdict::IpTruncated
-            }
+        };
+        (frame, verdict)
+    }
+
+    /// With a field of the IP header that contradicts the others.
+    fn garble(self, mut frame: Vec<u8>, packet: &Packet) -> (Vec<u8>, Verdict) {
+        let (l3, is_v6) = (packet.l3(), packet.is_v6());
+        let mut put = |at: usize, bytes: &[u8]| frame[at..at + bytes.len()].copy_from_slice(bytes);
+        let verdict = match self {
             Self::IpStart(..) if is_v6 => {
                 put(l3, &[0x45]);
                 Verdict::IpVersion
@@ -154,10 +185,7 @@ impl Foreign {
                 put(l3 + 2, &value.to_be_bytes());
                 Verdict::IpTotalLength
             }
-            Self::DataOffset(value, verdict) => {
-                put(l4 + 12, &[value]);
-                verdict
-            }
+            _ => unreachable!("garbled by others"),
         };
         (frame, verdict)
     }

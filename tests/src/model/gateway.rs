@@ -25,6 +25,8 @@ mod outside;
 mod related;
 mod tunnelled;
 
+pub(super) use tunnelled::{cracked, opened};
+
 /// Where a connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {

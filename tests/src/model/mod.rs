@@ -13,6 +13,7 @@ mod options;
 mod outcome;
 mod packet;
 pub mod related;
+pub mod replica;
 mod rig;
 pub mod soup;
 mod sum;

@@ -148,7 +148,7 @@ fn piece(packet: &Packet, at: usize, bytes: &[u8], more: bool) -> Vec<u8> {
     } else {
         let length = packet.ip_header_len() + bytes.len();
         ip[2..4].copy_from_slice(&(length as u16).to_be_bytes());
-        ip[6..8].copy_from_slice(&(at / 8 | more << 13).to_be_bytes());
+        ip[6..8].copy_from_slice(&((at / 8) | (more << 13)).to_be_bytes());
         ip[10..12].fill(0);
         let checksum = checksum(ip);
         ip[10..12].copy_from_slice(&checksum.to_be_bytes());

@@ -103,7 +103,9 @@ pub const ISNS: [u32; 3] = [u32::MAX, 0, 7000];
 /// The largest packet between the appliances, and how packets to whom go into tunnels: the
 /// longest prefix counts, IP in IP is for the others.
 pub const MTU: u16 = 1280;
-const FORMATS: [(&str, Format); 5] = [
+const FORMATS: [(&str, Format); 7] = [
+    ("198.18.2.0/24", Format::Gre),
+    ("2001:db8:2::/48", Format::Gue),
     ("198.51.100.0/24", Format::Gue),
     ("198.51.100.11/32", Format::Gre),
     ("198.18.99.0/24", Format::Gue),
@@ -119,12 +121,12 @@ pub fn format(to: IpAddr) -> Format {
     longest.map_or(Format::Ipip, |(_, format)| *format)
 }
 
-fn path() -> Path {
+pub(super) fn path() -> Path {
     let peers = FORMATS.map(|(prefix, format)| (prefix.parse().expect("a prefix"), format));
     Path::new(MTU, Format::Ipip, peers)
 }
 
-const HASH_KEY: (u64, u64) = (0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210);
+pub(super) const HASH_KEY: (u64, u64) = (0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210);
 
 /// What a gateway before [`PEERS`] and [`PEERS_V6`] is told.
 pub fn gateway(max_connections: usize, timeouts: Timeouts) -> gateway::Settings {
@@ -174,10 +176,10 @@ impl super::Rig<Switch> {
     }
 }
 
-/// A switch before services of both families: with replicas and two servers, dynamic with one
+/// Services of both families: with replicas and two servers, dynamic with one
 /// server behind the port, without an enabled server, without a live replica, and of IPv6 with
 /// replicas of its own and of IPv4.
-pub fn switch(key: Option<Key>) -> Switch {
+fn switch_services() -> Vec<switch::Service> {
     let server =
         |name: &str, delivery, weight| switch::Server { name: name.to_owned(), delivery, weight };
     let own = |host: u8| IpAddr::from([203, 0, 113, host]);
@@ -216,6 +218,13 @@ pub fn switch(key: Option<Key>) -> Switch {
         replicas += service.replicas.len();
         servers += service.servers.len();
     }
+    services
+}
+
+/// A switch before [`switch_services`], which knows this key.
+pub fn switch(key: Option<Key>) -> Switch {
+    let services = switch_services();
+    let replicas = services.iter().map(|service| service.replicas.len()).sum();
     let seconds = Ticks::from_secs;
     let settings = switch::Settings {
         tag: tag::Format::default(),
@@ -290,7 +299,7 @@ pub fn replica_settings() -> replica::Settings {
         tag: tag::Format::default(),
         require_signature: false,
         path: path(),
-        busy_connections: 8,
+        busy_connections: 7,
         busy_syn_rate: 16,
         acknowledgement_repeats: 0,
         max_connections: [16; 2],

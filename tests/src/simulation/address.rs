@@ -1,8 +1,8 @@
 //! Where everyone is.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 
 use super::plan::Family;
 
@@ -28,27 +28,39 @@ pub const ROUTER: u8 = 1;
 pub const TUNNEL: u8 = 5;
 /// Number of the first host at each site; at the origin's that of the first service.
 pub const HOST: u8 = 10;
+/// Number of an address at the origin's site that the switch tunnels from.
+pub const SOURCE: u8 = 200;
 /// Between the numbers of two services.
 pub const SERVICE: u8 = 30;
 
 /// The address of a station at a site.
 #[must_use]
-pub fn address(_family: Family, site: Site, number: u8) -> IpAddr {
-    let [a, b, c] = match site {
-        CLIENTS => [198, 18, 1],
-        ORIGIN => [203, 0, 113],
-        replica => [198, 51, 100 + (replica - REPLICAS) as u8],
-    };
-    Ipv4Addr::new(a, b, c, number).into()
+pub fn address(family: Family, site: Site, number: u8) -> IpAddr {
+    match family {
+        Family::V4 => {
+            let [a, b, c] = match site {
+                CLIENTS => [198, 18, 1],
+                ORIGIN => [203, 0, 113],
+                replica => [198, 51, 100 + (replica - REPLICAS) as u8],
+            };
+            Ipv4Addr::new(a, b, c, number).into()
+        }
+        Family::V6 => {
+            let net = match site {
+                CLIENTS => 0x100,
+                ORIGIN => 2,
+                replica => 0x200 + (replica - REPLICAS) as u16,
+            };
+            Ipv6Addr::new(0x2001, 0xdb8, net, 0, 0, 0, 0, number.into()).into()
+        }
+    }
 }
 
 /// The prefix of a site.
 #[must_use]
 pub fn prefix(family: Family, site: Site) -> IpNet {
-    match address(family, site, 0) {
-        IpAddr::V4(address) => Ipv4Net::new_assert(address, 24).into(),
-        IpAddr::V6(address) => ipnet::Ipv6Net::new_assert(address, 64).into(),
-    }
+    let address = address(family, site, 0);
+    IpNet::new_assert(address, if address.is_ipv4() { 24 } else { 64 })
 }
 
 /// A service's address.
@@ -61,6 +73,13 @@ pub fn service(family: Family, number: usize) -> IpAddr {
 #[must_use]
 pub fn mac(site: Site, number: u8) -> Mac {
     [0x02, 0, 0, 0, site as u8, number]
+}
+
+/// The link-local address that belongs to a MAC address.
+#[must_use]
+pub fn link_local(mac: Mac) -> Ipv6Addr {
+    let [a, b, c, d, e, f] = mac.map(u16::from);
+    Ipv6Addr::new(0xfe80, 0, 0, 0, (a ^ 2) << 8 | b, c << 8 | 0xff, 0xfe00 | d, e << 8 | f)
 }
 
 /// The MAC address of an appliance's port: 0 inside, 1 outside.

@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use super::address::{CLIENTS, ORIGIN, REPLICAS, Site, address};
 use super::client::{Call, Outcome};
 use super::known;
-use super::plan::{Gate, Manner, Nanos, PATIENT, Permits, Plan, SECOND};
-use super::server::{Record, Server};
+use super::plan::{Configuration, Gate, Manner, Nanos, PATIENT, Permits, Plan, SECOND};
+use super::server::{End, Record, Server};
 use super::station;
+use super::variety::{Signing, Strangers};
 use super::world::World;
 
 /// Within this time a loser is reset where nothing is lost: before it repeats itself.
@@ -28,15 +29,24 @@ pub fn check(world: &mut World, done: bool) -> Vec<String> {
             }
         }
     }
+    wrong.extend(world.wrong.drain(..));
+    // Under B what is said to the service's address is said to the origin, and to every replica
+    // that knows the client.
+    let told = |site: Site| site == CLIENTS || world.plan.configuration != Configuration::B;
+    let strays = world.stray_errors().filter(|(site, _)| told(*site) && *site != ORIGIN);
+    wrong.extend(strays.map(|(site, what)| format!("stray at site {site}: {what}")));
     let servers = world.servers();
     wrong.extend(servers.flat_map(|server| {
         server.records.iter().filter_map(|record| {
-            let why = half_open(world, record).err()?;
+            let why = half_open(world, server, record).err()?;
             Some(format!("server {} for {}: {why}", server.number, record.client))
         })
     }));
     world.expire();
-    for station in world.stations() {
+    for (station, dead) in world.stations().iter().zip(&world.dead) {
+        if dead.is_some() {
+            continue;
+        }
         wrong.extend(station::conserves(&**station).err());
         let live = station::live(&**station);
         if live > 0 {
@@ -91,6 +101,15 @@ fn connection(world: &World, client: SocketAddr, call: &Call) -> Result<(), Stri
         return Err(format!("its request had {wrong}"));
     }
     let outcome = call.outcome.as_ref().ok_or("it has no end")?;
+    // Its server is cut off, or gave up waiting just when the client was heard.
+    let gone = |server: &Server, record: &Record| {
+        world.dead[server.site].is_some() || matches!(record.end, Some((_, End::TimedOut)))
+    };
+    if had.iter().any(|(server, record)| gone(server, record))
+        && matches!(outcome, Outcome::GaveUp | Outcome::Broken(_))
+    {
+        return Ok(());
+    }
     let impatient = world.plan.connections[call.id].patience < PATIENT;
     match outcome {
         Outcome::Completed(by) if opened == [*by] => Ok(()),
@@ -116,10 +135,13 @@ fn unanswered(plan: &Plan, call: usize) -> Result<(), String> {
     if shares_port || plan.table < plan.connections.len() {
         return Ok(());
     }
+    let copied = plan.changes.is_empty()
+        && matches!(plan.signing, Signing::Not | Signing::Signed)
+        && matches!(plan.strangers, Strangers::Nobody | Strangers::Others);
     let replies = |site: &Site| {
         let replica = &plan.replicas[site - REPLICAS];
-        replica.gate == Gate::Open
-            && plan.turnabout.is_none_or(|(number, _)| number != site - REPLICAS)
+        copied
+            && replica.gate == Gate::Open
             && (plan.permits != Permits::First || *site == REPLICAS)
             && replica.manner == Manner::Serves
             && plan.is_lossless(CLIENTS, ORIGIN)
@@ -135,7 +157,7 @@ fn unanswered(plan: &Plan, call: usize) -> Result<(), String> {
 }
 
 /// What a server holds comes to an end that its client or its winner has brought about.
-fn half_open(world: &World, record: &Record) -> Result<(), String> {
+fn half_open(world: &World, server: &Server, record: &Record) -> Result<(), String> {
     let Some((at, end)) = record.end else { return Err("it is still held".into()) };
     let seconds = (at - record.since) as f64 / 1e9;
     // The gateway knows but the latest connection of an endpoint.
@@ -148,10 +170,19 @@ fn half_open(world: &World, record: &Record) -> Result<(), String> {
             })
         })
     };
+    // A copy of the start packet that comes when all is over opens another, of which the client
+    // knows as little as its gateway.
+    let first = server
+        .records
+        .iter()
+        .find(|other| (other.client, other.isn) == (record.client, record.isn))
+        .is_some_and(|first| std::ptr::eq(first, record));
     let slow = record.established.is_none() && at - record.since > PROMPT;
     // Whom the gateway does not permit is not answered until the race is decided.
-    let promised = world.plan.is_calm() && world.plan.permits != Permits::First;
-    if promised && slow && latest_and_patient() {
+    let promised = world.plan.is_calm()
+        && world.plan.permits != Permits::First
+        && world.plan.table >= world.plan.connections.len();
+    if promised && first && slow && latest_and_patient() {
         return Err(format!("half open for {seconds:.1} s ({end:?}), though nothing is lost"));
     }
     Ok(())

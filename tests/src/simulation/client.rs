@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::State;
 
-use super::address::{CLIENTS, HOST, PORT, service};
+use super::address::{CLIENTS, HOST, PORT, address, service};
 use super::content::{Filler, HEADER, PREFIX, Request};
 use super::dice::Dice;
 use super::host::Host;
@@ -75,8 +75,9 @@ impl Client {
     /// The client host of this number.
     pub fn new(plan: &Plan, number: usize, dice: &mut Dice) -> Self {
         let at = HOST + number as u8;
+        let own = address(plan.family, CLIENTS, at);
         Self {
-            host: Host::new(plan, CLIENTS, at, at, dice),
+            host: Host::new(plan, CLIENTS, at, &[own], dice),
             calls: Vec::new(),
             services: (0..plan.services)
                 .map(|number| SocketAddr::new(service(plan.family, number), PORT))

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::{Socket, tcp};
@@ -15,6 +16,7 @@ use smoltcp::wire::{
 use super::address::{self, ROUTER, Site, prefix};
 use super::dice::Dice;
 use super::plan::{Nanos, Plan};
+use super::pmtu::{self, Paths};
 use super::segment::{self, Segment};
 use super::station::Frame;
 
@@ -84,27 +86,44 @@ pub struct Host {
     timestamps: bool,
     /// The last segment of each peer, by our port.
     acknowledged: BTreeMap<(u16, SocketAddr), Segment>,
+    /// What it knows of its paths.
+    pub paths: Paths,
 }
 
 impl Host {
-    /// A host at a site: `number` is that of its MAC address, `bears` that of its IP address.
-    pub fn new(plan: &Plan, site: Site, number: u8, bears: u8, dice: &mut Dice) -> Self {
+    /// A host at a site: `number` is that of its MAC address; the first one of the addresses that
+    /// it bears is its own.
+    pub fn new(
+        plan: &Plan,
+        site: Site,
+        number: u8,
+        bears: &[IpAddr],
+        dice: &mut Dice,
+    ) -> Self {
         let mac = address::mac(site, number);
         let mut card = Card::default();
         let mut config = Config::new(HardwareAddress::Ethernet(EthernetAddress(mac)));
         config.random_seed = dice.roll();
         let mut interface = Interface::new(config, &mut card, Instant::ZERO);
-        let address = address::address(plan.family, site, bears);
-        let length = prefix(plan.family, site).prefix_len();
+        let nets = [plan.family, plan.family.other()].map(|family| prefix(family, site));
+        let length = |address: &IpAddr| match nets.iter().find(|net| net.contains(address)) {
+            Some(net) => net.prefix_len(),
+            None => IpNet::from(*address).prefix_len(),
+        };
+        let local = IpCidr::new(IpAddr::from(address::link_local(mac)).into(), 64);
         interface.update_ip_addrs(|addresses| {
-            let _ = addresses.push(IpCidr::new(address.into(), length));
+            let own = bears.iter().map(|address| IpCidr::new((*address).into(), length(address)));
+            addresses.extend(own.chain([local]));
         });
         let routes = interface.routes_mut();
-        // The table has room for one route of each family.
-        let _ = match address::address(plan.family, site, ROUTER) {
-            IpAddr::V4(router) => routes.add_default_ipv4_route(router).map(drop),
-            IpAddr::V6(router) => routes.add_default_ipv6_route(router).map(drop),
-        };
+        for family in [plan.family, plan.family.other()] {
+            // The table has room for one route of each family.
+            let _ = match address::address(family, site, ROUTER) {
+                IpAddr::V4(router) => routes.add_default_ipv4_route(router).map(drop),
+                IpAddr::V6(router) => routes.add_default_ipv6_route(router).map(drop),
+            };
+        }
+        let address = bears[0];
         let sockets = SocketSet::new(Vec::new());
         let acknowledged = BTreeMap::new();
         let timestamps = plan.timestamps;
@@ -117,6 +136,7 @@ impl Host {
             buffers: plan.buffers,
             timestamps,
             acknowledged,
+            paths: Paths::default(),
         }
     }
 
@@ -155,6 +175,9 @@ impl Host {
     pub fn poll(&mut self, frame: Option<Frame>, now: Nanos) {
         if let Some(answer) = frame.as_deref().and_then(|frame| self.answer_probe(frame)) {
             self.card.sent.push(answer);
+        }
+        if let Some(error) = frame.as_deref().and_then(pmtu::read) {
+            self.paths.note(error);
         }
         let frame = frame.filter(|frame| !self.would_stall(frame));
         if frame.is_some() {
@@ -204,7 +227,7 @@ impl Host {
         else {
             return None;
         };
-        let own = IpAddr::from(target_protocol_addr) == self.address;
+        let own = self.interface.has_ip_addr(target_protocol_addr);
         let probe = operation == ArpOperation::Request && source_protocol_addr.is_unspecified();
         if !probe || !own {
             return None;
@@ -223,6 +246,12 @@ impl Host {
         ethernet.set_ethertype(EthernetProtocol::Arp);
         reply.emit(&mut ArpPacket::new_unchecked(ethernet.payload_mut()));
         Some(answer)
+    }
+
+    /// Takes what is to be sent, as its paths have room for it.
+    pub fn send(&mut self) -> Vec<Frame> {
+        let frames = std::mem::take(&mut self.card.sent);
+        self.paths.cut(frames)
     }
 
     /// Frames to be sent so far.

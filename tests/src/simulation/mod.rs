@@ -8,12 +8,13 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `plan`, `address`, `dice` | what a seed decides |
-//! | `roles`, `station` | the appliances, fed in bursts |
-//! | `host`, `client`, `server`, `backlog`, `content`, `party` | smoltcp's hosts and what they say |
+//! | `plan`, `draw`, `variety`, `address`, `dice` | what a seed decides |
+//! | `roles`, `station`, `control` | the appliances, fed in bursts, and what is moved of them |
+//! | `host`, `pmtu`, `client`, `server`, `backlog`, `content`, `party` | smoltcp's hosts and what they say |
 //! | `wan` | the way between the sites |
-//! | `world` | the clock and everyone on it |
-//! | `check`, `known`, `report` | what must hold, where it is known not to, and what came of it |
+//! | `world`, `meddle` | the clock and everyone on it, and what happens to them |
+//! | `flood` | start packets in others' names, for a test of its own |
+//! | `check`, `watch`, `known`, `report` | what must hold, where it is known not to, and what came of it |
 //! | `sabotage` | broken gateways, to check the checks |
 
 pub mod address;
@@ -21,19 +22,26 @@ mod backlog;
 pub mod check;
 pub mod client;
 pub mod content;
+pub mod control;
 pub mod dice;
+mod draw;
+pub mod flood;
 pub mod host;
 pub mod known;
 pub mod log;
+mod meddle;
 mod party;
 pub mod plan;
+pub mod pmtu;
 pub mod report;
 pub mod roles;
 pub mod sabotage;
 pub mod segment;
 pub mod server;
 pub mod station;
+pub mod variety;
 pub mod wan;
+pub mod watch;
 pub mod world;
 
 use plan::Plan;

@@ -1,11 +1,15 @@
 //! The hosts of a plan, and where each one sits.
 
-use super::address::{CLIENTS, HOST, Mac, ORIGIN, PORT, REPLICAS, SERVICE, Site};
+use super::address::{
+    self, CLIENTS, HOST, Mac, ORIGIN, PORT, REPLICAS, SERVICE, SOURCE, Site, address,
+};
 use super::client::Client;
 use super::dice::Dice;
 use super::host::Host;
 use super::plan::{Nanos, Plan};
+use super::roles;
 use super::server::Server;
+use super::variety::Source;
 
 /// A host, whatever it is.
 pub(super) enum Party {
@@ -58,16 +62,26 @@ pub(super) fn seats(plan: &Plan, dice: &mut Dice) -> Vec<Seat> {
     }
     let origins = (0..plan.services).flat_map(|s| (0..plan.origins).map(move |at| (s, at)));
     for (service, at) in origins {
-        let bears = HOST + SERVICE * service as u8;
-        let (own, name) = (bears + at as u8, (5 * service + at) as u8);
-        let server = Server::new(plan, (ORIGIN, own, bears), (plan.origin, PORT), name, dice);
+        let first = HOST + SERVICE * service as u8;
+        let (own, name) = (first + at as u8, (5 * service + at) as u8);
+        let mut bears = vec![address::service(plan.family, service)];
+        if at > 0 {
+            bears.push(address(plan.family, ORIGIN, own));
+        } else if service == 0 && plan.tunnels.source != Source::Service {
+            bears.push(address(roles::outer(plan), ORIGIN, SOURCE));
+        }
+        let server = Server::new(plan, (ORIGIN, own, &bears), (plan.origin, PORT), name, dice);
         seat(ORIGIN, Party::Server(server));
     }
     for (number, replica) in plan.replicas.iter().enumerate() {
         let (site, does) = (REPLICAS + number, (replica.manner, replica.port.unwrap_or(PORT)));
         for at in 0..replica.servers {
             let (own, name) = (HOST + at as u8, (10 * (number + 1) + at) as u8);
-            seat(site, Party::Server(Server::new(plan, (site, own, own), does, name, dice)));
+            let mut bears = vec![address(plan.family, site, own)];
+            if replica.bears_service {
+                bears.extend((0..plan.services).map(|s| address::service(plan.family, s)));
+            }
+            seat(site, Party::Server(Server::new(plan, (site, own, &bears), does, name, dice)));
         }
     }
     seats

@@ -1,7 +1,10 @@
 //! What a seed stands for: who is there, how they are connected, and who talks to whom.
 
-use super::address::{CLIENTS, ORIGIN, Site};
+use super::address::Site;
 use super::dice::Dice;
+use super::draw;
+use super::flood::Flood;
+use super::variety::{self, Change, Signing, Strangers, Tunnels};
 
 /// Virtual time and spans of it, in nanoseconds.
 pub type Nanos = u64;
@@ -16,6 +19,10 @@ pub const SECOND: Nanos = 1_000 * MS;
 pub enum Configuration {
     /// Full NAT.
     A,
+    /// One-way NAT.
+    B,
+    /// Tunnels.
+    C,
 }
 
 /// The IP family of clients and servers.
@@ -23,6 +30,19 @@ pub enum Configuration {
 pub enum Family {
     /// IPv4.
     V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// The other one.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Family::V4 => Family::V6,
+            Family::V6 => Family::V4,
+        }
+    }
 }
 
 /// What the TCP of a server does with a start packet.
@@ -84,6 +104,10 @@ pub struct ReplicaPlan {
     pub reach: Reach,
     /// Their port, when it is another than the one asked for.
     pub port: Option<u16>,
+    /// Whether they bear the services' addresses themselves.
+    pub bears_service: bool,
+    /// How often they may repeat an acknowledgement unasked.
+    pub repeats: u8,
 }
 
 /// The way from one site to another.
@@ -101,6 +125,8 @@ pub struct Path {
     pub duplicated: u64,
     /// Whether it drops start packets with options that it does not know.
     pub drops_options: bool,
+    /// The largest IP packet that gets through.
+    pub mtu: u16,
 }
 
 /// Who closes a connection first.
@@ -193,8 +219,16 @@ pub struct Plan {
     pub fan_out: u64,
     /// Whether frames come in buffers of more than one segment.
     pub segmented: bool,
-    /// A replica that is drained at that time, or open again if it was.
-    pub turnabout: Option<(usize, Nanos)>,
+    /// How packets are tunnelled.
+    pub tunnels: Tunnels,
+    /// How tags are signed.
+    pub signing: Signing,
+    /// Whose clients' copies are made, and taken.
+    pub strangers: Strangers,
+    /// What somebody sends in others' names.
+    pub flood: Option<Flood>,
+    /// What happens to the appliances and servers, and when.
+    pub changes: Vec<(Nanos, Change)>,
 }
 
 /// Patience that outlasts whatever the network does.
@@ -205,32 +239,39 @@ impl Plan {
     #[must_use]
     pub fn draw(seed: u64) -> Self {
         let dice = &mut Dice::new(seed);
-        let replicas: Vec<_> = (0..dice.size(0, 3)).map(|_| replica(dice)).collect();
+        // All six mixtures in turn, whatever else is drawn.
+        let configuration =
+            [Configuration::A, Configuration::B, Configuration::C][seed as usize % 3];
+        let family = [Family::V4, Family::V6][seed as usize / 3 % 2];
+        let replicas: Vec<_> = (0..dice.size(0, 3)).map(|_| draw::replica(dice)).collect();
         let clients = dice.size(1, 3);
-        let turnabout = (!replicas.is_empty() && dice.chance(150))
-            .then(|| (dice.size(0, replicas.len() - 1), dice.between(0, 4 * SECOND)));
-        let paths = paths(dice, 2 + replicas.len());
+        let paths = draw::paths(dice, 2 + replicas.len());
         let services = dice.pick(&[(3, 1), (2, 2)]);
-        let table = dice.pick(&[(9, 64), (1, 2)]);
+        let origins = dice.pick(&[(5, 1), (3, 2), (2, 3)]);
+        let mtu = paths.iter().flatten().map(|path| path.mtu).min().unwrap_or(1500);
         Self {
             seed,
-            configuration: Configuration::A,
-            family: Family::V4,
+            configuration,
+            family,
             clients,
             services,
-            origins: dice.pick(&[(3, 1), (1, 2)]),
+            origins,
             origin: dice.pick(&[(80, Manner::Serves), (10, Manner::Refuses), (10, Manner::Silent)]),
-            replicas,
-            connections: connections(dice, clients, services),
+            connections: draw::connections(dice, clients, services),
             buffers: [dice.size(2_000, 16_000), dice.size(2_000, 32_000)],
             timestamps: dice.chance(300),
             permits: dice.pick(&[(6, Permits::Any), (3, Permits::Sites), (1, Permits::First)]),
-            table,
+            table: dice.pick(&[(9, 64), (1, 2)]),
             corrupted: if dice.chance(100) { dice.between(1, 20) } else { 0 },
             buffers_left: if dice.chance(30) { dice.size(0, 3) } else { usize::MAX },
             fan_out: dice.pick(&[(95, 1_000), (5, 1)]),
             segmented: dice.chance(150),
-            turnabout,
+            tunnels: Tunnels::draw(dice, (configuration, family), mtu, replicas.len()),
+            signing: Signing::draw(dice),
+            strangers: Strangers::draw(dice),
+            flood: None,
+            changes: variety::changes(dice, origins, &replicas),
+            replicas,
             paths,
         }
     }
@@ -254,110 +295,7 @@ impl Plan {
         let sites = 0..self.sites();
         sites.clone().all(|from| sites.clone().all(|to| self.is_lossless(from, to)))
             && self.buffers_left == usize::MAX
+            && self.changes.is_empty()
     }
 }
 
-fn replica(dice: &mut Dice) -> ReplicaPlan {
-    let reach = dice.pick(&[(2, Reach::Mac), (2, Reach::Resolved), (1, Reach::Bears)]);
-    ReplicaPlan {
-        servers: if reach == Reach::Bears { 1 } else { dice.size(1, 2) },
-        manner: dice.pick(&[(80, Manner::Serves), (10, Manner::Refuses), (10, Manner::Silent)]),
-        gate: dice.pick(&[
-            (70, Gate::Open),
-            (10, Gate::Dead),
-            (10, Gate::Busy),
-            (10, Gate::Limit(1)),
-        ]),
-        reach,
-        port: dice.chance(200).then_some(8080),
-    }
-}
-
-fn paths(dice: &mut Dice, sites: usize) -> Vec<Vec<Path>> {
-    let lossy = dice.chance(600);
-    let twice = dice.chance(500);
-    let reorders = dice.chance(500);
-    let drops = dice.chance(100);
-    // Packets between clients and origin often take the long way, or no replica would ever win.
-    let detour = dice.chance(600);
-    let none =
-        Path { delay: 0, jitter: 0, reorder: false, loss: 0, duplicated: 0, drops_options: false };
-    let mut paths = vec![vec![none; sites]; sites];
-    for from in 0..sites {
-        for to in 0..from {
-            let delay = match detour && (from, to) == (ORIGIN, CLIENTS) {
-                true => dice.between(80 * MS, 120 * MS),
-                false if detour => dice.between(MS, 60 * MS),
-                false => dice.between(MS, 120 * MS),
-            };
-            for (from, to) in [(from, to), (to, from)] {
-                paths[from][to] = Path {
-                    delay,
-                    jitter: dice.between(1_000, if reorders { delay / 2 } else { delay / 10 }),
-                    reorder: reorders,
-                    loss: if lossy { dice.between(0, 100) } else { 0 },
-                    duplicated: if twice { dice.between(0, 50) } else { 0 },
-                    drops_options: drops && (from, to) == (0, ORIGIN),
-                };
-            }
-        }
-    }
-    paths
-}
-
-fn connections(dice: &mut Dice, clients: usize, services: usize) -> Vec<ConnectionPlan> {
-    let mut all: Vec<ConnectionPlan> = Vec::new();
-    for number in 0..dice.size(1, 6) {
-        let start = start(dice, &all, services);
-        let (client, port, service) = match start {
-            Start::Alone => {
-                let service = dice.size(0, services - 1);
-                (dice.size(0, clients - 1), 40_000 + number as u16, service)
-            }
-            Start::After(earlier) => {
-                let stays = dice.chance(600);
-                let ConnectionPlan { client, port, service, .. } = all[earlier];
-                (client, port, if stays { service } else { dice.size(0, services - 1) })
-            }
-            Start::Beside(other) => (all[other].client, all[other].port, 1 - all[other].service),
-        };
-        let most_response = dice.pick(&[(60, 3_000), (35, 30_000), (5, 200_000)]);
-        all.push(ConnectionPlan {
-            client,
-            port,
-            service,
-            start,
-            at: dice.pick(&[(1, 0), (2, 50 * MS), (1, 3 * SECOND), (1, 12 * SECOND)])
-                + dice.between(0, 200 * MS),
-            request: dice.size(0, 3_000.min(most_response)),
-            response: dice.size(0, most_response),
-            think: if dice.chance(100) { dice.between(0, 40 * SECOND) } else { 0 },
-            closer: dice.pick(&[(2, Closer::Client), (2, Closer::Server), (1, Closer::Half)]),
-            patience: match dice.chance(120) {
-                true => dice.between(20 * MS, 5 * SECOND),
-                false => PATIENT,
-            },
-            vanishes: dice.chance(500),
-            spoofed: dice.chance(30).then(|| dice.between(300 * MS, 4 * SECOND)),
-        });
-    }
-    all
-}
-
-/// Whether a connection takes over the port of an earlier one, or shares it. Each port is taken
-/// over by one at a time, and shared by two at the most.
-fn start(dice: &mut Dice, all: &[ConnectionPlan], services: usize) -> Start {
-    if all.is_empty() {
-        return Start::Alone;
-    }
-    let earlier = dice.size(0, all.len() - 1);
-    let untouched = all
-        .iter()
-        .all(|other| !matches!(other.start, Start::After(of) | Start::Beside(of) if of == earlier));
-    let alone = !matches!(all[earlier].start, Start::Beside(_));
-    match dice.pick(&[(60, 0), (30, 1), (10, 2)]) {
-        1 if untouched && alone => Start::After(earlier),
-        2 if untouched && alone && services == 2 => Start::Beside(earlier),
-        _ => Start::Alone,
-    }
-}

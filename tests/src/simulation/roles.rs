@@ -1,76 +1,100 @@
 //! The appliances of a plan: the pipeline's own roles with the settings that the appliance
 //! would make of a configuration. What the pipeline learns to do is told to it here.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use pipeline::configuration::A;
+use ipnet::IpNet;
+use pipeline::configuration::{A, B, C, Configuration};
 use pipeline::limiter::Limit;
 use pipeline::neighbours::Neighbours;
+use pipeline::path::Path;
 use pipeline::role::gateway::{self, Gateway, Timeouts};
 use pipeline::role::replica::{self, Gates, Replica};
-use pipeline::role::switch::{self, Delivery, Switch};
+use pipeline::role::switch::{self, Alive, Delivery, Probing, Switch, TunnelHealth};
 use pipeline::services::Scope;
+use pipeline::shared::Published;
 use pipeline::stage::tag;
 use pipeline::time::Ticks;
 
 use super::address::{
-    CLIENTS, HOST, ORIGIN, PORT, REPLICAS, SERVICE, Site, TUNNEL, address, mac, port_mac, prefix,
-    service,
+    CLIENTS, HOST, ORIGIN, PORT, REPLICAS, SERVICE, SOURCE, Site, TUNNEL, address, mac, port_mac,
+    prefix, service,
 };
+use super::control::{self, Levers, Members};
 use super::dice::Dice;
-use super::plan::{Configuration, Gate, Permits, Plan, Reach};
+use super::plan::{self, Gate, Permits, Plan, Reach};
 use super::station::{Appliance, Sabotage, Station};
+use super::variety::{Signing, Source};
 
-/// Connections that each table holds.
-const TABLE: usize = 64;
+/// Copies that the switch makes of one start packet, at the most.
+const COPIES: usize = 8;
 
-/// The appliance of a site; a replica's with its gates.
+/// Connections that each table of switch and replicas holds.
+fn table(plan: &Plan) -> usize {
+    if plan.flood.is_some() { 1 << 14 } else { 64 }
+}
+
+/// The appliance of a site, and what can be moved of it.
 pub fn build(
     plan: &Plan,
     site: Site,
     dice: &mut Dice,
     sabotage: Option<Sabotage>,
-) -> (Station, Option<Arc<Gates>>) {
+) -> (Station, Levers) {
     let key = (dice.roll(), dice.roll());
-    let cut = plan.segmented;
     match site {
         CLIENTS => match plan.configuration {
-            Configuration::A => {
-                let role = Gateway::<A>::new(gateway(plan, key));
-                (
-                    Box::new(
-                        Appliance::new("gateway", role, (1, cut), sabotage)
-                            .with_buffers(plan.buffers_left),
-                    ),
-                    None,
-                )
-            }
+            plan::Configuration::A => gateway::<A>(plan, key, sabotage),
+            plan::Configuration::B => gateway::<B>(plan, key, sabotage),
+            plan::Configuration::C => gateway::<C>(plan, key, sabotage),
         },
-        ORIGIN => {
-            let (role, copies) = (Switch::new(switch(plan)), plan.replicas.len().max(1));
-            (Box::new(Appliance::new("switch", role, (copies, cut), None)), None)
-        }
-        site => {
-            let name = ["replica1", "replica2", "replica3"][site - REPLICAS];
-            let gates = Arc::new(Gates::default());
-            let role = replica(plan, site, key, Arc::clone(&gates));
-            (Box::new(Appliance::new(name, role, (1, cut), None)), Some(gates))
-        }
+        ORIGIN => switch(plan, key),
+        site => replica(plan, site, key),
+    }
+}
+
+/// The family of the tunnels from switch to replicas.
+#[must_use]
+pub fn outer(plan: &Plan) -> plan::Family {
+    match plan.tunnels.source {
+        Source::OtherFamily => plan.family.other(),
+        Source::Service | Source::Own => plan.family,
     }
 }
 
 /// Where copies for a replica are sent.
 fn tunnel_address(plan: &Plan, site: Site) -> IpAddr {
-    let number = match plan.replicas[site - REPLICAS].reach {
-        Reach::Bears => HOST,
-        Reach::Mac | Reach::Resolved => TUNNEL,
-    };
-    address(plan.family, site, number)
+    let bears = plan.replicas[site - REPLICAS].reach == Reach::Bears;
+    let number = if bears && outer(plan) == plan.family { HOST } else { TUNNEL };
+    address(outer(plan), site, number)
 }
 
-fn gateway(plan: &Plan, hash_key: (u64, u64)) -> gateway::Settings {
+/// What an appliance knows of tunnels: 0 gateway, 1 switch, 2 replica.
+fn path(plan: &Plan, role: usize) -> Path {
+    let formats = plan.tunnels.formats[role];
+    let own = |(site, format)| {
+        let family = if role == ORIGIN { outer(plan) } else { plan.family };
+        (prefix(family, site), format)
+    };
+    Path::new(plan.tunnels.path_mtu, formats.usual, formats.own.map(own))
+}
+
+/// The clients' prefixes that the appliance of a site is told to serve.
+fn clients(plan: &Plan, site: Site) -> Vec<IpNet> {
+    let excludes = plan.strangers.excludes(site);
+    excludes
+        .map(|excludes| prefix(plan.family, if excludes { ORIGIN } else { CLIENTS }))
+        .into_iter()
+        .collect()
+}
+
+fn gateway<X: Configuration>(
+    plan: &Plan,
+    hash_key: (u64, u64),
+    sabotage: Option<Sabotage>,
+) -> (Station, Levers) {
     let sites = match plan.permits {
         Permits::Any => 0..0,
         Permits::Sites => REPLICAS..plan.sites(),
@@ -81,97 +105,167 @@ fn gateway(plan: &Plan, hash_key: (u64, u64)) -> gateway::Settings {
         ports: vec![PORT],
         replicas: sites.clone().map(|site| prefix(plan.family, site)).collect(),
     };
-    gateway::Settings {
+    let settings = gateway::Settings {
         services: (0..plan.services).map(service).collect(),
         tag: tag::Format::default(),
         timeouts: Timeouts::default(),
-        max_connections: plan.table,
+        path: path(plan, CLIENTS),
+        max_connections: [plan.table; 2],
         hash_key,
-    }
+    };
+    let keys = Published::new(control::keys(plan, CLIENTS, false));
+    let role = Gateway::<X>::new(settings, keys.reader());
+    let appliance = Appliance::new("gateway", role, (1, plan.segmented), sabotage);
+    let levers = Levers { keys, members: Members::None };
+    (Box::new(appliance.with_buffers(plan.buffers_left)), levers)
 }
 
-fn switch(plan: &Plan) -> switch::Settings {
-    let server = |service: usize, number: usize| switch::Server {
-        name: format!("origin{number}"),
-        delivery: match plan.origins {
-            1 => Delivery::None,
-            _ => Delivery::Direct(mac(ORIGIN, HOST + SERVICE * service as u8 + number as u8)),
+fn origin_service(plan: &Plan, number: usize) -> switch::Service {
+    let host = |at: usize| HOST + SERVICE * number as u8 + at as u8;
+    let server = |at: usize| switch::Server {
+        name: format!("origin{at}"),
+        delivery: match (plan.origins, at % 2) {
+            (1, _) => Delivery::None,
+            (_, 0) => Delivery::Direct(mac(ORIGIN, host(at))),
+            // It has an address of its own, too.
+            _ => Delivery::Neighbour(address(plan.family, ORIGIN, host(at))),
         },
-        weight: 1,
+        weight: 1 + at as u32 % 2,
     };
-    let copies = plan.replicas.len();
-    let replica = |service: usize, site: Site| {
-        (v4(tunnel_address(plan, site)), service * copies + site - REPLICAS)
-    };
-    let service = |number: usize| switch::Service {
-        address: v4(service(plan.family, number)),
+    switch::Service {
+        address: service(plan.family, number),
         ports: vec![PORT],
         replicable: true,
-        source: v4(service(plan.family, number)),
-        replicas: (REPLICAS..plan.sites()).map(|site| replica(number, site)).collect(),
-        servers: (0..plan.origins).map(|at| server(number, at)).collect(),
-        first_server: number * plan.origins,
-    };
-    switch::Settings {
-        services: (0..plan.services).map(service).collect(),
-        tag: tag::Format::default(),
-        max_copies: 8,
-        fan_out: Limit {
-            rate: plan.fan_out,
-            burst: plan.fan_out.max(copies as u64),
-            prefix_v4: 24,
-            prefix_v6: 48,
+        source: match plan.tunnels.source {
+            Source::Service => service(plan.family, number),
+            Source::Own | Source::OtherFamily => address(outer(plan), ORIGIN, SOURCE),
         },
-        replicas: plan.services * copies,
-        servers: plan.services * plan.origins,
+        replicas: (REPLICAS..plan.sites()).map(|site| tunnel_address(plan, site)).collect(),
+        first_replica: number * plan.replicas.len(),
+        servers: (0..plan.origins).map(server).collect(),
+        first_server: number * plan.origins,
     }
 }
 
-fn replica(plan: &Plan, site: Site, hash_key: (u64, u64), gates: Arc<Gates>) -> Replica {
+fn switch(plan: &Plan, hash_key: (u64, u64)) -> (Station, Levers) {
+    let services: Vec<_> =
+        (0..plan.services).map(|number| origin_service(plan, number)).collect();
+    let probing = Probing { interval: Ticks::from_secs(2), fall: 3, rise: 2, id: 0x5157 };
+    let burst = plan.fan_out.max(plan.replicas.len() as u64);
+    let timeouts = Timeouts::default();
+    let settings = switch::Settings {
+        services: services.clone(),
+        tag: tag::Format::default(),
+        require_signature: match plan.signing {
+            Signing::Not => false,
+            Signing::Missing { switch } => switch,
+            Signing::Signed | Signing::Rotated { .. } => true,
+        },
+        gateways: clients(plan, ORIGIN),
+        max_copies: COPIES,
+        fan_out: Limit { rate: plan.fan_out, burst, prefix_v4: 24, prefix_v6: 48 },
+        path: path(plan, ORIGIN),
+        max_connections: [table(plan); 2],
+        timeouts: switch::Timeouts {
+            opening: timeouts.racing,
+            established: timeouts.established,
+            closing: timeouts.closing,
+            reuse_after: timeouts.reuse_after,
+        },
+        probing: plan.tunnels.probes.then_some(probing),
+        probes: true,
+        macs: [0, 1].map(|port| port_mac(ORIGIN, port)),
+        hash_key,
+    };
+    let replicas = plan.services * plan.replicas.len();
+    let alive = Alive {
+        replicas: vec![true; replicas],
+        servers: vec![true; plan.services * plan.origins],
+    };
+    let asked_for = |server: &switch::Server| match server.delivery {
+        Delivery::Neighbour(address) => Some(address),
+        _ => None,
+    };
+    let servers = services.iter().flat_map(|service| &service.servers);
+    let shares = switch::Shares {
+        tunnels: Arc::new(TunnelHealth::new(replicas)),
+        neighbours: Arc::new(Neighbours::new(servers.filter_map(asked_for))),
+    };
+    let tunnels = Arc::clone(&shares.tunnels);
+    let keys = Published::new(control::keys(plan, ORIGIN, false));
+    let selection = Published::new(switch::Selection::new(&services, &alive));
+    let role = Switch::new(settings, shares, selection.reader(), keys.reader());
+    let appliance = Appliance::new("switch", role, (COPIES, plan.segmented), None);
+    let members = Members::Switch { selection, services, alive, tunnels };
+    (Box::new(appliance), Levers { keys, members })
+}
+
+fn held_service(plan: &Plan, site: Site, number: usize) -> replica::Service {
     let replica = &plan.replicas[site - REPLICAS];
     let server = |number: usize| {
         let host = HOST + number as u8;
         replica::Server {
             name: format!("web{number}"),
-            address: v4(address(plan.family, site, host)),
+            address: address(plan.family, site, host),
             port: replica.port,
             mac: (replica.reach == Reach::Mac).then(|| mac(site, host)),
             weight: 1,
+            bears_service: replica.bears_service,
         }
     };
-    let servers: Vec<_> = (0..replica.servers).map(server).collect();
-    let unresolved = servers.iter().filter(|s| s.mac.is_none()).map(|s| s.address);
-    let neighbours = Arc::new(Neighbours::new(unresolved));
-    let held = |number: usize| replica::Service {
-        address: v4(service(plan.family, number)),
+    replica::Service {
+        address: service(plan.family, number),
         ports: vec![PORT],
-        servers: servers.clone(),
-        first_server: number * servers.len(),
-    };
+        servers: (0..replica.servers).map(server).collect(),
+        first_server: number * replica.servers,
+    }
+}
+
+fn replica(plan: &Plan, site: Site, hash_key: (u64, u64)) -> (Station, Levers) {
+    let replica = &plan.replicas[site - REPLICAS];
+    let services: Vec<_> =
+        (0..plan.services).map(|number| held_service(plan, site, number)).collect();
+    let servers = services.iter().flat_map(|service| &service.servers);
+    let unresolved: std::collections::BTreeSet<_> =
+        servers.filter(|s| s.mac.is_none()).map(|s| s.address).collect();
+    let timeouts = Timeouts::default();
+    let gates = Arc::new(Gates::default());
     gates.dead.store(replica.gate == Gate::Dead, Relaxed);
     gates.busy.store(replica.gate == Gate::Busy, Relaxed);
     let settings = replica::Settings {
-        services: (0..plan.services).map(held).collect(),
-        switches: vec![prefix(plan.family, ORIGIN)],
-        tunnel_addresses: vec![v4(tunnel_address(plan, site))],
+        services: services.clone(),
+        switches: vec![prefix(outer(plan), ORIGIN)],
+        gateways: clients(plan, site),
+        tunnel_addresses: vec![tunnel_address(plan, site)],
         tag: tag::Format::default(),
+        require_signature: match plan.signing {
+            Signing::Not => false,
+            Signing::Missing { switch } => !switch,
+            Signing::Signed | Signing::Rotated { .. } => true,
+        },
+        path: path(plan, 2),
         busy_connections: match replica.gate {
             Gate::Limit(most) => most,
-            _ => TABLE,
+            _ => table(plan),
         },
         busy_syn_rate: 1000,
-        max_connections: TABLE,
-        timeouts: [30, 7440, 10].map(Ticks::from_secs),
+        acknowledgement_repeats: replica.repeats,
+        max_connections: [table(plan); 2],
+        timeouts: [timeouts.racing, timeouts.established, timeouts.closing],
+        reuse_after: timeouts.reuse_after,
         macs: [0, 1].map(|port| port_mac(site, port)),
         probes: true,
         hash_key,
     };
-    Replica::new(settings, gates, neighbours)
-}
-
-fn v4(address: IpAddr) -> Ipv4Addr {
-    match address {
-        IpAddr::V4(address) => address,
-        IpAddr::V6(_) => unreachable!("the pipeline serves IPv4"),
-    }
+    let shares = replica::Shares {
+        gates: Arc::clone(&gates),
+        neighbours: Arc::new(Neighbours::new(unresolved)),
+    };
+    let up = vec![true; plan.services * replica.servers];
+    let keys = Published::new(control::keys(plan, site, false));
+    let selection = Published::new(replica::Selection::new(&services, |number| up[number]));
+    let role = Replica::new(settings, shares, selection.reader(), keys.reader());
+    let name = ["replica1", "replica2", "replica3"][site - REPLICAS];
+    let appliance = Appliance::new(name, role, (1, plan.segmented), None);
+    (Box::new(appliance), Levers { keys, members: Members::Replica { selection, services, up, gates } })
 }

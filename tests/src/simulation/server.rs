@@ -1,7 +1,7 @@
 //! A server: it accepts connections, checks every byte of the requests and answers them, and
 //! notes every start packet that it took and what came of it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::{self, State};
@@ -10,6 +10,7 @@ use super::address::Site;
 use super::backlog::{self, Judgement};
 use super::content::{Filler, HEADER, PREFIX, Request};
 use super::dice::Dice;
+use super::flood::{self, Crowd};
 use super::host::Host;
 use super::plan::{Closer, MS, Manner, Nanos, Plan, SECOND};
 use super::segment::{self, Segment};
@@ -17,8 +18,9 @@ use super::station::Frame;
 
 /// Connections that a server can have at once.
 const SLOTS: usize = 8;
-/// How long a start packet may stay without the client's acknowledgement, as Linux has it.
-const HALF_OPEN: Nanos = 64 * SECOND;
+/// How long a start packet may stay without the client's acknowledgement: as with Linux, the last
+/// of five repetitions comes after 31 s, and no sixth one after 63 s.
+const HALF_OPEN: Nanos = 62 * SECOND;
 /// How long an open connection may stand still.
 const STANDSTILL: Nanos = 250 * SECOND;
 
@@ -85,6 +87,8 @@ pub struct Server {
     pub host: Host,
     /// Start packets taken, in their order.
     pub records: Vec<Record>,
+    /// What is done with a flood.
+    pub crowd: Crowd,
     pub(super) slots: Vec<Slot>,
     port: u16,
     manner: Manner,
@@ -92,10 +96,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server at a site: `own` is the number of its MAC address, `bears` of its IP address.
+    /// A server at a site: `own` is the number of its MAC address.
     pub fn new(
         plan: &Plan,
-        (site, own, bears): (Site, u8, u8),
+        (site, own, bears): (Site, u8, &[IpAddr]),
         (manner, port): (Manner, u16),
         number: u8,
         dice: &mut Dice,
@@ -105,6 +109,7 @@ impl Server {
             site,
             host: Host::new(plan, site, own, bears, dice),
             records: Vec::new(),
+            crowd: Crowd::default(),
             slots: Vec::new(),
             port,
             manner,
@@ -133,6 +138,15 @@ impl Server {
     /// Lets a frame in, or time pass.
     pub fn turn(&mut self, frame: Option<Frame>, now: Nanos) {
         let segment = frame.as_deref().and_then(segment::read);
+        let repeated = self.crowd.repeat(now);
+        self.host.sending().extend(repeated);
+        let victim = |segment: &Segment| flood::is_victim(segment.from.ip());
+        if let (Some(segment), Some(frame)) = (segment.filter(victim), &frame) {
+            let own = frame[..6] == self.host.mac;
+            let answer = own.then(|| self.crowd.take(frame, &segment, now)).flatten();
+            self.host.sending().extend(answer);
+            return;
+        }
         if self.manner == Manner::Silent && segment.is_some() {
             return;
         }
@@ -172,7 +186,7 @@ impl Server {
             Some(asked) if talk.sent == 0 => asked + think(talk),
             _ => talk.moved + self.patience(talk),
         };
-        talks.map(next).min()
+        talks.map(next).chain(self.crowd.next()).min()
     }
 
     fn patience(&self, talk: &Talk) -> Nanos {
@@ -189,7 +203,7 @@ impl Server {
 
     /// Whether no connection is left.
     pub fn is_done(&self) -> bool {
-        self.slots.iter().all(|slot| slot.talk.is_none())
+        self.slots.iter().all(|slot| slot.talk.is_none()) && self.crowd.next().is_none()
     }
 
     fn end(&mut self, slot: usize, end: End, now: Nanos) {

@@ -15,6 +15,7 @@ use super::dice::Dice;
 use super::log::Log;
 use super::plan::Nanos;
 use super::sabotage;
+use super::watch;
 pub use super::sabotage::Sabotage;
 
 /// Bytes that always lie in the first segment.
@@ -89,7 +90,9 @@ impl<R: Role> Appliance<R> {
         let most = waiting.len().min(dice.size(1, BURST));
         let frames: Vec<_> = waiting.drain(..most).collect();
         let first = if self.segmented { dice.size(HEADERS, 4 * HEADERS) } else { usize::MAX };
-        self.burst.fill(frames.iter().map(|frame| HeapBuffer::segmented(frame, first)));
+        // Errors are small against the buffers of a network card, and are taken whole alone.
+        let of = |frame: &Frame| if watch::is_icmp(frame) { usize::MAX } else { first };
+        self.burst.fill(frames.iter().map(|frame| HeapBuffer::segmented(frame, of(frame))));
         let mut context = Context { now: Ticks(now), pool: &mut self.pool, out: &mut self.out };
         self.role.process(from, &mut self.burst, &mut context);
         assert_eq!(self.burst.verdicts.len(), frames.len(), "one verdict per packet");

@@ -2,6 +2,7 @@
 //! discovery, routes, delays and reorders), and before it what it does not do itself: duplicates,
 //! and paths that drop start packets with options they do not know.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -19,7 +20,8 @@ use crate::lab::wan::{Emulator, LinkConfig, Mac, PortConfig, WanConfig};
 #[derive(Debug)]
 pub struct Wan {
     router: Emulator,
-    prefixes: Vec<IpNet>,
+    /// Of both families, by site.
+    prefixes: Vec<[IpNet; 2]>,
     paths: Vec<Vec<Path>>,
     corrupted: u64,
     dice: Dice,
@@ -30,12 +32,13 @@ impl Wan {
     pub fn new(plan: &Plan, dice: &mut Dice) -> Self {
         let name = |site: Site| format!("site{site}");
         let port = |site: Site| {
-            let (address, net) =
-                (address::address(plan.family, site, ROUTER), prefix(plan.family, site));
             let mut port = PortConfig { name: name(site), interface: name(site), ..<_>::default() };
-            match IpNet::new_assert(address, net.prefix_len()) {
-                IpNet::V4(net) => port.ipv4 = Some(net),
-                IpNet::V6(net) => port.ipv6 = Some(net),
+            for family in [plan.family, plan.family.other()] {
+                let length = prefix(family, site).prefix_len();
+                match IpNet::new_assert(address::address(family, site, ROUTER), length) {
+                    IpNet::V4(net) => port.ipv4 = Some(net),
+                    IpNet::V6(net) => port.ipv6 = Some(net),
+                }
             }
             port
         };
@@ -49,7 +52,7 @@ impl Wan {
                 delay_ms: path.delay as f64 / 1e6,
                 jitter_ms: path.jitter as f64 / 1e6,
                 reorder: path.reorder,
-                mtu: Some(1500),
+                mtu: Some(path.mtu),
                 ..LinkConfig::default()
             }
         };
@@ -63,7 +66,9 @@ impl Wan {
         let router = Emulator::new(&config, &macs).expect("a sound configuration");
         Self {
             router,
-            prefixes: sites.map(|site| prefix(plan.family, site)).collect(),
+            prefixes: sites
+                .map(|site| [plan.family, plan.family.other()].map(|of| prefix(of, site)))
+                .collect(),
             paths: plan.paths.clone(),
             corrupted: plan.corrupted,
             dice: Dice::new(dice.roll()),
@@ -72,8 +77,11 @@ impl Wan {
 
     /// Takes a frame that a site sends.
     pub fn receive(&mut self, from: Site, frame: Frame, now: Nanos, log: &mut Log) {
-        let to = segment::addresses(&frame)
-            .and_then(|(_, to)| self.prefixes.iter().position(|prefix| prefix.contains(&to)));
+        let site = |to: &IpAddr| {
+            let all = &self.prefixes;
+            all.iter().position(|own| own.iter().any(|prefix| prefix.contains(to)))
+        };
+        let to = segment::addresses(&frame).and_then(|(_, to)| site(&to));
         let at = Duration::from_nanos(now);
         let Some(to) = to.filter(|to| *to != from) else {
             return self.router.receive(from, frame, at);

@@ -4,35 +4,34 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
-use pipeline::role::replica::Gates;
 use pipeline::view::Side;
-use smoltcp::wire::TcpControl;
 
-use super::address::{self, CLIENTS, REPLICAS, ROUTER, Site};
+use super::address::{CLIENTS, REPLICAS, Site};
 use super::client::Client;
+use super::control::Levers;
 use super::dice::Dice;
+use super::flood::Echo;
 use super::log::{self, Log};
 use super::party::{self, Party, Seat};
 use super::plan::{MS, Nanos, Plan, SECOND, Start};
 use super::roles;
-use super::segment;
-use super::server::{Record, Server};
-use super::station::{Frame, Sabotage, Station};
+use super::server::Server;
+use super::station::{self, Frame, Sabotage, Station};
+use super::variety::Signing;
 use super::wan::Wan;
+use super::watch;
 
 /// When a run ends at the latest.
 const END: Nanos = 4_000 * SECOND;
 /// How long the tables keep an entry, at the most, and some more.
 const EXPIRY: Nanos = 3 * 3_600 * SECOND;
 /// Time on a cable.
-const CABLE: Nanos = 5_000;
+pub(super) const CABLE: Nanos = 5_000;
 
 /// Something that happens.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Event {
+pub(super) enum Event {
     /// A frame reaches a host.
     Host(usize, Frame),
     /// A host has asked to be woken.
@@ -51,8 +50,12 @@ enum Event {
     Begin(usize),
     /// A reset for a client's connection, from somebody who guesses.
     Spoof(usize),
-    /// A replica is drained, or open again.
-    Turnabout(Site),
+    /// One of the plan's changes comes.
+    Change(usize),
+    /// The gateway's keys change, or those of the others.
+    Keys(bool),
+    /// A start packet of the flood comes to the switch.
+    Flood(u64),
 }
 
 /// The whole network.
@@ -65,14 +68,20 @@ pub struct World {
     pub now: Nanos,
     /// Events so far.
     pub events: u64,
-    seats: Vec<Seat>,
+    /// What of a flood comes to those in whose names it is sent.
+    pub echo: Echo,
+    pub(super) seats: Vec<Seat>,
+    /// What was wrong with frames on their way.
+    pub wrong: Vec<String>,
+    /// Appliances that have died, and when.
+    pub dead: Vec<Option<Nanos>>,
     stations: Vec<Station>,
-    gates: Vec<Option<Arc<Gates>>>,
+    pub(super) levers: Vec<Levers>,
     wan: Wan,
     advance: Option<Nanos>,
     queue: BinaryHeap<Reverse<(Nanos, u64, Event)>>,
     sequence: u64,
-    dice: Dice,
+    pub(super) dice: Dice,
     to_begin: usize,
 }
 
@@ -83,8 +92,8 @@ impl World {
         let mut dice = Dice::new(plan.seed ^ 0x6669_7273_7461_636b);
         let seats = party::seats(&plan, &mut dice);
         let sites = 0..plan.sites();
-        let (stations, gates) =
-            sites.map(|site| roles::build(&plan, site, &mut dice, sabotage)).unzip();
+        let (stations, levers) =
+            sites.clone().map(|site| roles::build(&plan, site, &mut dice, sabotage)).unzip();
         let wan = Wan::new(&plan, &mut dice);
         let mut world = Self {
             to_begin: plan.connections.len(),
@@ -93,8 +102,11 @@ impl World {
             now: 0,
             events: 0,
             seats,
+            wrong: Vec::new(),
+            echo: Echo::default(),
+            dead: sites.map(|_| None).collect(),
             stations,
-            gates,
+            levers,
             wan,
             advance: None,
             queue: BinaryHeap::new(),
@@ -105,8 +117,16 @@ impl World {
             let at = world.dice.between(0, 20 * MS);
             world.after(at, Event::Idle(site));
         }
-        if let Some((replica, at)) = world.plan.turnabout {
-            world.after(at, Event::Turnabout(REPLICAS + replica));
+        for number in 0..world.plan.changes.len() {
+            world.after(world.plan.changes[number].0, Event::Change(number));
+        }
+        if let Some(flood) = world.plan.flood {
+            world.after(flood.at, Event::Flood(0));
+        }
+        if let Signing::Rotated { at, after } = world.plan.signing {
+            world.after(at, Event::Keys(true));
+            // Start packets on their way have been judged by then.
+            world.after(at + after.unwrap_or(SECOND), Event::Keys(false));
         }
         for id in 0..world.plan.connections.len() {
             let plan = world.plan.connections[id];
@@ -117,7 +137,7 @@ impl World {
         world
     }
 
-    fn after(&mut self, span: Nanos, event: Event) {
+    pub(super) fn after(&mut self, span: Nanos, event: Event) {
         self.sequence += 1;
         self.queue.push(Reverse((self.now + span, self.sequence, event)));
     }
@@ -142,7 +162,13 @@ impl World {
     pub fn expire(&mut self) {
         self.now += EXPIRY;
         for site in 0..self.stations.len() {
+            // A turn of the worker looks at a few entries.
             for _ in 0..64 {
+                self.stations[site].turn(self.now, &mut self.dice, &mut self.log);
+            }
+            let mut left = u64::MAX;
+            while station::live(&*self.stations[site]) < left {
+                left = station::live(&*self.stations[site]);
                 self.stations[site].turn(self.now, &mut self.dice, &mut self.log);
             }
         }
@@ -164,6 +190,7 @@ impl World {
                     self.host(host, None);
                 }
             }
+            Event::Station(site, ..) if self.dead[site].is_some() => {}
             Event::Station(site, inside, frame) => {
                 let side = if inside { Side::Inside } else { Side::Outside };
                 if self.stations[site].receive(side, frame) {
@@ -174,6 +201,7 @@ impl World {
             }
             Event::Turn(site) => self.turn(site),
             Event::Idle(site) => {
+                self.levers[site].look();
                 if !self.stations[site].waits() {
                     self.turn(site);
                 }
@@ -181,6 +209,9 @@ impl World {
                 self.after(wait, Event::Idle(site));
             }
             Event::Router(site, frame) => {
+                if site >= REPLICAS && self.echo.note(&frame, self.now) {
+                    return;
+                }
                 self.wan.receive(site, frame, self.now, &mut self.log);
                 self.advance();
             }
@@ -192,13 +223,9 @@ impl World {
             }
             Event::Begin(id) => self.begin(id),
             Event::Spoof(id) => self.spoof(id),
-            Event::Turnabout(site) => {
-                if let Some(gates) = &self.gates[site] {
-                    let dead = !gates.dead.load(Relaxed);
-                    gates.dead.store(dead, Relaxed);
-                    self.log.note(self.now, "control", || format!("site {site} dead: {dead}"));
-                }
-            }
+            Event::Change(number) => self.change(self.plan.changes[number].1),
+            Event::Keys(gateway) => self.change_keys(gateway),
+            Event::Flood(number) => self.flood(number),
         }
     }
 
@@ -215,29 +242,16 @@ impl World {
         self.passed(Start::Beside(id));
     }
 
-    /// A reset in the name of the server that a client is connected to, from the outside.
-    fn spoof(&mut self, id: usize) {
-        let calls = self.clients().flat_map(|client| client.calls.iter().map(move |c| (client, c)));
-        let Some((client, call)) = calls.into_iter().find(|(_, call)| call.id == id) else {
-            return;
-        };
-        let (to, mac) = (client.endpoint(call), client.host.mac);
-        let connected = self.servers().find_map(|server| {
-            let own = |r: &&Record| r.client == to && Some(r.isn) == call.isn;
-            let open = |r: &&Record| r.established.is_some() && r.end.is_none();
-            server.records.iter().find(|r| own(r) && open(r)).map(|_| server.endpoint())
-        });
-        let Some(from) = connected else { return };
-        let ethertype = if to.is_ipv4() { [0x08, 0x00] } else { [0x86, 0xdd] };
-        let header = [&mac[..], &address::mac(CLIENTS, ROUTER), &ethertype].concat();
-        let numbers = (self.dice.roll() as u32, None);
-        let frame = segment::bare(&header, (from, to), TcpControl::Rst, numbers);
-        self.log.note(self.now, "spoofer", || log::describe(&frame));
-        self.after(CABLE, Event::Station(CLIENTS, false, frame));
-    }
-
     fn host(&mut self, host: usize, frame: Option<Frame>) {
         let seat = &mut self.seats[host];
+        if let Some(tunnel) = frame.as_deref().filter(|frame| watch::is_tunnel(frame))
+            && tunnel[..6] == seat.party.mac()
+            && seat.site != CLIENTS
+            && self.plan.corrupted == 0
+        {
+            let (site, what) = (seat.site, log::describe(tunnel));
+            self.wrong.push(format!("a host at site {site} gets {what}"));
+        }
         let (ended, deadline) = match &mut seat.party {
             Party::Client(client) => (client.turn(frame, self.now), client.deadline()),
             Party::Server(server) => {
@@ -248,7 +262,7 @@ impl World {
         let site = seat.site;
         let stack = seat.party.host();
         let next = stack.next_poll(self.now).into_iter().chain(deadline).min();
-        let sent: Vec<_> = stack.sending().drain(..).collect();
+        let sent = stack.send();
         if let Some(at) = next.map(|at| at.max(self.now + 1_000))
             && self.seats[host].wake.is_none_or(|before| at < before)
         {
@@ -292,8 +306,14 @@ impl World {
     }
 
     fn turn(&mut self, site: Site) {
+        if self.dead[site].is_some() {
+            return;
+        }
         let leaving = self.stations[site].turn(self.now, &mut self.dice, &mut self.log);
         let [inside, outside] = leaving;
+        if site == CLIENTS {
+            inside.iter().for_each(|frame| self.watch(frame));
+        }
         inside.into_iter().for_each(|frame| self.segment(site, None, frame));
         outside.into_iter().for_each(|frame| self.after(CABLE, Event::Router(site, frame)));
         if self.stations[site].waits() {
@@ -327,6 +347,17 @@ impl World {
         self.seats.iter().filter_map(|seat| match &seat.party {
             Party::Server(server) => Some(server),
             Party::Client(_) => None,
+        })
+    }
+
+    /// What hosts say of ICMP errors that were about nothing of theirs: their site and that.
+    pub fn stray_errors(&self) -> impl Iterator<Item = (Site, &String)> {
+        self.seats.iter().flat_map(|seat| {
+            let paths = match &seat.party {
+                Party::Client(client) => &client.host.paths,
+                Party::Server(server) => &server.host.paths,
+            };
+            paths.wrong.iter().map(|what| (seat.site, what))
         })
     }
 

@@ -298,9 +298,9 @@ impl<C: Configuration> Role for Gateway<C> {
         self.common.counters.side(from).received.add(burst.len() as u64);
         let Burst { frames, views, verdicts } = burst;
         for (number, (buffer, view)) in frames.drain(..).zip(views.iter()).enumerate() {
-            let mut packet = Packet { buffer, view: *view };
+            let mut packet = Packet::seen(buffer, view);
             let ahead = self.ahead.of(number);
-            let verdict = match view.version {
+            let verdict = match packet.view.version {
                 Version::V4 => self.gate_v4().decide(from, &mut packet, ahead, context),
                 Version::V6 => self.gate_v6().decide(from, &mut packet, ahead, context),
             };

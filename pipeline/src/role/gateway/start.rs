@@ -81,8 +81,11 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
         let service = match self.may_race(packet, server, now) {
             Ok(service) => service,
             Err(verdict) => {
-                // The new connection's packets could not be told from the earlier one's.
-                if let Some(slot) = earlier {
+                // The new connection's packets could not be told from the earlier one's. A start
+                // packet that arrived damaged opens none.
+                let damaged =
+                    matches!(verdict, Verdict::UntaggedIpChecksum | Verdict::UntaggedTcpChecksum);
+                if let Some(slot) = earlier.filter(|_| !damaged) {
                     self.flows.remove(slot);
                 }
                 return verdict;

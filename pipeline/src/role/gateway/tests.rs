@@ -4,7 +4,7 @@
 use super::*;
 use crate::buffer::{HeapBuffer, HeapPool};
 use crate::burst::Output;
-use crate::configuration::{A, B};
+use crate::configuration::{A, B, C};
 use crate::shared::Published;
 use crate::testing::{Segment, endpoint, ethernet_frame, icmp_error, tunnel};
 use crate::wire::put_u16;
@@ -251,4 +251,26 @@ fn under_b_tunnelled_fragments_and_errors_pass_as_they_are() {
         let seen = bench.pass(Side::Outside, &frame);
         assert_eq!(seen, (Verdict::ForeignTunnel, Some(frame)));
     }
+}
+
+#[test]
+fn every_mss_that_is_lowered_is_counted() {
+    let answer = Segment::syn_ack(SERVER, CLIENT, 500, 101);
+    let mut bench = Bench::<C>::won_by(&answer.tunnelled("198.51.100.10", "198.18.1.10"));
+    // The start packet's and its answer's.
+    assert_eq!(bench.gateway.counters().clamped.get(), 2);
+    let repeated = Segment::syn(CLIENT, SERVER, 100).frame();
+    assert_eq!(bench.pass(Side::Inside, &repeated).0, Verdict::StartToWinner);
+    assert_eq!(bench.gateway.counters().clamped.get(), 3);
+}
+
+#[test]
+fn a_damaged_start_packet_does_not_end_the_earlier_connection() {
+    let mut bench = Bench::<A>::won();
+    bench.now = Ticks::from_secs(100);
+    let mut damaged = Segment::syn(CLIENT, SERVER, 4242).frame();
+    damaged[50] ^= 1;
+    assert_eq!(bench.pass(Side::Inside, &damaged).0, Verdict::UntaggedTcpChecksum);
+    let data = Segment::ack(CLIENT, SERVER, 101, 501).payload(b"goes on");
+    assert_eq!(bench.verdict(Side::Inside, &data), Verdict::ToReplica);
 }

@@ -62,7 +62,7 @@ impl<F: Family> Door<'_, F> {
                 Ok(copy) => self.admit(packet, copy, outer_destination, context.now),
                 Err(verdict) => verdict,
             },
-            Kind::Icmp => self.icmp_of_switch(packet, outer_destination, context),
+            Kind::Icmp => self.icmp_of_switch(packet, (peer, outer_destination), context),
             _ => Verdict::TunnelMalformed,
         }
     }
@@ -277,10 +277,10 @@ impl<F: Family> Door<'_, F> {
     fn icmp_of_switch<P: Pool>(
         &mut self,
         packet: &mut Packet<P::Buffer>,
-        outer_destination: IpAddr,
+        tunnel: (IpAddr, IpAddr),
         context: &mut Context<'_, P>,
     ) -> Verdict {
-        if probe::is_request::<F, _>(packet, outer_destination) {
+        if probe::is_request::<F, _>(packet, tunnel) {
             return self.answer_probe(packet, context);
         }
         let Some(quoted) = quote::read::<F, _>(packet) else { return Verdict::TunnelIcmp };
@@ -295,7 +295,7 @@ impl<F: Family> Door<'_, F> {
             {
                 form::error_to_web_server(packet, quoted, &held);
                 let (server, verdict) = (held.replica.address.into(), Verdict::IcmpTranslated);
-                self.give(packet, server, outer_destination, verdict, context.now)
+                self.give(packet, server, tunnel.1, verdict, context.now)
             }
             _ => Verdict::TunnelIcmp,
         }
@@ -307,7 +307,7 @@ impl<F: Family> Door<'_, F> {
         packet: &Packet<P::Buffer>,
         context: &mut Context<'_, P>,
     ) -> Verdict {
-        if self.common.gates.dead.load(Relaxed) {
+        if self.common.gates.dead.load(Relaxed) || self.common.selection.get().is_dead() {
             return Verdict::ProbeIgnored;
         }
         let Some(answer) = probe::answer::<F, P>(packet, context.pool) else {

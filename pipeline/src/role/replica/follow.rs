@@ -40,10 +40,14 @@ impl<F: Family> Door<'_, F> {
             return Verdict::NoEntry;
         }
         let flags = tcp::flags(packet.tcp());
-        let is_answer = flags.is_acknowledgement() || phase == Phase::Opening && flags.rst();
+        let is_answer = flags.is_acknowledgement()
+            || flags.rst() && (phase == Phase::Opening || refuses(packet, held.isn));
         if phase == Phase::Opening && flags.is_acknowledgement() {
             // One that nobody asked for would go to a spoofed client as well.
             let Some(left) = held.credit.checked_sub(1) else {
+                // What still repeats itself must not outlive what is known of it: without an
+                // entry it would pass.
+                self.held.touch(slot, context.now);
                 return Verdict::AcknowledgementUnasked;
             };
             self.held.value_mut(slot).credit = left;
@@ -195,6 +199,13 @@ impl<F: Family> Door<'_, F> {
             self.held.move_to(slot, Phase::Established, now);
         }
     }
+}
+
+/// Whether a RST answers the start packet (RFC 9293, section 3.10.7.1): the first one has made the
+/// connection a closing one, and a copy may come twice.
+fn refuses<B: Buffer>(packet: &Packet<B>, isn: u32) -> bool {
+    let tcp = packet.tcp();
+    tcp::sequence(tcp) == 0 && tcp::acknowledgement(tcp) == isn.wrapping_add(1)
 }
 
 impl<F: Family> Held<F> {

@@ -119,6 +119,11 @@ impl Selection {
         Self(services.iter().map(of).collect())
     }
 
+    /// Whether no service has a server that is up: the replica is dead (op 404).
+    pub(super) fn is_dead(&self) -> bool {
+        self.0.iter().all(Option::is_none)
+    }
+
     /// The server of a service for this client, by its number within the service; `None` when
     /// none is up.
     pub(super) fn select(&self, service: usize, client: IpAddr, port: u16) -> Option<usize> {
@@ -170,5 +175,7 @@ mod tests {
         assert!((0..50).all(|port| selection.select(0, client, port) == Some(1)));
         assert_eq!(selection.select(1, client, 1), None);
         assert_eq!(selection.select(9, client, 1), None);
+        assert!(!selection.is_dead());
+        assert!(Selection::new(&services, |_| false).is_dead());
     }
 }

@@ -102,23 +102,23 @@ impl<F: Family> Gate<'_, F> {
         };
         for number in 0..copies {
             let at = (first + number) % live;
-            self.copy_to(packet, service, at, client.entropy(), Generated::Copy, context);
+            let to = usize::from(self.common.selection.get().replicas(service)[at]);
+            self.copy_to(packet, service, to, client.entropy(), Generated::Copy, context);
         }
         Verdict::FannedOut
     }
 
-    /// A tunnelled copy to a live replica, given by its place among those.
+    /// A tunnelled copy to a replica, given by its number within the service.
     pub(super) fn copy_to<P: Pool>(
         &self,
         packet: &Packet<P::Buffer>,
         service: usize,
-        at: usize,
+        number: usize,
         entropy: u32,
         what: Generated,
         context: &mut Context<'_, P>,
     ) {
         let (serving, counters) = (&self.common.serving[service], &self.common.counters);
-        let number = usize::from(self.common.selection.get().replicas(service)[at]);
         let tunnel = &serving.replicas[number];
         let copy = match context.out.has_room(Side::Outside) {
             true => {

@@ -4,16 +4,20 @@
 use super::{Gate, Target};
 use crate::buffer::{Buffer, Pool};
 use crate::counters::Generated;
-use crate::family::{Endpoint, Family};
+use crate::family::{Endpoint, Family, V6};
 use crate::fragments::{Fate, PacketId};
 use crate::role::Context;
-use crate::stage::{probe, quote, relay};
+use crate::stage::{encap, probe, quote, relay};
 use crate::verdict::Verdict;
 use crate::view::{Kind, Packet, Side};
+use crate::wire::tunnel::Format;
+
+/// What fits any tunnel on any path of IPv6.
+const ROOM: usize = 1280 - encap::overhead::<V6>(Format::Gue);
 
 impl<F: Family> Gate<'_, F> {
     /// An ICMP packet from the WAN. An error about a server's packet goes to that server; one
-    /// that says "too big" to the live replicas too: under B they send from the same address.
+    /// that says "too big" to the replicas too: under B they send from the same address.
     pub(super) fn icmp_from_outside<P: Pool>(
         &mut self,
         packet: &mut Packet<P::Buffer>,
@@ -37,8 +41,8 @@ impl<F: Family> Gate<'_, F> {
         }
     }
 
-    /// A tunnelled copy to each live replica. Which of them has the client is not known here;
-    /// the others drop it.
+    /// A tunnelled copy to each replica, for one that gets no new connections goes on with those
+    /// that it has. Which of them has the client is not known here; the others drop it.
     fn tell_replicas<P: Pool>(
         &mut self,
         packet: &Packet<P::Buffer>,
@@ -46,13 +50,25 @@ impl<F: Family> Gate<'_, F> {
         client: Endpoint<F>,
         context: &mut Context<'_, P>,
     ) {
-        let live = self.common.selection.get().replicas(service).len();
-        let told = live > 0
+        let replicas = self.common.serving[service].replicas.len();
+        let told = replicas > 0
             && self.common.serving[service].replicable
             && quote::checksum_ok::<F, _>(packet)
-            && self.common.errors_copied.take(client.address.into(), live as u64, context.now);
-        for at in 0..if told { live } else { 0 } {
-            self.copy_to(packet, service, at, client.entropy(), Generated::IcmpCopy, context);
+            && self.common.errors_copied.take(client.address.into(), replicas as u64, context.now);
+        if !told {
+            return;
+        }
+        // The error itself takes as much as every path has room for (RFC 4443, section 2.4).
+        let short = match packet.ip_len() > ROOM {
+            true => match quote::shortened::<F, P>(packet, ROOM, context.pool) {
+                Some(short) => Some(Packet::new(short)),
+                None => return self.common.counters.copies_failed.add(replicas as u64),
+            },
+            false => None,
+        };
+        let packet = short.as_ref().unwrap_or(packet);
+        for number in 0..replicas {
+            self.copy_to(packet, service, number, client.entropy(), Generated::IcmpCopy, context);
         }
     }
 

@@ -127,9 +127,9 @@ impl Wrap {
 
     /// The outer destination of a tunnel around what goes to this address.
     pub(super) fn destination(&self, to: IpAddr) -> IpAddr {
-        let own = CLIENTS.iter().filter(|client| client.is_ipv6() == to.is_ipv6());
+        let mut own = CLIENTS.iter().rev().filter(|client| client.is_ipv6() == to.is_ipv6());
         match self.twist {
-            Twist::OuterDestination => own.last().map_or(to, |client| client.ip()),
+            Twist::OuterDestination => own.next().map_or(to, |client| client.ip()),
             _ => to,
         }
     }

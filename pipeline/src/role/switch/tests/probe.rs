@@ -25,8 +25,8 @@ fn ready(plan: Plan, outer: Plan) -> Bench {
 /// The reply of a replica's appliance to a probe.
 fn reply(probe: &[u8]) -> Vec<u8> {
     fn answered<F: Family>(packet: &Packet<HeapBuffer>) -> Vec<u8> {
-        let to = F::destination(packet.ip()).into();
-        assert!(probe::is_request::<F, _>(packet, to));
+        let ends = (F::source(packet.ip()).into(), F::destination(packet.ip()).into());
+        assert!(probe::is_request::<F, _>(packet, ends));
         let reply = probe::answer::<F, _>(packet, &mut HeapPool::default()).unwrap();
         reply.frame().to_vec()
     }

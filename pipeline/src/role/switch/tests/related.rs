@@ -46,7 +46,7 @@ fn an_error_goes_to_the_server_whose_packet_it_quotes_kept_or_selected() {
 }
 
 #[test]
-fn a_too_big_is_copied_to_the_live_replicas() {
+fn a_too_big_is_copied_to_all_replicas() {
     for (plan, outer) in PLANS.into_iter().flat_map(|plan| PLANS.map(|outer| (plan, outer))) {
         let mut bench = Bench::new(settings(service(plan, outer, 1)));
         let error = about_answer(plan, plan.client);
@@ -61,7 +61,26 @@ fn a_too_big_is_copied_to_the_live_replicas() {
         assert_eq!((bench.inside.len(), bench.made(Generated::IcmpCopy)), (1, 2));
         bench.replicas(&[false, true]);
         bench.pass(Side::Outside, &error);
-        assert_eq!(bench.outside, [copy(outer.replicas[1])]);
+        assert_eq!(bench.outside, outer.replicas.map(copy), "drained, it goes on with what it has");
+    }
+}
+
+#[test]
+fn a_copy_of_a_too_big_is_none_itself() {
+    let plan = PLANS.into_iter().find(|plan| is_v6(*plan)).unwrap();
+    for outer in PLANS {
+        let mut bench = Bench::new(settings(service(plan, outer, 1)));
+        let (kind, code, router) = too_big(plan);
+        let quoted = Segment::ack(plan.service, plan.client, 5001, 1001).payload(&[5; 1400]);
+        let about = |bytes: usize| {
+            icmp_error(router, &host(plan.service), kind, code, &quoted.packet()[..bytes])
+        };
+        assert_eq!(bench.pass(Side::Outside, &about(1232)), Verdict::IcmpToServer);
+        assert_eq!(bench.inside[0][14..], about(1232)[14..], "the server gets all of it");
+        let ends = (&*host(outer.service), outer.replicas[0]);
+        let about_short = (0, entropy(plan.client));
+        let packet = tunnel_in(Format::Ipip, ends, about_short, &about(1228 - 48)[14..]);
+        assert_eq!(bench.outside[0], ethernet_frame((OUTSIDE_MAC, INSIDE_MAC), &packet));
     }
 }
 

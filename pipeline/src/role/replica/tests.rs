@@ -1,0 +1,112 @@
+//! What a whole network has shown of web servers that repeat or refuse. Everything else is
+//! tested by scenarios.
+
+use super::*;
+use crate::buffer::{HeapBuffer, HeapPool};
+use crate::burst::Output;
+use crate::path::Path;
+use crate::shared::Published;
+use crate::table::Entry;
+use crate::testing::Segment;
+use crate::wire::tcp::Flags;
+
+const CLIENT: &str = "198.18.1.10:40000";
+const SERVER: &str = "203.0.113.10:80";
+const WEB: &str = "198.51.100.10:80";
+const TAG_B: [u8; 8] = [253, 5, 0x4e, 0x52, 3, 1, 1, 1];
+
+struct Bench {
+    replica: Replica,
+    pool: HeapPool,
+    now: Ticks,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let server = Server {
+            name: "web".into(),
+            address: "198.51.100.10".parse().unwrap(),
+            port: None,
+            mac: None,
+            weight: 1,
+            bears_service: false,
+        };
+        let service = Service {
+            address: "203.0.113.10".parse().unwrap(),
+            ports: vec![80],
+            servers: vec![server],
+            first_server: 0,
+        };
+        let settings = Settings {
+            services: vec![service],
+            switches: vec!["203.0.113.0/24".parse().unwrap()],
+            gateways: Vec::new(),
+            tunnel_addresses: vec!["198.51.100.10".parse().unwrap()],
+            tag: tag::Format::default(),
+            require_signature: false,
+            path: Path::default(),
+            busy_connections: 16,
+            busy_syn_rate: 100,
+            acknowledgement_repeats: 0,
+            max_connections: [16, 1],
+            timeouts: [30, 7440, 120].map(Ticks::from_secs),
+            reuse_after: Ticks::from_secs(60),
+            macs: [[2; 6], [3; 6]],
+            probes: false,
+            hash_key: (3, 4),
+        };
+        let shares =
+            Shares { gates: Arc::new(Gates::default()), neighbours: Arc::new(Neighbours::new([])) };
+        let selection = Published::new(Selection::new(&settings.services, |_| true));
+        let keys = Published::new(Keys::default());
+        let replica = Replica::new(settings, shares, selection.reader(), keys.reader());
+        Self { replica, pool: HeapPool::default(), now: Ticks::from_secs(1) }
+    }
+
+    fn pass(&mut self, side: Side, frame: &[u8]) -> (Verdict, Option<Vec<u8>>) {
+        let (mut burst, mut out) = (Burst::default(), Output::new(1));
+        burst.fill(std::iter::once(HeapBuffer::new(frame)));
+        let mut context = Context { now: self.now, pool: &mut self.pool, out: &mut out };
+        self.replica.process(side, &mut burst, &mut context);
+        let left = Side::ALL.iter().find_map(|&side| out.side(side).pop());
+        (burst.verdicts[0], left.map(|buffer| buffer.frame().to_vec()))
+    }
+
+    /// A copy of a start packet under configuration B.
+    fn copy(&mut self) -> Verdict {
+        let start = Segment::syn(CLIENT, SERVER, 100).options(&TAG_B);
+        self.pass(Side::Outside, &start.tunnelled("203.0.113.10", "198.51.100.10")).0
+    }
+}
+
+#[test]
+fn an_acknowledgement_that_is_repeated_is_remembered_as_long() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.copy(), Verdict::Cracked);
+    let answer = Segment::syn_ack(WEB, CLIENT, 500, 101).frame();
+    assert_eq!(bench.pass(Side::Inside, &answer).0, Verdict::FromWebServer);
+    // As Linux repeats it.
+    for second in [1, 3, 7, 15, 31] {
+        bench.now = Ticks::from_secs(1 + second);
+        assert_eq!(bench.pass(Side::Inside, &answer), (Verdict::AcknowledgementUnasked, None));
+    }
+}
+
+#[test]
+fn a_refusal_has_its_form_however_often_it_comes() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.copy(), Verdict::Cracked);
+    let refusal = Segment::new(WEB, CLIENT, Flags::RST | Flags::ACK, 0, 101);
+    let form = (Verdict::FromWebServer, Some(refusal.tunnelled("203.0.113.10", "198.18.1.10")));
+    assert_eq!(bench.pass(Side::Inside, &refusal.frame()), form);
+    // Plain, it would be the origin's for the gateway.
+    assert_eq!(bench.pass(Side::Inside, &refusal.frame()), form);
+    let other = Segment::new(WEB, CLIENT, Flags::RST | Flags::ACK, 501, 101);
+    let plain = Segment::new(SERVER, CLIENT, Flags::RST | Flags::ACK, 501, 101).frame();
+    assert_eq!(bench.pass(Side::Inside, &other.frame()), (Verdict::FromWebServer, Some(plain)));
+}
+
+#[test]
+fn an_ipv4_connection_is_one_cache_line() {
+    assert_eq!(size_of::<Entry<Endpoint<V4>, Phase, Held<V4>>>(), 64);
+}

@@ -1,0 +1,288 @@
+//! The replica, plainly: what is held of each client endpoint, and one packet at a time.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use pipeline::role::replica::{Server, Settings};
+use pipeline::stage::tag::Code;
+use pipeline::time::Ticks;
+use pipeline::verdict::Verdict;
+
+use super::options::Key;
+use super::outcome::{Leaving, Outcome};
+use super::packet::{ACK, FIN, Packet, RST};
+use super::related::{fragments, too_big};
+use super::tunnel::{Outer, Udp, overhead};
+use super::world::{MTU, format};
+
+mod copy;
+pub mod event;
+mod gateway;
+mod related;
+mod world;
+
+pub use world::{SERVICES, server_of, service, settings};
+
+/// Where a connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// The start packet went to the web server.
+    Opening,
+    /// The client has gone on.
+    Established,
+    /// FIN seen both ways, or a RST.
+    Closing,
+}
+
+impl Held {
+    /// All of them, in the order of their gauges.
+    pub const ALL: [Held; 3] = [Held::Opening, Held::Established, Held::Closing];
+}
+
+/// What the replica knows of a client endpoint.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// V.
+    pub server: SocketAddr,
+    /// R.
+    pub replica: SocketAddr,
+    /// The gateway's configuration.
+    pub configuration: Code,
+    /// Where it stands.
+    pub state: Held,
+    /// The start packet's sequence number.
+    pub isn: u32,
+    /// Whether the web server bears V and gets packets for it.
+    bears: bool,
+    credit: u32,
+    fins: [bool; 2],
+    since: Duration,
+    order: u64,
+}
+
+impl Entry {
+    /// Whom the web server's packets come from.
+    pub fn sends_as(&self) -> SocketAddr {
+        if self.bears { self.server } else { self.replica }
+    }
+}
+
+/// By then what was on its way when a RST was sent has arrived.
+const QUIET: Duration = Duration::from_secs(3);
+/// How long a frame waits for a MAC address.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The replica.
+pub struct ReplicaModel {
+    settings: Settings,
+    key: Option<Key>,
+    /// Dead or drained.
+    pub dead: bool,
+    /// Said to be busy.
+    pub busy: bool,
+    entries: HashMap<SocketAddr, Entry>,
+    fragments: related::Fragments,
+    /// MAC addresses that have been learned.
+    neighbours: HashMap<IpAddr, [u8; 6]>,
+    /// Frames without one, for whom, and since when.
+    waiting: Vec<(IpAddr, Duration, Vec<u8>)>,
+    /// Billionths of start packets that may still come, as of when.
+    tokens: (u128, Duration),
+    order: u64,
+    /// Entries that had to make room, by family.
+    pub evicted: [u64; 2],
+}
+
+fn span(ticks: Ticks) -> Duration {
+    Duration::from_nanos(ticks.0)
+}
+
+impl ReplicaModel {
+    /// A replica without connections, which knows a key.
+    pub fn new(settings: Settings, key: Option<Key>) -> Self {
+        let tokens = (u128::from(settings.busy_syn_rate) * 1_000_000_000, Duration::ZERO);
+        Self {
+            settings,
+            key,
+            dead: false,
+            busy: false,
+            entries: HashMap::new(),
+            fragments: related::Fragments::default(),
+            neighbours: HashMap::new(),
+            waiting: Vec::new(),
+            tokens,
+            order: 0,
+            evicted: [0; 2],
+        }
+    }
+
+    /// What is known of a client endpoint.
+    pub fn entry(&self, client: SocketAddr) -> Option<&Entry> {
+        self.entries.get(&client)
+    }
+
+    /// Connections of a family in a state.
+    pub fn count(&self, is_v6: bool, state: Held) -> usize {
+        let own = self.entries.iter().filter(|(client, _)| client.is_ipv6() == is_v6);
+        own.filter(|(_, entry)| entry.state == state).count()
+    }
+
+    /// Time has come so far: what has timed out is gone. Gives the frames that wait no more.
+    pub fn pass(&mut self, now: Duration) -> Vec<Leaving> {
+        let [opening, established, closing] = self.settings.timeouts;
+        self.entries.retain(|_, entry| {
+            let limit = match entry.state {
+                Held::Opening => opening,
+                Held::Established => established,
+                Held::Closing => closing,
+            };
+            now - entry.since < span(limit)
+        });
+        let mut released = Vec::new();
+        let neighbours = &self.neighbours;
+        self.waiting.retain(|(address, since, frame)| {
+            if now - *since > PATIENCE {
+                return false;
+            }
+            let Some(mac) = neighbours.get(address) else { return true };
+            released.push(Leaving::Frame([&mac[..], &frame[6..]].concat()));
+            false
+        });
+        released
+    }
+
+    /// A web server has said what its MAC address is.
+    pub fn learn(&mut self, address: IpAddr, mac: [u8; 6]) {
+        self.neighbours.insert(address, mac);
+    }
+
+    /// A packet of a web server, from the inside.
+    pub fn from_web_server(&mut self, now: Duration, packet: &Packet) -> Outcome {
+        let client = packet.to;
+        let Some(known) = self.entry(client).cloned() else {
+            return Outcome::untouched(Verdict::NoEntry);
+        };
+        if packet.from != known.sends_as() {
+            return Outcome::untouched(Verdict::NoEntry);
+        }
+        let opening = known.state == Held::Opening;
+        let is_acknowledgement = packet.is_acknowledgement();
+        if opening && is_acknowledgement {
+            if known.credit == 0 {
+                return Outcome::dropped(Verdict::AcknowledgementUnasked);
+            }
+            self.change(client).credit -= 1;
+        }
+        let answers = is_acknowledgement || opening && packet.flags & RST != 0;
+        self.heard(now, client, 0, packet.flags);
+        let packet = match (known.configuration, is_acknowledgement) {
+            (Code::C, true) => super::options::clamped(packet, self.room(client)),
+            _ => packet.clone(),
+        };
+        self.to_client(packet, client, &known, answers, Verdict::FromWebServer)
+    }
+
+    /// On to the client, in the form of the connection.
+    fn to_client(
+        &self,
+        packet: Packet,
+        client: SocketAddr,
+        known: &Entry,
+        answers: bool,
+        verdict: Verdict,
+    ) -> Outcome {
+        match known.configuration {
+            Code::A => Outcome::untouched(verdict),
+            Code::B if answers => self.tunnel(packet, known.server.ip(), client, verdict),
+            Code::B => Outcome::changed(verdict, packet.sent_by(known.server)),
+            Code::C => {
+                let room = self.room(client);
+                if packet.ip_len() > room && packet.dont_fragment {
+                    let error = Leaving::Frame(too_big(&packet, room));
+                    return Outcome::answered(Verdict::TooBig, error);
+                }
+                let whole = packet.sent_by(known.server);
+                if packet.ip_len() > room {
+                    let outer = self.outer(known.replica.ip(), client, packet.traffic_class);
+                    let tunnelled =
+                        |piece| Leaving::Tunnel(outer.clone(), Box::new(Leaving::Frame(piece)));
+                    let onward = fragments(&whole, room).into_iter().map(tunnelled).collect();
+                    return Outcome { onward, ..Outcome::dropped(Verdict::Fragmented) };
+                }
+                self.tunnel(whole, known.replica.ip(), client, verdict)
+            }
+        }
+    }
+
+    fn tunnel(
+        &self,
+        packet: Packet,
+        from: IpAddr,
+        client: SocketAddr,
+        verdict: Verdict,
+    ) -> Outcome {
+        let mut outer = self.outer(from, client, packet.traffic_class);
+        if outer.udp == Udp::Right && !packet.tcp_checksum {
+            outer.udp = Udp::Wrong;
+        }
+        Outcome::sends(verdict, Leaving::Tunnel(outer, Box::new(Leaving::Packet(Box::new(packet)))))
+    }
+
+    fn outer(&self, from: IpAddr, client: SocketAddr, class: u8) -> Outer {
+        Outer::new(format(client.ip()), from, client.ip(), class)
+    }
+
+    /// The largest packet that fits the tunnel to this client.
+    fn room(&self, client: SocketAddr) -> usize {
+        usize::from(MTU) - overhead(format(client.ip()), client.is_ipv6())
+    }
+
+    /// A packet of the client has come.
+    fn client_goes_on(&mut self, now: Duration, client: SocketAddr, packet: &Packet) {
+        let more = 1 + u32::from(self.settings.acknowledgement_repeats);
+        let entry = self.change(client);
+        if packet.is_start() {
+            entry.credit += more;
+        }
+        if packet.flags & ACK != 0 && entry.state == Held::Opening {
+            entry.state = Held::Established;
+        }
+        self.heard(now, client, 1, packet.flags);
+    }
+
+    fn heard(&mut self, now: Duration, client: SocketAddr, side: usize, flags: u8) {
+        let entry = self.change(client);
+        let quiet = now - entry.since >= QUIET;
+        if entry.state == Held::Closing && entry.fins != [true; 2] && quiet {
+            entry.state = Held::Established;
+        }
+        self.touch(now, client);
+        let entry = self.change(client);
+        entry.fins[side] |= flags & FIN != 0;
+        if flags & RST != 0 || flags & FIN != 0 && entry.fins == [true; 2] {
+            entry.state = Held::Closing;
+        }
+    }
+
+    /// The entry's time-out starts again.
+    fn touch(&mut self, now: Duration, client: SocketAddr) {
+        self.order += 1;
+        let order = self.order;
+        let entry = self.change(client);
+        (entry.since, entry.order) = (now, order);
+    }
+
+    fn change(&mut self, client: SocketAddr) -> &mut Entry {
+        self.entries.get_mut(&client).expect("a known client")
+    }
+
+    fn web_server(&self, address: IpAddr) -> Option<&Server> {
+        let mut all = self.settings.services.iter().flat_map(|service| &service.servers);
+        all.find(|server| server.address == address)
+    }
+
+    fn is_service(&self, address: IpAddr) -> bool {
+        self.settings.services.iter().any(|service| service.address == address)
+    }
+}

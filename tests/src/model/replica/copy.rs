@@ -1,0 +1,254 @@
+//! What comes in a tunnel from a switch.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use pipeline::stage::tag::Code;
+use pipeline::verdict::Verdict;
+
+use super::event::{Inside, Signature, Tag};
+use super::{Entry, Held, ReplicaModel, span};
+use crate::model::gateway::opened;
+use crate::model::options::clamped;
+use crate::model::outcome::{Leaving, Outcome};
+use crate::model::packet::Packet;
+use crate::model::related::{IcmpError, icmp};
+use crate::model::tunnel::{Outer, decapsulated_class};
+
+impl ReplicaModel {
+    /// A tunnel that is no gateway's.
+    pub fn of_switch(&mut self, now: Duration, outer: &Outer, inside: &Inside) -> Outcome {
+        if !self.settings.tunnel_addresses.contains(&outer.to) {
+            return Outcome::untouched(Verdict::ForeignTunnel);
+        }
+        if !self.settings.switches.iter().any(|net| net.contains(&outer.from)) {
+            return Outcome::dropped(Verdict::TunnelStranger);
+        }
+        let (ip, tcp, class) = match inside {
+            Inside::Copy(packet, ..) => {
+                (packet.ip_checksum, packet.tcp_checksum, packet.traffic_class)
+            }
+            Inside::Nested => return Outcome::dropped(Verdict::TunnelNested),
+            Inside::Fragment(packet, _) => (true, true, packet.traffic_class),
+            Inside::Error(_) | Inside::Echo { .. } => (true, true, 0),
+        };
+        if let Err(verdict) = opened(outer, ip, tcp, class) {
+            return Outcome::dropped(verdict);
+        }
+        match inside {
+            Inside::Copy(packet, bare, tag) => {
+                let class = decapsulated_class(class, outer.traffic_class).unwrap_or(class);
+                let bare = Packet { traffic_class: class, ..bare.clone() };
+                match self.read(packet, *tag) {
+                    Ok((code, number)) => self.admit(now, outer, &bare, code, number),
+                    Err(verdict) => Outcome::dropped(verdict),
+                }
+            }
+            Inside::Error(error) => self.routers_word(now, outer, error),
+            Inside::Echo { switch, to, ethernet, word, data } => {
+                if *to != outer.to {
+                    return Outcome::dropped(Verdict::TunnelIcmp);
+                }
+                if self.dead {
+                    return Outcome::dropped(Verdict::ProbeIgnored);
+                }
+                let kind = if to.is_ipv6() { (129, 0) } else { (0, 0) };
+                let answer = icmp(ethernet, (*to, *switch), kind, word, data);
+                Outcome::answered(Verdict::ProbeAnswered, Leaving::Frame(answer))
+            }
+            Inside::Fragment(..) | Inside::Nested => Outcome::dropped(Verdict::TunnelMalformed),
+        }
+    }
+
+    /// What keeps a copy from being taken; of one that is, its configuration and service.
+    fn read(&self, packet: &Packet, tag: Tag) -> Result<(Code, usize), Verdict> {
+        if !packet.tcp_checksum {
+            return Err(Verdict::TunnelInnerChecksum);
+        }
+        if !packet.is_start() {
+            return Err(Verdict::TunnelNotStart);
+        }
+        if !packet.payload.is_empty() {
+            return Err(Verdict::TunnelData);
+        }
+        let (permitted, configuration, signature) = match tag {
+            Tag::None => return Err(Verdict::TunnelNotTagged),
+            Tag::Bad => return Err(Verdict::BadTag),
+            Tag::Sound { permitted, configuration, signature } => {
+                (permitted, configuration, signature)
+            }
+        };
+        if !permitted {
+            return Err(Verdict::TunnelNotTagged);
+        }
+        // Without keys nobody can tell.
+        let genuine = match signature {
+            Signature::Right | Signature::Wrong if self.key.is_none() => false,
+            Signature::Right => true,
+            Signature::Wrong => return Err(Verdict::TunnelBadSignature),
+            Signature::None => false,
+        };
+        if !genuine && self.settings.require_signature {
+            return Err(Verdict::TunnelNotSigned);
+        }
+        let mut services = self.settings.services.iter();
+        let number = services
+            .position(|s| s.address == packet.to.ip() && s.ports.contains(&packet.to.port()))
+            .ok_or(Verdict::TunnelNotService)?;
+        let gateways = &self.settings.gateways;
+        if !gateways.is_empty() && !gateways.iter().any(|net| net.contains(&packet.from.ip())) {
+            return Err(Verdict::ClientStranger);
+        }
+        Ok((configuration.ok_or(Verdict::TunnelConfiguration)?, number))
+    }
+
+    /// Past the gates and on to the web server.
+    fn admit(
+        &mut self,
+        now: Duration,
+        outer: &Outer,
+        bare: &Packet,
+        configuration: Code,
+        number: usize,
+    ) -> Outcome {
+        let server = self.settings.services[number].servers[0].clone();
+        if self.dead || server.weight == 0 {
+            return Outcome::dropped(Verdict::Dead);
+        }
+        let client = bare.from;
+        let known = self.entry(client).cloned();
+        let repeated =
+            known.as_ref().is_some_and(|e| e.isn == bare.sequence && e.server == bare.to);
+        if repeated {
+            let entry = self.change(client);
+            if entry.state == Held::Closing {
+                (entry.fins, entry.state) = ([false; 2], Held::Opening);
+            }
+        } else {
+            let live = |e: &Entry| {
+                e.state == Held::Established && now - e.since <= span(self.settings.reuse_after)
+            };
+            if known.as_ref().is_some_and(live) {
+                return Outcome::dropped(Verdict::EndpointLive);
+            }
+            if self.is_busy(now) || known.is_none() && !self.has_room(client) {
+                return Outcome::dropped(Verdict::Busy);
+            }
+            let replica = SocketAddr::new(server.address, server.port.unwrap_or(bare.to.port()));
+            let entry = Entry {
+                server: bare.to,
+                replica,
+                configuration,
+                state: Held::Opening,
+                isn: bare.sequence,
+                bears: server.bears_service && configuration == Code::C,
+                credit: 0,
+                fins: [false; 2],
+                since: now,
+                order: 0,
+            };
+            self.entries.insert(client, entry);
+        }
+        self.touch(now, client);
+        let more = 1 + u32::from(self.settings.acknowledgement_repeats);
+        let room = self.room(client);
+        let entry = self.change(client);
+        entry.credit += more;
+        let entry = entry.clone();
+        let packet = match entry.configuration {
+            Code::C => clamped(bare, room),
+            Code::A | Code::B => bare.clone(),
+        };
+        let verdict = if repeated { Verdict::CrackedAgain } else { Verdict::Cracked };
+        self.give(now, outer, packet.sent_to(entry.sends_as()), &entry, verdict)
+    }
+
+    /// To the web server by its MAC address, when that is known.
+    fn give(
+        &mut self,
+        now: Duration,
+        outer: &Outer,
+        packet: Packet,
+        entry: &Entry,
+        verdict: Verdict,
+    ) -> Outcome {
+        let address = entry.replica.ip();
+        match self.mac(outer, address) {
+            Some(None) => Outcome::changed(verdict, packet),
+            Some(Some(mac)) => {
+                let macs = (mac, packet.macs.1);
+                Outcome::changed(verdict, Packet { macs, ..packet })
+            }
+            None => {
+                self.waiting.push((address, now, packet.frame()));
+                Outcome::dropped(Verdict::Held)
+            }
+        }
+    }
+
+    /// The MAC address of a web server: none needed, this one, or not known.
+    fn mac(&self, outer: &Outer, address: std::net::IpAddr) -> Option<Option<[u8; 6]>> {
+        let configured = self.web_server(address).and_then(|server| server.mac);
+        match configured.or_else(|| self.neighbours.get(&address).copied()) {
+            _ if configured.is_none() && address == outer.to => Some(None),
+            Some(mac) => Some(Some(mac)),
+            None => None,
+        }
+    }
+
+    fn is_busy(&mut self, now: Duration) -> bool {
+        let live = |entry: &&Entry| entry.state != Held::Closing;
+        if self.busy || self.entries.values().filter(live).count() >= self.settings.busy_connections
+        {
+            return true;
+        }
+        let rate = u128::from(self.settings.busy_syn_rate);
+        let (tokens, filled) = self.tokens;
+        let gained = (now - filled).as_nanos() * rate;
+        let tokens = (tokens + gained).min(rate * 1_000_000_000);
+        let left = tokens.checked_sub(1_000_000_000);
+        self.tokens = (left.unwrap_or(tokens), now);
+        left.is_none()
+    }
+
+    /// Whether there is room for this client, or some is made.
+    fn has_room(&mut self, client: SocketAddr) -> bool {
+        let family = usize::from(client.is_ipv6());
+        let own = || self.entries.iter().filter(|(key, _)| usize::from(key.is_ipv6()) == family);
+        if own().count() < self.settings.max_connections[family] {
+            return true;
+        }
+        let oldest = |state| {
+            let such = own().filter(|(_, entry)| entry.state == state);
+            such.min_by_key(|(_, entry)| entry.order).map(|(key, _)| *key)
+        };
+        let gone = oldest(Held::Opening).or_else(|| oldest(Held::Closing));
+        let Some(gone) = gone else { return false };
+        self.evicted[family] += 1;
+        self.entries.remove(&gone).is_some()
+    }
+
+    /// Under B a router says to V that what V sent to the client was too big.
+    fn routers_word(&mut self, now: Duration, outer: &Outer, error: &IcmpError) -> Outcome {
+        let about = self
+            .entry(error.quoted.to)
+            .filter(|entry| entry.configuration == Code::B && error.quoted.from == entry.server);
+        let Some(entry) = about.cloned() else { return Outcome::dropped(Verdict::TunnelIcmp) };
+        if !error.is_sound() || !error.is_too_big() || error.tunnel.is_some() {
+            return Outcome::dropped(Verdict::TunnelIcmp);
+        }
+        let mut changed = error.clone();
+        changed.quoted.from = entry.replica;
+        changed.to = entry.replica.ip();
+        let address = entry.replica.ip();
+        match self.mac(outer, address) {
+            Some(None) => {}
+            Some(Some(mac)) => changed.quoted.macs.0 = mac,
+            None => {
+                self.waiting.push((address, now, changed.frame()));
+                return Outcome::dropped(Verdict::Held);
+            }
+        }
+        Outcome::sends(Verdict::IcmpTranslated, Leaving::Frame(changed.frame()))
+    }
+}

@@ -1,0 +1,280 @@
+//! What happens at a replica: events, and what they are on the wire once it is known how things
+//! stand.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use pipeline::stage::tag::Code;
+use pipeline::verdict::Verdict;
+use pipeline::view::Side;
+use pipeline::wire::tunnel::Format;
+
+use super::{ReplicaModel, server_of, service};
+use crate::model::Carrier;
+use crate::model::frames::Foreign;
+use crate::model::outcome::Outcome;
+use crate::model::packet::{ACK, Packet, SYN};
+use crate::model::related::IcmpError;
+use crate::model::soup::{arp, neighbour};
+use crate::model::tunnel::{Outer, Udp, overhead};
+use crate::model::world::{CLIENTS, FIRST_V6, MTU, format, peers};
+
+mod strategy;
+mod wire;
+
+pub use strategy::story;
+
+/// The signature of a tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signature {
+    /// None.
+    None,
+    /// By the key.
+    Right,
+    /// Off by a bit.
+    Wrong,
+}
+
+/// The tag of a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tag {
+    /// None at all.
+    None,
+    /// Of another length than its flags say.
+    Bad,
+    /// A sound one.
+    Sound {
+        /// Whether it permits redirection.
+        permitted: bool,
+        /// The configuration; none for the value without a meaning.
+        configuration: Option<Code>,
+        /// Its signature.
+        signature: Signature,
+    },
+}
+
+/// What is in a tunnel from a switch.
+#[derive(Clone, Debug)]
+pub enum Inside {
+    /// A copy of a start packet, or what should be one; the same without its tag; that tag.
+    Copy(Packet, Packet, Tag),
+    /// An ICMP error.
+    Error(IcmpError),
+    /// An echo request.
+    Echo {
+        /// Who sends it.
+        switch: IpAddr,
+        /// Whom it is for.
+        to: IpAddr,
+        /// The Ethernet header of an answer, but for the way it goes.
+        ethernet: Vec<u8>,
+        /// Identifier and sequence number.
+        word: [u8; 4],
+        /// Its data.
+        data: Vec<u8>,
+    },
+    /// A fragment.
+    Fragment(Packet, bool),
+    /// Another tunnel.
+    Nested,
+}
+
+/// Another end of a connection, as things stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// Whom the connection's packets come from or go to.
+    Right,
+    /// The web server of the step's service.
+    WebServer,
+    /// The step's service.
+    Service,
+    /// Somebody else.
+    Stranger,
+}
+
+/// The tunnel that something comes in, and what is wrong with it.
+#[derive(Clone, Copy, Debug)]
+pub struct Wrap {
+    /// How the packet is in it.
+    pub format: Format,
+    /// Its UDP checksum.
+    pub udp: Udp,
+    /// DSCP and ECN of the outer header.
+    pub traffic_class: u8,
+    /// Whether its outer header has a right checksum.
+    pub ip_checksum: bool,
+    /// Whether it comes from whom it should.
+    pub from_right: bool,
+    /// Whether it goes to whom it should.
+    pub to_right: bool,
+    /// Whether a switch's is of the other family than what is in it.
+    pub mixed: bool,
+}
+
+/// What happens between a client and a service.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A switch sends the copy of a start packet.
+    Copy {
+        /// Which of [`crate::model::ISNS`].
+        isn: usize,
+        /// Its tag.
+        tag: Tag,
+        /// Control bits: mostly SYN.
+        flags: u8,
+        /// Whether it carries data.
+        data: bool,
+        /// IP and TCP checksum.
+        checksums: (bool, bool),
+    },
+    /// A switch sends something else: an echo request, or what should not come.
+    OfSwitch(u8),
+    /// A web server sends a packet; how much larger than what fits the tunnel, and DF.
+    Web(Who, u8, Option<(i8, bool)>),
+    /// A gateway sends a packet, in a tunnel or plain.
+    Gateway(bool, Who, u8),
+    /// An ICMP error from a side, in a tunnel or plain, that quotes so many bytes.
+    Error(Side, bool, [u8; 2], usize, bool),
+    /// A fragment: from a side, in a tunnel or plain, identification, whether it is the first.
+    Fragment(Side, bool, u16, bool),
+    /// Something foreign.
+    Foreign(Side, Foreign),
+    /// A web server says what its MAC address is.
+    Learn,
+    /// The operator or the health check: dead, busy.
+    Gates(bool, bool),
+    /// The replica tidies up.
+    Housekeeping,
+}
+
+/// An event and when and where it happens.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// Time since the step before.
+    pub wait: Duration,
+    /// Which of [`CLIENTS`].
+    pub client: usize,
+    /// Which service.
+    pub service: usize,
+    /// The event.
+    pub event: Event,
+    /// The tunnel.
+    pub wrap: Wrap,
+    /// DSCP and ECN.
+    pub traffic_class: u8,
+    /// VLAN tags.
+    pub vlans: Vec<(u16, u16)>,
+}
+
+/// What comes in, and what the model says of it.
+pub struct Incoming {
+    /// By which side.
+    pub side: Side,
+    /// The frame.
+    pub frame: Vec<u8>,
+    /// Its buffer.
+    pub carrier: Carrier,
+    /// What becomes of it.
+    pub outcome: Outcome,
+}
+
+impl Step {
+    fn end(&self) -> SocketAddr {
+        CLIENTS[self.client]
+    }
+
+    fn service(&self) -> SocketAddr {
+        service(self.end(), self.service)
+    }
+
+    /// What comes in and what becomes of it; `None` when nothing does.
+    pub fn happens(&self, model: &mut ReplicaModel, now: Duration) -> Option<Incoming> {
+        let (side, frame, outcome) = match &self.event {
+            Event::Housekeeping | Event::Gates(..) => return None,
+            Event::Copy { .. } => self.copy(model, now),
+            Event::OfSwitch(what) => self.of_switch(model, now, *what),
+            Event::Web(who, flags, fill) => {
+                let client = self.end();
+                let right = model.entry(client).map(|entry| entry.sends_as());
+                let from = self.who(*who, right, server_of(client, self.service));
+                let packet = self.filled(self.packet(from, client, *flags), *fill);
+                let outcome = model.from_web_server(now, &packet);
+                (Side::Inside, packet.frame(), outcome)
+            }
+            Event::Gateway(tunnelled, who, flags) => {
+                self.gateway(model, now, (*tunnelled, *who, *flags))
+            }
+            Event::Error(..) => self.error(model),
+            Event::Fragment(..) => self.fragment(model, now),
+            Event::Foreign(side, what) => {
+                let packet = self.packet(self.end(), self.service(), ACK);
+                let (frame, verdict) = what.spoil(&packet);
+                (*side, frame, Outcome::untouched(verdict))
+            }
+            Event::Learn => {
+                // Of those that have to be resolved.
+                let number = if self.service == 0 { 0 } else { 4 };
+                let address = server_of(self.end(), number);
+                let mac = [2, 0, 0, 0, 3, number as u8];
+                model.learn(address.ip(), mac);
+                let frame = match address.ip() {
+                    IpAddr::V4(v4) => arp(2, mac, v4.octets(), [0; 4]),
+                    IpAddr::V6(_) => neighbour(true, mac, address, address),
+                };
+                (Side::Inside, frame, Outcome::dropped(Verdict::ArpLearned))
+            }
+        };
+        Some(Incoming { side, frame, carrier: Carrier::Whole, outcome })
+    }
+
+    fn who(&self, who: Who, right: Option<SocketAddr>, otherwise: SocketAddr) -> SocketAddr {
+        match who {
+            Who::Right => right.unwrap_or(otherwise),
+            Who::WebServer => server_of(self.end(), self.service),
+            Who::Service => self.service(),
+            Who::Stranger => peers(self.end())[6],
+        }
+    }
+
+    fn packet(&self, from: SocketAddr, to: SocketAddr, flags: u8) -> Packet {
+        let mut packet = Packet::new(from, to, flags);
+        packet.vlans.clone_from(&self.vlans);
+        packet.traffic_class = self.traffic_class;
+        if flags & SYN != 0 {
+            packet.options = vec![2, 4, 5, 0xb4, 1, 3, 3, 9];
+        }
+        packet
+    }
+
+    /// The packet with as much data as makes it so much larger than what fits the tunnel.
+    fn filled(&self, mut packet: Packet, fill: Option<(i8, bool)>) -> Packet {
+        if let Some((over, dont_fragment)) = fill {
+            let client = self.end().ip();
+            let room = usize::from(MTU) - overhead(format(client), client.is_ipv6());
+            packet.payload = vec![7; (room - packet.ip_len()).wrapping_add_signed(over.into())];
+            packet.dont_fragment = dont_fragment || packet.is_v6();
+        }
+        packet
+    }
+
+    /// A tunnel between these ends, or what the twists make of them.
+    fn outer(&self, from: SocketAddr, to: SocketAddr) -> Outer {
+        let wrap = &self.wrap;
+        let other = |end: SocketAddr| peers(end)[6].ip();
+        let from = if wrap.from_right { from.ip() } else { other(from) };
+        let to = if wrap.to_right { to.ip() } else { other(to) };
+        let mut outer = Outer::new(wrap.format, from, to, wrap.traffic_class);
+        outer.ip_checksum = wrap.ip_checksum || from.is_ipv6();
+        if wrap.format == Format::Gue {
+            outer.udp = wrap.udp;
+        }
+        outer
+    }
+
+    /// The tunnel of a switch; its ends are of either family.
+    fn switch(&self) -> Outer {
+        let client = self.end();
+        let own = if client.is_ipv6() == self.wrap.mixed { CLIENTS[0] } else { CLIENTS[FIRST_V6] };
+        self.outer(peers(own)[0], peers(own)[4])
+    }
+}

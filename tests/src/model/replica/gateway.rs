@@ -1,0 +1,113 @@
+//! What gateways send: plainly under A and B, in tunnels under C.
+
+use std::time::Duration;
+
+use pipeline::stage::tag::Code;
+use pipeline::verdict::Verdict;
+
+use super::{Entry, ReplicaModel};
+use crate::model::gateway::{cracked, opened};
+use crate::model::options::clamped;
+use crate::model::outcome::{Leaving, Outcome};
+use crate::model::packet::Packet;
+use crate::model::related::{IcmpError, fragment};
+use crate::model::tunnel::{Outer, decapsulated_class};
+
+impl ReplicaModel {
+    /// A plain packet from the outside.
+    pub fn from_gateway(&mut self, now: Duration, packet: &Packet) -> Outcome {
+        let plain = |entry: &&Entry| entry.configuration != Code::C && entry.replica == packet.to;
+        if self.entry(packet.from).filter(plain).is_none() {
+            return Outcome::untouched(Verdict::NoEntry);
+        }
+        self.client_goes_on(now, packet.from, packet);
+        Outcome::untouched(Verdict::ToWebServer)
+    }
+
+    /// A tunnelled packet that no switch sends.
+    pub fn tunnelled(&mut self, now: Duration, outer: &Outer, packet: &Packet) -> Outcome {
+        let known = self.entry(packet.from).cloned();
+        let own = known.filter(|e| is_tunnel(e, outer, packet.from) && e.server == packet.to);
+        let Some(entry) = own else { return self.stranger(outer) };
+        let inside = match cracked(outer, packet) {
+            Ok(inside) => inside,
+            Err(verdict) => return Outcome::dropped(verdict),
+        };
+        let inside = match inside.is_start() {
+            true => clamped(&inside, self.room(packet.from)),
+            false => inside,
+        };
+        self.client_goes_on(now, packet.from, packet);
+        Outcome::changed(Verdict::ToWebServer, inside.sent_to(entry.sends_as()))
+    }
+
+    /// The end of what is neither a gateway's nor a switch's.
+    pub(super) fn stranger(&self, outer: &Outer) -> Outcome {
+        match self.settings.tunnel_addresses.contains(&outer.to) {
+            true => Outcome::dropped(Verdict::TunnelStranger),
+            false => Outcome::untouched(Verdict::ForeignTunnel),
+        }
+    }
+
+    /// A tunnelled error from the client's side about a packet of the web server.
+    pub fn tunnelled_error(&mut self, outer: &Outer, error: &IcmpError) -> Outcome {
+        let (client, server) = (error.quoted.to, error.quoted.from);
+        let known = self.entry(client).cloned();
+        let own = known.filter(|e| is_tunnel(e, outer, client) && e.server == server);
+        let own = own.filter(|_| error.is_sound() && error.tunnel.is_none());
+        let Some(entry) = own else { return self.stranger(outer) };
+        if let Err(verdict) = opened(outer, true, true, 0) {
+            return Outcome::dropped(verdict);
+        }
+        Outcome::sends(Verdict::IcmpTranslated, about_itself(error.clone(), &entry))
+    }
+
+    /// A tunnelled fragment of the client's.
+    pub fn tunnelled_fragment(
+        &mut self,
+        now: Duration,
+        outer: &Outer,
+        packet: &Packet,
+        first: bool,
+    ) -> Outcome {
+        let client = packet.from;
+        let entry = if first {
+            let known = self.entry(client).cloned();
+            let own = known.filter(|e| is_tunnel(e, outer, client) && e.server == packet.to);
+            let Some(entry) = own else { return self.stranger(outer) };
+            self.fragments.learn(packet, Some((client, entry.clone())), now);
+            entry
+        } else {
+            match self.fragments.find(packet, now) {
+                Some(Some((client, entry))) if is_tunnel(&entry, outer, client) => entry,
+                None if outer.from == client.ip()
+                    && self.web_server(outer.to).is_some()
+                    && self.is_service(packet.to.ip()) =>
+                {
+                    return Outcome::dropped(Verdict::FragmentUnknown);
+                }
+                _ => return self.stranger(outer),
+            }
+        };
+        if let Err(verdict) = opened(outer, true, true, packet.traffic_class) {
+            return Outcome::dropped(verdict);
+        }
+        let class = decapsulated_class(packet.traffic_class, outer.traffic_class);
+        let class = class.expect("it has been opened");
+        let inside = Packet { traffic_class: class, ..packet.sent_to(entry.sends_as()) };
+        let frame = fragment(&inside, first);
+        Outcome::sends(Verdict::FragmentTranslated, Leaving::Frame(frame))
+    }
+}
+
+/// Whether this is the tunnel of a connection's gateway.
+fn is_tunnel(entry: &Entry, outer: &Outer, client: std::net::SocketAddr) -> bool {
+    entry.configuration == Code::C && (outer.from, outer.to) == (client.ip(), entry.replica.ip())
+}
+
+/// An error as the web server is to get it: it must find itself in it.
+pub(super) fn about_itself(mut error: IcmpError, entry: &Entry) -> Leaving {
+    error.quoted.from = entry.sends_as();
+    error.to = entry.sends_as().ip();
+    Leaving::Frame(error.frame())
+}

@@ -1,0 +1,105 @@
+//! Plain ICMP errors about held connections, and fragments of web servers.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use pipeline::stage::tag::Code;
+use pipeline::verdict::Verdict;
+use pipeline::view::Side;
+
+use super::gateway::about_itself;
+use super::{Entry, ReplicaModel};
+use crate::model::outcome::{Leaving, Outcome};
+use crate::model::packet::Packet;
+use crate::model::related::{IcmpError, fragment};
+
+/// How long it is remembered what became of a first fragment.
+const MEMORY: Duration = Duration::from_secs(30);
+
+/// Whose connection a first fragment was of.
+type Owner = (SocketAddr, Entry);
+
+/// What became of first fragments, and when.
+#[derive(Default)]
+pub(super) struct Fragments(HashMap<(IpAddr, IpAddr, u16), (Option<Owner>, Duration)>);
+
+impl Fragments {
+    /// A first fragment has been seen.
+    pub(super) fn learn(&mut self, packet: &Packet, owner: Option<Owner>, now: Duration) {
+        self.0.insert((packet.from.ip(), packet.to.ip(), packet.id), (owner, now));
+    }
+
+    /// What the first fragment was of; `None` when none has been seen.
+    pub(super) fn find(&self, packet: &Packet, now: Duration) -> Option<Option<Owner>> {
+        let found = self.0.get(&(packet.from.ip(), packet.to.ip(), packet.id))?;
+        (now - found.1 < MEMORY).then_some(found.0.clone())
+    }
+}
+
+impl ReplicaModel {
+    /// A plain ICMP error.
+    pub fn error(&mut self, side: Side, error: &IcmpError) -> Outcome {
+        let passed = Outcome::untouched(Verdict::Icmp);
+        let quoted = &error.quoted;
+        let client = if side == Side::Inside { quoted.from } else { quoted.to };
+        let known = self.entry(client).filter(|e| e.configuration == Code::C).cloned();
+        let Some(entry) = known.filter(|_| error.is_sound()) else { return passed };
+        match (side, &error.tunnel) {
+            (Side::Inside, None) if quoted.to == entry.sends_as() => {
+                let mut changed = error.clone();
+                changed.quoted.to = entry.server;
+                if error.from == entry.replica.ip() {
+                    changed.from = entry.server.ip();
+                }
+                let outer = self.outer(entry.replica.ip(), client, 0);
+                let inside = Box::new(Leaving::Frame(changed.frame()));
+                Outcome::sends(Verdict::IcmpTranslated, Leaving::Tunnel(outer, inside))
+            }
+            (Side::Outside, Some(outer))
+                if (outer.from, outer.to) == (entry.replica.ip(), client.ip())
+                    && quoted.from == entry.server =>
+            {
+                Outcome::sends(Verdict::IcmpTranslated, about_itself(error.peeled(), &entry))
+            }
+            _ => passed,
+        }
+    }
+
+    /// A web server's fragment.
+    pub fn fragment(&mut self, now: Duration, packet: &Packet, first: bool) -> Outcome {
+        let passed = Outcome::untouched(Verdict::Fragment);
+        let owner = if first {
+            let known = self.entry(packet.to).cloned();
+            let own = known.filter(|e| e.configuration != Code::A && e.sends_as() == packet.from);
+            let owner = own.map(|entry| (packet.to, entry));
+            self.fragments.learn(packet, owner.clone(), now);
+            owner
+        } else {
+            match self.fragments.find(packet, now) {
+                Some(owner) => owner,
+                None => {
+                    let from = packet.from.ip();
+                    let own = self.web_server(from).is_some() || self.is_service(from);
+                    let any = self.entries.keys().any(|c| c.is_ipv6() == packet.is_v6());
+                    return if own && any {
+                        Outcome::dropped(Verdict::FragmentUnknown)
+                    } else {
+                        passed
+                    };
+                }
+            }
+        };
+        let Some((client, entry)) = owner else { return passed };
+        let verdict = Verdict::FragmentTranslated;
+        let frame = Leaving::Frame(fragment(&packet.sent_by(entry.server), first));
+        match entry.configuration {
+            Code::A => passed,
+            Code::B => Outcome::sends(verdict, frame),
+            Code::C => {
+                let outer = self.outer(entry.replica.ip(), client, packet.traffic_class);
+                Outcome::sends(verdict, Leaving::Tunnel(outer, Box::new(frame)))
+            }
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! A flood of start packets from spoofed clients, and what of it comes to those clients.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::wire::{
+    ETHERNET_HEADER_LEN, EthernetFrame, IpAddress, IpProtocol, IpRepr, TcpControl, TcpPacket,
+};
+
+use super::address::{ORIGIN, PORT, ROUTER, mac, service};
+use super::dice::Dice;
+use super::plan::{Configuration, Family, Nanos, Plan, SECOND};
+use super::segment::{self, Segment};
+use super::station::Frame;
+use super::watch;
+
+/// Bytes of a TCP header without options.
+const TCP: usize = 20;
+/// How often Linux repeats an acknowledgement, the first time after a second, then each time
+/// after twice as long.
+const REPETITIONS: u32 = 5;
+
+/// What somebody sends in others' names.
+#[derive(Clone, Copy, Debug)]
+pub struct Flood {
+    /// When it begins.
+    pub at: Nanos,
+    /// How long it lasts.
+    pub span: Nanos,
+    /// Start packets per second and prefix.
+    pub rate: u64,
+    /// Prefixes whose addresses are used, and addresses in each.
+    pub victims: (u8, u8),
+}
+
+impl Flood {
+    /// How many start packets it has.
+    #[must_use]
+    pub fn packets(&self) -> u64 {
+        self.span * self.rate / SECOND * u64::from(self.victims.0)
+    }
+
+    /// When it sends the one of this number.
+    #[must_use]
+    pub fn time(&self, number: u64) -> Nanos {
+        self.at + number * SECOND / (self.rate * u64::from(self.victims.0))
+    }
+
+    /// The endpoint in whose name it sends the one of this number: never the same twice.
+    #[must_use]
+    pub fn victim(&self, family: Family, number: u64) -> SocketAddr {
+        let (prefixes, hosts) = (u64::from(self.victims.0), u64::from(self.victims.1));
+        let (prefix, nth) = (number % prefixes, number / prefixes);
+        let port = 1024 + (nth / hosts) as u16;
+        let (prefix, host) = (prefix as u8, 1 + (nth % hosts) as u8);
+        let address: IpAddr = match family {
+            Family::V4 => Ipv4Addr::new(198, 19, prefix, host).into(),
+            Family::V6 => {
+                let prefix = 0xa00 + u16::from(prefix);
+                Ipv6Addr::new(0x2001, 0xdb8, prefix, 0, 0, 0, 0, host.into()).into()
+            }
+        };
+        SocketAddr::new(address, port)
+    }
+}
+
+/// Whether this is one of those whose names are used.
+#[must_use]
+pub fn is_victim(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.octets()[..2] == [198, 19],
+        IpAddr::V6(address) => address.segments()[2] & 0xff00 == 0xa00,
+    }
+}
+
+/// A tagged start packet of the flood as it reaches the switch. Where tags are to be signed it
+/// is unsigned, or bears a wrong signature.
+#[must_use]
+pub fn start(plan: &Plan, flood: &Flood, number: u64, forged: bool, dice: &mut Dice) -> Frame {
+    let code = match plan.configuration {
+        Configuration::A => 0,
+        Configuration::B => 1,
+        Configuration::C => 2,
+    };
+    let flags = 1 | code << 1;
+    let mut tag = vec![253, 5, 0x4e, 0x52, flags, 1, 1, 1];
+    if forged {
+        tag = vec![253, 14, 0x4e, 0x52, flags | 0x80, 3];
+        tag.extend(dice.roll().to_be_bytes());
+        tag.extend([1, 1]);
+    }
+    let from = flood.victim(plan.family, number);
+    let to = SocketAddr::new(service(plan.family, 0), PORT);
+    let ethertype = if from.is_ipv4() { [0x08, 0x00] } else { [0x86, 0xdd] };
+    // The router sends it to the host that bears the service's address.
+    let to_mac = mac(ORIGIN, super::address::HOST);
+    let ethernet = [&to_mac[..], &mac(ORIGIN, ROUTER), &ethertype].concat();
+    let bare = segment::bare(&ethernet, (from, to), TcpControl::Syn, (dice.roll() as u32, None));
+    with_options(&bare, (from.ip().into(), to.ip().into()), &tag)
+}
+
+/// A TCP packet without options, with some.
+fn with_options(frame: &[u8], (from, to): (IpAddress, IpAddress), options: &[u8]) -> Frame {
+    let ip = IpRepr::new(from, to, IpProtocol::Tcp, TCP + options.len(), 64);
+    let tcp_at = ETHERNET_HEADER_LEN + ip.header_len();
+    let mut longer = [&frame[..tcp_at + TCP], options].concat();
+    ip.emit(&mut longer[ETHERNET_HEADER_LEN..], &ChecksumCapabilities::default());
+    let mut tcp = TcpPacket::new_unchecked(&mut longer[tcp_at..]);
+    tcp.set_header_len((TCP + options.len()) as u8);
+    tcp.fill_checksum(&from, &to);
+    longer
+}
+
+/// What is done with the flood at a server: answers as Linux gives them.
+#[derive(Debug, Default)]
+pub struct Crowd {
+    /// Start packets that came, by client and sequence number.
+    pub came: BTreeMap<(SocketAddr, u32), u32>,
+    waiting: BTreeMap<SocketAddr, Waiting>,
+    /// By time, whose acknowledgement is to be repeated.
+    due: BTreeMap<(Nanos, SocketAddr), ()>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    frame: Frame,
+    repeated: u32,
+    due: Nanos,
+}
+
+impl Crowd {
+    /// Takes what comes in a victim's name; gives the answer.
+    pub fn take(&mut self, frame: &[u8], segment: &Segment, now: Nanos) -> Option<Frame> {
+        if !segment.is_start() {
+            if let Some(over) = self.waiting.remove(&segment.from) {
+                self.due.remove(&(over.due, segment.from));
+            }
+            return None;
+        }
+        *self.came.entry((segment.from, segment.sequence)).or_default() += 1;
+        let ethernet = EthernetFrame::new_checked(frame).ok()?;
+        let (from, to) = (ethernet.src_addr(), ethernet.dst_addr());
+        let header = [from.as_bytes(), to.as_bytes(), &frame[12..14]].concat();
+        let numbers = (segment.sequence ^ 0x5a5a, Some(segment.sequence.wrapping_add(1)));
+        let ends = (segment.to, segment.from);
+        let answer = segment::bare(&header, ends, TcpControl::Syn, numbers);
+        let due = now + SECOND;
+        let waiting = Waiting { frame: answer.clone(), repeated: 0, due };
+        if let Some(before) = self.waiting.insert(segment.from, waiting) {
+            self.due.remove(&(before.due, segment.from));
+        }
+        self.due.insert((due, segment.from), ());
+        Some(answer)
+    }
+
+    /// What is to be repeated by now.
+    pub fn repeat(&mut self, now: Nanos) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        while let Some(&(at, client)) = self.due.keys().next().filter(|(at, _)| *at <= now) {
+            self.due.remove(&(at, client));
+            let Some(waiting) = self.waiting.get_mut(&client) else { continue };
+            waiting.repeated += 1;
+            if waiting.repeated > REPETITIONS {
+                self.waiting.remove(&client);
+                continue;
+            }
+            waiting.due = at + (SECOND << waiting.repeated);
+            self.due.insert((waiting.due, client), ());
+            frames.push(waiting.frame.clone());
+        }
+        frames
+    }
+
+    /// When there is something to do next.
+    #[must_use]
+    pub fn next(&self) -> Option<Nanos> {
+        self.due.keys().next().map(|(at, _)| *at)
+    }
+}
+
+/// What of the flood comes to those in whose names it is sent.
+#[derive(Debug, Default)]
+pub struct Echo {
+    /// Acknowledgements that left a replica's site: when, and for whom.
+    pub acknowledgements: Vec<(Nanos, SocketAddr)>,
+    /// Other packets.
+    pub others: u64,
+}
+
+impl Echo {
+    /// Notes what leaves a replica's site for a victim; whether it is for one.
+    pub fn note(&mut self, frame: &[u8], now: Nanos) -> bool {
+        let Some((client, acknowledges)) = watch::for_client(frame) else { return false };
+        if !is_victim(client.ip()) {
+            return false;
+        }
+        match acknowledges {
+            true => self.acknowledgements.push((now, client)),
+            false => self.others += 1,
+        }
+        true
+    }
+}

@@ -1,0 +1,92 @@
+//! What happens to the network besides traffic, and who looks at what leaves the gateway.
+
+use smoltcp::wire::TcpControl;
+
+use super::address::{self, CLIENTS, ORIGIN, REPLICAS, ROUTER};
+use super::client::Call;
+use super::control;
+use super::flood;
+use super::log;
+use super::plan::Configuration;
+use super::segment;
+use super::server::Record;
+use super::variety::{Change, Signing};
+use super::watch;
+use super::world::{CABLE, Event, World};
+
+impl World {
+    pub(super) fn change(&mut self, change: Change) {
+        self.log.note(self.now, "control", || format!("{change:?}"));
+        match change {
+            Change::Turnabout(replica) => self.levers[REPLICAS + replica].turnabout(),
+            Change::Dies(replica) => self.dead[REPLICAS + replica] = Some(self.now),
+            Change::WebServer(replica, server) => self.levers[REPLICAS + replica].flip(server),
+            Change::Origin(server) => self.levers[ORIGIN].flip(server),
+        }
+    }
+
+    /// The key of the gateway changes, or those of all others.
+    pub(super) fn change_keys(&mut self, gateway: bool) {
+        let sites = if gateway { CLIENTS..CLIENTS + 1 } else { ORIGIN..self.plan.sites() };
+        for site in sites {
+            self.levers[site].keys.publish(control::keys(&self.plan, site, true));
+        }
+        self.log.note(self.now, "control", || format!("new keys, gateway: {gateway}"));
+    }
+
+    /// The next start packet of the flood.
+    pub(super) fn flood(&mut self, number: u64) {
+        let Some(flood) = self.plan.flood else { return };
+        let forged = self.plan.signing != Signing::Not && number.is_multiple_of(2);
+        let frame = flood::start(&self.plan, &flood, number, forged, &mut self.dice);
+        self.after(0, Event::Station(ORIGIN, false, frame));
+        if number + 1 < flood.packets() {
+            self.after(flood.time(number + 1) - self.now, Event::Flood(number + 1));
+        }
+    }
+
+    /// A reset in the name of the server that a client is connected to, from the outside.
+    pub(super) fn spoof(&mut self, id: usize) {
+        let calls = self.clients().flat_map(|client| client.calls.iter().map(move |c| (client, c)));
+        let Some((client, call)) = calls.into_iter().find(|(_, call)| call.id == id) else {
+            return;
+        };
+        let (to, mac) = (client.endpoint(call), client.host.mac);
+        let connected = self.servers().find_map(|server| {
+            let own = |r: &&Record| r.client == to && Some(r.isn) == call.isn;
+            let open = |r: &&Record| r.established.is_some() && r.end.is_none();
+            server.records.iter().find(|r| own(r) && open(r)).map(|_| server.endpoint())
+        });
+        let Some(from) = connected else { return };
+        // Under B and C it is the server that the client and its gateway know.
+        let from = if self.plan.configuration == Configuration::A { from } else { call.service };
+        let ethertype = if to.is_ipv4() { [0x08, 0x00] } else { [0x86, 0xdd] };
+        let header = [&mac[..], &address::mac(CLIENTS, ROUTER), &ethertype].concat();
+        let numbers = (self.dice.roll() as u32, None);
+        let frame = segment::bare(&header, (from, to), TcpControl::Rst, numbers);
+        self.log.note(self.now, "spoofer", || log::describe(&frame));
+        self.after(CABLE, Event::Station(CLIENTS, false, frame));
+    }
+
+    /// What leaves the gateway toward a client names no replica that has its connection.
+    pub(super) fn watch(&mut self, frame: &[u8]) {
+        // A wrong bit makes a packet somebody else's, and a full table forgets.
+        let strict = self.plan.corrupted == 0 && self.plan.table >= self.plan.connections.len();
+        let named = watch::names_replica(&self.plan, frame);
+        let Some((client, site)) = named.filter(|_| strict) else { return };
+        let mut calls = self.clients().flat_map(|host| {
+            let own = move |call: &&Call| host.endpoint(call) == client && call.outcome.is_none();
+            host.calls.iter().filter(own)
+        });
+        let Some(isn) = calls.next().and_then(|call| call.isn) else { return };
+        drop(calls);
+        let has = |record: &Record| {
+            (record.client, record.isn) == (client, isn)
+                && record.established.is_some()
+                && record.end.is_none()
+        };
+        if self.servers().any(|server| server.site == site && server.records.iter().any(has)) {
+            self.wrong.push(format!("{} leaves the gateway", log::describe(frame)));
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! A flood of start packets from spoofed clients, ten times what the switch's token buckets take:
+//! those in whose names it is sent get no more acknowledgements from replicas than the buckets
+//! allow, none where tags are to be signed, and who was connected before goes on undisturbed.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use firstack_tests::simulation::address::ORIGIN;
+use firstack_tests::simulation::check;
+use firstack_tests::simulation::client::Outcome;
+use firstack_tests::simulation::flood::Flood;
+use firstack_tests::simulation::plan::{
+    Closer, Configuration, Family, Gate, Manner, Nanos, Permits, Plan, Reach, SECOND, Start,
+};
+use firstack_tests::simulation::variety::{Signing, Source, Strangers};
+use firstack_tests::simulation::world::World;
+
+/// Copies per second of each prefix, and as many saved up.
+const COPIES: u64 = 50;
+/// Replicas that get copies of each start packet.
+const REPLICAS: u64 = 2;
+/// Prefixes of the victims, and addresses in each.
+const VICTIMS: (u8, u8) = (3, 4);
+/// How many times the bucket the flood has.
+const TIMES: u64 = 10;
+/// How long it lasts.
+const SPAN: Nanos = 10 * SECOND;
+
+fn plan(configuration: Configuration, family: Family, signing: Signing) -> Plan {
+    let mut plan = Plan::draw(0);
+    let replica = plan.replicas[0].clone();
+    (plan.configuration, plan.family, plan.signing) = (configuration, family, signing);
+    plan.replicas = vec![replica; REPLICAS as usize];
+    for replica in &mut plan.replicas {
+        (replica.gate, replica.manner, replica.servers) = (Gate::Open, Manner::Serves, 2);
+        (replica.reach, replica.repeats, replica.port) = (Reach::Mac, 0, Some(8080));
+        replica.bears_service = false;
+    }
+    (plan.clients, plan.services, plan.origins, plan.origin) = (2, 1, 1, Manner::Serves);
+    (plan.permits, plan.table, plan.segmented) = (Permits::Any, 64, false);
+    (plan.corrupted, plan.buffers_left, plan.fan_out) = (0, usize::MAX, COPIES);
+    (plan.strangers, plan.tunnels.source) = (Strangers::Nobody, Source::Service);
+    let mut path = plan.paths[0][1];
+    (path.loss, path.duplicated, path.drops_options, path.mtu) = (0, 0, false, 1500);
+    (path.delay, path.jitter, path.reorder) = (20_000_000, 100_000, false);
+    plan.paths = vec![vec![path; 4]; 4];
+    // The origin is farther away than the replicas.
+    plan.paths[1][0].delay = 60_000_000;
+    plan.changes.clear();
+    let rate = TIMES * COPIES / REPLICAS;
+    plan.flood = Some(Flood { at: 2 * SECOND, span: SPAN, rate, victims: VICTIMS });
+    let connection = plan.connections[0];
+    plan.connections = (0..6).map(|_| connection).collect();
+    for (number, own) in plan.connections.iter_mut().enumerate() {
+        (own.client, own.service, own.start) = (number % 2, 0, Start::Alone);
+        (own.port, own.at) = (40_000 + number as u16, number as u64 * SECOND / 10);
+        (own.request, own.response, own.think) = (500, 20_000, 2 * number as u64 * SECOND);
+        (own.closer, own.vanishes, own.spoofed) = (Closer::Server, false, None);
+        own.patience = 500 * SECOND;
+    }
+    plan
+}
+
+/// Runs a flood; what came of it.
+fn run(plan: Plan) -> World {
+    let mut world = World::new(plan, false, None);
+    let done = world.run();
+    let wrong = check::check(&mut world, done);
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    for call in world.clients().flat_map(|client| &client.calls) {
+        let by_replica = matches!(call.outcome, Some(Outcome::Completed(server)) if server >= 10);
+        assert!(by_replica, "connection {}: {:?}", call.id, call.outcome);
+    }
+    let flood = world.plan.flood.unwrap();
+    let origins = world.servers().filter(|server| server.site == ORIGIN);
+    let came: Vec<u32> = origins.flat_map(|server| server.crowd.came.values().copied()).collect();
+    assert_eq!(came.len() as u64, flood.packets(), "the origin sees every start packet");
+    assert!(came.iter().all(|times| *times == 1), "and each of them once");
+    world
+}
+
+/// The network that the limit is for.
+fn network(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets()[..3].to_vec(),
+        IpAddr::V6(address) => address.octets()[..6].to_vec(),
+    }
+}
+
+const ALL: [(Configuration, Family); 6] = [
+    (Configuration::A, Family::V4),
+    (Configuration::B, Family::V4),
+    (Configuration::C, Family::V4),
+    (Configuration::A, Family::V6),
+    (Configuration::B, Family::V6),
+    (Configuration::C, Family::V6),
+];
+
+#[test]
+fn victims_get_no_more_acknowledgements_than_the_bucket_allows() {
+    for (configuration, family) in ALL {
+        let world = run(plan(configuration, family, Signing::Not));
+        let flood = world.plan.flood.unwrap();
+        let mut by_network: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
+        let mut by_address: BTreeMap<IpAddr, u64> = BTreeMap::new();
+        for (at, client) in &world.echo.acknowledgements {
+            let allowed = COPIES + (at - flood.at) * COPIES / SECOND + 1;
+            let of_network = by_network.entry(network(client.ip())).or_default();
+            *of_network += 1;
+            assert!(*of_network <= allowed, "{configuration:?} {family:?}: {of_network} for {client}");
+            *by_address.entry(client.ip()).or_default() += 1;
+        }
+        let allowed = COPIES + SPAN / SECOND * COPIES;
+        let most = |counts: &mut dyn Iterator<Item = u64>| counts.max().unwrap_or(0);
+        let network = most(&mut by_network.values().copied());
+        let address = most(&mut by_address.values().copied());
+        println!(
+            "{configuration:?} {family:?}: {} start packets per prefix; at most {network} \
+             acknowledgements for a prefix and {address} for an address, {allowed} allowed",
+            flood.packets() / u64::from(VICTIMS.0),
+        );
+        assert!(network <= allowed && address <= allowed);
+        // The bucket is used: it is not for want of copies that there are so few.
+        assert_eq!(by_network.len(), usize::from(VICTIMS.0));
+        assert!(by_network.values().all(|count| *count >= allowed * 9 / 10), "{by_network:?}");
+        assert_eq!(world.echo.others, 0);
+    }
+}
+
+#[test]
+fn where_tags_are_to_be_signed_victims_get_nothing() {
+    for (configuration, family) in ALL {
+        let world = run(plan(configuration, family, Signing::Signed));
+        let (acknowledgements, others) = (&world.echo.acknowledgements, world.echo.others);
+        assert!(acknowledgements.is_empty() && others == 0, "{configuration:?} {family:?}");
+    }
+}

@@ -1,0 +1,213 @@
+//! The replica beside its plain model, over both families and for gateways of all three
+//! configurations: what leaves, by which side, under which name, and what is held.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use firstack_tests::model::replica::event::{Event, Incoming, Step, story};
+use firstack_tests::model::replica::{Held, ReplicaModel, settings};
+use firstack_tests::model::soup::KEY;
+use firstack_tests::model::{Arrival, CLIENTS, FIRST_V6, Fed, Key, Rig, Tally, replica_of, run};
+use pipeline::role::Role;
+use pipeline::role::replica::{Replica, Settings, Shares};
+use pipeline::verdict::Verdict;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+/// What a replica can decide here.
+const REACHABLE: &[Verdict] = &[
+    Verdict::NonIp,
+    Verdict::Ipv6Extensions,
+    Verdict::OtherProtocol,
+    Verdict::Icmp,
+    Verdict::Fragment,
+    Verdict::ForeignTunnel,
+    Verdict::NoEntry,
+    Verdict::TooBig,
+    Verdict::Fragmented,
+    Verdict::IcmpTranslated,
+    Verdict::FragmentTranslated,
+    Verdict::FragmentUnknown,
+    Verdict::Held,
+    Verdict::BadTag,
+    Verdict::Cracked,
+    Verdict::CrackedAgain,
+    Verdict::ToWebServer,
+    Verdict::FromWebServer,
+    Verdict::ArpLearned,
+    Verdict::ProbeAnswered,
+    Verdict::ProbeIgnored,
+    Verdict::AcknowledgementUnasked,
+    Verdict::Dead,
+    Verdict::Busy,
+    Verdict::TunnelStranger,
+    Verdict::TunnelMalformed,
+    Verdict::TunnelChecksum,
+    Verdict::TunnelInnerChecksum,
+    Verdict::TunnelNested,
+    Verdict::TunnelCongestion,
+    Verdict::TunnelNotStart,
+    Verdict::TunnelIcmp,
+    Verdict::TunnelData,
+    Verdict::TunnelNotTagged,
+    Verdict::TunnelConfiguration,
+    Verdict::TunnelNotSigned,
+    Verdict::TunnelBadSignature,
+    Verdict::ClientStranger,
+    Verdict::EndpointLive,
+];
+
+/// The clients of a story; the last of each is behind no permitted gateway.
+const CASTS: [&[usize]; 3] = [
+    &[0, 1, 2, 11],
+    &[FIRST_V6, FIRST_V6 + 1, FIRST_V6 + 2, FIRST_V6 + 11],
+    &[0, 2, 3, 4, FIRST_V6, FIRST_V6 + 2],
+];
+
+/// What happens to a replica between two packets.
+#[derive(Clone, Copy)]
+enum Action {
+    Tidy(Duration),
+    Gates(bool, bool),
+}
+
+/// Replica and model side by side.
+struct Pair {
+    rig: Rig<Replica>,
+    shares: Shares,
+    model: ReplicaModel,
+    now: Duration,
+    arrivals: Vec<Arrival>,
+    fed: Fed,
+    /// What was done behind how many arrivals.
+    actions: Vec<(usize, Action)>,
+    /// The source port of each client's tunnels.
+    ports: HashMap<SocketAddr, u16>,
+}
+
+fn launch(settings: Settings, key: Option<Key>) -> (Rig<Replica>, Shares) {
+    let (replica, shares) = replica_of(settings, |_| true, key);
+    (Rig::new(replica, 8), shares)
+}
+
+fn act(rig: &mut Rig<Replica>, shares: &Shares, action: Action) -> [Vec<Vec<u8>>; 2] {
+    match action {
+        Action::Tidy(at) => rig.housekeep(at),
+        Action::Gates(dead, busy) => {
+            shares.gates.dead.store(dead, Relaxed);
+            shares.gates.busy.store(busy, Relaxed);
+            Default::default()
+        }
+    }
+}
+
+impl Pair {
+    fn new(settings: Settings, key: Option<Key>) -> Self {
+        let (rig, shares) = launch(settings.clone(), key);
+        Self {
+            rig,
+            shares,
+            model: ReplicaModel::new(settings, key),
+            now: Duration::from_secs(1),
+            arrivals: Vec::new(),
+            fed: Fed::default(),
+            actions: Vec::new(),
+            ports: HashMap::new(),
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        if !step.wait.is_zero() || matches!(step.event, Event::Housekeeping) {
+            self.now += step.wait;
+            self.tidy();
+        }
+        if let Event::Gates(dead, busy) = step.event {
+            (self.model.dead, self.model.busy) = (dead, busy);
+            self.act(Action::Gates(dead, busy));
+        }
+        if let Some(incoming) = step.happens(&mut self.model, self.now) {
+            self.receive(incoming, CLIENTS[step.client]);
+        }
+    }
+
+    fn act(&mut self, action: Action) -> [Vec<Vec<u8>>; 2] {
+        self.actions.push((self.arrivals.len(), action));
+        act(&mut self.rig, &self.shares, action)
+    }
+
+    fn receive(&mut self, incoming: Incoming, client: SocketAddr) {
+        let Incoming { side, frame, carrier, outcome } = incoming;
+        let arrival = Arrival { at: self.now, side, frame, carrier };
+        let fed = self.rig.feed(std::slice::from_ref(&arrival));
+        assert_eq!(fed.verdicts, [outcome.verdict]);
+        for (side, expected) in [(side.other(), &outcome.onward), (side, &outcome.back)] {
+            let left = fed.by(side);
+            assert_eq!(left.len(), expected.len(), "by {side:?} left {left:?}");
+            for (leaving, frame) in expected.iter().zip(left) {
+                if let Some(port) = leaving.check(&arrival.frame, frame)
+                    && outcome.verdict == Verdict::FromWebServer
+                {
+                    assert_eq!(*self.ports.entry(client).or_insert(port), port);
+                }
+            }
+        }
+        let counters = self.rig.role.counters();
+        let evicted = [&counters.table, &counters.table_v6].map(|table| table.evicted.get());
+        assert_eq!(evicted, self.model.evicted, "evictions");
+        self.arrivals.push(arrival);
+        self.fed.append(fed);
+    }
+
+    /// Housekeeping, after which the gauges are exact.
+    fn tidy(&mut self) {
+        let released = self.model.pass(self.now);
+        let [inside, outside] = self.act(Action::Tidy(self.now));
+        assert_eq!((inside.len(), outside.len()), (released.len(), 0), "what waited");
+        for (leaving, frame) in released.iter().zip(&inside) {
+            leaving.check(&[], frame);
+        }
+        for (family, live) in self.rig.gauges().into_iter().enumerate() {
+            let expected = Held::ALL.map(|state| self.model.count(family == 1, state));
+            assert_eq!(live[..3], expected, "entries by state");
+        }
+    }
+
+    /// What another replica makes of all that came in, in bursts of these sizes.
+    fn again(&self, settings: Settings, key: Option<Key>, sizes: &[usize]) -> Fed {
+        let (mut rig, shares) = launch(settings, key);
+        let (mut fed, mut start) = (Fed::default(), 0);
+        for &(end, action) in &self.actions {
+            fed.append(rig.feed_in_bursts(&self.arrivals[start..end], sizes));
+            act(&mut rig, &shares, action);
+            start = end;
+        }
+        fed.append(rig.feed_in_bursts(&self.arrivals[start..], sizes));
+        fed
+    }
+}
+
+#[test]
+fn does_what_the_model_says_in_bursts_of_any_size() {
+    let tally = Tally::default();
+    // Busy before it is full, or full before it is busy.
+    let limits = select(vec![(4usize, 16usize), (100, 2), (100, 16)]);
+    let parameters = (limits, proptest::option::of(Just(KEY)), any::<bool>(), 0u8..2);
+    for cast in CASTS {
+        let case = (parameters.clone(), story(cast), vec(1usize..=64, 1..6));
+        run(1000, &case, |((limits, key, require_signature, repeats), steps, sizes)| {
+            let mut settings = settings(limits.0, limits.1);
+            settings.require_signature = require_signature && key.is_some();
+            settings.acknowledgement_repeats = repeats;
+            let mut pair = Pair::new(settings.clone(), key);
+            steps.iter().for_each(|step| pair.step(step));
+            pair.tidy();
+            tally.add(&pair.fed.verdicts);
+            let in_bursts = pair.again(settings, key, &sizes);
+            assert_eq!(in_bursts, pair.fed, "bursts of {sizes:?}");
+        });
+    }
+    tally.check(REACHABLE);
+}
