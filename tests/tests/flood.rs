@@ -107,7 +107,10 @@ fn victims_get_no_more_acknowledgements_than_the_bucket_allows() {
             let allowed = COPIES + (at - flood.at) * COPIES / SECOND + 1;
             let of_network = by_network.entry(network(client.ip())).or_default();
             *of_network += 1;
-            assert!(*of_network <= allowed, "{configuration:?} {family:?}: {of_network} for {client}");
+            assert!(
+                *of_network <= allowed,
+                "{configuration:?} {family:?}: {of_network} for {client}"
+            );
             *by_address.entry(client.ip()).or_default() += 1;
         }
         let allowed = COPIES + SPAN / SECOND * COPIES;

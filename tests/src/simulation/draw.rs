@@ -3,8 +3,7 @@
 use super::address::{CLIENTS, ORIGIN};
 use super::dice::Dice;
 use super::plan::{
-    Closer, ConnectionPlan, Gate, MS, Manner, PATIENT, Path, Reach,
-    ReplicaPlan, SECOND, Start,
+    Closer, ConnectionPlan, Gate, MS, Manner, PATIENT, Path, Reach, ReplicaPlan, SECOND, Start,
 };
 
 /// One replica.

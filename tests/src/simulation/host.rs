@@ -93,13 +93,7 @@ pub struct Host {
 impl Host {
     /// A host at a site: `number` is that of its MAC address; the first one of the addresses that
     /// it bears is its own.
-    pub fn new(
-        plan: &Plan,
-        site: Site,
-        number: u8,
-        bears: &[IpAddr],
-        dice: &mut Dice,
-    ) -> Self {
+    pub fn new(plan: &Plan, site: Site, number: u8, bears: &[IpAddr], dice: &mut Dice) -> Self {
         let mac = address::mac(site, number);
         let mut card = Card::default();
         let mut config = Config::new(HardwareAddress::Ethernet(EthernetAddress(mac)));

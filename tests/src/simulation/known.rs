@@ -18,9 +18,7 @@ pub fn limitation(world: &World, call: &Call, client: SocketAddr) -> Option<&'st
     let by_replica = || {
         let servers = world.servers().filter(|server| server.site >= REPLICAS);
         servers.flat_map(|server| &server.records).any(|record| {
-            record.client == client
-                && Some(record.isn) == call.isn
-                && record.established.is_some()
+            record.client == client && Some(record.isn) == call.isn && record.established.is_some()
         })
     };
     match call.outcome.as_ref()? {

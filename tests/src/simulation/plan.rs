@@ -298,4 +298,3 @@ impl Plan {
             && self.changes.is_empty()
     }
 }
-

@@ -51,8 +51,7 @@ pub fn read(frame: &[u8]) -> Option<TooBig> {
             let quote = bytes.get(8..)?;
             let ports = quote.get(IPV4..IPV4 + 8)?;
             let address = |at: usize| IpAddr::from([0, 1, 2, 3].map(|i| quote[at + i]));
-            (quote[9] == 6)
-                .then(|| quoted(address(12), address(16), ports, u16_at(bytes, 6)))
+            (quote[9] == 6).then(|| quoted(address(12), address(16), ports, u16_at(bytes, 6)))
         }
         EthernetProtocol::Ipv6 => {
             let packet = Ipv6Packet::new_checked(frame.payload()).ok()?;

@@ -148,8 +148,7 @@ fn origin_service(plan: &Plan, number: usize) -> switch::Service {
 }
 
 fn switch(plan: &Plan, hash_key: (u64, u64)) -> (Station, Levers) {
-    let services: Vec<_> =
-        (0..plan.services).map(|number| origin_service(plan, number)).collect();
+    let services: Vec<_> = (0..plan.services).map(|number| origin_service(plan, number)).collect();
     let probing = Probing { interval: Ticks::from_secs(2), fall: 3, rise: 2, id: 0x5157 };
     let burst = plan.fan_out.max(plan.replicas.len() as u64);
     let timeouts = Timeouts::default();
@@ -178,10 +177,8 @@ fn switch(plan: &Plan, hash_key: (u64, u64)) -> (Station, Levers) {
         hash_key,
     };
     let replicas = plan.services * plan.replicas.len();
-    let alive = Alive {
-        replicas: vec![true; replicas],
-        servers: vec![true; plan.services * plan.origins],
-    };
+    let alive =
+        Alive { replicas: vec![true; replicas], servers: vec![true; plan.services * plan.origins] };
     let asked_for = |server: &switch::Server| match server.delivery {
         Delivery::Neighbour(address) => Some(address),
         _ => None,
@@ -267,5 +264,8 @@ fn replica(plan: &Plan, site: Site, hash_key: (u64, u64)) -> (Station, Levers) {
     let role = Replica::new(settings, shares, selection.reader(), keys.reader());
     let name = ["replica1", "replica2", "replica3"][site - REPLICAS];
     let appliance = Appliance::new(name, role, (1, plan.segmented), None);
-    (Box::new(appliance), Levers { keys, members: Members::Replica { selection, services, up, gates } })
+    (
+        Box::new(appliance),
+        Levers { keys, members: Members::Replica { selection, services, up, gates } },
+    )
 }

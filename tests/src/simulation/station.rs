@@ -15,8 +15,8 @@ use super::dice::Dice;
 use super::log::Log;
 use super::plan::Nanos;
 use super::sabotage;
-use super::watch;
 pub use super::sabotage::Sabotage;
+use super::watch;
 
 /// Bytes that always lie in the first segment.
 const HEADERS: usize = 192;

@@ -106,11 +106,7 @@ impl Tunnels {
         Self {
             formats,
             path_mtu: if told || dice.chance(500) { narrowest } else { 1500 },
-            source: dice.pick(&[
-                (5, Source::Service),
-                (2, Source::Own),
-                (3, Source::OtherFamily),
-            ]),
+            source: dice.pick(&[(5, Source::Service), (2, Source::Own), (3, Source::OtherFamily)]),
             probes: dice.chance(600),
         }
     }

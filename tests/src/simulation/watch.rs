@@ -71,7 +71,8 @@ pub fn names_replica(plan: &Plan, frame: &[u8]) -> Option<(SocketAddr, Site)> {
     let site = |address: &IpAddr| {
         (REPLICAS..plan.sites()).find(|site| prefix(plan.family, *site).contains(address))
     };
-    let port = |tcp: &[u8], at: usize| Some(u16::from_be_bytes(tcp.get(at..at + 2)?.try_into().ok()?));
+    let port =
+        |tcp: &[u8], at: usize| Some(u16::from_be_bytes(tcp.get(at..at + 2)?.try_into().ok()?));
     let (from, to, protocol, bears) = packet(frame)?;
     let quote = match protocol {
         1 if matches!(bears.first(), Some(3 | 11 | 12)) => bears.get(8..).and_then(ip),
@@ -87,6 +88,17 @@ pub fn names_replica(plan: &Plan, frame: &[u8]) -> Option<(SocketAddr, Site)> {
     let (inside, client, 6, tcp) = inner(protocol, bears).and_then(ip)? else { return None };
     let site = site(&from).or_else(|| site(&inside))?;
     Some((SocketAddr::new(client, port(tcp, 2)?), site))
+}
+
+/// Of a copy of a start packet on its way: the service, and the replica's site.
+#[must_use]
+pub fn copy(plan: &Plan, frame: &[u8]) -> Option<(IpAddr, Site)> {
+    let (_, to, protocol, bears) = packet(frame)?;
+    let (_, service, 6, _) = inner(protocol, bears).and_then(ip)? else { return None };
+    let is = |site: &Site| {
+        [plan.family, plan.family.other()].iter().any(|of| prefix(*of, *site).contains(&to))
+    };
+    Some((service, (REPLICAS..plan.sites()).find(is)?))
 }
 
 /// For whom a TCP packet is that leaves a replica's site, plain or in a tunnel, and whether it is
