@@ -9,7 +9,7 @@ use firstack_tests::simulation::world::World;
 use firstack_tests::simulation::{Failure, explain, run};
 
 /// Seeds in a usual run of the tests.
-const SEEDS: u64 = 12_000;
+const SEEDS: u64 = 15_000;
 /// Lines of the log that a failure shows.
 const LINES: usize = 120;
 /// Failures after which no more seeds are run, unless `FIRSTACK_FAILURES` says otherwise.
@@ -52,8 +52,8 @@ fn every_connection_completes_or_is_refused_for_a_reason() {
 fn a_broken_gateway_is_found_within_few_seeds() {
     for sabotage in Sabotage::ALL {
         let mut tally = Tally::default();
-        let found = (0..40).find_map(|seed| run(seed, Some(sabotage), &mut tally).err());
-        let found = found.unwrap_or_else(|| panic!("{sabotage:?} was not found in 40 seeds"));
+        let found = (0..60).find_map(|seed| run(seed, Some(sabotage), &mut tally).err());
+        let found = found.unwrap_or_else(|| panic!("{sabotage:?} was not found in 60 seeds"));
         println!("{sabotage:?}: seed {}: {:?}", found.seed, found.wrong);
     }
 }

@@ -29,7 +29,7 @@ pub fn check(world: &mut World, done: bool) -> Vec<String> {
             }
         }
     }
-    wrong.extend(world.wrong.drain(..));
+    wrong.append(&mut world.wrong);
     // Under B what is said to the service's address is said to the origin, and to every replica
     // that knows the client.
     let told = |site: Site| site == CLIENTS || world.plan.configuration != Configuration::B;

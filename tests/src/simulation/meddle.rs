@@ -7,12 +7,16 @@ use super::client::Call;
 use super::control;
 use super::flood;
 use super::log;
-use super::plan::Configuration;
+use super::plan::{Configuration, Nanos, SECOND};
 use super::segment;
 use super::server::Record;
 use super::variety::{Change, Signing};
 use super::watch;
 use super::world::{CABLE, Event, World};
+
+/// When the switch knows by its probes at the latest that a tunnel is not answered: three probes in
+/// a row, 2 s apart, and the control thread has looked.
+const UNANSWERED: Nanos = 10 * SECOND;
 
 impl World {
     pub(super) fn change(&mut self, change: Change) {
@@ -87,6 +91,17 @@ impl World {
         };
         if self.servers().any(|server| server.site == site && server.records.iter().any(has)) {
             self.wrong.push(format!("{} leaves the gateway", log::describe(frame)));
+        }
+    }
+
+    /// A replica whose appliance has died gets no copies, once its tunnel has not been answered
+    /// for some time: it is probed from the service's first tagged start packet on.
+    pub(super) fn watch_copies(&mut self, frame: &[u8]) {
+        let Some(copy) = watch::copy(&self.plan, frame) else { return };
+        let first = *self.copied.entry(copy).or_insert(self.now);
+        let Some(died) = self.dead[copy.1].filter(|_| self.plan.tunnels.probes) else { return };
+        if self.now > died.max(first) + UNANSWERED {
+            self.wrong.push(format!("a copy for a replica dead since {died}: {copy:?}"));
         }
     }
 }

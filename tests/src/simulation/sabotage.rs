@@ -2,7 +2,10 @@
 
 use pipeline::verdict::Verdict;
 use pipeline::view::Side;
-use smoltcp::wire::{EthernetFrame, IpAddress, Ipv4Packet, TcpPacket, TcpSeqNumber};
+use smoltcp::wire::{
+    EthernetFrame, EthernetProtocol, IpAddress, IpProtocol, Ipv4Packet, Ipv6Packet, TcpPacket,
+    TcpSeqNumber,
+};
 
 use super::segment;
 use super::station::{Frame, Leaving};
@@ -80,12 +83,29 @@ fn kept(verdicts: &[Verdict]) -> impl Iterator<Item = Verdict> {
     verdicts.iter().copied().filter(onward)
 }
 
-/// Changes the segment in a frame, checksum included.
-fn change(frame: &mut [u8], how: impl FnOnce(&mut TcpPacket<&mut [u8]>)) {
+/// Changes the plain segment in a frame, checksum included.
+fn change(frame: &mut [u8], mut how: impl FnMut(&mut TcpPacket<&mut [u8]>)) {
     let Ok(mut frame) = EthernetFrame::new_checked(frame) else { return };
-    let Ok(mut packet) = Ipv4Packet::new_checked(frame.payload_mut()) else { return };
-    let (from, to) = (IpAddress::Ipv4(packet.src_addr()), IpAddress::Ipv4(packet.dst_addr()));
-    let Ok(mut tcp) = TcpPacket::new_checked(packet.payload_mut()) else { return };
-    how(&mut tcp);
-    tcp.fill_checksum(&from, &to);
+    let mut within = |ends: (IpAddress, IpAddress), bytes: &mut [u8]| {
+        let Ok(mut tcp) = TcpPacket::new_checked(bytes) else { return };
+        how(&mut tcp);
+        tcp.fill_checksum(&ends.0, &ends.1);
+    };
+    match frame.ethertype() {
+        EthernetProtocol::Ipv4 => {
+            let Ok(mut packet) = Ipv4Packet::new_checked(frame.payload_mut()) else { return };
+            if packet.next_header() == IpProtocol::Tcp {
+                let ends = (packet.src_addr().into(), packet.dst_addr().into());
+                within(ends, packet.payload_mut());
+            }
+        }
+        EthernetProtocol::Ipv6 => {
+            let Ok(mut packet) = Ipv6Packet::new_checked(frame.payload_mut()) else { return };
+            if packet.next_header() == IpProtocol::Tcp {
+                let ends = (packet.src_addr().into(), packet.dst_addr().into());
+                within(ends, packet.payload_mut());
+            }
+        }
+        _ => {}
+    }
 }

@@ -90,6 +90,17 @@ pub fn names_replica(plan: &Plan, frame: &[u8]) -> Option<(SocketAddr, Site)> {
     Some((SocketAddr::new(client, port(tcp, 2)?), site))
 }
 
+/// Of a copy of a start packet on its way: the service, and the replica's site.
+#[must_use]
+pub fn copy(plan: &Plan, frame: &[u8]) -> Option<(IpAddr, Site)> {
+    let (_, to, protocol, bears) = packet(frame)?;
+    let (_, service, 6, _) = inner(protocol, bears).and_then(ip)? else { return None };
+    let is = |site: &Site| {
+        [plan.family, plan.family.other()].iter().any(|of| prefix(*of, *site).contains(&to))
+    };
+    Some((service, (REPLICAS..plan.sites()).find(is)?))
+}
+
 /// For whom a TCP packet is that leaves a replica's site, plain or in a tunnel, and whether it is
 /// an acknowledgement.
 #[must_use]

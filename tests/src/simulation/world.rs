@@ -3,11 +3,12 @@
 //! seed's, so a seed gives the same run every time.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::net::IpAddr;
 
 use pipeline::view::Side;
 
-use super::address::{CLIENTS, REPLICAS, Site};
+use super::address::{CLIENTS, ORIGIN, REPLICAS, Site};
 use super::client::Client;
 use super::control::Levers;
 use super::dice::Dice;
@@ -68,6 +69,8 @@ pub struct World {
     pub now: Nanos,
     /// Events so far.
     pub events: u64,
+    /// When a service's first start packet was copied for a replica's site.
+    pub(super) copied: BTreeMap<(IpAddr, Site), Nanos>,
     /// What of a flood comes to those in whose names it is sent.
     pub echo: Echo,
     pub(super) seats: Vec<Seat>,
@@ -103,6 +106,7 @@ impl World {
             events: 0,
             seats,
             wrong: Vec::new(),
+            copied: BTreeMap::new(),
             echo: Echo::default(),
             dead: sites.map(|_| None).collect(),
             stations,
@@ -315,6 +319,9 @@ impl World {
             inside.iter().for_each(|frame| self.watch(frame));
         }
         inside.into_iter().for_each(|frame| self.segment(site, None, frame));
+        if site == ORIGIN {
+            outside.iter().for_each(|frame| self.watch_copies(frame));
+        }
         outside.into_iter().for_each(|frame| self.after(CABLE, Event::Router(site, frame)));
         if self.stations[site].waits() {
             self.after(2_000, Event::Turn(site));
