@@ -339,7 +339,6 @@ fn replica_rig() -> Rig<Replica> {
         acknowledgement_repeats: 0,
         max_connections: [100_000; 2],
         timeouts: [30, 7440, 120].map(Ticks::from_secs),
-        reuse_after: Ticks::from_secs(60),
         macs: [[2; 6], [2; 6]],
         probes: false,
         hash_key: KEY,

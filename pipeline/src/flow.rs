@@ -55,6 +55,8 @@ pub struct Flow<F: Family> {
     pub second: Endpoint<F>,
     /// The SYN's sequence number.
     pub isn: u32,
+    /// That of the last SYN that was sent to the winner alone.
+    pub asked: u32,
     /// When the first SYN of the race was sent.
     pub started: Ticks,
     /// Number of the service.
@@ -78,6 +80,7 @@ impl<F: Family> Flow<F> {
             replica: Endpoint::NONE,
             second: Endpoint::NONE,
             isn,
+            asked: isn,
             started: now,
             service,
             repeats: 0,

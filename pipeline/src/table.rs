@@ -309,7 +309,7 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
     }
 
     /// Makes an entry for a key that has none. When the table is full, expired
-    /// entries go first, then the oldest evictable one, of the first state that has one; `None`
+    /// entries go first, then the oldest evictable one, of the last state that has one; `None`
     /// when there is neither.
     pub fn insert(
         &mut self,
@@ -321,8 +321,10 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
     ) -> Option<Inserted<S, V>> {
         let mut evicted = None;
         if self.live == self.capacity && self.expire(now, FULL_SWEEP) == 0 {
+            // The last states first: what is closing before what is beginning.
             let oldest = S::ALL
                 .into_iter()
+                .rev()
                 .filter(|state| state.is_evictable())
                 .map(|state| self.queues[state.queue()].first)
                 .find(|&first| first != NIL)?;

@@ -122,7 +122,7 @@ verdicts! {
     TooBig Consumed "too_big" "op 656" "a packet that its tunnel has no room for: answered by an ICMP error";
     TooBigUnanswered Dropped "too_big_unanswered" "op 656" "a packet that its tunnel has no room for: its ICMP error is over the limit, or could not be made";
     Fragmented Consumed "fragmented" "op 656" "a packet that its tunnel has no room for, sent in fragments";
-    ResetByReplica Dropped "reset_by_replica" "op 504" "a replica refused during the race: it has not won";
+    ResetByReplica Dropped "reset_by_replica" "op 504" "a replica refused that has not won";
     FromLoser Dropped "from_loser" "op 606" "plain packet from the server of a connection that a replica won";
     AcknowledgementIpChecksum Dropped "acknowledgement_ip_checksum" "" "an acknowledgement with a wrong IP checksum";
     AcknowledgementTcpChecksum Dropped "acknowledgement_tcp_checksum" "" "an acknowledgement with a wrong TCP checksum";

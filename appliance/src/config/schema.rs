@@ -142,7 +142,7 @@ pub static KEYS: &[Key] = &[
         Integer(1, 64 << 20),
         Derived("the value of `max_connections`"),
     ),
-    key("timeouts.racing", Duration, Value(r#""30s""#)),
+    key("timeouts.racing", Duration, Value(r#""40s""#)),
     key("timeouts.established", Duration, Value(r#""2h4m""#)),
     key("timeouts.closing", Duration, Value(r#""2m""#)),
     key("timeouts.race_window", Duration, Value(r#""5s""#)),

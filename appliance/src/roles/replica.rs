@@ -87,7 +87,6 @@ fn settings(
         busy_syn_rate: share(replica.max_syn_rate.into(), workers),
         acknowledgement_repeats: replica.acknowledgement_repeats,
         timeouts: [times.racing, times.established, times.closing].map(Ticks::from),
-        reuse_after: times.reuse_after.into(),
         macs: surroundings.macs,
         probes: false,
         hash_key: surroundings.hash_key,

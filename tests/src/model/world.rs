@@ -304,7 +304,6 @@ pub fn replica_settings() -> replica::Settings {
         acknowledgement_repeats: 0,
         max_connections: [16; 2],
         timeouts: [Ticks::from_secs(30), Ticks::from_secs(7440), Ticks::from_secs(10)],
-        reuse_after: Ticks::from_secs(60),
         macs: MACS,
         probes: true,
         hash_key: HASH_KEY,

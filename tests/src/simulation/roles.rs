@@ -249,7 +249,6 @@ fn replica(plan: &Plan, site: Site, hash_key: (u64, u64)) -> (Station, Levers) {
         acknowledgement_repeats: replica.repeats,
         max_connections: [table(plan); 2],
         timeouts: [timeouts.racing, timeouts.established, timeouts.closing],
-        reuse_after: timeouts.reuse_after,
         macs: [0, 1].map(|port| port_mac(site, port)),
         probes: true,
         hash_key,

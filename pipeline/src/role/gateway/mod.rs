@@ -63,7 +63,7 @@ pub struct Timeouts {
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
-            racing: Ticks::from_secs(30),
+            racing: Ticks::from_secs(40),
             established: Ticks::from_secs(2 * 3600 + 4 * 60),
             closing: Ticks::from_secs(120),
             race_window: Ticks::from_secs(5),

@@ -46,13 +46,13 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
             // client's TCP judges it.
             Phase::Origin if is_origin => Verdict::AcknowledgementRepeated,
             Phase::Replica | Phase::Closing if in_form && from == flow.replica => {
-                if fits {
-                    self.flows.touch(slot, context.now);
-                } else {
+                let acknowledged = tcp::acknowledgement(packet.tcp()).wrapping_sub(1);
+                if !fits && acknowledged == flow.asked {
                     // What the earlier connection left behind is not the new one's.
-                    let isn = tcp::acknowledgement(packet.tcp()).wrapping_sub(1);
-                    self.flows.value_mut(slot).restart(isn);
+                    self.flows.value_mut(slot).restart(acknowledged);
                     self.flows.move_to(slot, Phase::Replica, context.now);
+                } else {
+                    self.flows.touch(slot, context.now);
                 }
                 self.pass_acknowledgement(packet, &flow.way(client));
                 Verdict::AcknowledgementRepeated
@@ -62,7 +62,9 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
             Phase::Racing => self.first(packet, slot, from, is_origin, context.now),
             _ => {
                 // op 514: not the first acknowledgement, so reset its source.
-                self.measure(slot, from, is_origin, false, context.now);
+                if is_origin || self.permits(flow.service, from) {
+                    self.measure(slot, from, is_origin, false, context.now);
+                }
                 self.reset(packet, (client, flow.server), from, is_origin, context)
             }
         }

@@ -42,7 +42,7 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
                 None => Verdict::NoService,
             };
         }
-        let repeated = flow.server == server && flow.isn == isn;
+        let repeated = flow.isn == isn;
         match phase {
             Phase::Racing if repeated => self.repeat(packet, slot, now),
             Phase::Racing => self.race(packet, client, hash, Some(slot), now),
@@ -58,6 +58,7 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
                 if repeated {
                     self.flows.touch(slot, now);
                 }
+                self.flows.value_mut(slot).asked = isn;
                 let way = flow.way(client);
                 if C::start::<F, _>(packet, &self.common.settings.path, way.format) {
                     self.common.counters.clamped.add(1);

@@ -135,13 +135,18 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
                     Verdict::FromOther
                 }
             }
-            Phase::Racing if flags.rst() && from == server => {
+            Phase::Racing if from == server && refuses::<F, B>(packet, flow.isn) => {
                 self.path_takes_tags(slot);
                 self.flows.move_to(slot, Phase::Origin, now);
                 Verdict::ResetByOrigin
             }
+            // Under B and C the refusal of a replica comes in a tunnel.
             Phase::Racing
-                if flags.rst() && from != flow.second && self.permits(flow.service, from) =>
+                if !C::TUNNELS
+                    && flags.rst()
+                    && from != server
+                    && from != flow.second
+                    && self.permits(flow.service, from) =>
             {
                 Verdict::ResetByReplica
             }
@@ -182,6 +187,18 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
             self.flows.move_to(slot, Phase::Closing, now);
         }
     }
+}
+
+/// Whether this refuses the start packet of a race: a RST that acknowledges it (RFC 9293, section
+/// 3.10.7.1). The client's TCP takes no notice of any other.
+fn refuses<F: Family, B: Buffer>(packet: &Packet<B>, isn: u32) -> bool {
+    let tcp = packet.tcp();
+    let flags = tcp::flags(tcp);
+    flags.rst()
+        && flags.0 & Flags::ACK != 0
+        && tcp::acknowledgement(tcp) == isn.wrapping_add(1)
+        && packet.ip_checksum_ok()
+        && packet.tcp_checksum_ok::<F>()
 }
 
 /// Under B the replica's packets come from the server's endpoint, and so does what the origin

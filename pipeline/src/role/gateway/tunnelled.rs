@@ -89,6 +89,8 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
                 Verdict::ResetByReplica
             }
             Phase::Racing => Verdict::RaceUndecided,
+            // A replica that refuses when another has won.
+            _ if flags.rst() && claimant != flow.replica => Verdict::ResetByReplica,
             // Under B all but acknowledgements come plain.
             _ if !C::FOLLOWS_PLAIN => Verdict::WrongForm,
             Phase::Replica | Phase::Closing if claimant == flow.replica => {

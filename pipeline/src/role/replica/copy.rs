@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::form::{self, Part};
-use super::{Door, Held, Phase, Server, Settings, live};
+use super::{Door, ESTABLISHED, Held, Phase, Server, Settings, live};
 use crate::buffer::{Buffer, Pool};
 use crate::counters::Generated;
 use crate::family::{Endpoint, Family};
@@ -130,7 +130,7 @@ impl<F: Family> Door<'_, F> {
         });
         if repeated.is_none() {
             // Whoever can have a start packet copied could else take a connection over.
-            if earlier.is_some_and(|slot| self.is_live(slot, now)) {
+            if earlier.is_some_and(|slot| self.is_live(slot)) {
                 return Verdict::EndpointLive;
             }
             if self.is_busy(now) {
@@ -166,12 +166,12 @@ impl<F: Family> Door<'_, F> {
         self.give(packet, held.replica.address.into(), outer_destination, verdict, now)
     }
 
-    /// Whether a connection is established and has been heard of within `reuse_after`: a gateway
-    /// gives a new start packet of its endpoint to the winner alone.
-    fn is_live(&self, slot: Slot, now: Ticks) -> bool {
-        let entry = self.held.get(slot);
-        let idle = now.since(entry.seen());
-        entry.state() == Phase::Established && idle <= self.common.settings.reuse_after
+    /// Whether a client has gone on with a connection, and it has not ended by FINs. A RST says
+    /// nothing, for anybody can send one; nor does quiet. A client that uses its port again costs
+    /// that no more than the race.
+    fn is_live(&self, slot: Slot) -> bool {
+        let held = &self.held.get(slot).value;
+        held.marks & ESTABLISHED != 0 && !held.has_both_fins()
     }
 
     /// A copy of a start packet that is known.
@@ -179,7 +179,7 @@ impl<F: Family> Door<'_, F> {
         match self.held.get(slot).state() {
             // Its web server had refused, and is asked again.
             Phase::Closing => {
-                self.held.value_mut(slot).fins = 0;
+                self.held.value_mut(slot).marks = 0;
                 self.held.move_to(slot, Phase::Opening, now);
             }
             _ => self.held.touch(slot, now),
@@ -204,7 +204,8 @@ impl<F: Family> Door<'_, F> {
             configuration: copy.configuration,
             format: self.common.settings.path.format(client),
             bears_service: server.bears_service && copy.configuration == tag::Code::C,
-            fins: 0,
+            answered: 0,
+            marks: 0,
             credit: 0,
         })
     }

@@ -2,12 +2,11 @@
 //! gateways.
 
 use super::form::{self, Part};
-use super::{Door, Held, Phase};
+use super::{ANSWERED, Door, ESTABLISHED, Held, Phase};
 use crate::buffer::{Buffer, Pool};
 use crate::configuration::Obstacle;
 use crate::counters::Generated;
 use crate::family::{Endpoint, Family};
-use crate::flow::BOTH_FINS;
 use crate::role::{Context, send_made};
 use crate::stage::tag::Code;
 use crate::stage::{fragment, too_big};
@@ -50,7 +49,10 @@ impl<F: Family> Door<'_, F> {
                 self.held.touch(slot, context.now);
                 return Verdict::AcknowledgementUnasked;
             };
-            self.held.value_mut(slot).credit = left;
+            let held = self.held.value_mut(slot);
+            held.credit = left;
+            held.answered = tcp::sequence(packet.tcp()).wrapping_add(1);
+            held.marks |= ANSWERED;
         }
         self.heard(slot, Side::Inside, flags, context.now);
         if flags.is_acknowledgement() && form::clamp(packet, &held, &self.common.settings.path) {
@@ -149,18 +151,24 @@ impl<F: Family> Door<'_, F> {
         if held.configuration == Code::C || held.replica != packet.destination() {
             return Verdict::NoEntry;
         }
-        self.client_goes_on(slot, tcp::flags(packet.tcp()), now);
+        self.client_goes_on(slot, packet.tcp(), now);
         Verdict::ToWebServer
     }
 
     /// A packet of the client has come, whichever way.
     #[inline]
-    pub(super) fn client_goes_on(&mut self, slot: Slot, flags: Flags, now: Ticks) {
+    pub(super) fn client_goes_on(&mut self, slot: Slot, tcp: &[u8], now: Ticks) {
+        let flags = tcp::flags(tcp);
         if flags.is_start() {
             // Repeated by the gateway to the winner alone: another acknowledgement is asked for.
             self.grant(slot);
         }
-        if flags.0 & Flags::ACK != 0 && self.held.get(slot).state() == Phase::Opening {
+        let entry = self.held.get(slot);
+        if flags.0 & Flags::ACK != 0
+            && entry.state() == Phase::Opening
+            && entry.value.is_taken_up_by(tcp::acknowledgement(tcp))
+        {
+            self.held.value_mut(slot).marks |= ESTABLISHED;
             self.held.move_to(slot, Phase::Established, now);
         }
         self.heard(slot, Side::Outside, flags, now);
@@ -181,8 +189,8 @@ impl<F: Family> Door<'_, F> {
         self.held.touch(slot, now);
         if flags.fin() || flags.rst() {
             let held = self.held.value_mut(slot);
-            held.fins |= u8::from(flags.fin()) << from as u8;
-            if flags.rst() || held.fins == BOTH_FINS {
+            held.marks |= u8::from(flags.fin()) << from as u8;
+            if flags.rst() || held.has_both_fins() {
                 self.held.move_to(slot, Phase::Closing, now);
             }
         }
@@ -195,7 +203,7 @@ impl<F: Family> Door<'_, F> {
     #[cold]
     fn goes_on(&mut self, slot: Slot, now: Ticks) {
         let entry = self.held.get(slot);
-        if entry.value.fins != BOTH_FINS && now.since(entry.seen()) >= QUIET {
+        if !entry.value.has_both_fins() && now.since(entry.seen()) >= QUIET {
             self.held.move_to(slot, Phase::Established, now);
         }
     }

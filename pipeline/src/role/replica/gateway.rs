@@ -76,7 +76,7 @@ impl<F: Family> Door<'_, F> {
                 if flags.is_start() && form::clamp(packet, &held, &self.common.settings.path) {
                     self.common.counters.clamped.add(1);
                 }
-                self.client_goes_on(slot, flags, context.now);
+                self.client_goes_on(slot, packet.tcp(), context.now);
                 form::to_web_server(packet, Part::Data, &held);
                 Some(Verdict::ToWebServer)
             }

@@ -21,6 +21,7 @@ use crate::buffer::{Buffer, Pool};
 use crate::burst::Burst;
 use crate::counters::{Counters, Generated};
 use crate::family::{Endpoint, Family, V4, V6, Version};
+use crate::flow::BOTH_FINS;
 use crate::fragments::Fragments;
 use crate::limiter::Bucket;
 use crate::neighbours::{self, Answer, Neighbours};
@@ -85,10 +86,30 @@ pub struct Held<F: Family> {
     pub format: Format,
     /// Whether the web server bears V itself, and wants packets as the client sent them.
     pub bears_service: bool,
-    /// Which sides have sent a FIN, one bit each.
-    pub fins: u8,
+    /// What the client acknowledges when it goes on; known once the web server has answered.
+    pub answered: u32,
+    /// Which sides have sent a FIN, one bit each; above them [`ANSWERED`] and [`ESTABLISHED`].
+    pub marks: u8,
     /// Acknowledgements that the web server may still send before the client goes on.
     pub credit: u8,
+}
+
+/// In [`Held::marks`]: the web server's acknowledgement has been seen.
+const ANSWERED: u8 = BOTH_FINS + 1;
+/// In [`Held::marks`]: the client has gone on.
+const ESTABLISHED: u8 = ANSWERED << 1;
+
+impl<F: Family> Held<F> {
+    /// Whether both sides have sent a FIN.
+    fn has_both_fins(&self) -> bool {
+        self.marks & BOTH_FINS == BOTH_FINS
+    }
+
+    /// Whether an acknowledgement of the client shows that it has got the web server's. What the
+    /// web server sends does not have to pass here under A: while nothing has, any does.
+    fn is_taken_up_by(&self, acknowledgement: u32) -> bool {
+        self.marks & ANSWERED == 0 || self.answered == acknowledgement
+    }
 }
 
 /// A connection and its client: what later fragments of its packets need.

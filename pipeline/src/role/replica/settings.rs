@@ -70,8 +70,6 @@ pub struct Settings {
     pub max_connections: [usize; 2],
     /// Time-outs of Opening, Established, Closing.
     pub timeouts: [Ticks; 3],
-    /// Idleness after which a copy may take an established connection's place.
-    pub reuse_after: Ticks,
     /// MAC addresses of the inside and the outside port.
     pub macs: [Mac; 2],
     /// Whether this worker sends the probes for MAC addresses.

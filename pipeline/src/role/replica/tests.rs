@@ -50,7 +50,6 @@ impl Bench {
             acknowledgement_repeats: 0,
             max_connections: [16, 1],
             timeouts: [30, 7440, 120].map(Ticks::from_secs),
-            reuse_after: Ticks::from_secs(60),
             macs: [[2; 6], [3; 6]],
             probes: false,
             hash_key: (3, 4),

@@ -54,8 +54,11 @@ impl State for Phase {
 pub struct Kept {
     /// The SYN's sequence number.
     pub isn: u32,
+    /// The lower half of what the client acknowledges when it goes on; known once the server has
+    /// been heard.
+    answered: u16,
     /// The server, by its number within the service.
-    pub server: u16,
+    pub server: u8,
     /// Which sides have sent a FIN, one bit each; above them, whether the server has been heard.
     marks: u8,
 }
@@ -64,7 +67,14 @@ const HEARD: u8 = BOTH_FINS + 1;
 
 impl Kept {
     fn new(isn: u32, server: usize) -> Self {
-        Self { isn, server: server as u16, marks: 0 }
+        Self { isn, answered: 0, server: server as u8, marks: 0 }
+    }
+
+    /// Whether an acknowledgement of the client shows that it has got the server's: what anybody
+    /// sends blindly must not make an entry that stays. While the server has not been heard, any
+    /// does.
+    fn is_taken_up_by(self, acknowledgement: u32) -> bool {
+        self.marks & HEARD == 0 || self.answered == acknowledgement as u16
     }
 
     /// Whether both sides are at their end. What a server sends does not have to pass here:
@@ -101,7 +111,7 @@ impl<F: Family> Gate<'_, F> {
         match self.kept.find(hash, pair, now) {
             Some(slot) if flags.is_start() => self.start_again(service, slot, isn, now),
             Some(slot) => {
-                self.heard(slot, Side::Outside, flags, now);
+                self.heard(slot, Side::Outside, packet.tcp(), now);
                 Some(usize::from(self.kept.get(slot).value.server))
             }
             None if flags.is_start() => self.keep(service, hash, pair, isn, now),
@@ -194,16 +204,25 @@ impl<F: Family> Gate<'_, F> {
     pub(super) fn follow<B: Buffer>(&mut self, packet: &Packet<B>, hash: Hash, now: Ticks) {
         let pair = (packet.destination(), packet.source());
         if let Some(slot) = self.kept.find(hash, pair, now) {
-            self.kept.value_mut(slot).marks |= HEARD;
-            self.heard(slot, Side::Inside, tcp::flags(packet.tcp()), now);
+            let kept = self.kept.value_mut(slot);
+            kept.marks |= HEARD;
+            if tcp::flags(packet.tcp()).is_acknowledgement() {
+                kept.answered = tcp::sequence(packet.tcp()).wrapping_add(1) as u16;
+            }
+            self.heard(slot, Side::Inside, packet.tcp(), now);
         }
     }
 
     /// A packet of a connection has passed.
     #[inline]
-    fn heard(&mut self, slot: Slot, from: Side, flags: Flags, now: Ticks) {
-        let opening = self.kept.get(slot).state() == Phase::Opening;
-        if opening && from == Side::Outside && flags.0 & Flags::ACK != 0 {
+    fn heard(&mut self, slot: Slot, from: Side, tcp: &[u8], now: Ticks) {
+        let flags = tcp::flags(tcp);
+        let entry = self.kept.get(slot);
+        if entry.state() == Phase::Opening
+            && from == Side::Outside
+            && flags.0 & Flags::ACK != 0
+            && entry.value.is_taken_up_by(tcp::acknowledgement(tcp))
+        {
             self.kept.move_to(slot, Phase::Established, now);
         } else {
             self.kept.touch(slot, now);

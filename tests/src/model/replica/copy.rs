@@ -126,7 +126,7 @@ impl ReplicaModel {
             }
         } else {
             let live = |e: &Entry| {
-                e.state == Held::Established && now - e.since <= span(self.settings.reuse_after)
+                e.state == Held::Established
             };
             if known.as_ref().is_some_and(live) {
                 return Outcome::dropped(Verdict::EndpointLive);

@@ -84,7 +84,6 @@ pub fn settings(busy_connections: usize, max_connections: usize) -> Settings {
         acknowledgement_repeats: 0,
         max_connections: [max_connections; 2],
         timeouts: [30, 7440, 120].map(Ticks::from_secs),
-        reuse_after: Ticks::from_secs(60),
         macs: MACS,
         probes: false,
         hash_key: HASH_KEY,
