@@ -291,3 +291,30 @@ fn under_c_strangers_cannot_part_fragments_from_their_first() {
     assert_eq!(pass(stranger, fragment(data(CLIENT), 0, true)), Verdict::NotAuthentic);
     assert_eq!(pass(winner, fragment(data(CLIENT), 56, false)), Verdict::FragmentTranslated);
 }
+
+#[test]
+fn a_race_is_ended_by_the_origins_refusal_and_by_no_other_reset_of_its_name() {
+    let refusal = |flags, acknowledged| {
+        Segment::new(SERVER, CLIENT, flags, 0, acknowledged).inbound().frame()
+    };
+    let answers = tcp::Flags::RST | tcp::Flags::ACK;
+    let mut bench = Bench::<A>::new();
+    bench.pass(Side::Inside, &Segment::syn(CLIENT, SERVER, 100).frame());
+    for blind in [refusal(answers, 77), refusal(tcp::Flags::RST, 101)] {
+        assert_eq!(bench.pass(Side::Outside, &blind).0, Verdict::RaceUndecided);
+    }
+    let mut damaged = refusal(answers, 101);
+    damaged[50] ^= 1;
+    assert_eq!(bench.pass(Side::Outside, &damaged).0, Verdict::RaceUndecided);
+    let seen = bench.pass(Side::Outside, &refusal(answers, 101)).0;
+    assert_eq!(seen, Verdict::ResetByOrigin);
+}
+
+#[test]
+fn another_number_of_the_winner_than_the_one_asked_for_changes_nothing() {
+    let mut bench = Bench::<A>::won();
+    let stale = Segment::syn_ack(REPLICA, CLIENT, 700, 4711);
+    assert_eq!(bench.verdict(Side::Outside, &stale), Verdict::AcknowledgementRepeated);
+    let loser = Segment::syn_ack("198.51.100.20:80", CLIENT, 900, 101);
+    assert_eq!(bench.verdict(Side::Outside, &loser), Verdict::LoserReset);
+}

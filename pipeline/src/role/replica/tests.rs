@@ -109,3 +109,48 @@ fn a_refusal_has_its_form_however_often_it_comes() {
 fn an_ipv4_connection_is_one_cache_line() {
     assert_eq!(size_of::<Entry<Endpoint<V4>, Phase, Held<V4>>>(), 64);
 }
+
+/// A bench with a connection that the client has taken up.
+fn taken_up() -> Bench {
+    let mut bench = Bench::new();
+    assert_eq!(bench.copy(), Verdict::Cracked);
+    bench.pass(Side::Inside, &Segment::syn_ack(WEB, CLIENT, 500, 101).frame());
+    let taken = Segment::ack(CLIENT, WEB, 101, 501).inbound().frame();
+    assert_eq!(bench.pass(Side::Outside, &taken).0, Verdict::ToWebServer);
+    bench
+}
+
+#[test]
+fn nobody_takes_a_live_connection_over_by_a_copy() {
+    let mut bench = taken_up();
+    // Configuration A, another sequence number: the next data would go out as the web server's.
+    let other = Segment::syn(CLIENT, SERVER, 9000).options(&[253, 5, 0x4e, 0x52, 1, 1, 1, 1]);
+    let other = other.tunnelled("203.0.113.10", "198.51.100.10");
+    let reset = Segment::new(CLIENT, WEB, Flags::RST, 7, 0).inbound().frame();
+    let data = Segment::ack(WEB, CLIENT, 501, 101).payload(b"body").frame();
+    let as_server = Segment::ack(SERVER, CLIENT, 501, 101).payload(b"body").frame();
+    assert_eq!(bench.pass(Side::Outside, &other).0, Verdict::EndpointLive);
+    assert_eq!(bench.pass(Side::Outside, &reset).0, Verdict::ToWebServer);
+    assert_eq!(bench.pass(Side::Outside, &other).0, Verdict::EndpointLive);
+    bench.now = Ticks::from_secs(100);
+    let seen = bench.pass(Side::Inside, &data);
+    assert_eq!(seen, (Verdict::FromWebServer, Some(as_server)));
+    bench.now = Ticks::from_secs(3700);
+    assert_eq!(bench.pass(Side::Outside, &other).0, Verdict::EndpointLive);
+    // At its end its endpoint is free.
+    let fin = Flags::FIN | Flags::ACK;
+    bench.pass(Side::Inside, &Segment::new(WEB, CLIENT, fin, 505, 101).frame());
+    bench.pass(Side::Outside, &Segment::new(CLIENT, WEB, fin, 101, 506).inbound().frame());
+    assert_eq!(bench.pass(Side::Outside, &other).0, Verdict::Cracked);
+}
+
+#[test]
+fn a_blind_acknowledgement_makes_no_connection_that_stays() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.copy(), Verdict::Cracked);
+    bench.pass(Side::Inside, &Segment::syn_ack(WEB, CLIENT, 500, 101).frame());
+    let blind = Segment::ack(CLIENT, WEB, 101, 77).inbound().frame();
+    assert_eq!(bench.pass(Side::Outside, &blind).0, Verdict::ToWebServer);
+    bench.now = Ticks::from_secs(40);
+    assert_eq!(bench.pass(Side::Outside, &blind).0, Verdict::NoEntry);
+}

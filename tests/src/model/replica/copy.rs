@@ -125,9 +125,7 @@ impl ReplicaModel {
                 (entry.fins, entry.state) = ([false; 2], Held::Opening);
             }
         } else {
-            let live = |e: &Entry| {
-                e.state == Held::Established
-            };
+            let live = |e: &Entry| e.state == Held::Established;
             if known.as_ref().is_some_and(live) {
                 return Outcome::dropped(Verdict::EndpointLive);
             }

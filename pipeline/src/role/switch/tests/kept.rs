@@ -288,3 +288,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_blind_acknowledgement_makes_no_entry_that_stays() {
+    for plan in PLANS {
+        let mut bench = bench(plan);
+        bench.server_of(&start(plan, 1000, 7)).unwrap();
+        bench.pass(Side::Inside, &from_server(plan, 1000, SYN_ACK));
+        let blind = Segment::new(&client(plan, 1000), plan.service, ACK, 1001, 77).inbound();
+        bench.server_of(&blind.frame()).unwrap();
+        assert_eq!(bench.table(plan), (1, [1, 0, 0]));
+        bench.server_of(&from_client(plan, 1000, ACK)).unwrap();
+        assert_eq!(bench.table(plan), (1, [0, 1, 0]));
+    }
+}
