@@ -164,7 +164,7 @@ impl Configuration for A {
     }
 
     // op 612, from the client side: replace the server's destination with the replica's.
-    #[inline]
+    #[inline(always)]
     fn to_replica<F: Family, B: Buffer>(
         packet: &mut Packet<B>,
         way: &Way<F>,
@@ -184,7 +184,7 @@ impl Configuration for A {
     }
 
     // op 612, not from the client side: replace the replica's source with the server's.
-    #[inline]
+    #[inline(always)]
     fn to_client<F: Family, B: Buffer>(packet: &mut Packet<B>, way: &Way<F>) {
         rewrite::source(packet, way.server);
     }

@@ -118,14 +118,14 @@ impl View {
     }
 
     /// Source endpoint of the TCP packet whose first segment is `head`.
-    #[inline]
+    #[inline(always)]
     pub fn source<F: Family>(&self, head: &[u8]) -> Endpoint<F> {
         let port = tcp::source_port(&head[usize::from(self.l4)..]);
         Endpoint::new(F::source(&head[usize::from(self.l3)..]), port)
     }
 
     /// Destination endpoint likewise.
-    #[inline]
+    #[inline(always)]
     pub fn destination<F: Family>(&self, head: &[u8]) -> Endpoint<F> {
         let port = tcp::destination_port(&head[usize::from(self.l4)..]);
         Endpoint::new(F::destination(&head[usize::from(self.l3)..]), port)

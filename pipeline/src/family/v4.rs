@@ -18,22 +18,22 @@ impl Family for V4 {
     const QUOTED: usize = 576 - ipv4::HEADER - 8;
     const KEY_WORDS: usize = 1;
 
-    #[inline]
+    #[inline(always)]
     fn source(ip: &[u8]) -> Ipv4Addr {
         ipv4::source(ip)
     }
 
-    #[inline]
+    #[inline(always)]
     fn destination(ip: &[u8]) -> Ipv4Addr {
         ipv4::destination(ip)
     }
 
-    #[inline]
+    #[inline(always)]
     fn set_source(ip: &mut [u8], address: Ipv4Addr) -> Delta {
         ipv4::set_source(ip, address)
     }
 
-    #[inline]
+    #[inline(always)]
     fn set_destination(ip: &mut [u8], address: Ipv4Addr) -> Delta {
         ipv4::set_destination(ip, address)
     }

@@ -93,7 +93,7 @@ impl LookAhead {
     }
 
     /// Asks for the entries of the first `count` packets.
-    #[inline]
+    #[inline(always)]
     fn entries<K: Key, L: Key, S: State, V: Copy, W: Copy>(
         &self,
         count: usize,

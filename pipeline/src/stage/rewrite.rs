@@ -6,7 +6,7 @@ use crate::view::Packet;
 use crate::wire::tcp;
 
 /// Sets the source of a TCP packet.
-#[inline]
+#[inline(always)]
 pub fn source<F: Family, B: Buffer>(packet: &mut Packet<B>, to: Endpoint<F>) {
     let delta = F::set_source(packet.ip_mut(), to.address);
     let tcp = packet.tcp_mut();
@@ -15,7 +15,7 @@ pub fn source<F: Family, B: Buffer>(packet: &mut Packet<B>, to: Endpoint<F>) {
 }
 
 /// Sets the destination of a TCP packet.
-#[inline]
+#[inline(always)]
 pub fn destination<F: Family, B: Buffer>(packet: &mut Packet<B>, to: Endpoint<F>) {
     let delta = F::set_destination(packet.ip_mut(), to.address);
     let tcp = packet.tcp_mut();

@@ -158,7 +158,7 @@ pub fn set_destination(ip: &mut [u8], address: Ipv4Addr) -> Delta {
     set_address(ip, DESTINATION, address)
 }
 
-#[inline]
+#[inline(always)]
 fn set_address(ip: &mut [u8], at: usize, address: Ipv4Addr) -> Delta {
     let delta = Delta::double(u32_at(ip, at), address.to_bits());
     ip[at..at + 4].copy_from_slice(&address.octets());

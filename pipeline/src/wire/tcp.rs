@@ -150,7 +150,7 @@ pub fn acknowledgement(tcp: &[u8]) -> u32 {
 }
 
 /// Applies a change to the checksum field.
-#[inline]
+#[inline(always)]
 pub fn adjust(tcp: &mut [u8], delta: Delta) {
     let checksum = delta.apply(u16_at(tcp, CHECKSUM));
     put_u16(tcp, CHECKSUM, checksum);

@@ -174,7 +174,6 @@ impl<C: Configuration> Gateway<C> {
     fn look_ahead<B: Buffer>(&mut self, from: Side, burst: &Burst<B>) {
         let Self { v4, v6, ahead, .. } = self;
         for (number, (head, view)) in burst.looks().enumerate() {
-            ahead.inner[number] = View::NOTHING;
             match (view.kind, from) {
                 (Kind::Tcp, _) if Self::concerns(from, head, view) => match view.version {
                     Version::V4 => ahead.bucket(number, &v4.flows, client(from, head, view)),
