@@ -16,6 +16,7 @@ mod settings;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::oversize::Oversize;
 use super::{Context, LookAhead, Role, finish, send_made, tidy};
 use crate::buffer::{Buffer, Pool};
 use crate::burst::Burst;
@@ -37,9 +38,6 @@ use crate::waiting::Waiting;
 use crate::wire::tunnel::Format;
 
 pub use settings::{Gates, Selection, Server, Service, Settings, Shares};
-
-/// ICMP errors that a worker sends per second about packets too big (RFC 1812, section 4.3.2.8).
-const ERRORS_PER_SECOND: u64 = 1000;
 
 /// Where a connection stands at the replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,8 +132,7 @@ struct Common {
     selection: Reader<Selection>,
     keys: Reader<Keys>,
     syns: Bucket,
-    /// ICMP errors that may still be sent.
-    errors: Bucket,
+    oversize: Oversize,
     gates: Arc<Gates>,
     neighbours: Arc<Neighbours>,
     waiting: Waiting,
@@ -199,7 +196,7 @@ impl Replica {
                 selection,
                 keys,
                 syns: Bucket::full(settings.busy_syn_rate, Ticks(0)),
-                errors: Bucket::full(ERRORS_PER_SECOND, Ticks(0)),
+                oversize: Oversize::default(),
                 gates: shares.gates,
                 neighbours: shares.neighbours,
                 waiting: Waiting::default(),
