@@ -2,7 +2,8 @@
 //! gateways.
 
 use super::form::{self, Part};
-use super::{ANSWERED, Common, Door, ESTABLISHED, Held, Phase};
+use super::held::{ANSWERED, ESTABLISHED};
+use super::{Common, Door, Held, Phase};
 use crate::buffer::{Buffer, Pool};
 use crate::configuration::Obstacle;
 use crate::family::{Endpoint, Family};
@@ -32,11 +33,19 @@ impl<F: Family> Door<'_, F> {
             return Verdict::NoEntry;
         };
         let entry = self.held.get(slot);
-        let (held, phase) = (entry.value, entry.state());
-        if packet.source::<F>() != held.sends_as() {
+        if packet.source::<F>() != entry.value.sends_as() {
             return Verdict::NoEntry;
         }
         let flags = tcp::flags(packet.tcp());
+        if flags.is_acknowledgement()
+            && entry.value.is_succeeded_by(tcp::acknowledgement(packet.tcp()))
+        {
+            let successor = entry.value.successor();
+            *self.held.value_mut(slot) = successor;
+            self.held.move_to(slot, Phase::Opening, context.now);
+        }
+        let entry = self.held.get(slot);
+        let (held, phase) = (entry.value, entry.state());
         let is_answer = flags.is_acknowledgement()
             || flags.rst() && (phase == Phase::Opening || refuses(packet, held.isn));
         if phase == Phase::Opening && flags.is_acknowledgement() {

@@ -10,6 +10,7 @@ mod copy;
 mod follow;
 mod form;
 mod gateway;
+mod held;
 mod related;
 mod settings;
 
@@ -22,7 +23,6 @@ use crate::buffer::{Buffer, Pool};
 use crate::burst::Burst;
 use crate::counters::{Counters, Generated};
 use crate::family::{Endpoint, Family, V4, V6, Version};
-use crate::flow::BOTH_FINS;
 use crate::fragments::Fragments;
 use crate::limiter::Bucket;
 use crate::neighbours::{self, Answer, Neighbours};
@@ -30,85 +30,14 @@ use crate::services::{Scope, Services};
 use crate::shared::Reader;
 use crate::stage::sign::Keys;
 use crate::stage::{quote, tag};
-use crate::table::{Hash, QUEUES, State, Table};
+use crate::table::{Hash, Table};
 use crate::time::Ticks;
 use crate::verdict::Verdict;
 use crate::view::{Kind, Packet, Side, View};
 use crate::waiting::Waiting;
-use crate::wire::tunnel::Format;
 
+pub use held::{Held, Phase};
 pub use settings::{Gates, Selection, Server, Service, Settings, Shares};
-
-/// Where a connection stands at the replica.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Phase {
-    /// The start packet went to the web server.
-    Opening,
-    /// The client has gone on.
-    Established,
-    /// FIN seen both ways, or a RST.
-    Closing,
-    /// No connection is ever in this state; the table has room for four.
-    Unused,
-}
-
-impl State for Phase {
-    const ALL: [Self; QUEUES] = [Phase::Opening, Phase::Established, Phase::Closing, Phase::Unused];
-
-    fn queue(self) -> usize {
-        self as usize
-    }
-
-    fn is_lazy(self) -> bool {
-        self == Phase::Established
-    }
-
-    fn is_evictable(self) -> bool {
-        matches!(self, Phase::Opening | Phase::Closing)
-    }
-}
-
-/// A connection at the replica. Its tunnels end at the client's address, which is the key.
-#[derive(Clone, Copy, Debug)]
-pub struct Held<F: Family> {
-    /// V: what the client asked for.
-    pub server: Endpoint<F>,
-    /// R: the web server.
-    pub replica: Endpoint<F>,
-    /// The SYN's sequence number.
-    pub isn: u32,
-    /// How gateway and winner exchange packets.
-    pub configuration: tag::Code,
-    /// How packets to the client are put into tunnels.
-    pub format: Format,
-    /// Whether the web server bears V itself, and wants packets as the client sent them.
-    pub bears_service: bool,
-    /// What the client acknowledges when it goes on; known once the web server has answered.
-    pub answered: u32,
-    /// Which sides have sent a FIN, one bit each; above them [`ANSWERED`] and [`ESTABLISHED`].
-    pub marks: u8,
-    /// Acknowledgements that the web server may still send before the client goes on.
-    pub credit: u8,
-}
-
-/// In [`Held::marks`]: the web server's acknowledgement has been seen.
-const ANSWERED: u8 = BOTH_FINS + 1;
-/// In [`Held::marks`]: the client has gone on.
-const ESTABLISHED: u8 = ANSWERED << 1;
-
-impl<F: Family> Held<F> {
-    /// Whether both sides have sent a FIN.
-    fn has_both_fins(&self) -> bool {
-        self.marks & BOTH_FINS == BOTH_FINS
-    }
-
-    /// Whether an acknowledgement of the client shows that it has got the web server's. What the
-    /// web server sends does not have to pass here under A: while nothing has, any does.
-    fn is_taken_up_by(&self, acknowledgement: u32) -> bool {
-        self.marks & ANSWERED == 0 || self.answered == acknowledgement
-    }
-}
 
 /// A connection and its client: what later fragments of its packets need.
 #[derive(Clone, Copy, Debug)]
