@@ -154,3 +154,33 @@ fn a_blind_acknowledgement_makes_no_connection_that_stays() {
     bench.now = Ticks::from_secs(40);
     assert_eq!(bench.pass(Side::Outside, &blind).0, Verdict::NoEntry);
 }
+
+#[test]
+fn a_blind_reset_with_more_behind_it_makes_no_connection_that_stays() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.copy(), Verdict::Cracked);
+    bench.pass(Side::Inside, &Segment::syn_ack(WEB, CLIENT, 500, 101).frame());
+    let reset = Segment::new(CLIENT, WEB, Flags::RST, 7, 0).inbound().frame();
+    let blind = Segment::ack(CLIENT, WEB, 101, 77).inbound().frame();
+    assert_eq!(bench.pass(Side::Outside, &reset).0, Verdict::ToWebServer);
+    bench.now = Ticks::from_secs(4);
+    assert_eq!(bench.pass(Side::Outside, &blind).0, Verdict::ToWebServer);
+    bench.now = Ticks::from_secs(44);
+    assert_eq!(bench.pass(Side::Outside, &blind).0, Verdict::NoEntry);
+}
+
+#[test]
+fn a_blind_reset_does_not_keep_a_connection_from_being_taken_up() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.copy(), Verdict::Cracked);
+    bench.pass(Side::Inside, &Segment::syn_ack(WEB, CLIENT, 500, 101).frame());
+    let reset = Segment::new(CLIENT, WEB, Flags::RST, 7, 0).inbound().frame();
+    let taken = Segment::ack(CLIENT, WEB, 101, 501).inbound().frame();
+    let later = Segment::ack(CLIENT, WEB, 201, 901).inbound().frame();
+    assert_eq!(bench.pass(Side::Outside, &reset).0, Verdict::ToWebServer);
+    assert_eq!(bench.pass(Side::Outside, &taken).0, Verdict::ToWebServer);
+    bench.now = Ticks::from_secs(4);
+    assert_eq!(bench.pass(Side::Outside, &later).0, Verdict::ToWebServer);
+    bench.now = Ticks::from_secs(3000);
+    assert_eq!(bench.pass(Side::Outside, &later).0, Verdict::ToWebServer);
+}
