@@ -254,7 +254,7 @@ fn under_c_it_does_what_the_model_says_in_bursts_of_any_size() {
 }
 
 #[test]
-fn a_full_table_gives_up_the_expired_then_the_oldest_race_and_nothing_else() {
+fn a_full_table_gives_up_the_expired_then_the_closing_then_the_oldest_race() {
     fill_tables::<A>();
     fill_tables::<B>();
     fill_tables::<C>();

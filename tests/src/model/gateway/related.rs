@@ -108,7 +108,10 @@ impl Model {
                 Ok(way) => way,
                 Err(verdict) => return Outcome::dropped(verdict),
             };
-            self.fragments.learn(packet, way, now);
+            match way {
+                None => self.learn_untranslated(side, packet, now),
+                way => self.fragments.learn(packet, way, now),
+            }
             way
         } else {
             match self.fragments.find(packet, now) {
@@ -127,6 +130,16 @@ impl Model {
             }
             // Of a tunnelled packet, but it came plain.
             (Side::Outside, _) => passed,
+        }
+    }
+
+    /// A first fragment of no translated connection. Under C one from the outside does not take
+    /// the place of the winner's.
+    pub(super) fn learn_untranslated(&mut self, side: Side, packet: &Packet, now: Duration) {
+        let others = self.configuration == Code::C && side == Side::Outside;
+        let followed = matches!(self.fragments.find(packet, now), Some(Some(_)));
+        if !(others && followed) {
+            self.fragments.learn(packet, None, now);
         }
     }
 

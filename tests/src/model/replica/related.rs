@@ -82,7 +82,9 @@ impl ReplicaModel {
                     let from = packet.from.ip();
                     let own = self.web_server(from).is_some() || self.is_service(from);
                     let any = self.entries.keys().any(|c| c.is_ipv6() == packet.is_v6());
-                    return if own && any {
+                    let translates = &mut self.translates[usize::from(packet.is_v6())];
+                    *translates &= any;
+                    return if own && *translates {
                         Outcome::dropped(Verdict::FragmentUnknown)
                     } else {
                         passed
