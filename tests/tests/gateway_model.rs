@@ -95,8 +95,13 @@ const TUNNELS: &[Verdict] = &[
 const UNDER_B: &[Verdict] = &[Verdict::Passed];
 
 /// What configuration C can decide besides.
-const UNDER_C: &[Verdict] =
-    &[Verdict::NotAuthentic, Verdict::TooBig, Verdict::Fragmented, Verdict::NoBuffer];
+const UNDER_C: &[Verdict] = &[
+    Verdict::NotAuthentic,
+    Verdict::TooBig,
+    Verdict::TooBigUnanswered,
+    Verdict::Fragmented,
+    Verdict::NoBuffer,
+];
 
 /// The clients of a story: of IPv4, of IPv6, of both.
 const CASTS: [&[usize]; 3] =

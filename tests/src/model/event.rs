@@ -10,7 +10,7 @@ use pipeline::view::Side;
 
 use super::frames::Foreign;
 use super::packet::{ACK, Packet, SYN};
-use super::related::{IcmpError, fragment};
+use super::related::{IcmpError, fragment, fragmented};
 use super::tunnel::{Outer, overhead};
 use super::world::{MTU, format, router};
 use super::{CLIENTS, Carrier, ISNS, Model, peers};
@@ -207,9 +207,7 @@ impl Step {
             Event::Error(side, report) => return Some(self.error(model, *side, report)),
             Event::Fragment(side, id, first) => {
                 let mut packet = self.packet(model, *side, ACK);
-                packet.dont_fragment = packet.is_v6();
-                packet.id = *id;
-                packet.payload = vec![0x5a; 21];
+                fragmented(&mut packet, *id);
                 if *side == Side::Outside
                     && let Some(outer) = self.wrap.apply(model, self.end(), &mut packet, false)
                 {

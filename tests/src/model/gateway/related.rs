@@ -11,7 +11,7 @@ use pipeline::view::Side;
 use super::{Model, State};
 use crate::model::Packet;
 use crate::model::outcome::{Leaving, Outcome};
-use crate::model::related::{IcmpError, fragment};
+use crate::model::related::{IcmpError, fragment, through_tunnel};
 
 /// How long it is remembered what became of a first fragment.
 const MEMORY: Duration = Duration::from_secs(30);
@@ -125,8 +125,7 @@ impl Model {
             (Side::Outside, Code::A) => put(packet.sent_by(way.0), first),
             (Side::Inside, Code::C) => {
                 let outer = self.outer(packet.from.ip(), way.1.ip(), packet.traffic_class);
-                let inside = Box::new(Leaving::Frame(fragment(packet, first)));
-                Outcome::sends(Verdict::FragmentTranslated, Leaving::Tunnel(outer, inside))
+                Outcome::fragment(through_tunnel(packet, first, self.room(way.1.ip())), &outer)
             }
             // Of a tunnelled packet, but it came plain.
             (Side::Outside, _) => passed,

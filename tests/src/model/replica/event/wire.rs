@@ -10,7 +10,7 @@ use crate::model::ISNS;
 use crate::model::options::{signature, tagged};
 use crate::model::outcome::Outcome;
 use crate::model::packet::{ACK, Packet};
-use crate::model::related::{IcmpError, fragment, icmp};
+use crate::model::related::{IcmpError, fragment, fragmented, icmp};
 use crate::model::replica::{ReplicaModel, server_of};
 use crate::model::soup::KEY;
 use crate::model::tunnel::Udp;
@@ -149,8 +149,7 @@ impl Step {
                 self.packet(client, server.unwrap_or(self.service()), ACK)
             }
         };
-        packet.dont_fragment = packet.is_v6();
-        (packet.id, packet.payload) = (id, vec![0x5a; 21]);
+        fragmented(&mut packet, id);
         let frame = fragment(&packet, first);
         match (side, tunnelled) {
             (Side::Inside, _) => (side, frame, model.fragment(now, &packet, first)),
