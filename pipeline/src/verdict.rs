@@ -179,7 +179,7 @@ verdicts! {
     TunnelNotSigned Dropped "tunnel_not_signed" "op 402" "start packet copy whose tag is not signed, and has to be";
     TunnelBadSignature Dropped "tunnel_bad_signature" "op 402" "start packet copy whose tag's signature is wrong, or made with an unknown key";
     ClientStranger Dropped "client_stranger" "op 402" "start packet copy of a client behind no permitted gateway";
-    EndpointLive Dropped "endpoint_live" "op 402" "start packet copy of a client endpoint whose connection here has been heard of lately: no gateway races it";
+    EndpointLive Dropped "endpoint_live" "op 402" "start packet copy of a client endpoint whose connection here the client has gone on with, and has not ended by FINs";
     NeighbourUnresolved Dropped "neighbour_unresolved" "" "a packet whose server's MAC address is not known, and that the queue has no room for";
 
     // Resources.
