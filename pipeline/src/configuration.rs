@@ -57,7 +57,7 @@ pub enum Claim<F: Family> {
     Stranger,
 }
 
-/// One configuration's steps.
+/// One configuration's steps. What is not said of one is rewriting, as A has it.
 pub trait Configuration: Copy + Default + Send + 'static {
     /// How the tag names it.
     const CODE: Code;
@@ -73,33 +73,40 @@ pub trait Configuration: Copy + Default + Send + 'static {
     /// The endpoint that the winner's plain packets come from; `None` when none do.
     fn plain_winner<F: Family>(way: &Way<F>) -> Option<Endpoint<F>>;
 
-    /// A start packet that is going to be tagged, or one on its way to the winner; whether it
-    /// was changed.
-    fn start<F: Family, B: Buffer>(_packet: &mut Packet<B>, _path: &Path, _format: Format) -> bool {
+    /// A start packet that is going to be tagged, or one on its way to the winner; whether its
+    /// MSS was lowered.
+    fn start<F: Family, B: Buffer>(_: &mut Packet<B>, _: &Path, _: Format) -> bool {
         false
     }
 
-    /// An acknowledgement of the winner, plain or cracked, on its way to the client; whether its
-    /// MSS was lowered.
-    fn acknowledgement<F: Family, B: Buffer>(
-        packet: &mut Packet<B>,
-        way: &Way<F>,
-        path: &Path,
-    ) -> bool;
+    /// An acknowledgement of the winner, plain or cracked, on its way to the client (ops 512, 542:
+    /// as from the server); whether its MSS was lowered.
+    fn acknowledgement<F: Family, B: Buffer>(p: &mut Packet<B>, way: &Way<F>, _: &Path) -> bool {
+        rewrite::source(p, way.server);
+        false
+    }
 
-    /// A packet of the client, whole or first fragment, on its way to the winner.
+    /// A packet of the client, whole or first fragment, on its way to the winner (ops 612, 636:
+    /// the server's destination replaced by the replica's).
+    #[inline(always)]
     fn to_replica<F: Family, B: Buffer>(
         packet: &mut Packet<B>,
         way: &Way<F>,
-        path: &Path,
-    ) -> Result<(), Obstacle>;
+        _: &Path,
+    ) -> Result<(), Obstacle> {
+        rewrite::destination(packet, way.replica);
+        Ok(())
+    }
 
     /// A later fragment likewise.
     fn fragment_to_replica<F: Family, B: Buffer>(
         packet: &mut Packet<B>,
         way: &Way<F>,
-        path: &Path,
-    ) -> Result<(), Obstacle>;
+        _: &Path,
+    ) -> Result<(), Obstacle> {
+        F::set_destination(packet.ip_mut(), way.replica.address);
+        Ok(())
+    }
 
     /// A packet of the winner, whole or first fragment, plain or cracked, on its way to the client.
     fn to_client<F: Family, B: Buffer>(packet: &mut Packet<B>, way: &Way<F>);
@@ -113,23 +120,30 @@ pub trait Configuration: Copy + Default + Send + 'static {
         packet: &mut Packet<B>,
         quoted: Quoted<F>,
         way: &Way<F>,
-    ) -> bool;
+    ) -> bool {
+        nat::error_to_client(packet, quoted, way)
+    }
 
     /// An ICMP error from the inside about a packet of the winner.
     fn error_to_replica<F: Family, B: Buffer>(
         packet: &mut Packet<B>,
         quoted: Quoted<F>,
         way: &Way<F>,
-        path: &Path,
-    ) -> Result<(), Obstacle>;
+        _: &Path,
+    ) -> Result<(), Obstacle> {
+        nat::error_to_replica(packet, quoted, way);
+        Ok(())
+    }
 
-    /// A reset that answers a losing replica's acknowledgement, plain or cracked (op 514);
-    /// `None` when the pool is empty.
+    /// A reset that answers a losing replica's acknowledgement, plain or cracked (op 514: as from
+    /// the client); `None` when the pool is empty.
     fn reset<F: Family, P: Pool>(
         acknowledgement: &Packet<P::Buffer>,
-        way: &Way<F>,
+        _: &Way<F>,
         pool: &mut P,
-    ) -> Option<P::Buffer>;
+    ) -> Option<P::Buffer> {
+        reset::answer::<F, P>(acknowledgement, pool)
+    }
 }
 
 /// Full NAT.
@@ -157,32 +171,6 @@ impl Configuration for A {
         Some(way.replica)
     }
 
-    // op 512: replace the replica's source address with the server's, forward to the client.
-    fn acknowledgement<F: Family, B: Buffer>(p: &mut Packet<B>, way: &Way<F>, _: &Path) -> bool {
-        rewrite::source(p, way.server);
-        false
-    }
-
-    // op 612, from the client side: replace the server's destination with the replica's.
-    #[inline(always)]
-    fn to_replica<F: Family, B: Buffer>(
-        packet: &mut Packet<B>,
-        way: &Way<F>,
-        _: &Path,
-    ) -> Result<(), Obstacle> {
-        rewrite::destination(packet, way.replica);
-        Ok(())
-    }
-
-    fn fragment_to_replica<F: Family, B: Buffer>(
-        packet: &mut Packet<B>,
-        way: &Way<F>,
-        _: &Path,
-    ) -> Result<(), Obstacle> {
-        F::set_destination(packet.ip_mut(), way.replica.address);
-        Ok(())
-    }
-
     // op 612, not from the client side: replace the replica's source with the server's.
     #[inline(always)]
     fn to_client<F: Family, B: Buffer>(packet: &mut Packet<B>, way: &Way<F>) {
@@ -191,33 +179,6 @@ impl Configuration for A {
 
     fn fragment_to_client<F: Family, B: Buffer>(packet: &mut Packet<B>, way: &Way<F>) {
         F::set_source(packet.ip_mut(), way.server.address);
-    }
-
-    fn error_to_client<F: Family, B: Buffer>(
-        packet: &mut Packet<B>,
-        quoted: Quoted<F>,
-        way: &Way<F>,
-    ) -> bool {
-        nat::error_to_client(packet, quoted, way)
-    }
-
-    fn error_to_replica<F: Family, B: Buffer>(
-        packet: &mut Packet<B>,
-        quoted: Quoted<F>,
-        way: &Way<F>,
-        _: &Path,
-    ) -> Result<(), Obstacle> {
-        nat::error_to_replica(packet, quoted, way);
-        Ok(())
-    }
-
-    // op 514: plain, as from the client.
-    fn reset<F: Family, P: Pool>(
-        acknowledgement: &Packet<P::Buffer>,
-        _: &Way<F>,
-        pool: &mut P,
-    ) -> Option<P::Buffer> {
-        reset::answer::<F, P>(acknowledgement, pool)
     }
 }
 
@@ -238,61 +199,10 @@ impl Configuration for B {
         Some(way.server)
     }
 
-    // op 542: re-addressed as from the server.
-    fn acknowledgement<F: Family, B: Buffer>(p: &mut Packet<B>, way: &Way<F>, _: &Path) -> bool {
-        rewrite::source(p, way.server);
-        false
-    }
-
-    // op 636: replace the server's destination with the replica's.
-    #[inline]
-    fn to_replica<F: Family, B: Buffer>(
-        packet: &mut Packet<B>,
-        way: &Way<F>,
-        path: &Path,
-    ) -> Result<(), Obstacle> {
-        A::to_replica(packet, way, path)
-    }
-
-    fn fragment_to_replica<F: Family, B: Buffer>(
-        packet: &mut Packet<B>,
-        way: &Way<F>,
-        path: &Path,
-    ) -> Result<(), Obstacle> {
-        A::fragment_to_replica(packet, way, path)
-    }
-
     // op 632: not from the client side, not translated: the replica has done it.
     fn to_client<F: Family, B: Buffer>(_: &mut Packet<B>, _: &Way<F>) {}
 
     fn fragment_to_client<F: Family, B: Buffer>(_: &mut Packet<B>, _: &Way<F>) {}
-
-    fn error_to_client<F: Family, B: Buffer>(
-        packet: &mut Packet<B>,
-        quoted: Quoted<F>,
-        way: &Way<F>,
-    ) -> bool {
-        nat::error_to_client(packet, quoted, way)
-    }
-
-    fn error_to_replica<F: Family, B: Buffer>(
-        packet: &mut Packet<B>,
-        quoted: Quoted<F>,
-        way: &Way<F>,
-        _: &Path,
-    ) -> Result<(), Obstacle> {
-        nat::error_to_replica(packet, quoted, way);
-        Ok(())
-    }
-
-    // op 514: plain, to the replica that was in the tunnel.
-    fn reset<F: Family, P: Pool>(
-        acknowledgement: &Packet<P::Buffer>,
-        _: &Way<F>,
-        pool: &mut P,
-    ) -> Option<P::Buffer> {
-        reset::answer::<F, P>(acknowledgement, pool)
-    }
 }
 
 impl Configuration for C {

@@ -154,6 +154,7 @@ verdicts! {
     // Replica.
     Cracked Forwarded "cracked" "op 410, 412" "start packet copy cracked and given to a web server";
     CrackedAgain Forwarded "cracked_again" "op 410, 412" "repeated copy of a start packet, cracked for the same web server";
+    CrackedAnew Forwarded "cracked_anew" "op 410" "start packet copy of a client endpoint that has a connection here: given to its web server, whose answer decides";
     ToWebServer Forwarded "to_web_server" "" "from the gateway to a web server: untouched (A, B), or cracked (C)";
     FromWebServer Forwarded "from_web_server" "op 412, 442, 462" "from a web server to the client: untouched (A), source rewritten (B), or tunnelled (C)";
     ArpAnswered Consumed "arp_answered" "" "ARP request or neighbour solicitation for an address of the appliance, answered";
@@ -179,7 +180,7 @@ verdicts! {
     TunnelNotSigned Dropped "tunnel_not_signed" "op 402" "start packet copy whose tag is not signed, and has to be";
     TunnelBadSignature Dropped "tunnel_bad_signature" "op 402" "start packet copy whose tag's signature is wrong, or made with an unknown key";
     ClientStranger Dropped "client_stranger" "op 402" "start packet copy of a client behind no permitted gateway";
-    EndpointLive Dropped "endpoint_live" "op 402" "start packet copy of a client endpoint whose connection here the client has gone on with, and has not ended by FINs";
+    EndpointLive Dropped "endpoint_live" "op 402" "start packet copy of a client endpoint that has a connection here to another server, or at another web server";
     NeighbourUnresolved Dropped "neighbour_unresolved" "" "a packet whose server's MAC address is not known, and that the queue has no room for";
 
     // Resources.

@@ -3,6 +3,7 @@
 //! A role gives each packet of a burst one [`Verdict`]; [`finish`] sends, or drops, and counts.
 
 pub mod gateway;
+mod oversize;
 pub mod replica;
 pub mod switch;
 

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::oversize::Oversize;
 use super::{Context, LookAhead, Role, finish, tidy};
 use crate::backoff::Backoff;
 use crate::buffer::{Buffer, Pool};
@@ -28,7 +29,6 @@ use crate::counters::{AnswererIndex, Counters};
 use crate::family::{Endpoint, Family, V4, V6, Version};
 use crate::flow::{Flow, Phase};
 use crate::fragments::Fragments;
-use crate::limiter::Bucket;
 use crate::path::Path;
 use crate::services::{Scope, Services};
 use crate::shared::Reader;
@@ -39,9 +39,6 @@ use crate::time::Ticks;
 use crate::verdict::Verdict;
 use crate::view::{Kind, Packet, Side, View};
 use crate::wire::tcp;
-
-/// ICMP errors that a worker sends per second about packets too big (RFC 1812, section 4.3.2.8).
-const ERRORS_PER_SECOND: u64 = 1000;
 
 /// How long each state lasts (docs/configuration.md, `[timeouts]`).
 #[derive(Clone, Copy, Debug)]
@@ -118,8 +115,7 @@ struct Common {
     counters: Arc<Counters>,
     answerers: AnswererIndex,
     backoff: Backoff,
-    /// ICMP errors that may still be sent.
-    errors: Bucket,
+    oversize: Oversize,
 }
 
 /// What is known of one family's connections.
@@ -163,7 +159,7 @@ impl<C: Configuration> Gateway<C> {
                 counters: Arc::new(counters),
                 answerers: AnswererIndex::default(),
                 backoff: Backoff::new(settings.timeouts.tag_backoff),
-                errors: Bucket::full(ERRORS_PER_SECOND, Ticks(0)),
+                oversize: Oversize::default(),
                 settings,
             },
             configuration: PhantomData,

@@ -1,13 +1,11 @@
 //! Figures 6A, 6B and 6C: what is neither start packet nor acknowledgement.
 
-use super::Gate;
+use super::{Common, Gate};
 use crate::buffer::{Buffer, Pool};
 use crate::configuration::{Configuration, Obstacle, Way};
-use crate::counters::Generated;
 use crate::family::Family;
 use crate::flow::{Flow, Phase};
-use crate::role::{Context, send_made};
-use crate::stage::{fragment, too_big};
+use crate::role::Context;
 use crate::table::Slot;
 use crate::time::Ticks;
 use crate::verdict::Verdict;
@@ -57,8 +55,7 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
         }
     }
 
-    /// What does not fit the tunnel is answered by an ICMP error, or goes in fragments where its
-    /// sender allows that.
+    /// What is to become of a packet that does not go into its tunnel.
     #[cold]
     pub(super) fn obstructed<P: Pool>(
         &mut self,
@@ -68,45 +65,9 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
         context: &mut Context<'_, P>,
     ) -> Verdict {
         let Obstacle::TooBig(room) = obstacle else { return Verdict::NoBuffer };
-        if F::may_be_fragmented(packet.ip()) {
-            return self.send_in_fragments(packet, way, room, context);
-        }
-        let rate = super::ERRORS_PER_SECOND;
-        if !self.common.errors.take(1, rate, rate, context.now) {
-            return Verdict::TooBigUnanswered;
-        }
-        match too_big::answer::<F, P>(packet, room as u16, context.pool) {
-            Some(error) => {
-                send_made(&self.common.counters, Side::Inside, error, Generated::TooBig, context);
-                Verdict::TooBig
-            }
-            None => Verdict::TooBigUnanswered,
-        }
-    }
-
-    fn send_in_fragments<P: Pool>(
-        &self,
-        packet: &Packet<P::Buffer>,
-        way: &Way<F>,
-        room: usize,
-        context: &mut Context<'_, P>,
-    ) -> Verdict {
-        let path = &self.common.settings.path;
-        let Some(fragments) = fragment::split(packet, room, context.pool) else {
-            return Verdict::NoBuffer;
-        };
-        if context.out.room(Side::Outside) < fragments.len() {
-            return Verdict::NoBuffer;
-        }
-        for fragment in fragments {
-            let mut fragment = Packet::new(fragment);
-            // There is headroom in what the pool gives: none is left behind.
-            if C::to_replica(&mut fragment, way, path).is_ok() {
-                let (counters, frame) = (&self.common.counters, fragment.buffer);
-                send_made(counters, Side::Outside, frame, Generated::Fragment, context);
-            }
-        }
-        Verdict::Fragmented
+        let Common { oversize, settings, counters, .. } = &mut *self.common;
+        let put = |_, fragment: &mut _| C::to_replica(fragment, way, &settings.path).is_ok();
+        oversize.refuse::<F, P>((Side::Inside, packet), room, counters, context, put)
     }
 
     /// Anything but an acknowledgement from the outside, plain, with an entry (op 610: not from

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::form::{self, Part};
-use super::{Door, ESTABLISHED, Held, Phase, Server, Settings, live};
+use super::held::ASKED;
+use super::{Door, Held, Phase, Server, Settings, live};
 use crate::buffer::{Buffer, Pool};
 use crate::counters::Generated;
 use crate::family::{Endpoint, Family};
@@ -129,12 +130,11 @@ impl<F: Family> Door<'_, F> {
             held.isn == isn && held.server == packet.destination()
         });
         if repeated.is_none() {
-            // Whoever can have a start packet copied could else take a connection over.
-            if earlier.is_some_and(|slot| self.is_live(slot)) {
-                return Verdict::EndpointLive;
-            }
             if self.is_busy(now) {
                 return Verdict::Busy;
+            }
+            if let Some(slot) = earlier.filter(|slot| self.held.get(*slot).value.is_live()) {
+                return self.ask(packet, copy, (slot, chosen), outer_destination, now);
             }
         }
         let service = &self.common.settings.services[copy.service];
@@ -157,21 +157,51 @@ impl<F: Family> Door<'_, F> {
         };
         self.grant(slot);
         let held = self.held.get(slot).value;
-        tag::strip::<F, B>(packet, copy.tag_at, copy.tag_length);
-        if form::clamp(packet, &held, &self.common.settings.path) {
-            self.common.counters.clamped.add(1);
-        }
-        form::to_web_server(packet, Part::Data, &held);
         let verdict = if repeated.is_some() { Verdict::CrackedAgain } else { Verdict::Cracked };
-        self.give(packet, held.replica.address.into(), outer_destination, verdict, now)
+        self.send_to_web_server(packet, copy, &held, outer_destination, verdict, now)
     }
 
-    /// Whether a client has gone on with a connection, and it has not ended by FINs. A RST says
-    /// nothing, for anybody can send one; nor does quiet. A client that uses its port again costs
-    /// that no more than the race.
-    fn is_live(&self, slot: Slot) -> bool {
-        let held = &self.held.get(slot).value;
-        held.marks & ESTABLISHED != 0 && !held.has_both_fins()
+    /// A copy for a client endpoint that has a live connection here. Whoever can have a start packet
+    /// copied could else take that over: the web server's TCP is asked, and the connection goes on
+    /// until it accepts the new one.
+    fn ask<B: Buffer>(
+        &mut self,
+        packet: &mut Packet<B>,
+        copy: StartCopy,
+        (slot, chosen): (Slot, usize),
+        outer_destination: IpAddr,
+        now: Ticks,
+    ) -> Verdict {
+        let held = self.held.get(slot).value;
+        let server = &self.common.settings.services[copy.service].servers[chosen];
+        let next = self.hold_of(server, packet, copy);
+        let same = |next: &Held<F>| {
+            let ends = |held: &Held<F>| (held.server, held.replica, held.bears_service);
+            ends(next) == ends(&held)
+        };
+        let Some(next) = next.filter(same) else { return Verdict::EndpointLive };
+        let entry = self.held.value_mut(slot);
+        entry.next = (next.isn, next.configuration);
+        entry.marks |= ASKED;
+        self.send_to_web_server(packet, copy, &next, outer_destination, Verdict::CrackedAnew, now)
+    }
+
+    /// Rids a copy of its tag and sends it to its web server.
+    fn send_to_web_server<B: Buffer>(
+        &mut self,
+        packet: &mut Packet<B>,
+        copy: StartCopy,
+        held: &Held<F>,
+        outer_destination: IpAddr,
+        verdict: Verdict,
+        now: Ticks,
+    ) -> Verdict {
+        tag::strip::<F, B>(packet, copy.tag_at, copy.tag_length);
+        if form::clamp(packet, held, &self.common.settings.path) {
+            self.common.counters.clamped.add(1);
+        }
+        form::to_web_server(packet, Part::Data, held);
+        self.give(packet, held.replica.address.into(), outer_destination, verdict, now)
     }
 
     /// A copy of a start packet that is known.
@@ -205,6 +235,7 @@ impl<F: Family> Door<'_, F> {
             format: self.common.settings.path.format(client),
             bears_service: server.bears_service && copy.configuration == tag::Code::C,
             answered: 0,
+            next: (0, copy.configuration),
             marks: 0,
             credit: 0,
         })

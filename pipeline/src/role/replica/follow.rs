@@ -2,14 +2,13 @@
 //! gateways.
 
 use super::form::{self, Part};
-use super::{ANSWERED, Door, ESTABLISHED, Held, Phase};
+use super::held::{ANSWERED, ESTABLISHED};
+use super::{Common, Door, Held, Phase};
 use crate::buffer::{Buffer, Pool};
 use crate::configuration::Obstacle;
-use crate::counters::Generated;
 use crate::family::{Endpoint, Family};
-use crate::role::{Context, send_made};
+use crate::role::Context;
 use crate::stage::tag::Code;
-use crate::stage::{fragment, too_big};
 use crate::table::{Hash, Slot};
 use crate::time::Ticks;
 use crate::verdict::Verdict;
@@ -34,11 +33,19 @@ impl<F: Family> Door<'_, F> {
             return Verdict::NoEntry;
         };
         let entry = self.held.get(slot);
-        let (held, phase) = (entry.value, entry.state());
-        if packet.source::<F>() != held.sends_as() {
+        if packet.source::<F>() != entry.value.sends_as() {
             return Verdict::NoEntry;
         }
         let flags = tcp::flags(packet.tcp());
+        if flags.is_acknowledgement()
+            && entry.value.is_succeeded_by(tcp::acknowledgement(packet.tcp()))
+        {
+            let successor = entry.value.successor();
+            *self.held.value_mut(slot) = successor;
+            self.held.move_to(slot, Phase::Opening, context.now);
+        }
+        let entry = self.held.get(slot);
+        let (held, phase) = (entry.value, entry.state());
         let is_answer = flags.is_acknowledgement()
             || flags.rst() && (phase == Phase::Opening || refuses(packet, held.isn));
         if phase == Phase::Opening && flags.is_acknowledgement() {
@@ -77,63 +84,14 @@ impl<F: Family> Door<'_, F> {
             Ok(()) => verdict,
             Err(Obstacle::NoRoom) => Verdict::NoBuffer,
             Err(Obstacle::TooBig(room)) => {
-                self.too_big(packet, part, (client, held), room, context)
+                let Common { oversize, settings, counters, .. } = &mut *self.common;
+                let put = |number, fragment: &mut _| {
+                    let part = if number == 0 { part } else { Part::LaterFragment };
+                    form::to_client(fragment, part, client, held, &settings.path).is_ok()
+                };
+                oversize.refuse::<F, P>((Side::Inside, packet), room, counters, context, put)
             }
         }
-    }
-
-    /// What does not fit the tunnel is answered by an ICMP error, or goes in fragments where its
-    /// sender allows that.
-    #[cold]
-    fn too_big<P: Pool>(
-        &mut self,
-        packet: &Packet<P::Buffer>,
-        part: Part,
-        (client, held): (Endpoint<F>, &Held<F>),
-        room: usize,
-        context: &mut Context<'_, P>,
-    ) -> Verdict {
-        if F::may_be_fragmented(packet.ip()) {
-            return self.send_in_fragments(packet, part, (client, held), room, context);
-        }
-        let rate = super::ERRORS_PER_SECOND;
-        if !self.common.errors.take(1, rate, rate, context.now) {
-            return Verdict::TooBigUnanswered;
-        }
-        match too_big::answer::<F, P>(packet, room as u16, context.pool) {
-            Some(error) => {
-                send_made(&self.common.counters, Side::Inside, error, Generated::TooBig, context);
-                Verdict::TooBig
-            }
-            None => Verdict::TooBigUnanswered,
-        }
-    }
-
-    fn send_in_fragments<P: Pool>(
-        &self,
-        packet: &Packet<P::Buffer>,
-        part: Part,
-        (client, held): (Endpoint<F>, &Held<F>),
-        room: usize,
-        context: &mut Context<'_, P>,
-    ) -> Verdict {
-        let path = &self.common.settings.path;
-        let Some(fragments) = fragment::split(packet, room, context.pool) else {
-            return Verdict::NoBuffer;
-        };
-        if context.out.room(Side::Outside) < fragments.len() {
-            return Verdict::NoBuffer;
-        }
-        for (number, fragment) in fragments.into_iter().enumerate() {
-            let mut fragment = Packet::new(fragment);
-            let part = if number == 0 { part } else { Part::LaterFragment };
-            // There is headroom in what the pool gives: none is left behind.
-            if form::to_client(&mut fragment, part, client, held, path).is_ok() {
-                let (counters, frame) = (&self.common.counters, fragment.buffer);
-                send_made(counters, Side::Outside, frame, Generated::Fragment, context);
-            }
-        }
-        Verdict::Fragmented
     }
 
     /// A plain TCP packet from the outside: what gateways of configurations A and B send.

@@ -10,18 +10,19 @@ mod copy;
 mod follow;
 mod form;
 mod gateway;
+mod held;
 mod related;
 mod settings;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::oversize::Oversize;
 use super::{Context, LookAhead, Role, finish, send_made, tidy};
 use crate::buffer::{Buffer, Pool};
 use crate::burst::Burst;
 use crate::counters::{Counters, Generated};
 use crate::family::{Endpoint, Family, V4, V6, Version};
-use crate::flow::BOTH_FINS;
 use crate::fragments::Fragments;
 use crate::limiter::Bucket;
 use crate::neighbours::{self, Answer, Neighbours};
@@ -29,88 +30,14 @@ use crate::services::{Scope, Services};
 use crate::shared::Reader;
 use crate::stage::sign::Keys;
 use crate::stage::{quote, tag};
-use crate::table::{Hash, QUEUES, State, Table};
+use crate::table::{Hash, Table};
 use crate::time::Ticks;
 use crate::verdict::Verdict;
 use crate::view::{Kind, Packet, Side, View};
 use crate::waiting::Waiting;
-use crate::wire::tunnel::Format;
 
+pub use held::{Held, Phase};
 pub use settings::{Gates, Selection, Server, Service, Settings, Shares};
-
-/// ICMP errors that a worker sends per second about packets too big (RFC 1812, section 4.3.2.8).
-const ERRORS_PER_SECOND: u64 = 1000;
-
-/// Where a connection stands at the replica.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Phase {
-    /// The start packet went to the web server.
-    Opening,
-    /// The client has gone on.
-    Established,
-    /// FIN seen both ways, or a RST.
-    Closing,
-    /// No connection is ever in this state; the table has room for four.
-    Unused,
-}
-
-impl State for Phase {
-    const ALL: [Self; QUEUES] = [Phase::Opening, Phase::Established, Phase::Closing, Phase::Unused];
-
-    fn queue(self) -> usize {
-        self as usize
-    }
-
-    fn is_lazy(self) -> bool {
-        self == Phase::Established
-    }
-
-    fn is_evictable(self) -> bool {
-        matches!(self, Phase::Opening | Phase::Closing)
-    }
-}
-
-/// A connection at the replica. Its tunnels end at the client's address, which is the key.
-#[derive(Clone, Copy, Debug)]
-pub struct Held<F: Family> {
-    /// V: what the client asked for.
-    pub server: Endpoint<F>,
-    /// R: the web server.
-    pub replica: Endpoint<F>,
-    /// The SYN's sequence number.
-    pub isn: u32,
-    /// How gateway and winner exchange packets.
-    pub configuration: tag::Code,
-    /// How packets to the client are put into tunnels.
-    pub format: Format,
-    /// Whether the web server bears V itself, and wants packets as the client sent them.
-    pub bears_service: bool,
-    /// What the client acknowledges when it goes on; known once the web server has answered.
-    pub answered: u32,
-    /// Which sides have sent a FIN, one bit each; above them [`ANSWERED`] and [`ESTABLISHED`].
-    pub marks: u8,
-    /// Acknowledgements that the web server may still send before the client goes on.
-    pub credit: u8,
-}
-
-/// In [`Held::marks`]: the web server's acknowledgement has been seen.
-const ANSWERED: u8 = BOTH_FINS + 1;
-/// In [`Held::marks`]: the client has gone on.
-const ESTABLISHED: u8 = ANSWERED << 1;
-
-impl<F: Family> Held<F> {
-    /// Whether both sides have sent a FIN.
-    fn has_both_fins(&self) -> bool {
-        self.marks & BOTH_FINS == BOTH_FINS
-    }
-
-    /// Whether an acknowledgement of the client shows that it has got the web server's. What the
-    /// web server sends does not have to pass here under A: while nothing has, any does.
-    fn is_taken_up_by(&self, acknowledgement: u32) -> bool {
-        self.marks & ANSWERED == 0 || self.answered == acknowledgement
-    }
-}
 
 /// A connection and its client: what later fragments of its packets need.
 #[derive(Clone, Copy, Debug)]
@@ -134,8 +61,7 @@ struct Common {
     selection: Reader<Selection>,
     keys: Reader<Keys>,
     syns: Bucket,
-    /// ICMP errors that may still be sent.
-    errors: Bucket,
+    oversize: Oversize,
     gates: Arc<Gates>,
     neighbours: Arc<Neighbours>,
     waiting: Waiting,
@@ -199,7 +125,7 @@ impl Replica {
                 selection,
                 keys,
                 syns: Bucket::full(settings.busy_syn_rate, Ticks(0)),
-                errors: Bucket::full(ERRORS_PER_SECOND, Ticks(0)),
+                oversize: Oversize::default(),
                 gates: shares.gates,
                 neighbours: shares.neighbours,
                 waiting: Waiting::default(),

@@ -120,28 +120,47 @@ fn taken_up() -> Bench {
     bench
 }
 
+/// A copy of another start packet of the same endpoints, configuration A.
+fn later_copy(server: &str) -> Vec<u8> {
+    let start = Segment::syn(CLIENT, server, 9000).options(&[253, 5, 0x4e, 0x52, 1, 1, 1, 1]);
+    start.tunnelled("203.0.113.10", "198.51.100.10")
+}
+
 #[test]
 fn nobody_takes_a_live_connection_over_by_a_copy() {
     let mut bench = taken_up();
-    // Configuration A, another sequence number: the next data would go out as the web server's.
-    let other = Segment::syn(CLIENT, SERVER, 9000).options(&[253, 5, 0x4e, 0x52, 1, 1, 1, 1]);
-    let other = other.tunnelled("203.0.113.10", "198.51.100.10");
     let reset = Segment::new(CLIENT, WEB, Flags::RST, 7, 0).inbound().frame();
     let data = Segment::ack(WEB, CLIENT, 501, 101).payload(b"body").frame();
     let as_server = Segment::ack(SERVER, CLIENT, 501, 101).payload(b"body").frame();
-    assert_eq!(bench.pass(Side::Outside, &other).0, Verdict::EndpointLive);
-    assert_eq!(bench.pass(Side::Outside, &reset).0, Verdict::ToWebServer);
-    assert_eq!(bench.pass(Side::Outside, &other).0, Verdict::EndpointLive);
-    bench.now = Ticks::from_secs(100);
-    let seen = bench.pass(Side::Inside, &data);
-    assert_eq!(seen, (Verdict::FromWebServer, Some(as_server)));
-    bench.now = Ticks::from_secs(3700);
-    assert_eq!(bench.pass(Side::Outside, &other).0, Verdict::EndpointLive);
-    // At its end its endpoint is free.
-    let fin = Flags::FIN | Flags::ACK;
-    bench.pass(Side::Inside, &Segment::new(WEB, CLIENT, fin, 505, 101).frame());
-    bench.pass(Side::Outside, &Segment::new(CLIENT, WEB, fin, 101, 506).inbound().frame());
-    assert_eq!(bench.pass(Side::Outside, &other).0, Verdict::Cracked);
+    for (secs, packet) in [(1, None), (1, Some(&reset)), (100, None), (3700, None)] {
+        bench.now = Ticks::from_secs(secs);
+        if let Some(packet) = packet {
+            assert_eq!(bench.pass(Side::Outside, packet).0, Verdict::ToWebServer);
+        }
+        // The web server decides, and its TCP challenges what is not of its connection.
+        let (verdict, left) = bench.pass(Side::Outside, &later_copy(SERVER));
+        let plain = Segment::syn(CLIENT, WEB, 9000).options(&[]).frame();
+        assert_eq!((verdict, left), (Verdict::CrackedAnew, Some(plain)));
+        let seen = bench.pass(Side::Inside, &data);
+        assert_eq!(seen, (Verdict::FromWebServer, Some(as_server.clone())), "after {secs} s");
+    }
+}
+
+#[test]
+fn an_endpoint_that_is_used_again_has_the_web_servers_word_for_it() {
+    let mut bench = taken_up();
+    let reset = Segment::new(CLIENT, WEB, Flags::RST, 101, 0).inbound().frame();
+    bench.pass(Side::Outside, &reset);
+    assert_eq!(bench.pass(Side::Outside, &later_copy(SERVER)).0, Verdict::CrackedAnew);
+    // Configuration A now: plain.
+    let answer = Segment::syn_ack(WEB, CLIENT, 7000, 9001).frame();
+    let seen = bench.pass(Side::Inside, &answer);
+    assert_eq!(seen, (Verdict::FromWebServer, Some(answer.clone())));
+    assert_eq!(bench.pass(Side::Inside, &answer).0, Verdict::AcknowledgementUnasked);
+    let taken = Segment::ack(CLIENT, WEB, 9001, 7001).inbound().frame();
+    assert_eq!(bench.pass(Side::Outside, &taken).0, Verdict::ToWebServer);
+    let data = Segment::ack(WEB, CLIENT, 7001, 9001).payload(b"body").frame();
+    assert_eq!(bench.pass(Side::Inside, &data), (Verdict::FromWebServer, Some(data.clone())));
 }
 
 #[test]

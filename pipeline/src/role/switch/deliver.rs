@@ -2,13 +2,12 @@
 
 use std::net::IpAddr;
 
-use super::settings::{Route, Tunnel};
-use super::{ERRORS_PER_SECOND, Gate, Target};
+use super::settings::Route;
+use super::{Common, Gate, Target};
 use crate::buffer::{Buffer, Pool};
-use crate::counters::Generated;
 use crate::family::Family;
-use crate::role::{Context, send_made};
-use crate::stage::{encap, fragment, too_big};
+use crate::role::Context;
+use crate::stage::encap;
 use crate::time::Ticks;
 use crate::verdict::Verdict;
 use crate::view::{Packet, Side};
@@ -32,7 +31,11 @@ impl<F: Family> Gate<'_, F> {
             }
             Route::Neighbour(address) => self.by_mac_of(packet, address, verdict, context.now),
             Route::Tunnel(tunnel) if packet.ip_len() > tunnel.room => {
-                self.too_big(packet, &tunnel, target.entropy, context)
+                let Common { oversize, counters, .. } = &mut *self.common;
+                let how = (tunnel.format, target.entropy);
+                let put = |_, fragment: &mut _| encap::put_to(fragment, tunnel.ends, how);
+                let packet = (Side::Outside, &*packet);
+                oversize.refuse::<F, P>(packet, tunnel.room, counters, context, put)
             }
             Route::Tunnel(tunnel) => {
                 match encap::put_to(packet, tunnel.ends, (tunnel.format, target.entropy)) {
@@ -59,56 +62,5 @@ impl<F: Family> Gate<'_, F> {
         let held = packet.buffer.is_contiguous()
             && self.common.waiting.hold(address, packet.buffer.head(), now);
         if held { Verdict::Held } else { Verdict::NeighbourUnresolved }
-    }
-
-    /// What does not fit the tunnel is answered by an ICMP error, or goes in fragments where its
-    /// sender allows that.
-    #[cold]
-    fn too_big<P: Pool>(
-        &mut self,
-        packet: &Packet<P::Buffer>,
-        tunnel: &Tunnel,
-        entropy: u32,
-        context: &mut Context<'_, P>,
-    ) -> Verdict {
-        if F::may_be_fragmented(packet.ip()) {
-            return self.in_fragments(packet, tunnel, entropy, context);
-        }
-        let rate = ERRORS_PER_SECOND;
-        if !context.out.has_room(Side::Outside)
-            || !self.common.errors.take(1, rate, rate, context.now)
-        {
-            return Verdict::TooBigUnanswered;
-        }
-        match too_big::answer::<F, P>(packet, tunnel.room as u16, context.pool) {
-            Some(error) => {
-                send_made(&self.common.counters, Side::Outside, error, Generated::TooBig, context);
-                Verdict::TooBig
-            }
-            None => Verdict::TooBigUnanswered,
-        }
-    }
-
-    fn in_fragments<P: Pool>(
-        &self,
-        packet: &Packet<P::Buffer>,
-        tunnel: &Tunnel,
-        entropy: u32,
-        context: &mut Context<'_, P>,
-    ) -> Verdict {
-        let Some(fragments) = fragment::split(packet, tunnel.room, context.pool) else {
-            return Verdict::NoBuffer;
-        };
-        for fragment in fragments {
-            let mut fragment = Packet::new(fragment);
-            // One that gets no tunnel is as good as lost on the way: the rest may as well go.
-            if encap::put_to(&mut fragment, tunnel.ends, (tunnel.format, entropy))
-                && context.out.has_room(Side::Inside)
-            {
-                let (counters, frame) = (&self.common.counters, fragment.buffer);
-                send_made(counters, Side::Inside, frame, Generated::Fragment, context);
-            }
-        }
-        Verdict::Fragmented
     }
 }

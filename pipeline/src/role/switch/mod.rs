@@ -19,13 +19,14 @@ mod settings;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::oversize::Oversize;
 use super::{Context, Role, finish, send_made, tidy};
 use crate::buffer::{Buffer, Pool};
 use crate::burst::Burst;
 use crate::counters::{Counters, Generated};
 use crate::family::{Endpoint, Family, V4, V6, Version};
 use crate::fragments::Fragments;
-use crate::limiter::{Bucket, Limiter};
+use crate::limiter::Limiter;
 use crate::neighbours::{self, Answer, Neighbours};
 use crate::services::{Scope, Services};
 use crate::shared::Reader;
@@ -46,9 +47,6 @@ pub use kept::{Kept, Phase};
 pub use probe::TunnelHealth;
 pub use select::{Alive, Selection};
 pub use settings::{Delivery, Probing, Server, Service, Settings, Timeouts};
-
-/// ICMP errors that a worker sends per second about packets too big (RFC 1812, section 4.3.2.8).
-const ERRORS_PER_SECOND: u64 = 1000;
 
 /// What workers of a switch share with each other and with the control thread.
 #[derive(Clone, Debug)]
@@ -80,8 +78,7 @@ struct Common {
     limiter: Limiter,
     /// Likewise for copies of ICMP errors: they are not to use up what start packets need.
     errors_copied: Limiter,
-    /// ICMP errors that may still be sent.
-    errors: Bucket,
+    oversize: Oversize,
     probes: Probes,
     neighbours: Arc<Neighbours>,
     waiting: Waiting,
@@ -154,7 +151,7 @@ impl Switch {
                 keys,
                 limiter: Limiter::new(settings.fan_out),
                 errors_copied: Limiter::new(settings.fan_out),
-                errors: Bucket::full(ERRORS_PER_SECOND, Ticks(0)),
+                oversize: Oversize::default(),
                 probes: Probes::new(&settings, &serving, shares.tunnels),
                 neighbours: shares.neighbours,
                 waiting: Waiting::default(),

@@ -1,0 +1,79 @@
+//! Packets that a tunnel has no room for: answered by an ICMP error, or sent in fragments where
+//! their sender allows that.
+
+use super::{Context, send_made};
+use crate::buffer::Pool;
+use crate::counters::{Counters, Generated};
+use crate::family::Family;
+use crate::limiter::Bucket;
+use crate::stage::{fragment, too_big};
+use crate::time::Ticks;
+use crate::verdict::Verdict;
+use crate::view::{Packet, Side};
+
+/// ICMP errors that a worker sends per second (RFC 1812, section 4.3.2.8).
+const ERRORS_PER_SECOND: u64 = 1000;
+
+/// What a role needs to deal with them.
+pub(super) struct Oversize {
+    /// ICMP errors that may still be sent.
+    errors: Bucket,
+}
+
+impl Default for Oversize {
+    fn default() -> Self {
+        Self { errors: Bucket::full(ERRORS_PER_SECOND, Ticks(0)) }
+    }
+}
+
+impl Oversize {
+    /// Deals with a packet from one side whose tunnel to the other has room for `room` bytes.
+    /// `put` puts a fragment, given by its number, into the tunnel.
+    #[cold]
+    pub(super) fn refuse<F: Family, P: Pool>(
+        &mut self,
+        (from, packet): (Side, &Packet<P::Buffer>),
+        room: usize,
+        counters: &Counters,
+        context: &mut Context<'_, P>,
+        put: impl FnMut(usize, &mut Packet<P::Buffer>) -> bool,
+    ) -> Verdict {
+        if F::may_be_fragmented(packet.ip()) {
+            return in_fragments((from, packet), room, counters, context, put);
+        }
+        let rate = ERRORS_PER_SECOND;
+        if !context.out.has_room(from) || !self.errors.take(1, rate, rate, context.now) {
+            return Verdict::TooBigUnanswered;
+        }
+        match too_big::answer::<F, P>(packet, room as u16, context.pool) {
+            Some(error) => {
+                send_made(counters, from, error, Generated::TooBig, context);
+                Verdict::TooBig
+            }
+            None => Verdict::TooBigUnanswered,
+        }
+    }
+}
+
+fn in_fragments<P: Pool>(
+    (from, packet): (Side, &Packet<P::Buffer>),
+    room: usize,
+    counters: &Counters,
+    context: &mut Context<'_, P>,
+    mut put: impl FnMut(usize, &mut Packet<P::Buffer>) -> bool,
+) -> Verdict {
+    let Some(fragments) = fragment::split(packet, room, context.pool) else {
+        return Verdict::NoBuffer;
+    };
+    if context.out.room(from.other()) < fragments.len() {
+        return Verdict::NoBuffer;
+    }
+    for (number, fragment) in fragments.into_iter().enumerate() {
+        let mut fragment = Packet::new(fragment);
+        // There is headroom in what the pool gives: none is left behind.
+        if put(number, &mut fragment) {
+            send_made(counters, from.other(), fragment.buffer, Generated::Fragment, context);
+        }
+    }
+    Verdict::Fragmented
+}
