@@ -2,21 +2,27 @@
 //! the same packets leave, with one worker and with several; none vanishes; the process ends as
 //! it should.
 //!
-//! A worker looks at the inside first and takes up to 32 packets from each side, so a run sees
-//! all of the inside before all of the outside, and the replay that it is compared with is given
-//! the packets of a scenario in that order, all at one time.
+//! A worker looks at the inside first and takes up to 32 packets from each side in turn: the replay
+//! that a run is compared with is given the packets in that order, each round a little later than the
+//! one before. What comes in of a scenario is one round, the inside before the outside. With several
+//! workers the order of the two sides is certain for the first round alone, for what is handed over
+//! of both waits in one batch.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
 
 use firstack_tests::scenario::binary::{full, printed, replay};
 use firstack_tests::scenario::check::{Job, Outcome};
 use firstack_tests::scenario::notation::parse;
 use firstack_tests::scenario::pcap::{self, Record};
-use firstack_tests::scenario::{EPOCH, Scenario, Side};
+use firstack_tests::scenario::{EPOCH, KEY_FILE, Scenario, Side};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -41,21 +47,34 @@ struct Rig {
     config: toml::Table,
     inputs: [PathBuf; 2],
     prefix: String,
+    /// The section `memory`.
+    memory: &'static str,
 }
 
 impl Rig {
-    fn new(config: &str, inputs: &Inputs) -> Self {
+    fn new(scenario: &Scenario, inputs: &Inputs) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let directory = tempfile::tempdir().unwrap();
         let files = Side::ALL.map(|side| {
             let path = directory.path().join(format!("{}-in.pcap", side.name()));
-            let frames = inputs[side as usize].iter();
-            let records: Vec<_> = frames.map(|frame| Record::new(EPOCH, frame.clone())).collect();
+            let frames = inputs[side as usize].iter().enumerate();
+            let turn = |number: usize| (number / BURST * 2 + side as usize) as u64;
+            let time = |number| EPOCH + Duration::from_micros(turn(number));
+            let record = |(number, frame): (_, &Vec<u8>)| Record::new(time(number), frame.clone());
+            let records: Vec<_> = frames.map(record).collect();
             std::fs::write(&path, pcap::write(&records)).unwrap();
             path
         });
         let prefix = format!("fstest-{}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
-        Self { directory, config: config.parse().unwrap(), inputs: files, prefix }
+        let keys = directory.path().join("keys");
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&keys).unwrap();
+        file.write_all(scenario.keys.as_bytes()).unwrap();
+        let config = scenario.config.replace(KEY_FILE, &keys.to_string_lossy());
+        let fragments = scenario.counters.iter().any(|line| line.contains("fragments="));
+        // As many as fit into 64 MiB. What is to be fragmented has to be in one piece.
+        let memory = if fragments { "mbufs = 8192\nmax_frame = 4096" } else { "mbufs = 8192" };
+        Self { directory, config: config.parse().unwrap(), inputs: files, prefix, memory }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -89,8 +108,7 @@ impl Rig {
         );
         let socket = format!("socket = \"{}\"", self.path("socket").display());
         let worker = format!("cores = {cores:?}");
-        // As many as fit into 64 MiB.
-        let memory = "mbufs = 8192".to_owned();
+        let memory = self.memory.to_owned();
         let sections = [("eal", eal), ("control", socket), ("worker", worker), ("memory", memory)];
         for (section, text) in sections {
             config.insert(section.to_owned(), table(text).into());
@@ -149,10 +167,11 @@ fn is_conserved(counters: &Value, received: [usize; 2], sent: [usize; 2]) {
     assert_eq!(forwarded + made, sent.iter().sum::<usize>() as u64);
 }
 
-/// The counters that do not depend on the time, nor on who has worked.
+/// The counters that do not depend on the time, nor on who has worked, nor on whether there is a
+/// supervisor, which knows what is out.
 fn timeless(counters: &Value) -> Value {
     let mut counters = counters.clone();
-    for name in ["ports", "workers", "gates"] {
+    for name in ["ports", "workers", "gates", "out"] {
         counters[name].take();
     }
     for answers in counters["races"].as_array_mut().unwrap() {
@@ -164,19 +183,23 @@ fn timeless(counters: &Value) -> Value {
 }
 
 /// What comes in in a scenario; `None` when a run could not give what a replay gives: the
-/// appliance asks and answers by ARP when it likes, and with MAC addresses of its ports.
+/// appliance asks and answers by ARP when it likes, and with MAC addresses of its ports, and probes
+/// tunnels when it likes, under an identifier that is random.
 fn inputs_of(scenario: &Scenario) -> Option<Inputs> {
     let by_arp = scenario.counters.iter().any(|line| line.contains("arp_"));
+    let config: toml::Table = scenario.config.parse().unwrap();
+    let asks = |switch: &toml::Value| switch.get("tunnel_probes") != Some(&false.into());
+    let probes = config.get("switch").is_some_and(asks);
     let inputs = Side::ALL.map(|side| {
         scenario.input(side).into_iter().map(|record| record.bytes).collect::<Vec<_>>()
     });
     let fits = |frames: &Vec<Vec<u8>>| frames.len() <= BURST;
-    (!by_arp && inputs.iter().all(fits)).then_some(inputs)
+    (!by_arp && !probes && inputs.iter().all(fits)).then_some(inputs)
 }
 
 fn same_as_replayed(scenario: &Scenario, inputs: &Inputs) {
     let name = scenario.name();
-    let rig = Rig::new(&scenario.config, inputs);
+    let rig = Rig::new(scenario, inputs);
     let replayed = rig.replay();
     let counters = ended_well(&rig.run(&[0]));
     let left = replayed.left().map(|records| records.map(|r| r.bytes).collect::<Vec<_>>());
@@ -210,33 +233,80 @@ fn a_run_sends_what_a_replay_sends() {
     });
 }
 
-/// The clients of the tests with several workers: one connection of each address.
-const CLIENTS: u8 = 30;
+/// The clients of the tests with connections of many: one connection of each address, and so many
+/// that one packet of each is a round.
+const CLIENTS: usize = BURST;
 
-/// For each client: lines of a scenario's notation, `C` standing for the client.
-fn for_each_client(scenario: &Scenario, side: Side, lines: &[&str]) -> Vec<Vec<u8>> {
-    let scope = scenario.scope(side.other(), None);
-    let clients = (1..=CLIENTS).map(|number| format!("198.18.{number}.10:4000"));
-    let frame =
-        |line: &&str, client: &str| parse(&line.replace("CLIENT", client), scope).unwrap().bytes();
-    let of_client = |client: String| lines.iter().map(move |line| frame(line, &client));
-    clients.flat_map(|client| of_client(client).collect::<Vec<_>>()).collect()
+/// A client's endpoint; clients of IPv4 and of IPv6 each are in prefixes of their own.
+fn client(version: u8, number: usize) -> String {
+    match version {
+        4 => format!("198.18.{number}.10:4000"),
+        _ => format!("[2001:db8:{:x}::10]:4000", 0xc00 + number),
+    }
 }
 
-/// Protocol and addresses of a frame, the innermost IP packet's: what tells connections apart
-/// here, each client having one of each protocol.
-fn connection(frame: &[u8]) -> Option<(u8, Ipv4Addr)> {
-    let ip = frame.get(14..).filter(|_| frame[12..14] == [8, 0])?;
-    let ip = if ip[9] == 4 { &ip[20..] } else { ip };
-    let address = |at: usize| Ipv4Addr::new(ip[at], ip[at + 1], ip[at + 2], ip[at + 3]);
-    let is_client = |address: &Ipv4Addr| address.octets()[..2] == [198, 18];
-    Some((ip[9], [address(12), address(16)].into_iter().find(is_client)?))
+/// For each of these lines of a scenario's notation: a frame of each client, which `CLIENT` stands
+/// for, or `CLIENT6` for those of IPv6.
+fn in_rounds(scenario: &Scenario, side: Side, lines: &[String]) -> Vec<Vec<u8>> {
+    let scope = scenario.scope(side.other(), None);
+    let of_all = |line: &String| {
+        let version = if line.contains("CLIENT6") { 6 } else { 4 };
+        let of = |number| {
+            let line =
+                line.replace("CLIENT6", "CLIENT").replace("CLIENT", &client(version, number));
+            parse(&line, scope).unwrap_or_else(|error| panic!("{line}: {error}")).bytes()
+        };
+        (1..=CLIENTS).map(of).collect::<Vec<_>>()
+    };
+    lines.iter().flat_map(of_all).collect()
+}
+
+/// The same in the order of the clients.
+fn for_each_client(scenario: &Scenario, side: Side, lines: &[&str]) -> Vec<Vec<u8>> {
+    let lines: Vec<_> = lines.iter().map(|line| (*line).to_owned()).collect();
+    let rounds = in_rounds(scenario, side, &lines);
+    let of_client = |number| rounds.iter().skip(number).step_by(CLIENTS).cloned();
+    (0..CLIENTS).flat_map(of_client).collect()
+}
+
+/// Protocol, addresses and payload of an IP packet.
+fn ip(packet: &[u8]) -> Option<(u8, [IpAddr; 2], &[u8])> {
+    let four = |at: usize| Some(Ipv4Addr::from(<[u8; 4]>::try_from(packet.get(at..at + 4)?).ok()?));
+    let six =
+        |at: usize| Some(Ipv6Addr::from(<[u8; 16]>::try_from(packet.get(at..at + 16)?).ok()?));
+    match packet.first()? >> 4 {
+        4 => Some((packet[9], [four(12)?.into(), four(16)?.into()], packet.get(20..)?)),
+        6 => Some((packet[6], [six(8)?.into(), six(24)?.into()], packet.get(40..)?)),
+        _ => None,
+    }
+}
+
+/// Protocol and client of a frame, the innermost packet's or the quoted one's: what tells
+/// connections apart here, each client having one of each protocol.
+fn connection(frame: &[u8]) -> Option<(u8, IpAddr)> {
+    let (mut protocol, mut ends, mut payload) = ip(frame.get(14..)?)?;
+    loop {
+        // IP in IP, GRE without options, GUE, what an ICMP error quotes.
+        let inner = match protocol {
+            4 | 41 => payload,
+            47 => payload.get(4..)?,
+            17 if payload.get(2..4)? == 6080u16.to_be_bytes() => payload.get(12..)?,
+            1 | 58 => payload.get(8..)?,
+            _ => break,
+        };
+        (protocol, ends, payload) = ip(inner)?;
+    }
+    let is_client = |address: &IpAddr| match address {
+        IpAddr::V4(address) => address.octets()[..2] == [198, 18],
+        IpAddr::V6(address) => address.segments()[2] >> 8 == 0xc,
+    };
+    Some((protocol, ends.into_iter().find(is_client)?))
 }
 
 /// The frames of each connection, in their order.
 fn by_connection(
     frames: impl IntoIterator<Item = Vec<u8>>,
-) -> BTreeMap<Option<(u8, Ipv4Addr)>, Vec<Vec<u8>>> {
+) -> BTreeMap<Option<(u8, IpAddr)>, Vec<Vec<u8>>> {
     let mut connections: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for frame in frames {
         connections.entry(connection(&frame)).or_default().push(frame);
@@ -252,10 +322,10 @@ fn cpus() -> Vec<usize> {
 }
 
 /// Runs with one, two and three workers, as far as there are CPUs, and compares each connection.
-fn however_many_workers(config: &str, inputs: &Inputs) {
+fn however_many_workers(scenario: &Scenario, inputs: &Inputs) {
     let cpus = cpus();
     for workers in 1..=cpus.len().min(3) {
-        let rig = Rig::new(config, inputs);
+        let rig = Rig::new(scenario, inputs);
         let replayed = rig.replay();
         let counters = ended_well(&rig.run(&cpus[..workers]));
         let left = replayed.left().map(|records| records.map(|r| r.bytes).collect::<Vec<_>>());
@@ -290,7 +360,7 @@ fn gateways_workers_share_connections_without_mixing_them() {
         Side::Outside,
         &["R > CLIENT SYN ACK seq=5000 ack=1001 opts=linux"],
     );
-    however_many_workers(&scenario.config, &[inside, outside]);
+    however_many_workers(&scenario, &[inside, outside]);
 }
 
 /// One side alone: any number of packets, in any number of bursts.
@@ -314,7 +384,7 @@ fn one_side_alone_comes_out_in_order() {
         ],
     );
     assert!(inside.len() > 9 * BURST);
-    however_many_workers(&scenario.config, &[inside, Vec::new()]);
+    however_many_workers(&scenario, &[inside, Vec::new()]);
 }
 
 #[test]
@@ -323,7 +393,7 @@ fn switches_and_replicas_workers_share_connections_without_mixing_them() {
     let line = "CLIENT > V SYN seq=1000 opts=linux,tag";
     let outside = for_each_client(&switch, Side::Outside, &[line]);
     let inside = for_each_client(&switch, Side::Inside, &["V > CLIENT SYN ACK seq=5000 ack=1001"]);
-    however_many_workers(&switch.config, &[inside, outside]);
+    however_many_workers(&switch, &[inside, outside]);
     let replica = scenario("replica/op-402-412-cracked");
     let lines = [
         "V > R [ CLIENT > V SYN seq=1000 opts=linux,tag ]",
@@ -331,17 +401,185 @@ fn switches_and_replicas_workers_share_connections_without_mixing_them() {
         "V > R [ CLIENT > V SYN seq=1000 opts=linux,tag ]",
     ];
     let outside = for_each_client(&replica, Side::Outside, &lines);
-    however_many_workers(&replica.config, &[Vec::new(), outside]);
+    however_many_workers(&replica, &[Vec::new(), outside]);
+}
+
+/// How packets are on the WAN: configuration and family.
+#[derive(Clone, Copy)]
+struct Form {
+    configuration: char,
+    version: u8,
+}
+
+impl Form {
+    fn all() -> impl Iterator<Item = Self> {
+        let of = |version| "ABC".chars().map(move |configuration| Self { configuration, version });
+        [4, 6].into_iter().flat_map(of)
+    }
+
+    /// A line of IPv4, whose names are to be of this family.
+    fn line(self, line: &str) -> String {
+        let word = |word: &str| match word {
+            "V" | "R" | "R2" | "P" | "CLIENT" if self.version == 6 => format!("{word}6"),
+            "icmp=3/1" if self.version == 6 => "icmp6=1/4".to_owned(),
+            _ => word.to_owned(),
+        };
+        line.split(' ').map(word).collect::<Vec<_>>().join(" ")
+    }
+
+    fn lines(self, lines: &[&str]) -> Vec<String> {
+        lines.iter().map(|line| self.line(line)).collect()
+    }
+
+    /// An acknowledgement of this replica, or a refusal (ops 412, 442, 462).
+    fn answer(self, replica: &str, segment: &str) -> String {
+        self.line(&match self.configuration {
+            'A' => format!("{replica} > CLIENT {segment}"),
+            'B' => format!("V > CLIENT gue sport=50000 [ {replica} > CLIENT {segment} ]"),
+            _ => format!("{replica} > CLIENT gre [ V > CLIENT {segment} ]"),
+        })
+    }
+
+    /// What this replica sends after that.
+    fn data(self, replica: &str, segment: &str) -> String {
+        self.line(&match self.configuration {
+            'A' => format!("{replica} > CLIENT {segment}"),
+            'B' => format!("V > CLIENT {segment}"),
+            _ => format!("{replica} > CLIENT [ V > CLIENT {segment} ]"),
+        })
+    }
+
+    /// What a gateway sends to the replica.
+    fn to_replica(self, segment: &str) -> String {
+        self.line(&match self.configuration {
+            'A' | 'B' => format!("CLIENT > R {segment}"),
+            _ => format!("CLIENT > R gue sport=50000 [ CLIENT > V {segment} ]"),
+        })
+    }
+
+    /// A router's error about that.
+    fn error(self, segment: &str) -> String {
+        let quoted = self.to_replica(segment);
+        self.line(&format!("P > CLIENT icmp=3/1 [ {quoted} ]"))
+    }
+
+    fn gateway(self) -> Scenario {
+        let mut gateway = scenario("gateway/op-210-tag");
+        let mut config: toml::Table = gateway.config.parse().unwrap();
+        let section = config["gateway"].as_table_mut().unwrap();
+        section.insert("configuration".to_owned(), self.configuration.to_string().into());
+        gateway.config = config.to_string();
+        gateway
+    }
+}
+
+/// What comes in, each line a round.
+fn in_order(scenario: &Scenario, inside: &[String], outside: &[String]) -> Inputs {
+    [in_rounds(scenario, Side::Inside, inside), in_rounds(scenario, Side::Outside, outside)]
+}
+
+#[test]
+fn gateways_of_all_configurations_and_families_run_as_they_replay() {
+    for form in Form::all() {
+        let gateway = form.gateway();
+        let opens = "CLIENT > V SYN seq=1000 opts=linux";
+        let outside = [
+            form.answer("R", "SYN ACK seq=5000 ack=1001 opts=linux"),
+            form.data("R", "ACK seq=5001 ack=1001 data=1000"),
+            form.error("ACK seq=1001 ack=5001"),
+            form.answer("R2", "SYN ACK seq=7000 ack=1001 opts=linux"),
+            form.answer("R2", "RST ACK seq=0 ack=1001 win=0"),
+            form.data("R2", "ACK seq=7001 ack=1001 data=10"),
+            form.data("R", "id=7 mf ACK seq=6001 ack=1001 data=1236"),
+            form.data("R", "id=7 frag=1256 proto=6 data=16"),
+            form.data("R", "FIN ACK seq=6001 ack=1001"),
+        ];
+        let start = form.lines(&[opens]);
+        however_many_workers(&gateway, &in_order(&gateway, &start, &outside));
+        let inside = form.lines(&[
+            opens,
+            "CLIENT > V ACK seq=1001 ack=5001 data=300",
+            "CLIENT > V id=7 mf ACK seq=1301 ack=5001 data=1236",
+            "CLIENT > V id=7 frag=1256 proto=6 data=16",
+            "CLIENT > V ACK seq=1001 ack=5001 data=1460",
+            "P > V icmp=3/1 [ V > CLIENT ACK seq=5001 ack=1001 ]",
+            "CLIENT > V SYN seq=9000 opts=linux",
+            "CLIENT > V FIN ACK seq=1301 ack=5001",
+            "CLIENT > V ACK seq=1302 ack=6002",
+            "CLIENT > V SYN seq=9000 opts=linux",
+        ]);
+        same_as_replayed(&gateway, &in_order(&gateway, &inside, &outside));
+    }
+}
+
+#[test]
+fn replicas_of_all_configurations_and_families_run_as_they_replay() {
+    let replica = scenario("replica/op-402-412-cracked");
+    for form in Form::all() {
+        let copy =
+            format!("V > R [ CLIENT > V SYN seq=1000 opts=linux,tag:{} ]", form.configuration);
+        let outside = [
+            form.line(&copy),
+            form.to_replica("SYN seq=1000 opts=linux"),
+            form.to_replica("ACK seq=1001 ack=5001 data=20"),
+            form.line(&copy),
+            form.to_replica("ACK seq=1021 ack=5001 data=1000"),
+            form.to_replica("FIN ACK seq=2021 ack=5001"),
+        ];
+        however_many_workers(&replica, &in_order(&replica, &[], &outside));
+        let inside = form.lines(&[
+            "R > CLIENT ACK seq=1 ack=1 data=9",
+            "R > CLIENT SYN ACK seq=5000 ack=1001 opts=linux",
+            "R > CLIENT SYN ACK seq=5000 ack=1001 opts=linux",
+            "R > CLIENT ACK seq=5001 ack=1001 data=1000",
+            "P > R icmp=3/1 [ CLIENT > R ACK seq=1001 ack=5001 ]",
+            "R > CLIENT id=7 mf ACK seq=6001 ack=1001 data=1236",
+            "R > CLIENT id=7 frag=1256 proto=6 data=16",
+            "R > CLIENT FIN ACK seq=6001 ack=1001",
+        ]);
+        same_as_replayed(&replica, &in_order(&replica, &inside, &outside));
+    }
+}
+
+#[test]
+fn switches_of_both_families_run_as_they_replay() {
+    for (name, version) in [
+        ("switch/op-302-312-fan-out", 6),
+        ("switch/op-314-kept-followed", 4),
+        ("switch/op-314-kept-followed", 6),
+        ("switch/op-314-tunnel-too-big", 4),
+        ("switch/op-314-tunnel-too-big", 6),
+    ] {
+        let switch = scenario(name);
+        let form = Form { configuration: 'C', version };
+        let outside = form.lines(&[
+            "CLIENT > V SYN seq=1000 opts=linux,tag:C",
+            "CLIENT > V ACK seq=1001 ack=5001 data=300",
+            "CLIENT > V id=7 mf ACK seq=1301 ack=5001 data=1236",
+            "CLIENT > V id=7 frag=1256 proto=6 data=16",
+            "P > V icmp=3/1 [ V > CLIENT ACK seq=5001 ack=1001 ]",
+            "CLIENT > V FIN ACK seq=1301 ack=5001",
+        ]);
+        however_many_workers(&switch, &in_order(&switch, &[], &outside));
+        let inside = form.lines(&[
+            "V > CLIENT ACK seq=1 ack=1 data=9",
+            "V > CLIENT SYN ACK seq=5000 ack=1001 opts=linux",
+            "V > CLIENT ACK seq=5001 ack=1001 data=1000",
+            "P > V icmp=3/1 [ CLIENT > V ACK seq=1001 ack=5001 ]",
+            "V > CLIENT FIN ACK seq=6001 ack=1001",
+        ]);
+        same_as_replayed(&switch, &in_order(&switch, &inside, &outside));
+    }
 }
 
 #[test]
 fn captures_that_are_empty_or_break_off_end_well() {
     let scenario = scenario("gateway/op-210-tag");
     let syns = for_each_client(&scenario, Side::Inside, &["CLIENT > V SYN seq=1000 opts=linux"]);
-    let rig = Rig::new(&scenario.config, &[Vec::new(), Vec::new()]);
+    let rig = Rig::new(&scenario, &[Vec::new(), Vec::new()]);
     is_conserved(&ended_well(&rig.run(&[0])), [0, 0], [0, 0]);
     // The last frame is not whole: those before it are forwarded.
-    let rig = Rig::new(&scenario.config, &[syns[..3].to_vec(), Vec::new()]);
+    let rig = Rig::new(&scenario, &[syns[..3].to_vec(), Vec::new()]);
     let whole = std::fs::read(&rig.inputs[0]).unwrap();
     std::fs::write(&rig.inputs[0], &whole[..whole.len() - 5]).unwrap();
     is_conserved(&ended_well(&rig.run(&[0])), [2, 0], [0, 2]);
@@ -351,7 +589,7 @@ fn captures_that_are_empty_or_break_off_end_well() {
 fn a_capture_that_is_none_is_named() {
     let scenario = scenario("gateway/op-210-tag");
     for bytes in [&b""[..], b"This is a text and no capture."] {
-        let rig = Rig::new(&scenario.config, &[Vec::new(), Vec::new()]);
+        let rig = Rig::new(&scenario, &[Vec::new(), Vec::new()]);
         std::fs::write(&rig.inputs[1], bytes).unwrap();
         let output = rig.run(&[0]);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -365,7 +603,7 @@ fn a_capture_that_is_none_is_named() {
 #[test]
 fn a_bad_configuration_starts_nothing() {
     let scenario = scenario("gateway/op-210-tag");
-    let rig = Rig::new(&scenario.config, &[Vec::new(), Vec::new()]);
+    let rig = Rig::new(&scenario, &[Vec::new(), Vec::new()]);
     ended_well(&rig.run(&[0]));
     for side in Side::ALL {
         std::fs::remove_file(rig.out(side)).unwrap();
