@@ -59,6 +59,7 @@ const REACHABLE: &[Verdict] = &[
     Verdict::TunnelBadSignature,
     Verdict::ClientStranger,
     Verdict::EndpointLive,
+    Verdict::CrackedAnew,
 ];
 
 /// The clients of a story; the last of each is behind no permitted gateway.

@@ -61,6 +61,9 @@ pub struct Entry {
     answered: Option<u32>,
     /// The client has taken it up.
     taken: bool,
+    /// A later start packet of the same endpoints that the web server has been given, and its
+    /// configuration.
+    next: Option<(u32, Code)>,
     fins: [bool; 2],
     since: Duration,
     order: u64,
@@ -179,9 +182,15 @@ impl ReplicaModel {
         if packet.from != known.sends_as() {
             return Outcome::untouched(Verdict::NoEntry);
         }
-        let opening = known.state == Held::Opening;
         let is_acknowledgement = packet.is_acknowledgement();
-        if opening && is_acknowledgement {
+        let accepted = |(isn, _): &(u32, Code)| packet.acknowledgement == isn.wrapping_add(1);
+        let next = known.next.filter(accepted).filter(|_| is_acknowledgement);
+        let known = match next {
+            Some((isn, configuration)) => self.succeed(now, client, isn, configuration),
+            None => known,
+        };
+        let opening = known.state == Held::Opening;
+        if !known.taken && is_acknowledgement {
             if known.credit == 0 {
                 self.touch(now, client);
                 return Outcome::dropped(Verdict::AcknowledgementUnasked);
@@ -199,6 +208,22 @@ impl ReplicaModel {
             _ => packet.clone(),
         };
         self.to_client(packet, client, &known, answers, Verdict::FromWebServer)
+    }
+
+    /// The web server has accepted a later start packet of the same endpoints.
+    fn succeed(
+        &mut self,
+        now: Duration,
+        client: SocketAddr,
+        isn: u32,
+        configuration: Code,
+    ) -> Entry {
+        let entry = self.change(client);
+        (entry.isn, entry.configuration, entry.credit) = (isn, configuration, 1);
+        (entry.state, entry.fins, entry.taken) = (Held::Opening, [false; 2], false);
+        (entry.answered, entry.next) = (None, None);
+        self.touch(now, client);
+        self.change(client).clone()
     }
 
     /// On to the client, in the form of the connection.

@@ -183,6 +183,7 @@ impl<F: Family> Door<'_, F> {
         let entry = self.held.value_mut(slot);
         entry.next = (next.isn, next.configuration);
         entry.marks |= ASKED;
+        *self.translates |= next.configuration != tag::Code::A;
         self.send_to_web_server(packet, copy, &next, outer_destination, Verdict::CrackedAnew, now)
     }
 

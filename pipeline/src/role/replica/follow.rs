@@ -48,7 +48,7 @@ impl<F: Family> Door<'_, F> {
         let (held, phase) = (entry.value, entry.state());
         let is_answer = flags.is_acknowledgement()
             || flags.rst() && (phase == Phase::Opening || refuses(packet, held.isn));
-        if phase == Phase::Opening && flags.is_acknowledgement() {
+        if held.marks & ESTABLISHED == 0 && flags.is_acknowledgement() {
             // One that nobody asked for would go to a spoofed client as well.
             let Some(left) = held.credit.checked_sub(1) else {
                 // What still repeats itself must not outlive what is known of it: without an

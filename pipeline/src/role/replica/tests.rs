@@ -6,6 +6,7 @@ use crate::buffer::{HeapBuffer, HeapPool};
 use crate::burst::Output;
 use crate::path::Path;
 use crate::shared::Published;
+use crate::stage::tag;
 use crate::table::Entry;
 use crate::testing::Segment;
 use crate::wire::tcp::Flags;

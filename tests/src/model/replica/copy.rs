@@ -123,28 +123,43 @@ impl ReplicaModel {
             let entry = self.change(client);
             if entry.state == Held::Closing {
                 (entry.fins, entry.state) = ([false; 2], Held::Opening);
-                (entry.answered, entry.taken) = (None, false);
+                (entry.answered, entry.taken, entry.next) = (None, false, None);
             }
         } else {
-            // A RST says nothing, nor does quiet.
-            let live = |e: &Entry| e.taken && e.fins != [true; 2];
-            if known.as_ref().is_some_and(live) {
-                return Outcome::dropped(Verdict::EndpointLive);
-            }
-            if self.is_busy(now) || known.is_none() && !self.has_room(client) {
+            if self.is_busy(now) {
                 return Outcome::dropped(Verdict::Busy);
             }
             let replica = SocketAddr::new(server.address, server.port.unwrap_or(bare.to.port()));
+            let bears = server.bears_service && configuration == Code::C;
+            // A RST says nothing, nor does quiet.
+            let live = |e: &Entry| e.taken && e.fins != [true; 2];
+            if let Some(known) = known.clone().filter(live) {
+                if (known.server, known.replica, known.bears) != (bare.to, replica, bears) {
+                    return Outcome::dropped(Verdict::EndpointLive);
+                }
+                self.change(client).next = Some((bare.sequence, configuration));
+                self.translates[usize::from(client.is_ipv6())] |= configuration != Code::A;
+                let packet = match configuration {
+                    Code::C => clamped(bare, self.room(client)),
+                    Code::A | Code::B => bare.clone(),
+                };
+                let onward = packet.sent_to(known.sends_as());
+                return self.give(now, outer, onward, &known, Verdict::CrackedAnew);
+            }
+            if known.is_none() && !self.has_room(client) {
+                return Outcome::dropped(Verdict::Busy);
+            }
             let entry = Entry {
                 server: bare.to,
                 replica,
                 configuration,
                 state: Held::Opening,
                 isn: bare.sequence,
-                bears: server.bears_service && configuration == Code::C,
+                bears,
                 credit: 0,
                 answered: None,
                 taken: false,
+                next: None,
                 fins: [false; 2],
                 since: now,
                 order: 0,
