@@ -27,6 +27,7 @@ const REACHABLE: &[Verdict] = &[
     Verdict::ForeignTunnel,
     Verdict::NoEntry,
     Verdict::TooBig,
+    Verdict::TooBigUnanswered,
     Verdict::Fragmented,
     Verdict::IcmpTranslated,
     Verdict::FragmentTranslated,

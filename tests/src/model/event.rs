@@ -10,7 +10,7 @@ use pipeline::view::Side;
 
 use super::frames::Foreign;
 use super::packet::{ACK, Packet, SYN};
-use super::related::{IcmpError, fragment};
+use super::related::{IcmpError, fragment, fragmented};
 use super::tunnel::{Outer, overhead};
 use super::world::{MTU, format, router};
 use super::{CLIENTS, Carrier, ISNS, Model, peers};
@@ -43,6 +43,15 @@ pub enum Isn {
     Nth(usize),
 }
 
+/// What a peer acknowledges.
+#[derive(Clone, Copy, Debug)]
+pub enum Asked {
+    /// The start packet of the client's record.
+    Raced,
+    /// The last one that went to the winner alone.
+    Winner,
+}
+
 /// What stands in a start packet, or about it.
 #[derive(Clone, Debug)]
 pub struct Shape {
@@ -61,9 +70,9 @@ pub struct Shape {
 pub enum Event {
     /// The client sends a start packet.
     Start(Isn, Shape),
-    /// The peer sends an acknowledgement. Its number is right but for this addend; its IP and
-    /// its TCP checksum are right or not.
-    Acknowledgement(u32, (bool, bool)),
+    /// The peer sends an acknowledgement of this. Its number is right but for this addend; its
+    /// IP and its TCP checksum are right or not.
+    Acknowledgement(Asked, u32, (bool, bool)),
     /// Any other packet comes in by a side.
     Segment(Side, Segment),
     /// By a side comes what is nobody's business, as near to the connection's as can be.
@@ -174,10 +183,13 @@ impl Step {
                 let cramped = !shape.headroom && fits;
                 (Side::Inside, packet, if cramped { Carrier::Cramped } else { Carrier::Whole })
             }
-            Event::Acknowledgement(addend, checksums) => {
+            Event::Acknowledgement(asked, addend, checksums) => {
                 let known = model.record(self.end());
                 let mut packet = self.packet(model, Side::Outside, SYN | ACK);
-                let isn = known.map_or(ISNS[0], |record| record.isn);
+                let isn = known.map_or(ISNS[0], |record| match asked {
+                    Asked::Raced => record.isn,
+                    Asked::Winner => record.asked,
+                });
                 packet.acknowledgement = isn.wrapping_add(1).wrapping_add(*addend);
                 packet.options = vec![2, 4, 5, 0xb4, 1, 3, 3, 9];
                 damage(&mut packet, *checksums);
@@ -195,9 +207,7 @@ impl Step {
             Event::Error(side, report) => return Some(self.error(model, *side, report)),
             Event::Fragment(side, id, first) => {
                 let mut packet = self.packet(model, *side, ACK);
-                packet.dont_fragment = packet.is_v6();
-                packet.id = *id;
-                packet.payload = vec![0x5a; 21];
+                fragmented(&mut packet, *id);
                 if *side == Side::Outside
                     && let Some(outer) = self.wrap.apply(model, self.end(), &mut packet, false)
                 {

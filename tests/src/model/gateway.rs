@@ -52,6 +52,8 @@ pub struct Record {
     pub server: SocketAddr,
     /// The start packet's sequence number.
     pub isn: u32,
+    /// That of the last start packet that went to the winner alone.
+    pub asked: u32,
     /// State.
     pub state: State,
     /// R, once a replica has won.

@@ -2,6 +2,7 @@
 
 use pipeline::verdict::Verdict;
 
+use super::related::Fitting;
 use super::{Outer, Packet};
 
 /// What becomes of one received packet.
@@ -49,6 +50,20 @@ impl Outcome {
     /// It goes on with other fields.
     pub fn changed(verdict: Verdict, packet: Packet) -> Self {
         Self::sends(verdict, Leaving::Packet(Box::new(packet)))
+    }
+
+    /// A fragment goes on in a tunnel.
+    pub fn fragment(fitting: Fitting, outer: &Outer) -> Self {
+        let put = |frame| Leaving::Tunnel(outer.clone(), Box::new(Leaving::Frame(frame)));
+        match fitting {
+            Fitting::Whole(frame) => Self::sends(Verdict::FragmentTranslated, put(frame)),
+            Fitting::Pieces(pieces) => {
+                let onward = pieces.into_iter().map(put).collect();
+                Self { onward, ..Self::dropped(Verdict::Fragmented) }
+            }
+            Fitting::Answered(error) => Self::answered(Verdict::TooBig, Leaving::Frame(error)),
+            Fitting::Unanswered => Self::dropped(Verdict::TooBigUnanswered),
+        }
     }
 
     /// It goes no further, and is answered.

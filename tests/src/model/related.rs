@@ -98,11 +98,22 @@ pub fn icmp(
     [ethernet, &ip_header((from, to), protocol, 0, message.len()), &message].concat()
 }
 
+/// What a packet of this identification carries that goes in fragments, and whether these bear DF:
+/// those with an even one have a second fragment that fits no tunnel.
+pub fn fragmented(packet: &mut Packet, id: u16) {
+    packet.id = id;
+    packet.payload = vec![0x5a; if id.is_multiple_of(2) { 1400 } else { 21 }];
+    packet.dont_fragment = packet.is_v6() || id.is_multiple_of(4);
+}
+
 /// What an appliance says to the sender of a frame that is too big for its tunnel: `packet` is
 /// what is in the frame.
 pub fn too_big(packet: &Packet, mtu: usize) -> Vec<u8> {
+    about_too_big(packet, &packet.frame()[packet.l3()..], mtu)
+}
+
+fn about_too_big(packet: &Packet, ip: &[u8], mtu: usize) -> Vec<u8> {
     let back = Packet { macs: (packet.macs.1, packet.macs.0), ..packet.clone() };
-    let ip = &packet.frame()[packet.l3()..];
     let quoted = &ip[..ip.len().min(QUOTED[usize::from(packet.is_v6())])];
     let kind = if packet.is_v6() { (2, 0) } else { (3, 4) };
     let word = u32::try_from(mtu).expect("short").to_be_bytes();
@@ -111,21 +122,63 @@ pub fn too_big(packet: &Packet, mtu: usize) -> Vec<u8> {
 
 /// The first or the other of the two fragments of a packet that carries more than 12 bytes.
 pub fn fragment(packet: &Packet, first: bool) -> Vec<u8> {
+    let (at, part) = half(packet, first);
+    piece(packet, at, &part, first)
+}
+
+/// What is in one of these fragments, and where in the packet that begins.
+fn half(packet: &Packet, first: bool) -> (usize, Vec<u8>) {
     let cut = 20 + packet.options.len() + FIRST;
     let whole = packet.frame();
     let behind = &whole[packet.l3() + packet.ip_header_len()..];
-    let (from, part) = if first { (0, &behind[..cut]) } else { (cut, &behind[cut..]) };
-    piece(packet, from, part, first)
+    if first { (0, behind[..cut].to_vec()) } else { (cut, behind[cut..].to_vec()) }
+}
+
+/// What becomes of one of these fragments where there is a tunnel with so much room.
+pub fn through_tunnel(packet: &Packet, first: bool, room: usize) -> Fitting {
+    let whole = fragment(packet, first);
+    if whole.len() - packet.l3() <= room {
+        return Fitting::Whole(whole);
+    }
+    if !packet.is_v6() && !packet.dont_fragment {
+        let (at, part) = half(packet, first);
+        return Fitting::Pieces(pieces(packet, at, &part, first, room));
+    }
+    if !packet.is_v6() && !first {
+        return Fitting::Unanswered;
+    }
+    Fitting::Answered(about_too_big(packet, &whole[packet.l3()..], room))
+}
+
+/// How a fragment goes into a tunnel.
+#[derive(Debug)]
+pub enum Fitting {
+    /// As it is.
+    Whole(Vec<u8>),
+    /// In fragments of its own.
+    Pieces(Vec<Vec<u8>>),
+    /// Not at all: its sender gets this.
+    Answered(Vec<u8>),
+    /// Not at all, and nothing may be said about it.
+    Unanswered,
 }
 
 /// A packet of IPv4 in fragments of at most `mtu` bytes each.
 pub fn fragments(packet: &Packet, mtu: usize) -> Vec<Vec<u8>> {
     let whole = packet.frame();
     let behind = &whole[packet.l3() + packet.ip_header_len()..];
+    pieces(packet, 0, behind, false, mtu)
+}
+
+/// The same of a part of its payload, which begins at `at` and is followed by more or is not.
+fn pieces(packet: &Packet, at: usize, all: &[u8], more: bool, mtu: usize) -> Vec<Vec<u8>> {
     let part = (mtu - packet.ip_header_len()) / 8 * 8;
-    let pieces = behind.chunks(part).enumerate();
+    let pieces = all.chunks(part).enumerate();
     pieces
-        .map(|(n, bytes)| piece(packet, n * part, bytes, n * part + bytes.len() < behind.len()))
+        .map(|(n, bytes)| {
+            let more = more || n * part + bytes.len() < all.len();
+            piece(packet, at + n * part, bytes, more)
+        })
         .collect()
 }
 
@@ -148,7 +201,8 @@ fn piece(packet: &Packet, at: usize, bytes: &[u8], more: bool) -> Vec<u8> {
     } else {
         let length = packet.ip_header_len() + bytes.len();
         ip[2..4].copy_from_slice(&(length as u16).to_be_bytes());
-        ip[6..8].copy_from_slice(&((at / 8) | (more << 13)).to_be_bytes());
+        let kept = u16::from(packet.dont_fragment) << 14;
+        ip[6..8].copy_from_slice(&((at / 8) | (more << 13) | kept).to_be_bytes());
         ip[10..12].fill(0);
         let checksum = checksum(ip);
         ip[10..12].copy_from_slice(&checksum.to_be_bytes());

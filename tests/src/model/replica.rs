@@ -56,6 +56,11 @@ pub struct Entry {
     /// Whether the web server bears V and gets packets for it.
     bears: bool,
     credit: u32,
+    /// What the client acknowledges when it takes the connection up, once the web server has
+    /// answered.
+    answered: Option<u32>,
+    /// The client has taken it up.
+    taken: bool,
     fins: [bool; 2],
     since: Duration,
     order: u64,
@@ -65,6 +70,11 @@ impl Entry {
     /// Whom the web server's packets come from.
     pub fn sends_as(&self) -> SocketAddr {
         if self.bears { self.server } else { self.replica }
+    }
+
+    /// What the client acknowledges when it takes the connection up.
+    pub(super) fn awaits(&self) -> u32 {
+        self.answered.unwrap_or(1)
     }
 }
 
@@ -90,6 +100,8 @@ pub struct ReplicaModel {
     /// Billionths of start packets that may still come, as of when.
     tokens: (u128, Duration),
     order: u64,
+    /// By family: since there was none, any connection was of B or C.
+    translates: [bool; 2],
     /// Entries that had to make room, by family.
     pub evicted: [u64; 2],
 }
@@ -113,6 +125,7 @@ impl ReplicaModel {
             waiting: Vec::new(),
             tokens,
             order: 0,
+            translates: [false; 2],
             evicted: [0; 2],
         }
     }
@@ -170,11 +183,16 @@ impl ReplicaModel {
         let is_acknowledgement = packet.is_acknowledgement();
         if opening && is_acknowledgement {
             if known.credit == 0 {
+                self.touch(now, client);
                 return Outcome::dropped(Verdict::AcknowledgementUnasked);
             }
-            self.change(client).credit -= 1;
+            let entry = self.change(client);
+            entry.credit -= 1;
+            entry.answered = Some(packet.sequence.wrapping_add(1));
         }
-        let answers = is_acknowledgement || opening && packet.flags & RST != 0;
+        // The first refusal, or that of a copy that came twice.
+        let refuses = packet.sequence == 0 && packet.acknowledgement == known.isn.wrapping_add(1);
+        let answers = is_acknowledgement || packet.flags & RST != 0 && (opening || refuses);
         self.heard(now, client, 0, packet.flags);
         let packet = match (known.configuration, is_acknowledgement) {
             (Code::C, true) => super::options::clamped(packet, self.room(client)),
@@ -245,8 +263,14 @@ impl ReplicaModel {
         if packet.is_start() {
             entry.credit += more;
         }
-        if packet.flags & ACK != 0 && entry.state == Held::Opening {
-            entry.state = Held::Established;
+        let fits = entry.answered.is_none_or(|number| number == packet.acknowledgement);
+        if packet.flags & ACK != 0 && fits {
+            match entry.state {
+                Held::Opening => (entry.state, entry.taken) = (Held::Established, true),
+                // By a RST of which nobody may have taken notice.
+                Held::Closing => entry.taken |= entry.answered.is_some(),
+                Held::Established => {}
+            }
         }
         self.heard(now, client, 1, packet.flags);
     }
@@ -255,7 +279,7 @@ impl ReplicaModel {
         let entry = self.change(client);
         let quiet = now - entry.since >= QUIET;
         if entry.state == Held::Closing && entry.fins != [true; 2] && quiet {
-            entry.state = Held::Established;
+            entry.state = if entry.taken { Held::Established } else { Held::Opening };
         }
         self.touch(now, client);
         let entry = self.change(client);

@@ -75,7 +75,10 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
         if way.as_ref().is_some_and(loser) {
             return Verdict::FromLoser;
         }
-        self.fragments.learn(id, way, context.now);
+        match way {
+            None => self.learn_untranslated(from, id, context.now),
+            way => self.fragments.learn(id, way, context.now),
+        }
         match (way, from) {
             (None, _) => Verdict::Fragment,
             (Some(way), Side::Inside) => {
@@ -96,7 +99,7 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
         context: &mut Context<'_, P>,
     ) -> Verdict {
         if from == Side::Outside && !C::FOLLOWS_PLAIN || !F::fragment(packet.ip()).is_later_tcp() {
-            return self.pass_fragment(packet, context.now);
+            return self.pass_fragment(from, packet, context.now);
         }
         let fate = self.fragments.find(PacketId::of(packet.ip()), context.now);
         match (fate, from) {
@@ -123,11 +126,20 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
     /// A fragment that passes as it is. Of a first one that has not the whole TCP header, that is
     /// remembered, so that what follows it is not missed. Other protocols number their packets
     /// by themselves.
-    fn pass_fragment<B: Buffer>(&mut self, packet: &Packet<B>, now: Ticks) -> Verdict {
+    fn pass_fragment<B: Buffer>(&mut self, from: Side, packet: &Packet<B>, now: Ticks) -> Verdict {
         if F::fragment(packet.ip()).is_first_tcp() {
-            self.fragments.learn(PacketId::of(packet.ip()), None, now);
+            self.learn_untranslated(from, PacketId::of(packet.ip()), now);
         }
         Verdict::Fragment
+    }
+
+    /// A first fragment of no translated connection. When the winner's come in tunnels, one from
+    /// the outside does not take their place: whoever sent it numbers its packets by itself.
+    pub(super) fn learn_untranslated(&mut self, from: Side, id: PacketId<F>, now: Ticks) {
+        let others = C::TUNNELS && from == Side::Outside;
+        if !others || !matches!(self.fragments.find(id, now), Fate::Follow(_)) {
+            self.fragments.learn(id, None, now);
+        }
     }
 
     /// Whether a later fragment, from or to this address beyond the gateway, may be one of a

@@ -318,3 +318,29 @@ fn another_number_of_the_winner_than_the_one_asked_for_changes_nothing() {
     let loser = Segment::syn_ack("198.51.100.20:80", CLIENT, 900, 101);
     assert_eq!(bench.verdict(Side::Outside, &loser), Verdict::LoserReset);
 }
+
+#[test]
+fn under_c_plain_fragments_cannot_part_the_winners_from_their_first() {
+    let answer = Segment::syn_ack(SERVER, CLIENT, 500, 101);
+    let winners = answer.tunnelled("198.51.100.10", "198.18.1.10");
+    let data = |to| Segment::ack(SERVER, to, 501, 101).payload(&[7; 80]).inbound().frame();
+    let other = || data("198.18.1.10:1");
+    // One of another connection, and one without the whole TCP header.
+    let mut short = other()[..42].to_vec();
+    put_u16(&mut short, 16, 28);
+    for plain in [fragment(other(), 0, true), fragment(short, 0, true)] {
+        let mut bench = Bench::<C>::won_by(&winners);
+        let mut tunnelled = |inner: Vec<u8>, plain: Option<&[u8]>| {
+            let packet = tunnel("198.51.100.10", "198.18.1.10", 0, &inner[14..]);
+            let frame = plain.map_or(ethernet_frame(answer.macs, &packet), <[u8]>::to_vec);
+            bench.pass(Side::Outside, &frame).0
+        };
+        let first = fragment(data(CLIENT), 0, true);
+        assert_eq!(tunnelled(first.clone(), None), Verdict::FragmentTranslated);
+        assert_eq!(tunnelled(first, Some(&plain)), Verdict::Fragment);
+        let later = fragment(data(CLIENT), 56, false);
+        assert_eq!(tunnelled(later.clone(), None), Verdict::FragmentTranslated);
+        // What follows the plain one passes as it did.
+        assert_eq!(tunnelled(later.clone(), Some(&later)), Verdict::Fragment);
+    }
+}

@@ -144,10 +144,7 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
                 verdict
             }
             None => {
-                // A stranger's does not take the place of the winner's.
-                if !matches!(self.fragments.find(id, context.now), Fate::Follow(_)) {
-                    self.fragments.learn(id, None, context.now);
-                }
+                self.learn_untranslated(Side::Outside, id, context.now);
                 Verdict::ForeignTunnel
             }
         }

@@ -291,14 +291,16 @@ impl<F: Family> Door<'_, F> {
         held: Held<F>,
         now: Ticks,
     ) -> Option<Slot> {
-        *self.translates |= held.configuration != tag::Code::A;
+        let translates = held.configuration != tag::Code::A;
         if let Some(slot) = earlier {
+            *self.translates |= translates;
             *self.held.value_mut(slot) = held;
             self.held.move_to(slot, Phase::Opening, now);
             return Some(slot);
         }
         let inserted = self.held.insert(hash, client, Phase::Opening, now, held);
         let table = self.common.counters.table_of(F::VERSION);
+        *self.translates |= translates && inserted.is_some();
         table.inserted.add(u64::from(inserted.is_some()));
         table.evicted.add(u64::from(matches!(inserted, Some(Inserted::Evicted(..)))));
         inserted.map(Inserted::slot)

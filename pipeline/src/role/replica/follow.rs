@@ -121,15 +121,25 @@ impl<F: Family> Door<'_, F> {
             // Repeated by the gateway to the winner alone: another acknowledgement is asked for.
             self.grant(slot);
         }
-        let entry = self.held.get(slot);
-        if flags.0 & Flags::ACK != 0
-            && entry.state() == Phase::Opening
-            && entry.value.is_taken_up_by(tcp::acknowledgement(tcp))
-        {
-            self.held.value_mut(slot).marks |= ESTABLISHED;
-            self.held.move_to(slot, Phase::Established, now);
+        if flags.0 & Flags::ACK != 0 && self.held.get(slot).value.marks & ESTABLISHED == 0 {
+            self.may_be_taken_up(slot, tcp::acknowledgement(tcp), now);
         }
         self.heard(slot, Side::Outside, flags, now);
+    }
+
+    /// The client acknowledges something of a connection that it has not gone on with before.
+    fn may_be_taken_up(&mut self, slot: Slot, acknowledgement: u32, now: Ticks) {
+        let entry = self.held.get(slot);
+        let (held, phase) = (entry.value, entry.state());
+        let closing = phase == Phase::Closing;
+        // Nobody may have taken notice of the RST; but what was refused is not taken up.
+        if !held.is_taken_up_by(acknowledgement) || closing && held.marks & ANSWERED == 0 {
+            return;
+        }
+        self.held.value_mut(slot).marks |= ESTABLISHED;
+        if !closing {
+            self.held.move_to(slot, Phase::Established, now);
+        }
     }
 
     /// The web server may acknowledge once more.
@@ -157,12 +167,15 @@ impl<F: Family> Door<'_, F> {
 
 impl<F: Family> Door<'_, F> {
     /// Traffic of a closing connection: after some quiet, that of one whose RST nobody took notice
-    /// of (RFC 7857, section 2).
+    /// of (RFC 7857, section 2). It is again what it was: a blind RST with something after it must
+    /// not make a connection that stays, as a blind acknowledgement makes none.
     #[cold]
     fn goes_on(&mut self, slot: Slot, now: Ticks) {
         let entry = self.held.get(slot);
         if !entry.value.has_both_fins() && now.since(entry.seen()) >= QUIET {
-            self.held.move_to(slot, Phase::Established, now);
+            let taken_up = entry.value.marks & ESTABLISHED != 0;
+            let phase = if taken_up { Phase::Established } else { Phase::Opening };
+            self.held.move_to(slot, phase, now);
         }
     }
 }

@@ -23,6 +23,11 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::busy_at(16)
+    }
+
+    /// One that is busy with so many connections, and has room for 16.
+    fn busy_at(busy_connections: usize) -> Self {
         let server = Server {
             name: "web".into(),
             address: "198.51.100.10".parse().unwrap(),
@@ -45,7 +50,7 @@ impl Bench {
             tag: tag::Format::default(),
             require_signature: false,
             path: Path::default(),
-            busy_connections: 16,
+            busy_connections,
             busy_syn_rate: 100,
             acknowledgement_repeats: 0,
             max_connections: [16, 1],
@@ -172,4 +177,57 @@ fn a_blind_acknowledgement_makes_no_connection_that_stays() {
     assert_eq!(bench.pass(Side::Outside, &blind).0, Verdict::ToWebServer);
     bench.now = Ticks::from_secs(40);
     assert_eq!(bench.pass(Side::Outside, &blind).0, Verdict::NoEntry);
+}
+
+#[test]
+fn a_blind_reset_with_more_behind_it_makes_no_connection_that_stays() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.copy(), Verdict::Cracked);
+    bench.pass(Side::Inside, &Segment::syn_ack(WEB, CLIENT, 500, 101).frame());
+    let reset = Segment::new(CLIENT, WEB, Flags::RST, 7, 0).inbound().frame();
+    let blind = Segment::ack(CLIENT, WEB, 101, 77).inbound().frame();
+    assert_eq!(bench.pass(Side::Outside, &reset).0, Verdict::ToWebServer);
+    bench.now = Ticks::from_secs(4);
+    assert_eq!(bench.pass(Side::Outside, &blind).0, Verdict::ToWebServer);
+    bench.now = Ticks::from_secs(44);
+    assert_eq!(bench.pass(Side::Outside, &blind).0, Verdict::NoEntry);
+}
+
+#[test]
+fn a_blind_reset_does_not_keep_a_connection_from_being_taken_up() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.copy(), Verdict::Cracked);
+    bench.pass(Side::Inside, &Segment::syn_ack(WEB, CLIENT, 500, 101).frame());
+    let reset = Segment::new(CLIENT, WEB, Flags::RST, 7, 0).inbound().frame();
+    let taken = Segment::ack(CLIENT, WEB, 101, 501).inbound().frame();
+    let later = Segment::ack(CLIENT, WEB, 201, 901).inbound().frame();
+    assert_eq!(bench.pass(Side::Outside, &reset).0, Verdict::ToWebServer);
+    assert_eq!(bench.pass(Side::Outside, &taken).0, Verdict::ToWebServer);
+    bench.now = Ticks::from_secs(4);
+    assert_eq!(bench.pass(Side::Outside, &later).0, Verdict::ToWebServer);
+    bench.now = Ticks::from_secs(3000);
+    assert_eq!(bench.pass(Side::Outside, &later).0, Verdict::ToWebServer);
+}
+
+#[test]
+fn a_copy_for_which_there_was_no_room_leaves_fragments_alone() {
+    let mut bench = Bench::busy_at(17);
+    let later = |packet: Segment| {
+        let mut frame = packet.payload(&[7; 80]).frame();
+        frame[20..22].copy_from_slice(&9u16.to_be_bytes());
+        frame
+    };
+    let copied = |port: u16, configuration: u8| {
+        let tag = [253, 5, 0x4e, 0x52, 1 | configuration << 1, 1, 1, 1];
+        let start = Segment::syn(&format!("198.18.1.10:{port}"), SERVER, 100).options(&tag);
+        start.tunnelled("203.0.113.10", "198.51.100.10")
+    };
+    for port in 1..=16 {
+        assert_eq!(bench.pass(Side::Outside, &copied(port, 0)).0, Verdict::Cracked);
+        let taken = Segment::ack(&format!("198.18.1.10:{port}"), WEB, 101, 501).inbound();
+        assert_eq!(bench.pass(Side::Outside, &taken.frame()).0, Verdict::ToWebServer);
+    }
+    assert_eq!(bench.pass(Side::Outside, &copied(17, 1)).0, Verdict::Busy);
+    let fragment = later(Segment::ack(WEB, "198.18.1.10:1", 501, 101));
+    assert_eq!(bench.pass(Side::Inside, &fragment).0, Verdict::Fragment);
 }

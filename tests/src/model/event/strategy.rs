@@ -9,7 +9,7 @@ use proptest::sample::select;
 
 use pipeline::wire::tunnel::Format;
 
-use super::{Dress, Event, Form, IcmpReport, Isn, Segment, Shape, Step, Twist, Who, Wrap};
+use super::{Asked, Dress, Event, Form, IcmpReport, Isn, Segment, Shape, Step, Twist, Who, Wrap};
 use crate::model::frames::{Foreign, options};
 use crate::model::packet::{ACK, FIN, PSH, RST, SYN};
 use crate::model::tunnel::Udp;
@@ -66,7 +66,7 @@ fn wrap() -> impl Strategy<Value = Wrap> {
 
 /// Short waits, and those at which something times out, a hair before, and a hair after.
 fn wait() -> impl Strategy<Value = Duration> {
-    let limits = vec![1u64, 3, 5, 30, 60, 120, 600, 7440];
+    let limits = vec![1u64, 3, 5, 30, 40, 60, 120, 600, 7440];
     let hair = Duration::from_nanos(1);
     prop_oneof![
         24 => Just(Duration::ZERO),
@@ -133,8 +133,9 @@ fn event() -> impl Strategy<Value = Event> {
     let side = || select(vec![Side::Inside, Side::Outside]);
     let start = (isn(), shape()).prop_map(|(isn, shape)| Event::Start(isn, shape));
     let addend = prop_oneof![8 => Just(0), 1 => Just(u32::MAX), 1 => Just(1), 1 => any::<u32>()];
-    let acknowledgement = (addend, checksums())
-        .prop_map(|(addend, checksums)| Event::Acknowledgement(addend, checksums));
+    let asked = select(vec![Asked::Raced, Asked::Winner]);
+    let acknowledgement = (asked, addend, checksums())
+        .prop_map(|(asked, addend, checksums)| Event::Acknowledgement(asked, addend, checksums));
     let payload = vec(any::<u8>(), 0..20);
     let fill = (select(vec![-1i8, 0, 1, 9, 100]), any::<bool>());
     let fill = prop_oneof![9 => Just(None), 1 => fill.prop_map(Some)];
@@ -164,10 +165,10 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// What the origin says when it refuses after a replica has won.
-fn refusal(client: usize) -> Happening {
-    let segment = Segment { flags: RST | ACK, refuses: true, ..Segment::default() };
-    (client, Who::Server, Event::Segment(Side::Outside, segment))
+/// What one says that refuses; damaged or not.
+fn refusal(client: usize, from: Who, split: bool) -> Happening {
+    let segment = Segment { flags: RST | ACK, refuses: true, split, ..Segment::default() };
+    (client, from, Event::Segment(Side::Outside, segment))
 }
 
 fn start(client: usize, to: Who, isn: Isn) -> Happening {
@@ -175,7 +176,7 @@ fn start(client: usize, to: Who, isn: Isn) -> Happening {
 }
 
 fn acknowledgement(client: usize, from: Who) -> Happening {
-    (client, from, Event::Acknowledgement(0, (true, true)))
+    (client, from, Event::Acknowledgement(Asked::Winner, 0, (true, true)))
 }
 
 fn segment(side: Side, client: usize, flags: u8) -> Happening {
@@ -183,31 +184,59 @@ fn segment(side: Side, client: usize, flags: u8) -> Happening {
     (client, peer, Event::Segment(side, Segment { flags, ..Segment::default() }))
 }
 
-/// What belongs together: a race that a certain one wins, one that nobody answers, the end of a
-/// connection, a connection after another, and the fragments of a packet.
+/// What belongs together: a race that a certain one wins, one that nobody answers, three such,
+/// one that is refused, the end of a connection, a connection after another, one that the winner
+/// takes up, and the fragments of a packet.
 fn script(cast: &[usize]) -> impl Strategy<Value = Vec<Happening>> + use<> {
     let client = || select(cast.to_vec());
     let race = (client(), who(), isn(), who(), any::<bool>()).prop_map(
         |(client, to, isn, winner, refused)| {
             let mut race = vec![start(client, to, isn), acknowledgement(client, winner)];
-            race.extend(refused.then(|| refusal(client)));
+            race.extend(refused.then(|| refusal(client, Who::Server, false)));
             race
         },
     );
     let unanswered = (client(), 0..PEERS.len(), 0..ISNS.len())
         .prop_map(|(client, to, isn)| vec![start(client, Who::Peer(to), Isn::Nth(isn)); 3]);
+    let given_up = (client(), 0..PEERS.len()).prop_map(|(client, to)| {
+        let race = |isn| vec![start(client, Who::Peer(to), Isn::Nth(isn)); 3];
+        let mut races: Vec<_> = (0..ISNS.len()).flat_map(race).collect();
+        races.push(start(client, Who::Peer(to), Isn::Nth(0)));
+        races
+    });
     let end = client().prop_map(|client| {
         vec![segment(Side::Outside, client, FIN | ACK), segment(Side::Inside, client, FIN | ACK)]
     });
     let reuse = (client(), who(), 0..ISNS.len()).prop_map(|(client, to, isn)| {
         vec![segment(Side::Inside, client, RST), start(client, to, Isn::Nth(isn))]
     });
+    let again = (client(), 0..ISNS.len()).prop_map(|(client, isn)| {
+        vec![start(client, Who::Server, Isn::Nth(isn)), acknowledgement(client, Who::Winner)]
+    });
+    let refused = (client(), who(), isn(), who(), any::<bool>()).prop_map(
+        |(client, to, isn, refuser, split)| {
+            vec![
+                start(client, to, isn),
+                refusal(client, refuser, split),
+                refusal(client, Who::Server, split),
+            ]
+        },
+    );
     let side = select(vec![Side::Inside, Side::Outside]);
     let fragments = (client(), who(), side, 0..IDS).prop_map(|(client, peer, side, id)| {
         let of = |id, first| (client, peer, Event::Fragment(side, id, first));
         vec![of(id, true), of(id, false), of((id + 1) % IDS, false)]
     });
-    prop_oneof![4 => race, 2 => unanswered, 1 => end, 1 => reuse, 2 => fragments]
+    prop_oneof![
+        4 => race,
+        2 => unanswered,
+        1 => given_up,
+        1 => refused,
+        1 => end,
+        1 => reuse,
+        1 => again,
+        2 => fragments,
+    ]
 }
 
 fn steps(parts: impl Strategy<Value = Vec<Happening>>) -> impl Strategy<Value = Vec<Step>> {

@@ -48,6 +48,7 @@ impl Model {
                 if retransmitted {
                     self.touch(now, packet.from);
                 }
+                self.change(packet.from).asked = packet.sequence;
                 // Full segments are to fit the tunnels.
                 let packet = match self.configuration {
                     Code::C => clamped(packet, self.room(replica.ip())),
@@ -59,17 +60,22 @@ impl Model {
         }
     }
 
-    /// A fresh race, which replaces whatever the endpoint had.
+    /// A fresh race, which replaces whatever the endpoint had. A damaged start packet opens no
+    /// connection and leaves things as they are.
     pub(super) fn race(&mut self, now: Duration, packet: &Packet, headroom: bool) -> Outcome {
         let (client, server) = (packet.from, packet.to);
-        let earlier = self.records.remove(&client);
         let refused = match (self.service(server), obstacle(packet, self.key)) {
             (None, _) => Err(Verdict::NoService),
             (_, Some(verdict)) => Err(verdict),
             _ if self.is_given_up(server, now) => Err(Verdict::UntaggedBackoff),
             (Some(service), None) => Ok(service),
         };
+        if let Err(damaged @ (Verdict::UntaggedIpChecksum | Verdict::UntaggedTcpChecksum)) = refused
+        {
+            return Outcome::untouched(damaged);
+        }
         // What it had is gone: the new connection's packets could not be told from it.
+        let earlier = self.records.remove(&client);
         let service = match refused {
             Ok(service) => service,
             Err(verdict) => return Outcome::untouched(verdict),
@@ -86,6 +92,7 @@ impl Model {
         let record = Record {
             server,
             isn: packet.sequence,
+            asked: packet.sequence,
             state: State::Racing,
             replica: None,
             second: None,
@@ -165,15 +172,15 @@ impl Model {
         }
     }
 
-    /// Takes a record out of a family: the race whose last start packet is the oldest, or what
-    /// has been closing for the longest; `false` when there is neither.
+    /// Takes a record out of a family: what has been closing for the longest, or the race whose
+    /// last start packet is the oldest; `false` when there is neither.
     fn make_room(&mut self, family: usize, now: Duration) -> bool {
         let own = || self.records.iter().filter(|(key, _)| usize::from(key.is_ipv6()) == family);
         let oldest = |state| {
             let such = own().filter(|(_, record)| record.state == state);
             such.min_by_key(|(_, record)| record.order).map(|(key, _)| *key)
         };
-        let Some(client) = oldest(State::Racing).or_else(|| oldest(State::Closing)) else {
+        let Some(client) = oldest(State::Closing).or_else(|| oldest(State::Racing)) else {
             return false;
         };
         self.evicted[family] += 1;

@@ -12,7 +12,7 @@ use super::{Model, Record, State};
 use crate::model::Packet;
 use crate::model::options::clamped;
 use crate::model::outcome::{Leaving, Outcome};
-use crate::model::packet::RST;
+use crate::model::packet::{ACK, RST};
 
 impl Model {
     /// An acknowledgement; `claimant` is the replica that has sent it, when it came in a tunnel.
@@ -55,10 +55,11 @@ impl Model {
             State::Origin if won => Outcome::untouched(Verdict::AcknowledgementRepeated),
             State::Replica | State::Closing if won => {
                 self.touch(now, packet.to);
-                if !fits {
+                let acknowledged = packet.acknowledgement.wrapping_sub(1);
+                if !fits && acknowledged == known.asked {
                     // The winner has accepted another start packet of the client.
                     let record = self.change(packet.to);
-                    record.isn = packet.acknowledgement.wrapping_sub(1);
+                    record.isn = acknowledged;
                     (record.fins, record.state) = ([false; 2], State::Replica);
                 }
                 self.winners(packet, from, known.server, Verdict::AcknowledgementRepeated)
@@ -133,11 +134,12 @@ impl Model {
             Code::B => Some(known.server),
             Code::C => None,
         });
+        let answers = packet.acknowledgement == known.isn.wrapping_add(1);
         // A refusal that answers the start packet is not the winner's, who has accepted.
-        let refusal = is_origin
-            && is_reset
-            && packet.sequence == 0
-            && packet.acknowledgement == known.isn.wrapping_add(1);
+        let refusal = is_origin && is_reset && packet.sequence == 0 && answers;
+        // Of the origin's resets the client's TCP minds no other.
+        let minded =
+            answers && packet.flags & ACK != 0 && packet.ip_checksum && packet.tcp_checksum;
         match known.state {
             State::Replica | State::Closing if winner == Some(packet.from) && !refusal => {
                 self.heard(now, Side::Outside, packet.to, packet.flags);
@@ -145,17 +147,21 @@ impl Model {
                 Outcome::changed(Verdict::FromReplica, packet.sent_by(known.server))
             }
             State::Replica | State::Closing if is_origin => Outcome::dropped(Verdict::FromLoser),
-            State::Racing if is_reset && is_origin => {
+            State::Racing if is_reset && is_origin && minded => {
                 self.path_takes_tags(known);
                 self.touch(now, packet.to);
                 self.change(packet.to).state = State::Origin;
                 Outcome::untouched(Verdict::ResetByOrigin)
             }
-            State::Racing if is_reset && known.second != Some(packet.from) => {
-                if self.permits(known.service, packet.from.ip()) {
-                    return Outcome::dropped(Verdict::ResetByReplica);
-                }
-                Outcome::untouched(Verdict::RaceUndecided)
+            // Under B and C replicas refuse in tunnels.
+            State::Racing
+                if is_reset
+                    && !is_origin
+                    && self.configuration == Code::A
+                    && known.second != Some(packet.from)
+                    && self.permits(known.service, packet.from.ip()) =>
+            {
+                Outcome::dropped(Verdict::ResetByReplica)
             }
             State::Racing => Outcome::untouched(Verdict::RaceUndecided),
             State::Origin if is_origin => Outcome::untouched(Verdict::WithOrigin),

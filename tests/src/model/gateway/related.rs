@@ -11,7 +11,7 @@ use pipeline::view::Side;
 use super::{Model, State};
 use crate::model::Packet;
 use crate::model::outcome::{Leaving, Outcome};
-use crate::model::related::{IcmpError, fragment};
+use crate::model::related::{IcmpError, fragment, through_tunnel};
 
 /// How long it is remembered what became of a first fragment.
 const MEMORY: Duration = Duration::from_secs(30);
@@ -108,7 +108,10 @@ impl Model {
                 Ok(way) => way,
                 Err(verdict) => return Outcome::dropped(verdict),
             };
-            self.fragments.learn(packet, way, now);
+            match way {
+                None => self.learn_untranslated(side, packet, now),
+                way => self.fragments.learn(packet, way, now),
+            }
             way
         } else {
             match self.fragments.find(packet, now) {
@@ -122,11 +125,20 @@ impl Model {
             (Side::Outside, Code::A) => put(packet.sent_by(way.0), first),
             (Side::Inside, Code::C) => {
                 let outer = self.outer(packet.from.ip(), way.1.ip(), packet.traffic_class);
-                let inside = Box::new(Leaving::Frame(fragment(packet, first)));
-                Outcome::sends(Verdict::FragmentTranslated, Leaving::Tunnel(outer, inside))
+                Outcome::fragment(through_tunnel(packet, first, self.room(way.1.ip())), &outer)
             }
             // Of a tunnelled packet, but it came plain.
             (Side::Outside, _) => passed,
+        }
+    }
+
+    /// A first fragment of no translated connection. Under C one from the outside does not take
+    /// the place of the winner's.
+    pub(super) fn learn_untranslated(&mut self, side: Side, packet: &Packet, now: Duration) {
+        let others = self.configuration == Code::C && side == Side::Outside;
+        let followed = matches!(self.fragments.find(packet, now), Some(Some(_)));
+        if !(others && followed) {
+            self.fragments.learn(packet, None, now);
         }
     }
 

@@ -92,6 +92,10 @@ impl Model {
                 Outcome::dropped(Verdict::ResetByReplica)
             }
             State::Racing => Outcome::untouched(Verdict::RaceUndecided),
+            // A loser refuses.
+            _ if is_reset && known.replica != Some(claimant) => {
+                Outcome::dropped(Verdict::ResetByReplica)
+            }
             _ if self.configuration == Code::B => Outcome::dropped(Verdict::WrongForm),
             _ if known.winner() == Some(claimant) => match cracked(outer, packet) {
                 Ok(inside) => {
@@ -126,7 +130,9 @@ impl Model {
     ) -> Outcome {
         let way = self.translation(packet.to).filter(|(server, _)| *server == packet.from);
         let way = if first {
-            self.fragments.learn(packet, way, now);
+            if way.is_none() {
+                self.learn_untranslated(Side::Outside, packet, now);
+            }
             way
         } else {
             match self.fragments.find(packet, now) {
@@ -147,6 +153,9 @@ impl Model {
             Verdict::FragmentTranslated => {
                 let class = decapsulated_class(packet.traffic_class, outer.traffic_class);
                 let class = class.expect("it has been opened");
+                if first {
+                    self.fragments.learn(packet, way, now);
+                }
                 let packet = Packet { traffic_class: class, ..packet.clone() };
                 Outcome::sends(verdict, Leaving::Frame(fragment(&packet, first)))
             }

@@ -7,7 +7,7 @@ use pipeline::stage::tag::Code;
 use pipeline::verdict::Verdict;
 
 use super::event::{Inside, Signature, Tag};
-use super::{Entry, Held, ReplicaModel, span};
+use super::{Entry, Held, ReplicaModel};
 use crate::model::gateway::opened;
 use crate::model::options::clamped;
 use crate::model::outcome::{Leaving, Outcome};
@@ -46,7 +46,7 @@ impl ReplicaModel {
             }
             Inside::Error(error) => self.routers_word(now, outer, error),
             Inside::Echo { switch, to, ethernet, word, data } => {
-                if *to != outer.to {
+                if (*switch, *to) != (outer.from, outer.to) {
                     return Outcome::dropped(Verdict::TunnelIcmp);
                 }
                 if self.dead {
@@ -123,9 +123,11 @@ impl ReplicaModel {
             let entry = self.change(client);
             if entry.state == Held::Closing {
                 (entry.fins, entry.state) = ([false; 2], Held::Opening);
+                (entry.answered, entry.taken) = (None, false);
             }
         } else {
-            let live = |e: &Entry| e.state == Held::Established;
+            // A RST says nothing, nor does quiet.
+            let live = |e: &Entry| e.taken && e.fins != [true; 2];
             if known.as_ref().is_some_and(live) {
                 return Outcome::dropped(Verdict::EndpointLive);
             }
@@ -141,11 +143,14 @@ impl ReplicaModel {
                 isn: bare.sequence,
                 bears: server.bears_service && configuration == Code::C,
                 credit: 0,
+                answered: None,
+                taken: false,
                 fins: [false; 2],
                 since: now,
                 order: 0,
             };
             self.entries.insert(client, entry);
+            self.translates[usize::from(client.is_ipv6())] |= configuration != Code::A;
         }
         self.touch(now, client);
         let more = 1 + u32::from(self.settings.acknowledgement_repeats);
@@ -220,7 +225,7 @@ impl ReplicaModel {
             let such = own().filter(|(_, entry)| entry.state == state);
             such.min_by_key(|(_, entry)| entry.order).map(|(key, _)| *key)
         };
-        let gone = oldest(Held::Opening).or_else(|| oldest(Held::Closing));
+        let gone = oldest(Held::Closing).or_else(|| oldest(Held::Opening));
         let Some(gone) = gone else { return false };
         self.evicted[family] += 1;
         self.entries.remove(&gone).is_some()

@@ -10,7 +10,6 @@ use pipeline::view::Side;
 use pipeline::wire::tunnel::Format;
 
 use super::{ReplicaModel, server_of, service};
-use crate::model::Carrier;
 use crate::model::frames::Foreign;
 use crate::model::outcome::Outcome;
 use crate::model::packet::{ACK, Packet, SYN};
@@ -18,6 +17,7 @@ use crate::model::related::IcmpError;
 use crate::model::soup::{arp, neighbour};
 use crate::model::tunnel::{Outer, Udp, overhead};
 use crate::model::world::{CLIENTS, FIRST_V6, MTU, format, peers};
+use crate::model::{Carrier, ISNS};
 
 mod strategy;
 mod wire;
@@ -164,7 +164,14 @@ pub struct Step {
     pub traffic_class: u8,
     /// VLAN tags.
     pub vlans: Vec<(u16, u16)>,
+    /// Which of [`ISNS`] a web server's packets bear.
+    pub sequence: usize,
+    /// Whether what is acknowledged is what the other end has sent first.
+    pub acknowledges: bool,
 }
+
+/// A number that nobody has sent.
+const BLIND: u32 = 0x1234_5678;
 
 /// What comes in, and what the model says of it.
 pub struct Incoming {
@@ -197,7 +204,12 @@ impl Step {
                 let client = self.end();
                 let right = model.entry(client).map(|entry| entry.sends_as());
                 let from = self.who(*who, right, server_of(client, self.service));
-                let packet = self.filled(self.packet(from, client, *flags), *fill);
+                let mut packet = self.filled(self.packet(from, client, *flags), *fill);
+                packet.sequence = ISNS[self.sequence];
+                packet.acknowledgement = match model.entry(client) {
+                    Some(entry) if self.acknowledges => entry.isn.wrapping_add(1),
+                    _ => BLIND,
+                };
                 let outcome = model.from_web_server(now, &packet);
                 (Side::Inside, packet.frame(), outcome)
             }

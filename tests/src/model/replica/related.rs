@@ -12,7 +12,7 @@ use super::gateway::about_itself;
 use super::{Entry, ReplicaModel};
 use crate::model::outcome::{Leaving, Outcome};
 use crate::model::packet::Packet;
-use crate::model::related::{IcmpError, fragment};
+use crate::model::related::{Fitting, IcmpError, fragment, through_tunnel};
 
 /// How long it is remembered what became of a first fragment.
 const MEMORY: Duration = Duration::from_secs(30);
@@ -82,7 +82,9 @@ impl ReplicaModel {
                     let from = packet.from.ip();
                     let own = self.web_server(from).is_some() || self.is_service(from);
                     let any = self.entries.keys().any(|c| c.is_ipv6() == packet.is_v6());
-                    return if own && any {
+                    let translates = &mut self.translates[usize::from(packet.is_v6())];
+                    *translates &= any;
+                    return if own && *translates {
                         Outcome::dropped(Verdict::FragmentUnknown)
                     } else {
                         passed
@@ -91,14 +93,22 @@ impl ReplicaModel {
             }
         };
         let Some((client, entry)) = owner else { return passed };
-        let verdict = Verdict::FragmentTranslated;
-        let frame = Leaving::Frame(fragment(&packet.sent_by(entry.server), first));
+        let changed = packet.sent_by(entry.server);
         match entry.configuration {
             Code::A => passed,
-            Code::B => Outcome::sends(verdict, frame),
+            Code::B => {
+                let frame = Leaving::Frame(fragment(&changed, first));
+                Outcome::sends(Verdict::FragmentTranslated, frame)
+            }
             Code::C => {
                 let outer = self.outer(entry.replica.ip(), client, packet.traffic_class);
-                Outcome::sends(verdict, Leaving::Tunnel(outer, Box::new(frame)))
+                let room = self.room(client);
+                let fitting = match through_tunnel(&changed, first, room) {
+                    // Its sender finds in it what it has sent.
+                    Fitting::Answered(_) => through_tunnel(packet, first, room),
+                    fitting => fitting,
+                };
+                Outcome::fragment(fitting, &outer)
             }
         }
     }

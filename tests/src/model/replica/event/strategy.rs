@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::{Event, Signature, Step, Tag, Who, Wrap};
+use crate::model::ISNS;
 use crate::model::frames::Foreign;
 use crate::model::packet::{ACK, FIN, PSH, RST, SYN};
 use crate::model::replica::SERVICES;
@@ -127,7 +128,12 @@ fn script() -> BoxedStrategy<Vec<Event>> {
             .map(|(id, first)| Event::Fragment(side, true, id, first))
             .to_vec()
     });
-    prop_oneof![3 => opening, 1 => fragments].boxed()
+    // A copy that comes twice is refused twice.
+    let refused = copy().prop_map(|copy| {
+        let refusal = Event::Web(Who::Right, RST | ACK, None);
+        vec![copy, refusal.clone(), refusal]
+    });
+    prop_oneof![3 => opening, 1 => refused, 1 => fragments].boxed()
 }
 
 /// What happens among these clients, by their numbers.
@@ -135,8 +141,11 @@ pub fn story(cast: &[usize]) -> BoxedStrategy<Vec<Step>> {
     let events = prop_oneof![5 => event().prop_map(|event| vec![event]), 1 => script()];
     let class = prop_oneof![2 => Just(0u8), 1 => any::<u8>()];
     let vlans = prop_oneof![3 => Just(Vec::new()), 1 => Just(vec![(0x8100u16, 5u16)])];
-    let step = (wait(), select(cast.to_vec()), 0..SERVICES, events, wrap(), class, vlans).prop_map(
-        |(wait, client, service, events, wrap, traffic_class, vlans)| {
+    let dress = (wrap(), class, vlans);
+    let numbers = (0..ISNS.len(), proptest::bool::weighted(0.8));
+    let step = (wait(), select(cast.to_vec()), 0..SERVICES, events, dress, numbers).prop_map(
+        |(wait, client, service, events, dress, (sequence, acknowledges))| {
+            let (wrap, traffic_class, vlans) = dress;
             let step = |(number, event)| Step {
                 wait: if number == 0 { wait } else { Duration::from_millis(20) },
                 client,
@@ -145,6 +154,8 @@ pub fn story(cast: &[usize]) -> BoxedStrategy<Vec<Step>> {
                 wrap,
                 traffic_class,
                 vlans: vlans.clone(),
+                sequence,
+                acknowledges,
             };
             events.into_iter().enumerate().map(step).collect::<Vec<_>>()
         },

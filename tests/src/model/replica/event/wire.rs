@@ -5,12 +5,12 @@ use std::time::Duration;
 use pipeline::verdict::Verdict;
 use pipeline::view::Side;
 
-use super::{Event, Inside, Signature, Step, Tag, Who};
+use super::{BLIND, Event, Inside, Signature, Step, Tag, Who};
 use crate::model::ISNS;
 use crate::model::options::{signature, tagged};
 use crate::model::outcome::Outcome;
 use crate::model::packet::{ACK, Packet};
-use crate::model::related::{IcmpError, fragment, icmp};
+use crate::model::related::{IcmpError, fragment, fragmented, icmp};
 use crate::model::replica::{ReplicaModel, server_of};
 use crate::model::soup::KEY;
 use crate::model::tunnel::Udp;
@@ -42,7 +42,8 @@ impl Step {
         let mut packet = self.packet(client, self.service(), ACK);
         let (inside, frame) = match what % 4 {
             0 => {
-                let (switch, to) = (peers(client)[0].ip(), peers(client)[4].ip());
+                let to = peers(client)[4].ip();
+                let switch = if what & 4 == 0 { peers(client)[0].ip() } else { router(client) };
                 let (word, data) = ([0, 7, 0, 9], vec![what; 8]);
                 let kind = if client.is_ipv6() { (128, 0) } else { (8, 0) };
                 let frame = icmp(&packet.ethernet(), (switch, to), kind, &word, &data);
@@ -87,13 +88,17 @@ impl Step {
         let client = self.end();
         let known = model.entry(client).cloned();
         let replica = known.as_ref().map(|entry| entry.replica);
+        let acknowledgement = match &known {
+            Some(entry) if self.acknowledges => entry.awaits(),
+            _ => BLIND,
+        };
         if !tunnelled {
             let to = self.who(who, replica, server_of(client, self.service));
-            let packet = self.packet(client, to, flags);
+            let packet = Packet { acknowledgement, ..self.packet(client, to, flags) };
             return (Side::Outside, packet.frame(), model.from_gateway(now, &packet));
         }
         let to = self.who(who, known.map(|entry| entry.server), self.service());
-        let packet = self.packet(client, to, flags);
+        let packet = Packet { acknowledgement, ..self.packet(client, to, flags) };
         let outer = self.outer(client, replica.unwrap_or(server_of(client, self.service)));
         let frame = outer.around(&packet.frame());
         (Side::Outside, frame, model.tunnelled(now, &outer, &packet))
@@ -144,8 +149,7 @@ impl Step {
                 self.packet(client, server.unwrap_or(self.service()), ACK)
             }
         };
-        packet.dont_fragment = packet.is_v6();
-        (packet.id, packet.payload) = (id, vec![0x5a; 21]);
+        fragmented(&mut packet, id);
         let frame = fragment(&packet, first);
         match (side, tunnelled) {
             (Side::Inside, _) => (side, frame, model.fragment(now, &packet, first)),
