@@ -218,8 +218,9 @@ impl ReplicaModel {
         isn: u32,
         configuration: Code,
     ) -> Entry {
+        let credit = 1 + u32::from(self.settings.acknowledgement_repeats);
         let entry = self.change(client);
-        (entry.isn, entry.configuration, entry.credit) = (isn, configuration, 1);
+        (entry.isn, entry.configuration, entry.credit) = (isn, configuration, credit);
         (entry.state, entry.fins, entry.taken) = (Held::Opening, [false; 2], false);
         (entry.answered, entry.next) = (None, None);
         self.touch(now, client);

@@ -209,7 +209,7 @@ impl<F: Family> Door<'_, F> {
     fn again(&mut self, slot: Slot, now: Ticks) {
         match self.held.get(slot).state() {
             // Its web server had refused, and is asked again.
-            Phase::Closing => {
+            Phase::Closing if !self.held.get(slot).value.is_live() => {
                 self.held.value_mut(slot).marks = 0;
                 self.held.move_to(slot, Phase::Opening, now);
             }

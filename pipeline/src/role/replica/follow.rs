@@ -42,6 +42,7 @@ impl<F: Family> Door<'_, F> {
         {
             let successor = entry.value.successor();
             *self.held.value_mut(slot) = successor;
+            self.grant(slot);
             self.held.move_to(slot, Phase::Opening, context.now);
         }
         let entry = self.held.get(slot);

@@ -91,7 +91,7 @@ impl<F: Family> Held<F> {
     /// The connection of the later SYN.
     pub(super) fn successor(self) -> Self {
         let (isn, configuration) = self.next;
-        Self { isn, configuration, marks: 0, credit: 1, ..self }
+        Self { isn, configuration, marks: 0, credit: 0, ..self }
     }
 
     /// Whether an acknowledgement of the client shows that it has got the web server's. What the

@@ -121,7 +121,10 @@ impl ReplicaModel {
             known.as_ref().is_some_and(|e| e.isn == bare.sequence && e.server == bare.to);
         if repeated {
             let entry = self.change(client);
-            if entry.state == Held::Closing {
+            // One that the client has taken up has ended by both FINs, or by a RST that anybody
+            // may have sent.
+            let live = entry.taken && entry.fins != [true; 2];
+            if entry.state == Held::Closing && !live {
                 (entry.fins, entry.state) = ([false; 2], Held::Opening);
                 (entry.answered, entry.taken, entry.next) = (None, false, None);
             }
