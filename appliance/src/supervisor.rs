@@ -233,3 +233,6 @@ fn target(name: &str, check: &Check, tells_busy: bool) -> Target {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests;
