@@ -20,6 +20,7 @@ impl Ticks {
 
     /// From `earlier` to this; zero when the clock went backwards.
     #[must_use]
+    #[inline(always)]
     pub fn since(self, earlier: Self) -> Self {
         Self(self.0.saturating_sub(earlier.0))
     }

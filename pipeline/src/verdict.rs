@@ -43,8 +43,10 @@ macro_rules! verdicts {
             pub const COUNT: usize = Self::ALL.len();
 
             /// Where the packet went.
+            #[inline(always)]
             pub fn fate(self) -> Fate {
-                match self { $(Verdict::$name => Fate::$fate,)* }
+                const FATES: [Fate; Verdict::COUNT] = [$(Fate::$fate,)*];
+                FATES[self as usize]
             }
 
             /// The counter's name.

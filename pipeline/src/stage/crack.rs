@@ -6,7 +6,7 @@ use crate::stage::encap;
 use crate::verdict::Verdict;
 use crate::view::{Kind, Packet, View};
 use crate::wire::checksum::Sum;
-use crate::wire::{put_u16, tunnel, u16_at};
+use crate::wire::{ethernet, put_u16, tunnel, u16_at};
 
 const ECN: u8 = 0x03;
 const CONGESTION: u8 = 0x03;
@@ -32,7 +32,7 @@ pub fn open<B: Buffer>(packet: &mut Packet<B>, inner: View) -> Result<(), Verdic
     packet.buffer.truncate(inner.end as usize);
     let bytes = packet.buffer.head_mut();
     put_u16(bytes, l3 - 2, inner.version.ethertype());
-    bytes.copy_within(0..l3, removed);
+    ethernet::relocate(bytes, 0, removed, l3);
     packet.buffer.trim_front(removed);
     let back = |offset: u16| offset - removed as u16;
     packet.view = View {

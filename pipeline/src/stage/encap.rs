@@ -46,7 +46,7 @@ pub fn put<F: Family, B: Buffer>(packet: &mut Packet<B>, outer: &Outer<F>) -> bo
     let view = packet.view;
     packet.buffer.truncate(view.end as usize + added);
     let bytes = packet.buffer.head_mut();
-    bytes.copy_within(added..added + l3, 0);
+    ethernet::relocate(bytes, added, 0, l3);
     emit(bytes, view, outer, sum);
     packet.view = View {
         l4: (l3 + F::HEADER) as u16,

@@ -29,17 +29,19 @@ impl Sum {
 
     /// Both sums together.
     #[must_use]
+    #[inline(always)]
     pub fn plus(self, other: Self) -> Self {
         Self(self.0 + other.0)
     }
 
     /// The 16-bit one's complement sum.
-    #[inline]
+    #[inline(always)]
     pub fn fold(self) -> u16 {
-        let mut sum = self.0;
-        while sum > 0xffff {
-            sum = (sum & 0xffff) + (sum >> 16);
-        }
+        // A carry out of 32 bits, or of 16, counts as one, however far up it was.
+        let sum = (self.0 & 0xffff_ffff) + (self.0 >> 32);
+        let sum = (sum & 0xffff_ffff) + (sum >> 32);
+        let sum = (sum & 0xffff) + (sum >> 16);
+        let sum = (sum & 0xffff) + (sum >> 16);
         sum as u16
     }
 
@@ -56,15 +58,16 @@ pub struct Delta(u64);
 
 impl Delta {
     /// One 16-bit word replaced.
-    #[inline]
+    #[inline(always)]
     pub fn word(old: u16, new: u16) -> Self {
         Self(u64::from(!old) + u64::from(new))
     }
 
     /// A 32-bit field replaced.
-    #[inline]
+    #[inline(always)]
     pub fn double(old: u32, new: u32) -> Self {
-        Self::word((old >> 16) as u16, (new >> 16) as u16).plus(Self::word(old as u16, new as u16))
+        // Two words at once: in sums modulo 2^16 - 1, 2^16 is one.
+        Self(u64::from(!old) + u64::from(new))
     }
 
     /// Bytes with this sum added to what is summed.
@@ -79,6 +82,7 @@ impl Delta {
 
     /// Both changes.
     #[must_use]
+    #[inline(always)]
     pub fn plus(self, other: Self) -> Self {
         Self(self.0 + other.0)
     }
@@ -89,7 +93,7 @@ impl Delta {
     }
 
     /// The checksum after the change. A wrong checksum stays just as wrong.
-    #[inline]
+    #[inline(always)]
     pub fn apply(self, checksum: u16) -> u16 {
         !Sum(u64::from(!checksum) + self.0).fold()
     }

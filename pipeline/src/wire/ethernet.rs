@@ -63,6 +63,19 @@ pub fn set_source(frame: &mut [u8], mac: Mac) {
     frame[6..12].copy_from_slice(&mac);
 }
 
+/// Moves the header of `length` bytes within `frame`. Nearly all have no tags, and their bytes are
+/// moved without a call.
+#[inline(always)]
+pub fn relocate(frame: &mut [u8], from: usize, to: usize, length: usize) {
+    if length == HEADER && frame.len() >= from.max(to) + HEADER {
+        let mut header = [0; HEADER];
+        header.copy_from_slice(&frame[from..from + HEADER]);
+        frame[to..to + HEADER].copy_from_slice(&header);
+    } else {
+        frame.copy_within(from..from + length, to);
+    }
+}
+
 /// Turns the header around: the frame goes back toward where it came from.
 pub fn reverse(frame: &mut [u8]) {
     let (to, from) = (destination(frame), source(frame));

@@ -55,6 +55,12 @@ impl Flags {
         self.0 & Self::HANDSHAKE == Self::SYN | Self::ACK
     }
 
+    /// Neither the beginning nor the end of a connection: no SYN, FIN or RST.
+    #[inline(always)]
+    pub fn is_data(self) -> bool {
+        self.0 & (Self::SYN | Self::FIN | Self::RST) == 0
+    }
+
     /// FIN set.
     pub fn fin(self) -> bool {
         self.0 & Self::FIN != 0
