@@ -37,18 +37,22 @@ impl SlabBuffer {
 }
 
 impl Buffer for SlabBuffer {
+    #[inline]
     fn head(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }
 
+    #[inline]
     fn head_mut(&mut self) -> &mut [u8] {
         &mut self.bytes[self.start..self.end]
     }
 
+    #[inline]
     fn frame_len(&self) -> usize {
         self.end - self.start
     }
 
+    #[inline]
     fn prepend(&mut self, count: usize) -> bool {
         let fits = count <= self.start;
         if fits {
@@ -57,10 +61,12 @@ impl Buffer for SlabBuffer {
         fits
     }
 
+    #[inline]
     fn trim_front(&mut self, count: usize) {
         self.start += count;
     }
 
+    #[inline]
     fn truncate(&mut self, len: usize) {
         self.end = self.end.min(self.start + len);
     }
@@ -133,9 +139,9 @@ impl<R: Role> Rig<R> {
         expected: Verdict,
     ) -> Duration {
         self.slab.refill(8 * BURST);
-        let mut buffers: Vec<_> = frames.map(|frame| self.slab.with(frame)).collect();
+        self.burst.frames().extend(frames.map(|frame| self.slab.with(frame)));
         let start = Instant::now();
-        self.burst.fill(buffers.drain(..));
+        self.burst.look();
         let mut context = Context { now: self.now, pool: &mut self.slab, out: &mut self.out };
         self.role.process(side, &mut self.burst, &mut context);
         self.role.housekeep(&mut context);

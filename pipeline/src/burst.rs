@@ -31,11 +31,25 @@ impl<B> Default for Burst<B> {
 impl<B: Buffer> Burst<B> {
     /// Takes received frames, up to the burst's capacity, and looks at each.
     pub fn fill(&mut self, frames: impl Iterator<Item = B>) {
-        self.verdicts.clear();
         self.frames.clear();
-        for (frame, view) in frames.zip(&mut self.views) {
-            *view = View::parse(frame.head(), frame.frame_len());
-            self.frames.push(frame);
+        self.frames.extend(frames.take(BURST));
+        self.look();
+    }
+
+    /// Where frames are received into; [`Burst::look`] comes next.
+    #[inline(always)]
+    pub fn frames(&mut self) -> &mut ArrayVec<B, BURST> {
+        &mut self.frames
+    }
+
+    /// Looks at each frame.
+    #[inline]
+    pub fn look(&mut self) {
+        self.verdicts.clear();
+        let frames = self.frames.as_slice();
+        for number in 0..frames.len().min(BURST) {
+            let frame = &frames[number];
+            self.views[number] = View::parse(frame.head(), frame.frame_len());
         }
     }
 
@@ -49,9 +63,13 @@ impl<B: Buffer> Burst<B> {
         self.frames.is_empty()
     }
 
-    /// The packets' first segments and views.
-    pub(crate) fn looks(&self) -> impl Iterator<Item = (&[u8], &View)> {
-        self.frames.iter().map(Buffer::head).zip(&self.views)
+    /// The first segment and the view of each packet, to be visited in order.
+    #[inline(always)]
+    pub(crate) fn visit(&self, mut look: impl FnMut(usize, &[u8], &View)) {
+        let frames = self.frames.as_slice();
+        for number in 0..frames.len().min(BURST) {
+            look(number, frames[number].head(), &self.views[number]);
+        }
     }
 }
 
@@ -68,7 +86,7 @@ impl<B> Output<B> {
     }
 
     /// Sends a frame by a side.
-    #[inline]
+    #[inline(always)]
     pub fn send(&mut self, side: Side, frame: B) {
         debug_assert!(self.has_room(side));
         self.0[side as usize].push(frame);

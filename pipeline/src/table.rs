@@ -11,15 +11,15 @@
 //! by a cursor that passes over a few entries per burst, or by the next packet of their key.
 
 mod bucket;
-
-use std::hash::Hasher;
-
-use siphasher::sip::SipHasher13;
+mod hash;
 
 use crate::family::{Endpoint, Family, Version};
 use crate::prefetch::prefetch;
 use crate::time::Ticks;
 use bucket::{Bucket, SLOTS};
+use hash::KeyedHash;
+
+pub use hash::Blocks;
 
 /// Entries per bucket at full capacity, on average. At 5 of 8 about 7 % of the buckets overflow.
 const LOAD: usize = 5;
@@ -27,6 +27,8 @@ const LOAD: usize = 5;
 const NIL: u32 = u32::MAX;
 /// In `previous`: this entry is free, and `next` is the next free one.
 const FREE: u32 = u32::MAX - 1;
+/// In a [`Guess`]: no entry had the key.
+const ABSENT: u32 = u32::MAX - 1;
 /// How many entries a full table looks at for an expired one before it evicts.
 const FULL_SWEEP: usize = 64;
 
@@ -46,21 +48,22 @@ pub trait State: Copy + PartialEq {
 }
 
 /// What entries are found by.
-pub trait Key: Copy + PartialEq {
+pub trait Key: Copy + PartialEq + Blocks {
     /// The family of its addresses.
     const VERSION: Version;
-    /// Gives all of itself to the hash.
-    fn feed(&self, hasher: &mut SipHasher13);
 }
 
 impl<F: Family> Key for Endpoint<F> {
     const VERSION: Version = F::VERSION;
+}
 
-    #[inline]
-    fn feed(&self, hasher: &mut SipHasher13) {
-        for word in &F::key(self.address, self.port)[..F::KEY_WORDS] {
-            hasher.write_u64(*word);
-        }
+impl<F: Family> Blocks for Endpoint<F> {
+    const BLOCKS: usize = F::KEY_WORDS.div_ceil(2);
+
+    #[inline(always)]
+    fn block(&self, number: usize) -> u128 {
+        let words = F::key(self.address, self.port);
+        block(number, |word| words.get(word).copied())
     }
 }
 
@@ -68,12 +71,24 @@ impl<F: Family> Key for Endpoint<F> {
 /// use several of.
 impl<F: Family> Key for (Endpoint<F>, Endpoint<F>) {
     const VERSION: Version = F::VERSION;
+}
 
-    #[inline]
-    fn feed(&self, hasher: &mut SipHasher13) {
-        self.0.feed(hasher);
-        self.1.feed(hasher);
+impl<F: Family> Blocks for (Endpoint<F>, Endpoint<F>) {
+    const BLOCKS: usize = F::KEY_WORDS;
+
+    #[inline(always)]
+    fn block(&self, number: usize) -> u128 {
+        let ends = [F::key(self.0.address, self.0.port), F::key(self.1.address, self.1.port)];
+        let words = F::KEY_WORDS;
+        block(number, |word| ends.get(word / words).map(|end| end[word % words]))
     }
+}
+
+/// Two words in a row; zero where there are none.
+#[inline(always)]
+fn block(number: usize, word: impl Fn(usize) -> Option<u64>) -> u128 {
+    let word = |at| u128::from(word(at).unwrap_or(0));
+    word(2 * number + 1) << 64 | word(2 * number)
 }
 
 /// A key's hash: where its bucket is, and its signature there.
@@ -85,6 +100,19 @@ impl Hash {
         // Zero marks an empty slot.
         (self.0 as u16).max(1)
     }
+}
+
+/// Which entry a key's is likely to be, as its bucket had it.
+#[derive(Clone, Copy, Debug)]
+pub struct Guess {
+    index: u32,
+    /// [`Table::made`], its lower half.
+    made: u32,
+}
+
+impl Guess {
+    /// No guess: good for finding nothing by.
+    pub const NONE: Self = Self { index: NIL, made: 0 };
 }
 
 /// Where an entry stands. Good until the entry is removed.
@@ -153,7 +181,9 @@ pub struct Table<K, S, V> {
     lengths: [usize; QUEUES],
     expired: u64,
     cursor: usize,
-    hash_key: (u64, u64),
+    /// Entries made since the start: what was found absent may be there after another.
+    made: u64,
+    keyed: KeyedHash,
 }
 
 impl<K: Key, S: State, V: Copy> Table<K, S, V> {
@@ -172,7 +202,8 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
             lengths: [0; QUEUES],
             expired: 0,
             cursor: 0,
-            hash_key,
+            made: 0,
+            keyed: KeyedHash::new(hash_key),
         }
     }
 
@@ -202,14 +233,12 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
     }
 
     /// Hashes a key.
-    #[inline]
+    #[inline(always)]
     pub fn hash(&self, key: K) -> Hash {
-        let mut hasher = SipHasher13::new_with_keys(self.hash_key.0, self.hash_key.1);
-        key.feed(&mut hasher);
-        Hash(hasher.finish())
+        Hash(self.keyed.of(&key))
     }
 
-    #[inline]
+    #[inline(always)]
     fn home(&self, hash: Hash) -> usize {
         // Multiply and shift: any number of buckets, no division.
         (((hash.0 >> 32) * self.buckets.len() as u64) >> 32) as usize
@@ -220,22 +249,50 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
     }
 
     /// First pass over a burst: asks for the bucket.
-    #[inline]
+    #[inline(always)]
     pub fn prefetch_bucket(&self, hash: Hash) {
         prefetch(&self.buckets[self.home(hash)]);
     }
 
-    /// Second pass over a burst: asks for the entry that the bucket points to.
-    #[inline]
-    pub fn prefetch_entry(&self, hash: Hash) {
+    /// Second pass over a burst: asks for the entry that the bucket points to, and tells which
+    /// it is.
+    #[inline(always)]
+    pub fn prefetch_entry(&self, hash: Hash) -> Guess {
         let bucket = &self.buckets[self.home(hash)];
         let found = bucket.matches(hash.signature());
         // Without a match the last slot stands in: its entry is fetched for nothing, but nothing
         // depends on which slot it was.
         let slot = (found.trailing_zeros() as usize).min(SLOTS - 1);
-        if let Some(entry) = self.entries.get(bucket.entries[slot] as usize) {
+        let index = bucket.entries[slot];
+        if let Some(entry) = self.entries.get(index as usize) {
             prefetch(entry);
         }
+        let absent = found == 0 && bucket.overflow == 0;
+        Guess { index: if absent { ABSENT } else { index }, made: self.made as u32 }
+    }
+
+    /// Third pass over a burst: [`Table::find`], with what the second has found.
+    #[inline(always)]
+    pub fn find_ahead(&mut self, hash: Hash, guess: Guess, key: K, now: Ticks) -> Option<Slot> {
+        match self.peek(guess, key, now) {
+            Some(slot) => Some(slot),
+            None if self.is_absent(guess) => None,
+            None => self.find(hash, key, now),
+        }
+    }
+
+    /// Whether the guess is that there is no entry, and none has been made since.
+    #[inline(always)]
+    pub fn is_absent(&self, guess: Guess) -> bool {
+        guess.index == ABSENT && guess.made == self.made as u32
+    }
+
+    /// The entry of this key, if it is the guessed one; nothing is said by `None`.
+    #[inline(always)]
+    pub fn peek(&self, guess: Guess, key: K, now: Ticks) -> Option<Slot> {
+        let entry = self.entries.get(guess.index as usize)?;
+        let right = entry.key == key && entry.previous != FREE;
+        (right && !self.has_expired(entry, now)).then_some(Slot(guess.index))
     }
 
     fn locate(&self, hash: Hash, matches: impl Fn(u32) -> bool) -> Option<(usize, usize)> {
@@ -260,7 +317,6 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
     }
 
     /// The entry of this key. One that has expired is removed, and is none.
-    #[inline]
     pub fn find(&mut self, hash: Hash, key: K, now: Ticks) -> Option<Slot> {
         let (bucket, slot) = self.locate(hash, |entry| self.entries[entry as usize].key == key)?;
         let slot = Slot(self.buckets[bucket].entries[slot]);
@@ -285,12 +341,16 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
     }
 
     fn is_expired(&self, slot: Slot, now: Ticks) -> bool {
-        let entry = self.get(slot);
+        self.has_expired(self.get(slot), now)
+    }
+
+    #[inline(always)]
+    fn has_expired(&self, entry: &Entry<K, S, V>, now: Ticks) -> bool {
         now.since(entry.seen) >= self.queues[entry.state.queue()].timeout
     }
 
     /// The connection has been heard of: its time-out starts again.
-    #[inline]
+    #[inline(always)]
     pub fn touch(&mut self, slot: Slot, now: Ticks) {
         let entry = &mut self.entries[slot.0 as usize];
         entry.seen = now;
@@ -335,6 +395,7 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         let entry = Entry { key, state, seen: now, next: NIL, previous: NIL, value };
         let index = self.take_free(entry);
         self.live += 1;
+        self.made += 1;
         self.link(index, state);
         self.place(hash, index);
         let slot = Slot(index);

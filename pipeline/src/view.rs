@@ -1,6 +1,7 @@
 //! One look at a packet: where its headers are and what kind it is. Parsed once on receipt,
 //! again only after a header was put on or taken off.
 
+use std::marker::PhantomData;
 use std::net::IpAddr;
 
 use crate::buffer::Buffer;
@@ -132,8 +133,95 @@ impl View {
     }
 
     /// Reads the headers of a frame of `frame_len` bytes of which `head` is contiguous.
-    #[inline]
+    #[inline(always)]
     pub fn parse(head: &[u8], frame_len: usize) -> Self {
+        match Self::plain(head, frame_len) {
+            Some(view) => view,
+            None => Self::parse_any(head, frame_len),
+        }
+    }
+
+    /// The look at what nearly all frames are, by a few comparisons: TCP over IPv4 without options,
+    /// whole, in Ethernet without tags, or an IPv4 packet in such a one. `None` for all others,
+    /// malformed ones among them.
+    #[inline(always)]
+    fn plain(head: &[u8], frame_len: usize) -> Option<Self> {
+        let bytes: &[u8; ethernet::HEADER + ipv4::HEADER + 1] = head.first_chunk()?;
+        if bytes[ethernet::HEADER - 2..ethernet::HEADER] != ethernet::IPV4.to_be_bytes() {
+            return None;
+        }
+        match bytes[ethernet::HEADER + ipv4::PROTOCOL] {
+            ipv4::TCP => Self::plain_tcp(head, frame_len, ethernet::HEADER),
+            ipv4::IPIP => Self::plain_tunnel(bytes, frame_len),
+            _ => None,
+        }
+    }
+
+    /// Of a frame whose outer header and the byte behind it these are.
+    #[inline(always)]
+    fn plain_tunnel(
+        bytes: &[u8; ethernet::HEADER + ipv4::HEADER + 1],
+        frame_len: usize,
+    ) -> Option<Self> {
+        const INNER: usize = ethernet::HEADER + ipv4::HEADER;
+        let ip = &bytes[ethernet::HEADER..];
+        let end = ethernet::HEADER + usize::from(ipv4::total_length(ip));
+        let is_plain = ipv4::is_plain(ip, ipv4::IPIP)
+            && bytes[INNER] >> 4 == 4
+            && (INNER + 1..=frame_len).contains(&end);
+        is_plain.then_some(Self {
+            l3: ethernet::HEADER as u16,
+            l4: INNER as u16,
+            payload: INNER as u16,
+            end: end as u32,
+            version: Version::V4,
+            kind: Kind::Tunnel,
+        })
+    }
+
+    /// Likewise of an IP packet that begins at `l3` and ends at `limit` at the latest.
+    #[inline(always)]
+    fn plain_tcp(head: &[u8], limit: usize, l3: usize) -> Option<Self> {
+        let headers: &[u8; ipv4::HEADER + tcp::HEADER] = head.get(l3..)?.first_chunk()?;
+        let (ip, tcp) = headers.split_at(ipv4::HEADER);
+        let total = usize::from(ipv4::total_length(ip));
+        let header = tcp::header_length(tcp);
+        let l4 = l3 + ipv4::HEADER;
+        let is_plain = ipv4::is_plain(ip, ipv4::TCP)
+            && header >= tcp::HEADER
+            && ipv4::HEADER + header <= total
+            && l3 + total <= limit
+            && l4 + header <= head.len();
+        is_plain.then_some(Self {
+            l3: l3 as u16,
+            l4: l4 as u16,
+            payload: (l4 + header) as u16,
+            end: (l3 + total) as u32,
+            version: Version::V4,
+            kind: Kind::Tcp,
+        })
+    }
+
+    /// Whether it is TCP, headers at the places that they have in a frame without VLAN tags, IP
+    /// options and extension headers.
+    #[inline(always)]
+    pub fn is_plain<F: Family>(&self) -> bool {
+        self.kind == Kind::Tcp
+            && self.version == F::VERSION
+            && usize::from(self.l3) == ethernet::HEADER
+            && usize::from(self.l4) == ethernet::HEADER + F::HEADER
+    }
+
+    /// The headers of such a frame, whose first segment is `head`.
+    #[inline(always)]
+    pub(crate) fn plain_headers<'a, F: Family>(&self, head: &'a [u8]) -> Option<Headers<'a, F>> {
+        let bytes = head.get(..Headers::<F>::LENGTH).filter(|_| self.is_plain::<F>())?;
+        Some(Headers { bytes, family: PhantomData })
+    }
+
+    /// Reads the headers of any frame.
+    #[inline(never)]
+    fn parse_any(head: &[u8], frame_len: usize) -> Self {
         let Some((ethertype, l3)) = ethernet::parse(head) else {
             return Self::other(Verdict::EthernetTruncated);
         };
@@ -152,8 +240,17 @@ impl View {
     }
 
     /// The packet in a tunnel: the same frame, seen from the inner header on.
-    #[inline]
+    #[inline(always)]
     pub fn inner(&self, head: &[u8]) -> Self {
+        let at = usize::from(self.payload);
+        match Self::plain_tcp(head, self.end as usize, at) {
+            Some(view) => view,
+            None => self.inner_any(head),
+        }
+    }
+
+    #[inline(never)]
+    fn inner_any(&self, head: &[u8]) -> Self {
         let at = usize::from(self.payload);
         match head.get(at).map(|byte| byte >> 4) {
             Some(4) => Self::parse_ip(head, self.end as usize, at, Version::V4),
@@ -287,6 +384,37 @@ impl View {
                 Self { payload: payload as u16, kind, ..self }
             }
         }
+    }
+}
+
+/// Headers at their usual places: the compiler knows these, and checks no bounds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Headers<'a, F> {
+    bytes: &'a [u8],
+    family: PhantomData<F>,
+}
+
+impl<'a, F: Family> Headers<'a, F> {
+    const LENGTH: usize = ethernet::HEADER + F::HEADER + tcp::HEADER;
+
+    /// The fixed part of the TCP header.
+    #[inline(always)]
+    pub(crate) fn tcp(&self) -> &'a [u8] {
+        &self.bytes[ethernet::HEADER + F::HEADER..]
+    }
+
+    /// Source endpoint.
+    #[inline(always)]
+    pub(crate) fn source(&self) -> Endpoint<F> {
+        let address = F::source(&self.bytes[ethernet::HEADER..]);
+        Endpoint::new(address, tcp::source_port(self.tcp()))
+    }
+
+    /// Destination endpoint.
+    #[inline(always)]
+    pub(crate) fn destination(&self) -> Endpoint<F> {
+        let address = F::destination(&self.bytes[ethernet::HEADER..]);
+        Endpoint::new(address, tcp::destination_port(self.tcp()))
     }
 }
 

@@ -14,7 +14,7 @@ use crate::buffer::{Buffer, Pool};
 use crate::burst::{BURST, Burst, Output};
 use crate::counters::{Counters, Generated, TableCounters};
 use crate::family::Version;
-use crate::table::{Hash, Key, State, Table};
+use crate::table::{Guess, Hash, Key, State, Table};
 use crate::time::Ticks;
 use crate::verdict::{Fate, Verdict};
 use crate::view::{Packet, Side, View};
@@ -61,6 +61,8 @@ pub trait Role {
 /// seen, entries once all have been, so that both are at hand when their turn comes.
 struct LookAhead {
     hashes: [Hash; BURST],
+    /// Where the entries are likely to be.
+    guesses: [Guess; BURST],
     /// In which family's table; none for packets that are not looked up.
     tables: [Option<Version>; BURST],
     /// What is in the tunnels.
@@ -71,6 +73,7 @@ impl Default for LookAhead {
     fn default() -> Self {
         Self {
             hashes: [Hash::default(); BURST],
+            guesses: [Guess::NONE; BURST],
             tables: [None; BURST],
             inner: [View::NOTHING; BURST],
         }
@@ -96,25 +99,37 @@ impl LookAhead {
     /// Asks for the entries of the first `count` packets.
     #[inline(always)]
     fn entries<K: Key, L: Key, S: State, V: Copy, W: Copy>(
-        &self,
+        &mut self,
         count: usize,
         v4: &Table<K, S, V>,
         v6: &Table<L, S, W>,
     ) {
-        for (hash, version) in self.hashes.iter().zip(&self.tables).take(count) {
-            match version {
-                Some(Version::V4) => v4.prefetch_entry(*hash),
-                Some(Version::V6) => v6.prefetch_entry(*hash),
-                None => {}
-            }
+        for number in 0..count.min(BURST) {
+            let hash = self.hashes[number];
+            self.guesses[number] = match self.tables[number] {
+                Some(Version::V4) => v4.prefetch_entry(hash),
+                Some(Version::V6) => v6.prefetch_entry(hash),
+                None => Guess::NONE,
+            };
         }
     }
 
-    /// The hash and, of a tunnel, what is in it.
-    #[inline]
-    fn of(&self, number: usize) -> (Hash, View) {
-        (self.hashes[number], self.inner[number])
+    /// What is known of the packet of this number.
+    #[inline(always)]
+    fn of(&self, number: usize) -> Foreseen {
+        let (hash, guess) = (self.hashes[number], self.guesses[number]);
+        Foreseen { hash, guess, inner: self.inner[number] }
     }
+}
+
+/// What is known of a packet before its turn comes.
+#[derive(Clone, Copy, Debug)]
+struct Foreseen {
+    /// Of its key, if it is looked up by one that is known now.
+    hash: Hash,
+    guess: Guess,
+    /// What is in it, when it is a tunnel.
+    inner: View,
 }
 
 /// Takes a few expired entries out, and brings the table's gauges up to date.
@@ -131,17 +146,17 @@ fn tidy<K: Key, S: State, V: Copy>(
 }
 
 /// Sends a packet on, or drops it, as its verdict says, and counts it.
-#[inline]
+#[inline(always)]
 fn finish<P: Pool>(
     counters: &Counters,
     from: Side,
-    packet: Packet<P::Buffer>,
+    frame: P::Buffer,
     verdict: Verdict,
     context: &mut Context<'_, P>,
 ) {
     counters.side(from).verdicts[verdict as usize].add(1);
     if verdict.fate() == Fate::Forwarded {
-        context.out.send(from.other(), packet.buffer);
+        context.out.send(from.other(), frame);
     }
 }
 

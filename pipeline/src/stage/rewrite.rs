@@ -3,24 +3,50 @@
 use crate::buffer::Buffer;
 use crate::family::{Endpoint, Family};
 use crate::view::Packet;
-use crate::wire::tcp;
+use crate::wire::{ethernet, tcp};
 
 /// Sets the source of a TCP packet.
 #[inline(always)]
 pub fn source<F: Family, B: Buffer>(packet: &mut Packet<B>, to: Endpoint<F>) {
-    let delta = F::set_source(packet.ip_mut(), to.address);
-    let tcp = packet.tcp_mut();
-    let delta = delta.plus(tcp::set_source_port(tcp, to.port));
-    tcp::adjust(tcp, delta);
+    in_place::<F, B>(
+        packet,
+        #[inline(always)]
+        |ip, tcp_at| {
+            let delta = F::set_source(ip, to.address);
+            let tcp = &mut ip[tcp_at..];
+            let delta = delta.plus(tcp::set_source_port(tcp, to.port));
+            tcp::adjust(tcp, delta);
+        },
+    );
 }
 
 /// Sets the destination of a TCP packet.
 #[inline(always)]
 pub fn destination<F: Family, B: Buffer>(packet: &mut Packet<B>, to: Endpoint<F>) {
-    let delta = F::set_destination(packet.ip_mut(), to.address);
-    let tcp = packet.tcp_mut();
-    let delta = delta.plus(tcp::set_destination_port(tcp, to.port));
-    tcp::adjust(tcp, delta);
+    in_place::<F, B>(
+        packet,
+        #[inline(always)]
+        |ip, tcp_at| {
+            let delta = F::set_destination(ip, to.address);
+            let tcp = &mut ip[tcp_at..];
+            let delta = delta.plus(tcp::set_destination_port(tcp, to.port));
+            tcp::adjust(tcp, delta);
+        },
+    );
+}
+
+/// Works on IP packet and place of the TCP header in it. Where the headers are at their usual places
+/// the compiler knows these, and that all fields are within the frame.
+#[inline(always)]
+fn in_place<F: Family, B: Buffer>(packet: &mut Packet<B>, work: impl Fn(&mut [u8], usize)) {
+    let is_plain = packet.view.is_plain::<F>();
+    let (l3, l4) = (usize::from(packet.view.l3), usize::from(packet.view.l4));
+    let head = packet.buffer.head_mut();
+    if is_plain && head.len() >= ethernet::HEADER + F::HEADER + tcp::HEADER {
+        work(&mut head[ethernet::HEADER..][..F::HEADER + tcp::HEADER], F::HEADER);
+    } else {
+        work(&mut head[l3..], l4 - l3);
+    }
 }
 
 #[cfg(test)]

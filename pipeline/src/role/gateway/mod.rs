@@ -7,6 +7,7 @@
 //! tunnels ([`tunnelled`]); all else passes. What A, B and C do differently stands in
 //! [`crate::configuration`].
 
+mod express;
 mod race;
 mod related;
 mod start;
@@ -20,7 +21,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::oversize::Oversize;
-use super::{Context, LookAhead, Role, finish, tidy};
+use super::{Context, Foreseen, LookAhead, Role, finish, tidy};
 use crate::backoff::Backoff;
 use crate::buffer::{Buffer, Pool};
 use crate::burst::Burst;
@@ -34,7 +35,7 @@ use crate::services::{Scope, Services};
 use crate::shared::Reader;
 use crate::stage::sign::Keys;
 use crate::stage::{quote, tag};
-use crate::table::{Hash, Table};
+use crate::table::Table;
 use crate::time::Ticks;
 use crate::verdict::Verdict;
 use crate::view::{Kind, Packet, Side, View};
@@ -167,36 +168,63 @@ impl<C: Configuration> Gateway<C> {
     }
 
     /// Finds what the burst's packets are going to be looked up by, and has it fetched.
+    #[inline(always)]
     fn look_ahead<B: Buffer>(&mut self, from: Side, burst: &Burst<B>) {
         let Self { v4, v6, ahead, .. } = self;
-        for (number, (head, view)) in burst.looks().enumerate() {
-            match (view.kind, from) {
-                (Kind::Tcp, _) if Self::concerns(from, head, view) => match view.version {
-                    Version::V4 => ahead.bucket(number, &v4.flows, client(from, head, view)),
-                    Version::V6 => ahead.bucket(number, &v6.flows, client(from, head, view)),
-                },
-                (Kind::Tunnel, Side::Outside) if C::TUNNELS => {
-                    let inner = view.inner(head);
-                    ahead.inner[number] = inner;
-                    match (inner.kind, inner.version) {
-                        (Kind::Tcp, Version::V4) => {
-                            ahead.bucket(number, &v4.flows, inner.destination(head));
-                        }
-                        (Kind::Tcp, Version::V6) => {
-                            ahead.bucket(number, &v6.flows, inner.destination(head));
-                        }
-                        _ => ahead.nothing(number),
+        burst.visit(|number, head, view| match (view.kind, from) {
+            (Kind::Tcp, _) if Self::concerns(from, head, view) => match view.version {
+                Version::V4 => ahead.bucket(number, &v4.flows, client(from, head, view)),
+                Version::V6 => ahead.bucket(number, &v6.flows, client(from, head, view)),
+            },
+            (Kind::Tunnel, Side::Outside) if C::TUNNELS => {
+                let inner = view.inner(head);
+                ahead.inner[number] = inner;
+                match (inner.kind, inner.version) {
+                    (Kind::Tcp, Version::V4) => {
+                        ahead.bucket(number, &v4.flows, inner.destination(head));
                     }
+                    (Kind::Tcp, Version::V6) => {
+                        ahead.bucket(number, &v6.flows, inner.destination(head));
+                    }
+                    _ => ahead.nothing(number),
                 }
-                _ => ahead.nothing(number),
             }
-        }
+            _ => ahead.nothing(number),
+        });
         ahead.entries(burst.len(), &v4.flows, &v6.flows);
+    }
+
+    #[inline(always)]
+    fn process_from<P: Pool>(
+        &mut self,
+        from: Side,
+        burst: &mut Burst<P::Buffer>,
+        context: &mut Context<'_, P>,
+    ) {
+        self.look_ahead(from, burst);
+        self.common.counters.side(from).received.add(burst.len() as u64);
+        let Burst { frames, views, verdicts } = burst;
+        for (number, (buffer, view)) in frames.drain(..).zip(views.iter()).enumerate() {
+            let foreseen = self.ahead.of(number);
+            let mut packet = Packet::seen(buffer, view);
+            if let Some(verdict) = self.express(from, &mut packet, &foreseen, context.now) {
+                verdicts.push(verdict);
+                finish(&self.common.counters, from, packet.buffer, verdict, context);
+                continue;
+            }
+            let mut packet = Packet::seen(packet.buffer, view);
+            let verdict = match view.version {
+                Version::V4 => self.gate_v4().decide(from, &mut packet, &foreseen, context),
+                Version::V6 => self.gate_v6().decide(from, &mut packet, &foreseen, context),
+            };
+            verdicts.push(verdict);
+            finish(&self.common.counters, from, packet.buffer, verdict, context);
+        }
     }
 
     /// Whether a plain TCP packet is looked up at all (op 632: under B, of those from the
     /// outside, only acknowledgements and what ends a connection).
-    #[inline]
+    #[inline(always)]
     fn concerns(from: Side, head: &[u8], view: &View) -> bool {
         if C::FOLLOWS_PLAIN || from == Side::Inside {
             return true;
@@ -217,7 +245,7 @@ impl<C: Configuration> Gateway<C> {
 }
 
 /// The client endpoint of a TCP packet: its one key in the table.
-#[inline]
+#[inline(always)]
 fn client<F: Family>(from: Side, head: &[u8], view: &View) -> Endpoint<F> {
     match from {
         Side::Inside => view.source(head),
@@ -226,22 +254,25 @@ fn client<F: Family>(from: Side, head: &[u8], view: &View) -> Endpoint<F> {
 }
 
 /// The other endpoint of a TCP packet.
+#[inline(always)]
 fn server<F: Family>(from: Side, head: &[u8], view: &View) -> Endpoint<F> {
     client(from.other(), head, view)
 }
 
 impl<C: Configuration, F: Family> Gate<'_, C, F> {
-    #[inline]
+    #[inline(never)]
     fn decide<P: Pool>(
         &mut self,
         from: Side,
         packet: &mut Packet<P::Buffer>,
-        ahead: (Hash, View),
+        foreseen: &Foreseen,
         context: &mut Context<'_, P>,
     ) -> Verdict {
         match (packet.view.kind, from) {
-            (Kind::Tcp, _) => self.tcp(from, packet, ahead.0, context),
-            (Kind::Tunnel, Side::Outside) if C::TUNNELS => self.tunnelled(packet, ahead, context),
+            (Kind::Tcp, _) => self.tcp(from, packet, foreseen, context),
+            (Kind::Tunnel, Side::Outside) if C::TUNNELS => {
+                self.tunnelled(packet, foreseen, context)
+            }
             (Kind::Icmp, _) => self.icmp(from, packet, context),
             (Kind::FirstFragment, _) => self.first_fragment(from, packet, context),
             (Kind::Fragment, _) => self.later_fragment(from, packet, context),
@@ -254,14 +285,15 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
         &mut self,
         from: Side,
         packet: &mut Packet<P::Buffer>,
-        hash: Hash,
+        foreseen: &Foreseen,
         context: &mut Context<'_, P>,
     ) -> Verdict {
         if !Gateway::<C>::concerns(from, packet.buffer.head(), &packet.view) {
             return Verdict::Passed;
         }
         let client = client(from, packet.buffer.head(), &packet.view);
-        let slot = self.flows.find(hash, client, context.now);
+        let Foreseen { hash, guess, .. } = *foreseen;
+        let slot = self.flows.find_ahead(hash, guess, client, context.now);
         let flags = tcp::flags(packet.tcp());
         // ops 202, 204, 602, 604, 608, 652: from which side, a start packet or an acknowledgement,
         // with an entry or without.
@@ -289,18 +321,10 @@ impl<C: Configuration> Role for Gateway<C> {
         context: &mut Context<'_, P>,
     ) {
         self.common.keys.refresh();
-        self.look_ahead(from, burst);
-        self.common.counters.side(from).received.add(burst.len() as u64);
-        let Burst { frames, views, verdicts } = burst;
-        for (number, (buffer, view)) in frames.drain(..).zip(views.iter()).enumerate() {
-            let mut packet = Packet::seen(buffer, view);
-            let ahead = self.ahead.of(number);
-            let verdict = match packet.view.version {
-                Version::V4 => self.gate_v4().decide(from, &mut packet, ahead, context),
-                Version::V6 => self.gate_v6().decide(from, &mut packet, ahead, context),
-            };
-            verdicts.push(verdict);
-            finish(&self.common.counters, from, packet, verdict, context);
+        // Compiled for each side: what depends upon it is decided here, once a burst.
+        match from {
+            Side::Inside => self.process_from(Side::Inside, burst, context),
+            Side::Outside => self.process_from(Side::Outside, burst, context),
         }
     }
 

@@ -7,9 +7,9 @@ use crate::configuration::{Claim, Configuration, Way};
 use crate::family::{Endpoint, Family};
 use crate::flow::Phase;
 use crate::fragments::{Fate, PacketId};
-use crate::role::Context;
+use crate::role::{Context, Foreseen};
 use crate::stage::{crack, quote};
-use crate::table::{Hash, Slot};
+use crate::table::Slot;
 use crate::verdict::Verdict;
 use crate::view::{Kind, Packet, Side, View};
 use crate::wire::tcp;
@@ -20,10 +20,10 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
     pub(super) fn tunnelled<P: Pool>(
         &mut self,
         packet: &mut Packet<P::Buffer>,
-        (hash, inner): (Hash, View),
+        foreseen: &Foreseen,
         context: &mut Context<'_, P>,
     ) -> Verdict {
-        let head = packet.buffer.head();
+        let (head, inner) = (packet.buffer.head(), foreseen.inner);
         let readable =
             matches!(inner.kind, Kind::Tcp | Kind::Icmp | Kind::FirstFragment | Kind::Fragment);
         // Both headers are addressed to the client, or it is somebody else's tunnel.
@@ -34,7 +34,7 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
             return Verdict::ForeignTunnel;
         }
         match inner.kind {
-            Kind::Tcp => self.tunnelled_tcp(packet, inner, hash, context),
+            Kind::Tcp => self.tunnelled_tcp(packet, foreseen, context),
             // Under B nothing but acknowledgements comes in tunnels.
             _ if !C::FOLLOWS_PLAIN => Verdict::ForeignTunnel,
             Kind::Icmp => self.tunnelled_error(packet, inner, context),
@@ -47,12 +47,13 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
     fn tunnelled_tcp<P: Pool>(
         &mut self,
         packet: &mut Packet<P::Buffer>,
-        inner: View,
-        hash: Hash,
+        foreseen: &Foreseen,
         context: &mut Context<'_, P>,
     ) -> Verdict {
+        let Foreseen { hash, guess, inner } = *foreseen;
         let head = packet.buffer.head();
-        let Some(slot) = self.flows.find(hash, inner.destination(head), context.now) else {
+        let client = inner.destination(head);
+        let Some(slot) = self.flows.find_ahead(hash, guess, client, context.now) else {
             return Verdict::ForeignTunnel;
         };
         let flow = &self.flows.get(slot).value;

@@ -7,9 +7,9 @@ use super::{Common, Door, Held, Phase};
 use crate::buffer::{Buffer, Pool};
 use crate::configuration::Obstacle;
 use crate::family::{Endpoint, Family};
-use crate::role::Context;
+use crate::role::{Context, Foreseen};
 use crate::stage::tag::Code;
-use crate::table::{Hash, Slot};
+use crate::table::Slot;
 use crate::time::Ticks;
 use crate::verdict::Verdict;
 use crate::view::{Packet, Side};
@@ -25,11 +25,12 @@ impl<F: Family> Door<'_, F> {
     pub(super) fn web_server_packet<P: Pool>(
         &mut self,
         packet: &mut Packet<P::Buffer>,
-        hash: Hash,
+        foreseen: &Foreseen,
         context: &mut Context<'_, P>,
     ) -> Verdict {
         let client = packet.destination::<F>();
-        let Some(slot) = self.held.find(hash, client, context.now) else {
+        let Foreseen { hash, guess, .. } = *foreseen;
+        let Some(slot) = self.held.find_ahead(hash, guess, client, context.now) else {
             return Verdict::NoEntry;
         };
         let entry = self.held.get(slot);
@@ -100,10 +101,11 @@ impl<F: Family> Door<'_, F> {
     pub(super) fn gateway_packet<B: Buffer>(
         &mut self,
         packet: &Packet<B>,
-        hash: Hash,
+        foreseen: &Foreseen,
         now: Ticks,
     ) -> Verdict {
-        let Some(slot) = self.held.find(hash, packet.source::<F>(), now) else {
+        let (Foreseen { hash, guess, .. }, client) = (*foreseen, packet.source::<F>());
+        let Some(slot) = self.held.find_ahead(hash, guess, client, now) else {
             return Verdict::NoEntry;
         };
         let held = &self.held.get(slot).value;

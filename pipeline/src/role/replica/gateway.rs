@@ -8,10 +8,9 @@ use super::{Carried, Door};
 use crate::buffer::{Buffer, Pool};
 use crate::family::{Endpoint, Family};
 use crate::fragments::{Fate, PacketId};
-use crate::role::Context;
+use crate::role::{Context, Foreseen};
 use crate::stage::tag::Code;
 use crate::stage::{crack, quote};
-use crate::table::Hash;
 use crate::verdict::Verdict;
 use crate::view::{Kind, Packet, View};
 use crate::wire::tcp;
@@ -22,14 +21,14 @@ impl<F: Family> Door<'_, F> {
     pub(super) fn tunnelled<P: Pool>(
         &mut self,
         packet: &mut Packet<P::Buffer>,
-        (hash, inner): (Hash, View),
+        foreseen: &Foreseen,
         context: &mut Context<'_, P>,
     ) -> Verdict {
         // A gateway's outer source is the client's address, which the inner source is, too; an
         // ICMP error that it tunnels is one about a packet to the client.
-        match self.of_gateway(packet, hash, inner, context) {
+        match self.of_gateway(packet, foreseen, context) {
             Some(verdict) => verdict,
-            None => self.of_switch(packet, inner, context),
+            None => self.of_switch(packet, foreseen.inner, context),
         }
     }
 
@@ -51,19 +50,19 @@ impl<F: Family> Door<'_, F> {
     fn of_gateway<P: Pool>(
         &mut self,
         packet: &mut Packet<P::Buffer>,
-        hash: Hash,
-        inner: View,
+        foreseen: &Foreseen,
         context: &mut Context<'_, P>,
     ) -> Option<Verdict> {
         if packet.view.version != F::VERSION {
             return None;
         }
+        let Foreseen { hash, guess, inner } = *foreseen;
         let head = packet.buffer.head();
         let ip = head.get(usize::from(inner.l3)..)?;
         match inner.kind {
             Kind::Tcp => {
                 let client = inner.source::<F>(head);
-                let slot = self.held.find(hash, client, context.now)?;
+                let slot = self.held.find_ahead(hash, guess, client, context.now)?;
                 let held = self.held.get(slot).value;
                 let carried = Carried { client, held };
                 if !carried.has_tunnel(packet) || inner.destination::<F>(head) != held.server {

@@ -18,7 +18,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::oversize::Oversize;
-use super::{Context, LookAhead, Role, finish, send_made, tidy};
+use super::{Context, Foreseen, LookAhead, Role, finish, send_made, tidy};
 use crate::buffer::{Buffer, Pool};
 use crate::burst::Burst;
 use crate::counters::{Counters, Generated};
@@ -30,7 +30,7 @@ use crate::services::{Scope, Services};
 use crate::shared::Reader;
 use crate::stage::quote;
 use crate::stage::sign::Keys;
-use crate::table::{Hash, Table};
+use crate::table::Table;
 use crate::time::Ticks;
 use crate::verdict::Verdict;
 use crate::view::{Kind, Packet, Side, View};
@@ -150,7 +150,7 @@ impl Replica {
     /// Finds what the burst's packets are going to be looked up by, and has it fetched.
     fn look_ahead<B: Buffer>(&mut self, from: Side, burst: &Burst<B>) {
         let Self { v4, v6, ahead, .. } = self;
-        for (number, (head, view)) in burst.looks().enumerate() {
+        burst.visit(|number, head, view| {
             let (view, from) = match (view.kind, from) {
                 (Kind::Tunnel, Side::Outside) => (view.inner(head), from),
                 _ => (*view, from),
@@ -165,7 +165,7 @@ impl Replica {
                 }
                 _ => ahead.nothing(number),
             }
-        }
+        });
         ahead.entries(burst.len(), &v4.held, &v6.held);
     }
 
@@ -174,7 +174,7 @@ impl Replica {
         &mut self,
         from: Side,
         packet: &mut Packet<P::Buffer>,
-        ahead: (Hash, View),
+        ahead: &Foreseen,
         context: &mut Context<'_, P>,
     ) -> Verdict {
         if packet.view.kind == Kind::Arp {
@@ -187,7 +187,7 @@ impl Replica {
             }
         }
         // A tunnel is that of the packet in it.
-        match ahead.1.version {
+        match ahead.inner.version {
             Version::V4 => self.door_v4().decide(from, packet, ahead, context),
             Version::V6 => self.door_v6().decide(from, packet, ahead, context),
         }
@@ -235,12 +235,12 @@ impl<F: Family> Door<'_, F> {
         &mut self,
         from: Side,
         packet: &mut Packet<P::Buffer>,
-        ahead: (Hash, View),
+        ahead: &Foreseen,
         context: &mut Context<'_, P>,
     ) -> Verdict {
         match (packet.view.kind, from) {
-            (Kind::Tcp, Side::Inside) => self.web_server_packet(packet, ahead.0, context),
-            (Kind::Tcp, Side::Outside) => self.gateway_packet(packet, ahead.0, context.now),
+            (Kind::Tcp, Side::Inside) => self.web_server_packet(packet, ahead, context),
+            (Kind::Tcp, Side::Outside) => self.gateway_packet(packet, ahead, context.now),
             (Kind::Tunnel, Side::Outside) => self.tunnelled(packet, ahead, context),
             (Kind::BadTunnel, Side::Outside) => self.bad_tunnel(packet),
             (Kind::Icmp, _) => self.icmp(from, packet, context),
@@ -266,10 +266,10 @@ impl Role for Replica {
         self.common.counters.side(from).received.add(burst.len() as u64);
         let Burst { frames, views, verdicts } = burst;
         for (number, (buffer, view)) in frames.drain(..).zip(views.iter()).enumerate() {
-            let mut packet = Packet { buffer, view: *view };
-            let verdict = self.decide(from, &mut packet, self.ahead.of(number), context);
+            let mut packet = Packet::seen(buffer, view);
+            let verdict = self.decide(from, &mut packet, &self.ahead.of(number), context);
             verdicts.push(verdict);
-            finish(&self.common.counters, from, packet, verdict, context);
+            finish(&self.common.counters, from, packet.buffer, verdict, context);
         }
     }
 

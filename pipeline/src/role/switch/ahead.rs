@@ -5,8 +5,8 @@ use super::kept::{Kept, Pair, Phase};
 use crate::buffer::Buffer;
 use crate::burst::{BURST, Burst};
 use crate::family::{Family, V4, V6, Version};
-use crate::role::LookAhead;
-use crate::table::{Hash, Table};
+use crate::role::{Foreseen, LookAhead};
+use crate::table::Table;
 use crate::view::{Kind, Side, View};
 
 type Connections<F> = Table<Pair<F>, Phase, Kept>;
@@ -32,7 +32,7 @@ impl Ahead {
         common: &Common,
         (v4, v6): (&Connections<V4>, &Connections<V6>),
     ) {
-        for (number, (head, view)) in burst.looks().enumerate() {
+        burst.visit(|number, head, view| {
             self.connections.nothing(number);
             self.services[number] = match (view.kind, view.version) {
                 (Kind::Tcp, _) if from == Side::Inside && !common.follows => None,
@@ -40,7 +40,7 @@ impl Ahead {
                 (Kind::Tcp, Version::V6) => self.look_at(number, (from, head, view), common, v6),
                 _ => None,
             };
-        }
+        });
         self.connections.entries(burst.len(), v4, v6);
     }
 
@@ -65,9 +65,9 @@ impl Ahead {
         Some(service)
     }
 
-    /// The hash of a packet's connection, and its service.
+    /// What is known of a packet's connection, and its service.
     #[inline]
-    pub(super) fn of(&self, number: usize) -> (Hash, Option<usize>) {
-        (self.connections.of(number).0, self.services[number].map(usize::from))
+    pub(super) fn of(&self, number: usize) -> (Foreseen, Option<usize>) {
+        (self.connections.of(number), self.services[number].map(usize::from))
     }
 }

@@ -5,6 +5,7 @@ use super::Gate;
 use crate::buffer::Buffer;
 use crate::family::{Endpoint, Family};
 use crate::flow::BOTH_FINS;
+use crate::role::Foreseen;
 use crate::table::{Hash, Inserted, QUEUES, Slot, State};
 use crate::time::Ticks;
 use crate::view::{Packet, Side};
@@ -96,9 +97,10 @@ impl<F: Family> Gate<'_, F> {
         &mut self,
         packet: &Packet<B>,
         service: usize,
-        hash: Hash,
+        foreseen: &Foreseen,
         now: Ticks,
     ) -> Option<usize> {
+        let Foreseen { hash, guess, .. } = *foreseen;
         let flags = tcp::flags(packet.tcp());
         let pair = (packet.source(), packet.destination());
         if !self.common.serving[service].keeps() {
@@ -108,7 +110,7 @@ impl<F: Family> Gate<'_, F> {
             };
         }
         let isn = tcp::sequence(packet.tcp());
-        match self.kept.find(hash, pair, now) {
+        match self.kept.find_ahead(hash, guess, pair, now) {
             Some(slot) if flags.is_start() => self.start_again(service, slot, isn, now),
             Some(slot) => {
                 self.heard(slot, Side::Outside, packet.tcp(), now);
@@ -201,9 +203,15 @@ impl<F: Family> Gate<'_, F> {
 
     /// A packet from the inside that a server has sent.
     #[inline]
-    pub(super) fn follow<B: Buffer>(&mut self, packet: &Packet<B>, hash: Hash, now: Ticks) {
+    pub(super) fn follow<B: Buffer>(
+        &mut self,
+        packet: &Packet<B>,
+        foreseen: &Foreseen,
+        now: Ticks,
+    ) {
+        let Foreseen { hash, guess, .. } = *foreseen;
         let pair = (packet.destination(), packet.source());
-        if let Some(slot) = self.kept.find(hash, pair, now) {
+        if let Some(slot) = self.kept.find_ahead(hash, guess, pair, now) {
             let kept = self.kept.value_mut(slot);
             kept.marks |= HEARD;
             if tcp::flags(packet.tcp()).is_acknowledgement() {

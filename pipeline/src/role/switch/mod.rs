@@ -20,7 +20,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::oversize::Oversize;
-use super::{Context, Role, finish, send_made, tidy};
+use super::{Context, Foreseen, Role, finish, send_made, tidy};
 use crate::buffer::{Buffer, Pool};
 use crate::burst::Burst;
 use crate::counters::{Counters, Generated};
@@ -32,7 +32,7 @@ use crate::services::{Scope, Services};
 use crate::shared::Reader;
 use crate::stage::clamp;
 use crate::stage::sign::Keys;
-use crate::table::{Hash, Table};
+use crate::table::Table;
 use crate::time::Ticks;
 use crate::verdict::Verdict;
 use crate::view::{Kind, Packet, Side};
@@ -234,17 +234,17 @@ impl<F: Family> Gate<'_, F> {
         &mut self,
         from: Side,
         packet: &mut Packet<P::Buffer>,
-        (hash, service): (Hash, Option<usize>),
+        (foreseen, service): (Foreseen, Option<usize>),
         context: &mut Context<'_, P>,
     ) -> Verdict {
         match (packet.view.kind, from) {
             (Kind::Tcp, Side::Outside) => match service {
-                Some(service) => self.inbound(packet, service, hash, context),
+                Some(service) => self.inbound(packet, service, &foreseen, context),
                 None => Verdict::NoService,
             },
             (Kind::Tcp, Side::Inside) => {
                 if let Some(service) = service {
-                    self.outbound(packet, service, hash, context.now);
+                    self.outbound(packet, service, &foreseen, context.now);
                 }
                 Verdict::FromServer
             }
@@ -265,7 +265,7 @@ impl<F: Family> Gate<'_, F> {
         &mut self,
         packet: &mut Packet<P::Buffer>,
         service: usize,
-        hash: Hash,
+        foreseen: &Foreseen,
         context: &mut Context<'_, P>,
     ) -> Verdict {
         let client = packet.source::<F>();
@@ -277,7 +277,7 @@ impl<F: Family> Gate<'_, F> {
             },
             false => Verdict::ToServer,
         };
-        let Some(server) = self.server_for(packet, service, hash, context.now) else {
+        let Some(server) = self.server_for(packet, service, foreseen, context.now) else {
             return Verdict::NoServer;
         };
         if is_start {
@@ -304,11 +304,11 @@ impl<F: Family> Gate<'_, F> {
         &mut self,
         packet: &mut Packet<B>,
         service: usize,
-        hash: Hash,
+        foreseen: &Foreseen,
         now: Ticks,
     ) {
         if self.common.serving[service].keeps() {
-            self.follow(packet, hash, now);
+            self.follow(packet, foreseen, now);
         }
         if let Some(limit) = self.common.serving[service].mss
             && tcp::flags(packet.tcp()).is_acknowledgement()
@@ -337,10 +337,10 @@ impl Role for Switch {
         self.common.counters.side(from).received.add(burst.len() as u64);
         let Burst { frames, views, verdicts } = burst;
         for (number, (buffer, view)) in frames.drain(..).zip(views.iter()).enumerate() {
-            let mut packet = Packet { buffer, view: *view };
+            let mut packet = Packet::seen(buffer, view);
             let verdict = self.decide(from, &mut packet, number, context);
             verdicts.push(verdict);
-            finish(&self.common.counters, from, packet, verdict, context);
+            finish(&self.common.counters, from, packet.buffer, verdict, context);
         }
     }
 
