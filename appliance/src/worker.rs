@@ -133,8 +133,10 @@ impl<R: Role> Worker<R> {
         }
     }
 
-    /// One round over both sides and the mail; how many frames there were.
-    fn turn(&mut self) -> usize {
+    /// One round over both sides and the mail; how many frames there were. [`Worker::run`] does
+    /// nothing else until it is time to stop; who drives a worker by hand, as benchmarks do,
+    /// calls it from one thread.
+    pub fn turn(&mut self) -> usize {
         let mut count = 0;
         for side in Side::ALL {
             if let Some(rx) = &mut self.queues[side as usize].rx {

@@ -32,9 +32,12 @@ impl Mbuf {
         unsafe { self.0.as_mut() }
     }
 
-    /// Makes a fresh one-segment buffer a frame of `len` bytes, which its room must hold.
-    pub(super) fn set_len(&mut self, len: u16) {
+    /// Makes a buffer of one segment a frame of `len` bytes, which its room must hold; what is
+    /// new of it is what was there. Panics when there are several segments, or not the room.
+    #[inline]
+    pub fn set_len(&mut self, len: u16) {
         let raw = self.raw_mut();
+        assert!(raw.nb_segs == 1, "one segment");
         assert!(usize::from(raw.data_off) + usize::from(len) <= usize::from(raw.buf_len));
         raw.data_len = len;
         raw.pkt_len = u32::from(len);

@@ -13,6 +13,7 @@
 
 mod eal;
 mod error;
+mod hook;
 mod lcore;
 mod mbuf;
 mod pool;

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::sync::{Arc, PoisonError};
 
 use super::eal::{Eal, Runtime, c_string};
-use super::error::{Error, check};
+use super::error::{Errno, Error, check};
 use super::pool::MbufPool;
 use super::queue::{RxQueue, TxQueue};
 use super::setup::{Plan, PortConfig, PortReport};
@@ -161,6 +161,11 @@ impl Port {
         Ok(Started { rx, tx, report })
     }
 
+    /// Whether it has been started, and not been stopped since.
+    pub fn is_started(&self) -> bool {
+        self.started
+    }
+
     /// Stops the port, whose queues must have been dropped. It can be started again.
     ///
     /// # Errors
@@ -273,8 +278,12 @@ impl PortInner {
 
     /// The error in DPDK's status, if there is one.
     fn done(&self, step: &'static str, status: i32) -> Result<(), Error> {
-        let failed = |reason| Error::Port { device: self.device.clone(), step, reason };
-        check(status).map(drop).map_err(failed)
+        check(status).map(drop).map_err(|reason| self.failed(step, reason))
+    }
+
+    /// The error of a step that went wrong.
+    pub(super) fn failed(&self, step: &'static str, reason: Errno) -> Error {
+        Error::Port { device: self.device.clone(), step, reason }
     }
 
     fn info(&self) -> Result<dpdk_sys::rte_eth_dev_info, Error> {

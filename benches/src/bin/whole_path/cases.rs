@@ -1,0 +1,202 @@
+//! The subjects of a run over one number of connections, and what each is put through.
+
+use anyhow::{Context, Result};
+use pipeline::configuration::{A, B, C, Configuration};
+use pipeline::role::Role;
+use pipeline::stage::tag::Code;
+use pipeline::verdict::Verdict;
+use pipeline::view::Side;
+
+use crate::frames;
+use crate::lab::Lab;
+use crate::loops::{Bare, Loop};
+use crate::roles;
+use crate::source::{Program, Walk};
+use crate::subject::{Base, Case, Opening, Subject};
+use crate::template::Template;
+
+/// The least table: an operator would not make one smaller.
+const LEAST_TABLE: u32 = 1_024;
+
+/// Which subjects there are.
+pub const SUBJECTS: [&str; 10] = [
+    "io",
+    "macswap",
+    "5tswap",
+    "gateway A",
+    "gateway B",
+    "gateway C",
+    "switch",
+    "replica A",
+    "replica B",
+    "replica C",
+];
+
+impl Base {
+    /// The case's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::BothWays => "io",
+            Self::OneWay => "io, one way",
+        }
+    }
+}
+
+/// Subjects with their connections open, and cases.
+#[derive(Default)]
+pub struct Plan {
+    pub subjects: Vec<Subject>,
+    pub cases: Vec<Case>,
+}
+
+/// What is put together.
+pub struct Wanted<'a> {
+    pub connections: u32,
+    /// Names that a subject's must begin with one of; all when empty.
+    pub only: &'a [String],
+    /// Whether each direction is measured by itself, too.
+    pub directions: bool,
+}
+
+impl Wanted<'_> {
+    fn wants(&self, name: &str) -> bool {
+        // Nothing can be compared without the io loop.
+        name == "io" || self.only.is_empty() || self.only.iter().any(|only| name.starts_with(only))
+    }
+
+    fn table(&self) -> usize {
+        self.connections.max(LEAST_TABLE) as usize
+    }
+}
+
+/// Makes all wanted subjects and opens their connections; `tell` hears of each.
+pub fn plan(lab: &mut Lab, wanted: &Wanted<'_>, mut tell: impl FnMut(&str)) -> Result<Plan> {
+    let mut plan = Plan::default();
+    let order = SUBJECTS.iter().enumerate().filter(|(_, name)| wanted.wants(name));
+    for (number, &name) in order {
+        tell(name);
+        let table = wanted.table();
+        match name {
+            "gateway A" => plan.gateway(lab, number, name, roles::gateway::<A>(table), wanted)?,
+            "gateway B" => plan.gateway(lab, number, name, roles::gateway::<B>(table), wanted)?,
+            "gateway C" => plan.gateway(lab, number, name, roles::gateway::<C>(table), wanted)?,
+            "switch" => {
+                plan.role(lab, (number, name), roles::switch(table), 2, &frames::switch(), wanted)?
+            }
+            "replica A" => plan.replica(lab, number, name, Code::A, wanted)?,
+            "replica B" => plan.replica(lab, number, name, Code::B, wanted)?,
+            "replica C" => plan.replica(lab, number, name, Code::C, wanted)?,
+            _ => plan.bare(lab, number, name, wanted)?,
+        }
+    }
+    Ok(plan)
+}
+
+/// Programs for packets both ways that go round all connections; the two sides are half a round
+/// apart, so that neither finds what the other has just fetched.
+pub fn both_ways(templates: &[Template; 2], connections: u32) -> [Program; 2] {
+    [
+        Program::Round(templates[0].clone(), Walk::new(connections, 0)),
+        Program::Round(templates[1].clone(), Walk::new(connections, 128)),
+    ]
+}
+
+fn one_way(templates: &[Template; 2], connections: u32, side: Side) -> [Program; 2] {
+    let mut programs = both_ways(templates, connections);
+    programs[side.other() as usize] = Program::Silence;
+    programs
+}
+
+impl Plan {
+    fn case(&mut self, name: String, programs: [Program; 2], verdicts: [Vec<Verdict>; 2]) {
+        let silent = programs.iter().any(|program| matches!(program, Program::Silence));
+        let bytes = [0, 1].map(|side| match &programs[side] {
+            Program::Round(template, _) => template.len(),
+            _ => 0,
+        });
+        self.cases.push(Case {
+            name,
+            subject: self.subjects.len() - 1,
+            programs,
+            verdicts,
+            base: if silent { Base::OneWay } else { Base::BothWays },
+            bytes,
+        });
+    }
+
+    fn bare(&mut self, lab: &mut Lab, pair: usize, name: &str, wanted: &Wanted<'_>) -> Result<()> {
+        let what = Loop::ALL.into_iter().find(|what| what.name() == name);
+        let what = what.with_context(|| format!("no subject is called {name}"))?;
+        let (ends, sources) = lab.ends(pair)?;
+        let forwarder = Box::new(Bare::new(ends, what));
+        self.subjects.push(Subject { name: name.to_owned(), forwarder, sources });
+        let templates = frames::gateway::<A>().going;
+        let connections = wanted.connections;
+        self.case(name.to_owned(), both_ways(&templates, connections), Default::default());
+        if what == Loop::Io && wanted.directions {
+            let programs = one_way(&templates, connections, Side::Inside);
+            self.case(Base::OneWay.name().to_owned(), programs, Default::default());
+        }
+        Ok(())
+    }
+
+    fn role<R: Role + 'static>(
+        &mut self,
+        lab: &mut Lab,
+        (pair, name): (usize, &str),
+        role: R,
+        copies: usize,
+        how: &Opening,
+        wanted: &Wanted<'_>,
+    ) -> Result<()> {
+        let (ends, sources) = lab.ends(pair)?;
+        let driven = roles::driven(lab, ends, role, copies).context("a worker without mail")?;
+        let forwarder = Box::new(driven);
+        let mut subject = Subject { name: name.to_owned(), forwarder, sources };
+        subject.open(how, wanted.connections)?;
+        self.subjects.push(subject);
+        let verdicts = how.gone.map(|verdict| vec![verdict]);
+        let connections = wanted.connections;
+        self.case(name.to_owned(), both_ways(&how.going, connections), verdicts.clone());
+        if wanted.directions {
+            let way = |side: Side| one_way(&how.going, connections, side);
+            self.case(format!("{name}, from inside"), way(Side::Inside), verdicts.clone());
+            self.case(format!("{name}, from outside"), way(Side::Outside), verdicts);
+        }
+        Ok(())
+    }
+
+    fn gateway<G: Configuration>(
+        &mut self,
+        lab: &mut Lab,
+        pair: usize,
+        name: &str,
+        role: pipeline::role::gateway::Gateway<G>,
+        wanted: &Wanted<'_>,
+    ) -> Result<()> {
+        self.role(lab, (pair, name), role, 1, &frames::gateway::<G>(), wanted)?;
+        if G::CODE == Code::A {
+            let strangers = [
+                ("TCP of nobody", frames::strange_tcp(), Verdict::NoEntry),
+                ("UDP", frames::strange_udp(), Verdict::OtherProtocol),
+            ];
+            for (what, templates, verdict) in strangers {
+                let programs = both_ways(&templates, wanted.connections);
+                self.case(format!("{name}, {what}"), programs, [vec![verdict], vec![verdict]]);
+            }
+        }
+        Ok(())
+    }
+
+    fn replica(
+        &mut self,
+        lab: &mut Lab,
+        pair: usize,
+        name: &str,
+        code: Code,
+        wanted: &Wanted<'_>,
+    ) -> Result<()> {
+        let role = roles::replica(wanted.table());
+        self.role(lab, (pair, name), role, 1, &frames::replica(code), wanted)
+    }
+}

@@ -1,0 +1,106 @@
+//! What can be asked for.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+/// Measures whole paths from port to port on one core, over DPDK's net_null devices.
+///
+/// A source that costs next to nothing, whatever the number of connections, stamps frames with
+/// valid headers and checksums into the buffers that the devices hand out, in an order that
+/// scatters over all connections. Bare loops (io, macswap, 5tswap) and the appliance's roles, each
+/// in a real worker, forward bursts of 32 both ways between two ports. Connections are opened
+/// through the pipeline first. All subjects of one number of connections are measured in turn,
+/// several rounds; figures are medians, ratios are to the io loop of the same round. The roles'
+/// counters must say that every packet came to what it should, and every packet buffer must be
+/// back at the end, or the run fails.
+///
+/// Figures are those of one pinned thread. Nothing else should run meanwhile; DPDK's
+/// dpdk-testpmd, with which the bare loops are compared on plain net_null, runs on the same CPU in
+/// turn with them.
+#[derive(Debug, Parser)]
+#[command(name = "whole_path", version)]
+pub struct Options {
+    /// What to run, in this order; all by default.
+    #[arg(value_enum)]
+    pub parts: Vec<Part>,
+    /// Numbers of connections, such as 1,1k,64k,1M,8M (k is 1,000 and M is 1,000,000).
+    #[arg(long, value_delimiter = ',', default_value = "1,1k,64k,1M,8M", value_parser = count)]
+    pub connections: Vec<u32>,
+    /// Connections open beside races; the last number is also that of the flood.
+    #[arg(long, value_delimiter = ',', default_value = "1k,1M", value_parser = count)]
+    pub live: Vec<u32>,
+    /// Subjects that begin with one of these, beside io: "gateway A", switch, ...
+    #[arg(long, value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// Measure each direction by itself, too.
+    #[arg(long)]
+    pub directions: bool,
+    /// Rounds over all subjects.
+    #[arg(long, default_value_t = 9)]
+    pub rounds: usize,
+    /// Milliseconds of a slice.
+    #[arg(long, default_value_t = 80)]
+    pub slice: u64,
+    /// Milliseconds that run before each slice.
+    #[arg(long, default_value_t = 10)]
+    pub warm_up: u64,
+    /// The CPU to run on; the last one by default.
+    #[arg(long)]
+    pub cpu: Option<u32>,
+    /// Write the figures to this file as JSON.
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+    /// The dpdk-testpmd to compare with.
+    #[arg(long, default_value = "dpdk-testpmd")]
+    pub testpmd: PathBuf,
+}
+
+/// A part of the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// Bare loops on plain net_null against dpdk-testpmd.
+    Testpmd,
+    /// Packets of open connections, by subject and number of connections.
+    Paths,
+    /// Whole races, with other connections open.
+    Races,
+    /// A flood of spoofed SYNs beside open connections: none of them may be lost.
+    Flood,
+}
+
+impl Options {
+    /// The parts to run.
+    pub fn parts(&self) -> Vec<Part> {
+        match self.parts.is_empty() {
+            true => Part::value_variants().to_vec(),
+            false => self.parts.clone(),
+        }
+    }
+}
+
+/// A number with `k` or `M` behind it.
+fn count(text: &str) -> Result<u32, String> {
+    let (digits, unit) = match text.strip_suffix(['k', 'M']) {
+        Some(digits) if text.ends_with('k') => (digits, 1_000),
+        Some(digits) => (digits, 1_000_000),
+        None => (text, 1),
+    };
+    let wrong = || format!("{text} is no number of connections from 1 to 100M");
+    let number: u32 = digits.replace('_', "").parse().map_err(|_| wrong())?;
+    let number = number.checked_mul(unit).ok_or_else(wrong)?;
+    if (1..=100_000_000).contains(&number) { Ok(number) } else { Err(wrong()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::count;
+
+    #[test]
+    fn numbers_have_units() {
+        assert_eq!([count("1"), count("64k"), count("8M")], [Ok(1), Ok(64_000), Ok(8_000_000)]);
+        for wrong in ["", "k", "0", "-1", "200M", "5000M", "x"] {
+            assert!(count(wrong).is_err(), "{wrong}");
+        }
+    }
+}

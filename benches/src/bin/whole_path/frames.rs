@@ -1,0 +1,161 @@
+//! Which frames a role gets from either side, by configuration (compare docs/protocol.md).
+
+use pipeline::configuration::Configuration;
+use pipeline::stage::tag::Code;
+use pipeline::testing::{self, INSIDE_MAC, LINUX_OPTIONS, OUTSIDE_MAC, Segment};
+use pipeline::verdict::Verdict;
+use pipeline::view::Side;
+
+use crate::subject::Opening;
+use crate::template::{CLIENTS, Client, NOBODY, STRANGERS, Template};
+
+/// The service, and the replica that wins.
+pub const SERVER: &str = "203.0.113.10:80";
+pub const REPLICA: &str = "198.51.100.10:80";
+/// Who loses: another replica, and the origin.
+pub const LOSERS: [&str; 2] = ["198.51.100.20:80", SERVER];
+/// Somebody else's server.
+const OTHER: &str = "192.0.2.1:22";
+
+/// What fills a TCP packet up to the least length of a frame.
+const FILL: [u8; 6] = [0; 6];
+
+/// The address of an endpoint.
+pub fn ip(endpoint: &str) -> &str {
+    endpoint.split(':').next().unwrap_or(endpoint)
+}
+
+fn from_client(frame: &[u8]) -> Template {
+    Template::new(frame, Client::Source, CLIENTS, false)
+}
+
+fn to_client(frame: &[u8]) -> Template {
+    Template::new(frame, Client::Destination, CLIENTS, false)
+}
+
+/// A frame in a tunnel whose outer header is addressed to the client, too.
+fn tunnelled_to_client(segment: &Segment, from: &str) -> Template {
+    let frame = segment.tunnelled(from, ip(NOBODY));
+    Template::new(&frame, Client::Destination, CLIENTS, true)
+}
+
+/// A start packet at the gateway's inside.
+pub fn syn() -> Template {
+    from_client(&Segment::syn(NOBODY, SERVER, 7).frame())
+}
+
+/// A replica's acknowledgement, in the form of a configuration.
+pub fn acknowledgement(code: Code, from: &str) -> Template {
+    let answer = |from| Segment::syn_ack(from, NOBODY, 5, 8);
+    match code {
+        Code::A => to_client(&answer(from).frame()),
+        Code::B => tunnelled_to_client(&answer(from), ip(SERVER)),
+        Code::C => tunnelled_to_client(&answer(SERVER), ip(from)),
+    }
+}
+
+/// The origin's acknowledgement.
+pub fn origin_acknowledgement() -> Template {
+    to_client(&Segment::syn_ack(SERVER, NOBODY, 5, 8).frame())
+}
+
+/// The client ends its connection at once.
+pub fn client_reset() -> Template {
+    from_client(&Segment::new(NOBODY, SERVER, 4, 8, 0).payload(&FILL).frame())
+}
+
+/// What a gateway gets.
+pub fn gateway<C: Configuration>() -> Opening {
+    let data = |from| Segment::ack(from, NOBODY, 6, 8).payload(&FILL).inbound();
+    let back = match C::CODE {
+        Code::A => to_client(&data(REPLICA).frame()),
+        Code::B => to_client(&data(SERVER).frame()),
+        Code::C => tunnelled_to_client(&data(SERVER), ip(REPLICA)),
+    };
+    let there = from_client(&Segment::ack(NOBODY, SERVER, 8, 6).payload(&FILL).frame());
+    let gone = if C::FOLLOWS_PLAIN { Verdict::FromReplica } else { Verdict::Passed };
+    Opening {
+        first: Side::Inside,
+        opening: [syn(), acknowledgement(C::CODE, REPLICA)],
+        opened: [Verdict::Tagged, Verdict::ReplicaWon],
+        going: [there, back],
+        gone: [Verdict::ToReplica, gone],
+    }
+}
+
+/// TCP that is nobody's, both ways.
+pub fn strange_tcp() -> [Template; 2] {
+    let there = Segment::ack(NOBODY, OTHER, 8, 6).payload(&FILL).frame();
+    let back = Segment::ack(OTHER, NOBODY, 6, 8).payload(&FILL).inbound().frame();
+    [
+        Template::new(&there, Client::Source, STRANGERS, false),
+        Template::new(&back, Client::Destination, STRANGERS, false),
+    ]
+}
+
+/// UDP, both ways, of the length of the TCP packets.
+pub fn strange_udp() -> [Template; 2] {
+    let udp = |ports: [u16; 2]| {
+        let [from, to] = ports.map(u16::to_be_bytes);
+        [&from[..], &to[..], &[0, 26, 0, 0], &[0; 18]].concat()
+    };
+    let packet = |from: &str, to: &str, ports| {
+        let [from, to] = [from, to].map(|endpoint| testing::socket(endpoint).ip());
+        testing::ip_packet(from, to, 17, 0, &udp(ports))
+    };
+    let there = packet(NOBODY, OTHER, [0, 53]);
+    let back = packet(OTHER, NOBODY, [53, 0]);
+    let frame = |macs, packet| testing::ethernet_frame(macs, packet);
+    [
+        Template::new(&frame((OUTSIDE_MAC, INSIDE_MAC), &there), Client::Source, STRANGERS, false),
+        Template::new(
+            &frame((INSIDE_MAC, OUTSIDE_MAC), &back),
+            Client::Destination,
+            STRANGERS,
+            false,
+        ),
+    ]
+}
+
+fn tagged(code: Code) -> Segment {
+    // Kind and length, the experiment's number, flags; padded to whole words.
+    let flags = 1 | (code as u8) << 1;
+    let tag = [253, 5, 0x4e, 0x52, flags, 1, 1, 1];
+    Segment::syn(NOBODY, SERVER, 7).options(&[&LINUX_OPTIONS[..], &tag].concat())
+}
+
+/// What the switch gets.
+pub fn switch() -> Opening {
+    let answer = Segment::syn_ack(SERVER, NOBODY, 5, 8).frame();
+    let there = Segment::ack(NOBODY, SERVER, 8, 6).payload(&FILL).frame();
+    let back = Segment::ack(SERVER, NOBODY, 6, 8).payload(&FILL).frame();
+    Opening {
+        first: Side::Outside,
+        opening: [to_client(&answer), from_client(&tagged(Code::A).frame())],
+        opened: [Verdict::FromServer, Verdict::FannedOut],
+        going: [to_client(&back), from_client(&there)],
+        gone: [Verdict::FromServer, Verdict::ToServer],
+    }
+}
+
+/// What a replica gets of connections of this configuration.
+pub fn replica(code: Code) -> Opening {
+    let copy = tagged(code).tunnelled(ip(SERVER), ip(REPLICA));
+    let answer = Segment::syn_ack(REPLICA, NOBODY, 5, 8).frame();
+    let data = |to| Segment::ack(NOBODY, to, 8, 6).payload(&FILL);
+    let there = match code {
+        Code::A | Code::B => from_client(&data(REPLICA).frame()),
+        Code::C => {
+            let frame = data(SERVER).tunnelled(ip(NOBODY), ip(REPLICA));
+            Template::new(&frame, Client::Source, CLIENTS, true)
+        }
+    };
+    let back = Segment::ack(REPLICA, NOBODY, 6, 8).payload(&FILL).frame();
+    Opening {
+        first: Side::Outside,
+        opening: [to_client(&answer), from_client(&copy)],
+        opened: [Verdict::FromWebServer, Verdict::Cracked],
+        going: [to_client(&back), there],
+        gone: [Verdict::FromWebServer, Verdict::ToWebServer],
+    }
+}

@@ -1,0 +1,136 @@
+//! DPDK on one pinned core, a pool, and pairs of net_null ports to forward between.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use appliance::dpdk::{DEFAULT_DATA_ROOM, Eal, MbufPool, Port, PortConfig, RxQueue, TxQueue};
+
+use crate::source::Source;
+use crate::template::SHORT;
+
+/// Buffers of the pool, and of dpdk-testpmd's.
+pub const BUFFERS: u32 = 8191;
+/// Free buffers that a core keeps at hand, as dpdk-testpmd does.
+pub const CACHE: u32 = 250;
+/// MiB of ordinary memory for DPDK where there are no huge pages.
+const MEMORY: u32 = 192;
+/// Queue descriptors, of which net_null makes nothing.
+const DESCRIPTORS: u16 = 512;
+
+/// The queues of two ports, inside and outside, and what they receive.
+pub struct Ends {
+    /// Receive queues.
+    pub rx: [RxQueue; 2],
+    /// Transmit queues.
+    pub tx: [TxQueue; 2],
+}
+
+/// What everything is measured in.
+pub struct Lab {
+    pub eal: Eal,
+    /// What sources write into.
+    pub pool: MbufPool,
+    /// What nothing was ever written into: for loops on plain net_null.
+    pub plain_pool: MbufPool,
+    ports: Vec<Port>,
+    plain_ports: Vec<Port>,
+    /// How the core was got: "SCHED_FIFO 20" or not.
+    pub scheduling: &'static str,
+}
+
+impl Lab {
+    /// Starts DPDK with its only thread pinned to this CPU, at real-time priority if permitted.
+    pub fn start(cpu: u32) -> Result<Self> {
+        let id = std::process::id();
+        let mut args = vec![
+            format!("--lcores=0@{cpu}"),
+            format!("--file-prefix=whole_path_{id}"),
+            "--no-pci".to_owned(),
+            "--no-telemetry".to_owned(),
+            "--log-level=5".to_owned(),
+        ];
+        args.extend(memory_arguments(MEMORY));
+        let eal = Eal::init(&args)?;
+        let pool = |name| MbufPool::new(&eal, name, BUFFERS, CACHE, DEFAULT_DATA_ROOM, None);
+        let (pool, plain_pool) = (pool("stamped")?, pool("plain")?);
+        let own = id.to_string();
+        let real_time = Command::new("chrt").args(["-f", "-p", "20", &own]).output();
+        let scheduling = match real_time.is_ok_and(|output| output.status.success()) {
+            true => "SCHED_FIFO 20",
+            false => "the kernel's usual scheduling: SCHED_FIFO is not permitted",
+        };
+        Ok(Self { eal, pool, plain_pool, ports: Vec::new(), plain_ports: Vec::new(), scheduling })
+    }
+
+    /// Queues of the pair of ports of this number, which nobody must have at the time.
+    pub fn ends(&mut self, number: usize) -> Result<(Ends, [Source; 2])> {
+        let mut ends = open(&self.eal, &self.pool, &mut self.ports, number, "net_null")?;
+        let [inside, outside] = &mut ends.rx;
+        let sources = [Source::hook(inside)?, Source::hook(outside)?];
+        Ok((ends, sources))
+    }
+
+    /// Queues of plain net_null ports without a source.
+    pub fn plain_ends(&mut self, number: usize) -> Result<Ends> {
+        open(&self.eal, &self.plain_pool, &mut self.plain_ports, number, "net_null_plain")
+    }
+
+    /// Fails when a buffer is neither in its pool nor with anybody any more.
+    pub fn check_buffers(&self) -> Result<()> {
+        for pool in [&self.pool, &self.plain_pool] {
+            let missing = pool.size() - pool.available();
+            ensure!(missing == 0, "{missing} packet buffers are missing");
+        }
+        Ok(())
+    }
+}
+
+/// Huge pages where there are any free, else ordinary memory.
+pub fn memory_arguments(mib: u32) -> Vec<String> {
+    let free = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let free = free.lines().find_map(|line| line.strip_prefix("HugePages_Free:"));
+    let pages: u32 = free.and_then(|count| count.trim().parse().ok()).unwrap_or(0);
+    let size = ["-m".to_owned(), mib.to_string()];
+    // Of 2 MiB each, and some to spare.
+    if pages * 2 > mib + 64 {
+        [&size[..], &["--huge-unlink".to_owned()]].concat()
+    } else {
+        [&size[..], &["--no-huge".to_owned()]].concat()
+    }
+}
+
+fn open(
+    eal: &Eal,
+    pool: &MbufPool,
+    ports: &mut Vec<Port>,
+    number: usize,
+    name: &str,
+) -> Result<Ends> {
+    let config = PortConfig {
+        queues: 1,
+        rx_descriptors: DESCRIPTORS,
+        tx_descriptors: DESCRIPTORS,
+        max_frame: 1514,
+        rss: None,
+    };
+    while ports.len() < 2 * (number + 1) {
+        let device = format!("{name}{},size={SHORT},copy=0", ports.len());
+        let mut port = Port::by_device(eal, &device)?;
+        port.configure(&config, pool)?;
+        ports.push(port);
+    }
+    let (mut rx, mut tx) = (Vec::new(), Vec::new());
+    for port in &mut ports[2 * number..][..2] {
+        if port.is_started() {
+            port.stop().context("an earlier subject still has its queues")?;
+        }
+        let started = port.start()?;
+        rx.extend(started.rx);
+        tx.extend(started.tx);
+    }
+    match (rx.try_into(), tx.try_into()) {
+        (Ok(rx), Ok(tx)) => Ok(Ends { rx, tx }),
+        _ => anyhow::bail!("{name}: ports have one queue each"),
+    }
+}

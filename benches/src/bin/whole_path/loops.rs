@@ -1,0 +1,136 @@
+//! The bare loops that everything is compared with: they do what dpdk-testpmd does in its modes
+//! io, macswap and 5tswap, over the appliance's queues.
+
+use std::sync::Arc;
+
+use appliance::dpdk::Mbuf;
+use arrayvec::ArrayVec;
+use firstack_benches::BURST;
+use pipeline::buffer::Buffer;
+use pipeline::counters::Counters;
+
+use crate::lab::Ends;
+use crate::subject::Forwarder;
+
+/// What a loop does to a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loop {
+    /// Nothing.
+    Io,
+    /// Swaps MAC addresses.
+    Macswap,
+    /// Swaps MAC addresses, IP addresses and ports.
+    FiveTuple,
+}
+
+impl Loop {
+    /// All, simplest first.
+    pub const ALL: [Self; 3] = [Self::Io, Self::Macswap, Self::FiveTuple];
+
+    /// What dpdk-testpmd calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Io => "io",
+            Self::Macswap => "macswap",
+            Self::FiveTuple => "5tswap",
+        }
+    }
+}
+
+/// A loop between two ports.
+pub struct Bare {
+    ends: Ends,
+    what: Loop,
+    frames: ArrayVec<Mbuf, BURST>,
+    out: Vec<Mbuf>,
+    /// Frames that a port did not take.
+    lost: u64,
+}
+
+impl Bare {
+    /// A loop that does this.
+    pub fn new(ends: Ends, what: Loop) -> Self {
+        Self { ends, what, frames: ArrayVec::new(), out: Vec::with_capacity(BURST), lost: 0 }
+    }
+
+    #[inline(always)]
+    fn round(&mut self, mut change: impl FnMut(&mut [u8])) -> usize {
+        let mut count = 0;
+        for side in [0, 1] {
+            count += self.ends.rx[side].burst(&mut self.frames);
+            for frame in &mut self.frames {
+                change(frame.head_mut());
+            }
+            self.out.extend(self.frames.drain(..));
+            self.ends.tx[1 - side].burst(&mut self.out);
+            self.lost += self.out.len() as u64;
+            self.out.clear();
+        }
+        count
+    }
+}
+
+impl Forwarder for Bare {
+    fn turn(&mut self) -> usize {
+        match self.what {
+            Loop::Io => self.round(|_| {}),
+            Loop::Macswap => self.round(swap_macs),
+            Loop::FiveTuple => self.round(swap_all),
+        }
+    }
+
+    fn counters(&self) -> Option<&Arc<Counters>> {
+        None
+    }
+
+    fn lost(&self) -> u64 {
+        self.lost
+    }
+}
+
+#[inline(always)]
+fn swap<const N: usize>(bytes: &mut [u8], at: usize) {
+    let (first, second) = bytes[at..at + 2 * N].split_at_mut(N);
+    first.swap_with_slice(second);
+}
+
+#[inline(always)]
+fn swap_macs(frame: &mut [u8]) {
+    if frame.len() >= 14 {
+        swap::<6>(frame, 0);
+    }
+}
+
+/// IPv4 alone, with TCP or UDP in it; anything else has its MAC addresses swapped.
+#[inline(always)]
+fn swap_all(frame: &mut [u8]) {
+    swap_macs(frame);
+    if frame.len() < 14 + 20 + 4 || frame[12..14] != [8, 0] {
+        return;
+    }
+    let l4 = 14 + usize::from(frame[14] & 0x0f) * 4;
+    swap::<4>(frame, 26);
+    if matches!(frame[23], 6 | 17) && frame.len() >= l4 + 4 {
+        swap::<2>(frame, l4);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pipeline::testing::Segment;
+
+    #[test]
+    fn what_is_swapped_twice_is_what_it_was() {
+        let there = Segment::ack("198.18.0.1:1000", "203.0.113.10:80", 8, 6).frame();
+        let mut frame = there.clone();
+        swap_all(&mut frame);
+        let swapped = Segment::ack("203.0.113.10:80", "198.18.0.1:1000", 8, 6).inbound().frame();
+        assert_eq!(frame, swapped);
+        swap_macs(&mut frame);
+        assert_eq!(frame[..12], there[..12]);
+        swap_macs(&mut frame);
+        swap_all(&mut frame);
+        assert_eq!(frame, there);
+    }
+}

@@ -1,0 +1,156 @@
+//! Slices, rounds and medians.
+
+use anyhow::Result;
+use appliance::dpdk::cycles;
+use serde::Serialize;
+
+use crate::subject::{Case, Subject};
+
+/// Turns between two looks at the clock.
+const TURNS: usize = 16;
+
+/// How long is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// Rounds over all cases.
+    pub rounds: usize,
+    /// Counts of the time stamp counter that a slice lasts.
+    pub slice: u64,
+    /// And how many run before it begins, so that caches hold what this case needs.
+    pub warm_up: u64,
+    /// Counts in a nanosecond.
+    pub per_ns: f64,
+}
+
+/// What a slice showed.
+#[derive(Clone, Copy, Debug)]
+pub struct Slice {
+    /// Packets received.
+    pub packets: u64,
+    /// Time stamp counts.
+    pub cycles: u64,
+}
+
+impl Slice {
+    /// Nanoseconds for each packet.
+    pub fn ns(&self, effort: &Effort) -> f64 {
+        self.cycles as f64 / effort.per_ns / self.packets as f64
+    }
+}
+
+/// A case's figures.
+#[derive(Clone, Debug, Serialize)]
+pub struct Figure {
+    /// What was measured.
+    pub name: String,
+    /// How many connections were open.
+    pub connections: u32,
+    /// Bytes of the frames from the inside and the outside.
+    pub frame_bytes: [usize; 2],
+    /// Median over the rounds, nanoseconds per received packet.
+    pub ns: f64,
+    /// The least and the most of any round.
+    pub ns_least: f64,
+    pub ns_most: f64,
+    /// Median, counts of the time stamp counter per packet.
+    pub tsc_cycles: f64,
+    /// Millions of packets a second, of the median.
+    pub mpps: f64,
+    /// Rate over that of the io loop of the same round, median.
+    pub ratio_to_io: f64,
+    /// Nanoseconds more than the io loop of the same round, median.
+    pub ns_over_io: f64,
+    /// Rounds.
+    pub rounds: usize,
+}
+
+/// Plays a case for as long as a slice lasts.
+pub fn slice(subject: &mut Subject, case: &mut Case, effort: &Effort) -> Result<Slice> {
+    for (source, program) in subject.sources.iter().zip(&mut case.programs) {
+        source.play(std::mem::take(program));
+    }
+    spin(subject, effort.warm_up);
+    let before = subject.tally();
+    let slice = spin(subject, effort.slice);
+    let after = subject.tally();
+    for (source, program) in subject.sources.iter().zip(&mut case.programs) {
+        *program = source.take();
+    }
+    subject.check(&before, &after, &case.verdicts, slice.packets)?;
+    Ok(slice)
+}
+
+/// Turns until so many counts have passed.
+pub fn spin(subject: &mut Subject, counts: u64) -> Slice {
+    let start = cycles();
+    let mut packets = 0;
+    loop {
+        for _ in 0..TURNS {
+            packets += subject.forwarder.turn() as u64;
+        }
+        let cycles = cycles().wrapping_sub(start);
+        if cycles >= counts {
+            return Slice { packets, cycles };
+        }
+    }
+}
+
+/// Measures all cases, in turn, several times. `done` is told after each round.
+pub fn rounds(
+    subjects: &mut [Subject],
+    cases: &mut [Case],
+    connections: u32,
+    effort: &Effort,
+    mut done: impl FnMut(),
+) -> Result<Vec<Figure>> {
+    let mut seen = vec![Vec::new(); cases.len()];
+    for _ in 0..effort.rounds {
+        for (case, seen) in cases.iter_mut().zip(&mut seen) {
+            seen.push(slice(&mut subjects[case.subject], case, effort)?.ns(effort));
+        }
+        done();
+    }
+    let io = |case: &Case| {
+        let base = cases.iter().position(|other| other.name == case.base.name());
+        base.map_or(&[][..], |base| &seen[base])
+    };
+    let figure = |(case, ns): (&Case, &Vec<f64>)| {
+        let per_packet = median(ns.clone());
+        let pairs: Vec<_> = ns.iter().copied().zip(io(case).iter().copied()).collect();
+        Figure {
+            name: case.name.clone(),
+            connections,
+            frame_bytes: case.bytes,
+            ns: per_packet,
+            ns_least: ns.iter().copied().fold(f64::INFINITY, f64::min),
+            ns_most: ns.iter().copied().fold(0.0, f64::max),
+            tsc_cycles: per_packet * effort.per_ns,
+            mpps: 1e3 / per_packet,
+            ratio_to_io: median(pairs.iter().map(|(own, io)| io / own).collect()),
+            ns_over_io: median(pairs.iter().map(|(own, io)| own - io).collect()),
+            rounds: effort.rounds,
+        }
+    };
+    Ok(cases.iter().zip(&seen).map(figure).collect())
+}
+
+/// The middle one, or what lies between the middle two.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => f64::NAN,
+        len if len % 2 == 1 => values[len / 2],
+        len => (values[len / 2 - 1] + values[len / 2]) / 2.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::median;
+
+    #[test]
+    fn a_median_is_in_the_middle() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.5);
+    }
+}

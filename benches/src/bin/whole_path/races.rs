@@ -1,0 +1,141 @@
+//! Whole races: SYN in, tagged out; SYN/ACK in, decided, out; two losers' SYN/ACKs answered by
+//! resets. A RST of the client's and a new sequence number make the entry ready for the next one.
+
+use anyhow::{Context, Result};
+use firstack_benches::BURST;
+use pipeline::configuration::{A, B, C, Configuration};
+use pipeline::verdict::Verdict;
+use serde::Serialize;
+
+use crate::frames;
+use crate::lab::Lab;
+use crate::measure::{Effort, median, slice};
+use crate::roles;
+use crate::source::{Program, Racers, Turn};
+use crate::subject::{Base, Case, Subject};
+
+/// Endpoints that race over and over.
+const RACERS: u32 = 512 * BURST as u32;
+/// Turns in which a burst of races goes through.
+const CYCLE: usize = 3;
+
+/// What races cost.
+#[derive(Clone, Debug, Serialize)]
+pub struct RaceFigure {
+    /// The gateway.
+    pub name: String,
+    /// Connections that were open beside.
+    pub live: u32,
+    /// Medians: of whole races, on one core.
+    pub races_per_second: f64,
+    pub ns_per_race: f64,
+    /// The least and the most of any round.
+    pub ns_least: f64,
+    pub ns_most: f64,
+    /// Packets in for each race, the client's RST included.
+    pub packets_per_race: f64,
+    /// Rounds.
+    pub rounds: usize,
+}
+
+/// Races at gateways of A, B and C, each with so many connections open, in turn.
+pub fn measure(
+    lab: &mut Lab,
+    live: u32,
+    effort: &Effort,
+    mut done: impl FnMut(),
+) -> Result<Vec<RaceFigure>> {
+    let mut all = [
+        racing::<A>(lab, 0, "gateway A", live)?,
+        racing::<B>(lab, 1, "gateway B", live)?,
+        racing::<C>(lab, 2, "gateway C", live)?,
+    ];
+    let mut seen = [const { Vec::new() }; 3];
+    for _ in 0..effort.rounds {
+        for ((subject, case), seen) in all.iter_mut().zip(&mut seen) {
+            let before = subject.tally();
+            let slice = slice(subject, case, effort)?;
+            let after = subject.tally();
+            let of = |side, verdict| after.since(&before, side, verdict) as f64;
+            let packets =
+                (after.received[0] - before.received[0]) + (after.received[1] - before.received[1]);
+            // Warm-up and all, for the share is the same throughout.
+            let per_race = packets as f64 / of(1, Verdict::ReplicaWon);
+            seen.push((slice.ns(effort) * per_race, per_race));
+        }
+        done();
+    }
+    let figure = |((subject, _), seen): (&(Subject, Case), &Vec<(f64, f64)>)| {
+        let ns: Vec<_> = seen.iter().map(|seen| seen.0).collect();
+        let ns_per_race = median(ns.clone());
+        RaceFigure {
+            name: subject.name.clone(),
+            live,
+            races_per_second: 1e9 / ns_per_race,
+            ns_per_race,
+            ns_least: ns.iter().copied().fold(f64::INFINITY, f64::min),
+            ns_most: ns.iter().copied().fold(0.0, f64::max),
+            packets_per_race: median(seen.iter().map(|seen| seen.1).collect()),
+            rounds: effort.rounds,
+        }
+    };
+    Ok(all.iter().zip(&seen).map(figure).collect())
+}
+
+/// A gateway with connections open, whose racers have raced once.
+fn racing<G: Configuration>(
+    lab: &mut Lab,
+    pair: usize,
+    name: &str,
+    live: u32,
+) -> Result<(Subject, Case)> {
+    let (ends, sources) = lab.ends(pair)?;
+    let role = roles::gateway::<G>((live + RACERS) as usize);
+    let driven = roles::driven(lab, ends, role, 1).context("a worker without mail")?;
+    let mut subject = Subject { name: name.to_owned(), forwarder: Box::new(driven), sources };
+    subject.open(&frames::gateway::<G>(), live)?;
+    for (source, program) in subject.sources.iter().zip(programs::<G>(live)) {
+        source.play(program);
+    }
+    for _ in 0..CYCLE * (RACERS as usize / BURST + 2) {
+        subject.forwarder.turn();
+    }
+    let programs = [subject.sources[0].take(), subject.sources[1].take()];
+    let case = Case {
+        name: format!("{name}, races"),
+        subject: 0,
+        programs,
+        verdicts: [
+            vec![Verdict::TaggedAnew, Verdict::ToReplica],
+            vec![Verdict::ReplicaWon, Verdict::LoserReset],
+        ],
+        base: Base::BothWays,
+        bytes: [0; 2],
+    };
+    Ok((subject, case))
+}
+
+/// Each answer comes a turn or more after what it answers:
+///
+/// | turn | inside | outside |
+/// |---|---|---|
+/// | 0 | SYN of batch n | second loser of batch n - 1 |
+/// | 1 | RST of batch n - 1 | winner of batch n |
+/// | 2 | | first loser of batch n |
+fn programs<G: Configuration>(live: u32) -> [Program; 2] {
+    let racers = Racers::new(live, RACERS);
+    let answer = |from| frames::acknowledgement(G::CODE, from).numbered_acknowledgement();
+    let origin = frames::origin_acknowledgement().numbered_acknowledgement();
+    [
+        Program::turns(vec![
+            (Turn::Race(frames::syn().numbered_sequence(), racers), 1),
+            (Turn::Race(frames::client_reset().numbered_sequence(), racers.late()), 1),
+            (Turn::Silence, 1),
+        ]),
+        Program::turns(vec![
+            (Turn::Race(origin, racers.late()), 1),
+            (Turn::Race(answer(frames::REPLICA), racers), 1),
+            (Turn::Race(answer(frames::LOSERS[0]), racers), 1),
+        ]),
+    ]
+}

@@ -1,0 +1,161 @@
+//! The appliance's roles, each in a worker of its own between two ports.
+
+use std::net::IpAddr;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Barrier};
+
+use appliance::clock::Clock;
+use appliance::dpdk::cycles;
+use appliance::handoff::{self, Mail};
+use appliance::worker::{Idle, Parts, Queues, Worker};
+use crossbeam::utils::CachePadded;
+use firstack_benches::BURST;
+use pipeline::configuration::Configuration;
+use pipeline::limiter::Limit;
+use pipeline::neighbours::Neighbours;
+use pipeline::path::Path;
+use pipeline::role::Role;
+use pipeline::role::gateway::{self, Gateway, Timeouts};
+use pipeline::role::replica::{self, Replica};
+use pipeline::role::switch::{self, Delivery, Switch};
+use pipeline::services::Scope;
+use pipeline::shared::Published;
+use pipeline::stage::sign::Keys;
+use pipeline::stage::tag;
+use pipeline::time::Ticks;
+
+use crate::frames::{LOSERS, REPLICA, SERVER, ip};
+use crate::lab::{Ends, Lab};
+use crate::subject::Driven;
+
+const KEY: (u64, u64) = (0x1234_5678_9abc_def0, 0x0fed_cba9_8765_4321);
+const WEB_SERVERS: [[u8; 6]; 2] = [[2, 0, 0, 0, 1, 1], [2, 0, 0, 0, 1, 2]];
+const MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
+
+fn address(endpoint: &str) -> IpAddr {
+    // The endpoints are this program's own.
+    ip(endpoint).parse().unwrap_or_else(|_| unreachable!("{endpoint} has an address"))
+}
+
+/// A role in the appliance's worker, as `firstack run` makes it for one core.
+pub fn driven<R: Role>(lab: &Lab, ends: Ends, role: R, copies: usize) -> Option<Driven<R>> {
+    let Ends { rx: [rx0, rx1], tx: [tx0, tx1] } = ends;
+    let queues = |rx, tx| Queues { rx: Some(rx), tx: Some(tx), sender: 0 };
+    let counters = Arc::clone(role.counters());
+    let worker = Worker::new(Parts {
+        role,
+        queues: [queues(rx0, tx0), queues(rx1, tx1)],
+        pool: lab.pool.handle(),
+        mail: Mail::new(1, handoff::CAPACITY).pop()?,
+        clock: Clock::new(cycles(), lab.eal.cycles_per_second()),
+        idle: Idle::Busy,
+        burst: BURST,
+        copies,
+        stop: Arc::new(CachePadded::new(AtomicBool::new(false))),
+        quiet: Arc::new(Barrier::new(1)),
+    });
+    Some(Driven { worker, counters })
+}
+
+/// A gateway whose table holds this many connections of IPv4.
+pub fn gateway<C: Configuration>(connections: usize) -> Gateway<C> {
+    let settings = gateway::Settings {
+        services: vec![gateway::Service {
+            scope: Scope::Prefix(address(SERVER).into()),
+            ports: vec![80],
+            replicas: Vec::new(),
+        }],
+        tag: tag::Format::default(),
+        timeouts: Timeouts::default(),
+        path: Path::default(),
+        max_connections: [connections, 1],
+        hash_key: KEY,
+    };
+    Gateway::new(settings, Published::new(Keys::default()).reader())
+}
+
+/// A switch of a service with two web servers, whose connections it keeps there, and two replicas.
+pub fn switch(connections: usize) -> Switch {
+    let server = |(number, mac)| switch::Server {
+        name: format!("web{number}"),
+        delivery: Delivery::Direct(mac),
+        weight: 1,
+    };
+    let services = vec![switch::Service {
+        address: address(SERVER),
+        ports: vec![80],
+        replicable: true,
+        source: address(SERVER),
+        replicas: vec![address(REPLICA), address(LOSERS[0])],
+        first_replica: 0,
+        servers: WEB_SERVERS.into_iter().enumerate().map(server).collect(),
+        first_server: 0,
+    }];
+    let unlimited = Limit { rate: 1 << 30, burst: 1 << 30, prefix_v4: 24, prefix_v6: 48 };
+    let selection = switch::Selection::new(&services, &switch::Alive::default());
+    let settings = switch::Settings {
+        services,
+        tag: tag::Format::default(),
+        require_signature: false,
+        gateways: Vec::new(),
+        max_copies: 8,
+        fan_out: unlimited,
+        path: Path::default(),
+        max_connections: [connections, 1],
+        timeouts: switch::Timeouts {
+            opening: Ticks::from_secs(30),
+            established: Ticks::from_secs(7440),
+            closing: Ticks::from_secs(120),
+            reuse_after: Ticks::from_secs(60),
+        },
+        probing: None,
+        probes: false,
+        macs: MACS,
+        hash_key: KEY,
+    };
+    let shares = switch::Shares {
+        tunnels: Arc::new(switch::TunnelHealth::new(2)),
+        neighbours: Arc::new(Neighbours::default()),
+    };
+    let (selection, keys) = (Published::new(selection), Published::new(Keys::default()));
+    Switch::new(settings, shares, selection.reader(), keys.reader())
+}
+
+/// A replica with one web server, which bears the replica's address.
+pub fn replica(connections: usize) -> Replica {
+    let services = vec![replica::Service {
+        address: address(SERVER),
+        ports: vec![80],
+        servers: vec![replica::Server {
+            name: "web".to_owned(),
+            address: address(REPLICA),
+            port: None,
+            mac: Some(WEB_SERVERS[0]),
+            weight: 1,
+            bears_service: false,
+        }],
+        first_server: 0,
+    }];
+    let selection = Published::new(replica::Selection::new(&services, |_| true));
+    let settings = replica::Settings {
+        switches: vec![address(SERVER).into()],
+        gateways: Vec::new(),
+        tunnel_addresses: vec![address(REPLICA)],
+        services,
+        tag: tag::Format::default(),
+        require_signature: false,
+        path: Path::default(),
+        busy_connections: usize::MAX,
+        busy_syn_rate: 1 << 30,
+        acknowledgement_repeats: 0,
+        max_connections: [connections, 1],
+        timeouts: [30, 7440, 120].map(Ticks::from_secs),
+        macs: MACS,
+        probes: false,
+        hash_key: KEY,
+    };
+    let shares =
+        replica::Shares { gates: Arc::default(), neighbours: Arc::new(Neighbours::default()) };
+    let keys = Published::new(Keys::default());
+    Replica::new(settings, shares, selection.reader(), keys.reader())
+}
