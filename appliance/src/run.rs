@@ -267,10 +267,6 @@ impl Launch<'_> {
         let mut mail = Mail::new(roles.len(), handoff::CAPACITY).into_iter();
         let quiet = Arc::new(Barrier::new(roles.len()));
         let clock = Clock::new(cycles(), self.eal.cycles_per_second());
-        let idle = match self.config.worker.poll {
-            config::Poll::Adaptive => Idle::Adaptive,
-            config::Poll::Busy => Idle::Busy,
-        };
         let mut ready = Vec::new();
         for (number, (role, mail)) in roles.into_iter().zip(&mut mail).enumerate() {
             ready.push(Worker::new(Parts {
@@ -279,7 +275,7 @@ impl Launch<'_> {
                 pool: self.pool.handle(),
                 mail,
                 clock,
-                idle,
+                idle: self.idle(),
                 burst: self.config.worker.burst.into(),
                 copies,
                 stop: Arc::clone(halt),
@@ -295,6 +291,24 @@ impl Launch<'_> {
             halt.store(true, Relaxed);
         }
         launched
+    }
+
+    /// What a worker does when there is nothing to do. One that others hand frames to does not
+    /// listen, for that rings no bell.
+    fn idle(&self) -> Idle {
+        if self.config.worker.poll == config::Poll::Busy {
+            return Idle::Busy;
+        }
+        let mut bells = Vec::new();
+        if self.config.worker.cores.len() == 1 {
+            for opened in &self.ports {
+                match opened.port.bells() {
+                    of_port if of_port.is_empty() => return Idle::Adaptive(Vec::new()),
+                    of_port => bells.extend(of_port),
+                }
+            }
+        }
+        Idle::Adaptive(bells)
     }
 }
 

@@ -11,6 +11,7 @@
 //!   a port stops only when its queues' handles are gone.
 //! - **Layout.** [`Eal::init`] refuses to start when Rust and C disagree about the mbuf.
 
+mod bell;
 mod eal;
 mod error;
 mod lcore;
@@ -21,6 +22,7 @@ mod queue;
 mod rss;
 mod setup;
 
+pub use bell::{Bell, Heard};
 pub use eal::{Eal, EalArgs, LogLevel};
 pub use error::{Errno, Error};
 pub use lcore::{Worker, cycles};
