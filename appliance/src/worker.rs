@@ -18,9 +18,6 @@ use crate::handoff::{Handed, Mail};
 pub use crate::idle::Idle;
 use crate::idle::Rester;
 
-/// How often a port that took less than offered is asked again before the rest is dropped.
-const TX_ATTEMPTS: usize = 8;
-
 /// A worker's queues on one side; a port may have too few for every worker.
 #[derive(Debug, Default)]
 pub struct Queues {
@@ -219,10 +216,12 @@ impl<R: Role> Worker<R> {
                 }
                 continue;
             };
-            for _ in 0..TX_ATTEMPTS {
+            // Some drivers take a part at a time. One that takes nothing has its descriptors full:
+            // that is the queue, and waiting for it here would hold up the other side as well.
+            while !frames.is_empty() {
                 let sent = tx.burst(frames);
                 counters.sent.add(sent as u64);
-                if frames.is_empty() {
+                if sent == 0 {
                     break;
                 }
             }
