@@ -8,14 +8,17 @@ use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use arrayvec::ArrayVec;
 use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::sys::socket::{getsockopt, sockopt};
 use nix::sys::time::TimeSpec;
 
 use super::port::Port;
 
 /// The driver whose queues are packet sockets.
 const DRIVER: &str = "net_af_packet";
+
+/// More bells than that are not listened for.
+const MOST: usize = 16;
 
 /// A socket that a port receives from. It rings as long as a frame waits.
 #[derive(Debug)]
@@ -33,22 +36,19 @@ pub enum Heard {
 impl Bell {
     /// Waits until one rings, or for so long.
     pub fn listen(bells: &[Self], time: Duration) -> Heard {
-        let mut polled: arrayvec::ArrayVec<PollFd<'_>, 8> = arrayvec::ArrayVec::new();
-        for bell in bells.iter().take(polled.capacity()) {
+        let mut polled = ArrayVec::<PollFd<'_>, MOST>::new();
+        for bell in bells.iter().take(MOST) {
             polled.push(PollFd::new(bell.0.as_fd(), PollFlags::POLLIN));
         }
         if ppoll(&mut polled, Some(TimeSpec::from_duration(time)), None).is_err() {
             return Heard::NoPacket;
         }
-        let mut heard = Heard::Packets;
-        for (bell, polled) in bells.iter().zip(&polled) {
-            if polled.revents().is_some_and(|events| events.contains(PollFlags::POLLERR)) {
-                // Looking at it takes the error away, so that it does not ring for good.
-                let _ = getsockopt(&bell.0, sockopt::SocketError);
-                heard = Heard::NoPacket;
-            }
-        }
-        heard
+        // An error, such as that the link went down, rings until something is sent. It is left
+        // there: by it the driver knows not to wait for good for room in its ring.
+        let errs = |polled: &PollFd<'_>| {
+            polled.revents().is_some_and(|events| events.contains(PollFlags::POLLERR))
+        };
+        if polled.iter().any(errs) { Heard::NoPacket } else { Heard::Packets }
     }
 }
 
