@@ -27,7 +27,7 @@ pub use eal::{Eal, EalArgs, LogLevel};
 pub use error::{Errno, Error};
 pub use lcore::{Worker, cycles};
 pub use mbuf::{Mbuf, Segments};
-pub use pool::{DEFAULT_DATA_ROOM, MbufPool, PoolHandle};
+pub use pool::{DEFAULT_DATA_ROOM, MbufPool, PoolHandle, STASH};
 pub use port::{LinkStatus, Port, PortStats, Started};
 pub use queue::{RxQueue, TxQueue};
 pub use rss::{Rss, RssField, RssReport, RssScope};
