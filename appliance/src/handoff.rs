@@ -12,9 +12,6 @@ use crossbeam::queue::ArrayQueue;
 use pipeline::view::Side;
 use siphasher::sip::SipHasher13;
 
-/// Frames a queue holds.
-pub const CAPACITY: usize = 2048;
-
 /// A frame for another worker.
 #[derive(Debug)]
 pub enum Handed<B> {

@@ -15,6 +15,8 @@ pub mod describe;
 pub mod dpdk;
 pub mod handoff;
 pub mod health;
+#[cfg(feature = "dpdk")]
+pub mod idle;
 pub mod keys;
 pub mod replay;
 pub mod roles;

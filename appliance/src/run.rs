@@ -11,13 +11,13 @@ use pipeline::role::Role;
 use pipeline::view::Side;
 
 use crate::clock::Clock;
-use crate::config::{self, Config};
+use crate::config::{self, Config, sizing};
 use crate::control::{self, Answer, Server};
 use crate::dpdk::{
     Eal, EalArgs, LogLevel, MbufPool, Port, PortConfig, PortReport, Rss, RssField, RxQueue,
     TxQueue, Worker as Launched, cycles,
 };
-use crate::handoff::{self, Mail};
+use crate::handoff::Mail;
 use crate::roles::{self, Crew, Surroundings, Task};
 use crate::stats::{PortStats, Snapshot};
 use crate::supervisor::Supervisor;
@@ -39,9 +39,6 @@ const RSS_KEY: [u8; 52] = {
 /// The longest frame that ports are asked to take, as far as they can: what is longer than a
 /// buffer is chained over several.
 const JUMBO: u32 = 9728;
-/// mbufs a core keeps at hand.
-const POOL_CACHE: u32 = 256;
-
 /// Why an appliance does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -120,7 +117,7 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome, Error> {
         &eal,
         "firstack",
         config.memory.mbufs,
-        POOL_CACHE,
+        sizing::shares(config).cache,
         config.memory.max_frame,
         None,
     )?;
@@ -264,13 +261,10 @@ impl Launch<'_> {
         copies: usize,
         halt: &Arc<CachePadded<AtomicBool>>,
     ) -> Result<Vec<Launched<()>>, Error> {
-        let mut mail = Mail::new(roles.len(), handoff::CAPACITY).into_iter();
+        let queue = sizing::shares(self.config).queue;
+        let mut mail = Mail::new(roles.len(), queue).into_iter();
         let quiet = Arc::new(Barrier::new(roles.len()));
         let clock = Clock::new(cycles(), self.eal.cycles_per_second());
-        let idle = match self.config.worker.poll {
-            config::Poll::Adaptive => Idle::Adaptive,
-            config::Poll::Busy => Idle::Busy,
-        };
         let mut ready = Vec::new();
         for (number, (role, mail)) in roles.into_iter().zip(&mut mail).enumerate() {
             ready.push(Worker::new(Parts {
@@ -279,7 +273,7 @@ impl Launch<'_> {
                 pool: self.pool.handle(),
                 mail,
                 clock,
-                idle,
+                idle: self.idle(),
                 burst: self.config.worker.burst.into(),
                 copies,
                 stop: Arc::clone(halt),
@@ -295,6 +289,24 @@ impl Launch<'_> {
             halt.store(true, Relaxed);
         }
         launched
+    }
+
+    /// What a worker does when there is nothing to do. One that others hand frames to does not
+    /// listen, for that rings no bell.
+    fn idle(&self) -> Idle {
+        if self.config.worker.poll == config::Poll::Busy {
+            return Idle::Busy;
+        }
+        let mut bells = Vec::new();
+        if self.config.worker.cores.len() == 1 {
+            for opened in &self.ports {
+                match opened.port.bells() {
+                    of_port if of_port.is_empty() => return Idle::Adaptive(Vec::new()),
+                    of_port => bells.extend(of_port),
+                }
+            }
+        }
+        Idle::Adaptive(bells)
     }
 }
 

@@ -3,7 +3,6 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Barrier};
-use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use crossbeam::utils::CachePadded;
@@ -16,23 +15,8 @@ use pipeline::view::Side;
 use crate::clock::Clock;
 use crate::dpdk::{Mbuf, PoolHandle, RxQueue, TxQueue, cycles};
 use crate::handoff::{Handed, Mail};
-
-/// Polls without a packet before a worker begins to rest.
-const SPIN: u32 = 256;
-/// How long it rests between two polls. A veth's round trip through a resting worker takes
-/// about this long; it has no part in a loaded one's.
-const REST: Duration = Duration::from_micros(50);
-/// How often a port that took less than offered is asked again before the rest is dropped.
-const TX_ATTEMPTS: usize = 8;
-
-/// What a worker does when there is nothing to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Idle {
-    /// Polls on: for cores of its own.
-    Busy,
-    /// Spins a while, then rests between polls.
-    Adaptive,
-}
+pub use crate::idle::Idle;
+use crate::idle::Rester;
 
 /// A worker's queues on one side; a port may have too few for every worker.
 #[derive(Debug, Default)]
@@ -112,17 +96,12 @@ impl<R: Role> Worker<R> {
 
     /// Runs until it is time to stop; then sends what other workers have still handed over.
     pub fn run(mut self) {
-        let mut empty = 0;
+        let idle = std::mem::replace(&mut self.idle, Idle::Busy);
+        let mut rester = Rester::new(idle, self.clock);
         while !self.stop.load(Relaxed) {
-            if self.turn() > 0 {
-                empty = 0;
-                continue;
-            }
-            empty += 1;
-            if self.idle == Idle::Adaptive && empty > SPIN {
-                std::thread::sleep(REST);
-            } else {
-                std::hint::spin_loop();
+            match self.turn() {
+                0 => rester.rest(),
+                _ => rester.busy(),
             }
         }
         // Nothing comes from the ports any more. Once nobody hands over what it received, the
@@ -239,10 +218,12 @@ impl<R: Role> Worker<R> {
                 }
                 continue;
             };
-            for _ in 0..TX_ATTEMPTS {
+            // Some drivers take a part at a time. One that takes nothing has its descriptors full:
+            // that is the queue, and waiting for it here would hold up the other side as well.
+            while !frames.is_empty() {
                 let sent = tx.burst(frames);
                 counters.sent.add(sent as u64);
-                if frames.is_empty() {
+                if sent == 0 {
                     break;
                 }
             }

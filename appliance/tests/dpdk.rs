@@ -1,74 +1,23 @@
 //! The safe layer against the real DPDK, with virtual devices, no hugepages and no NIC.
-//!
-//! DPDK starts once in a process, so each test runs itself again in a process of its own.
 
 #![cfg(feature = "dpdk")]
 
-use std::env;
+mod alone;
+
 use std::fs::File;
 use std::path::Path;
-use std::process::{self, Command};
 
+use alone::{alone, eal};
 use appliance::dpdk::{
-    DEFAULT_DATA_ROOM, Eal, EalArgs, Error, LogLevel, Mbuf, MbufPool, Port, PortConfig, Rss,
-    RssField, RssScope, RxQueue, Started, TxQueue,
+    DEFAULT_DATA_ROOM, Eal, Error, Mbuf, MbufPool, Port, PortConfig, Rss, RssField, RssScope,
+    RxQueue, Started, TxQueue,
 };
 use arrayvec::ArrayVec;
 use pcap_file::pcap::{PcapPacket, PcapReader, PcapWriter};
 use pipeline::buffer::{Buffer, Pool};
 use std::time::Duration;
 
-const ALONE: &str = "FIRSTACK_DPDK_TEST";
 const MAX_FRAME: u32 = 9014;
-
-/// Runs `body` in a process where it is alone, and fails as it does.
-fn alone(name: &str, body: fn()) {
-    if env::var(ALONE).is_ok_and(|running| running == name) {
-        body();
-        return tidy();
-    }
-    let output = Command::new(env::current_exe().unwrap())
-        .args([name, "--exact", "--nocapture", "--test-threads=1"])
-        .env(ALONE, name)
-        .output()
-        .unwrap();
-    let (out, err) = (&output.stdout, &output.stderr);
-    print!("{}{}", String::from_utf8_lossy(out), String::from_utf8_lossy(err));
-    assert!(output.status.success(), "{name}: {}", output.status);
-}
-
-/// What tells this process's DPDK from the other tests'.
-fn file_prefix() -> String {
-    format!("firstack-test-{}", process::id())
-}
-
-/// Removes the folder that DPDK leaves, wherever it may have put it.
-fn tidy() {
-    let own = env::var("XDG_RUNTIME_DIR").unwrap_or_default();
-    for base in ["/var/run", &own, "/tmp"] {
-        let _ = std::fs::remove_dir(Path::new(base).join("dpdk").join(file_prefix()));
-    }
-}
-
-/// DPDK with one worker lcore.
-fn eal() -> Eal {
-    let args = EalArgs {
-        worker_cpus: vec![first_cpu()],
-        file_prefix: file_prefix(),
-        no_huge_mib: Some(64),
-        log_level: LogLevel::Warning,
-        // Nothing but an empty folder is left behind on disk.
-        extra: vec!["--no-shconf".to_owned(), "--no-telemetry".to_owned()],
-        ..EalArgs::default()
-    };
-    Eal::init(&args.build().unwrap()).unwrap()
-}
-
-fn first_cpu() -> u32 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
-    list.trim().split(['-', ',']).next().unwrap().parse().unwrap()
-}
 
 fn config(queues: u16) -> PortConfig<'static> {
     PortConfig { queues, rx_descriptors: 256, tx_descriptors: 256, max_frame: MAX_FRAME, rss: None }
@@ -130,7 +79,7 @@ fn a_capture_passes_byte_for_byte_on_a_worker() {
         let frames: Vec<_> = (0..200).map(|seed| pattern(seed, 60 + seed * 7)).collect();
         write_pcap(&input, &frames);
 
-        let eal = eal();
+        let eal = eal(1);
         let pool = MbufPool::new(&eal, "frames", 1023, 64, DEFAULT_DATA_ROOM, None).unwrap();
         let device = format!("net_pcap0,rx_pcap={},tx_pcap={}", input.display(), output.display());
         let (port, mut rx, mut tx) = started(&eal, &device, &pool);
@@ -158,7 +107,7 @@ fn a_jumbo_frame_passes_in_chained_buffers() {
         let frames: Vec<_> = (0..40).map(|seed| pattern(seed, 9014 - seed)).collect();
         write_pcap(&input, &frames);
 
-        let eal = eal();
+        let eal = eal(1);
         let pool = MbufPool::new(&eal, "small", 1023, 32, 512, None).unwrap();
         let device = format!("net_pcap0,rx_pcap={},tx_pcap={}", input.display(), output.display());
         let (port, mut rx, mut tx) = started(&eal, &device, &pool);
@@ -204,7 +153,7 @@ fn reshape(choice: usize, mbuf: &mut Mbuf, copy: &mut Vec<u8>) {
 #[test]
 fn a_ring_takes_what_it_has_room_for() {
     alone("a_ring_takes_what_it_has_room_for", || {
-        let eal = eal();
+        let eal = eal(1);
         let pool = MbufPool::new(&eal, "ring", 4095, 128, 256, None).unwrap();
         let (mut port, mut rx, mut tx) = started(&eal, "net_ring0", &pool);
         let mut handle = pool.handle();
@@ -250,7 +199,7 @@ fn a_ring_takes_what_it_has_room_for() {
 #[test]
 fn a_port_reports_what_it_does() {
     alone("a_port_reports_what_it_does", || {
-        let eal = eal();
+        let eal = eal(1);
         let pool = MbufPool::new(&eal, "null", 1023, 32, DEFAULT_DATA_ROOM, None).unwrap();
         let mut port = Port::by_device(&eal, "net_null0,size=100").unwrap();
         let key: Vec<u8> = [0x6d, 0x5a].repeat(26);
@@ -281,7 +230,7 @@ fn a_port_reports_what_it_does() {
 #[test]
 fn an_empty_pool_gives_nothing_and_takes_all_back() {
     alone("an_empty_pool_gives_nothing_and_takes_all_back", || {
-        let eal = eal();
+        let eal = eal(1);
         let pool = MbufPool::new(&eal, "few", 100, 8, 256, None).unwrap();
         assert_eq!((pool.size(), pool.available(), pool.data_room()), (100, 100, 256));
         let mut handle = pool.handle();
@@ -304,7 +253,7 @@ fn an_empty_pool_gives_nothing_and_takes_all_back() {
 #[test]
 fn an_error_names_the_device() {
     alone("an_error_names_the_device", || {
-        let eal = eal();
+        let eal = eal(1);
         for device in [
             "net_nosuch0",
             "0000:ff:1f.7",
@@ -342,7 +291,7 @@ fn bad_arguments_do_not_start_dpdk() {
 #[test]
 fn a_workers_panic_reaches_its_owner() {
     alone("a_workers_panic_reaches_its_owner", || {
-        let eal = eal();
+        let eal = eal(1);
         assert!(eal.cycles_per_second() > 1_000_000);
         assert!(matches!(eal.launch(0, || ()), Err(Error::Launch { .. })));
         let worker = eal.launch(1, || panic!("on purpose")).unwrap();

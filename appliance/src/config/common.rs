@@ -9,6 +9,7 @@ use toml::de::DeValue;
 use super::Kind;
 use super::device::{Device, device};
 use super::reader::{Found, Section};
+use super::sizing;
 use super::value::{self, Parsed};
 
 /// One side of the appliance.
@@ -171,21 +172,13 @@ pub(super) fn memory(
     Some(Memory { mbufs: mbufs.value, max_frame: max_frame? })
 }
 
-/// A PCI device holds a buffer for each receive descriptor, and one for each transmit descriptor
-/// until that is used again. With fewer buffers than that nothing is left to receive into, so
-/// nothing is sent, so none comes free: the port would stand still for good.
+/// With fewer buffers than are held for good the ports would come to a stand.
 fn check_rings(section: &Section<'_>, mbufs: &Found<u32>, ports: &Ports, worker: &Worker) {
-    let pci = [&ports.inside, &ports.outside].into_iter().filter(|port| port.device.is_pci());
-    let rings: usize =
-        pci.map(|port| usize::from(port.rx_descriptors) + usize::from(port.tx_descriptors)).sum();
-    if rings == 0 {
-        return;
-    }
     let workers = worker.cores.len();
-    let least = workers * (rings + usize::from(worker.burst));
+    let least = sizing::least(ports, workers);
     if (mbufs.value as usize) < least {
         let message = format!(
-            "{} is too few for the descriptors of {workers} worker(s) on PCI devices; \
+            "{} is too few for what the devices' queues and {workers} worker(s) hold; \
              expected at least {least}",
             mbufs.shown()
         );

@@ -29,6 +29,7 @@ mod reader;
 mod replica;
 pub mod schema;
 mod service;
+pub mod sizing;
 mod switch;
 mod tunnel;
 mod value;

@@ -11,6 +11,7 @@
 //!   a port stops only when its queues' handles are gone.
 //! - **Layout.** [`Eal::init`] refuses to start when Rust and C disagree about the mbuf.
 
+mod bell;
 mod eal;
 mod error;
 mod hook;
@@ -22,11 +23,12 @@ mod queue;
 mod rss;
 mod setup;
 
+pub use bell::{Bell, Heard};
 pub use eal::{Eal, EalArgs, LogLevel};
 pub use error::{Errno, Error};
 pub use lcore::{Worker, cycles};
 pub use mbuf::{Mbuf, Segments};
-pub use pool::{DEFAULT_DATA_ROOM, MbufPool, PoolHandle};
+pub use pool::{DEFAULT_DATA_ROOM, MbufPool, PoolHandle, STASH};
 pub use port::{LinkStatus, Port, PortStats, Started};
 pub use queue::{RxQueue, TxQueue};
 pub use rss::{Rss, RssField, RssReport, RssScope};

@@ -14,7 +14,7 @@ use super::mbuf::Mbuf;
 pub const DEFAULT_DATA_ROOM: u16 = 2048;
 
 /// Buffers a handle takes out of the pool at once.
-const STASH: usize = 32;
+pub const STASH: usize = 32;
 
 /// A pool of buffers, all of one size. It stands until DPDK is cleaned up.
 #[derive(Debug)]

@@ -219,6 +219,16 @@ impl Port {
         })
     }
 
+    /// The number of the kernel's interface under a port of this driver; none for another
+    /// driver's.
+    ///
+    /// # Errors
+    /// When the port does not tell.
+    pub(super) fn kernel_interface(&self, driver: &str) -> Result<Option<u32>, Error> {
+        let info = self.inner.info()?;
+        Ok((driver_name(&info) == driver && info.if_index > 0).then_some(info.if_index))
+    }
+
     /// The port's counters.
     ///
     /// # Errors
@@ -238,6 +248,15 @@ impl Port {
             oerrors: stats.oerrors,
             rx_nombuf: stats.rx_nombuf,
         })
+    }
+}
+
+/// The driver of the port that told this; empty when it did not tell.
+fn driver_name(info: &dpdk_sys::rte_eth_dev_info) -> String {
+    match info.driver_name.is_null() {
+        true => String::new(),
+        // SAFETY: not null, thus the NUL-terminated name of a loaded driver, which DPDK keeps.
+        false => unsafe { CStr::from_ptr(info.driver_name) }.to_string_lossy().into_owned(),
     }
 }
 
@@ -336,16 +355,11 @@ impl PortInner {
     /// What the started port does of its plan.
     fn report(&self, plan: &Plan, promiscuous: bool) -> Result<PortReport, Error> {
         let info = self.info()?;
-        let driver = match info.driver_name.is_null() {
-            true => String::new(),
-            // SAFETY: not null, thus the NUL-terminated name of a loaded driver.
-            false => unsafe { CStr::from_ptr(info.driver_name) }.to_string_lossy().into_owned(),
-        };
         let mut mtu = 0;
         // SAFETY: the port exists; DPDK writes the number.
         self.done("tell its MTU", unsafe { dpdk_sys::rte_eth_dev_get_mtu(self.id, &raw mut mtu) })?;
         Ok(PortReport {
-            driver,
+            driver: driver_name(&info),
             socket: i32::try_from(self.socket()).ok().map(i32::unsigned_abs),
             rx_queues: plan.rx_queues,
             tx_queues: plan.tx_queues,

@@ -1,0 +1,430 @@
+//! What becomes of a worker when something runs short, and when that ends: a port that takes
+//! nothing, a queue between workers that is full, a pool that is empty. Losses are counted under
+//! their name, the rest goes on, connections are still there, and every buffer comes back.
+//!
+//! The ports are net_ring: of two queues of one port, what is sent by either can be received by
+//! the same, so that a worker and the test each have one end of both ways. A ring takes 1,023 frames.
+
+#![cfg(feature = "dpdk")]
+
+mod alone;
+
+use std::fs::File;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Barrier};
+use std::time::{Duration, Instant};
+
+use alone::{alone, eal};
+use appliance::clock::Clock;
+use appliance::dpdk::{
+    Eal, Mbuf, MbufPool, PoolHandle, Port, PortConfig, RxQueue, Started, TxQueue,
+    Worker as Launched, cycles,
+};
+use appliance::handoff::Mail;
+use appliance::worker::{Idle, Parts, Queues, Worker};
+use arrayvec::ArrayVec;
+use crossbeam::utils::CachePadded;
+use pcap_file::pcap::{PcapPacket, PcapWriter};
+use pipeline::buffer::{Buffer, Pool};
+use pipeline::configuration::A;
+use pipeline::counters::Counters;
+use pipeline::path::Path;
+use pipeline::role::Role;
+use pipeline::role::gateway::{Gateway, Service, Settings, Timeouts};
+use pipeline::services::Scope;
+use pipeline::shared::Published;
+use pipeline::stage::sign::Keys;
+use pipeline::stage::tag;
+use pipeline::testing::Segment;
+use pipeline::verdict::{Fate, Verdict};
+use pipeline::view::Side;
+
+const SERVER: &str = "203.0.113.10:80";
+const REPLICA: &str = "198.51.100.10:80";
+/// Another server, which is no service's.
+const OTHER: &str = "192.0.2.1:80";
+/// What a ring holds, and more.
+const MANY: usize = 3000;
+/// Frames that queues between workers hold.
+const MAIL: usize = 16;
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits for what must come.
+#[track_caller]
+fn comes(mut so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !so() {
+        assert!(start.elapsed() < PATIENCE, "it does not come");
+        std::thread::sleep(Duration::from_micros(100));
+    }
+}
+
+/// The test's end of a port.
+struct End {
+    rx: RxQueue,
+    tx: TxQueue,
+    pool: PoolHandle,
+}
+
+impl End {
+    /// Sends a frame so many times, as fast as the worker takes them.
+    fn send(&mut self, frame: &[u8], count: usize) {
+        for _ in 0..count {
+            let mut out: Vec<Mbuf> = Vec::new();
+            comes(|| {
+                out.extend(self.pool.alloc(frame.len()));
+                !out.is_empty()
+            });
+            out[0].head_mut().copy_from_slice(frame);
+            comes(|| self.tx.burst(&mut out) == 1);
+        }
+    }
+
+    /// Everything that waits here.
+    fn drain(&mut self) -> Vec<Vec<u8>> {
+        let mut frames = Vec::new();
+        let mut burst = ArrayVec::<Mbuf, 64>::new();
+        while self.rx.burst(&mut burst) > 0 {
+            frames.extend(burst.drain(..).map(|mbuf| mbuf.head().to_vec()));
+        }
+        frames
+    }
+
+    /// So many frames, which are on their way.
+    fn receive(&mut self, count: usize) -> Vec<Vec<u8>> {
+        let mut frames = Vec::new();
+        comes(|| {
+            frames.extend(self.drain());
+            frames.len() >= count
+        });
+        assert_eq!(frames.len(), count);
+        frames
+    }
+}
+
+/// Gateways' workers, DPDK under them, and the test's ends of both ports.
+struct Rig {
+    eal: Eal,
+    pool: MbufPool,
+    /// The workers not yet launched, the first one last.
+    waiting: Vec<Worker<Gateway<A>>>,
+    launched: Vec<Launched<()>>,
+    counters: Vec<Arc<Counters>>,
+    ends: [End; 2],
+    ports: Vec<Port>,
+    stop: Arc<CachePadded<AtomicBool>>,
+    mail: Mail<()>,
+}
+
+fn queues(number: u16) -> PortConfig<'static> {
+    let (rx_descriptors, tx_descriptors) = (256, 256);
+    PortConfig { queues: number, rx_descriptors, tx_descriptors, max_frame: 1514, rss: None }
+}
+
+fn gateway() -> Gateway<A> {
+    let server: std::net::SocketAddr = SERVER.parse().unwrap();
+    let service =
+        Service { scope: Scope::Prefix(server.ip().into()), ports: vec![80], replicas: Vec::new() };
+    let settings = Settings {
+        services: vec![service],
+        tag: tag::Format::default(),
+        timeouts: Timeouts::default(),
+        path: Path::default(),
+        max_connections: [64; 2],
+        hash_key: (1, 2),
+    };
+    Gateway::new(settings, Published::new(Keys::default()).reader())
+}
+
+impl Rig {
+    /// A rig on rings, whose only queues are the first worker's.
+    fn new(workers: usize, mbufs: u32) -> Self {
+        let eal = eal(2);
+        let pool = MbufPool::new(&eal, "frames", mbufs, 0, 2048, None).unwrap();
+        let mut ports = Vec::new();
+        let mut ends = Vec::new();
+        let mut own = Vec::new();
+        for device in ["net_ring0", "net_ring1"] {
+            let mut port = Port::by_device(&eal, device).unwrap();
+            port.configure(&queues(2), &pool).unwrap();
+            let Started { mut rx, mut tx, .. } = port.start().unwrap();
+            let pool = pool.handle();
+            ends.push(End { rx: rx.remove(1), tx: tx.remove(0), pool });
+            own.push(Queues { rx: rx.pop(), tx: tx.pop(), sender: 0 });
+            ports.push(port);
+        }
+        let stop = Arc::default();
+        let (waiting, counters) = crew(&eal, &pool, own.try_into().unwrap(), workers, &stop);
+        let ends = ends.try_into().unwrap_or_else(|_| panic!("two ends"));
+        let mail = Mail::new(workers, 1).remove(0);
+        Self { eal, pool, waiting, launched: Vec::new(), counters, ends, ports, stop, mail }
+    }
+
+    /// Sets the next worker going.
+    fn launch(&mut self) {
+        let lcore = self.eal.worker_lcores()[self.launched.len()];
+        let worker = self.waiting.pop().unwrap();
+        self.launched.push(self.eal.launch(lcore, move || worker.run()).unwrap());
+    }
+
+    fn end(&mut self, side: Side) -> &mut End {
+        &mut self.ends[side as usize]
+    }
+
+    /// Over all workers.
+    fn count(&self, side: Side, of: impl Fn(&pipeline::counters::SideCounters) -> u64) -> u64 {
+        self.counters.iter().map(|counters| of(counters.side(side))).sum()
+    }
+
+    fn verdicts(&self, side: Side, verdict: Verdict) -> u64 {
+        self.count(side, |side| side.verdicts[verdict as usize].get())
+    }
+
+    fn received(&self, side: Side) -> u64 {
+        self.count(side, |side| side.received.get())
+    }
+
+    /// Opens a connection that the replica wins.
+    fn connect(&mut self, client: &str) {
+        self.end(Side::Inside).send(&Segment::syn(client, SERVER, 7).frame(), 1);
+        self.end(Side::Outside).receive(1);
+        self.end(Side::Outside).send(&Segment::syn_ack(REPLICA, client, 5, 8).frame(), 1);
+        let answer = self.end(Side::Inside).receive(1).remove(0);
+        assert_eq!(answer[26..30], [203, 0, 113, 10], "from the server, as the client sees it");
+    }
+
+    /// The connection's packets pass, both ways, translated.
+    fn is_alive(&mut self, client: &str) {
+        self.end(Side::Inside).send(&data(client), 10);
+        let to_replica = self.end(Side::Outside).receive(10);
+        assert!(to_replica.iter().all(|frame| frame[30..34] == [198, 51, 100, 10]));
+        self.end(Side::Outside).send(&Segment::ack(REPLICA, client, 6, 8).inbound().frame(), 10);
+        let to_client = self.end(Side::Inside).receive(10);
+        assert!(to_client.iter().all(|frame| frame[26..30] == [203, 0, 113, 10]));
+    }
+
+    /// The end: everything is accounted for, and every buffer is back.
+    fn finish(self) {
+        let Self { eal, pool, waiting, launched, counters, mut ends, ports, stop, .. } = self;
+        assert!(waiting.is_empty(), "a worker was never launched");
+        stop.store(true, Relaxed);
+        for worker in launched {
+            worker.join().unwrap();
+        }
+        ends.iter_mut().for_each(|end| drop(end.drain()));
+        drop(ends);
+        for port in ports {
+            port.close().unwrap();
+        }
+        assert_eq!(pool.available(), pool.size(), "buffers are missing");
+        is_conserved(&counters);
+        drop((pool, eal));
+    }
+}
+
+/// What a client sends.
+fn data(client: &str) -> Vec<u8> {
+    Segment::ack(client, SERVER, 8, 6).frame()
+}
+
+/// Workers of which the first alone has queues, the first one last, and their counters.
+fn crew(
+    eal: &Eal,
+    pool: &MbufPool,
+    own: [Queues; 2],
+    workers: usize,
+    stop: &Arc<CachePadded<AtomicBool>>,
+) -> (Vec<Worker<Gateway<A>>>, Vec<Arc<Counters>>) {
+    let quiet = Arc::new(Barrier::new(workers));
+    let clock = Clock::new(cycles(), eal.cycles_per_second());
+    let mut own = Some(own);
+    let (mut crew, mut counters) = (Vec::new(), Vec::new());
+    for mail in Mail::new(workers, MAIL) {
+        let role = gateway();
+        counters.push(Arc::clone(role.counters()));
+        crew.insert(
+            0,
+            Worker::new(Parts {
+                role,
+                queues: own.take().unwrap_or_default(),
+                pool: pool.handle(),
+                mail,
+                clock,
+                idle: Idle::Adaptive(Vec::new()),
+                burst: 32,
+                copies: 1,
+                stop: Arc::clone(stop),
+                quiet: Arc::clone(&quiet),
+            }),
+        );
+    }
+    (crew, counters)
+}
+
+/// Per side received = forwarded + consumed + dropped; forwarded + generated = sent + unsent.
+fn is_conserved(counters: &[Arc<Counters>]) {
+    let (mut forwarded, mut left) = (0, 0);
+    for counters in counters {
+        forwarded += counters.generated.iter().map(|counter| counter.get()).sum::<u64>();
+        for side in Side::ALL {
+            let side = counters.side(side);
+            let fates = |fate| {
+                let of = |verdict: &&Verdict| verdict.fate() == fate;
+                let counts = Verdict::ALL.iter().filter(of);
+                counts.map(|&verdict| side.verdicts[verdict as usize].get()).sum::<u64>()
+            };
+            let all = fates(Fate::Forwarded) + fates(Fate::Consumed) + fates(Fate::Dropped);
+            assert_eq!(side.received.get(), all);
+            forwarded += fates(Fate::Forwarded);
+            left += side.sent.get() + side.unsent.get();
+        }
+    }
+    assert_eq!(forwarded, left);
+}
+
+#[test]
+fn a_port_that_takes_nothing_holds_up_neither_the_other_side_nor_what_comes_after() {
+    alone("a_port_that_takes_nothing_holds_up_neither_the_other_side_nor_what_comes_after", || {
+        let client = "198.18.0.1:4000";
+        let mut rig = Rig::new(1, 8191);
+        rig.launch();
+        rig.connect(client);
+        let before = rig.received(Side::Inside);
+        // Nobody takes what leaves by the outside.
+        rig.end(Side::Inside).send(&data(client), MANY);
+        comes(|| rig.received(Side::Inside) == before + MANY as u64);
+        comes(|| {
+            let outside = |of: fn(&_) -> u64| rig.count(Side::Outside, of);
+            // The start packet has left by then.
+            let (sent, unsent) = (outside(|s| s.sent.get()), outside(|s| s.unsent.get()));
+            (sent, unsent) == (1 + 1023, (MANY - 1023) as u64)
+        });
+        assert_eq!(rig.count(Side::Inside, |side| side.unsent.get()), 0);
+        // The other way goes on meanwhile.
+        let back = Segment::ack(REPLICA, client, 6, 8).inbound().frame();
+        rig.end(Side::Outside).send(&back, 100);
+        rig.end(Side::Inside).receive(100);
+        // What the port had taken leaves when it goes on, and all that comes after.
+        assert_eq!(rig.end(Side::Outside).drain().len(), 1023);
+        rig.is_alive(client);
+        assert_eq!(rig.count(Side::Outside, |side| side.unsent.get()), (MANY - 1023) as u64);
+        rig.finish();
+    });
+}
+
+#[test]
+fn a_worker_that_stands_still_costs_others_nothing_but_what_was_for_it() {
+    alone("a_worker_that_stands_still_costs_others_nothing_but_what_was_for_it", || {
+        let mut rig = Rig::new(2, 8191);
+        rig.launch();
+        let of = |owner| {
+            let owned = |client: &String| {
+                let address: IpAddr = client.parse().unwrap();
+                rig.mail.owner(address) == owner
+            };
+            let mut addresses = (1..=250).map(|host| format!("198.18.0.{host}")).filter(owned);
+            format!("{}:4000", addresses.next().unwrap())
+        };
+        let (first, second) = (of(0), of(1));
+        rig.connect(&first);
+        // Its queue fills, and then nothing more goes in.
+        rig.end(Side::Inside).send(&Segment::ack(&second, OTHER, 8, 6).frame(), MANY);
+        comes(|| rig.verdicts(Side::Inside, Verdict::HandoffFull) == (MANY - MAIL) as u64);
+        assert_eq!(rig.counters[0].handed_off.get(), MAIL as u64);
+        rig.is_alive(&first);
+        // Once it runs, what waited for it leaves, and it has connections of its own.
+        rig.launch();
+        rig.end(Side::Outside).receive(MAIL);
+        rig.connect(&second);
+        rig.is_alive(&second);
+        rig.is_alive(&first);
+        assert_eq!(rig.verdicts(Side::Inside, Verdict::HandoffFull), (MANY - MAIL) as u64);
+        assert_eq!(rig.counters[0].handed_off.get(), rig.counters[1].taken_over.get());
+        rig.finish();
+    });
+}
+
+#[test]
+fn without_buffers_losers_are_not_reset_and_connections_go_on() {
+    alone("without_buffers_losers_are_not_reset_and_connections_go_on", || {
+        let client = "198.18.0.1:4000";
+        let mut rig = Rig::new(1, 255);
+        rig.launch();
+        rig.connect(client);
+        // The ends have a few at hand, the worker has none.
+        let mut handle = rig.pool.handle();
+        let held: Vec<Mbuf> = std::iter::from_fn(|| handle.alloc(64)).collect();
+        assert_eq!(rig.pool.available(), 0);
+        let loser = Segment::syn_ack(SERVER, client, 9, 8).frame();
+        rig.end(Side::Outside).send(&loser, 1);
+        comes(|| rig.verdicts(Side::Outside, Verdict::NoBuffer) == 1);
+        comes(|| rig.pool.available() == 1);
+        for _ in 0..10 {
+            rig.end(Side::Inside).send(&data(client), 1);
+            rig.end(Side::Outside).receive(1);
+        }
+        // With buffers again the loser gets its reset.
+        drop((held, handle));
+        rig.end(Side::Outside).send(&loser, 1);
+        let reset = rig.end(Side::Outside).receive(1).remove(0);
+        assert_eq!(reset[47] & 0x04, 0x04, "a RST");
+        assert_eq!(rig.verdicts(Side::Outside, Verdict::NoBuffer), 1);
+        rig.is_alive(client);
+        rig.finish();
+    });
+}
+
+/// net_pcap reads a frame and then finds no buffer for it: it is lost, and the port counts it.
+#[test]
+fn a_port_without_buffers_to_receive_into_goes_on_when_there_are_some() {
+    alone("a_port_without_buffers_to_receive_into_goes_on_when_there_are_some", || {
+        const FRAMES: u64 = 20_000;
+        let folder = tempfile::tempdir().unwrap();
+        let input = folder.path().join("in.pcap");
+        let mut writer = PcapWriter::new(File::create(&input).unwrap()).unwrap();
+        let frame = Segment::ack("198.18.0.1:4000", OTHER, 8, 6).frame();
+        for _ in 0..FRAMES {
+            let packet = PcapPacket::new(Duration::ZERO, frame.len() as u32, &frame);
+            writer.write_packet(&packet).unwrap();
+        }
+        drop(writer);
+
+        let eal = eal(1);
+        let pool = MbufPool::new(&eal, "frames", 255, 0, 2048, None).unwrap();
+        let mut handle = pool.handle();
+        let held: Vec<Mbuf> = std::iter::from_fn(|| handle.alloc(64)).collect();
+        let files = format!("rx_pcap={},tx_pcap=/dev/null", input.display());
+        let mut own = Vec::new();
+        let mut ports = Vec::new();
+        for device in [format!("net_pcap0,{files}"), "net_null0".to_owned()] {
+            let mut port = Port::by_device(&eal, &device).unwrap();
+            port.configure(&queues(1), &pool).unwrap();
+            let Started { mut rx, mut tx, .. } = port.start().unwrap();
+            // The null device would bring frames without end.
+            let rx = rx.pop().filter(|_| ports.is_empty());
+            own.push(Queues { rx, tx: tx.pop(), sender: 0 });
+            ports.push(port);
+        }
+        let stop = Arc::default();
+        let (mut workers, counters) = crew(&eal, &pool, own.try_into().unwrap(), 1, &stop);
+        let worker = workers.remove(0);
+        let worker = eal.launch(1, move || worker.run()).unwrap();
+        let lost = || ports[0].stats().unwrap().rx_nombuf;
+        let received = || counters[0].side(Side::Inside).received.get();
+        comes(|| lost() >= 10);
+        assert_eq!(received(), 0);
+        drop((held, handle));
+        comes(|| received() + lost() == FRAMES);
+        println!("{} lost, {} received", lost(), received());
+        assert!(received() > 0);
+        stop.store(true, Relaxed);
+        worker.join().unwrap();
+        assert_eq!(ports[1].stats().unwrap().opackets, received());
+        for port in ports {
+            port.close().unwrap();
+        }
+        assert_eq!(pool.available(), pool.size(), "buffers are missing");
+        is_conserved(&counters);
+    });
+}
