@@ -9,6 +9,7 @@ use crossbeam::utils::CachePadded;
 use pipeline::burst::{BURST, Burst, Output};
 use pipeline::counters::Counters;
 use pipeline::role::{Context, Role};
+use pipeline::time::Ticks;
 use pipeline::verdict::Verdict;
 use pipeline::view::Side;
 
@@ -17,6 +18,10 @@ use crate::dpdk::{Mbuf, PoolHandle, RxQueue, TxQueue, cycles};
 use crate::handoff::{Handed, Mail};
 pub use crate::idle::Idle;
 use crate::idle::Rester;
+
+/// Between two times that the role keeps house. Oftener would cost a loaded worker a tenth of its
+/// time (benchmark `whole_path`).
+const HOUSEKEEPING: Ticks = Ticks::from_micros(20);
 
 /// A worker's queues on one side; a port may have too few for every worker.
 #[derive(Debug, Default)]
@@ -45,6 +50,10 @@ pub struct Worker<R> {
     frames: ArrayVec<Mbuf, BURST>,
     batch: Burst<Mbuf>,
     out: Output<Mbuf>,
+    /// When this turn began.
+    now: Ticks,
+    /// When the role is to keep house again.
+    housekeeping: Ticks,
     /// Frames handed over by other workers, by side.
     taken: [ArrayVec<Mbuf, BURST>; 2],
 }
@@ -90,6 +99,8 @@ impl<R: Role> Worker<R> {
             frames: ArrayVec::new(),
             batch: Burst::default(),
             out: Output::new(parts.copies),
+            now: Ticks::default(),
+            housekeeping: Ticks::default(),
             taken: [ArrayVec::new(), ArrayVec::new()],
         }
     }
@@ -117,25 +128,40 @@ impl<R: Role> Worker<R> {
     /// calls it from one thread.
     pub fn turn(&mut self) -> usize {
         let mut count = 0;
+        self.now = self.clock.at(cycles());
         for side in Side::ALL {
-            if let Some(rx) = &mut self.queues[side as usize].rx {
-                count += rx.burst_up_to(&mut self.frames, self.burst);
-            }
-            if !self.frames.is_empty() {
-                if self.mail.workers() > 1 {
-                    self.steer(side);
-                }
-                self.batch.fill(self.frames.drain(..));
-                self.process(side);
-            }
+            count += self.receive(side);
         }
         if self.mail.workers() > 1 {
             count += self.take_mail();
         }
-        let now = self.clock.at(cycles());
-        let mut context = Context { now, pool: &mut self.pool, out: &mut self.out };
-        self.role.housekeep(&mut context);
-        self.flush();
+        if self.now >= self.housekeeping {
+            self.housekeeping = self.now + HOUSEKEEPING;
+            let Self { now, pool, out, .. } = self;
+            self.role.housekeep(&mut Context { now: *now, pool, out });
+            self.flush();
+        }
+        count
+    }
+
+    /// Takes what has arrived on a side and runs the role over it; how many frames arrived.
+    #[inline]
+    fn receive(&mut self, side: Side) -> usize {
+        let Some(rx) = &mut self.queues[side as usize].rx else { return 0 };
+        if self.mail.workers() == 1 {
+            let count = rx.burst_up_to(self.batch.frames(), self.burst);
+            if count > 0 {
+                self.batch.look();
+                self.process(side);
+            }
+            return count;
+        }
+        let count = rx.burst_up_to(&mut self.frames, self.burst);
+        if count > 0 {
+            self.steer(side);
+            self.batch.fill(self.frames.drain(..));
+            self.process(side);
+        }
         count
     }
 
@@ -187,9 +213,8 @@ impl<R: Role> Worker<R> {
 
     /// Runs the role over the batch and sends what leaves.
     fn process(&mut self, side: Side) {
-        let now = self.clock.at(cycles());
-        let mut context = Context { now, pool: &mut self.pool, out: &mut self.out };
-        self.role.process(side, &mut self.batch, &mut context);
+        let Self { now, pool, out, batch, .. } = self;
+        self.role.process(side, batch, &mut Context { now: *now, pool, out });
         self.flush();
     }
 

@@ -1,5 +1,13 @@
 //! Shared pieces of the benchmarks: buffers that are used again instead of allocated, and a rig
 //! that runs bursts through a role and times nothing but the role.
+//!
+//! [`cast`] has the frames, [`rigs`] the roles; [`cases`] is what the test of allocations and the
+//! program `instructions` measure.
+
+pub mod cases;
+pub mod cast;
+pub mod find;
+pub mod rigs;
 
 use std::time::{Duration, Instant};
 
@@ -122,7 +130,8 @@ impl<R: Role> Rig<R> {
     /// A rig whose packets turn into at most `copies` more each.
     pub fn new(role: R, copies: usize) -> Self {
         let (burst, out) = (Burst::default(), Output::new(copies));
-        Self { role, burst, out, slab: Slab::default(), now: Ticks::from_secs(1) }
+        let (slab, now) = (Slab::default(), Ticks::from_secs(1));
+        Self { role, burst, out, slab, now }
     }
 
     /// Lets time pass.
@@ -138,21 +147,38 @@ impl<R: Role> Rig<R> {
         frames: impl Iterator<Item = &'a [u8]>,
         expected: Verdict,
     ) -> Duration {
+        self.load(frames);
+        let start = Instant::now();
+        self.step(side);
+        let elapsed = start.elapsed();
+        self.unload(expected);
+        elapsed
+    }
+
+    /// Makes a burst of these frames ready.
+    pub fn load<'a>(&mut self, frames: impl Iterator<Item = &'a [u8]>) {
         self.slab.refill(8 * BURST);
         self.burst.frames().extend(frames.map(|frame| self.slab.with(frame)));
-        let start = Instant::now();
+    }
+
+    /// What a worker does for a burst, and nothing else: looks at the packets that are ready, has
+    /// the role decide and act, and keeps house.
+    pub fn step(&mut self, side: Side) {
         self.burst.look();
         let mut context = Context { now: self.now, pool: &mut self.slab, out: &mut self.out };
         self.role.process(side, &mut self.burst, &mut context);
         self.role.housekeep(&mut context);
-        let elapsed = start.elapsed();
+    }
+
+    /// Takes what leaves back, after making sure of the verdict that every packet came to.
+    pub fn unload(&mut self, expected: Verdict) {
         for side in Side::ALL {
             while let Some(buffer) = self.out.side(side).pop() {
                 self.slab.put(buffer);
             }
         }
-        assert!(self.burst.verdicts.iter().all(|&verdict| verdict == expected));
-        elapsed
+        let mut verdicts = self.burst.verdicts.iter();
+        assert!(verdicts.all(|&verdict| verdict == expected), "a verdict other than {expected:?}");
     }
 }
 

@@ -96,6 +96,9 @@ fn block(number: usize, word: impl Fn(usize) -> Option<u64>) -> u128 {
 pub struct Hash(u64);
 
 impl Hash {
+    /// The hash of nothing.
+    pub const NONE: Self = Self(0);
+
     fn signature(self) -> u16 {
         // Zero marks an empty slot.
         (self.0 as u16).max(1)

@@ -8,9 +8,14 @@ use std::time::Duration;
 pub struct Ticks(pub u64);
 
 impl Ticks {
+    /// A span of microseconds.
+    pub const fn from_micros(micros: u64) -> Self {
+        Self(micros * 1_000)
+    }
+
     /// A span of milliseconds.
     pub const fn from_millis(millis: u64) -> Self {
-        Self(millis * 1_000_000)
+        Self::from_micros(millis * 1_000)
     }
 
     /// A span of seconds.

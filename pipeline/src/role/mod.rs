@@ -19,8 +19,8 @@ use crate::time::Ticks;
 use crate::verdict::{Fate, Verdict};
 use crate::view::{Packet, Side, View};
 
-/// Entries looked at for expiry between two bursts.
-const EXPIRE_STEP: usize = 8;
+/// Entries looked at for expiry at once.
+const EXPIRE_STEP: usize = 16;
 
 /// What a role uses while it processes a burst.
 #[derive(Debug)]
@@ -43,7 +43,8 @@ pub trait Role {
         context: &mut Context<'_, P>,
     );
 
-    /// What is to be done without a packet: expiry, probes. Called between bursts, often.
+    /// What is to be done without a packet: expiry, probes. Called between bursts, every 20 us or
+    /// so: what is found expired then, a table of 8 million connections is through in 10 s.
     fn housekeep<P: Pool>(&mut self, context: &mut Context<'_, P>);
 
     /// The client address that places a packet on a worker; `None` for what is nobody's, which

@@ -6,7 +6,7 @@ use std::sync::{Arc, Barrier};
 
 use appliance::clock::Clock;
 use appliance::dpdk::cycles;
-use appliance::handoff::{self, Mail};
+use appliance::handoff::Mail;
 use appliance::worker::{Idle, Parts, Queues, Worker};
 use crossbeam::utils::CachePadded;
 use firstack_benches::BURST;
@@ -46,7 +46,7 @@ pub fn driven<R: Role>(lab: &Lab, ends: Ends, role: R, copies: usize) -> Option<
         role,
         queues: [queues(rx0, tx0), queues(rx1, tx1)],
         pool: lab.pool.handle(),
-        mail: Mail::new(1, handoff::CAPACITY).pop()?,
+        mail: Mail::new(1, 1).pop()?,
         clock: Clock::new(cycles(), lab.eal.cycles_per_second()),
         idle: Idle::Busy,
         burst: BURST,

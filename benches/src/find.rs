@@ -1,0 +1,122 @@
+//! Finding a burst's connections in the translation table, as a role does it.
+
+use pipeline::family::{Endpoint, Family};
+use pipeline::flow::{Flow, Phase};
+use pipeline::table::{Guess, Hash, Table};
+use pipeline::time::Ticks;
+
+use crate::BURST;
+use crate::cast::KEY;
+
+/// The gateway's table.
+pub type Connections<F> = Table<Endpoint<F>, Phase, Flow<F>>;
+
+/// A family for which keys can be made by number.
+pub trait Numbered: Family {
+    /// The client endpoint of connection `number`: one address for 50,000 ports.
+    fn numbered(number: usize) -> Endpoint<Self>;
+}
+
+fn host_and_port(number: usize) -> (u32, u16) {
+    ((number / 50_000) as u32, (10_000 + number % 50_000) as u16)
+}
+
+impl Numbered for pipeline::family::V4 {
+    fn numbered(number: usize) -> Endpoint<Self> {
+        let (host, port) = host_and_port(number);
+        Endpoint::new((0xc612_0000 + host).into(), port)
+    }
+}
+
+impl Numbered for pipeline::family::V6 {
+    fn numbered(number: usize) -> Endpoint<Self> {
+        let (host, port) = host_and_port(number);
+        Endpoint::new((0x2001_0db8_u128 << 96 | u128::from(host)).into(), port)
+    }
+}
+
+/// What is kept of connection `number`.
+pub fn flow<F: Numbered>(number: usize) -> Flow<F> {
+    Flow::new(F::numbered(0), number as u32, 0, Ticks(0))
+}
+
+/// Makes an entry for connection `number`.
+pub fn insert<F: Numbered>(table: &mut Connections<F>, number: usize) {
+    let key = F::numbered(number);
+    let inserted = table.insert(table.hash(key), key, Phase::Replica, Ticks(0), flow(number));
+    assert!(inserted.is_some(), "a table without room");
+}
+
+/// Takes connection `number` out.
+pub fn remove<F: Numbered>(table: &mut Connections<F>, number: usize) {
+    let key = F::numbered(number);
+    let slot = table.find(table.hash(key), key, Ticks(1)).expect("it was inserted");
+    table.remove(slot);
+}
+
+/// A table of `capacity` with connections 0 to `count`, which never expire.
+pub fn table<F: Numbered>(capacity: usize, count: usize) -> Connections<F> {
+    let mut table = Table::new(capacity, [Ticks(u64::MAX); 4], KEY);
+    (0..count).for_each(|number| insert(&mut table, number));
+    table
+}
+
+/// What is known of a burst's keys before they are looked up.
+pub type Ahead = [(Hash, Guess); BURST];
+
+/// Nothing, of any of them.
+pub const NOTHING: Ahead = [(Hash::NONE, Guess::NONE); BURST];
+
+/// Hashes the burst's keys, and asks for their buckets.
+#[inline]
+pub fn ask_for_buckets<F: Family>(
+    table: &Connections<F>,
+    keys: &[Endpoint<F>],
+    ahead: &mut Ahead,
+) {
+    for ((hash, _), key) in ahead.iter_mut().zip(keys) {
+        *hash = table.hash(*key);
+        table.prefetch_bucket(*hash);
+    }
+}
+
+/// Asks for the entries.
+#[inline]
+pub fn ask_for_entries<F: Family>(table: &Connections<F>, ahead: &mut Ahead) {
+    ahead.iter_mut().for_each(|(hash, guess)| *guess = table.prefetch_entry(*hash));
+}
+
+/// Finds the burst's connections, and reads the state of each.
+#[inline]
+pub fn find_hashed<F: Family>(
+    table: &mut Connections<F>,
+    keys: &[Endpoint<F>],
+    ahead: &Ahead,
+) -> u32 {
+    let mut sum = 0u32;
+    for ((hash, guess), key) in ahead.iter().zip(keys) {
+        let slot = table.find_ahead(*hash, *guess, *key, Ticks(1)).expect("it was inserted");
+        sum = sum.wrapping_add(table.get(slot).value.isn);
+    }
+    sum
+}
+
+/// The whole of it: hash, ask for buckets, then entries, then find.
+#[inline]
+pub fn find<F: Family>(table: &mut Connections<F>, keys: &[Endpoint<F>]) -> u32 {
+    let mut ahead = NOTHING;
+    ask_for_buckets(table, keys, &mut ahead);
+    ask_for_entries(table, &mut ahead);
+    find_hashed(table, keys, &ahead)
+}
+
+/// Numbers below `below`, scattered; the same each time.
+pub fn scattered(count: usize, below: usize) -> impl Iterator<Item = usize> {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    (0..count).map(move |_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as usize % below
+    })
+}

@@ -1,0 +1,141 @@
+//! The three roles, configured as for measurements: no probes, no limits that bite.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use pipeline::configuration::Configuration;
+use pipeline::limiter::Limit;
+use pipeline::neighbours::Neighbours;
+use pipeline::path::Path;
+use pipeline::role::gateway::{self, Gateway, Timeouts};
+use pipeline::role::replica::{self, Replica};
+use pipeline::role::switch::{self, Delivery, Switch};
+use pipeline::services::Scope;
+use pipeline::shared::Published;
+use pipeline::stage::sign::Keys;
+use pipeline::stage::tag;
+use pipeline::testing::Segment;
+use pipeline::time::Ticks;
+use pipeline::verdict::Verdict;
+use pipeline::view::Side;
+
+use crate::Rig;
+use crate::cast::{Cast, KEY, V4, V6, frames, from_replica, ip, run_all};
+
+/// A gateway with a service of each family, for this many connections of each.
+pub fn gateway_rig<Q: Configuration>(connections: usize) -> Rig<Gateway<Q>> {
+    let service = |address: &str| gateway::Service {
+        scope: Scope::Prefix(address.parse::<IpAddr>().expect("an address").into()),
+        ports: vec![80],
+        replicas: Vec::new(),
+    };
+    let settings = gateway::Settings {
+        services: [V4, V6].iter().map(|cast| service(&ip(cast.server))).collect(),
+        tag: tag::Format::default(),
+        timeouts: Timeouts::default(),
+        path: Path::default(),
+        max_connections: [connections; 2],
+        hash_key: KEY,
+    };
+    Rig::new(Gateway::new(settings, Published::new(Keys::default()).reader()), 2)
+}
+
+/// Opens connections through the pipeline; the replica wins them all.
+pub fn established<Q: Configuration>(cast: Cast, connections: usize) -> Rig<Gateway<Q>> {
+    let mut rig = gateway_rig(connections);
+    let syns = frames(cast, connections, |client| Segment::syn(client, cast.server, 7).frame());
+    run_all(&mut rig, Side::Inside, &syns, Verdict::Tagged);
+    let answers = frames(cast, connections, |client| from_replica(Q::CODE, cast, client, true));
+    run_all(&mut rig, Side::Outside, &answers, Verdict::ReplicaWon);
+    rig
+}
+
+/// A switch with one service of two servers and two replicas.
+pub fn switch_rig() -> Rig<Switch> {
+    let server = |name: &str, last| switch::Server {
+        name: name.to_owned(),
+        delivery: Delivery::Direct([2, 0, 0, 0, 1, last]),
+        weight: 1,
+    };
+    let services = vec![switch::Service {
+        address: [203, 0, 113, 10].into(),
+        ports: vec![80],
+        replicable: true,
+        source: [203, 0, 113, 10].into(),
+        replicas: vec![[198, 51, 100, 10].into(), [198, 51, 100, 20].into()],
+        first_replica: 0,
+        servers: vec![server("web1", 1), server("web2", 2)],
+        first_server: 0,
+    }];
+    let unlimited = Limit { rate: 1 << 30, burst: 1 << 30, prefix_v4: 24, prefix_v6: 48 };
+    let selection = switch::Selection::new(&services, &switch::Alive::default());
+    let seconds = Ticks::from_secs;
+    let settings = switch::Settings {
+        services,
+        tag: tag::Format::default(),
+        require_signature: false,
+        gateways: Vec::new(),
+        max_copies: 8,
+        fan_out: unlimited,
+        path: Path::default(),
+        max_connections: [100_000, 1],
+        timeouts: switch::Timeouts {
+            opening: seconds(30),
+            established: seconds(7440),
+            closing: seconds(120),
+            reuse_after: seconds(60),
+        },
+        probing: None,
+        probes: false,
+        macs: [[2; 6]; 2],
+        hash_key: KEY,
+    };
+    let shares = switch::Shares {
+        tunnels: Arc::new(switch::TunnelHealth::new(2)),
+        neighbours: Arc::new(Neighbours::default()),
+    };
+    let (selection, keys) = (Published::new(selection), Published::new(Keys::default()));
+    Rig::new(Switch::new(settings, shares, selection.reader(), keys.reader()), 8)
+}
+
+/// A replica with a service of each family, one web server each.
+pub fn replica_rig() -> Rig<Replica> {
+    let service = |number: usize, cast: Cast| replica::Service {
+        address: ip(cast.server).parse().expect("an address"),
+        ports: vec![80],
+        servers: vec![replica::Server {
+            name: format!("web{number}"),
+            address: ip(cast.replica).parse().expect("an address"),
+            port: None,
+            mac: None,
+            weight: 1,
+            bears_service: false,
+        }],
+        first_server: number,
+    };
+    let services = vec![service(0, V4), service(1, V6)];
+    let selection = Published::new(replica::Selection::new(&services, |_| true));
+    let settings = replica::Settings {
+        switches: [V4, V6]
+            .map(|cast| ip(cast.server).parse::<IpAddr>().expect("one").into())
+            .into(),
+        gateways: Vec::new(),
+        tunnel_addresses: services.iter().map(|service| service.servers[0].address).collect(),
+        services,
+        tag: tag::Format::default(),
+        require_signature: false,
+        path: Path::default(),
+        busy_connections: usize::MAX,
+        busy_syn_rate: 1 << 30,
+        acknowledgement_repeats: 0,
+        max_connections: [100_000; 2],
+        timeouts: [30, 7440, 120].map(Ticks::from_secs),
+        macs: [[2; 6], [2; 6]],
+        probes: false,
+        hash_key: KEY,
+    };
+    let shares =
+        replica::Shares { gates: Arc::default(), neighbours: Arc::new(Neighbours::default()) };
+    let keys = Published::new(Keys::default());
+    Rig::new(Replica::new(settings, shares, selection.reader(), keys.reader()), 1)
+}
