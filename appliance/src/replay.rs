@@ -255,7 +255,7 @@ impl<R: Role> Stage<R> {
         self.burst.fill(std::iter::once(HeapBuffer::new(&frame.bytes)));
         self.role.process(side, &mut self.burst, &mut context);
         let left = self.write_out()?;
-        Ok(Step { verdict: self.burst.verdicts[0], left })
+        Ok(Step { verdict: self.burst.verdicts()[0], left })
     }
 
     /// Brings the gauges up to date.

@@ -151,7 +151,6 @@ impl<R: Role> Worker<R> {
         if self.mail.workers() == 1 {
             let count = rx.burst_up_to(self.batch.frames(), self.burst);
             if count > 0 {
-                self.batch.look();
                 self.process(side);
             }
             return count;

@@ -69,11 +69,7 @@ pub const NOTHING: Ahead = [(Hash::NONE, Guess::NONE); BURST];
 
 /// Hashes the burst's keys, and asks for their buckets.
 #[inline]
-pub fn ask_for_buckets<F: Family>(
-    table: &Connections<F>,
-    keys: &[Endpoint<F>],
-    ahead: &mut Ahead,
-) {
+pub fn ask_for_buckets<F: Family>(table: &Connections<F>, keys: &[Endpoint<F>], ahead: &mut Ahead) {
     for ((hash, _), key) in ahead.iter_mut().zip(keys) {
         *hash = table.hash(*key);
         table.prefetch_bucket(*hash);

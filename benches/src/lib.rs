@@ -164,7 +164,6 @@ impl<R: Role> Rig<R> {
     /// What a worker does for a burst, and nothing else: looks at the packets that are ready, has
     /// the role decide and act, and keeps house.
     pub fn step(&mut self, side: Side) {
-        self.burst.look();
         let mut context = Context { now: self.now, pool: &mut self.slab, out: &mut self.out };
         self.role.process(side, &mut self.burst, &mut context);
         self.role.housekeep(&mut context);
@@ -177,7 +176,7 @@ impl<R: Role> Rig<R> {
                 self.slab.put(buffer);
             }
         }
-        let mut verdicts = self.burst.verdicts.iter();
+        let mut verdicts = self.burst.verdicts().iter();
         assert!(verdicts.all(|&verdict| verdict == expected), "a verdict other than {expected:?}");
     }
 }

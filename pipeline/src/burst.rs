@@ -3,13 +3,23 @@
 use arrayvec::ArrayVec;
 
 use crate::buffer::Buffer;
+use crate::family::V4;
 use crate::stage::fragment;
 use crate::verdict::Verdict;
-use crate::view::{Side, View};
+use crate::view::{Headers, Side, View};
 
 /// The most packets in a burst. 32 to 64 is the best; at 128 the buffers of a burst no longer
 /// stay in a core's mempool cache, and the rate halves.
 pub const BURST: usize = 64;
+
+/// A packet that has been looked at.
+pub(crate) struct Seen<'a> {
+    /// Its first segment.
+    pub(crate) head: &'a [u8],
+    pub(crate) view: &'a View,
+    /// Its headers, when they are at their usual places and it is TCP over IPv4.
+    pub(crate) plain: Option<Headers<'a, V4>>,
+}
 
 /// The packets received at once from one side, in order, each looked at once.
 #[derive(Debug)]
@@ -17,40 +27,46 @@ pub struct Burst<B> {
     pub(crate) frames: ArrayVec<B, BURST>,
     /// Of the frames, in their order; what is behind the last is left over.
     pub(crate) views: [View; BURST],
-    /// After a role has processed the burst: one verdict per packet, in order.
-    pub verdicts: ArrayVec<Verdict, BURST>,
+    /// Whether the views are known.
+    looked: bool,
+    verdicts: [Verdict; BURST],
+    /// How many of the verdicts there are.
+    decided: usize,
 }
 
 impl<B> Default for Burst<B> {
     fn default() -> Self {
         let views = [View::NOTHING; BURST];
-        Self { frames: ArrayVec::new(), views, verdicts: ArrayVec::new() }
+        let verdicts = [Verdict::NonIp; BURST];
+        Self { frames: ArrayVec::new(), views, looked: false, verdicts, decided: 0 }
     }
 }
 
 impl<B: Buffer> Burst<B> {
-    /// Takes received frames, up to the burst's capacity, and looks at each.
+    /// Takes received frames, up to the burst's capacity.
     pub fn fill(&mut self, frames: impl Iterator<Item = B>) {
         self.frames.clear();
-        self.frames.extend(frames.take(BURST));
-        self.look();
+        self.frames().extend(frames.take(BURST));
     }
 
-    /// Where frames are received into; [`Burst::look`] comes next.
+    /// Where frames are received into, when there are none left.
     #[inline(always)]
     pub fn frames(&mut self) -> &mut ArrayVec<B, BURST> {
+        self.looked = false;
         &mut self.frames
     }
 
-    /// Looks at each frame.
-    #[inline]
-    pub fn look(&mut self) {
-        self.verdicts.clear();
-        let frames = self.frames.as_slice();
-        for number in 0..frames.len().min(BURST) {
-            let frame = &frames[number];
-            self.views[number] = View::parse(frame.head(), frame.frame_len());
-        }
+    /// After a role has processed the burst: one verdict per packet, in order.
+    pub fn verdicts(&self) -> &[Verdict] {
+        &self.verdicts[..self.decided]
+    }
+
+    /// The packets to be decided upon, in order, each with its view and the place of its verdict.
+    #[inline(always)]
+    pub(crate) fn decide(&mut self) -> impl Iterator<Item = (B, &View, &mut Verdict)> {
+        self.decided = self.frames.len();
+        let known = self.views.iter().zip(&mut self.verdicts);
+        self.frames.drain(..).zip(known).map(|(frame, (view, verdict))| (frame, view, verdict))
     }
 
     /// How many packets there are that no role has processed.
@@ -63,13 +79,16 @@ impl<B: Buffer> Burst<B> {
         self.frames.is_empty()
     }
 
-    /// The first segment and the view of each packet, to be visited in order.
+    /// Looks at a packet, unless that has been done.
     #[inline(always)]
-    pub(crate) fn visit(&self, mut look: impl FnMut(usize, &[u8], &View)) {
-        let frames = self.frames.as_slice();
-        for number in 0..frames.len().min(BURST) {
-            look(number, frames[number].head(), &self.views[number]);
-        }
+    pub(crate) fn see(&mut self, number: usize) -> Seen<'_> {
+        let frame = &self.frames[number];
+        let (head, view) = (frame.head(), &mut self.views[number]);
+        let plain = match self.looked {
+            true => view.is_plain::<V4>(),
+            false => view.look(head, frame.frame_len()),
+        };
+        Seen { head, view, plain: Headers::of(head).filter(|_| plain) }
     }
 }
 

@@ -236,7 +236,7 @@ impl Configuration for C {
     }
 
     // op 656: encapsulate with the replica's destination and the client's source address.
-    #[inline]
+    #[inline(always)]
     fn to_replica<F: Family, B: Buffer>(
         packet: &mut Packet<B>,
         way: &Way<F>,

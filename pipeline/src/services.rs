@@ -1,6 +1,6 @@
 //! Which service a server endpoint belongs to.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use hashbrown::{HashMap, HashSet};
 use ipnet::IpNet;
@@ -18,8 +18,10 @@ pub enum Scope {
 /// a shorter one, any address last.
 #[derive(Clone, Debug, Default)]
 pub struct Services {
-    exact: HashMap<(IpAddr, u16), u16>,
-    /// The addresses of `exact`.
+    /// By address and port, in as few words as hold them: a switch asks for each packet.
+    exact_v4: HashMap<u64, u16>,
+    exact_v6: HashMap<(u128, u16), u16>,
+    /// The addresses of both.
     addresses: HashSet<IpAddr>,
     /// Longest prefix first; any address is a prefix of length zero in each family.
     prefixes: Vec<(Scope, Vec<u16>, u16)>,
@@ -35,7 +37,7 @@ impl Services {
                 Scope::Prefix(net) if net.prefix_len() == net.max_prefix_len() => {
                     all.addresses.insert(net.addr());
                     for &port in ports {
-                        all.exact.entry((net.addr(), port)).or_insert(number);
+                        all.add(net.addr(), port, number);
                     }
                 }
                 _ => all.prefixes.push((scope, ports.to_vec(), number)),
@@ -49,6 +51,13 @@ impl Services {
         all
     }
 
+    fn add(&mut self, address: IpAddr, port: u16, number: u16) {
+        match address {
+            IpAddr::V4(address) => self.exact_v4.entry(key(address, port)).or_insert(number),
+            IpAddr::V6(address) => self.exact_v6.entry((address.to_bits(), port)).or_insert(number),
+        };
+    }
+
     /// Whether an address is a service's, at whatever port.
     pub fn covers(&self, address: IpAddr) -> bool {
         self.addresses.contains(&address)
@@ -59,18 +68,30 @@ impl Services {
     }
 
     /// The number of the service that this endpoint belongs to.
+    #[inline(always)]
     pub fn find(&self, address: IpAddr, port: u16) -> Option<u16> {
-        self.exact.get(&(address, port)).copied().or_else(|| {
-            let covers = |scope: &Scope| match scope {
-                Scope::Prefix(net) => net.contains(&address),
-                Scope::Any => true,
-            };
-            self.prefixes
-                .iter()
-                .find(|(scope, ports, _)| ports.contains(&port) && covers(scope))
-                .map(|(_, _, number)| *number)
-        })
+        let exact = match address {
+            IpAddr::V4(address) => self.exact_v4.get(&key(address, port)),
+            IpAddr::V6(address) => self.exact_v6.get(&(address.to_bits(), port)),
+        };
+        exact.copied().or_else(|| self.find_prefix(address, port))
     }
+
+    fn find_prefix(&self, address: IpAddr, port: u16) -> Option<u16> {
+        let covers = |scope: &Scope| match scope {
+            Scope::Prefix(net) => net.contains(&address),
+            Scope::Any => true,
+        };
+        self.prefixes
+            .iter()
+            .find(|(scope, ports, _)| ports.contains(&port) && covers(scope))
+            .map(|(_, _, number)| *number)
+    }
+}
+
+#[inline(always)]
+fn key(address: Ipv4Addr, port: u16) -> u64 {
+    u64::from(address.to_bits()) << 16 | u64::from(port)
 }
 
 #[cfg(test)]

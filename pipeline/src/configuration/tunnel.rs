@@ -11,7 +11,7 @@ use crate::view::Packet;
 use crate::wire::tunnel::Format;
 
 /// Puts a packet of the client into its tunnel, if it fits the path.
-#[inline]
+#[inline(always)]
 pub(super) fn put<F: Family, B: Buffer>(
     packet: &mut Packet<B>,
     way: &Way<F>,
@@ -25,7 +25,7 @@ pub(super) fn put<F: Family, B: Buffer>(
 }
 
 /// Puts a packet into its tunnel, whatever the path.
-#[inline]
+#[inline(always)]
 pub(super) fn put_whatever<F: Family, B: Buffer>(packet: &mut Packet<B>, way: &Way<F>) -> bool {
     let outer = Outer::<F> {
         format: way.format,

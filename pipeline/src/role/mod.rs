@@ -2,6 +2,7 @@
 //!
 //! A role gives each packet of a burst one [`Verdict`]; [`finish`] sends, or drops, and counts.
 
+mod ahead;
 pub mod gateway;
 mod oversize;
 pub mod replica;
@@ -11,13 +12,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::buffer::{Buffer, Pool};
-use crate::burst::{BURST, Burst, Output};
+use crate::burst::{Burst, Output};
 use crate::counters::{Counters, Generated, TableCounters};
-use crate::family::Version;
-use crate::table::{Guess, Hash, Key, State, Table};
+use crate::table::{Key, State, Table};
 use crate::time::Ticks;
 use crate::verdict::{Fate, Verdict};
-use crate::view::{Packet, Side, View};
+use crate::view::{Packet, Side};
+use ahead::{Foreseen, LookAhead, Shape};
 
 /// Entries looked at for expiry at once.
 const EXPIRE_STEP: usize = 16;
@@ -58,81 +59,6 @@ pub trait Role {
     const STATES: &'static [&'static str];
 }
 
-/// What a burst's packets are going to be looked up by: buckets are asked for as each packet is
-/// seen, entries once all have been, so that both are at hand when their turn comes.
-struct LookAhead {
-    hashes: [Hash; BURST],
-    /// Where the entries are likely to be.
-    guesses: [Guess; BURST],
-    /// In which family's table; none for packets that are not looked up.
-    tables: [Option<Version>; BURST],
-    /// What is in the tunnels.
-    inner: [View; BURST],
-}
-
-impl Default for LookAhead {
-    fn default() -> Self {
-        Self {
-            hashes: [Hash::default(); BURST],
-            guesses: [Guess::NONE; BURST],
-            tables: [None; BURST],
-            inner: [View::NOTHING; BURST],
-        }
-    }
-}
-
-impl LookAhead {
-    /// The packet of this number is going to be looked up by this key.
-    #[inline(always)]
-    fn bucket<K: Key, S: State, V: Copy>(&mut self, number: usize, table: &Table<K, S, V>, key: K) {
-        let hash = table.hash(key);
-        table.prefetch_bucket(hash);
-        self.hashes[number] = hash;
-        self.tables[number] = Some(K::VERSION);
-    }
-
-    /// The packet of this number is not going to be looked up by a hash that is known now.
-    #[inline]
-    fn nothing(&mut self, number: usize) {
-        self.tables[number] = None;
-    }
-
-    /// Asks for the entries of the first `count` packets.
-    #[inline(always)]
-    fn entries<K: Key, L: Key, S: State, V: Copy, W: Copy>(
-        &mut self,
-        count: usize,
-        v4: &Table<K, S, V>,
-        v6: &Table<L, S, W>,
-    ) {
-        for number in 0..count.min(BURST) {
-            let hash = self.hashes[number];
-            self.guesses[number] = match self.tables[number] {
-                Some(Version::V4) => v4.prefetch_entry(hash),
-                Some(Version::V6) => v6.prefetch_entry(hash),
-                None => Guess::NONE,
-            };
-        }
-    }
-
-    /// What is known of the packet of this number.
-    #[inline(always)]
-    fn of(&self, number: usize) -> Foreseen {
-        let (hash, guess) = (self.hashes[number], self.guesses[number]);
-        Foreseen { hash, guess, inner: self.inner[number] }
-    }
-}
-
-/// What is known of a packet before its turn comes.
-#[derive(Clone, Copy, Debug)]
-struct Foreseen {
-    /// Of its key, if it is looked up by one that is known now.
-    hash: Hash,
-    guess: Guess,
-    /// What is in it, when it is a tunnel.
-    inner: View,
-}
-
 /// Takes a few expired entries out, and brings the table's gauges up to date.
 fn tidy<K: Key, S: State, V: Copy>(
     table: &mut Table<K, S, V>,
@@ -146,18 +72,43 @@ fn tidy<K: Key, S: State, V: Copy>(
     }
 }
 
-/// Sends a packet on, or drops it, as its verdict says, and counts it.
-#[inline(always)]
-fn finish<P: Pool>(
-    counters: &Counters,
+/// Sends packets on, or drops them, as their verdicts say, and counts them: packets that come to
+/// the same follow each other mostly, and are counted at once.
+struct Finish {
     from: Side,
-    frame: P::Buffer,
-    verdict: Verdict,
-    context: &mut Context<'_, P>,
-) {
-    counters.side(from).verdicts[verdict as usize].add(1);
-    if verdict.fate() == Fate::Forwarded {
-        context.out.send(from.other(), frame);
+    last: Verdict,
+    run: u64,
+}
+
+impl Finish {
+    #[inline(always)]
+    fn new(from: Side) -> Self {
+        Self { from, last: Verdict::NonIp, run: 0 }
+    }
+
+    #[inline(always)]
+    fn one<P: Pool>(
+        &mut self,
+        counters: &Counters,
+        frame: P::Buffer,
+        verdict: Verdict,
+        context: &mut Context<'_, P>,
+    ) {
+        if verdict != self.last {
+            self.count(counters);
+            self.last = verdict;
+        }
+        self.run += 1;
+        if verdict.fate() == Fate::Forwarded {
+            context.out.send(self.from.other(), frame);
+        }
+    }
+
+    /// Counts what has not been counted yet. After the last packet, too.
+    #[inline(always)]
+    fn count(&mut self, counters: &Counters) {
+        counters.side(self.from).verdicts[self.last as usize].add(self.run);
+        self.run = 0;
     }
 }
 

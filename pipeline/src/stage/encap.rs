@@ -36,7 +36,7 @@ pub const fn overhead<F: Family>(format: Format) -> usize {
 /// `false`, and nothing changed, when the buffer has no headroom, or the packet would be longer
 /// than the outer header can say, or its checksum over IPv6 cannot be formed.
 #[must_use]
-#[inline]
+#[inline(always)]
 pub fn put<F: Family, B: Buffer>(packet: &mut Packet<B>, outer: &Outer<F>) -> bool {
     let (l3, added) = (usize::from(packet.view.l3), overhead::<F>(outer.format));
     let Some(sum) = inner_sum::<F, B>(packet, outer.format) else { return false };
@@ -121,7 +121,7 @@ pub fn put_to<B: Buffer>(
 
 /// Writes EtherType, outer header and tunnel header in front of the inner packet, whose place
 /// without them `view` tells.
-#[inline]
+#[inline(always)]
 fn emit<F: Family>(frame: &mut [u8], view: View, outer: &Outer<F>, inner_sum: Sum) {
     let l3 = usize::from(view.l3);
     put_u16(frame, l3 - 2, F::VERSION.ethertype());
@@ -159,7 +159,7 @@ const fn has_checksum<F: Family>(format: Format) -> bool {
 }
 
 /// The sum of the packet that goes into a tunnel, where the tunnel has a checksum.
-#[inline]
+#[inline(always)]
 fn inner_sum<F: Family, B: Buffer>(packet: &Packet<B>, format: Format) -> Option<Sum> {
     match has_checksum::<F>(format) {
         true => sum_of(packet.buffer.head(), packet.view),

@@ -138,7 +138,7 @@ impl<R: Role> Rig<R> {
             Context { now: Ticks::from(first.at), pool: &mut self.pool, out: &mut self.out };
         self.role.process(first.side, &mut self.burst, &mut context);
         assert!(self.burst.is_empty(), "packets were left behind");
-        let verdicts = self.burst.verdicts.to_vec();
+        let verdicts = self.burst.verdicts().to_vec();
         assert_eq!(verdicts.len(), arrivals.len(), "one verdict per packet");
         let fed = Fed { verdicts, left: self.drain(capacity) };
         self.check_counters(&before, first.side, &fed.verdicts);

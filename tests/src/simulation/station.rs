@@ -95,7 +95,7 @@ impl<R: Role> Appliance<R> {
         self.burst.fill(frames.iter().map(|frame| HeapBuffer::segmented(frame, of(frame))));
         let mut context = Context { now: Ticks(now), pool: &mut self.pool, out: &mut self.out };
         self.role.process(from, &mut self.burst, &mut context);
-        assert_eq!(self.burst.verdicts.len(), frames.len(), "one verdict per packet");
+        assert_eq!(self.burst.verdicts().len(), frames.len(), "one verdict per packet");
         for (frame, verdict) in frames.iter().zip(&self.burst.verdicts) {
             log.verdict(now, self.name, from, frame, *verdict);
         }

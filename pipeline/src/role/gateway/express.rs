@@ -11,93 +11,97 @@ use crate::configuration::{Claim, Configuration};
 use crate::family::{Endpoint, Family, V4, V6, Version};
 use crate::flow::{Flow, Phase};
 use crate::path::Path;
-use crate::role::Foreseen;
+use crate::role::Shape;
 use crate::stage::crack;
-use crate::table::Table;
+use crate::table::{Guess, Table};
 use crate::time::Ticks;
 use crate::verdict::Verdict;
-use crate::view::{Kind, Packet, Side};
+use crate::view::{Headers, Kind, Packet, Side, View};
 use crate::wire::tcp;
 
 type Flows<F> = Table<Endpoint<F>, Phase, Flow<F>>;
 
 impl<C: Configuration> Gateway<C> {
-    /// The verdict on a packet that has gone the short way.
+    /// The frame, and the verdict on it if it has gone the short way.
     #[inline(always)]
     pub(super) fn express<B: Buffer>(
         &mut self,
         from: Side,
-        packet: &mut Packet<B>,
-        foreseen: &Foreseen,
+        number: usize,
+        frame: B,
+        view: &View,
         now: Ticks,
-    ) -> Option<Verdict> {
-        let path = &self.common.settings.path;
-        match packet.view.version {
-            Version::V4 => {
-                let mut way = Short::<C, V4>::new(&mut self.v4.flows, path, now);
-                way.go(from, packet, foreseen)
+    ) -> (B, Option<Verdict>) {
+        let Self { common, v4, v6, ahead, .. } = self;
+        let (path, guess) = (&common.settings.path, ahead.guess(number));
+        match ahead.shape(number) {
+            Shape::Passing => (frame, Some(Verdict::Passed)),
+            Shape::Plain(Version::V4) => {
+                Short::<C, V4>::new(&mut v4.flows, path, guess, now).plain(from, frame, view)
             }
-            Version::V6 => {
-                let mut way = Short::<C, V6>::new(&mut self.v6.flows, path, now);
-                way.go(from, packet, foreseen)
+            Shape::Plain(Version::V6) => {
+                Short::<C, V6>::new(&mut v6.flows, path, guess, now).plain(from, frame, view)
             }
+            Shape::LongBy(version) if Self::may_crack(from, view, version) => {
+                let (mut packet, inner) = (Packet::seen(frame, view), &ahead.inner[number]);
+                let verdict = match version {
+                    Version::V4 => Short::<C, V4>::new(&mut v4.flows, path, guess, now)
+                        .tunnelled(&mut packet, inner),
+                    Version::V6 => Short::<C, V6>::new(&mut v6.flows, path, guess, now)
+                        .tunnelled(&mut packet, inner),
+                };
+                (packet.buffer, verdict)
+            }
+            _ => (frame, None),
         }
+    }
+
+    #[inline(always)]
+    fn may_crack(from: Side, view: &View, version: Version) -> bool {
+        C::TUNNELS
+            && C::FOLLOWS_PLAIN
+            && from == Side::Outside
+            && view.kind == Kind::Tunnel
+            && view.version == version
     }
 }
 
-/// What the short way needs of the gateway.
+/// What the short way needs of the gateway, and knows of a packet.
 struct Short<'a, C, F: Family> {
     flows: &'a mut Flows<F>,
     path: &'a Path,
+    guess: Guess,
     now: Ticks,
     configuration: PhantomData<C>,
 }
 
 impl<'a, C: Configuration, F: Family> Short<'a, C, F> {
     #[inline(always)]
-    fn new(flows: &'a mut Flows<F>, path: &'a Path, now: Ticks) -> Self {
-        Self { flows, path, now, configuration: PhantomData }
+    fn new(flows: &'a mut Flows<F>, path: &'a Path, guess: Guess, now: Ticks) -> Self {
+        Self { flows, path, guess, now, configuration: PhantomData }
     }
 
     #[inline(always)]
-    fn go<B: Buffer>(
-        &mut self,
-        from: Side,
-        packet: &mut Packet<B>,
-        foreseen: &Foreseen,
-    ) -> Option<Verdict> {
-        match (packet.view.kind, from) {
-            (Kind::Tcp, _) => self.plain(from, packet, foreseen),
-            (Kind::Tunnel, Side::Outside) if C::TUNNELS && C::FOLLOWS_PLAIN => {
-                self.tunnelled(packet, foreseen)
-            }
-            _ => None,
-        }
+    fn plain<B: Buffer>(mut self, from: Side, frame: B, view: &View) -> (B, Option<Verdict>) {
+        let mut packet = Packet { buffer: frame, view: view.as_plain::<F>() };
+        let verdict = self.plain_packet(from, &mut packet);
+        (packet.buffer, verdict)
     }
 
     /// ops 606-612, 632, 636, 656.
     #[inline(always)]
-    fn plain<B: Buffer>(
-        &mut self,
-        from: Side,
-        packet: &mut Packet<B>,
-        foreseen: &Foreseen,
-    ) -> Option<Verdict> {
-        let (head, view) = (packet.buffer.head(), &packet.view);
-        let headers = view.plain_headers::<F>(head)?;
+    fn plain_packet<B: Buffer>(&mut self, from: Side, packet: &mut Packet<B>) -> Option<Verdict> {
+        let headers = Headers::<F>::of(packet.buffer.head())?;
         if !tcp::flags(headers.tcp()).is_data() {
             return None;
-        }
-        if from == Side::Outside && !C::FOLLOWS_PLAIN {
-            return Some(Verdict::Passed);
         }
         let (source, destination) = (headers.source(), headers.destination());
         let (client, other) = match from {
             Side::Inside => (source, destination),
             Side::Outside => (destination, source),
         };
-        let Some(slot) = self.flows.peek(foreseen.guess, client, self.now) else {
-            return self.flows.is_absent(foreseen.guess).then_some(Verdict::NoEntry);
+        let Some(slot) = self.flows.peek(self.guess, client, self.now) else {
+            return self.flows.is_absent(self.guess).then_some(Verdict::NoEntry);
         };
         let entry = self.flows.get(slot);
         if entry.state() != Phase::Replica {
@@ -121,32 +125,27 @@ impl<'a, C: Configuration, F: Family> Short<'a, C, F> {
 
     /// op 658: what the winner has put into a tunnel.
     #[inline(always)]
-    fn tunnelled<B: Buffer>(
-        &mut self,
-        packet: &mut Packet<B>,
-        foreseen: &Foreseen,
-    ) -> Option<Verdict> {
-        let (head, inner) = (packet.buffer.head(), foreseen.inner);
-        let is_of_family = packet.view.version == F::VERSION && inner.version == F::VERSION;
-        if inner.kind != Kind::Tcp || !is_of_family {
+    fn tunnelled<B: Buffer>(&mut self, packet: &mut Packet<B>, inner: &View) -> Option<Verdict> {
+        let head = packet.buffer.head();
+        if inner.kind != Kind::Tcp {
             return None;
         }
-        let client = client::<F>(Side::Outside, head, &inner);
+        let client = client::<F>(Side::Outside, head, inner);
         let outer = packet.ip();
         if F::destination(outer) != client.address
             || !tcp::flags(&head[usize::from(inner.l4)..]).is_data()
         {
             return None;
         }
-        let slot = self.flows.peek(foreseen.guess, client, self.now)?;
+        let slot = self.flows.peek(self.guess, client, self.now)?;
         let entry = self.flows.get(slot);
         let way = entry.value.way(client);
-        let claim = C::claim(F::source(outer), server(Side::Outside, head, &inner), way.server);
+        let claim = C::claim(F::source(outer), server(Side::Outside, head, inner), way.server);
         if entry.state() != Phase::Replica || claim != Claim::Replica(way.replica) {
             return None;
         }
         // What cannot be opened is dropped, whichever way it came here.
-        if let Err(verdict) = crack::open(packet, inner) {
+        if let Err(verdict) = crack::open(packet, *inner) {
             return Some(verdict);
         }
         self.flows.touch(slot, self.now);

@@ -21,10 +21,10 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::oversize::Oversize;
-use super::{Context, Foreseen, LookAhead, Role, finish, tidy};
+use super::{Context, Finish, Foreseen, LookAhead, Role, Shape, tidy};
 use crate::backoff::Backoff;
 use crate::buffer::{Buffer, Pool};
-use crate::burst::Burst;
+use crate::burst::{Burst, Seen};
 use crate::configuration::{Configuration, Way};
 use crate::counters::{AnswererIndex, Counters};
 use crate::family::{Endpoint, Family, V4, V6, Version};
@@ -169,29 +169,63 @@ impl<C: Configuration> Gateway<C> {
 
     /// Finds what the burst's packets are going to be looked up by, and has it fetched.
     #[inline(always)]
-    fn look_ahead<B: Buffer>(&mut self, from: Side, burst: &Burst<B>) {
-        let Self { v4, v6, ahead, .. } = self;
-        burst.visit(|number, head, view| match (view.kind, from) {
-            (Kind::Tcp, _) if Self::concerns(from, head, view) => match view.version {
-                Version::V4 => ahead.bucket(number, &v4.flows, client(from, head, view)),
-                Version::V6 => ahead.bucket(number, &v6.flows, client(from, head, view)),
-            },
-            (Kind::Tunnel, Side::Outside) if C::TUNNELS => {
-                let inner = view.inner(head);
-                ahead.inner[number] = inner;
-                match (inner.kind, inner.version) {
-                    (Kind::Tcp, Version::V4) => {
-                        ahead.bucket(number, &v4.flows, inner.destination(head));
-                    }
-                    (Kind::Tcp, Version::V6) => {
-                        ahead.bucket(number, &v6.flows, inner.destination(head));
-                    }
-                    _ => ahead.nothing(number),
+    fn look_ahead<B: Buffer>(&mut self, from: Side, burst: &mut Burst<B>) {
+        for number in 0..burst.len() {
+            let Seen { head, view, plain } = burst.see(number);
+            match plain {
+                Some(headers) if !Self::concerns(from, headers.tcp()) => {
+                    self.ahead.nothing(number, Shape::Passing);
                 }
+                Some(headers) => {
+                    let client = match from {
+                        Side::Inside => headers.source(),
+                        Side::Outside => headers.destination(),
+                    };
+                    self.ahead.bucket(number, Shape::Plain(Version::V4), &self.v4.flows, client);
+                }
+                None if C::TUNNELS && from == Side::Outside && view.kind == Kind::Tunnel => {
+                    self.look_into_tunnel(number, head, view);
+                }
+                None => self.look_at_other(from, number, head, view),
             }
-            _ => ahead.nothing(number),
-        });
-        ahead.entries(burst.len(), &v4.flows, &v6.flows);
+        }
+        self.ahead.entries(burst.len(), &self.v4.flows, &self.v6.flows);
+    }
+
+    #[inline(always)]
+    fn look_into_tunnel(&mut self, number: usize, head: &[u8], view: &View) {
+        let Self { v4, v6, ahead, .. } = self;
+        ahead.inner[number].look_inside(view, head);
+        let (inner, shape) = (&ahead.inner[number], Shape::LongBy(ahead.inner[number].version));
+        match (inner.kind, inner.version) {
+            (Kind::Tcp, Version::V4) => {
+                let client = inner.destination(head);
+                ahead.bucket(number, shape, &v4.flows, client);
+            }
+            (Kind::Tcp, Version::V6) => {
+                let client = inner.destination(head);
+                ahead.bucket(number, shape, &v6.flows, client);
+            }
+            _ => ahead.nothing(number, Shape::Long),
+        }
+    }
+
+    fn look_at_other(&mut self, from: Side, number: usize, head: &[u8], view: &View) {
+        let Self { v4, v6, ahead, .. } = self;
+        if view.kind != Kind::Tcp || !Self::concerns(from, &head[usize::from(view.l4)..]) {
+            return ahead.nothing(number, Shape::Long);
+        }
+        match view.version {
+            Version::V4 => {
+                let (shape, client) = (Shape::LongBy(Version::V4), client(from, head, view));
+                ahead.bucket(number, shape, &v4.flows, client);
+            }
+            Version::V6 => {
+                let plain = view.is_plain::<V6>();
+                let shape = if plain { Shape::Plain } else { Shape::LongBy };
+                ahead.bucket(number, shape(Version::V6), &v6.flows, client(from, head, view));
+            }
+        }
     }
 
     #[inline(always)]
@@ -203,33 +237,49 @@ impl<C: Configuration> Gateway<C> {
     ) {
         self.look_ahead(from, burst);
         self.common.counters.side(from).received.add(burst.len() as u64);
-        let Burst { frames, views, verdicts } = burst;
-        for (number, (buffer, view)) in frames.drain(..).zip(views.iter()).enumerate() {
-            let foreseen = self.ahead.of(number);
-            let mut packet = Packet::seen(buffer, view);
-            if let Some(verdict) = self.express(from, &mut packet, &foreseen, context.now) {
-                verdicts.push(verdict);
-                finish(&self.common.counters, from, packet.buffer, verdict, context);
-                continue;
-            }
-            let mut packet = Packet::seen(packet.buffer, view);
-            let verdict = match view.version {
-                Version::V4 => self.gate_v4().decide(from, &mut packet, &foreseen, context),
-                Version::V6 => self.gate_v6().decide(from, &mut packet, &foreseen, context),
+        let mut finish = Finish::new(from);
+        for (number, (frame, view, verdict)) in burst.decide().enumerate() {
+            let (frame, short) = self.express(from, number, frame, view, context.now);
+            let frame = match short {
+                Some(decided) => {
+                    *verdict = decided;
+                    frame
+                }
+                None => {
+                    let mut packet = Packet::seen(frame, view);
+                    *verdict = self.decide(from, number, &mut packet, context);
+                    packet.buffer
+                }
             };
-            verdicts.push(verdict);
-            finish(&self.common.counters, from, packet.buffer, verdict, context);
+            finish.one(&self.common.counters, frame, *verdict, context);
+        }
+        finish.count(&self.common.counters);
+    }
+
+    /// The long way of any packet.
+    #[inline(never)]
+    fn decide<P: Pool>(
+        &mut self,
+        from: Side,
+        number: usize,
+        packet: &mut Packet<P::Buffer>,
+        context: &mut Context<'_, P>,
+    ) -> Verdict {
+        let foreseen = self.ahead.of(number);
+        match packet.view.version {
+            Version::V4 => self.gate_v4().decide(from, packet, &foreseen, context),
+            Version::V6 => self.gate_v6().decide(from, packet, &foreseen, context),
         }
     }
 
     /// Whether a plain TCP packet is looked up at all (op 632: under B, of those from the
     /// outside, only acknowledgements and what ends a connection).
     #[inline(always)]
-    fn concerns(from: Side, head: &[u8], view: &View) -> bool {
+    fn concerns(from: Side, tcp: &[u8]) -> bool {
         if C::FOLLOWS_PLAIN || from == Side::Inside {
             return true;
         }
-        let flags = tcp::flags(&head[usize::from(view.l4)..]);
+        let flags = tcp::flags(tcp);
         flags.is_acknowledgement() || flags.fin() || flags.rst()
     }
 
@@ -260,7 +310,7 @@ fn server<F: Family>(from: Side, head: &[u8], view: &View) -> Endpoint<F> {
 }
 
 impl<C: Configuration, F: Family> Gate<'_, C, F> {
-    #[inline(never)]
+    #[inline]
     fn decide<P: Pool>(
         &mut self,
         from: Side,
@@ -288,7 +338,7 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
         foreseen: &Foreseen,
         context: &mut Context<'_, P>,
     ) -> Verdict {
-        if !Gateway::<C>::concerns(from, packet.buffer.head(), &packet.view) {
+        if !Gateway::<C>::concerns(from, packet.tcp()) {
             return Verdict::Passed;
         }
         let client = client(from, packet.buffer.head(), &packet.view);

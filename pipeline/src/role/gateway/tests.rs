@@ -50,7 +50,7 @@ impl<C: Configuration> Bench<C> {
         let mut context = Context { now: self.now, pool: &mut self.pool, out: &mut out };
         self.gateway.process(side, &mut burst, &mut context);
         let left = Side::ALL.iter().find_map(|&side| out.side(side).pop());
-        (burst.verdicts[0], left.map(|buffer| buffer.frame().to_vec()))
+        (burst.verdicts()[0], left.map(|buffer| buffer.frame().to_vec()))
     }
 }
 

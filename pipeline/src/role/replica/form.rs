@@ -32,7 +32,7 @@ pub(super) enum Part {
 }
 
 /// A packet of a web server, on its way to the client (ops 412, 442, 462).
-#[inline]
+#[inline(always)]
 pub(super) fn to_client<F: Family, B: Buffer>(
     packet: &mut Packet<B>,
     part: Part,
@@ -60,6 +60,7 @@ pub(super) fn to_client<F: Family, B: Buffer>(
     }
 }
 
+#[inline(always)]
 fn as_server<F: Family, B: Buffer>(packet: &mut Packet<B>, part: Part, held: &Held<F>) {
     match part {
         _ if held.bears_service => {}
@@ -68,6 +69,7 @@ fn as_server<F: Family, B: Buffer>(packet: &mut Packet<B>, part: Part, held: &He
     }
 }
 
+#[inline(always)]
 fn put<F: Family, B: Buffer>(
     packet: &mut Packet<B>,
     source: F::Address,
@@ -80,7 +82,7 @@ fn put<F: Family, B: Buffer>(
 }
 
 /// A cracked packet on its way to the web server (op 410 and, under C, all later ones).
-#[inline]
+#[inline(always)]
 pub(super) fn to_web_server<F: Family, B: Buffer>(
     packet: &mut Packet<B>,
     part: Part,

@@ -168,7 +168,7 @@ impl<F: Family> Carried<F> {
     /// nobody knows who has not seen the connection (section 6: an open decapsulator is a
     /// spoofing relay).
     #[inline]
-    fn has_tunnel<B: Buffer>(&self, packet: &Packet<B>) -> bool {
+    pub(super) fn has_tunnel<B: Buffer>(&self, packet: &Packet<B>) -> bool {
         let ip = packet.ip();
         self.held.configuration == Code::C
             && packet.view.version == F::VERSION

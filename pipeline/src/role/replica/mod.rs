@@ -7,6 +7,7 @@
 //! ([`follow`], [`form`]).
 
 mod copy;
+mod express;
 mod follow;
 mod form;
 mod gateway;
@@ -18,9 +19,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::oversize::Oversize;
-use super::{Context, Foreseen, LookAhead, Role, finish, send_made, tidy};
+use super::{Context, Finish, Foreseen, LookAhead, Role, Shape, send_made, tidy};
 use crate::buffer::{Buffer, Pool};
-use crate::burst::Burst;
+use crate::burst::{Burst, Seen};
 use crate::counters::{Counters, Generated};
 use crate::family::{Endpoint, Family, V4, V6, Version};
 use crate::fragments::Fragments;
@@ -148,35 +149,94 @@ impl Replica {
     }
 
     /// Finds what the burst's packets are going to be looked up by, and has it fetched.
-    fn look_ahead<B: Buffer>(&mut self, from: Side, burst: &Burst<B>) {
-        let Self { v4, v6, ahead, .. } = self;
-        burst.visit(|number, head, view| {
-            let (view, from) = match (view.kind, from) {
-                (Kind::Tunnel, Side::Outside) => (view.inner(head), from),
-                _ => (*view, from),
-            };
-            ahead.inner[number] = view;
-            match (view.kind, view.version) {
-                (Kind::Tcp, Version::V4) => {
-                    ahead.bucket(number, &v4.held, client(from, head, &view));
+    #[inline(always)]
+    fn look_ahead<B: Buffer>(&mut self, from: Side, burst: &mut Burst<B>) {
+        for number in 0..burst.len() {
+            let Seen { head, view, plain } = burst.see(number);
+            match plain {
+                Some(headers) => {
+                    let client = match from {
+                        Side::Inside => headers.destination(),
+                        Side::Outside => headers.source(),
+                    };
+                    self.ahead.bucket(number, Shape::Plain(Version::V4), &self.v4.held, client);
                 }
-                (Kind::Tcp, Version::V6) => {
-                    ahead.bucket(number, &v6.held, client(from, head, &view));
+                None if view.kind == Kind::Tunnel && from == Side::Outside => {
+                    self.ahead.inner[number].look_inside(view, head);
+                    self.look_at_inner(from, number, head);
                 }
-                _ => ahead.nothing(number),
+                None => {
+                    self.ahead.inner[number].put(*view);
+                    self.look_at_other(from, number, head);
+                }
             }
-        });
-        ahead.entries(burst.len(), &v4.held, &v6.held);
+        }
+        self.ahead.entries(burst.len(), &self.v4.held, &self.v6.held);
     }
 
-    #[inline]
+    #[inline(always)]
+    fn look_at_inner(&mut self, from: Side, number: usize, head: &[u8]) {
+        let Self { v4, v6, ahead, .. } = self;
+        let view = &ahead.inner[number];
+        let shape = Shape::LongBy(view.version);
+        match (view.kind, view.version) {
+            (Kind::Tcp, Version::V4) => {
+                let client = client(from, head, view);
+                ahead.bucket(number, shape, &v4.held, client);
+            }
+            (Kind::Tcp, Version::V6) => {
+                let client = client(from, head, view);
+                ahead.bucket(number, shape, &v6.held, client);
+            }
+            _ => ahead.nothing(number, Shape::Long),
+        }
+    }
+
+    fn look_at_other(&mut self, from: Side, number: usize, head: &[u8]) {
+        self.look_at_inner(from, number, head);
+        if self.ahead.inner[number].is_plain::<V6>() {
+            self.ahead.nothing(number, Shape::Plain(Version::V6));
+        }
+    }
+
+    #[inline(always)]
+    fn process_from<P: Pool>(
+        &mut self,
+        from: Side,
+        burst: &mut Burst<P::Buffer>,
+        context: &mut Context<'_, P>,
+    ) {
+        self.look_ahead(from, burst);
+        self.common.counters.side(from).received.add(burst.len() as u64);
+        let mut finish = Finish::new(from);
+        for (number, (frame, view, verdict)) in burst.decide().enumerate() {
+            let (frame, short) = self.express(from, number, frame, view, context.now);
+            let frame = match short {
+                Some(decided) => {
+                    *verdict = decided;
+                    frame
+                }
+                None => {
+                    let mut packet = Packet::seen(frame, view);
+                    *verdict = self.decide(from, number, &mut packet, context);
+                    packet.buffer
+                }
+            };
+            finish.one(&self.common.counters, frame, *verdict, context);
+        }
+        finish.count(&self.common.counters);
+    }
+
+    /// The long way of any packet.
+    #[inline(never)]
     fn decide<P: Pool>(
         &mut self,
         from: Side,
+        number: usize,
         packet: &mut Packet<P::Buffer>,
-        ahead: &Foreseen,
         context: &mut Context<'_, P>,
     ) -> Verdict {
+        let foreseen = self.ahead.of(number);
         if packet.view.kind == Kind::Arp {
             return self.neighbour(from, packet, context);
         }
@@ -187,9 +247,13 @@ impl Replica {
             }
         }
         // A tunnel is that of the packet in it.
-        match ahead.inner.version {
-            Version::V4 => self.door_v4().decide(from, packet, ahead, context),
-            Version::V6 => self.door_v6().decide(from, packet, ahead, context),
+        let version = match (packet.view.kind, from) {
+            (Kind::Tunnel, Side::Outside) => foreseen.inner.version,
+            _ => packet.view.version,
+        };
+        match version {
+            Version::V4 => self.door_v4().decide(from, packet, &foreseen, context),
+            Version::V6 => self.door_v6().decide(from, packet, &foreseen, context),
         }
     }
 
@@ -262,14 +326,9 @@ impl Role for Replica {
     ) {
         self.common.keys.refresh();
         self.common.selection.refresh();
-        self.look_ahead(from, burst);
-        self.common.counters.side(from).received.add(burst.len() as u64);
-        let Burst { frames, views, verdicts } = burst;
-        for (number, (buffer, view)) in frames.drain(..).zip(views.iter()).enumerate() {
-            let mut packet = Packet::seen(buffer, view);
-            let verdict = self.decide(from, &mut packet, &self.ahead.of(number), context);
-            verdicts.push(verdict);
-            finish(&self.common.counters, from, packet.buffer, verdict, context);
+        match from {
+            Side::Inside => self.process_from(Side::Inside, burst, context),
+            Side::Outside => self.process_from(Side::Outside, burst, context),
         }
     }
 

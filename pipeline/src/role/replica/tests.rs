@@ -74,7 +74,7 @@ impl Bench {
         let mut context = Context { now: self.now, pool: &mut self.pool, out: &mut out };
         self.replica.process(side, &mut burst, &mut context);
         let left = Side::ALL.iter().find_map(|&side| out.side(side).pop());
-        (burst.verdicts[0], left.map(|buffer| buffer.frame().to_vec()))
+        (burst.verdicts()[0], left.map(|buffer| buffer.frame().to_vec()))
     }
 
     /// A copy of a start packet under configuration B.

@@ -3,10 +3,10 @@
 use super::Common;
 use super::kept::{Kept, Pair, Phase};
 use crate::buffer::Buffer;
-use crate::burst::{BURST, Burst};
-use crate::family::{Family, V4, V6, Version};
-use crate::role::{Foreseen, LookAhead};
-use crate::table::Table;
+use crate::burst::{BURST, Burst, Seen};
+use crate::family::{Endpoint, Family, V4, V6, Version};
+use crate::role::{Foreseen, LookAhead, Shape};
+use crate::table::{Guess, Table};
 use crate::view::{Kind, Side, View};
 
 type Connections<F> = Table<Pair<F>, Phase, Kept>;
@@ -25,49 +25,92 @@ impl Default for Ahead {
 
 impl Ahead {
     /// Finds the services of the burst's TCP packets, and has their connections fetched.
+    #[inline(always)]
     pub(super) fn look<B: Buffer>(
         &mut self,
         from: Side,
-        burst: &Burst<B>,
+        burst: &mut Burst<B>,
         common: &Common,
         (v4, v6): (&Connections<V4>, &Connections<V6>),
     ) {
-        burst.visit(|number, head, view| {
-            self.connections.nothing(number);
-            self.services[number] = match (view.kind, view.version) {
-                (Kind::Tcp, _) if from == Side::Inside && !common.follows => None,
-                (Kind::Tcp, Version::V4) => self.look_at(number, (from, head, view), common, v4),
-                (Kind::Tcp, Version::V6) => self.look_at(number, (from, head, view), common, v6),
-                _ => None,
-            };
-        });
+        for number in 0..burst.len() {
+            let Seen { head, view, plain } = burst.see(number);
+            match plain {
+                Some(headers) => {
+                    let ends = (headers.source(), headers.destination());
+                    self.look_at(number, Shape::Plain(Version::V4), (from, ends), common, v4);
+                }
+                None => self.look_at_other(number, (from, head, view), common, (v4, v6)),
+            }
+        }
         self.connections.entries(burst.len(), v4, v6);
     }
 
-    /// The service of a TCP packet; its connection is asked for when it may be kept.
-    #[inline]
-    fn look_at<F: Family>(
+    fn look_at_other(
         &mut self,
         number: usize,
         (from, head, view): (Side, &[u8], &View),
         common: &Common,
+        (v4, v6): (&Connections<V4>, &Connections<V6>),
+    ) {
+        match (view.kind, view.version) {
+            (Kind::Tcp, Version::V4) => {
+                let ends = (view.source(head), view.destination(head));
+                self.look_at(number, Shape::LongBy(Version::V4), (from, ends), common, v4);
+            }
+            (Kind::Tcp, Version::V6) => {
+                let plain = view.is_plain::<V6>();
+                let shape = if plain { Shape::Plain } else { Shape::LongBy };
+                let ends = (view.source(head), view.destination(head));
+                self.look_at(number, shape(Version::V6), (from, ends), common, v6);
+            }
+            _ => {
+                self.services[number] = None;
+                self.connections.nothing(number, Shape::Long);
+            }
+        }
+    }
+
+    /// Of a TCP packet: its service; its connection is asked for when it may be kept.
+    #[inline(always)]
+    fn look_at<F: Family>(
+        &mut self,
+        number: usize,
+        shape: Shape,
+        (from, (source, destination)): (Side, (Endpoint<F>, Endpoint<F>)),
+        common: &Common,
         kept: &Connections<F>,
-    ) -> Option<u16> {
-        let (source, destination) = (view.source::<F>(head), view.destination::<F>(head));
+    ) {
         let (client, to) = match from {
             Side::Outside => (source, destination),
             Side::Inside => (destination, source),
         };
-        let service = common.services.find(to.address.into(), to.port)?;
-        if common.serving[usize::from(service)].keeps() {
-            self.connections.bucket(number, kept, (client, to));
+        let concerns = from == Side::Outside || common.follows;
+        let service = concerns.then(|| common.services.find(to.address.into(), to.port)).flatten();
+        self.services[number] = service;
+        match service {
+            Some(service) if common.serving[usize::from(service)].keeps() => {
+                self.connections.bucket(number, shape, kept, (client, to));
+            }
+            _ => self.connections.nothing(number, Shape::Passing),
         }
-        Some(service)
     }
 
     /// What is known of a packet's connection, and its service.
     #[inline]
     pub(super) fn of(&self, number: usize) -> (Foreseen, Option<usize>) {
-        (self.connections.of(number), self.services[number].map(usize::from))
+        (self.connections.of(number), self.service(number))
+    }
+
+    /// How a packet goes on: [`Shape::Passing`] is TCP whose connection is not kept.
+    #[inline(always)]
+    pub(super) fn shape(&self, number: usize) -> (Shape, Guess) {
+        (self.connections.shape(number), self.connections.guess(number))
+    }
+
+    /// Its service.
+    #[inline(always)]
+    pub(super) fn service(&self, number: usize) -> Option<usize> {
+        self.services[number].map(usize::from)
     }
 }

@@ -64,11 +64,18 @@ pub struct Kept {
     marks: u8,
 }
 
-const HEARD: u8 = BOTH_FINS + 1;
+/// In the marks: the server has been heard.
+pub(super) const HEARD: u8 = BOTH_FINS + 1;
 
 impl Kept {
     fn new(isn: u32, server: usize) -> Self {
         Self { isn, answered: 0, server: server as u8, marks: 0 }
+    }
+
+    /// Whether this mark is set.
+    #[inline(always)]
+    pub(super) fn is_marked(self, mark: u8) -> bool {
+        self.marks & mark != 0
     }
 
     /// Whether an acknowledgement of the client shows that it has got the server's: what anybody

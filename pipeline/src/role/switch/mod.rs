@@ -9,6 +9,7 @@
 
 mod ahead;
 mod deliver;
+mod express;
 mod fan_out;
 mod kept;
 mod probe;
@@ -20,7 +21,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::oversize::Oversize;
-use super::{Context, Foreseen, Role, finish, send_made, tidy};
+use super::{Context, Finish, Foreseen, Role, send_made, tidy};
 use crate::buffer::{Buffer, Pool};
 use crate::burst::Burst;
 use crate::counters::{Counters, Generated};
@@ -195,12 +196,41 @@ impl Switch {
         }
     }
 
-    #[inline]
+    #[inline(always)]
+    fn process_from<P: Pool>(
+        &mut self,
+        from: Side,
+        burst: &mut Burst<P::Buffer>,
+        context: &mut Context<'_, P>,
+    ) {
+        let Self { common, v4, v6, ahead } = self;
+        ahead.look(from, burst, common, (&v4.kept, &v6.kept));
+        self.common.counters.side(from).received.add(burst.len() as u64);
+        let mut finish = Finish::new(from);
+        for (number, (mut frame, view, verdict)) in burst.decide().enumerate() {
+            let frame = match self.express(from, number, &mut frame, view, context.now) {
+                Some(decided) => {
+                    *verdict = decided;
+                    frame
+                }
+                None => {
+                    let mut packet = Packet::seen(frame, view);
+                    *verdict = self.decide(from, number, &mut packet, context);
+                    packet.buffer
+                }
+            };
+            finish.one(&self.common.counters, frame, *verdict, context);
+        }
+        finish.count(&self.common.counters);
+    }
+
+    /// The long way of any packet.
+    #[inline(never)]
     fn decide<P: Pool>(
         &mut self,
         from: Side,
-        packet: &mut Packet<P::Buffer>,
         number: usize,
+        packet: &mut Packet<P::Buffer>,
         context: &mut Context<'_, P>,
     ) -> Verdict {
         let neighbourly = matches!(packet.view.kind, Kind::Arp | Kind::Icmp);
@@ -332,15 +362,9 @@ impl Role for Switch {
         if self.common.selection.refresh() {
             self.common.note_opened();
         }
-        let Self { common, v4, v6, ahead } = self;
-        ahead.look(from, burst, common, (&v4.kept, &v6.kept));
-        self.common.counters.side(from).received.add(burst.len() as u64);
-        let Burst { frames, views, verdicts } = burst;
-        for (number, (buffer, view)) in frames.drain(..).zip(views.iter()).enumerate() {
-            let mut packet = Packet::seen(buffer, view);
-            let verdict = self.decide(from, &mut packet, number, context);
-            verdicts.push(verdict);
-            finish(&self.common.counters, from, packet.buffer, verdict, context);
+        match from {
+            Side::Inside => self.process_from(Side::Inside, burst, context),
+            Side::Outside => self.process_from(Side::Outside, burst, context),
         }
     }
 

@@ -174,7 +174,7 @@ impl Bench {
         let mut context = Context { now: self.now, pool: &mut self.pool, out: &mut out };
         self.switch.process(side, &mut burst, &mut context);
         self.take(out);
-        burst.verdicts[0]
+        burst.verdicts()[0]
     }
 
     fn housekeep(&mut self) {

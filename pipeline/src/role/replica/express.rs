@@ -1,0 +1,137 @@
+//! The short way, for what nearly every packet is: data of a connection that the client has taken
+//! up, in a frame of the usual shape. As at the gateway, it does what the long way does, or nothing.
+
+use super::form::{self, Part};
+use super::held::ESTABLISHED;
+use super::{Carried, Held, Phase, Replica};
+use crate::buffer::Buffer;
+use crate::configuration::Obstacle;
+use crate::family::{Endpoint, Family, V4, V6, Version};
+use crate::path::Path;
+use crate::role::Shape;
+use crate::stage::crack;
+use crate::stage::tag::Code;
+use crate::table::{Guess, Slot, Table};
+use crate::time::Ticks;
+use crate::verdict::Verdict;
+use crate::view::{Headers, Kind, Packet, Side, View};
+use crate::wire::tcp;
+
+impl Replica {
+    /// The frame, and the verdict on it if it has gone the short way.
+    #[inline(always)]
+    pub(super) fn express<B: Buffer>(
+        &mut self,
+        from: Side,
+        number: usize,
+        frame: B,
+        view: &View,
+        now: Ticks,
+    ) -> (B, Option<Verdict>) {
+        let Self { common, v4, v6, ahead } = self;
+        let (path, guess) = (&common.settings.path, ahead.guess(number));
+        match ahead.shape(number) {
+            Shape::Plain(Version::V4) => {
+                Short::<V4> { held: &mut v4.held, path, guess, now }.plain(from, frame, view)
+            }
+            Shape::Plain(Version::V6) => {
+                Short::<V6> { held: &mut v6.held, path, guess, now }.plain(from, frame, view)
+            }
+            Shape::LongBy(version)
+                if from == Side::Outside
+                    && view.kind == Kind::Tunnel
+                    && view.version == version =>
+            {
+                let (mut packet, inner) = (Packet::seen(frame, view), &ahead.inner[number]);
+                let verdict = match version {
+                    Version::V4 => Short::<V4> { held: &mut v4.held, path, guess, now }
+                        .tunnelled(&mut packet, inner),
+                    Version::V6 => Short::<V6> { held: &mut v6.held, path, guess, now }
+                        .tunnelled(&mut packet, inner),
+                };
+                (packet.buffer, verdict)
+            }
+            _ => (frame, None),
+        }
+    }
+}
+
+/// What the short way needs of the replica, and knows of a packet.
+struct Short<'a, F: Family> {
+    held: &'a mut Table<Endpoint<F>, Phase, Held<F>>,
+    path: &'a Path,
+    guess: Guess,
+    now: Ticks,
+}
+
+impl<F: Family> Short<'_, F> {
+    #[inline(always)]
+    fn plain<B: Buffer>(mut self, from: Side, frame: B, view: &View) -> (B, Option<Verdict>) {
+        let mut packet = Packet { buffer: frame, view: view.as_plain::<F>() };
+        let verdict = self.plain_packet(from, &mut packet);
+        (packet.buffer, verdict)
+    }
+
+    #[inline(always)]
+    fn plain_packet<B: Buffer>(&mut self, from: Side, packet: &mut Packet<B>) -> Option<Verdict> {
+        let headers = Headers::<F>::of(packet.buffer.head())?;
+        if !tcp::flags(headers.tcp()).is_data() {
+            return None;
+        }
+        let (source, destination) = (headers.source(), headers.destination());
+        let client = if from == Side::Inside { destination } else { source };
+        let Some(slot) = self.held.peek(self.guess, client, self.now) else {
+            return self.held.is_absent(self.guess).then_some(Verdict::NoEntry);
+        };
+        let held = self.taken_up(slot)?;
+        match from {
+            // ops 412, 442, 462
+            Side::Inside if source == held.sends_as() => {
+                let verdict = match form::to_client(packet, Part::Data, client, held, self.path) {
+                    Ok(()) => Verdict::FromWebServer,
+                    Err(Obstacle::TooBig(_)) => return None,
+                    Err(Obstacle::NoRoom) => Verdict::NoBuffer,
+                };
+                self.held.touch(slot, self.now);
+                Some(verdict)
+            }
+            Side::Outside if held.configuration != Code::C && held.replica == destination => {
+                self.held.touch(slot, self.now);
+                Some(Verdict::ToWebServer)
+            }
+            _ => None,
+        }
+    }
+
+    /// What a gateway of configuration C has put into a tunnel.
+    #[inline(always)]
+    fn tunnelled<B: Buffer>(&mut self, packet: &mut Packet<B>, inner: &View) -> Option<Verdict> {
+        let head = packet.buffer.head();
+        if inner.kind != Kind::Tcp || !tcp::flags(&head[usize::from(inner.l4)..]).is_data() {
+            return None;
+        }
+        let client = inner.source::<F>(head);
+        let slot = self.held.peek(self.guess, client, self.now)?;
+        let held = *self.taken_up(slot)?;
+        let carried = Carried { client, held };
+        if !carried.has_tunnel(packet) || inner.destination::<F>(head) != held.server {
+            return None;
+        }
+        // What cannot be opened is dropped, whichever way it came here.
+        if let Err(verdict) = crack::open(packet, *inner) {
+            return Some(verdict);
+        }
+        self.held.touch(slot, self.now);
+        form::to_web_server(packet, Part::Data, &held);
+        Some(Verdict::ToWebServer)
+    }
+
+    /// A connection that the client has gone on with and that is not closing.
+    #[inline(always)]
+    fn taken_up(&self, slot: Slot) -> Option<&Held<F>> {
+        let entry = self.held.get(slot);
+        let is_taken_up =
+            entry.state() == Phase::Established && entry.value.marks & ESTABLISHED != 0;
+        is_taken_up.then_some(&entry.value)
+    }
+}
