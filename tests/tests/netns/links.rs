@@ -138,7 +138,7 @@ fn a_link_that_goes_down_is_counted_and_comes_back_with_its_connections() {
     // What the kernel sends without asking anybody.
     let stream = within(&line.client, || UdpSocket::bind((CLIENT, 0)).unwrap());
     let flood = || {
-        for _ in 0..20 {
+        for _ in 0..100 {
             // Refused by the server, and who that is may get lost on the way.
             let _ = stream.send_to(&[0; 100], (SERVER, 9));
         }
