@@ -14,7 +14,7 @@
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::dpdk::{Bell, Heard, cycles};
+use crate::dpdk::{Bell, cycles};
 
 /// How long a worker polls on after the last packet: about as long as falling asleep and waking
 /// up take, so that polling costs at most as much again as resting at once would have.
@@ -65,8 +65,10 @@ pub struct Rester {
     clock: Clock,
     /// When the first poll brought nothing; none while packets come.
     since: Option<u64>,
-    /// The last bell was a false alarm: none is listened for until a packet has come.
-    deaf: bool,
+    /// A bell has rung since the last packet. When the poll after that brought nothing, it was a
+    /// false alarm (an error, or no buffer to receive into), and none is listened for until a
+    /// packet has come.
+    rang: bool,
 }
 
 impl Rester {
@@ -76,7 +78,7 @@ impl Rester {
             // Refused, each rest is longer by 50 us, and nothing else is the matter.
             let _ = nix::sys::prctl::set_timerslack(TIMER_SLACK_NS);
         }
-        Self { idle, clock, since: None, deaf: false }
+        Self { idle, clock, since: None, rang: false }
     }
 
     /// A poll has brought something.
@@ -91,14 +93,14 @@ impl Rester {
         let Idle::Adaptive(bells) = &self.idle else { return std::hint::spin_loop() };
         let now = cycles();
         let Some(since) = self.since else {
-            (self.since, self.deaf) = (Some(now), false);
+            (self.since, self.rang) = (Some(now), false);
             return;
         };
         let quiet = self.clock.at(now).since(self.clock.at(since));
-        match rest(Duration::from_nanos(quiet.0), !bells.is_empty() && !self.deaf) {
+        match rest(Duration::from_nanos(quiet.0), !bells.is_empty() && !self.rang) {
             Rest::Spin => std::hint::spin_loop(),
             Rest::Sleep(time) => std::thread::sleep(time),
-            Rest::Listen(time) => self.deaf = Bell::listen(bells, time) == Heard::NoPacket,
+            Rest::Listen(time) => self.rang = Bell::listen(bells, time),
         }
     }
 }
