@@ -1,10 +1,10 @@
 //! What a worker does when there is nothing to do: it polls on for a while, and then rests, so
 //! that the CPU is there for others.
 //!
-//! What a rest costs is mostly setting a timer and waking up. On a machine of its own that is 3 to
-//! 5 us; in the virtual machine that this was measured on it is 21 us, whatever the length of the
-//! rest. So a worker rests by timer no oftener than once in some 90 us: that is a quarter of a core
-//! there, and no packet waits longer than 100 us. Where the kernel can tell of a packet the
+//! What a rest costs is mostly setting a timer and waking up. In the virtual machine that this was
+//! measured on that is 21 us of the CPU, whatever the length of the rest. So a worker rests by timer
+//! no oftener than once in some 90 us: that is just under a quarter of a core there, and no packet
+//! waits longer than 100 us. Where the kernel can tell of a packet the
 //! worker waits for that instead, which costs next to nothing and ends with the packet.
 //!
 //! What a NIC could do is not used: interrupts for received packets
