@@ -1,10 +1,10 @@
 //! What a worker does when there is nothing to do: it polls on for a while, and then rests, so
 //! that the CPU is there for others.
 //!
-//! What a rest costs is mostly setting a timer and waking up. On a machine of its own that is 3 to
-//! 5 us; in the virtual machine that this was measured on it is 21 us, whatever the length of the
-//! rest. So a worker rests by timer no oftener than once in some 90 us: that is a quarter of a core
-//! there, and no packet waits longer than 100 us. Where the kernel can tell of a packet the
+//! What a rest costs is mostly setting a timer and waking up. In the virtual machine that this was
+//! measured on that is 21 us of the CPU, whatever the length of the rest. So a worker rests by timer
+//! no oftener than once in some 90 us: that is just under a quarter of a core there, and no packet
+//! waits longer than 100 us. Where the kernel can tell of a packet the
 //! worker waits for that instead, which costs next to nothing and ends with the packet.
 //!
 //! What a NIC could do is not used: interrupts for received packets
@@ -14,7 +14,7 @@
 use std::time::Duration;
 
 use crate::clock::Clock;
-use crate::dpdk::{Bell, Heard, cycles};
+use crate::dpdk::{Bell, cycles};
 
 /// How long a worker polls on after the last packet: about as long as falling asleep and waking
 /// up take, so that polling costs at most as much again as resting at once would have.
@@ -65,8 +65,10 @@ pub struct Rester {
     clock: Clock,
     /// When the first poll brought nothing; none while packets come.
     since: Option<u64>,
-    /// The last bell was a false alarm: none is listened for until a packet has come.
-    deaf: bool,
+    /// A bell has rung since the last packet. When the poll after that brought nothing, it was a
+    /// false alarm (an error, or no buffer to receive into), and none is listened for until a
+    /// packet has come.
+    rang: bool,
 }
 
 impl Rester {
@@ -76,7 +78,7 @@ impl Rester {
             // Refused, each rest is longer by 50 us, and nothing else is the matter.
             let _ = nix::sys::prctl::set_timerslack(TIMER_SLACK_NS);
         }
-        Self { idle, clock, since: None, deaf: false }
+        Self { idle, clock, since: None, rang: false }
     }
 
     /// A poll has brought something.
@@ -91,14 +93,14 @@ impl Rester {
         let Idle::Adaptive(bells) = &self.idle else { return std::hint::spin_loop() };
         let now = cycles();
         let Some(since) = self.since else {
-            (self.since, self.deaf) = (Some(now), false);
+            (self.since, self.rang) = (Some(now), false);
             return;
         };
         let quiet = self.clock.at(now).since(self.clock.at(since));
-        match rest(Duration::from_nanos(quiet.0), !bells.is_empty() && !self.deaf) {
+        match rest(Duration::from_nanos(quiet.0), !bells.is_empty() && !self.rang) {
             Rest::Spin => std::hint::spin_loop(),
             Rest::Sleep(time) => std::thread::sleep(time),
-            Rest::Listen(time) => self.deaf = Bell::listen(bells, time) == Heard::NoPacket,
+            Rest::Listen(time) => self.rang = Bell::listen(bells, time),
         }
     }
 }

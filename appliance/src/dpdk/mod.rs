@@ -23,7 +23,7 @@ mod queue;
 mod rss;
 mod setup;
 
-pub use bell::{Bell, Heard};
+pub use bell::Bell;
 pub use eal::{Eal, EalArgs, LogLevel};
 pub use error::{Errno, Error};
 pub use lcore::{Worker, cycles};

@@ -8,6 +8,7 @@ mod configurations;
 mod farm;
 mod health;
 mod keys;
+mod links;
 mod mtu;
 mod races;
 
