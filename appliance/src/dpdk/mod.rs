@@ -13,6 +13,7 @@
 
 mod eal;
 mod error;
+mod hash;
 mod lcore;
 mod mbuf;
 mod pool;
@@ -23,6 +24,7 @@ mod setup;
 
 pub use eal::{Eal, EalArgs, LogLevel};
 pub use error::{Errno, Error};
+pub use hash::{HASH_BULK, HASH_KEY, HashTable};
 pub use lcore::{Worker, cycles};
 pub use mbuf::{Mbuf, Segments};
 pub use pool::{DEFAULT_DATA_ROOM, MbufPool, PoolHandle};
