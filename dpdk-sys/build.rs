@@ -13,7 +13,7 @@ const OLDEST: &str = "22.11";
 /// What is called. DPDK's drivers are plugins that the EAL loads by itself; `rte_log` is a
 /// library of its own since 24.03, and part of `rte_eal` before.
 const LIBRARIES: &[&str] =
-    &["rte_eal", "rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring", "rte_log"];
+    &["rte_eal", "rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring", "rte_hash", "rte_log"];
 
 const FUNCTIONS: &[&str] = &[
     "firstack_.*",
@@ -43,7 +43,12 @@ const FUNCTIONS: &[&str] = &[
     "rte_free",
     "rte_get_next_lcore",
     "rte_get_tsc_hz",
+    "rte_hash_add_key",
+    "rte_hash_del_key",
+    "rte_hash_free",
+    "rte_hash_lookup_bulk",
     "rte_log_set_global_level",
+    "rte_malloc_get_socket_stats",
     "rte_mempool_avail_count",
     "rte_pktmbuf_free_bulk",
     "rte_pktmbuf_pool_create",

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use alone::{alone, eal};
 use appliance::dpdk::{
-    DEFAULT_DATA_ROOM, Eal, Error, Mbuf, MbufPool, Port, PortConfig, Rss, RssField, RssScope,
+    DEFAULT_DATA_ROOM, Eal, Error, HashTable, Mbuf, MbufPool, Port, PortConfig, Rss, RssField, RssScope,
     RxQueue, Started, TxQueue,
 };
 use arrayvec::ArrayVec;
@@ -305,5 +305,35 @@ fn a_workers_panic_reaches_its_owner() {
         let worker = worker.try_join().unwrap_err();
         send.send(()).unwrap();
         assert_eq!(worker.join().unwrap(), Ok(()));
+    });
+}
+
+#[test]
+fn a_hash_table_finds_keys_by_the_burst() {
+    alone("a_hash_table_finds_keys_by_the_burst", || {
+        let eal = eal();
+        let before = eal.bytes_in_use();
+        let mut table = HashTable::new(&eal, "table", 1000).unwrap();
+        let taken = HashTable::new(&eal, "table", 1000);
+        assert!(matches!(taken, Err(Error::HashTable { entries: 1000, .. })));
+        // A key at least, and never as much as two lines.
+        let each = (eal.bytes_in_use() - before) / 1000;
+        assert!((16..128).contains(&each), "{each} bytes per key");
+
+        let key = |number: u32| [number.to_be_bytes(); 4].concat().try_into().unwrap();
+        let positions: Vec<u32> = (0..1000).map(|n| table.add(&key(n)).unwrap()).collect();
+        let all_differ: std::collections::BTreeSet<_> = positions.iter().collect();
+        assert_eq!(all_differ.len(), 1000);
+        assert_eq!(table.add(&key(7)), Some(positions[7]));
+        assert_eq!(table.remove(&key(7)), Some(positions[7]));
+        assert_eq!(table.remove(&key(7)), None);
+        let keys = [key(999), key(7), key(0), key(1000)];
+        let found = table.lookup_bulk(&keys.each_ref());
+        let at = |number: usize| i32::try_from(positions[number]).unwrap();
+        assert_eq!((found[0], found[2]), (at(999), at(0)));
+        assert!(found[1] < 0 && found[3] < 0, "{found:?}");
+
+        drop(table);
+        assert!(eal.bytes_in_use() < before + 16 * 1000);
     });
 }

@@ -169,15 +169,25 @@ impl<R: Role> Rig<R> {
         self.role.housekeep(&mut context);
     }
 
-    /// Takes what leaves back, after making sure of the verdict that every packet came to.
+    /// Takes what leaves back, and makes sure of the verdict that every packet came to.
     pub fn unload(&mut self, expected: Verdict) {
+        self.take_back();
+        let mut verdicts = self.burst.verdicts().iter();
+        assert!(verdicts.all(|&verdict| verdict == expected), "a verdict other than {expected:?}");
+    }
+
+    /// The verdicts that the last burst's packets came to.
+    pub fn verdicts(&self) -> &[Verdict] {
+        self.burst.verdicts()
+    }
+
+    /// Takes what leaves back.
+    pub fn take_back(&mut self) {
         for side in Side::ALL {
             while let Some(buffer) = self.out.side(side).pop() {
                 self.slab.put(buffer);
             }
         }
-        let mut verdicts = self.burst.verdicts().iter();
-        assert!(verdicts.all(|&verdict| verdict == expected), "a verdict other than {expected:?}");
     }
 }
 

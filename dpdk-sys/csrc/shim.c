@@ -64,6 +64,18 @@ void firstack_free(struct rte_mbuf *mbuf)
 	rte_pktmbuf_free(mbuf);
 }
 
+struct rte_hash *firstack_hash_create(const char *name, uint32_t entries, uint32_t key_len)
+{
+	const struct rte_hash_parameters parameters = {
+		.name = name,
+		.entries = entries,
+		.key_len = key_len,
+		.socket_id = SOCKET_ID_ANY,
+	};
+
+	return rte_hash_create(&parameters);
+}
+
 uint64_t firstack_cycles(void)
 {
 	return rte_get_tsc_cycles();

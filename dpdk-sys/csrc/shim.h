@@ -12,6 +12,7 @@
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
+#include <rte_hash.h>
 #include <rte_launch.h>
 #include <rte_lcore.h>
 #include <rte_log.h>
@@ -65,6 +66,9 @@ int firstack_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsig
 
 /* rte_pktmbuf_free: the mbuf and what is chained behind it; NULL is left alone. */
 void firstack_free(struct rte_mbuf *mbuf);
+
+/* rte_hash_create on any NUMA node, all else as it comes: NULL, and rte_errno, on error. */
+struct rte_hash *firstack_hash_create(const char *name, uint32_t entries, uint32_t key_len);
 
 /* The CPU's time stamp counter. */
 uint64_t firstack_cycles(void);

@@ -14,6 +14,7 @@
 mod bell;
 mod eal;
 mod error;
+mod hash;
 mod hook;
 mod lcore;
 mod mbuf;
@@ -26,6 +27,7 @@ mod setup;
 pub use bell::Bell;
 pub use eal::{Eal, EalArgs, LogLevel};
 pub use error::{Errno, Error};
+pub use hash::{HASH_BULK, HASH_KEY, HashTable};
 pub use lcore::{Worker, cycles};
 pub use mbuf::{Mbuf, Segments};
 pub use pool::{DEFAULT_DATA_ROOM, MbufPool, PoolHandle, STASH};

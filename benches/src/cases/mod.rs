@@ -22,6 +22,9 @@ pub trait Work {
     fn check(&mut self);
 }
 
+/// A name, and the work that it stands for.
+type Named = (&'static str, fn() -> Box<dyn Work>);
+
 /// Something to be measured.
 pub struct Case {
     /// Its name, which baselines know it by.

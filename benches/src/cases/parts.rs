@@ -11,20 +11,20 @@ use pipeline::testing::{LINUX_OPTIONS, Segment, endpoint, ethernet_frame, tunnel
 use pipeline::view::{Packet, View};
 use pipeline::wire::tunnel::Format;
 
-use super::{Case, ROUNDS, Work};
+use super::{Case, Named, ROUNDS, Work};
 use crate::cast::{REPLICA, SERVER, V6};
 use crate::find::{self, Connections, Numbered};
 use crate::{BURST, Slab, SlabBuffer, client, client_v6};
 
 pub(super) fn cases() -> Vec<Case> {
-    let keys: [(&str, fn() -> Box<dyn Work>); 5] = [
+    let keys: [Named; 5] = [
         ("table_hash", || Box::new(Hashes(find::table(OPEN, 0)))),
         ("table_find_64k", || finds::<family::V4>(64_000)),
         ("table_find_64k_v6", || finds::<family::V6>(64_000)),
         ("table_insert", || Box::new(Inserts { table: find::table(OPEN + NEW, OPEN), next: OPEN })),
         ("table_remove", || Box::new(Removals { table: find::table(NEW, NEW), next: 0 })),
     ];
-    let packets: [(&str, fn() -> Box<dyn Work>); 12] = [
+    let packets: [Named; 12] = [
         ("parse", || over(data(), parse)),
         ("parse_v6", || over(data_v6(), parse)),
         ("classify_start", || over(syn(), classify_start)),

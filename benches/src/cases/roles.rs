@@ -9,7 +9,7 @@ use pipeline::time::Ticks;
 use pipeline::verdict::Verdict;
 use pipeline::view::Side;
 
-use super::{Case, ROUNDS, Work};
+use super::{Case, Named, ROUNDS, Work};
 use crate::cast::{Cast, LOSERS, SERVER, V4, V6, frames, from_replica, ip, run_all, tagged};
 use crate::rigs::{established, gateway_rig, replica_rig, switch_rig};
 use crate::{BURST, Rig};
@@ -20,7 +20,7 @@ const OPEN: usize = 1024;
 const NEW: usize = ROUNDS * BURST;
 
 pub(super) fn cases() -> Vec<Case> {
-    let packets: [(&str, fn() -> Box<dyn Work>); 29] = [
+    let packets: [Named; 29] = [
         ("gateway_a_to_replica", || to_replica::<A>(V4)),
         ("gateway_a_from_replica", || back::<A>(V4)),
         ("gateway_b_to_replica", || to_replica::<B>(V4)),
@@ -51,9 +51,9 @@ pub(super) fn cases() -> Vec<Case> {
         ("replica_c_from_web_server_v6", || from_web_server(Code::C, V6)),
         ("replica_a_copy_again", copies_again),
     ];
-    let races: [(&str, fn() -> Box<dyn Work>); 3] =
+    let races: [Named; 3] =
         [("race_a", races::<A>), ("race_b", races::<B>), ("race_c", races::<C>)];
-    let idle: [(&str, fn() -> Box<dyn Work>); 4] = [
+    let idle: [Named; 4] = [
         ("gateway_expiry", || expiry(open_races(), Ticks::from_secs(60))),
         ("switch_expiry", || {
             expiry(opened(switch_rig(), &to_switch(), Verdict::FannedOut), Ticks::from_secs(60))
@@ -231,11 +231,6 @@ fn open_races() -> Rig<Gateway<A>> {
 /// expired when there are any.
 fn expiry<R: Role + 'static>(mut rig: Rig<R>, after: Ticks) -> Box<dyn Work> {
     rig.wait(after);
-    work(
-        rig,
-        arrivals(Side::Inside, &[Vec::new()], Verdict::Passed)
-            .into_iter()
-            .map(|empty| Arrival { frames: Vec::new(), ..empty })
-            .collect(),
-    )
+    let (side, frames, expected) = (Side::Inside, Vec::new(), Verdict::Passed);
+    work(rig, vec![Arrival { side, frames, expected }])
 }

@@ -96,12 +96,12 @@ impl<R: Role> Appliance<R> {
         let mut context = Context { now: Ticks(now), pool: &mut self.pool, out: &mut self.out };
         self.role.process(from, &mut self.burst, &mut context);
         assert_eq!(self.burst.verdicts().len(), frames.len(), "one verdict per packet");
-        for (frame, verdict) in frames.iter().zip(&self.burst.verdicts) {
+        for (frame, verdict) in frames.iter().zip(self.burst.verdicts()) {
             log.verdict(now, self.name, from, frame, *verdict);
         }
         let mut leaving = self.leave(now, log);
         if let Some(sabotage) = self.sabotage {
-            sabotage::spoil(sabotage, from, &frames, &self.burst.verdicts, &mut leaving);
+            sabotage::spoil(sabotage, from, &frames, self.burst.verdicts(), &mut leaving);
         }
         leaving
     }

@@ -1,6 +1,15 @@
-//! Single stages, each over one packet that is in cache: what they cost by themselves.
+//! Single stages, each over one packet that is in cache: what they cost by themselves, in
+//! nanoseconds and in cycles of the time stamp counter. The counter runs at the processor's nominal
+//! rate, whatever that runs at.
+//!
+//! Those of the table, and what a burst costs besides (verdicts, counters, output, housekeeping),
+//! are a burst of 32 at once: their throughput is per key or packet.
 
-use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+mod cycles;
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use cycles::Cycles;
+use firstack_benches::cases::{self, Work};
 use pipeline::buffer::{HeapBuffer, HeapPool};
 use pipeline::family::{V4, V6};
 use pipeline::stage::encap::Outer;
@@ -19,7 +28,7 @@ fn packet(frame: &[u8]) -> Packet<HeapBuffer> {
     Packet::new(HeapBuffer::new(frame))
 }
 
-fn stages(criterion: &mut Criterion) {
+fn stages(criterion: &mut Criterion<Cycles>) {
     let mut group = criterion.benchmark_group("stage");
     let format = tag::Format::default();
     let data = Segment::ack(CLIENT, SERVER, 8, 6).payload(&[0; 6]).frame();
@@ -68,7 +77,7 @@ fn stages(criterion: &mut Criterion) {
 }
 
 /// Into tunnels of each format, and out of them, over both families.
-fn tunnels(criterion: &mut Criterion) {
+fn tunnels(criterion: &mut Criterion<Cycles>) {
     let mut group = criterion.benchmark_group("stage");
     let data = Segment::ack(CLIENT, SERVER, 8, 6).payload(&[0; 6]);
     let (macs, data) = (data.macs, data.frame());
@@ -115,5 +124,39 @@ fn endpoint_of_replica() -> pipeline::family::Endpoint<V4> {
     pipeline::family::Endpoint::new([198, 51, 100, 10].into(), 8080)
 }
 
-criterion_group!(benches, stages, tunnels);
+/// Work of the library's cases, a step at a time: 32 keys, packets, or one burst's housekeeping.
+fn bursts(criterion: &mut Criterion<Cycles>) {
+    let names = [
+        "table_hash",
+        "table_find_64k",
+        "table_find_64k_v6",
+        "gateway_not_tcp",
+        "gateway_empty_burst",
+    ];
+    let mut group = criterion.benchmark_group("burst");
+    for case in cases::all().filter(|case| names.contains(&case.name)) {
+        let mut work = (case.build)();
+        group.throughput(Throughput::Elements(case.units as u64));
+        group.bench_function(case.name, |b| {
+            b.iter_custom(|steps| (0..steps).map(|_| one_step(work.as_mut())).sum());
+        });
+    }
+    group.finish();
+}
+
+/// How many cycles a step takes.
+fn one_step(work: &mut dyn Work) -> u64 {
+    work.prepare();
+    let start = cycles::now();
+    work.step();
+    let elapsed = cycles::now() - start;
+    work.check();
+    elapsed
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().with_measurement(Cycles::calibrated());
+    targets = stages, tunnels, bursts
+}
 criterion_main!(benches);

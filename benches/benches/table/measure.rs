@@ -1,0 +1,94 @@
+//! One table's turn: built, looked up for a while, renewed for a while, dropped.
+
+use std::error::Error;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use firstack_benches::BURST;
+use firstack_benches::find::scattered;
+
+use crate::contestants::Contestant;
+
+/// How long a sample takes, at least.
+const SAMPLE: Duration = Duration::from_millis(150);
+/// Samples of a turn, of which the median counts.
+const SAMPLES: usize = 3;
+/// Bursts between two looks at the clock.
+const STRETCH: usize = 512;
+/// Connections renewed in a turn, at most.
+const RENEWED: usize = 200_000;
+
+/// What a turn gave.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Measured {
+    pub(crate) name: &'static str,
+    /// To find a key and read its state.
+    pub(crate) find_ns: f64,
+    /// To take a connection out and put it in again.
+    pub(crate) renew_ns: f64,
+    /// Memory per connection, all in.
+    pub(crate) bytes: f64,
+}
+
+/// Gives the table that `build` makes, of `count` connections, its turn.
+pub(crate) fn round<C: Contestant>(
+    count: usize,
+    build: impl FnOnce() -> Result<C, Box<dyn Error>>,
+) -> Result<Measured, Box<dyn Error>> {
+    // So many keys that those of a large table do not come round while still in cache.
+    let order: Vec<usize> = scattered(count.clamp(1 << 16, 1 << 22), count).collect();
+    let keys: Vec<C::Key> = order.iter().map(|&number| C::key(number)).collect();
+    let (mut built, before) = (None, resident()?);
+    let allocated = allocation_counter::measure(|| built = Some(build()));
+    let grown = resident()?.saturating_sub(before);
+    let mut table = built.ok_or("nothing was built")??;
+    // What came from the allocator may have been in memory before, and what did not come from it
+    // (pages that a table maps itself) it does not count.
+    let bytes = usize::try_from(allocated.bytes_current)?.max(grown) + table.bytes_elsewhere();
+
+    let bursts: Vec<&[C::Key]> = keys.chunks_exact(BURST).collect();
+    let mut at = 0;
+    // Untimed, the first: the table comes into whatever cache holds it.
+    let mut samples: Vec<f64> =
+        (0..=SAMPLES).map(|_| find(&mut table, &bursts, &mut at)).skip(1).collect();
+    let find_ns = median(&mut samples);
+
+    let renewed = &order[..order.len().min(RENEWED)];
+    let start = Instant::now();
+    renewed.iter().for_each(|&number| table.renew(number));
+    let renew_ns = start.elapsed().as_nanos() as f64 / renewed.len() as f64;
+    Ok(Measured { name: table.name(), find_ns, renew_ns, bytes: bytes as f64 / count as f64 })
+}
+
+/// Nanoseconds per key.
+fn find<C: Contestant>(table: &mut C, bursts: &[&[C::Key]], at: &mut usize) -> f64 {
+    let (mut found, start) = (0, Instant::now());
+    loop {
+        for _ in 0..STRETCH {
+            let next = if *at + 1 < bursts.len() { *at + 1 } else { 0 };
+            black_box(table.find(bursts[*at], bursts[next]));
+            *at = next;
+        }
+        found += STRETCH * BURST;
+        let elapsed = start.elapsed();
+        if elapsed >= SAMPLE {
+            return elapsed.as_nanos() as f64 / found as f64;
+        }
+    }
+}
+
+/// The middle one of these figures; the upper of the middle two.
+pub(crate) fn median(figures: &mut [f64]) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
+/// Bytes of this process in memory.
+fn resident() -> Result<usize, Box<dyn Error>> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let kilobytes =
+        |line: &str| line.split_whitespace().nth(1).and_then(|n| n.parse::<usize>().ok());
+    // Not DPDK's memory, which is shared: DPDK says how much of that is used.
+    let counted = |line: &&str| line.starts_with("RssAnon:");
+    Ok(status.lines().filter(counted).filter_map(kilobytes).sum::<usize>() * 1024)
+}
