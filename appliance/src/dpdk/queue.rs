@@ -124,21 +124,47 @@ impl TxQueue {
     /// order, for the caller to send later or to count and drop.
     #[inline]
     pub fn burst(&mut self, frames: &mut Vec<Mbuf>) -> usize {
-        let len = frames.len();
-        let offered = u16::try_from(len).unwrap_or(u16::MAX);
-        // SAFETY: the queue is set up and its port started while this handle is alive, and the
-        // handle is the queue's only one. The vector's `len` mbufs, of which `offered` are
-        // shown, are transparent pointers that it owns. DPDK takes over the first `sent`: they
-        // are overwritten with the rest, or left behind the new length, never dropped here.
+        // SAFETY: the vector's `len` mbufs are its own. What was sent is not in it any more: the
+        // new length counts what was not, which is at the front.
         unsafe {
-            let first = frames.as_mut_ptr();
-            let (port, index) = (self.queue.port, self.queue.index);
+            let left = self.send(frames.as_mut_ptr(), frames.len());
+            let sent = frames.len() - left;
+            frames.set_len(left);
+            sent
+        }
+    }
+
+    /// As [`TxQueue::burst`], from an array.
+    #[inline]
+    pub fn burst_array<const N: usize>(&mut self, frames: &mut ArrayVec<Mbuf, N>) -> usize {
+        // SAFETY: as above.
+        unsafe {
+            let left = self.send(frames.as_mut_ptr(), frames.len());
+            let sent = frames.len() - left;
+            frames.set_len(left);
+            sent
+        }
+    }
+
+    /// Sends frames from the front; how many are left, which it moves there.
+    ///
+    /// # Safety
+    /// `len` mbufs of the caller's stand from `first` on. Of what is behind those that are left
+    /// the caller owns nothing any more.
+    #[inline]
+    unsafe fn send(&mut self, first: *mut Mbuf, len: usize) -> usize {
+        let offered = u16::try_from(len).unwrap_or(u16::MAX);
+        let (port, index) = (self.queue.port, self.queue.index);
+        // SAFETY: the queue is set up and its port started while this handle is alive, and the
+        // handle is the queue's only one. The `len` mbufs, of which `offered` are shown, are
+        // transparent pointers. DPDK takes over the first `sent`: they are overwritten with the
+        // rest, or left behind it, never dropped here.
+        unsafe {
             let sent = usize::from(dpdk_sys::firstack_tx_burst(port, index, first.cast(), offered));
             if sent < len {
                 ptr::copy(first.add(sent), first, len - sent);
             }
-            frames.set_len(len - sent);
-            sent
+            len - sent
         }
     }
 }

@@ -15,6 +15,9 @@ use clap::{Parser, ValueEnum};
 /// counters must say that every packet came to what it should, and every packet buffer must be
 /// back at the end, or the run fails.
 ///
+/// A direction by itself is measured with the other port silent; the time of that port's empty
+/// polls, which the io loop shows when it is measured likewise, is taken off.
+///
 /// Figures are those of one pinned thread. Nothing else should run meanwhile; DPDK's
 /// dpdk-testpmd, with which the bare loops are compared on plain net_null, runs on the same CPU in
 /// turn with them.
@@ -66,6 +69,12 @@ pub enum Part {
     /// Whole races, with other connections open.
     Races,
     /// A flood of spoofed SYNs beside open connections: none of them may be lost.
+    ///
+    /// The core is saturated with and without it, so that whatever time the flood takes, open
+    /// connections do not get. Given are the cost of their packets alone and beside the flood (at
+    /// least 70 % must be kept, or the run fails), their rate when every second packet is a SYN
+    /// of the flood, and what is left of their throughput when the flood fills a line of 1 or
+    /// 10 Gbit/s.
     Flood,
 }
 

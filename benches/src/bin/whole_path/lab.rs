@@ -35,8 +35,8 @@ pub struct Lab {
     pub plain_pool: MbufPool,
     ports: Vec<Port>,
     plain_ports: Vec<Port>,
-    /// How the core was got: "SCHED_FIFO 20" or not.
-    pub scheduling: &'static str,
+    /// Whether this thread has real-time priority.
+    pub real_time: bool,
 }
 
 impl Lab {
@@ -56,11 +56,16 @@ impl Lab {
         let (pool, plain_pool) = (pool("stamped")?, pool("plain")?);
         let own = id.to_string();
         let real_time = Command::new("chrt").args(["-f", "-p", "20", &own]).output();
-        let scheduling = match real_time.is_ok_and(|output| output.status.success()) {
+        let real_time = real_time.is_ok_and(|output| output.status.success());
+        Ok(Self { eal, pool, plain_pool, ports: Vec::new(), plain_ports: Vec::new(), real_time })
+    }
+
+    /// How the core was got.
+    pub fn scheduling(&self) -> &'static str {
+        match self.real_time {
             true => "SCHED_FIFO 20",
             false => "the kernel's usual scheduling: SCHED_FIFO is not permitted",
-        };
-        Ok(Self { eal, pool, plain_pool, ports: Vec::new(), plain_ports: Vec::new(), scheduling })
+        }
     }
 
     /// Queues of the pair of ports of this number, which nobody must have at the time.

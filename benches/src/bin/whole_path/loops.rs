@@ -42,7 +42,6 @@ pub struct Bare {
     ends: Ends,
     what: Loop,
     frames: ArrayVec<Mbuf, BURST>,
-    out: Vec<Mbuf>,
     /// Frames that a port did not take.
     lost: u64,
 }
@@ -50,7 +49,7 @@ pub struct Bare {
 impl Bare {
     /// A loop that does this.
     pub fn new(ends: Ends, what: Loop) -> Self {
-        Self { ends, what, frames: ArrayVec::new(), out: Vec::with_capacity(BURST), lost: 0 }
+        Self { ends, what, frames: ArrayVec::new(), lost: 0 }
     }
 
     #[inline(always)]
@@ -61,10 +60,9 @@ impl Bare {
             for frame in &mut self.frames {
                 change(frame.head_mut());
             }
-            self.out.extend(self.frames.drain(..));
-            self.ends.tx[1 - side].burst(&mut self.out);
-            self.lost += self.out.len() as u64;
-            self.out.clear();
+            self.ends.tx[1 - side].burst_array(&mut self.frames);
+            self.lost += self.frames.len() as u64;
+            self.frames.clear();
         }
         count
     }

@@ -19,6 +19,7 @@ mod subject;
 mod template;
 mod testpmd;
 
+use std::io::IsTerminal;
 use std::thread;
 
 use anyhow::Result;
@@ -45,13 +46,13 @@ fn main() -> Result<()> {
         per_ns: tsc_hz as f64 / 1e9,
     };
     let mut report = Report {
-        scheduling: lab.scheduling.to_owned(),
+        scheduling: lab.scheduling().to_owned(),
         cpu,
         tsc_hz,
         burst: BURST,
         ..Report::default()
     };
-    println!("CPU {cpu}, {}, TSC {:.2} GHz", lab.scheduling, effort.per_ns);
+    println!("CPU {cpu}, {}, TSC {:.2} GHz", lab.scheduling(), effort.per_ns);
     for part in options.parts() {
         match part {
             Part::Testpmd => testpmd_part(&mut lab, &options, cpu, &effort, &mut report)?,
@@ -67,7 +68,11 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// A bar where somebody looks on, and a line where it goes to a file.
 fn progress(name: &str, steps: usize) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        eprintln!("{name} ...");
+    }
     let style = ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len} {msg}");
     let bar = ProgressBar::new(steps as u64).with_prefix(name.to_owned());
     match style {

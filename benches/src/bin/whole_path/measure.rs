@@ -4,7 +4,7 @@ use anyhow::Result;
 use appliance::dpdk::cycles;
 use serde::Serialize;
 
-use crate::subject::{Case, Subject};
+use crate::subject::{Base, Case, Subject};
 
 /// Turns between two looks at the clock.
 const TURNS: usize = 16;
@@ -95,7 +95,8 @@ pub fn spin(subject: &mut Subject, counts: u64) -> Slice {
     }
 }
 
-/// Measures all cases, in turn, several times. `done` is told after each round.
+/// Measures all cases, in turn, several times; `done` is told after each round. What gets packets
+/// from one side alone is given without the time of the other side's empty polls.
 pub fn rounds(
     subjects: &mut [Subject],
     cases: &mut [Case],
@@ -110,14 +111,31 @@ pub fn rounds(
         }
         done();
     }
-    let io = |case: &Case| {
-        let base = cases.iter().position(|other| other.name == case.base.name());
-        base.map_or(&[][..], |base| &seen[base])
+    let of = |base: Base| {
+        let found = cases.iter().position(|case| case.name == base.name());
+        found.map_or_else(Vec::new, |found| seen[found].clone())
     };
+    let (io, one_way) = (of(Base::BothWays), of(Base::OneWay));
+    // With one side silent, its empty polls are in every packet's time. The io loops tell how much.
+    let empty_polls: Vec<f64> = one_way.iter().zip(&io).map(|(one, both)| one - both).collect();
+    let measured = cases.iter().zip(&seen).filter(|(case, _)| case.name != Base::OneWay.name());
     let figure = |(case, ns): (&Case, &Vec<f64>)| {
+        let less = |round: usize| match case.base {
+            Base::BothWays => 0.0,
+            Base::OneWay => empty_polls[round],
+        };
+        let ns = ns.iter().enumerate().map(|(round, ns)| ns - less(round)).collect();
+        Figure::new(case, connections, ns, &io, effort)
+    };
+    Ok(measured.map(figure).collect())
+}
+
+impl Figure {
+    /// From nanoseconds by round, and those of the io loop.
+    fn new(case: &Case, connections: u32, ns: Vec<f64>, io: &[f64], effort: &Effort) -> Self {
         let per_packet = median(ns.clone());
-        let pairs: Vec<_> = ns.iter().copied().zip(io(case).iter().copied()).collect();
-        Figure {
+        let pairs = || ns.iter().zip(io);
+        Self {
             name: case.name.clone(),
             connections,
             frame_bytes: case.bytes,
@@ -126,12 +144,11 @@ pub fn rounds(
             ns_most: ns.iter().copied().fold(0.0, f64::max),
             tsc_cycles: per_packet * effort.per_ns,
             mpps: 1e3 / per_packet,
-            ratio_to_io: median(pairs.iter().map(|(own, io)| io / own).collect()),
-            ns_over_io: median(pairs.iter().map(|(own, io)| own - io).collect()),
+            ratio_to_io: median(pairs().map(|(own, io)| io / own).collect()),
+            ns_over_io: median(pairs().map(|(own, io)| own - io).collect()),
             rounds: effort.rounds,
         }
-    };
-    Ok(cases.iter().zip(&seen).map(figure).collect())
+    }
 }
 
 /// The middle one, or what lies between the middle two.

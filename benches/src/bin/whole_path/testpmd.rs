@@ -44,10 +44,14 @@ struct Testpmd {
 
 impl Testpmd {
     /// Starts it, to forward on this CPU and to attend to its prompt on another.
-    fn start(program: &Path, cpu: u32) -> Result<Self> {
+    fn start(program: &Path, cpu: u32, real_time: bool) -> Result<Self> {
         let other = if cpu == 0 { 1 } else { cpu - 1 };
+        // Below this process's own priority: or this would not wake while testpmd polls.
+        let priority: &[_] = if real_time { &["chrt", "-f", "10"] } else { &[] };
         let mut child = Command::new("taskset")
             .args(["-c", &format!("{cpu},{other}")])
+            .args(priority)
+            .args(["stdbuf", "-oL"])
             .arg(program)
             .arg(format!("--lcores=0@{other},1@{cpu}"))
             .args(["--no-pci", "--no-telemetry", "--log-level=5"])
@@ -141,7 +145,7 @@ pub fn compare(
     effort: &Effort,
     mut done: impl FnMut(),
 ) -> Result<Vec<Comparison>> {
-    let mut testpmd = Testpmd::start(program, cpu)?;
+    let mut testpmd = Testpmd::start(program, cpu, lab.real_time)?;
     let mut ours = Vec::new();
     for (number, what) in Loop::ALL.into_iter().enumerate() {
         let forwarder = Box::new(Bare::new(lab.plain_ends(number)?, what));
