@@ -39,6 +39,19 @@ impl<B: Buffer> Burst<B> {
         }
     }
 
+    /// Empties it, to be filled by [`Burst::push`].
+    pub fn clear(&mut self) {
+        self.verdicts.clear();
+        self.frames.clear();
+    }
+
+    /// Adds a frame that has been looked at; there must be room for it.
+    #[inline]
+    pub fn push(&mut self, frame: B, view: View) {
+        self.views[self.frames.len()] = view;
+        self.frames.push(frame);
+    }
+
     /// How many packets there are that no role has processed.
     pub fn len(&self) -> usize {
         self.frames.len()
