@@ -21,8 +21,8 @@ pub enum What {
 }
 
 /// A frame for another worker, with the look that was taken at it: who finds out whose it is has
-/// parsed it, and 16 bytes more in the queue cost less than to parse it again (benchmark
-/// `handoff`). Half a cache line together.
+/// parsed it. Its 16 bytes more cost 3 ns less than to parse it again, though the headers are in
+/// the cache there (benchmark `handoff`). Half a cache line together.
 #[derive(Debug)]
 pub struct Handed<B> {
     /// What for.
