@@ -1,7 +1,7 @@
 //! The firstack appliance: what is around the pipeline.
 //!
-//! [`config`] is checked, [`roles`] turns it into what the workers run; `run`, `worker` and
-//! [`handoff`] run it on DPDK's lcores, [`control`] answers operators; [`replay`] runs the same
+//! [`config`] is checked, [`roles`] turns it into what the workers run; `run`, `worker`,
+//! [`steering`] and [`handoff`] run it on DPDK's lcores, [`control`] answers operators; [`replay`] runs the same
 //! pipeline over capture files instead. [`health`] asks servers whether they are there, [`keys`]
 //! reads what tags are signed with, [`supervisor`] acts upon both.
 
@@ -23,6 +23,9 @@ pub mod roles;
 #[cfg(feature = "dpdk")]
 pub mod run;
 pub mod stats;
+pub mod steering;
 pub mod supervisor;
+pub mod sync;
+pub mod toeplitz;
 #[cfg(feature = "dpdk")]
 pub mod worker;

@@ -1,9 +1,10 @@
 //! A running appliance: DPDK started, ports opened, workers launched, operators answered, and
 //! everything given back at the end.
 
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use crossbeam::utils::CachePadded;
@@ -17,25 +18,17 @@ use crate::dpdk::{
     Eal, EalArgs, LogLevel, MbufPool, Port, PortConfig, PortReport, Rss, RssField, RxQueue,
     TxQueue, Worker as Launched, cycles,
 };
-use crate::handoff::Mail;
+use crate::handoff::{self, Mail};
 use crate::roles::{self, Crew, Surroundings, Task};
 use crate::stats::{PortStats, Snapshot};
+use crate::steering::{self, Owners, Trust};
 use crate::supervisor::Supervisor;
+use crate::sync::Barrier;
+use crate::toeplitz;
 use crate::worker::{Idle, Parts, Queues, Worker};
 
 /// Between two looks at signals, the control socket and the counters.
 const ROUND: Duration = Duration::from_millis(10);
-/// The Toeplitz key's period of 16 bits gives one hash to an address as source and as
-/// destination.
-const RSS_KEY: [u8; 52] = {
-    let mut key = [0x6d; 52];
-    let mut at = 1;
-    while at < key.len() {
-        key[at] = 0x5a;
-        at += 2;
-    }
-    key
-};
 /// The longest frame that ports are asked to take, as far as they can: what is longer than a
 /// buffer is chained over several.
 const JUMBO: u32 = 9728;
@@ -105,11 +98,55 @@ struct Opened {
     report: PortReport,
     rx: Vec<RxQueue>,
     tx: Vec<TxQueue>,
+    steering: Steering,
+}
+
+/// A port while workers have its queues.
+struct Running {
+    port: Port,
+    driver: String,
+    steering: Steering,
+}
+
+/// Who places a port's packets on workers.
+#[derive(Clone, Debug)]
+enum Steering {
+    /// Nobody: there is one worker.
+    None,
+    /// The port, as far as it can, and as long as it is not found to do otherwise.
+    Hardware(Arc<AtomicBool>),
+    /// The workers, for this reason.
+    Software(&'static str),
+}
+
+impl Steering {
+    /// For people: what and, if not all is well, why.
+    fn text(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::None => ("none", "one worker"),
+            Self::Hardware(doubted) if doubted.load(Relaxed) => {
+                ("software", "packets came in other queues than the port's hash says")
+            }
+            Self::Hardware(_) => ("hardware", ""),
+            Self::Software(why) => ("software", why),
+        }
+    }
+
+    fn trust(&self) -> Trust {
+        match self {
+            Self::Hardware(doubted) => Trust::on_trial(Arc::clone(doubted)),
+            _ => Trust::none(),
+        }
+    }
 }
 
 /// Runs until a signal, or idleness, ends it.
 pub fn run(config: &Config, options: Options) -> Result<Outcome, Error> {
     let keys = roles::load_keys(config)?;
+    let cores: BTreeSet<_> = config.worker.cores.iter().collect();
+    if cores.len() < config.worker.cores.len() {
+        tracing::warn!("workers share a CPU: good for a trial, slower than fewer workers");
+    }
     let signals = Signals::catch().map_err(Error::Signals)?;
     let server = Server::bind(&config.control.socket)?;
     let eal = Eal::init(&eal_args(config).build()?)?;
@@ -130,17 +167,17 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome, Error> {
     let inside = find(Side::Inside, &config.ports.inside)?;
     let outside = find(Side::Outside, &config.ports.outside)?;
     let start = |port, side| start_port(port, &pool, config, side, workers).map_err(failed(side));
-    let inside = start(inside, Side::Inside)?;
-    let outside = start(outside, Side::Outside)?;
+    let mut ports = [start(inside, Side::Inside)?, start(outside, Side::Outside)?];
+    let owners = steer_ports(&mut ports, workers);
     let random = || RandomState::new().hash_one(0u8);
     let surroundings = Surroundings {
         workers,
-        macs: [inside.port.mac()?, outside.port.mac()?],
+        macs: [ports[0].port.mac()?, ports[1].port.mac()?],
         hash_key: (random(), random()),
         keys,
         probe_id: random() as u16,
     };
-    let launch = Launch { config, eal, pool, ports: [inside, outside], server, signals, options };
+    let launch = Launch { config, eal, pool, ports, owners, server, signals, options };
     roles::with_crew(config, &surroundings, launch)
 }
 
@@ -182,7 +219,7 @@ fn start_port(
         rx_descriptors: wanted.rx_descriptors,
         tx_descriptors: wanted.tx_descriptors,
         max_frame: JUMBO,
-        rss: (workers > 1).then_some(Rss { key: &RSS_KEY, field }),
+        rss: (workers > 1).then_some(Rss { key: &toeplitz::KEY, field }),
     };
     port.configure(&setup, pool)?;
     let started = port.start()?;
@@ -203,11 +240,44 @@ fn start_port(
         rx_queues = report.rx_queues,
         tx_queues = report.tx_queues,
         mtu = report.mtu,
-        steering = if workers == 1 { "none needed" } else { "software" },
         rss = ?report.rss.scope,
         "port started"
     );
-    Ok(Opened { port, report, rx: started.rx, tx: started.tx })
+    let steering = Steering::None;
+    Ok(Opened { port, report, rx: started.rx, tx: started.tx, steering })
+}
+
+/// Settles who owns what, has the ports place packets likewise where they can, and says of each
+/// port who steers it.
+fn steer_ports(ports: &mut [Opened; 2], workers: usize) -> Owners {
+    let workers = workers.max(1) as u16;
+    let places = |opened: &Opened| {
+        opened.report.rss.places()?;
+        let enough = opened.report.rx_queues == workers;
+        enough.then_some(opened.report.rss.entries).ok_or("fewer receive queues than workers")
+    };
+    let tables = ports.each_ref().map(places);
+    // A port with more entries repeats those of the smallest table.
+    let smallest = tables.iter().flatten().min().copied().filter(|&entries| entries >= workers);
+    let owners = Owners::new(workers, smallest.unwrap_or(steering::ENTRIES));
+    for ((opened, table), side) in ports.iter_mut().zip(tables).zip(Side::ALL) {
+        opened.steering = match table {
+            _ if workers == 1 => Steering::None,
+            Err(why) => Steering::Software(why),
+            Ok(_) if smallest.is_none() => Steering::Software("fewer entries than workers"),
+            Ok(entries) => match opened.port.set_table(&owners.indirection(entries)) {
+                Ok(true) => Steering::Hardware(Arc::default()),
+                Ok(false) => Steering::Software("the port keeps another table than asked"),
+                Err(error) => {
+                    tracing::debug!(side = side.name(), %error, "no table");
+                    Steering::Software("the port takes no table from hashes to queues")
+                }
+            },
+        };
+        let (steered_by, why) = opened.steering.text();
+        tracing::info!(side = side.name(), device = opened.port.device(), steered_by, why);
+    }
+    owners
 }
 
 /// Everything that the workers' launch needs, whatever the role.
@@ -216,6 +286,7 @@ struct Launch<'a> {
     eal: Eal,
     pool: MbufPool,
     ports: [Opened; 2],
+    owners: Owners,
     server: Server,
     signals: Signals,
     options: Options,
@@ -228,8 +299,12 @@ impl Task for Launch<'_> {
         let counters: Vec<_> = crew.roles.iter().map(|role| Arc::clone(role.counters())).collect();
         let halt = Arc::new(CachePadded::new(AtomicBool::new(false)));
         let launched = self.launch_workers(crew.roles, crew.copies, &halt)?;
-        let Launch { config, eal, pool, ports, server, signals, options } = self;
-        let ports = ports.map(|opened| (opened.port, opened.report));
+        let Launch { config, eal, pool, ports, server, signals, options, .. } = self;
+        let ports = ports.map(|opened| Running {
+            port: opened.port,
+            driver: opened.report.driver,
+            steering: opened.steering,
+        });
         let role = crew.names.role;
         let mut supervisor = Supervisor::new(crew.names, counters, crew.levers, &config.health);
         tracing::info!(
@@ -245,8 +320,8 @@ impl Task for Launch<'_> {
         }
         let mut snapshot = supervisor.snapshot();
         snapshot.ports = all_port_stats(&ports);
-        for (port, _) in ports {
-            port.close()?;
+        for running in ports {
+            running.port.close()?;
         }
         let missing = pool.size().saturating_sub(pool.available());
         drop((pool, eal));
@@ -261,7 +336,7 @@ impl Launch<'_> {
         copies: usize,
         halt: &Arc<CachePadded<AtomicBool>>,
     ) -> Result<Vec<Launched<()>>, Error> {
-        let queue = sizing::shares(self.config).queue;
+        let queue = handoff::capacity(roles.len(), sizing::shares(self.config).queue);
         let mut mail = Mail::new(roles.len(), queue).into_iter();
         let quiet = Arc::new(Barrier::new(roles.len()));
         let clock = Clock::new(cycles(), self.eal.cycles_per_second());
@@ -272,6 +347,7 @@ impl Launch<'_> {
                 queues: self.ports.each_mut().map(|opened| take_queues(opened, number)),
                 pool: self.pool.handle(),
                 mail,
+                owners: self.owners.clone(),
                 clock,
                 idle: self.idle(),
                 burst: self.config.worker.burst.into(),
@@ -319,6 +395,7 @@ fn take_queues(opened: &mut Opened, number: usize) -> Queues {
         rx: take_rx.then(|| opened.rx.remove(0)),
         tx: take_tx.then(|| opened.tx.remove(0)),
         sender: number % senders,
+        trust: opened.steering.trust(),
     }
 }
 
@@ -326,7 +403,7 @@ fn take_queues(opened: &mut Opened, number: usize) -> Queues {
 fn attend(
     supervisor: &mut Supervisor,
     server: &Server,
-    ports: &[(Port, PortReport); 2],
+    ports: &[Running; 2],
     signals: &Signals,
     options: Options,
 ) {
@@ -348,7 +425,7 @@ fn attend(
     }
 }
 
-fn with_ports(answer: Answer, ports: &[(Port, PortReport); 2]) -> Answer {
+fn with_ports(answer: Answer, ports: &[Running; 2]) -> Answer {
     match answer {
         Answer::Stats(mut snapshot) => {
             snapshot.ports = all_port_stats(ports);
@@ -358,22 +435,25 @@ fn with_ports(answer: Answer, ports: &[(Port, PortReport); 2]) -> Answer {
     }
 }
 
-fn all_port_stats(ports: &[(Port, PortReport); 2]) -> Vec<PortStats> {
-    ports.iter().map(|(port, report)| port_stats(port, report)).collect()
+fn all_port_stats(ports: &[Running; 2]) -> Vec<PortStats> {
+    ports.iter().map(port_stats).collect()
 }
 
 /// A port that does not tell shows as zero.
-fn port_stats(port: &Port, report: &PortReport) -> PortStats {
-    let stats = port.stats().unwrap_or_default();
+fn port_stats(running: &Running) -> PortStats {
+    let stats = running.port.stats().unwrap_or_default();
+    let (steered_by, why) = running.steering.text();
     PortStats {
-        device: port.device().to_owned(),
-        driver: report.driver.clone(),
-        link_up: port.link().is_ok_and(|link| link.up),
+        device: running.port.device().to_owned(),
+        driver: running.driver.clone(),
+        link_up: running.port.link().is_ok_and(|link| link.up),
         rx_packets: stats.ipackets,
         tx_packets: stats.opackets,
         rx_missed: stats.imissed,
         rx_errors: stats.ierrors,
         rx_no_buffer: stats.rx_nombuf,
         tx_errors: stats.oerrors,
+        steered_by: steered_by.to_owned(),
+        steered_why: why.to_owned(),
     }
 }

@@ -69,6 +69,12 @@ pub struct PortStats {
     pub rx_no_buffer: u64,
     /// Could not be sent.
     pub tx_errors: u64,
+    /// Who places packets on workers: "hardware", "software", or "none" with one worker.
+    #[serde(default)]
+    pub steered_by: String,
+    /// Why it is not the hardware; empty when it is.
+    #[serde(default)]
+    pub steered_why: String,
 }
 
 /// The translation tables.

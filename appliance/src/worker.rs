@@ -1,30 +1,33 @@
 //! The loop of one worker: receive a burst, run the role over it, send what leaves; then do
 //! what is due without a packet, and rest when there is nothing to do.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Barrier};
 
 use arrayvec::ArrayVec;
 use crossbeam::utils::CachePadded;
 use pipeline::burst::{BURST, Burst, Output};
-use pipeline::counters::Counters;
+use pipeline::counters::{Counters, SideCounters};
+use pipeline::family::Version;
 use pipeline::role::{Context, Role};
 use pipeline::time::Ticks;
 use pipeline::verdict::Verdict;
-use pipeline::view::Side;
+use pipeline::view::{Kind, Packet, Side, View};
 
 use crate::clock::Clock;
 use crate::dpdk::{Mbuf, PoolHandle, RxQueue, TxQueue, cycles};
-use crate::handoff::{Handed, Mail};
+use crate::handoff::{Handed, Mail, What, wind_down};
 pub use crate::idle::Idle;
 use crate::idle::Rester;
+use crate::steering::{Owners, Trust};
+use crate::sync::Barrier;
 
 /// Between two times that the role keeps house. Oftener would cost a loaded worker a tenth of its
 /// time (benchmark `whole_path`).
 const HOUSEKEEPING: Ticks = Ticks::from_micros(20);
 
 /// A worker's queues on one side; a port may have too few for every worker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Queues {
     /// Its receive queue.
     pub rx: Option<RxQueue>,
@@ -32,6 +35,8 @@ pub struct Queues {
     pub tx: Option<TxQueue>,
     /// Who sends for it when it has none.
     pub sender: usize,
+    /// Whether what comes is looked at to find its owner.
+    pub trust: Trust,
 }
 
 /// One worker, ready to run on its core.
@@ -40,6 +45,7 @@ pub struct Worker<R> {
     queues: [Queues; 2],
     pool: PoolHandle,
     mail: Mail<Mbuf>,
+    owners: Owners,
     clock: Clock,
     idle: Idle,
     /// Frames received at once.
@@ -54,8 +60,8 @@ pub struct Worker<R> {
     now: Ticks,
     /// When the role is to keep house again.
     housekeeping: Ticks,
-    /// Frames handed over by other workers, by side.
-    taken: [ArrayVec<Mbuf, BURST>; 2],
+    /// What other workers have handed over, by side.
+    taken: [Burst<Mbuf>; 2],
 }
 
 /// What a worker is made of.
@@ -68,6 +74,8 @@ pub struct Parts<R> {
     pub pool: PoolHandle,
     /// The way to the others.
     pub mail: Mail<Mbuf>,
+    /// Which of them owns what.
+    pub owners: Owners,
     /// The time.
     pub clock: Clock,
     /// What to do when there is nothing to do.
@@ -91,6 +99,7 @@ impl<R: Role> Worker<R> {
             queues: parts.queues,
             pool: parts.pool,
             mail: parts.mail,
+            owners: parts.owners,
             clock: parts.clock,
             idle: parts.idle,
             burst: parts.burst.clamp(1, BURST),
@@ -101,7 +110,7 @@ impl<R: Role> Worker<R> {
             out: Output::new(parts.copies),
             now: Ticks::default(),
             housekeeping: Ticks::default(),
-            taken: [ArrayVec::new(), ArrayVec::new()],
+            taken: [Burst::default(), Burst::default()],
         }
     }
 
@@ -115,12 +124,8 @@ impl<R: Role> Worker<R> {
                 _ => rester.busy(),
             }
         }
-        // Nothing comes from the ports any more. Once nobody hands over what it received, the
-        // mail is worked off; once nobody works any off, what is left of it is only to be sent.
-        for _ in 0..2 {
-            self.quiet.wait();
-            while self.take_mail() > 0 {}
-        }
+        let quiet = Arc::clone(&self.quiet);
+        wind_down(&quiet, || self.take_mail());
     }
 
     /// One round over both sides and the mail; how many frames there were. [`Worker::run`] does
@@ -132,7 +137,7 @@ impl<R: Role> Worker<R> {
         for side in Side::ALL {
             count += self.receive(side);
         }
-        if self.mail.workers() > 1 {
+        if self.mail.has_others() {
             count += self.take_mail();
         }
         if self.now >= self.housekeeping {
@@ -148,81 +153,85 @@ impl<R: Role> Worker<R> {
     #[inline]
     fn receive(&mut self, side: Side) -> usize {
         let Some(rx) = &mut self.queues[side as usize].rx else { return 0 };
-        if self.mail.workers() == 1 {
-            let count = rx.burst_up_to(self.batch.frames(), self.burst);
+        let count = if self.mail.has_others() {
+            let count = rx.burst_up_to(&mut self.frames, self.burst);
             if count > 0 {
-                self.process(side);
+                self.steer(side);
             }
-            return count;
-        }
-        let count = rx.burst_up_to(&mut self.frames, self.burst);
-        if count > 0 {
-            self.steer(side);
-            self.batch.fill(self.frames.drain(..));
-            self.process(side);
+            count
+        } else {
+            rx.burst_up_to(self.batch.frames(), self.burst)
+        };
+        if !self.batch.is_empty() {
+            let Self { now, pool, out, batch, .. } = self;
+            self.role.process(side, batch, &mut Context { now: *now, pool, out });
+            self.flush();
         }
         count
     }
 
-    /// Keeps what is this worker's own, or nobody's; gives the rest to its owners.
+    /// Looks at what was received: keeps what is this worker's own, or nobody's, and gives the rest
+    /// to its owners. What the port has placed is taken as placed right, once that is known.
     fn steer(&mut self, side: Side) {
-        let frames = std::mem::take(&mut self.frames);
-        for frame in frames {
-            let packet = pipeline::view::Packet::new(frame);
-            let owner = R::owner(side, &packet).map(|client| self.mail.owner(client));
-            match owner.filter(|&owner| owner != self.mail.own()) {
-                None => self.frames.push(packet.buffer),
-                Some(owner) => {
-                    let handed = Handed::Received(side, packet.buffer);
-                    if self.mail.send(owner, handed).is_ok() {
-                        self.counters.handed_off.add(1);
-                    } else {
-                        let side = self.counters.side(side);
-                        side.received.add(1);
-                        side.verdicts[Verdict::HandoffFull as usize].add(1);
-                    }
-                }
+        let Self { mail, owners, batch, counters, .. } = self;
+        let trust = &mut self.queues[side as usize].trust;
+        let (own, mut given, mut back) = (mail.own(), 0, 0);
+        let mut refuse = |frame: Handed<Mbuf>| {
+            back += 1;
+            refused(counters, frame);
+        };
+        batch.clear();
+        for frame in self.frames.drain(..) {
+            let placed = frame.is_hashed();
+            let packet = Packet::new(frame);
+            let placed = placed && is_plain_tcp(&packet.view);
+            if placed && trust.believes() {
+                batch.push(packet.buffer, packet.view);
+                continue;
+            }
+            let owner = R::owner(side, &packet).map_or(own, |client| owners.of(client));
+            if placed {
+                trust.seen(owner == own);
+            }
+            if owner == own {
+                batch.push(packet.buffer, packet.view);
+            } else {
+                given += 1;
+                mail.put(owner, Handed::received(side, packet), &mut refuse);
             }
         }
+        mail.send(refuse);
+        counters.handed_off.add(given - back);
     }
 
     /// Takes what other workers have handed over, a burst at most; how many frames.
     fn take_mail(&mut self) -> usize {
-        let mut count = 0;
-        while count < BURST {
-            match self.mail.next() {
-                None => break,
-                Some(Handed::Received(side, frame)) => {
-                    self.counters.taken_over.add(1);
-                    self.taken[side as usize].push(frame);
-                }
-                Some(Handed::Transmit(side, frame)) => self.transmit(side, frame),
+        let Self { mail, taken, out, queues, counters, .. } = self;
+        let mut received = 0;
+        let count = mail.take(BURST, |Handed { what, frame, view }| match what {
+            What::Received(side) => {
+                received += 1;
+                taken[side as usize].push(frame, view);
             }
-            count += 1;
-        }
+            What::Transmit(side) => {
+                if !out.has_room(side) {
+                    transmit(&mut queues[side as usize], counters.side(side), out.side(side));
+                }
+                out.send(side, frame);
+            }
+        });
+        self.counters.taken_over.add(received);
         for side in Side::ALL {
             if !self.taken[side as usize].is_empty() {
-                self.batch.fill(self.taken[side as usize].drain(..));
-                self.process(side);
+                let Self { now, pool, out, taken, .. } = self;
+                let burst = &mut taken[side as usize];
+                self.role.process(side, burst, &mut Context { now: *now, pool, out });
+                burst.clear();
+                self.flush();
             }
         }
         self.flush();
         count
-    }
-
-    /// Runs the role over the batch and sends what leaves.
-    fn process(&mut self, side: Side) {
-        let Self { now, pool, out, batch, .. } = self;
-        self.role.process(side, batch, &mut Context { now: *now, pool, out });
-        self.flush();
-    }
-
-    /// Queues a frame that another worker wants sent.
-    fn transmit(&mut self, side: Side, frame: Mbuf) {
-        if !self.out.has_room(side) {
-            self.flush();
-        }
-        self.out.send(side, frame);
     }
 
     /// Sends what is to leave, by its own queues or by other workers'.
@@ -234,25 +243,52 @@ impl<R: Role> Worker<R> {
             }
             let counters = self.counters.side(side);
             let queues = &mut self.queues[side as usize];
-            let Some(tx) = &mut queues.tx else {
-                for frame in frames.drain(..) {
-                    if self.mail.send(queues.sender, Handed::Transmit(side, frame)).is_err() {
-                        counters.unsent.add(1);
-                    }
-                }
+            if queues.tx.is_some() {
+                transmit(queues, counters, frames);
                 continue;
-            };
-            // Some drivers take a part at a time. One that takes nothing has its descriptors full:
-            // that is the queue, and waiting for it here would hold up the other side as well.
-            while !frames.is_empty() {
-                let sent = tx.burst(frames);
-                counters.sent.add(sent as u64);
-                if sent == 0 {
-                    break;
-                }
             }
-            counters.unsent.add(frames.len() as u64);
-            frames.clear();
+            let mut refuse = |frame| refused(&self.counters, frame);
+            for frame in frames.drain(..) {
+                self.mail.put(queues.sender, Handed::transmit(side, frame), &mut refuse);
+            }
+            self.mail.send(refuse);
         }
     }
+}
+
+/// Sends frames by a worker's own queue; what the port does not take is counted and dropped.
+fn transmit(queues: &mut Queues, counters: &SideCounters, frames: &mut Vec<Mbuf>) {
+    if let Some(tx) = &mut queues.tx {
+        // Some drivers take a part at a time. One that takes nothing has its descriptors full: that
+        // is the queue, and waiting for it here would hold up the other side as well.
+        while !frames.is_empty() {
+            let sent = tx.burst(frames);
+            counters.sent.add(sent as u64);
+            if sent == 0 {
+                break;
+            }
+        }
+    }
+    counters.unsent.add(frames.len() as u64);
+    frames.clear();
+}
+
+/// Drops and counts what another worker's queue had no room for.
+fn refused(counters: &Counters, frame: Handed<Mbuf>) {
+    match frame.what {
+        What::Received(side) => {
+            let side = counters.side(side);
+            side.received.add(1);
+            side.verdicts[Verdict::HandoffFull as usize].add(1);
+        }
+        What::Transmit(side) => counters.side(side).unsent.add(1),
+    }
+}
+
+/// Whether a packet is TCP that every port hashes by the addresses of its IP header. Behind
+/// extension headers some take the address in one of these instead; of tunnels some take those
+/// inside.
+#[inline]
+fn is_plain_tcp(view: &View) -> bool {
+    view.kind == Kind::Tcp && (view.version == Version::V4 || view.l4 - view.l3 == 40)
 }

@@ -22,6 +22,7 @@ use appliance::dpdk::{
     Worker as Launched, cycles,
 };
 use appliance::handoff::Mail;
+use appliance::steering::{Owners, Trust};
 use appliance::worker::{Idle, Parts, Queues, Worker};
 use arrayvec::ArrayVec;
 use crossbeam::utils::CachePadded;
@@ -114,7 +115,7 @@ struct Rig {
     ends: [End; 2],
     ports: Vec<Port>,
     stop: Arc<CachePadded<AtomicBool>>,
-    mail: Mail<()>,
+    owners: Owners,
 }
 
 fn queues(number: u16) -> PortConfig<'static> {
@@ -151,14 +152,14 @@ impl Rig {
             let Started { mut rx, mut tx, .. } = port.start().unwrap();
             let pool = pool.handle();
             ends.push(End { rx: rx.remove(1), tx: tx.remove(0), pool });
-            own.push(Queues { rx: rx.pop(), tx: tx.pop(), sender: 0 });
+            own.push(Queues { rx: rx.pop(), tx: tx.pop(), sender: 0, trust: Trust::none() });
             ports.push(port);
         }
         let stop = Arc::default();
         let (waiting, counters) = crew(&eal, &pool, own.try_into().unwrap(), workers, &stop);
         let ends = ends.try_into().unwrap_or_else(|_| panic!("two ends"));
-        let mail = Mail::new(workers, 1).remove(0);
-        Self { eal, pool, waiting, launched: Vec::new(), counters, ends, ports, stop, mail }
+        let owners = owners(workers);
+        Self { eal, pool, waiting, launched: Vec::new(), counters, ends, ports, stop, owners }
     }
 
     /// Sets the next worker going.
@@ -228,6 +229,15 @@ fn data(client: &str) -> Vec<u8> {
     Segment::ack(client, SERVER, 8, 6).frame()
 }
 
+fn without_queues() -> Queues {
+    Queues { rx: None, tx: None, sender: 0, trust: Trust::none() }
+}
+
+/// How clients are shared out among the workers.
+fn owners(workers: usize) -> Owners {
+    Owners::new(workers as u16, 128)
+}
+
 /// Workers of which the first alone has queues, the first one last, and their counters.
 fn crew(
     eal: &Eal,
@@ -247,9 +257,10 @@ fn crew(
             0,
             Worker::new(Parts {
                 role,
-                queues: own.take().unwrap_or_default(),
+                queues: own.take().unwrap_or_else(|| [without_queues(), without_queues()]),
                 pool: pool.handle(),
                 mail,
+                owners: owners(workers),
                 clock,
                 idle: Idle::Adaptive(Vec::new()),
                 burst: 32,
@@ -321,7 +332,7 @@ fn a_worker_that_stands_still_costs_others_nothing_but_what_was_for_it() {
         let of = |owner| {
             let owned = |client: &String| {
                 let address: IpAddr = client.parse().unwrap();
-                rig.mail.owner(address) == owner
+                rig.owners.of(address) == owner
             };
             let mut addresses = (1..=250).map(|host| format!("198.18.0.{host}")).filter(owned);
             format!("{}:4000", addresses.next().unwrap())
@@ -403,7 +414,7 @@ fn a_port_without_buffers_to_receive_into_goes_on_when_there_are_some() {
             let Started { mut rx, mut tx, .. } = port.start().unwrap();
             // The null device would bring frames without end.
             let rx = rx.pop().filter(|_| ports.is_empty());
-            own.push(Queues { rx, tx: tx.pop(), sender: 0 });
+            own.push(Queues { rx, tx: tx.pop(), sender: 0, trust: Trust::none() });
             ports.push(port);
         }
         let stop = Arc::default();

@@ -17,6 +17,7 @@ void firstack_mbuf_layout(struct firstack_layout *layout)
 		.ol_flags = offsetof(struct rte_mbuf, ol_flags),
 		.pkt_len = offsetof(struct rte_mbuf, pkt_len),
 		.data_len = offsetof(struct rte_mbuf, data_len),
+		.hash = offsetof(struct rte_mbuf, hash),
 		.buf_len = offsetof(struct rte_mbuf, buf_len),
 		.pool = offsetof(struct rte_mbuf, pool),
 		.next = offsetof(struct rte_mbuf, next),

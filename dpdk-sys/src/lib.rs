@@ -65,7 +65,8 @@ pub struct rte_mbuf {
     /// Bytes of data in this segment.
     pub data_len: u16,
     vlan_tci: u16,
-    hash: [u32; 2],
+    /// The RSS hash, in the first of the two, where `ol_flags` says that there is one.
+    pub hash: [u32; 2],
     vlan_tci_outer: u16,
     /// Bytes of memory at `buf_addr`.
     pub buf_len: u16,
@@ -93,6 +94,7 @@ pub fn layout_mismatch() -> Option<(&'static str, usize, usize)> {
         ("ol_flags", offset_of!(rte_mbuf, ol_flags), c.ol_flags),
         ("pkt_len", offset_of!(rte_mbuf, pkt_len), c.pkt_len),
         ("data_len", offset_of!(rte_mbuf, data_len), c.data_len),
+        ("hash", offset_of!(rte_mbuf, hash), c.hash),
         ("buf_len", offset_of!(rte_mbuf, buf_len), c.buf_len),
         ("pool", offset_of!(rte_mbuf, pool), c.pool),
         ("next", offset_of!(rte_mbuf, next), c.next),

@@ -69,6 +69,20 @@ impl<B: Buffer> Burst<B> {
         self.frames.drain(..).zip(known).map(|(frame, (view, verdict))| (frame, view, verdict))
     }
 
+    /// Empties it, to be filled by [`Burst::push`].
+    pub fn clear(&mut self) {
+        (self.looked, self.decided) = (true, 0);
+        self.frames.clear();
+    }
+
+    /// Adds a frame that has been looked at; there must be room for it.
+    #[inline]
+    pub fn push(&mut self, frame: B, view: View) {
+        self.views[self.frames.len()].put(view);
+        self.looked = true;
+        self.frames.push(frame);
+    }
+
     /// How many packets there are that no role has processed.
     pub fn len(&self) -> usize {
         self.frames.len()

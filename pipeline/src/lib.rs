@@ -22,6 +22,7 @@ pub mod role;
 pub mod services;
 pub mod shared;
 pub mod stage;
+mod sync;
 pub mod table;
 pub mod testing;
 pub mod time;

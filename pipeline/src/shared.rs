@@ -4,8 +4,7 @@
 //! nothing has been published that is one load. It never waits for the control thread, and it
 //! never frees a value: a large one would take longer to free than a burst has.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use crate::sync::{Arc, AtomicU64, Mutex, MutexGuard, Ordering, PoisonError, TryLockError};
 
 #[derive(Debug)]
 struct Shared<T> {

@@ -142,15 +142,21 @@ fn port(section: &Section<'_>) -> Option<(Port, usize)> {
 /// Reads `[worker]`.
 pub(super) fn worker(root: &Section<'_>) -> Option<Worker> {
     let section = root.section("worker");
-    let cores = section.set("cores", 64, "a CPU number from 0 to 1023", |value| {
-        let number = value::integer_in(value, 0, 1023)?;
-        u16::try_from(number).map_err(|_| "is out of range".to_owned())
-    });
     let poll = section.choice("poll", |name| match name {
         "adaptive" => Some(Poll::Adaptive),
         "busy" => Some(Poll::Busy),
         _ => None,
     });
+    let core = |value: &DeValue<'_>| {
+        let number = value::integer_in(value, 0, 1023)?;
+        u16::try_from(number).map_err(|_| "is out of range".to_owned())
+    };
+    let expected = "a CPU number from 0 to 1023";
+    // Workers that rest when there is nothing to do can share a CPU.
+    let cores = match poll {
+        Some(Poll::Adaptive) => section.some("cores", 64, expected, core),
+        _ => section.set("cores", 64, expected, core),
+    };
     let burst = section.integer("burst");
     let cores = cores?.into_iter().map(|core| core.value).collect();
     Some(Worker { cores, poll: poll?, burst: burst? })

@@ -306,8 +306,8 @@ impl<'a> Section<'a> {
         (!broken.into_inner()).then(|| entries.collect())
     }
 
-    /// A list of `1..=most` entries that are all different.
-    pub fn set<T: Clone + Eq + Hash>(
+    /// A list of one to `most` entries.
+    pub fn some<T>(
         &self,
         name: &str,
         most: usize,
@@ -321,6 +321,18 @@ impl<'a> Section<'a> {
             self.error(at, name, format!("has {} entries; expected {expected}", list.len()));
             return None;
         }
+        Some(list)
+    }
+
+    /// A list of `1..=most` entries that are all different.
+    pub fn set<T: Clone + Eq + Hash>(
+        &self,
+        name: &str,
+        most: usize,
+        expected: &str,
+        parse: impl Fn(&DeValue<'_>) -> Parsed<T>,
+    ) -> Option<Vec<Found<T>>> {
+        let list = self.some(name, most, expected, parse)?;
         let mut seen = HashMap::new();
         let mut twice = false;
         for (i, entry) in list.iter().enumerate() {

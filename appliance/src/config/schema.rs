@@ -131,7 +131,7 @@ pub static KEYS: &[Key] = &[
     key("port.outside.device", DEVICE, Required),
     key("port.outside.rx_descriptors", Integer(64, 32768), Value("1024")),
     key("port.outside.tx_descriptors", Integer(64, 32768), Value("1024")),
-    key("worker.cores", Words("a list of 1 to 64 CPU numbers, each once"), Value("[0]")),
+    key("worker.cores", Words("a list of 1 to 64 CPU numbers"), Value("[0]")),
     key("worker.poll", OneOf(&["adaptive", "busy"]), Value(r#""adaptive""#)),
     key("worker.burst", Integer(4, 64), Value("32")),
     key("memory.mbufs", Integer(512, 16 << 20), Value("16384")),

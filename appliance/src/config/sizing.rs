@@ -16,7 +16,7 @@ const STASH: usize = 32;
 const LEAST_SHARE: usize = 288;
 /// Free buffers that a core keeps at hand, where there are plenty.
 const CACHE: usize = 256;
-/// Frames that a queue between workers holds, where there are plenty.
+/// Frames that the queues to one worker hold together, where there are plenty.
 const QUEUE: usize = 2048;
 /// Slots of a net_ring.
 const RING: usize = 1024;
@@ -26,7 +26,7 @@ const RING: usize = 1024;
 pub struct Shares {
     /// Free buffers that each core keeps at hand; DPDK lets it be half as many again.
     pub cache: u32,
-    /// Frames that the queue of each worker holds.
+    /// Frames that the queues to each worker hold together.
     pub queue: usize,
 }
 

@@ -53,6 +53,13 @@ impl Mbuf {
         usize::from(self.raw().nb_segs)
     }
 
+    /// Whether the port has computed the hash by which it places packets. Where it has, the packet
+    /// is of a kind that it hashes.
+    #[inline]
+    pub fn is_hashed(&self) -> bool {
+        self.raw().ol_flags & dpdk_sys::FIRSTACK_MBUF_RSS_HASH != 0
+    }
+
     /// The DPDK number of the port that received the frame; no meaning in an allocated one.
     pub fn port(&self) -> u16 {
         self.raw().port

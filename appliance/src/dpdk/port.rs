@@ -9,6 +9,7 @@ use super::eal::{Eal, Runtime, c_string};
 use super::error::{Errno, Error, check};
 use super::pool::MbufPool;
 use super::queue::{RxQueue, TxQueue};
+use super::rss;
 use super::setup::{Plan, PortConfig, PortReport};
 
 /// A port and its one owner. It stops and closes when it and all its queues are dropped.
@@ -164,6 +165,20 @@ impl Port {
     /// Whether it has been started, and not been stopped since.
     pub fn is_started(&self) -> bool {
         self.started
+    }
+
+    /// Gives the started port the table from hashes to receive queues; whether it has taken it,
+    /// read back. It must be as long as [`super::RssReport::entries`] says.
+    ///
+    /// # Errors
+    /// When the port is not started, or refuses.
+    pub fn set_table(&mut self, queues: &[u16]) -> Result<bool, Error> {
+        if !self.started {
+            return Err(self.inner.state("take a table", "it is not started"));
+        }
+        let step = "take a table from hashes to queues";
+        let failed = |reason| Error::Port { device: self.inner.device.clone(), step, reason };
+        rss::set_table(self.inner.id, queues).map_err(failed)
     }
 
     /// Stops the port, whose queues must have been dropped. It can be started again.

@@ -1,15 +1,18 @@
 //! Receive side scaling: what is asked of a port, and what it says it does.
 //!
 //! Packets belong to cores by the client's address alone, which is the source on one side of
-//! the appliance and the destination on the other. Few ports can hash one address alone; the
-//! report tells, and what lands on the wrong core is then handed over in software.
+//! the appliance and the destination on the other. Few ports can hash one address alone by their
+//! configuration (mlx5, cnxk and hns3 of those in DPDK 22.11; Intel's i40e, ice and iavf take it in
+//! flow rules only, which are not set here). The report tells, and what lands on the wrong core is
+//! then handed over in software.
 
 use dpdk_sys::{
     FIRSTACK_RSS_IP as IP, FIRSTACK_RSS_L3_DST_ONLY_BIT, FIRSTACK_RSS_L3_SRC_ONLY_BIT,
     FIRSTACK_RSS_TCP as TCP, FIRSTACK_RSS_UDP as UDP, rte_eth_dev_info, rte_eth_rss_conf,
+    rte_eth_rss_reta_entry64,
 };
 
-use super::error::check;
+use super::error::{Errno, check};
 
 /// Bytes of key that a port takes when it does not say.
 const USUAL_KEY: usize = 40;
@@ -66,6 +69,25 @@ pub struct RssReport {
     pub verified: bool,
     /// Why it is less than asked, or not verified.
     pub note: Option<&'static str>,
+    /// Entries of the table that leads from hashes to queues; none when it cannot be set.
+    pub entries: u16,
+}
+
+impl RssReport {
+    /// Whether the port can place packets by the address asked for, given a table.
+    ///
+    /// # Errors
+    /// The reason, for people.
+    pub fn places(&self) -> Result<(), &'static str> {
+        match self.scope {
+            RssScope::Address(_) if !self.verified => Err(self.note.unwrap_or("not verified")),
+            RssScope::Address(_) if !self.entries.is_power_of_two() => {
+                Err("the port's table from hashes to queues cannot be used")
+            }
+            RssScope::Address(_) => Ok(()),
+            _ => Err(self.note.unwrap_or("the port hashes something else")),
+        }
+    }
 }
 
 /// What a port will be configured with: no functions means no RSS.
@@ -75,12 +97,20 @@ pub(super) struct RssPlan {
     pub(super) key: Box<[u8]>,
     field: RssField,
     note: Option<&'static str>,
+    entries: u16,
 }
 
 impl RssPlan {
     /// The best a port with `info` can do with `rx_queues` queues.
     pub(super) fn new(wanted: Option<Rss<'_>>, rx_queues: u16, info: &rte_eth_dev_info) -> Self {
-        let off = |field, note| Self { functions: 0, key: Box::default(), field, note: Some(note) };
+        let entries = info.reta_size;
+        let off = |field, note| Self {
+            functions: 0,
+            key: Box::default(),
+            field,
+            note: Some(note),
+            entries,
+        };
         let Some(Rss { key, field }) = wanted else {
             return off(RssField::Source, "not asked for");
         };
@@ -104,7 +134,7 @@ impl RssPlan {
         if functions & (IP | TCP | UDP) == 0 {
             return off(field, "the port cannot hash IP addresses");
         }
-        Self { functions, key: key.into(), field, note }
+        Self { functions, key: key.into(), field, note, entries }
     }
 
     /// What the started port says it does.
@@ -144,8 +174,32 @@ impl RssPlan {
         } else {
             RssScope::Addresses
         };
-        RssReport { scope, functions, verified, note }
+        RssReport { scope, functions, verified, note, entries: self.entries }
     }
+}
+
+/// Gives a started port the table from hashes to queues, and reads back whether it has it.
+pub(super) fn set_table(port: u16, queues: &[u16]) -> Result<bool, Errno> {
+    const GROUP: usize = dpdk_sys::FIRSTACK_RETA_GROUP as usize;
+    let size = queues.len() as u16;
+    let group = |some: &[u16]| {
+        let mut group = rte_eth_rss_reta_entry64 { mask: u64::MAX, ..Default::default() };
+        group.reta[..some.len()].copy_from_slice(some);
+        group
+    };
+    let mut wanted: Vec<_> = queues.chunks(GROUP).map(group).collect();
+    let empty = rte_eth_rss_reta_entry64 { mask: u64::MAX, ..Default::default() };
+    let mut seen = vec![empty; wanted.len()];
+    // SAFETY: the port exists; both arrays have a group for each 64 of `size` entries, and DPDK
+    // reads the one and writes the other.
+    let (set, got) = unsafe {
+        let set = dpdk_sys::rte_eth_dev_rss_reta_update(port, wanted.as_mut_ptr(), size);
+        (set, dpdk_sys::rte_eth_dev_rss_reta_query(port, seen.as_mut_ptr(), size))
+    };
+    check(set)?;
+    check(got)?;
+    let seen = seen.iter().flat_map(|group| group.reta).take(queues.len());
+    Ok(seen.eq(queues.iter().copied()))
 }
 
 #[cfg(test)]
@@ -170,6 +224,19 @@ mod tests {
         assert_eq!(plan.key.len(), 52);
         let scope = plan.report(plan.functions, true, None).scope;
         assert_eq!(scope, RssScope::Address(RssField::Destination));
+    }
+
+    #[test]
+    fn only_what_is_verified_and_has_a_table_places_packets() {
+        let only = RssField::Destination.only();
+        let mut plan = plan(IP | TCP | only, 52, 4);
+        assert!(plan.report(plan.functions, true, None).places().is_err());
+        plan.entries = 128;
+        assert_eq!(plan.report(plan.functions, true, None).places(), Ok(()));
+        assert!(plan.report(plan.functions, false, None).places().is_err());
+        assert!(plan.report(IP, true, None).places().is_err());
+        plan.entries = 100;
+        assert!(plan.report(plan.functions, true, None).places().is_err());
     }
 
     #[test]

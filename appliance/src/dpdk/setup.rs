@@ -79,6 +79,9 @@ impl Plan {
         // Without scattering, a frame must fit into one buffer.
         let scatters = info.rx_offload_capa & dpdk_sys::FIRSTACK_RX_SCATTER != 0;
         let longest = if scatters { u32::MAX } else { data_room.into() };
+        let rss = RssPlan::new(config.rss, rx_queues, info);
+        // What it has hashed it is to say, for each packet.
+        let hash = if rss.functions == 0 { 0 } else { dpdk_sys::FIRSTACK_RX_RSS_HASH };
         let (mtu, fits) = mtu(config.max_frame.min(longest), info);
         Self {
             rx_queues,
@@ -87,9 +90,9 @@ impl Plan {
             tx_descriptors: config.tx_descriptors,
             mtu,
             mtu_refused: (!fits).then(|| Errno::from_status(libc::ERANGE)),
-            rx_offloads: info.rx_offload_capa & dpdk_sys::FIRSTACK_RX_SCATTER,
+            rx_offloads: info.rx_offload_capa & (dpdk_sys::FIRSTACK_RX_SCATTER | hash),
             tx_offloads: info.tx_offload_capa & dpdk_sys::FIRSTACK_TX_MULTI_SEGS,
-            rss: RssPlan::new(config.rss, rx_queues, info),
+            rss,
         }
     }
 

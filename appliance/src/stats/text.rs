@@ -5,7 +5,7 @@ use std::fmt;
 use pipeline::verdict::{Fate, Verdict};
 use pipeline::view::Side;
 
-use super::{SideStats, Snapshot, TableStats, WorkerStats};
+use super::{PortStats, SideStats, Snapshot, TableStats, WorkerStats};
 
 impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -111,6 +111,11 @@ impl Snapshot {
                 port.rx_errors,
                 port.tx_errors,
             )?;
+            if self.workers.len() > 1 {
+                let why = if port.steered_why.is_empty() { "" } else { ": " };
+                let PortStats { steered_by, steered_why, .. } = port;
+                writeln!(f, "  its packets are steered by {steered_by}{why}{steered_why}")?;
+            }
         }
         Ok(())
     }

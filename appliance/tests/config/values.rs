@@ -11,6 +11,13 @@ use appliance::config::{
 use crate::{accepted, refused};
 
 #[test]
+fn workers_that_rest_may_share_a_cpu() {
+    let config =
+        accepted("gateway", "worker.cores = [0, 1, 0]\n[[gateway.service]]\naddress = \"any\"\n");
+    assert_eq!(config.worker.cores, [0, 1, 0]);
+}
+
+#[test]
 fn a_gateway_with_nothing_but_what_is_required_has_the_defaults() {
     let config = accepted("gateway", "[[gateway.service]]\naddress = \"any\"\n");
     assert_eq!(config.eal.file_prefix, "firstack-gateway");

@@ -11,6 +11,7 @@ use appliance::dpdk::{
     TxQueue, cycles,
 };
 use appliance::handoff::Mail;
+use appliance::steering::{Owners, Trust};
 use appliance::worker::{Idle, Parts, Queues, Worker};
 use arrayvec::ArrayVec;
 use crossbeam::utils::CachePadded;
@@ -87,7 +88,7 @@ fn measure(
     for port in &mut *ports {
         let Started { mut rx, mut tx, .. } = port.start()?;
         ends.push(End { rx: rx.pop().ok_or("no queue")?, tx: tx.remove(0) });
-        own.push(Queues { rx: rx.pop(), tx: tx.pop(), sender: 0 });
+        own.push(Queues { rx: rx.pop(), tx: tx.pop(), sender: 0, trust: Trust::none() });
     }
     let clock = Clock::new(cycles(), eal.cycles_per_second());
     let stop = Arc::new(CachePadded::new(AtomicBool::new(false)));
@@ -96,6 +97,7 @@ fn measure(
         queues: own.into_inner().map_err(|_| "two sides")?,
         pool: pool.handle(),
         mail: Mail::new(1, 1).remove(0),
+        owners: Owners::new(1, 128),
         clock,
         idle,
         burst: BURST,

@@ -7,6 +7,7 @@ use std::sync::{Arc, Barrier};
 use appliance::clock::Clock;
 use appliance::dpdk::cycles;
 use appliance::handoff::Mail;
+use appliance::steering::{Owners, Trust};
 use appliance::worker::{Idle, Parts, Queues, Worker};
 use crossbeam::utils::CachePadded;
 use firstack_benches::BURST;
@@ -40,13 +41,14 @@ fn address(endpoint: &str) -> IpAddr {
 /// A role in the appliance's worker, as `firstack run` makes it for one core.
 pub fn driven<R: Role>(lab: &Lab, ends: Ends, role: R, copies: usize) -> Option<Driven<R>> {
     let Ends { rx: [rx0, rx1], tx: [tx0, tx1] } = ends;
-    let queues = |rx, tx| Queues { rx: Some(rx), tx: Some(tx), sender: 0 };
+    let queues = |rx, tx| Queues { rx: Some(rx), tx: Some(tx), sender: 0, trust: Trust::none() };
     let counters = Arc::clone(role.counters());
     let worker = Worker::new(Parts {
         role,
         queues: [queues(rx0, tx0), queues(rx1, tx1)],
         pool: lab.pool.handle(),
         mail: Mail::new(1, 1).pop()?,
+        owners: Owners::new(1, 128),
         clock: Clock::new(cycles(), lab.eal.cycles_per_second()),
         idle: Idle::Busy,
         burst: BURST,

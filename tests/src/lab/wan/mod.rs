@@ -24,4 +24,5 @@ pub use counters::{PairCounters, PortCounters, Report, ReportLine};
 pub use emulator::Emulator;
 pub use frame::{Frame, Mac};
 pub use link::Dice;
+pub use port::{Pool, Port};
 pub use run::{WanError, run};

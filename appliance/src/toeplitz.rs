@@ -1,0 +1,240 @@
+//! The hash by which network cards place packets on receive queues, in software: Toeplitz, as the
+//! Microsoft RSS specification has it.
+//!
+//! The owner of a packet must be the same whether a card has placed it or a worker looks, so both
+//! compute this hash of the client's address alone, under [`KEY`].
+//!
+//! # The key
+//! Its period is 32 bits. So an address has one hash wherever a card puts it among the bytes it
+//! hashes, at any multiple of four: a source alone, a destination alone, either of them in its
+//! usual place with nothing in the other's. That is all that a hash of one address needs. A period
+//! of 16 bits, which also makes the hash of *both* addresses and ports symmetric, would cost half
+//! of an IPv4 address: its two halves are then XORed before anything else happens to them, and all
+//! of `10.7.10.7`, `10.8.10.8`, ... would share a queue. The four words of an IPv6 address are
+//! XORed here; a client varies one of them, mostly.
+//!
+//! # The spread
+//! Cards look at the lowest 6 to 11 bits of the hash. Under a periodic key these are a linear map of
+//! the address's 32 bits. Of the 32-bit words of odd weight (which lose nothing of the address: the
+//! map is one to one) this is one under which *any* eight neighbouring bits of the address give all
+//! 256 values of the lowest eight bits of the hash: clients with consecutive addresses, a /24, a
+//! /16 in steps of 256, all are spread over 2, 4, ..., 256 queues in exactly equal shares, and over
+//! other numbers as evenly as 256 entries can be shared out. `0x6d5a`, the usual word, does that
+//! in 10 of the 25 places that eight neighbouring bits have. Tests below count it.
+
+use std::net::IpAddr;
+
+/// The word that [`KEY`] repeats.
+const WORD: u32 = 0x6d05_2bbd;
+
+/// The key: as long as any card in use wants it.
+pub const KEY: [u8; 64] = {
+    let word = WORD.to_be_bytes();
+    let mut key = [0; 64];
+    let mut at = 0;
+    while at < key.len() {
+        key[at] = word[at % 4];
+        at += 1;
+    }
+    key
+};
+
+/// The hash of any input of up to `key.len() - 4` bytes: the key's 32 bits from each position on
+/// where the input has a one, XORed.
+///
+/// # Panics
+/// When the key is too short.
+pub const fn toeplitz(key: &[u8], input: &[u8]) -> u32 {
+    assert!(key.len() >= input.len() + 4);
+    let mut hash = 0;
+    let mut at = 0;
+    while at < input.len() {
+        let mut bit = 0;
+        while bit < 8 {
+            if input[at] & (0x80 >> bit) != 0 {
+                hash ^= window(key, at * 8 + bit);
+            }
+            bit += 1;
+        }
+        at += 1;
+    }
+    hash
+}
+
+/// 32 bits of the key from bit `from` on.
+const fn window(key: &[u8], from: usize) -> u32 {
+    let mut bits = 0u64;
+    let mut at = 0;
+    while at < 5 {
+        let next = from / 8 + at;
+        bits = bits << 8 | if next < key.len() { key[next] as u64 } else { 0 };
+        at += 1;
+    }
+    (bits >> (8 - from % 8)) as u32
+}
+
+/// The hashes of each value of each byte of a 32-bit word.
+static BYTES: [[u32; 256]; 4] = {
+    let mut table = [[0; 256]; 4];
+    let mut place = 0;
+    while place < 4 {
+        let mut value = 0;
+        while value < 256 {
+            let mut word = [0; 4];
+            word[place] = value as u8;
+            table[place][value] = toeplitz(&KEY, &word);
+            value += 1;
+        }
+        place += 1;
+    }
+    table
+};
+
+/// The hash of one address under [`KEY`].
+#[inline]
+pub fn of_address(address: IpAddr) -> u32 {
+    let word = match address {
+        IpAddr::V4(address) => address.to_bits(),
+        // The key repeats itself after each word: the hashes of all four are those of the first.
+        IpAddr::V6(address) => {
+            let bits = address.to_bits();
+            (bits ^ bits >> 32 ^ bits >> 64 ^ bits >> 96) as u32
+        }
+    };
+    let bytes = word.to_be_bytes();
+    BYTES.iter().zip(bytes).fold(0, |hash, (table, byte)| hash ^ table[usize::from(byte)])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    /// The key of the Microsoft RSS specification's "Verifying the RSS hash calculation".
+    const MICROSOFT: [u8; 40] = [
+        0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67, 0x25, 0x3d, 0x43, 0xa3, 0x8f,
+        0xb0, 0xd0, 0xca, 0x2b, 0xcb, 0xae, 0x7b, 0x30, 0xb4, 0x77, 0xcb, 0x2d, 0xa3, 0x80, 0x30,
+        0xf2, 0x0c, 0x6a, 0x42, 0xb7, 0x3b, 0xbe, 0xac, 0x01, 0xfa,
+    ];
+
+    /// Source, its port, destination, its port; the hash of the addresses, that with the ports.
+    type Vector = (&'static str, u16, &'static str, u16, u32, u32);
+
+    const VECTORS: [Vector; 8] = [
+        ("66.9.149.187", 2794, "161.142.100.80", 1766, 0x323e_8fc2, 0x51cc_c178),
+        ("199.92.111.2", 14230, "65.69.140.83", 4739, 0xd718_262a, 0xc626_b0ea),
+        ("24.19.198.95", 12898, "12.22.207.184", 38024, 0xd2d0_a5de, 0x5c2b_394a),
+        ("38.27.205.30", 48228, "209.142.163.6", 2217, 0x8298_9176, 0xafc7_327f),
+        ("153.39.163.191", 44251, "202.188.127.2", 1303, 0x5d18_09c5, 0x10e8_28a2),
+        ("3ffe:2501:200:1fff::7", 2794, "3ffe:2501:200:3::1", 1766, 0x2cc1_8cd5, 0x4020_7d3d),
+        ("3ffe:501:8::260:97ff:fe40:efab", 14230, "ff02::1", 4739, 0x0f0c_461c, 0xdde5_1bbf),
+        (
+            "3ffe:1900:4545:3:200:f8ff:fe21:67cf",
+            44251,
+            "fe80::200:f8ff:fe21:67cf",
+            38024,
+            0x4b61_e985,
+            0x02d1_feef,
+        ),
+    ];
+
+    fn bytes(address: &str) -> Vec<u8> {
+        match address.parse().unwrap() {
+            IpAddr::V4(address) => address.octets().to_vec(),
+            IpAddr::V6(address) => address.octets().to_vec(),
+        }
+    }
+
+    #[test]
+    fn microsofts_hashes() {
+        for (source, from, destination, to, addresses, ports) in VECTORS {
+            let mut input = [bytes(source), bytes(destination)].concat();
+            assert_eq!(toeplitz(&MICROSOFT, &input), addresses, "{source} > {destination}");
+            input.extend([from.to_be_bytes(), to.to_be_bytes()].concat());
+            assert_eq!(toeplitz(&MICROSOFT, &input), ports, "{source}:{from} > {destination}:{to}");
+        }
+    }
+
+    #[test]
+    fn an_address_has_one_hash_wherever_a_card_puts_it() {
+        for (source, _, destination, ..) in VECTORS {
+            for address in [source, destination] {
+                let hash = of_address(address.parse().unwrap());
+                let alone = bytes(address);
+                let other = vec![0; alone.len()];
+                assert_eq!(toeplitz(&KEY, &alone), hash, "{address} alone");
+                let first = [&alone[..], &other[..]].concat();
+                let last = [&other[..], &alone[..]].concat();
+                assert_eq!(toeplitz(&KEY, &first), hash, "{address} as the source");
+                assert_eq!(toeplitz(&KEY, &last), hash, "{address} as the destination");
+            }
+        }
+    }
+
+    /// How many of `clients` come to the fullest and to the emptiest of `queues`, by a table of
+    /// `entries`.
+    fn extremes(
+        clients: impl Iterator<Item = IpAddr>,
+        entries: u32,
+        queues: usize,
+    ) -> (usize, usize) {
+        let mut shares = vec![0; queues];
+        clients.for_each(|client| shares[(of_address(client) % entries) as usize % queues] += 1);
+        (*shares.iter().max().unwrap(), *shares.iter().min().unwrap())
+    }
+
+    /// `count` addresses from `first` on, so far apart.
+    fn v4(first: [u8; 4], step: u32, count: u32) -> impl Iterator<Item = IpAddr> {
+        let first = u32::from_be_bytes(first);
+        (0..count).map(move |n| Ipv4Addr::from_bits(first + n * step).into())
+    }
+
+    #[test]
+    fn clients_are_spread_evenly() {
+        for entries in [64, 128, 512, 2048] {
+            for queues in [2, 4, 8, 16, 32, 64] {
+                let even = (256 / queues, 256 / queues);
+                // Any eight neighbouring bits of the address.
+                for place in 0..=24 {
+                    let some = v4([0, 0, 0, 0], 1 << place, 256);
+                    assert_eq!(extremes(some, entries, queues), even, "bits from {place} on");
+                }
+            }
+            for queues in [3, 5, 6, 7, 12] {
+                for (what, clients, step) in
+                    [("a /24", 256, 1), ("a /16", 65_536, 1), ("every 256th", 256, 256)]
+                {
+                    let (most, least) =
+                        extremes(v4([198, 18, 0, 0], step, clients), entries, queues);
+                    let fair = clients as usize / queues;
+                    // 64 entries are 6 for one of 12 and 5 for another.
+                    let tolerance = fair / 4 + 8;
+                    assert!(
+                        most <= fair + tolerance && least + tolerance >= fair,
+                        "{what}, {entries} entries, {queues} queues: {least} to {most}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn clients_of_ipv6_are_spread_evenly() {
+        // One client in each /64, and one in each /48.
+        for shift in [64, 80] {
+            let prefix = u128::from(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10));
+            let clients = (0..256).map(|n| IpAddr::from(Ipv6Addr::from(prefix | n << shift)));
+            assert_eq!(extremes(clients, 512, 4), (64, 64));
+        }
+    }
+
+    #[test]
+    fn nothing_of_an_address_is_lost() {
+        // A linear map of odd weight under a cyclic key is one to one.
+        assert_eq!(WORD.count_ones() % 2, 1);
+        let hashes: std::collections::HashSet<_> =
+            v4([10, 0, 0, 0], 0x0001_0001, 4096).map(of_address).collect();
+        assert_eq!(hashes.len(), 4096, "halves that change together");
+    }
+}

@@ -1,0 +1,166 @@
+//! What it costs to hand a frame to another worker, in nanoseconds a frame and both ends together:
+//! the appliance's ring for each pair of workers, written and read in bursts, beside crossbeam's
+//! queue for any number of writers, a frame at a time; and whether to hand the look at a frame
+//! over, or to take it again.
+//!
+//! On one thread only the instructions count; between two threads the cache lines that travel as
+//! well, where each has a core of its own.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use appliance::handoff::ring::{Receiver, Sender, ring};
+use appliance::handoff::{Handed, Mail, capacity};
+use arrayvec::ArrayVec;
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use crossbeam::queue::ArrayQueue;
+use firstack_benches::client;
+use pipeline::testing::Segment;
+use pipeline::view::{Packet, Side, View};
+
+const CAPACITY: usize = 2048;
+const BURST: usize = 32;
+
+/// One end of a queue writes a burst, the other reads what there is; how many frames.
+trait Way: Send {
+    fn write(&mut self, frames: &mut ArrayVec<Handed<usize>, BURST>);
+}
+
+trait End: Send {
+    fn read(&mut self, most: usize) -> usize;
+}
+
+impl Way for Sender<Handed<usize>> {
+    fn write(&mut self, frames: &mut ArrayVec<Handed<usize>, BURST>) {
+        self.send(frames);
+    }
+}
+
+impl End for Receiver<Handed<usize>> {
+    fn read(&mut self, most: usize) -> usize {
+        self.take(most, |frame| {
+            black_box(frame);
+        })
+    }
+}
+
+type Crossbeam = Arc<ArrayQueue<Handed<usize>>>;
+
+impl Way for Crossbeam {
+    fn write(&mut self, frames: &mut ArrayVec<Handed<usize>, BURST>) {
+        while let Some(frame) = frames.pop() {
+            if let Err(frame) = self.push(frame) {
+                frames.push(frame);
+                return;
+            }
+        }
+    }
+}
+
+impl End for Crossbeam {
+    fn read(&mut self, most: usize) -> usize {
+        let each = std::iter::from_fn(|| self.pop()).take(most);
+        each.map(black_box).count()
+    }
+}
+
+fn queue(name: &str) -> (Box<dyn Way>, Box<dyn End>) {
+    if name == "ring" {
+        let (sender, receiver) = ring(CAPACITY);
+        (Box::new(sender), Box::new(receiver))
+    } else {
+        let queue = Arc::new(ArrayQueue::new(CAPACITY));
+        (Box::new(Arc::clone(&queue)), Box::new(queue))
+    }
+}
+
+fn fill(frames: &mut ArrayVec<Handed<usize>, BURST>, count: usize) {
+    frames.extend((frames.len()..count).map(|frame| Handed::transmit(Side::Inside, frame)));
+}
+
+fn queues(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("handoff/one thread");
+    for burst in [1, 8, 32] {
+        group.throughput(Throughput::Elements(burst as u64));
+        for name in ["ring", "crossbeam"] {
+            let (mut way, mut end) = queue(name);
+            let mut frames = ArrayVec::new();
+            group.bench_function(BenchmarkId::new(name, burst), |bencher| {
+                bencher.iter(|| {
+                    fill(&mut frames, burst);
+                    way.write(&mut frames);
+                    assert_eq!(end.read(burst), burst);
+                });
+            });
+        }
+    }
+    group.finish();
+    let mut group = criterion.benchmark_group("handoff/two threads");
+    group.throughput(Throughput::Elements(BURST as u64)).sample_size(10);
+    for name in ["ring", "crossbeam"] {
+        group.bench_function(name, |bencher| bencher.iter_custom(|bursts| through(name, bursts)));
+    }
+    group.finish();
+}
+
+/// How long so many bursts take from one thread to another.
+fn through(name: &str, bursts: u64) -> Duration {
+    let (mut way, mut end) = queue(name);
+    let mut left = bursts as usize * BURST;
+    let mut unread = left;
+    let start = Instant::now();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut frames = ArrayVec::new();
+            while left > 0 {
+                fill(&mut frames, BURST.min(left));
+                let before = frames.len();
+                way.write(&mut frames);
+                left -= before - frames.len();
+                if before == frames.len() {
+                    thread::yield_now();
+                }
+            }
+        });
+        while unread > 0 {
+            match end.read(BURST) {
+                0 => thread::yield_now(),
+                count => unread -= count,
+            }
+        }
+    });
+    start.elapsed()
+}
+
+/// What comes of a look that was handed over, and of one that is taken again.
+fn looks(criterion: &mut Criterion) {
+    let ack = |number| Segment::ack(&client(number), "203.0.113.10:80", 8, 6).frame();
+    let frames: Vec<_> = (0..BURST).map(ack).collect();
+    let mut group = criterion.benchmark_group("handoff/whole way");
+    group.throughput(Throughput::Elements(BURST as u64));
+    for again in [false, true] {
+        let name = if again { "look taken again" } else { "look handed over" };
+        let mut mail = Mail::new(2, capacity(2, 2048));
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                for frame in &frames {
+                    let frame = black_box(&frame[..]);
+                    let packet = Packet { view: View::parse(frame, frame.len()), buffer: frame };
+                    mail[0].put(1, Handed::received(Side::Inside, packet), |_| ());
+                }
+                mail[0].send(|_| ());
+                mail[1].take(BURST, |handed| {
+                    let frame = black_box(handed.frame);
+                    let view = if again { View::parse(frame, frame.len()) } else { handed.view };
+                    black_box(view);
+                })
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, queues, looks);
+criterion_main!(benches);

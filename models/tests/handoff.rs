@@ -1,0 +1,164 @@
+//! Workers that hand frames to each other, and end together, in every order of their steps.
+
+use std::ops::Deref;
+
+use arrayvec::ArrayVec;
+use firstack_models::handoff::mail::{Handed, Mail, What, wind_down};
+use firstack_models::sync::{Arc, Barrier};
+use loom::thread;
+use pipeline::burst::BURST;
+use pipeline::view::Side;
+
+/// A frame that says what it is: who received it, and its place in that.
+type Frame = (usize, usize);
+
+fn handed(what: What, frame: Frame) -> Handed<Frame> {
+    Handed { what, ..Handed::transmit(Side::Outside, frame) }
+}
+
+const RECEIVED: What = What::Received(Side::Inside);
+const TRANSMIT: What = What::Transmit(Side::Outside);
+
+/// What became of the frames that one worker saw.
+#[derive(Debug, Default)]
+struct Seen {
+    /// As their owner, in order.
+    owned: Vec<Frame>,
+    /// Sent by the port, in order.
+    sent: Vec<Frame>,
+    /// Given back by a full queue.
+    refused: Vec<Frame>,
+}
+
+/// Takes all mail once: what is its own is processed and is to leave by worker 0, which alone has
+/// a transmit queue.
+fn work_off(mail: &mut Mail<Frame>, seen: &mut Seen) -> usize {
+    let mut own = ArrayVec::<_, BURST>::new();
+    let count = mail.take(BURST, |Handed { what, frame, .. }| match what {
+        What::Received(_) => own.push(frame),
+        What::Transmit(_) => seen.sent.push(frame),
+    });
+    own.drain(..).for_each(|frame| process(mail, seen, frame));
+    mail.send(|frame| seen.refused.push(frame.frame));
+    count
+}
+
+fn process(mail: &mut Mail<Frame>, seen: &mut Seen, frame: Frame) {
+    seen.owned.push(frame);
+    if mail.own() == 0 {
+        seen.sent.push(frame);
+    } else {
+        mail.put(0, handed(TRANSMIT, frame), |frame| seen.refused.push(frame.frame));
+    }
+}
+
+/// A worker that receives `bursts`, each frame for this or that worker, looks at its mail after
+/// each, and ends.
+fn worker(mut mail: Mail<Frame>, bursts: &[&[usize]], quiet: &Barrier) -> Seen {
+    let (own, mut seen, mut number) = (mail.own(), Seen::default(), 0);
+    for burst in bursts {
+        for &owner in *burst {
+            let frame = (own, number);
+            number += 1;
+            if owner == own {
+                process(&mut mail, &mut seen, frame);
+            } else {
+                mail.put(owner, handed(RECEIVED, frame), |back| seen.refused.push(back.frame));
+            }
+        }
+        mail.send(|back| seen.refused.push(back.frame));
+        work_off(&mut mail, &mut seen);
+    }
+    wind_down(quiet, || work_off(&mut mail, &mut seen));
+    assert_eq!(mail.take(1, |_| ()), 0, "left in the mail");
+    seen
+}
+
+/// Runs workers with what each receives, in all orders, or in those with so many interruptions of
+/// a thread that could go on: three workers have too many.
+fn model(
+    capacity: usize,
+    received: &'static [&'static [&'static [usize]]],
+    preemptions: Option<usize>,
+) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = preemptions;
+    builder.check(move || {
+        let quiet = Arc::new(Barrier::new(received.len()));
+        let mut mail = Mail::new(received.len(), capacity).into_iter();
+        let first = mail.next().unwrap();
+        let others: Vec<_> = mail
+            .zip(&received[1..])
+            .map(|(mail, bursts)| {
+                let quiet = Arc::clone(&quiet);
+                thread::spawn(move || worker(mail, bursts, quiet.deref()))
+            })
+            .collect();
+        let mut seen = vec![worker(first, received[0], &quiet)];
+        seen.extend(others.into_iter().map(|other| other.join().unwrap()));
+        check(&seen, capacity, received);
+    });
+}
+
+fn check(seen: &[Seen], capacity: usize, received: &[&[&[usize]]]) {
+    let all = |of: fn(&Seen) -> &Vec<Frame>| {
+        let mut all: Vec<_> = seen.iter().flat_map(|seen| of(seen).iter().copied()).collect();
+        all.sort_unstable();
+        all
+    };
+    let mut expected = Vec::new();
+    let mut most = 0;
+    for (worker, bursts) in received.iter().enumerate() {
+        let owners = bursts.iter().flat_map(|burst| burst.iter());
+        expected.extend(owners.clone().enumerate().map(|(number, _)| (worker, number)));
+        for (number, &owner) in owners.enumerate() {
+            let others = (0..seen.len()).filter(|&other| other != owner);
+            let wrong = others.filter(|&other| seen[other].owned.contains(&(worker, number)));
+            assert_eq!(wrong.count(), 0, "({worker}, {number}) is not its owner's");
+        }
+        most = most.max(bursts.iter().map(|burst| burst.len()).sum());
+    }
+    // Nothing is lost, nothing is there twice: sent, or refused by a full queue.
+    let mut ends = all(|seen| &seen.sent);
+    ends.extend(all(|seen| &seen.refused));
+    ends.sort_unstable();
+    assert_eq!(ends, expected);
+    if capacity >= 2 * most {
+        assert!(seen.iter().all(|seen| seen.refused.is_empty()), "refused with room left");
+    }
+    // Order: what came by one worker and belongs to one worker stays in it.
+    for seen in seen {
+        for frames in [&seen.owned, &seen.sent] {
+            for (worker, bursts) in received.iter().enumerate() {
+                let owner = |number: usize| bursts.concat()[number];
+                for of in 0..received.len() {
+                    let numbers = frames.iter().filter(|f| f.0 == worker && owner(f.1) == of);
+                    let numbers: Vec<_> = numbers.map(|frame| frame.1).collect();
+                    assert!(numbers.is_sorted(), "{numbers:?} of {worker} for {of}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn two_workers_give_each_other_frames() {
+    model(8, &[&[&[1, 0, 1], &[1]], &[&[0, 1]]], None);
+}
+
+#[test]
+fn a_full_queue_refuses() {
+    model(1, &[&[&[1, 1], &[1]], &[&[0]]], None);
+}
+
+#[test]
+fn three_workers_end_together() {
+    model(8, &[&[&[1, 2]], &[&[2]], &[]], Some(2));
+}
+
+/// Bursts of more frames for one worker than are collected at once.
+#[test]
+fn more_than_a_burst() {
+    const MANY: [usize; BURST + 2] = [1; BURST + 2];
+    model(4 * BURST, &[&[&MANY], &[]], None);
+}

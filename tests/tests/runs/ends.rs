@@ -1,0 +1,53 @@
+//! What a run makes of input that is none.
+
+use firstack_tests::scenario::Side;
+
+use crate::connections::for_each_client;
+use crate::rig::{Rig, ended_well, is_conserved, scenario};
+
+#[test]
+fn captures_that_are_empty_or_break_off_end_well() {
+    let scenario = scenario("gateway/op-210-tag");
+    let syns = for_each_client(&scenario, Side::Inside, &["CLIENT > V SYN seq=1000 opts=linux"]);
+    let rig = Rig::new(&scenario, &[Vec::new(), Vec::new()]);
+    is_conserved(&ended_well(&rig.run(&[0], 1)), [0, 0], [0, 0]);
+    // The last frame is not whole: those before it are forwarded.
+    let rig = Rig::new(&scenario, &[syns[..3].to_vec(), Vec::new()]);
+    let whole = std::fs::read(&rig.inputs[0]).unwrap();
+    std::fs::write(&rig.inputs[0], &whole[..whole.len() - 5]).unwrap();
+    is_conserved(&ended_well(&rig.run(&[0], 1)), [2, 0], [0, 2]);
+}
+
+#[test]
+fn a_capture_that_is_none_is_named() {
+    let scenario = scenario("gateway/op-210-tag");
+    for bytes in [&b""[..], b"This is a text and no capture."] {
+        let rig = Rig::new(&scenario, &[Vec::new(), Vec::new()]);
+        std::fs::write(&rig.inputs[1], bytes).unwrap();
+        let output = rig.run(&[0], 1);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let name = rig.inputs[1].to_string_lossy().into_owned();
+        assert!(said.contains(&name) && !said.contains("panicked"), "{said}");
+        assert!(!output.status.success() && output.stdout.is_empty(), "{said}");
+        assert!(!rig.path("socket").exists(), "the control socket is left behind");
+    }
+}
+
+#[test]
+fn a_bad_configuration_starts_nothing() {
+    let scenario = scenario("gateway/op-210-tag");
+    let rig = Rig::new(&scenario, &[Vec::new(), Vec::new()]);
+    ended_well(&rig.run(&[0], 1));
+    for side in Side::ALL {
+        std::fs::remove_file(rig.out(side, 0)).unwrap();
+    }
+    let good = std::fs::read_to_string(rig.path("run.toml")).unwrap();
+    let bad = rig.path("bad.toml");
+    std::fs::write(&bad, good.replace("cores", "corse")).unwrap();
+    let output = rig.start(&bad);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("bad.toml:") && said.contains("worker.cores"), "{said}");
+    assert!(output.stdout.is_empty() && !rig.path("socket").exists());
+    assert!(Side::ALL.iter().all(|side| !rig.out(*side, 0).exists()), "a port was opened");
+}

@@ -1,0 +1,40 @@
+//! Every scenario that can be one: a run sends what its replay sends.
+
+use std::collections::BTreeSet;
+
+use firstack_tests::scenario::{Scenario, Side};
+
+use crate::rig::{BURST, Inputs, directory, same_as_replayed};
+
+/// What comes in in a scenario; `None` when a run could not give what a replay gives: the
+/// appliance asks and answers by ARP when it likes, and with MAC addresses of its ports, and probes
+/// tunnels when it likes, under an identifier that is random.
+fn inputs_of(scenario: &Scenario) -> Option<Inputs> {
+    let by_arp = scenario.counters.iter().any(|line| line.contains("arp_"));
+    let config: toml::Table = scenario.config.parse().unwrap();
+    let asks = |switch: &toml::Value| switch.get("tunnel_probes") != Some(&false.into());
+    let probes = config.get("switch").is_some_and(asks);
+    let inputs = Side::ALL.map(|side| {
+        scenario.input(side).into_iter().map(|record| record.bytes).collect::<Vec<_>>()
+    });
+    let fits = |frames: &Vec<Vec<u8>>| frames.len() <= BURST;
+    (!by_arp && !probes && inputs.iter().all(fits)).then_some(inputs)
+}
+
+#[test]
+fn a_run_sends_what_a_replay_sends() {
+    let scenarios: Vec<_> =
+        Scenario::load_all(&directory()).into_iter().map(Result::unwrap).collect();
+    let runnable: Vec<_> =
+        scenarios.iter().filter_map(|scenario| Some((scenario, inputs_of(scenario)?))).collect();
+    let roles: BTreeSet<_> = runnable.iter().map(|(s, _)| s.name()[..6].to_owned()).collect();
+    assert!(roles.len() == 3 && runnable.len() > 60, "{} scenarios of {roles:?}", runnable.len());
+    // Most of a run is waiting: several at a time.
+    std::thread::scope(|scope| {
+        for some in runnable.chunks(runnable.len().div_ceil(4)) {
+            scope.spawn(|| {
+                some.iter().for_each(|(scenario, inputs)| same_as_replayed(scenario, inputs))
+            });
+        }
+    });
+}
