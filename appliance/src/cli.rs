@@ -141,6 +141,12 @@ impl Gate {
 
 /// Runs the command line; its errors go to stderr.
 pub fn main() -> ExitCode {
+    let lacking = crate::cpu::lacks();
+    if !lacking.is_empty() {
+        let lacking = lacking.join(", ");
+        eprintln!("firstack: this CPU has no {lacking}: firstack is built for x86-64-v3 with AES");
+        return ExitCode::from(FAILED);
+    }
     let result = match Cli::parse().command {
         Command::Run(args) => run(&args),
         Command::Check { file, no_devices } => check(&file, no_devices),

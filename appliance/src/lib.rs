@@ -10,6 +10,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod cpu;
 pub mod describe;
 #[cfg(feature = "dpdk")]
 pub mod dpdk;
@@ -18,6 +19,7 @@ pub mod health;
 #[cfg(feature = "dpdk")]
 pub mod idle;
 pub mod keys;
+pub mod memory;
 pub mod replay;
 pub mod roles;
 #[cfg(feature = "dpdk")]

@@ -29,7 +29,7 @@ const NIL: u32 = u32::MAX;
 const FREE: u32 = u32::MAX - 1;
 /// In a [`Guess`]: no entry had the key.
 const ABSENT: u32 = u32::MAX - 1;
-/// How many entries a full table looks at for an expired one before it evicts.
+/// How many entries a full table looks at for an expired one, once a burst, before it evicts.
 const FULL_SWEEP: usize = 64;
 
 /// How many states an entry can wait in.
@@ -184,6 +184,8 @@ pub struct Table<K, S, V> {
     lengths: [usize; QUEUES],
     expired: u64,
     cursor: usize,
+    /// When the table was last found full and looked through for expired entries.
+    swept: Option<Ticks>,
     /// Entries made since the start: what was found absent may be there after another.
     made: u64,
     keyed: KeyedHash,
@@ -205,6 +207,7 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
             lengths: [0; QUEUES],
             expired: 0,
             cursor: 0,
+            swept: None,
             made: 0,
             keyed: KeyedHash::new(hash_key),
         }
@@ -383,7 +386,10 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         value: V,
     ) -> Option<Inserted<S, V>> {
         let mut evicted = None;
-        if self.live == self.capacity && self.expire(now, FULL_SWEEP) == 0 {
+        if self.live == self.capacity {
+            self.make_room(now);
+        }
+        if self.live == self.capacity {
             // The last states first: what is closing before what is beginning.
             let oldest = S::ALL
                 .into_iter()
@@ -459,6 +465,14 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
     /// entries in memory; gives how many. Never more work than that, however many expired.
     pub fn expire(&mut self, now: Ticks, limit: usize) -> usize {
         let before = self.live;
+        self.expire_queued(now, limit);
+        self.sweep(now, limit);
+        before - self.live
+    }
+
+    /// Of the queues that are in order.
+    fn expire_queued(&mut self, now: Ticks, limit: usize) {
+        let before = self.live;
         for state in S::ALL.into_iter().filter(|state| !state.is_lazy()) {
             for _ in 0..limit {
                 let first = self.queues[state.queue()].first;
@@ -468,6 +482,12 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
                 self.remove(Slot(first));
             }
         }
+        self.expired += (before - self.live) as u64;
+    }
+
+    /// Of those that come next in memory, in whatever state.
+    fn sweep(&mut self, now: Ticks, limit: usize) {
+        let before = self.live;
         for _ in 0..limit.min(self.entries.len()) {
             self.cursor = if self.cursor + 1 < self.entries.len() { self.cursor + 1 } else { 0 };
             let slot = Slot(self.cursor as u32);
@@ -475,9 +495,17 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
                 self.remove(slot);
             }
         }
-        let removed = before - self.live;
-        self.expired += removed as u64;
-        removed
+        self.expired += (before - self.live) as u64;
+    }
+
+    /// A full table looks for an expired entry: those in order first, then a few others, once a
+    /// burst. A flood of start packets must not pay for that with each.
+    fn make_room(&mut self, now: Ticks) {
+        self.expire_queued(now, 1);
+        if self.live == self.capacity && self.swept != Some(now) {
+            self.swept = Some(now);
+            self.sweep(now, FULL_SWEEP);
+        }
     }
 
     fn link(&mut self, index: u32, state: S) {
