@@ -187,8 +187,29 @@ impl View {
         match bytes[ethernet::HEADER + ipv4::PROTOCOL] {
             ipv4::TCP => Self::plain_tcp(head, frame_len, ethernet::HEADER),
             ipv4::IPIP => Self::plain_tunnel(bytes, frame_len),
+            tunnel::UDP => Self::plain_udp(head, frame_len),
             _ => None,
         }
+    }
+
+    /// Of UDP that is no tunnel.
+    #[inline(always)]
+    fn plain_udp(head: &[u8], frame_len: usize) -> Option<Self> {
+        let bytes: &[u8; ethernet::HEADER + ipv4::HEADER + tunnel::UDP_HEADER] =
+            head.first_chunk()?;
+        let (ip, udp) = bytes[ethernet::HEADER..].split_at(ipv4::HEADER);
+        let total = usize::from(ipv4::total_length(ip));
+        let is_plain = ipv4::is_plain(ip, tunnel::UDP)
+            && !tunnel::is_gue(udp)
+            && (ipv4::HEADER..=frame_len - ethernet::HEADER).contains(&total);
+        is_plain.then_some(Self {
+            l3: ethernet::HEADER as u16,
+            l4: (ethernet::HEADER + ipv4::HEADER) as u16,
+            payload: (ethernet::HEADER + ipv4::HEADER) as u16,
+            end: (ethernet::HEADER + total) as u32,
+            version: Version::V4,
+            kind: Kind::Other(Verdict::OtherProtocol),
+        })
     }
 
     /// Of a frame whose outer header and the byte behind it these are.
@@ -544,7 +565,7 @@ impl<B: Buffer> Packet<B> {
     }
 
     /// Whether the IP header's checksum is right; IPv6 has none.
-    #[inline]
+    #[inline(always)]
     pub fn ip_checksum_ok(&self) -> bool {
         let header = usize::from(self.view.l4 - self.view.l3);
         match self.view.version {

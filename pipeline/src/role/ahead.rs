@@ -3,22 +3,51 @@
 //! second asks for the entry that the bucket points to; the third finds both at hand.
 
 use crate::burst::BURST;
-use crate::family::Version;
+use crate::family::{V6, Version};
 use crate::table::{Guess, Hash, Key, State, Table};
-use crate::view::View;
+use crate::view::{Kind, View};
 
 /// How a packet goes on, as far as the first look at it tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Shape {
+    /// TCP over IPv4 in a frame of the usual shape, looked up.
+    PlainV4,
+    /// TCP over IPv6 likewise.
+    PlainV6,
+    /// The long way, looked up in the table of IPv4.
+    LongV4,
+    /// The long way, looked up in the table of IPv6.
+    LongV6,
     /// The long way, without a look-up by a key that is known now.
     Long,
-    /// The long way, looked up in the table of this family.
-    LongBy(Version),
-    /// TCP of this family in a frame of the usual shape, looked up in its table.
-    Plain(Version),
-    /// Data that passes without a look-up.
+    /// TCP that passes without a look-up.
     Passing,
+    /// What no role has a part in.
+    Nobodys,
+}
+
+impl Shape {
+    /// The long way, looked up.
+    #[inline(always)]
+    pub(super) fn long(version: Version) -> Self {
+        match version {
+            Version::V4 => Shape::LongV4,
+            Version::V6 => Shape::LongV6,
+        }
+    }
+
+    /// Of TCP over IPv6, in a frame of the usual shape or not.
+    #[inline(always)]
+    pub(super) fn of_v6(view: &View) -> Self {
+        if view.is_plain::<V6>() { Shape::PlainV6 } else { Shape::LongV6 }
+    }
+
+    /// Of what is neither TCP nor a tunnel that the role opens.
+    #[inline(always)]
+    pub(super) fn of_other(view: &View) -> Self {
+        if matches!(view.kind, Kind::Other(_)) { Shape::Nobodys } else { Shape::Long }
+    }
 }
 
 /// What is known of the packets of a burst.
@@ -85,29 +114,27 @@ impl LookAhead {
         for number in 0..count.min(BURST) {
             let hash = self.hashes[number];
             self.guesses[number] = match self.shapes[number] {
-                Shape::Plain(Version::V4) | Shape::LongBy(Version::V4) => v4.prefetch_entry(hash),
-                Shape::Plain(Version::V6) | Shape::LongBy(Version::V6) => v6.prefetch_entry(hash),
-                Shape::Long | Shape::Passing => Guess::NONE,
+                Shape::PlainV4 | Shape::LongV4 => v4.prefetch_entry(hash),
+                Shape::PlainV6 | Shape::LongV6 => v6.prefetch_entry(hash),
+                _ => continue,
             };
         }
     }
 
-    /// How the packet of this number goes on.
+    /// How the packet of this number goes on, and where its entry is likely to be, when it is
+    /// looked up.
     #[inline(always)]
-    pub(super) fn shape(&self, number: usize) -> Shape {
-        self.shapes[number]
-    }
-
-    /// Where its entry is likely to be.
-    #[inline(always)]
-    pub(super) fn guess(&self, number: usize) -> Guess {
-        self.guesses[number]
+    pub(super) fn shape(&self, number: usize) -> (Shape, Guess) {
+        (self.shapes[number % BURST], self.guesses[number % BURST])
     }
 
     /// All that is known of it.
     #[inline]
     pub(super) fn of(&self, number: usize) -> Foreseen {
-        let (hash, guess) = (self.hashes[number], self.guesses[number]);
+        let (hash, guess) = match self.shapes[number] {
+            Shape::Long | Shape::Passing | Shape::Nobodys => (Hash::NONE, Guess::NONE),
+            _ => (self.hashes[number], self.guesses[number]),
+        };
         Foreseen { hash, guess, inner: self.inner[number] }
     }
 }

@@ -15,7 +15,7 @@ const CONGESTION: u8 = 0x03;
 /// [`View::inner`]: IP packets of any kind come out but tunnels and what is malformed. Header
 /// checksums are verified, that of the inner TCP is not. When the verdict says what is wrong,
 /// the packet is as it was or not to be used any more.
-#[inline]
+#[inline(always)]
 pub fn open<B: Buffer>(packet: &mut Packet<B>, inner: View) -> Result<(), Verdict> {
     match inner.kind {
         Kind::Tcp | Kind::Icmp | Kind::FirstFragment | Kind::Fragment => {}
@@ -31,8 +31,9 @@ pub fn open<B: Buffer>(packet: &mut Packet<B>, inner: View) -> Result<(), Verdic
     let removed = usize::from(inner.l3) - l3;
     packet.buffer.truncate(inner.end as usize);
     let bytes = packet.buffer.head_mut();
-    put_u16(bytes, l3 - 2, inner.version.ethertype());
+    // Behind the move, which would have to wait for it.
     ethernet::relocate(bytes, 0, removed, l3);
+    put_u16(bytes, removed + l3 - 2, inner.version.ethertype());
     packet.buffer.trim_front(removed);
     let back = |offset: u16| offset - removed as u16;
     packet.view = View {
@@ -81,6 +82,7 @@ fn udp_checksum_ok<B: Buffer>(packet: &Packet<B>, inner: View) -> bool {
     Sum::of(header).plus(pseudo).plus(inside).plus(rest).fold() == 0xffff
 }
 
+#[inline(always)]
 fn traffic_class<B: Buffer>(packet: &Packet<B>) -> u8 {
     match packet.view.version {
         Version::V4 => V4::traffic_class(packet.ip()),
@@ -97,7 +99,7 @@ fn set_ecn<B: Buffer>(packet: &mut Packet<B>, class: u8, ecn: u8) {
 }
 
 /// RFC 6040, section 4.2, figure 4.
-#[inline]
+#[inline(always)]
 fn decapsulate_ecn<B: Buffer>(packet: &mut Packet<B>, outer: u8) -> Result<(), Verdict> {
     let class = traffic_class(packet);
     match (class & ECN, outer) {

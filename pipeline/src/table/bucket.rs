@@ -23,10 +23,43 @@ impl Bucket {
     /// One bit per slot with this signature. All eight are compared, whatever is found: a search
     /// that stopped at the first would end at another place each time, which no branch predictor
     /// foresees (benchmark `table`).
+    #[cfg(not(target_arch = "x86_64"))]
     #[inline]
     pub(super) fn matches(&self, signature: u16) -> u32 {
         let equal = self.signatures.map(|s| u16::from(s == signature));
         let bits = std::array::from_fn::<u16, SLOTS, _>(|slot| equal[slot] << slot);
         u32::from(bits.iter().fold(0, |mask, bit| mask | bit))
+    }
+
+    /// Likewise, in five instructions instead of twenty.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    #[allow(unsafe_code)]
+    pub(super) fn matches(&self, signature: u16) -> u32 {
+        use core::arch::x86_64::{
+            _mm_cmpeq_epi16, _mm_loadu_si128, _mm_movemask_epi8, _mm_packs_epi16, _mm_set1_epi16,
+            _mm_setzero_si128,
+        };
+        // SAFETY: every x86-64 processor has SSE2, and the eight signatures are the 16 bytes read.
+        unsafe {
+            let own = _mm_loadu_si128(self.signatures.as_ptr().cast());
+            let equal = _mm_cmpeq_epi16(own, _mm_set1_epi16(signature as i16));
+            _mm_movemask_epi8(_mm_packs_epi16(equal, _mm_setzero_si128())) as u32
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_slot_has_its_bit() {
+        let mut bucket = Bucket::EMPTY;
+        bucket.signatures = [7, 0x8000, 7, 1, 0xffff, 7, 2, 0x7fff];
+        let wanted = [(7, 0b10_0101), (0x8000, 0b10), (0xffff, 0b1_0000), (0x7fff, 1 << 7), (9, 0)];
+        for (signature, bits) in wanted {
+            assert_eq!(bucket.matches(signature), bits, "{signature:#x}");
+        }
     }
 }

@@ -112,3 +112,53 @@ fn headers_split_over_segments_are_not_touched() {
     let packet = Packet::new(HeapBuffer::segmented(&frame, 50));
     assert_eq!(packet.view.kind, Kind::Other(Verdict::TcpTruncated));
 }
+
+proptest::proptest! {
+    /// A look by a few comparisons sees just what the long one does, or nothing: at frames of the
+    /// usual shapes with some bytes changed, cut short, padded, or spread over two segments.
+    #[test]
+    fn the_short_look_agrees_with_the_long_one(
+        shape in 0usize..5,
+        changes in proptest::collection::vec((12usize..74, proptest::prelude::any::<u8>()), 0..3),
+        cut in proptest::option::of(0usize..90),
+        contiguous in 20usize..120,
+    ) {
+        let tcp = Segment::ack("198.18.1.10:40000", "203.0.113.10:80", 7, 9).payload(&[5; 9]);
+        let tunnelled = |format| {
+            let ends = ("203.0.113.10", "198.51.100.10");
+            testing::ethernet_frame(tcp.macs, &testing::tunnel_in(format, ends, (0, 7), &tcp.packet()))
+        };
+        let mut frame = match shape {
+            0 => tcp.frame(),
+            1 => tunnelled(Format::Ipip),
+            2 => tunnelled(Format::Gue),
+            3 => tunnelled(Format::Gre),
+            _ => {
+                let mut frame = tcp.frame();
+                frame[23] = 17;
+                frame
+            }
+        };
+        for (at, value) in changes {
+            if let Some(byte) = frame.get_mut(at) {
+                *byte = value;
+            }
+        }
+        if let Some(length) = cut {
+            frame.resize(length, 0);
+        }
+        let head = &frame[..contiguous.min(frame.len())];
+        let long = View::parse_any(head, frame.len());
+        if let Some(short) = View::plain(head, frame.len()) {
+            proptest::prop_assert_eq!(short, long);
+        }
+        let mut looked = View::NOTHING;
+        let plain = looked.look(head, frame.len());
+        proptest::prop_assert_eq!((looked, plain), (long, plain && long.is_plain::<V4>()));
+        if long.kind == Kind::Tunnel {
+            let mut inside = View::NOTHING;
+            inside.look_inside(&long, head);
+            proptest::prop_assert_eq!(inside, long.inner_any(head));
+        }
+    }
+}

@@ -22,6 +22,12 @@ impl Sum {
         Self(u64::from(word))
     }
 
+    /// The sum of two words.
+    #[inline(always)]
+    pub fn of_double(words: u32) -> Self {
+        Self(u64::from(words))
+    }
+
     /// The sum of `bytes` that begin at an odd offset of what is summed.
     pub fn of_at_odd(bytes: &[u8]) -> Self {
         Self(u64::from(Self::of(bytes).fold().swap_bytes()))
@@ -37,16 +43,14 @@ impl Sum {
     /// The 16-bit one's complement sum.
     #[inline(always)]
     pub fn fold(self) -> u16 {
-        // A carry out of 32 bits, or of 16, counts as one, however far up it was.
-        let sum = (self.0 & 0xffff_ffff) + (self.0 >> 32);
-        let sum = (sum & 0xffff_ffff) + (sum >> 32);
-        let sum = (sum & 0xffff) + (sum >> 16);
-        let sum = (sum & 0xffff) + (sum >> 16);
-        sum as u16
+        // The upper half onto the lower one, twice; a carry counts as one.
+        let (sum, carry) = (self.0 as u32).overflowing_add((self.0 >> 32) as u32);
+        let sum = sum + u32::from(carry);
+        (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
     }
 
     /// The checksum field for data with this sum.
-    #[inline]
+    #[inline(always)]
     pub fn checksum(self) -> u16 {
         !self.fold()
     }
@@ -110,6 +114,18 @@ mod tests {
     fn sums_the_example_of_rfc_1071() {
         assert_eq!(Sum::of(&EXAMPLE).fold(), 0xddf2);
         assert_eq!(Sum::of(&EXAMPLE[..7]).fold(), 0xdcfb);
+    }
+
+    #[test]
+    fn a_sum_of_any_size_is_folded_as_by_long_division() {
+        for sum in [0, 1, 0xffff, 0x1_0000, 0xffff_ffff, 0x1_ffff_fffe, u64::MAX, u64::MAX - 0xffff]
+        {
+            let plain = match sum % 0xffff {
+                0 if sum > 0 => 0xffff,
+                rest => rest as u16,
+            };
+            assert_eq!(Sum(sum).fold(), plain, "{sum:#x}");
+        }
     }
 
     #[test]

@@ -95,11 +95,17 @@ pub fn parse(protocol: u8, bytes: &[u8], length: usize) -> Option<Result<Header,
         ipv4::IPIP => Some(Ok(Header { length: 0, inner: Version::V4 })),
         ipv4::IPV6 => Some(Ok(Header { length: 0, inner: Version::V6 })),
         GRE => Some(gre(bytes).ok_or(Unreadable)),
-        UDP if bytes.len() >= UDP_HEADER && u16_at(bytes, 2) == GUE_PORT => {
+        UDP if bytes.len() >= UDP_HEADER && is_gue(bytes) => {
             Some(gue(bytes, length).ok_or(Unreadable))
         }
         _ => None,
     }
+}
+
+/// Whether a UDP header is addressed to the port of GUE.
+#[inline(always)]
+pub fn is_gue(udp: &[u8]) -> bool {
+    u16_at(udp, 2) == GUE_PORT
 }
 
 fn gre(bytes: &[u8]) -> Option<Header> {

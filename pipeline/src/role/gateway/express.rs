@@ -7,6 +7,7 @@ use std::marker::PhantomData;
 
 use super::{Gateway, client, server};
 use crate::buffer::Buffer;
+use crate::burst::BURST;
 use crate::configuration::{Claim, Configuration};
 use crate::family::{Endpoint, Family, V4, V6, Version};
 use crate::flow::{Flow, Phase};
@@ -33,23 +34,26 @@ impl<C: Configuration> Gateway<C> {
         now: Ticks,
     ) -> (B, Option<Verdict>) {
         let Self { common, v4, v6, ahead, .. } = self;
-        let (path, guess) = (&common.settings.path, ahead.guess(number));
-        match ahead.shape(number) {
+        let (path, (shape, guess)) = (&common.settings.path, ahead.shape(number));
+        match shape {
             Shape::Passing => (frame, Some(Verdict::Passed)),
-            Shape::Plain(Version::V4) => {
+            Shape::Nobodys => (frame, Some(view.kind.untouched())),
+            Shape::PlainV4 => {
                 Short::<C, V4>::new(&mut v4.flows, path, guess, now).plain(from, frame, view)
             }
-            Shape::Plain(Version::V6) => {
+            Shape::PlainV6 => {
                 Short::<C, V6>::new(&mut v6.flows, path, guess, now).plain(from, frame, view)
             }
-            Shape::LongBy(version) if Self::may_crack(from, view, version) => {
-                let (mut packet, inner) = (Packet::seen(frame, view), &ahead.inner[number]);
-                let verdict = match version {
-                    Version::V4 => Short::<C, V4>::new(&mut v4.flows, path, guess, now)
-                        .tunnelled(&mut packet, inner),
-                    Version::V6 => Short::<C, V6>::new(&mut v6.flows, path, guess, now)
-                        .tunnelled(&mut packet, inner),
-                };
+            Shape::LongV4 if Self::may_crack(from, view, Version::V4) => {
+                let (mut packet, inner) = (Packet::seen(frame, view), &ahead.inner[number % BURST]);
+                let mut way = Short::<C, V4>::new(&mut v4.flows, path, guess, now);
+                let verdict = way.tunnelled(&mut packet, inner);
+                (packet.buffer, verdict)
+            }
+            Shape::LongV6 if Self::may_crack(from, view, Version::V6) => {
+                let (mut packet, inner) = (Packet::seen(frame, view), &ahead.inner[number % BURST]);
+                let mut way = Short::<C, V6>::new(&mut v6.flows, path, guess, now);
+                let verdict = way.tunnelled(&mut packet, inner);
                 (packet.buffer, verdict)
             }
             _ => (frame, None),

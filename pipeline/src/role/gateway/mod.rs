@@ -24,7 +24,7 @@ use super::oversize::Oversize;
 use super::{Context, Finish, Foreseen, LookAhead, Role, Shape, tidy};
 use crate::backoff::Backoff;
 use crate::buffer::{Buffer, Pool};
-use crate::burst::{Burst, Seen};
+use crate::burst::{BURST, Burst, Seen};
 use crate::configuration::{Configuration, Way};
 use crate::counters::{AnswererIndex, Counters};
 use crate::family::{Endpoint, Family, V4, V6, Version};
@@ -170,7 +170,7 @@ impl<C: Configuration> Gateway<C> {
     /// Finds what the burst's packets are going to be looked up by, and has it fetched.
     #[inline(always)]
     fn look_ahead<B: Buffer>(&mut self, from: Side, burst: &mut Burst<B>) {
-        for number in 0..burst.len() {
+        for number in 0..burst.len().min(BURST) {
             let Seen { head, view, plain } = burst.see(number);
             match plain {
                 Some(headers) if !Self::concerns(from, headers.tcp()) => {
@@ -181,7 +181,7 @@ impl<C: Configuration> Gateway<C> {
                         Side::Inside => headers.source(),
                         Side::Outside => headers.destination(),
                     };
-                    self.ahead.bucket(number, Shape::Plain(Version::V4), &self.v4.flows, client);
+                    self.ahead.bucket(number, Shape::PlainV4, &self.v4.flows, client);
                 }
                 None if C::TUNNELS && from == Side::Outside && view.kind == Kind::Tunnel => {
                     self.look_into_tunnel(number, head, view);
@@ -196,7 +196,8 @@ impl<C: Configuration> Gateway<C> {
     fn look_into_tunnel(&mut self, number: usize, head: &[u8], view: &View) {
         let Self { v4, v6, ahead, .. } = self;
         ahead.inner[number].look_inside(view, head);
-        let (inner, shape) = (&ahead.inner[number], Shape::LongBy(ahead.inner[number].version));
+        let inner = &ahead.inner[number];
+        let shape = Shape::long(inner.version);
         match (inner.kind, inner.version) {
             (Kind::Tcp, Version::V4) => {
                 let client = inner.destination(head);
@@ -212,18 +213,20 @@ impl<C: Configuration> Gateway<C> {
 
     fn look_at_other(&mut self, from: Side, number: usize, head: &[u8], view: &View) {
         let Self { v4, v6, ahead, .. } = self;
-        if view.kind != Kind::Tcp || !Self::concerns(from, &head[usize::from(view.l4)..]) {
-            return ahead.nothing(number, Shape::Long);
+        if view.kind != Kind::Tcp {
+            return ahead.nothing(number, Shape::of_other(view));
+        }
+        if !Self::concerns(from, &head[usize::from(view.l4)..]) {
+            return ahead.nothing(number, Shape::Passing);
         }
         match view.version {
             Version::V4 => {
-                let (shape, client) = (Shape::LongBy(Version::V4), client(from, head, view));
-                ahead.bucket(number, shape, &v4.flows, client);
+                let client = client(from, head, view);
+                ahead.bucket(number, Shape::LongV4, &v4.flows, client);
             }
             Version::V6 => {
-                let plain = view.is_plain::<V6>();
-                let shape = if plain { Shape::Plain } else { Shape::LongBy };
-                ahead.bucket(number, shape(Version::V6), &v6.flows, client(from, head, view));
+                let client = client(from, head, view);
+                ahead.bucket(number, Shape::of_v6(view), &v6.flows, client);
             }
         }
     }

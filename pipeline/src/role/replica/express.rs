@@ -5,6 +5,7 @@ use super::form::{self, Part};
 use super::held::ESTABLISHED;
 use super::{Carried, Held, Phase, Replica};
 use crate::buffer::Buffer;
+use crate::burst::BURST;
 use crate::configuration::Obstacle;
 use crate::family::{Endpoint, Family, V4, V6, Version};
 use crate::path::Path;
@@ -29,26 +30,26 @@ impl Replica {
         now: Ticks,
     ) -> (B, Option<Verdict>) {
         let Self { common, v4, v6, ahead } = self;
-        let (path, guess) = (&common.settings.path, ahead.guess(number));
-        match ahead.shape(number) {
-            Shape::Plain(Version::V4) => {
+        let (path, (shape, guess)) = (&common.settings.path, ahead.shape(number));
+        let is_tunnel = from == Side::Outside && view.kind == Kind::Tunnel;
+        match shape {
+            Shape::Nobodys => (frame, Some(view.kind.untouched())),
+            Shape::PlainV4 => {
                 Short::<V4> { held: &mut v4.held, path, guess, now }.plain(from, frame, view)
             }
-            Shape::Plain(Version::V6) => {
+            Shape::PlainV6 => {
                 Short::<V6> { held: &mut v6.held, path, guess, now }.plain(from, frame, view)
             }
-            Shape::LongBy(version)
-                if from == Side::Outside
-                    && view.kind == Kind::Tunnel
-                    && view.version == version =>
-            {
-                let (mut packet, inner) = (Packet::seen(frame, view), &ahead.inner[number]);
-                let verdict = match version {
-                    Version::V4 => Short::<V4> { held: &mut v4.held, path, guess, now }
-                        .tunnelled(&mut packet, inner),
-                    Version::V6 => Short::<V6> { held: &mut v6.held, path, guess, now }
-                        .tunnelled(&mut packet, inner),
-                };
+            Shape::LongV4 if is_tunnel && view.version == Version::V4 => {
+                let (mut packet, inner) = (Packet::seen(frame, view), &ahead.inner[number % BURST]);
+                let mut way = Short::<V4> { held: &mut v4.held, path, guess, now };
+                let verdict = way.tunnelled(&mut packet, inner);
+                (packet.buffer, verdict)
+            }
+            Shape::LongV6 if is_tunnel && view.version == Version::V6 => {
+                let (mut packet, inner) = (Packet::seen(frame, view), &ahead.inner[number % BURST]);
+                let mut way = Short::<V6> { held: &mut v6.held, path, guess, now };
+                let verdict = way.tunnelled(&mut packet, inner);
                 (packet.buffer, verdict)
             }
             _ => (frame, None),

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use super::oversize::Oversize;
 use super::{Context, Finish, Foreseen, LookAhead, Role, Shape, send_made, tidy};
 use crate::buffer::{Buffer, Pool};
-use crate::burst::{Burst, Seen};
+use crate::burst::{BURST, Burst, Seen};
 use crate::counters::{Counters, Generated};
 use crate::family::{Endpoint, Family, V4, V6, Version};
 use crate::fragments::Fragments;
@@ -151,7 +151,7 @@ impl Replica {
     /// Finds what the burst's packets are going to be looked up by, and has it fetched.
     #[inline(always)]
     fn look_ahead<B: Buffer>(&mut self, from: Side, burst: &mut Burst<B>) {
-        for number in 0..burst.len() {
+        for number in 0..burst.len().min(BURST) {
             let Seen { head, view, plain } = burst.see(number);
             match plain {
                 Some(headers) => {
@@ -159,7 +159,7 @@ impl Replica {
                         Side::Inside => headers.destination(),
                         Side::Outside => headers.source(),
                     };
-                    self.ahead.bucket(number, Shape::Plain(Version::V4), &self.v4.held, client);
+                    self.ahead.bucket(number, Shape::PlainV4, &self.v4.held, client);
                 }
                 None if view.kind == Kind::Tunnel && from == Side::Outside => {
                     self.ahead.inner[number].look_inside(view, head);
@@ -178,7 +178,7 @@ impl Replica {
     fn look_at_inner(&mut self, from: Side, number: usize, head: &[u8]) {
         let Self { v4, v6, ahead, .. } = self;
         let view = &ahead.inner[number];
-        let shape = Shape::LongBy(view.version);
+        let shape = Shape::long(view.version);
         match (view.kind, view.version) {
             (Kind::Tcp, Version::V4) => {
                 let client = client(from, head, view);
@@ -194,8 +194,11 @@ impl Replica {
 
     fn look_at_other(&mut self, from: Side, number: usize, head: &[u8]) {
         self.look_at_inner(from, number, head);
-        if self.ahead.inner[number].is_plain::<V6>() {
-            self.ahead.nothing(number, Shape::Plain(Version::V6));
+        let view = self.ahead.inner[number];
+        match (view.kind, view.version) {
+            (Kind::Tcp, Version::V4) => {}
+            (Kind::Tcp, Version::V6) => self.ahead.nothing(number, Shape::of_v6(&view)),
+            _ => self.ahead.nothing(number, Shape::of_other(&view)),
         }
     }
 

@@ -33,12 +33,12 @@ impl Ahead {
         common: &Common,
         (v4, v6): (&Connections<V4>, &Connections<V6>),
     ) {
-        for number in 0..burst.len() {
+        for number in 0..burst.len().min(BURST) {
             let Seen { head, view, plain } = burst.see(number);
             match plain {
                 Some(headers) => {
                     let ends = (headers.source(), headers.destination());
-                    self.look_at(number, Shape::Plain(Version::V4), (from, ends), common, v4);
+                    self.look_at(number, Shape::PlainV4, (from, ends), common, v4);
                 }
                 None => self.look_at_other(number, (from, head, view), common, (v4, v6)),
             }
@@ -56,17 +56,15 @@ impl Ahead {
         match (view.kind, view.version) {
             (Kind::Tcp, Version::V4) => {
                 let ends = (view.source(head), view.destination(head));
-                self.look_at(number, Shape::LongBy(Version::V4), (from, ends), common, v4);
+                self.look_at(number, Shape::LongV4, (from, ends), common, v4);
             }
             (Kind::Tcp, Version::V6) => {
-                let plain = view.is_plain::<V6>();
-                let shape = if plain { Shape::Plain } else { Shape::LongBy };
                 let ends = (view.source(head), view.destination(head));
-                self.look_at(number, shape(Version::V6), (from, ends), common, v6);
+                self.look_at(number, Shape::of_v6(view), (from, ends), common, v6);
             }
             _ => {
                 self.services[number] = None;
-                self.connections.nothing(number, Shape::Long);
+                self.connections.nothing(number, Shape::of_other(view));
             }
         }
     }
@@ -105,12 +103,12 @@ impl Ahead {
     /// How a packet goes on: [`Shape::Passing`] is TCP whose connection is not kept.
     #[inline(always)]
     pub(super) fn shape(&self, number: usize) -> (Shape, Guess) {
-        (self.connections.shape(number), self.connections.guess(number))
+        self.connections.shape(number)
     }
 
     /// Its service.
     #[inline(always)]
     pub(super) fn service(&self, number: usize) -> Option<usize> {
-        self.services[number].map(usize::from)
+        self.services[number % BURST].map(usize::from)
     }
 }

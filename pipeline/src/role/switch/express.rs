@@ -5,7 +5,7 @@ use super::kept::{HEARD, Kept, Pair, Phase};
 use super::settings::Route;
 use super::{Common, Switch};
 use crate::buffer::Buffer;
-use crate::family::{Family, V4, V6, Version};
+use crate::family::{Family, V4, V6};
 use crate::role::Shape;
 use crate::table::{Guess, Slot, Table};
 use crate::time::Ticks;
@@ -27,12 +27,13 @@ impl Switch {
         let Self { common, v4, v6, ahead } = self;
         let ((shape, guess), service) = (ahead.shape(number), ahead.service(number));
         match shape {
-            Shape::Plain(Version::V4) => {
+            Shape::PlainV4 => {
                 Short::<V4> { common, kept: &mut v4.kept, guess, now }.data(from, service?, frame)
             }
-            Shape::Plain(Version::V6) => {
+            Shape::PlainV6 => {
                 Short::<V6> { common, kept: &mut v6.kept, guess, now }.data(from, service?, frame)
             }
+            Shape::Nobodys => Some(view.kind.untouched()),
             Shape::Passing => common.unkept(from, service, frame, view),
             _ => None,
         }
