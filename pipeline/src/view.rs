@@ -280,6 +280,24 @@ impl View {
         }
     }
 
+    /// Of a tunnel that adds nothing but an IPv4 header to plain TCP over IPv4, in a frame without
+    /// tags: its view and that of what is in it, most of which the compiler knows.
+    #[inline(always)]
+    pub(crate) fn as_plain_tunnel(&self, inner: &Self) -> Option<(Self, Self)> {
+        const OUTER: u16 = ethernet::HEADER as u16;
+        const INNER: u16 = OUTER + ipv4::HEADER as u16;
+        const TCP: u16 = INNER + ipv4::HEADER as u16;
+        let places = (self.l3, self.payload, inner.l3, inner.l4);
+        let versions = (self.version, inner.version);
+        if places != (OUTER, INNER, INNER, TCP) || versions != (Version::V4, Version::V4) {
+            return None;
+        }
+        let (kind, version) = (Kind::Tunnel, Version::V4);
+        let outer = Self { l3: OUTER, l4: INNER, payload: INNER, end: self.end, version, kind };
+        let (payload, end, kind) = (inner.payload, inner.end, Kind::Tcp);
+        Some((outer, Self { l3: INNER, l4: TCP, payload, end, version, kind }))
+    }
+
     /// Reads the headers of any frame.
     #[inline(never)]
     fn parse_any(head: &[u8], frame_len: usize) -> Self {
@@ -517,26 +535,26 @@ impl<B: Buffer> Packet<B> {
     }
 
     /// Bytes from the IP header on.
-    #[inline]
+    #[inline(always)]
     pub fn ip(&self) -> &[u8] {
         &self.buffer.head()[usize::from(self.view.l3)..]
     }
 
     /// Bytes from the IP header on, to be changed.
-    #[inline]
+    #[inline(always)]
     pub fn ip_mut(&mut self) -> &mut [u8] {
         let l3 = usize::from(self.view.l3);
         &mut self.buffer.head_mut()[l3..]
     }
 
     /// Bytes from the TCP header on, of a packet of kind [`Kind::Tcp`].
-    #[inline]
+    #[inline(always)]
     pub fn tcp(&self) -> &[u8] {
         &self.buffer.head()[usize::from(self.view.l4)..]
     }
 
     /// Bytes from the TCP header on, to be changed.
-    #[inline]
+    #[inline(always)]
     pub fn tcp_mut(&mut self) -> &mut [u8] {
         let l4 = usize::from(self.view.l4);
         &mut self.buffer.head_mut()[l4..]
@@ -588,7 +606,7 @@ impl<B: Buffer> Packet<B> {
     }
 
     /// Length of the IP packet in bytes, padding of the frame not included.
-    #[inline]
+    #[inline(always)]
     pub fn ip_len(&self) -> usize {
         self.view.end as usize - usize::from(self.view.l3)
     }

@@ -42,7 +42,7 @@ impl Family for V4 {
         ipv4::set_total_length(ip, length as u16);
     }
 
-    #[inline]
+    #[inline(always)]
     fn traffic_class(ip: &[u8]) -> u8 {
         ipv4::traffic_class(ip)
     }
@@ -51,7 +51,7 @@ impl Family for V4 {
         ipv4::set_traffic_class(ip, value);
     }
 
-    #[inline]
+    #[inline(always)]
     fn header_ok(ip: &[u8], header: usize) -> bool {
         ipv4::checksum_ok(ip, header)
     }
@@ -64,7 +64,7 @@ impl Family for V4 {
         ipv4::pseudo_header(from, to, protocol, length as u16)
     }
 
-    #[inline]
+    #[inline(always)]
     fn emit(ip: &mut [u8], header: Emit<Ipv4Addr>) {
         let Emit { traffic_class, length, protocol, from: source, to: destination, .. } = header;
         let total_length = length as u16;
@@ -79,7 +79,7 @@ impl Family for V4 {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn key(address: Ipv4Addr, port: u16) -> [u64; 3] {
         [u64::from(address.to_bits()) << 16 | u64::from(port), 0, 0]
     }

@@ -7,6 +7,8 @@ pub mod gateway;
 mod oversize;
 pub mod replica;
 pub mod switch;
+#[cfg(test)]
+mod twins;
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -6,6 +6,7 @@ pub struct Sum(u64);
 
 impl Sum {
     /// The sum of `bytes` as big-endian 16-bit words, an odd last byte padded with zero.
+    #[inline]
     pub fn of(bytes: &[u8]) -> Self {
         let mut sum = 0u64;
         let mut words = bytes.chunks_exact(4);

@@ -141,6 +141,7 @@ pub fn is_plain(ip: &[u8], protocol: u8) -> bool {
 }
 
 /// Whether the header checksum is right. `header` is the header's length in bytes.
+#[inline(always)]
 pub fn checksum_ok(ip: &[u8], header: usize) -> bool {
     // Nearly all have no options: 20 bytes are summed without a loop.
     let sum = match ip.first_chunk::<HEADER>() {

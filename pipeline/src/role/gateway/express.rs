@@ -45,10 +45,21 @@ impl<C: Configuration> Gateway<C> {
                 Short::<C, V6>::new(&mut v6.flows, path, guess, now).plain(from, frame, view)
             }
             Shape::LongV4 if Self::may_crack(from, view, Version::V4) => {
-                let (mut packet, inner) = (Packet::seen(frame, view), &ahead.inner[number % BURST]);
+                let inner = &ahead.inner[number % BURST];
                 let mut way = Short::<C, V4>::new(&mut v4.flows, path, guess, now);
-                let verdict = way.tunnelled(&mut packet, inner);
-                (packet.buffer, verdict)
+                // The same twice: once with all places known to the compiler.
+                match view.as_plain_tunnel(inner) {
+                    Some((view, inside)) if inner.kind == Kind::Tcp => {
+                        let mut packet = Packet { buffer: frame, view };
+                        let verdict = way.tunnelled(&mut packet, &inside);
+                        (packet.buffer, verdict)
+                    }
+                    _ => {
+                        let mut packet = Packet::seen(frame, view);
+                        let verdict = way.tunnelled(&mut packet, inner);
+                        (packet.buffer, verdict)
+                    }
+                }
             }
             Shape::LongV6 if Self::may_crack(from, view, Version::V6) => {
                 let (mut packet, inner) = (Packet::seen(frame, view), &ahead.inner[number % BURST]);

@@ -41,10 +41,21 @@ impl Replica {
                 Short::<V6> { held: &mut v6.held, path, guess, now }.plain(from, frame, view)
             }
             Shape::LongV4 if is_tunnel && view.version == Version::V4 => {
-                let (mut packet, inner) = (Packet::seen(frame, view), &ahead.inner[number % BURST]);
+                let inner = &ahead.inner[number % BURST];
                 let mut way = Short::<V4> { held: &mut v4.held, path, guess, now };
-                let verdict = way.tunnelled(&mut packet, inner);
-                (packet.buffer, verdict)
+                // The same twice: once with all places known to the compiler.
+                match view.as_plain_tunnel(inner) {
+                    Some((view, inside)) if inner.kind == Kind::Tcp => {
+                        let mut packet = Packet { buffer: frame, view };
+                        let verdict = way.tunnelled(&mut packet, &inside);
+                        (packet.buffer, verdict)
+                    }
+                    _ => {
+                        let mut packet = Packet::seen(frame, view);
+                        let verdict = way.tunnelled(&mut packet, inner);
+                        (packet.buffer, verdict)
+                    }
+                }
             }
             Shape::LongV6 if is_tunnel && view.version == Version::V6 => {
                 let (mut packet, inner) = (Packet::seen(frame, view), &ahead.inner[number % BURST]);
