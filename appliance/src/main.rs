@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+use appliance::memory::HugePages;
+
+#[global_allocator]
+static MEMORY: HugePages = HugePages;
+
 fn main() -> ExitCode {
     appliance::cli::main()
 }

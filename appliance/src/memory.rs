@@ -14,10 +14,12 @@ use std::alloc::{GlobalAlloc, Layout, System};
 /// Bytes of a huge page, and of the smallest allocation that lies in some.
 const HUGE: usize = 2 << 20;
 
-/// The system's allocator, but for large pieces.
+/// The system's allocator, but for large pieces. To be a program's `#[global_allocator]`.
 #[derive(Debug)]
 pub struct HugePages;
 
+/// Programs choose it, as `firstack` does; these tests are one.
+#[cfg(test)]
 #[global_allocator]
 static MEMORY: HugePages = HugePages;
 

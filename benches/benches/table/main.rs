@@ -24,11 +24,16 @@ use std::error::Error;
 use std::path::PathBuf;
 
 use appliance::dpdk::{Eal, EalArgs, LogLevel};
+use appliance::memory::HugePages;
 use clap::Parser;
 use pipeline::family::{V4, V6};
 
 use contestants::{Hashbrown, NoPrefetch, Ours, Pipelined, Rte, Sip};
 use measure::{Measured, round};
+
+/// As the appliance has it: large tables in huge pages, hashbrown's too.
+#[global_allocator]
+static MEMORY: HugePages = HugePages;
 
 /// Compares the translation table with hashbrown and DPDK's rte_hash.
 #[derive(Parser)]

@@ -38,13 +38,11 @@ pub(crate) fn round<C: Contestant>(
     // So many keys that those of a large table do not come round while still in cache.
     let order: Vec<usize> = scattered(count.clamp(1 << 16, 1 << 22), count).collect();
     let keys: Vec<C::Key> = order.iter().map(|&number| C::key(number)).collect();
-    let (mut built, before) = (None, resident()?);
-    let allocated = allocation_counter::measure(|| built = Some(build()));
+    let before = resident()?;
+    let mut table = build()?;
+    // By pages, huge ones mostly: of a small table that says nothing.
     let grown = resident()?.saturating_sub(before);
-    let mut table = built.ok_or("nothing was built")??;
-    // What came from the allocator may have been in memory before, and what did not come from it
-    // (pages that a table maps itself) it does not count.
-    let bytes = usize::try_from(allocated.bytes_current)?.max(grown) + table.bytes_elsewhere();
+    let bytes = grown + table.bytes_elsewhere();
 
     let bursts: Vec<&[C::Key]> = keys.chunks_exact(BURST).collect();
     let mut at = 0;

@@ -76,6 +76,8 @@ pub enum Part {
     /// of the flood, and what is left of their throughput when the flood fills a line of 1 or
     /// 10 Gbit/s.
     Flood,
+    /// Two workers against one, half of whose packets belong to the other.
+    Scale,
 }
 
 impl Options {

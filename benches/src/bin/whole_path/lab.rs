@@ -40,11 +40,12 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Starts DPDK with its only thread pinned to this CPU, at real-time priority if permitted.
+    /// Starts DPDK with its main thread pinned to this CPU, at real-time priority if permitted; a
+    /// second one waits on another CPU, if there is any.
     pub fn start(cpu: u32) -> Result<Self> {
         let id = std::process::id();
         let mut args = vec![
-            format!("--lcores=0@{cpu}"),
+            lcores(cpu),
             format!("--file-prefix=whole_path_{id}"),
             "--no-pci".to_owned(),
             "--no-telemetry".to_owned(),
@@ -88,6 +89,14 @@ impl Lab {
             ensure!(missing == 0, "{missing} packet buffers are missing");
         }
         Ok(())
+    }
+}
+
+fn lcores(cpu: u32) -> String {
+    let count = std::thread::available_parallelism().map_or(1, |count| count.get() as u32);
+    match (0..count).find(|&other| other != cpu) {
+        Some(other) => format!("--lcores=0@{cpu},1@{other}"),
+        None => format!("--lcores=0@{cpu}"),
     }
 }
 

@@ -14,6 +14,7 @@ mod measure;
 mod races;
 mod report;
 mod roles;
+mod scale;
 mod source;
 mod subject;
 mod template;
@@ -23,6 +24,7 @@ use std::io::IsTerminal;
 use std::thread;
 
 use anyhow::Result;
+use appliance::memory::HugePages;
 use clap::Parser;
 use firstack_benches::BURST;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -32,6 +34,10 @@ use cli::{Options, Part};
 use lab::Lab;
 use measure::Effort;
 use report::Report;
+
+/// As `firstack` has it.
+#[global_allocator]
+static MEMORY: HugePages = HugePages;
 
 fn main() -> Result<()> {
     let options = Options::parse();
@@ -59,6 +65,7 @@ fn main() -> Result<()> {
             Part::Paths => paths_part(&mut lab, &options, &effort, &mut report)?,
             Part::Races => races_part(&mut lab, &options, &effort, &mut report)?,
             Part::Flood => flood_part(&mut lab, &options, &effort, &mut report)?,
+            Part::Scale => scale_part(&mut lab, &effort, &mut report)?,
         }
         lab.check_buffers()?;
         if let Some(path) = &options.json {
@@ -147,5 +154,17 @@ fn flood_part(
     bar.finish_and_clear();
     println!("\n{}", report::flood(&figure));
     report.flood = Some(figure);
+    Ok(())
+}
+
+fn scale_part(lab: &mut Lab, effort: &Effort, report: &mut Report) -> Result<()> {
+    for connections in [64_000, 1_000_000] {
+        let bar = progress("workers", 2 * effort.rounds);
+        let figures = scale::measure(lab, connections, effort, || bar.inc(1))?;
+        bar.finish_and_clear();
+        lab.check_buffers()?;
+        println!("\n{}", report::scale(&figures));
+        report.scale.extend(figures);
+    }
     Ok(())
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::flood::FloodFigure;
 use crate::measure::Figure;
 use crate::races::RaceFigure;
+use crate::scale::ScaleFigure;
 use crate::testpmd::Comparison;
 
 /// All that a run has found out.
@@ -30,6 +31,8 @@ pub struct Report {
     pub races: Vec<RaceFigure>,
     /// The flood.
     pub flood: Option<FloodFigure>,
+    /// Two workers against one.
+    pub scale: Vec<ScaleFigure>,
 }
 
 impl Report {
@@ -99,6 +102,27 @@ pub fn races(rows: &[RaceFigure]) -> String {
             row.ns_least,
             row.ns_most,
             row.packets_per_race,
+        );
+    }
+    text
+}
+
+/// Two workers against one.
+pub fn scale(rows: &[ScaleFigure]) -> String {
+    let mut text = String::from(
+        "| gateway A, workers | packets placed | connections | Mpps | TSC cycles per packet and worker | handed over | refused |\n\
+         |---|---|---|---|---|---|---|\n",
+    );
+    for row in rows {
+        let (handed, refused) = (100.0 * row.misplaced, 100.0 * row.refused);
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {:.1} | {:.0} | {handed:.1} % | {refused:.2} % |",
+            row.workers,
+            if row.placed { "rightly" } else { "half wrongly" },
+            count(row.connections),
+            row.mpps,
+            row.tsc_cycles,
         );
     }
     text

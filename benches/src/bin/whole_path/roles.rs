@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Barrier};
 
 use appliance::clock::Clock;
-use appliance::dpdk::cycles;
+use appliance::dpdk::{Mbuf, cycles};
 use appliance::handoff::Mail;
 use appliance::steering::{Owners, Trust};
 use appliance::worker::{Idle, Parts, Queues, Worker};
@@ -29,6 +29,8 @@ use crate::frames::{LOSERS, REPLICA, SERVER, ip};
 use crate::lab::{Ends, Lab};
 use crate::subject::Driven;
 
+/// Of the table that shares clients out among workers.
+pub const ENTRIES: u16 = 128;
 const KEY: (u64, u64) = (0x1234_5678_9abc_def0, 0x0fed_cba9_8765_4321);
 const WEB_SERVERS: [[u8; 6]; 2] = [[2, 0, 0, 0, 1, 1], [2, 0, 0, 0, 1, 2]];
 const MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
@@ -40,6 +42,17 @@ fn address(endpoint: &str) -> IpAddr {
 
 /// A role in the appliance's worker, as `firstack run` makes it for one core.
 pub fn driven<R: Role>(lab: &Lab, ends: Ends, role: R, copies: usize) -> Option<Driven<R>> {
+    Some(one_of(lab, ends, role, copies, (Mail::new(1, 1).pop()?, 1)))
+}
+
+/// The like for one core of so many.
+pub fn one_of<R: Role>(
+    lab: &Lab,
+    ends: Ends,
+    role: R,
+    copies: usize,
+    (mail, workers): (Mail<Mbuf>, u16),
+) -> Driven<R> {
     let Ends { rx: [rx0, rx1], tx: [tx0, tx1] } = ends;
     let queues = |rx, tx| Queues { rx: Some(rx), tx: Some(tx), sender: 0, trust: Trust::none() };
     let counters = Arc::clone(role.counters());
@@ -47,8 +60,8 @@ pub fn driven<R: Role>(lab: &Lab, ends: Ends, role: R, copies: usize) -> Option<
         role,
         queues: [queues(rx0, tx0), queues(rx1, tx1)],
         pool: lab.pool.handle(),
-        mail: Mail::new(1, 1).pop()?,
-        owners: Owners::new(1, 128),
+        mail,
+        owners: Owners::new(workers, ENTRIES),
         clock: Clock::new(cycles(), lab.eal.cycles_per_second()),
         idle: Idle::Busy,
         burst: BURST,
@@ -56,7 +69,7 @@ pub fn driven<R: Role>(lab: &Lab, ends: Ends, role: R, copies: usize) -> Option<
         stop: Arc::new(CachePadded::new(AtomicBool::new(false))),
         quiet: Arc::new(Barrier::new(1)),
     });
-    Some(Driven { worker, counters })
+    Driven { worker, counters }
 }
 
 /// A gateway whose table holds this many connections of IPv4.

@@ -32,8 +32,9 @@ impl Walk {
         Self { at, step, count }
     }
 
+    /// The next connection.
     #[inline(always)]
-    fn next(&mut self) -> u32 {
+    pub fn next(&mut self) -> u32 {
         let at = self.at;
         let next = at + self.step;
         self.at = if next >= self.count { next - self.count } else { next };
@@ -53,6 +54,8 @@ pub enum Program {
     Silence,
     /// Packets of connections that go round, for ever.
     Round(Template, Walk),
+    /// Packets of some connections, which go round in this order.
+    Some { template: Template, of: Arc<[u32]>, at: usize },
     /// Of these connections once, in order; then nothing. The first bursts are left out, for the
     /// other side is to be ahead.
     Once { template: Template, next: u32, end: u32, late: u32 },
@@ -131,6 +134,13 @@ impl Program {
         match self {
             Program::Silence => 0,
             Program::Round(template, walk) => round(template, walk, frames),
+            Program::Some { template, of, at } => {
+                for frame in &mut *frames {
+                    sized(frame, template, |bytes| template.stamp(bytes, of[*at]));
+                    *at = if *at + 1 < of.len() { *at + 1 } else { 0 };
+                }
+                frames.len()
+            }
             Program::Once { template, next, end, late } => {
                 if *late > 0 {
                     *late -= 1;

@@ -5,7 +5,7 @@ use pipeline::wire::ethernet;
 
 /// Client endpoints: connection `n` has the address `FIRST + n / PORTS`, and a port from
 /// `FIRST_PORT` on.
-const PORTS_LOG2: u32 = 15;
+const PORTS_LOG2: u32 = 8;
 const FIRST_PORT: u32 = 16_384;
 
 /// The first client address of those whose connections the roles know, 198.18.0.1.

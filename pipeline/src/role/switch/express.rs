@@ -112,7 +112,7 @@ impl<F: Family> Short<'_, F> {
             return None;
         }
         match from {
-            Side::Outside => self.to_server(service, slot, frame),
+            Side::Outside => self.deliver_data(service, slot, frame),
             // A server that has not been heard yet has now.
             Side::Inside if !entry.value.is_marked(HEARD) => None,
             Side::Inside => {
@@ -124,7 +124,7 @@ impl<F: Family> Short<'_, F> {
 
     /// op 314
     #[inline(always)]
-    fn to_server<B: Buffer>(
+    fn deliver_data<B: Buffer>(
         &mut self,
         service: usize,
         slot: Slot,
