@@ -35,7 +35,13 @@ pub struct Supervisor {
     busy_by_order: bool,
     /// Destinations left untagged, as far as they have been logged.
     given_up: Vec<u64>,
+    /// When some were logged.
+    given_up_logged: Option<Instant>,
 }
+
+/// Between two lines of the log about destinations left untagged: a flood of start packets that
+/// nobody answers may give them up over and over.
+const LOG_GIVEN_UP: Duration = Duration::from_secs(1);
 
 impl Supervisor {
     /// Looks after workers that count here.
@@ -62,6 +68,7 @@ impl Supervisor {
         };
         let supervisor = Self {
             given_up: vec![0; counters.len()],
+            given_up_logged: None,
             names,
             counters,
             members,
@@ -104,13 +111,21 @@ impl Supervisor {
         self.log_given_up();
     }
 
-    /// Logs each destination that was left untagged since the last look, once.
+    /// Logs destinations that were left untagged since the last line about them.
     fn log_given_up(&mut self) {
+        if self.given_up_logged.is_some_and(|at| at.elapsed() < LOG_GIVEN_UP) {
+            return;
+        }
         for (counters, seen) in self.counters.iter().zip(&mut self.given_up) {
             let (count, server) = (counters.given_up.count.get(), counters.given_up.last());
             if count > *seen {
-                *seen = count;
-                tracing::warn!(%server, "tagged start packets to it go unanswered: left untagged a while");
+                let times = count - std::mem::replace(seen, count);
+                self.given_up_logged = Some(Instant::now());
+                tracing::warn!(
+                    %server,
+                    times,
+                    "tagged start packets to it go unanswered: left untagged a while"
+                );
             }
         }
     }
