@@ -19,7 +19,7 @@ use crate::counters::{Counters, Generated, TableCounters};
 use crate::table::{Key, State, Table};
 use crate::time::Ticks;
 use crate::verdict::{Fate, Verdict};
-use crate::view::{Packet, Side};
+use crate::view::{Packet, Side, View};
 use ahead::{Foreseen, LookAhead, Shape};
 
 /// Entries looked at for expiry at once.
@@ -72,6 +72,74 @@ fn tidy<K: Key, S: State, V: Copy>(
     for (gauge, state) in counters.live.iter().zip(S::ALL) {
         gauge.set(table.count(state) as u64);
     }
+}
+
+/// The two ways that a role has for a packet; [`process`] is the same for all roles.
+trait Ways: Role {
+    /// Finds what the burst's packets are going to be looked up by, and has it fetched.
+    fn look_ahead<B: Buffer>(&mut self, from: Side, burst: &mut Burst<B>);
+
+    /// The frame, and the verdict on it if it has gone the short way.
+    fn express<B: Buffer>(
+        &mut self,
+        from: Side,
+        number: usize,
+        frame: B,
+        view: &View,
+        now: Ticks,
+    ) -> (B, Option<Verdict>);
+
+    /// The long way of any packet.
+    fn decide<P: Pool>(
+        &mut self,
+        from: Side,
+        number: usize,
+        packet: &mut Packet<P::Buffer>,
+        context: &mut Context<'_, P>,
+    ) -> Verdict;
+}
+
+/// Takes a burst through a role. Compiled for each side: what depends upon it is decided here,
+/// once a burst.
+#[inline(always)]
+fn process<R: Ways, P: Pool>(
+    role: &mut R,
+    from: Side,
+    burst: &mut Burst<P::Buffer>,
+    context: &mut Context<'_, P>,
+) {
+    match from {
+        Side::Inside => process_from(role, Side::Inside, burst, context),
+        Side::Outside => process_from(role, Side::Outside, burst, context),
+    }
+}
+
+#[inline(always)]
+fn process_from<R: Ways, P: Pool>(
+    role: &mut R,
+    from: Side,
+    burst: &mut Burst<P::Buffer>,
+    context: &mut Context<'_, P>,
+) {
+    role.look_ahead(from, burst);
+    role.counters().side(from).received.add(burst.len() as u64);
+    let mut finish = Finish::new(from);
+    for (number, (frame, view, verdict)) in burst.decide().enumerate() {
+        let (frame, short) = role.express(from, number, frame, view, context.now);
+        let frame = match short {
+            Some(decided) => {
+                *verdict = decided;
+                frame
+            }
+            None => {
+                let mut packet = Packet::seen(frame, view);
+                *verdict = role.decide(from, number, &mut packet, context);
+                packet.buffer
+            }
+        };
+        finish.one(role.counters(), frame, *verdict, context);
+    }
+    finish.count(role.counters());
 }
 
 /// Sends packets on, or drops them, as their verdicts say, and counts them: packets that come to

@@ -25,7 +25,7 @@ type Flows<F> = Table<Endpoint<F>, Phase, Flow<F>>;
 impl<C: Configuration> Gateway<C> {
     /// The frame, and the verdict on it if it has gone the short way.
     #[inline(always)]
-    pub(super) fn express<B: Buffer>(
+    pub(super) fn short<B: Buffer>(
         &mut self,
         from: Side,
         number: usize,

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::oversize::Oversize;
-use super::{Context, Finish, Foreseen, LookAhead, Role, Shape, tidy};
+use super::{Context, Foreseen, LookAhead, Role, Shape, Ways, tidy};
 use crate::backoff::Backoff;
 use crate::buffer::{Buffer, Pool};
 use crate::burst::{BURST, Burst, Seen};
@@ -167,31 +167,6 @@ impl<C: Configuration> Gateway<C> {
         }
     }
 
-    /// Finds what the burst's packets are going to be looked up by, and has it fetched.
-    #[inline(always)]
-    fn look_ahead<B: Buffer>(&mut self, from: Side, burst: &mut Burst<B>) {
-        for number in 0..burst.len().min(BURST) {
-            let Seen { head, view, plain } = burst.see(number);
-            match plain {
-                Some(headers) if !Self::concerns(from, headers.tcp()) => {
-                    self.ahead.nothing(number, Shape::Passing);
-                }
-                Some(headers) => {
-                    let client = match from {
-                        Side::Inside => headers.source(),
-                        Side::Outside => headers.destination(),
-                    };
-                    self.ahead.bucket(number, Shape::PlainV4, &self.v4.flows, client);
-                }
-                None if C::TUNNELS && from == Side::Outside && view.kind == Kind::Tunnel => {
-                    self.look_into_tunnel(number, head, view);
-                }
-                None => self.look_at_other(from, number, head, view),
-            }
-        }
-        self.ahead.entries(burst.len(), &self.v4.flows, &self.v6.flows);
-    }
-
     #[inline(always)]
     fn look_into_tunnel(&mut self, number: usize, head: &[u8], view: &View) {
         let Self { v4, v6, ahead, .. } = self;
@@ -228,50 +203,6 @@ impl<C: Configuration> Gateway<C> {
                 let client = client(from, head, view);
                 ahead.bucket(number, Shape::of_v6(view), &v6.flows, client);
             }
-        }
-    }
-
-    #[inline(always)]
-    fn process_from<P: Pool>(
-        &mut self,
-        from: Side,
-        burst: &mut Burst<P::Buffer>,
-        context: &mut Context<'_, P>,
-    ) {
-        self.look_ahead(from, burst);
-        self.common.counters.side(from).received.add(burst.len() as u64);
-        let mut finish = Finish::new(from);
-        for (number, (frame, view, verdict)) in burst.decide().enumerate() {
-            let (frame, short) = self.express(from, number, frame, view, context.now);
-            let frame = match short {
-                Some(decided) => {
-                    *verdict = decided;
-                    frame
-                }
-                None => {
-                    let mut packet = Packet::seen(frame, view);
-                    *verdict = self.decide(from, number, &mut packet, context);
-                    packet.buffer
-                }
-            };
-            finish.one(&self.common.counters, frame, *verdict, context);
-        }
-        finish.count(&self.common.counters);
-    }
-
-    /// The long way of any packet.
-    #[inline(never)]
-    fn decide<P: Pool>(
-        &mut self,
-        from: Side,
-        number: usize,
-        packet: &mut Packet<P::Buffer>,
-        context: &mut Context<'_, P>,
-    ) -> Verdict {
-        let foreseen = self.ahead.of(number);
-        match packet.view.version {
-            Version::V4 => self.gate_v4().decide(from, packet, &foreseen, context),
-            Version::V6 => self.gate_v6().decide(from, packet, &foreseen, context),
         }
     }
 
@@ -364,6 +295,59 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
     }
 }
 
+impl<C: Configuration> Ways for Gateway<C> {
+    #[inline(always)]
+    fn look_ahead<B: Buffer>(&mut self, from: Side, burst: &mut Burst<B>) {
+        for number in 0..burst.len().min(BURST) {
+            let Seen { head, view, plain } = burst.see(number);
+            match plain {
+                Some(headers) if !Self::concerns(from, headers.tcp()) => {
+                    self.ahead.nothing(number, Shape::Passing);
+                }
+                Some(headers) => {
+                    let client = match from {
+                        Side::Inside => headers.source(),
+                        Side::Outside => headers.destination(),
+                    };
+                    self.ahead.bucket(number, Shape::PlainV4, &self.v4.flows, client);
+                }
+                None if C::TUNNELS && from == Side::Outside && view.kind == Kind::Tunnel => {
+                    self.look_into_tunnel(number, head, view);
+                }
+                None => self.look_at_other(from, number, head, view),
+            }
+        }
+        self.ahead.entries(burst.len(), &self.v4.flows, &self.v6.flows);
+    }
+
+    #[inline(always)]
+    fn express<B: Buffer>(
+        &mut self,
+        from: Side,
+        number: usize,
+        frame: B,
+        view: &View,
+        now: Ticks,
+    ) -> (B, Option<Verdict>) {
+        self.short(from, number, frame, view, now)
+    }
+
+    #[inline(never)]
+    fn decide<P: Pool>(
+        &mut self,
+        from: Side,
+        number: usize,
+        packet: &mut Packet<P::Buffer>,
+        context: &mut Context<'_, P>,
+    ) -> Verdict {
+        let foreseen = self.ahead.of(number);
+        match packet.view.version {
+            Version::V4 => self.gate_v4().decide(from, packet, &foreseen, context),
+            Version::V6 => self.gate_v6().decide(from, packet, &foreseen, context),
+        }
+    }
+}
+
 impl<C: Configuration> Role for Gateway<C> {
     const STATES: &'static [&'static str] = Phase::NAMES;
 
@@ -374,11 +358,7 @@ impl<C: Configuration> Role for Gateway<C> {
         context: &mut Context<'_, P>,
     ) {
         self.common.keys.refresh();
-        // Compiled for each side: what depends upon it is decided here, once a burst.
-        match from {
-            Side::Inside => self.process_from(Side::Inside, burst, context),
-            Side::Outside => self.process_from(Side::Outside, burst, context),
-        }
+        super::process(self, from, burst, context);
     }
 
     fn housekeep<P: Pool>(&mut self, context: &mut Context<'_, P>) {

@@ -21,7 +21,7 @@ use crate::wire::tcp;
 impl Replica {
     /// The frame, and the verdict on it if it has gone the short way.
     #[inline(always)]
-    pub(super) fn express<B: Buffer>(
+    pub(super) fn short<B: Buffer>(
         &mut self,
         from: Side,
         number: usize,

@@ -19,7 +19,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::oversize::Oversize;
-use super::{Context, Finish, Foreseen, LookAhead, Role, Shape, send_made, tidy};
+use super::{Context, Foreseen, LookAhead, Role, Shape, Ways, send_made, tidy};
 use crate::buffer::{Buffer, Pool};
 use crate::burst::{BURST, Burst, Seen};
 use crate::counters::{Counters, Generated};
@@ -148,32 +148,6 @@ impl Replica {
         Door { common: &mut self.common, held, fragments, translates, others }
     }
 
-    /// Finds what the burst's packets are going to be looked up by, and has it fetched.
-    #[inline(always)]
-    fn look_ahead<B: Buffer>(&mut self, from: Side, burst: &mut Burst<B>) {
-        for number in 0..burst.len().min(BURST) {
-            let Seen { head, view, plain } = burst.see(number);
-            match plain {
-                Some(headers) => {
-                    let client = match from {
-                        Side::Inside => headers.destination(),
-                        Side::Outside => headers.source(),
-                    };
-                    self.ahead.bucket(number, Shape::PlainV4, &self.v4.held, client);
-                }
-                None if view.kind == Kind::Tunnel && from == Side::Outside => {
-                    self.ahead.inner[number].look_inside(view, head);
-                    self.look_at_inner(from, number, head);
-                }
-                None => {
-                    self.ahead.inner[number].put(*view);
-                    self.look_at_other(from, number, head);
-                }
-            }
-        }
-        self.ahead.entries(burst.len(), &self.v4.held, &self.v6.held);
-    }
-
     #[inline(always)]
     fn look_at_inner(&mut self, from: Side, number: usize, head: &[u8]) {
         let Self { v4, v6, ahead, .. } = self;
@@ -199,64 +173,6 @@ impl Replica {
             (Kind::Tcp, Version::V4) => {}
             (Kind::Tcp, Version::V6) => self.ahead.nothing(number, Shape::of_v6(&view)),
             _ => self.ahead.nothing(number, Shape::of_other(&view)),
-        }
-    }
-
-    #[inline(always)]
-    fn process_from<P: Pool>(
-        &mut self,
-        from: Side,
-        burst: &mut Burst<P::Buffer>,
-        context: &mut Context<'_, P>,
-    ) {
-        self.look_ahead(from, burst);
-        self.common.counters.side(from).received.add(burst.len() as u64);
-        let mut finish = Finish::new(from);
-        for (number, (frame, view, verdict)) in burst.decide().enumerate() {
-            let (frame, short) = self.express(from, number, frame, view, context.now);
-            let frame = match short {
-                Some(decided) => {
-                    *verdict = decided;
-                    frame
-                }
-                None => {
-                    let mut packet = Packet::seen(frame, view);
-                    *verdict = self.decide(from, number, &mut packet, context);
-                    packet.buffer
-                }
-            };
-            finish.one(&self.common.counters, frame, *verdict, context);
-        }
-        finish.count(&self.common.counters);
-    }
-
-    /// The long way of any packet.
-    #[inline(never)]
-    fn decide<P: Pool>(
-        &mut self,
-        from: Side,
-        number: usize,
-        packet: &mut Packet<P::Buffer>,
-        context: &mut Context<'_, P>,
-    ) -> Verdict {
-        let foreseen = self.ahead.of(number);
-        if packet.view.kind == Kind::Arp {
-            return self.neighbour(from, packet, context);
-        }
-        if packet.view.kind == Kind::Icmp && packet.view.version == Version::V6 {
-            let verdict = self.neighbour(from, packet, context);
-            if verdict != Verdict::Icmp {
-                return verdict;
-            }
-        }
-        // A tunnel is that of the packet in it.
-        let version = match (packet.view.kind, from) {
-            (Kind::Tunnel, Side::Outside) => foreseen.inner.version,
-            _ => packet.view.version,
-        };
-        match version {
-            Version::V4 => self.door_v4().decide(from, packet, &foreseen, context),
-            Version::V6 => self.door_v6().decide(from, packet, &foreseen, context),
         }
     }
 
@@ -318,6 +234,74 @@ impl<F: Family> Door<'_, F> {
     }
 }
 
+impl Ways for Replica {
+    #[inline(always)]
+    fn look_ahead<B: Buffer>(&mut self, from: Side, burst: &mut Burst<B>) {
+        for number in 0..burst.len().min(BURST) {
+            let Seen { head, view, plain } = burst.see(number);
+            match plain {
+                Some(headers) => {
+                    let client = match from {
+                        Side::Inside => headers.destination(),
+                        Side::Outside => headers.source(),
+                    };
+                    self.ahead.bucket(number, Shape::PlainV4, &self.v4.held, client);
+                }
+                None if view.kind == Kind::Tunnel && from == Side::Outside => {
+                    self.ahead.inner[number].look_inside(view, head);
+                    self.look_at_inner(from, number, head);
+                }
+                None => {
+                    self.ahead.inner[number].put(*view);
+                    self.look_at_other(from, number, head);
+                }
+            }
+        }
+        self.ahead.entries(burst.len(), &self.v4.held, &self.v6.held);
+    }
+
+    #[inline(always)]
+    fn express<B: Buffer>(
+        &mut self,
+        from: Side,
+        number: usize,
+        frame: B,
+        view: &View,
+        now: Ticks,
+    ) -> (B, Option<Verdict>) {
+        self.short(from, number, frame, view, now)
+    }
+
+    #[inline(never)]
+    fn decide<P: Pool>(
+        &mut self,
+        from: Side,
+        number: usize,
+        packet: &mut Packet<P::Buffer>,
+        context: &mut Context<'_, P>,
+    ) -> Verdict {
+        let foreseen = self.ahead.of(number);
+        if packet.view.kind == Kind::Arp {
+            return self.neighbour(from, packet, context);
+        }
+        if packet.view.kind == Kind::Icmp && packet.view.version == Version::V6 {
+            let verdict = self.neighbour(from, packet, context);
+            if verdict != Verdict::Icmp {
+                return verdict;
+            }
+        }
+        // A tunnel is that of the packet in it.
+        let version = match (packet.view.kind, from) {
+            (Kind::Tunnel, Side::Outside) => foreseen.inner.version,
+            _ => packet.view.version,
+        };
+        match version {
+            Version::V4 => self.door_v4().decide(from, packet, &foreseen, context),
+            Version::V6 => self.door_v6().decide(from, packet, &foreseen, context),
+        }
+    }
+}
+
 impl Role for Replica {
     const STATES: &'static [&'static str] = &["opening", "established", "closing"];
 
@@ -329,10 +313,7 @@ impl Role for Replica {
     ) {
         self.common.keys.refresh();
         self.common.selection.refresh();
-        match from {
-            Side::Inside => self.process_from(Side::Inside, burst, context),
-            Side::Outside => self.process_from(Side::Outside, burst, context),
-        }
+        super::process(self, from, burst, context);
     }
 
     fn housekeep<P: Pool>(&mut self, context: &mut Context<'_, P>) {

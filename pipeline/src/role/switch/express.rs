@@ -16,7 +16,7 @@ use crate::wire::{ethernet, tcp};
 impl Switch {
     /// The verdict on a packet that has gone the short way.
     #[inline(always)]
-    pub(super) fn express<B: Buffer>(
+    pub(super) fn short<B: Buffer>(
         &mut self,
         from: Side,
         number: usize,

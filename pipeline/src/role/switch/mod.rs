@@ -21,7 +21,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::oversize::Oversize;
-use super::{Context, Finish, Foreseen, Role, send_made, tidy};
+use super::{Context, Foreseen, Role, Ways, send_made, tidy};
 use crate::buffer::{Buffer, Pool};
 use crate::burst::Burst;
 use crate::counters::{Counters, Generated};
@@ -36,7 +36,7 @@ use crate::stage::sign::Keys;
 use crate::table::Table;
 use crate::time::Ticks;
 use crate::verdict::Verdict;
-use crate::view::{Kind, Packet, Side};
+use crate::view::{Kind, Packet, Side, View};
 use crate::waiting::Waiting;
 use crate::wire::{ethernet, tcp};
 use ahead::Ahead;
@@ -195,57 +195,6 @@ impl Switch {
             }
         }
     }
-
-    #[inline(always)]
-    fn process_from<P: Pool>(
-        &mut self,
-        from: Side,
-        burst: &mut Burst<P::Buffer>,
-        context: &mut Context<'_, P>,
-    ) {
-        let Self { common, v4, v6, ahead } = self;
-        ahead.look(from, burst, common, (&v4.kept, &v6.kept));
-        self.common.counters.side(from).received.add(burst.len() as u64);
-        let mut finish = Finish::new(from);
-        for (number, (mut frame, view, verdict)) in burst.decide().enumerate() {
-            let frame = match self.express(from, number, &mut frame, view, context.now) {
-                Some(decided) => {
-                    *verdict = decided;
-                    frame
-                }
-                None => {
-                    let mut packet = Packet::seen(frame, view);
-                    *verdict = self.decide(from, number, &mut packet, context);
-                    packet.buffer
-                }
-            };
-            finish.one(&self.common.counters, frame, *verdict, context);
-        }
-        finish.count(&self.common.counters);
-    }
-
-    /// The long way of any packet.
-    #[inline(never)]
-    fn decide<P: Pool>(
-        &mut self,
-        from: Side,
-        number: usize,
-        packet: &mut Packet<P::Buffer>,
-        context: &mut Context<'_, P>,
-    ) -> Verdict {
-        let neighbourly = matches!(packet.view.kind, Kind::Arp | Kind::Icmp);
-        if neighbourly
-            && from == Side::Inside
-            && let Some(verdict) = self.neighbour(packet, context)
-        {
-            return verdict;
-        }
-        let ahead = self.ahead.of(number);
-        match packet.view.version {
-            Version::V4 => self.gate_v4().decide(from, packet, ahead, context),
-            Version::V6 => self.gate_v6().decide(from, packet, ahead, context),
-        }
-    }
 }
 
 impl Common {
@@ -349,6 +298,50 @@ impl<F: Family> Gate<'_, F> {
     }
 }
 
+impl Ways for Switch {
+    #[inline(always)]
+    fn look_ahead<B: Buffer>(&mut self, from: Side, burst: &mut Burst<B>) {
+        let Self { common, v4, v6, ahead } = self;
+        ahead.look(from, burst, common, (&v4.kept, &v6.kept));
+    }
+
+    #[inline(always)]
+    fn express<B: Buffer>(
+        &mut self,
+        from: Side,
+        number: usize,
+        frame: B,
+        view: &View,
+        now: Ticks,
+    ) -> (B, Option<Verdict>) {
+        let mut frame = frame;
+        let verdict = self.short(from, number, &mut frame, view, now);
+        (frame, verdict)
+    }
+
+    #[inline(never)]
+    fn decide<P: Pool>(
+        &mut self,
+        from: Side,
+        number: usize,
+        packet: &mut Packet<P::Buffer>,
+        context: &mut Context<'_, P>,
+    ) -> Verdict {
+        let neighbourly = matches!(packet.view.kind, Kind::Arp | Kind::Icmp);
+        if neighbourly
+            && from == Side::Inside
+            && let Some(verdict) = self.neighbour(packet, context)
+        {
+            return verdict;
+        }
+        let ahead = self.ahead.of(number);
+        match packet.view.version {
+            Version::V4 => self.gate_v4().decide(from, packet, ahead, context),
+            Version::V6 => self.gate_v6().decide(from, packet, ahead, context),
+        }
+    }
+}
+
 impl Role for Switch {
     const STATES: &'static [&'static str] = Phase::NAMES;
 
@@ -362,10 +355,7 @@ impl Role for Switch {
         if self.common.selection.refresh() {
             self.common.note_opened();
         }
-        match from {
-            Side::Inside => self.process_from(Side::Inside, burst, context),
-            Side::Outside => self.process_from(Side::Outside, burst, context),
-        }
+        super::process(self, from, burst, context);
     }
 
     fn housekeep<P: Pool>(&mut self, context: &mut Context<'_, P>) {
