@@ -12,14 +12,17 @@
 
 mod bucket;
 mod hash;
+mod key;
+mod queues;
 
-use crate::family::{Endpoint, Family, Version};
 use crate::prefetch::prefetch;
 use crate::time::Ticks;
 use bucket::{Bucket, SLOTS};
 use hash::KeyedHash;
 
 pub use hash::Blocks;
+pub use key::Key;
+pub use queues::{QUEUES, State};
 
 /// Entries per bucket at full capacity, on average. At 5 of 8 about 7 % of the buckets overflow.
 const LOAD: usize = 5;
@@ -31,65 +34,6 @@ const FREE: u32 = u32::MAX - 1;
 const ABSENT: u32 = u32::MAX - 1;
 /// How many entries a full table looks at for an expired one, once a burst, before it evicts.
 const FULL_SWEEP: usize = 64;
-
-/// How many states an entry can wait in.
-pub const QUEUES: usize = 4;
-
-/// The states of an entry, each with a queue and a time-out of its own.
-pub trait State: Copy + PartialEq {
-    /// The queue's number, below [`QUEUES`].
-    fn queue(self) -> usize;
-    /// Whether every packet of the connection touches the entry.
-    fn is_lazy(self) -> bool;
-    /// Whether a new entry may push out the oldest of this state when the table is full.
-    fn is_evictable(self) -> bool;
-    /// All states in the order of their queues.
-    const ALL: [Self; QUEUES];
-}
-
-/// What entries are found by.
-pub trait Key: Copy + PartialEq + Blocks {
-    /// The family of its addresses.
-    const VERSION: Version;
-}
-
-impl<F: Family> Key for Endpoint<F> {
-    const VERSION: Version = F::VERSION;
-}
-
-impl<F: Family> Blocks for Endpoint<F> {
-    const BLOCKS: usize = F::KEY_WORDS.div_ceil(2);
-
-    #[inline(always)]
-    fn block(&self, number: usize) -> u128 {
-        let words = F::key(self.address, self.port);
-        block(number, |word| words.get(word).copied())
-    }
-}
-
-/// A connection by both of its ends, for those who share out servers that one client endpoint may
-/// use several of.
-impl<F: Family> Key for (Endpoint<F>, Endpoint<F>) {
-    const VERSION: Version = F::VERSION;
-}
-
-impl<F: Family> Blocks for (Endpoint<F>, Endpoint<F>) {
-    const BLOCKS: usize = F::KEY_WORDS;
-
-    #[inline(always)]
-    fn block(&self, number: usize) -> u128 {
-        let ends = [F::key(self.0.address, self.0.port), F::key(self.1.address, self.1.port)];
-        let words = F::KEY_WORDS;
-        block(number, |word| ends.get(word / words).map(|end| end[word % words]))
-    }
-}
-
-/// Two words in a row; zero where there are none.
-#[inline(always)]
-fn block(number: usize, word: impl Fn(usize) -> Option<u64>) -> u128 {
-    let word = |at| u128::from(word(at).unwrap_or(0));
-    word(2 * number + 1) << 64 | word(2 * number)
-}
 
 /// A key's hash: where its bucket is, and its signature there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -459,82 +403,6 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         (entry.previous, entry.next) = (FREE, self.free);
         self.free = slot.0;
         self.live -= 1;
-    }
-
-    /// Removes expired entries, `limit` at most from each queue and among the next `limit`
-    /// entries in memory; gives how many. Never more work than that, however many expired.
-    pub fn expire(&mut self, now: Ticks, limit: usize) -> usize {
-        let before = self.live;
-        self.expire_queued(now, limit);
-        self.sweep(now, limit);
-        before - self.live
-    }
-
-    /// Of the queues that are in order.
-    fn expire_queued(&mut self, now: Ticks, limit: usize) {
-        let before = self.live;
-        for state in S::ALL.into_iter().filter(|state| !state.is_lazy()) {
-            for _ in 0..limit {
-                let first = self.queues[state.queue()].first;
-                if first == NIL || !self.is_expired(Slot(first), now) {
-                    break;
-                }
-                self.remove(Slot(first));
-            }
-        }
-        self.expired += (before - self.live) as u64;
-    }
-
-    /// Of those that come next in memory, in whatever state.
-    fn sweep(&mut self, now: Ticks, limit: usize) {
-        let before = self.live;
-        for _ in 0..limit.min(self.entries.len()) {
-            self.cursor = if self.cursor + 1 < self.entries.len() { self.cursor + 1 } else { 0 };
-            let slot = Slot(self.cursor as u32);
-            if self.get(slot).previous != FREE && self.is_expired(slot, now) {
-                self.remove(slot);
-            }
-        }
-        self.expired += (before - self.live) as u64;
-    }
-
-    /// A full table looks for an expired entry: those in order first, then a few others, once a
-    /// burst. A flood of start packets must not pay for that with each.
-    fn make_room(&mut self, now: Ticks) {
-        self.expire_queued(now, 1);
-        if self.live == self.capacity && self.swept != Some(now) {
-            self.swept = Some(now);
-            self.sweep(now, FULL_SWEEP);
-        }
-    }
-
-    fn link(&mut self, index: u32, state: S) {
-        let queue = &mut self.queues[state.queue()];
-        let last = std::mem::replace(&mut queue.last, index);
-        if last == NIL {
-            queue.first = index;
-        } else {
-            self.entries[last as usize].next = index;
-        }
-        let entry = &mut self.entries[index as usize];
-        (entry.previous, entry.next, entry.state) = (last, NIL, state);
-        self.lengths[state.queue()] += 1;
-    }
-
-    fn unlink(&mut self, index: u32) {
-        let Entry { next, previous, state, .. } = self.entries[index as usize];
-        let queue = &mut self.queues[state.queue()];
-        if previous == NIL {
-            queue.first = next;
-        } else {
-            self.entries[previous as usize].next = next;
-        }
-        if next == NIL {
-            self.queues[state.queue()].last = previous;
-        } else {
-            self.entries[next as usize].previous = previous;
-        }
-        self.lengths[state.queue()] -= 1;
     }
 }
 

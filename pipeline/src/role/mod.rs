@@ -5,6 +5,7 @@
 mod ahead;
 pub mod gateway;
 mod oversize;
+mod phase;
 pub mod replica;
 pub mod switch;
 #[cfg(test)]

@@ -3,38 +3,7 @@
 use crate::family::{Endpoint, Family};
 use crate::flow::BOTH_FINS;
 use crate::stage::tag;
-use crate::table::{QUEUES, State};
 use crate::wire::tunnel::Format;
-
-/// Where a connection stands at the replica.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Phase {
-    /// The start packet went to the web server.
-    Opening,
-    /// The client has gone on.
-    Established,
-    /// FIN seen both ways, or a RST.
-    Closing,
-    /// No connection is ever in this state; the table has room for four.
-    Unused,
-}
-
-impl State for Phase {
-    const ALL: [Self; QUEUES] = [Phase::Opening, Phase::Established, Phase::Closing, Phase::Unused];
-
-    fn queue(self) -> usize {
-        self as usize
-    }
-
-    fn is_lazy(self) -> bool {
-        self == Phase::Established
-    }
-
-    fn is_evictable(self) -> bool {
-        matches!(self, Phase::Opening | Phase::Closing)
-    }
-}
 
 /// A connection at the replica. Its tunnels end at the client's address, which is the key.
 #[derive(Clone, Copy, Debug)]

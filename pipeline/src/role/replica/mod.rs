@@ -37,7 +37,8 @@ use crate::verdict::Verdict;
 use crate::view::{Kind, Packet, Side, View};
 use crate::waiting::Waiting;
 
-pub use held::{Held, Phase};
+pub use super::phase::Phase;
+pub use held::Held;
 pub use settings::{Gates, Selection, Server, Service, Settings, Shares};
 
 /// A connection and its client: what later fragments of its packets need.
@@ -303,7 +304,7 @@ impl Ways for Replica {
 }
 
 impl Role for Replica {
-    const STATES: &'static [&'static str] = &["opening", "established", "closing"];
+    const STATES: &'static [&'static str] = Phase::NAMES;
 
     fn process<P: Pool>(
         &mut self,

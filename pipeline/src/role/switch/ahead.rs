@@ -1,7 +1,8 @@
 //! What a burst's packets are going to be looked up by.
 
 use super::Common;
-use super::kept::{Kept, Pair, Phase};
+use super::Phase;
+use super::kept::{Kept, Pair};
 use crate::buffer::Buffer;
 use crate::burst::{BURST, Burst, Seen};
 use crate::family::{Endpoint, Family, V4, V6, Version};

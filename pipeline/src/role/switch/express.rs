@@ -1,7 +1,8 @@
 //! The short way, for what nearly every packet is: data of an established connection, in a frame of
 //! the usual shape. As at the gateway, it does what the long way does, or nothing.
 
-use super::kept::{HEARD, Kept, Pair, Phase};
+use super::Phase;
+use super::kept::{HEARD, Kept, Pair};
 use super::settings::Route;
 use super::{Common, Switch};
 use crate::buffer::Buffer;

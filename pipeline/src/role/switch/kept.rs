@@ -6,49 +6,14 @@ use crate::buffer::Buffer;
 use crate::family::{Endpoint, Family};
 use crate::flow::BOTH_FINS;
 use crate::role::Foreseen;
-use crate::table::{Hash, Inserted, QUEUES, Slot, State};
+use crate::role::phase::Phase;
+use crate::table::{Hash, Inserted, Slot};
 use crate::time::Ticks;
 use crate::view::{Packet, Side};
 use crate::wire::tcp::{self, Flags};
 
 /// Both ends of a connection: the client's, and the service's.
 pub(super) type Pair<F> = (Endpoint<F>, Endpoint<F>);
-
-/// Where a connection stands at the switch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Phase {
-    /// The start packet went to the server.
-    Opening,
-    /// The client has gone on.
-    Established,
-    /// FIN seen both ways, or a RST.
-    Closing,
-    /// No connection is ever in this state; the table has room for four.
-    Unused,
-}
-
-impl Phase {
-    /// The names of the gauges.
-    pub const NAMES: &'static [&'static str] = &["opening", "established", "closing"];
-}
-
-impl State for Phase {
-    const ALL: [Self; QUEUES] = [Phase::Opening, Phase::Established, Phase::Closing, Phase::Unused];
-
-    fn queue(self) -> usize {
-        self as usize
-    }
-
-    fn is_lazy(self) -> bool {
-        self == Phase::Established
-    }
-
-    /// What the client has not gone on with, and what has closed but for a lost FIN.
-    fn is_evictable(self) -> bool {
-        matches!(self, Phase::Opening | Phase::Closing)
-    }
-}
 
 /// What the switch keeps of a connection.
 #[derive(Clone, Copy, Debug)]

@@ -44,7 +44,8 @@ use kept::Pair;
 use probe::Probes;
 use settings::{Route, Serving};
 
-pub use kept::{Kept, Phase};
+pub use super::phase::Phase;
+pub use kept::Kept;
 pub use probe::TunnelHealth;
 pub use select::{Alive, Selection};
 pub use settings::{Delivery, Probing, Server, Service, Settings, Timeouts};
