@@ -1,32 +1,30 @@
 //! The packet logic of firstack: bursts of frames in, bursts of frames out.
 //!
-//! No DPDK, no clock, no I/O, no threads: time and buffers are the caller's. Read
-//! [`role`] for what happens to a packet, [`stage`] for the steps, [`verdict`] for every end
-//! a packet can come to.
+//! No DPDK, no clock, no I/O, no threads: the caller supplies time and buffers. Start with
+//! [`role`], which decides what happens to a packet; [`stage`] has the single steps, and
+//! [`verdict`] lists every outcome.
+//!
+//! | module | subject |
+//! |---|---|
+//! | [`wire`] | headers as bytes: Ethernet, ARP, IPv4, IPv6, ICMP, TCP, tunnels, checksums |
+//! | [`packet`] | buffers, bursts, the parsed view, fragments, frames that wait for a MAC address |
+//! | [`table`] | the translation table of one core |
+//! | [`neighbours`] | MAC addresses by ARP and neighbour discovery |
+//! | [`policy`] | services, server selection, limits, allow lists, back-off, tunnel formats |
+//! | [`stage`] | the steps: tag, sign, encapsulate, decapsulate, rewrite, reset, clamp, quote |
+//! | [`role`] | gateway, switch and replica |
+//! | [`counters`], [`verdict`] | what is counted |
+//! | [`base`] | time, published values |
 #![deny(unsafe_code)]
 
-pub mod backoff;
-pub mod buffer;
-pub mod burst;
-pub mod configuration;
+pub mod base;
 pub mod counters;
-pub mod family;
-pub mod flow;
-pub mod fragments;
-pub mod limiter;
-pub mod maglev;
 pub mod neighbours;
-pub mod path;
-pub mod prefetch;
+pub mod packet;
+pub mod policy;
 pub mod role;
-pub mod services;
-pub mod shared;
 pub mod stage;
-mod sync;
 pub mod table;
 pub mod testing;
-pub mod time;
 pub mod verdict;
-pub mod view;
-pub mod waiting;
 pub mod wire;

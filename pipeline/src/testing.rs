@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::family::{Emit, Endpoint, Family, V4, V6, Version};
+use crate::wire::family::{Emit, Endpoint, Family, V4, V6, Version};
 use crate::wire::checksum::Sum;
 use crate::wire::tcp::Flags;
 use crate::wire::tunnel::{self, Format};

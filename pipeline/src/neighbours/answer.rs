@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 
 use super::is_station;
-use crate::buffer::{Buffer, Pool};
-use crate::family::Version;
-use crate::view::{Kind, Packet};
+use crate::packet::buffer::{Buffer, Pool};
+use crate::wire::family::Version;
+use crate::packet::view::{Kind, Packet};
 use crate::wire::arp::{self, Arp};
 use crate::wire::ethernet::{self, Mac};
 use crate::wire::nd::{self, Message, What};

@@ -3,7 +3,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use proptest::prelude::*;
 
 use super::*;
-use crate::buffer::{HeapBuffer, HeapPool};
+use crate::packet::buffer::{HeapBuffer, HeapPool};
 use crate::wire::{arp, ethernet, nd};
 
 const OWN: Mac = [2, 0, 0, 0, 0, 1];

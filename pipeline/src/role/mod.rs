@@ -2,26 +2,26 @@
 //!
 //! A role gives each packet of a burst one [`Verdict`]; [`finish`] sends, or drops, and counts.
 
-mod ahead;
 pub mod gateway;
+mod lookup;
 mod oversize;
 mod phase;
 pub mod replica;
 pub mod switch;
 #[cfg(test)]
-mod twins;
+mod equivalence;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::buffer::{Buffer, Pool};
-use crate::burst::{Burst, Output};
+use crate::packet::buffer::{Buffer, Pool};
+use crate::packet::burst::{Burst, Output};
 use crate::counters::{Counters, Generated, TableCounters};
 use crate::table::{Key, State, Table};
-use crate::time::Ticks;
+use crate::base::time::Ticks;
 use crate::verdict::{Fate, Verdict};
-use crate::view::{Packet, Side, View};
-use ahead::{Foreseen, LookAhead, Shape};
+use crate::packet::view::{Packet, Side, View};
+use lookup::{Foreseen, LookAhead, Shape};
 
 /// Entries looked at for expiry at once.
 const EXPIRE_STEP: usize = 16;

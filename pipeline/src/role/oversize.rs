@@ -2,14 +2,14 @@
 //! their sender allows that.
 
 use super::{Context, send_made};
-use crate::buffer::Pool;
+use crate::packet::buffer::Pool;
 use crate::counters::{Counters, Generated};
-use crate::family::Family;
-use crate::limiter::Bucket;
+use crate::wire::family::Family;
+use crate::policy::limiter::Bucket;
 use crate::stage::{fragment, too_big};
-use crate::time::Ticks;
+use crate::base::time::Ticks;
 use crate::verdict::Verdict;
-use crate::view::{Packet, Side};
+use crate::packet::view::{Packet, Side};
 
 /// ICMP errors that a worker sends per second (RFC 1812, section 4.3.2.8).
 const ERRORS_PER_SECOND: u64 = 1000;

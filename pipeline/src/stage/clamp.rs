@@ -1,9 +1,9 @@
 //! Clamping of the MSS option (RFC 9293, section 3.7.1) in a SYN or SYN/ACK, so that full
 //! segments fit a tunnel. It is only ever lowered; where there is none, none is put in.
 
-use crate::buffer::Buffer;
-use crate::family::Family;
-use crate::view::Packet;
+use crate::packet::buffer::Buffer;
+use crate::wire::family::Family;
+use crate::packet::view::Packet;
 use crate::wire::checksum::{Delta, Sum};
 use crate::wire::tcp::{self, Options};
 use crate::wire::{put_u16, u16_at};
@@ -42,8 +42,8 @@ fn larger(options: &[u8], limit: u16) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buffer::HeapBuffer;
-    use crate::family::{V4, V6};
+    use crate::packet::buffer::HeapBuffer;
+    use crate::wire::family::{V4, V6};
     use crate::testing::Segment;
 
     fn clamped(options: &[u8], limit: u16) -> (bool, Vec<u8>) {

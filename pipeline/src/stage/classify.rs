@@ -1,10 +1,10 @@
 //! Whether a start packet may bear the tag (op 204-210), and why not.
 
-use crate::buffer::Buffer;
-use crate::family::Family;
+use crate::packet::buffer::Buffer;
+use crate::wire::family::Family;
 use crate::stage::tag;
 use crate::verdict::Verdict;
-use crate::view::Packet;
+use crate::packet::view::Packet;
 use crate::wire::tcp::{self, Options};
 
 /// Checks a start packet; the verdict says what keeps it from being tagged. The tag takes `room`
@@ -48,8 +48,8 @@ pub fn start<F: Family, B: Buffer>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buffer::HeapBuffer;
-    use crate::family::V4;
+    use crate::packet::buffer::HeapBuffer;
+    use crate::wire::family::V4;
     use crate::testing::{LINUX_OPTIONS, Segment};
 
     fn syn() -> Segment {

@@ -7,9 +7,9 @@
 
 use std::net::IpAddr;
 
-use crate::buffer::{Buffer, Pool};
-use crate::family::{Emit, Family, V4, V6, Version};
-use crate::view::{Kind, Packet, View};
+use crate::packet::buffer::{Buffer, Pool};
+use crate::wire::family::{Emit, Family, V4, V6, Version};
+use crate::packet::view::{Kind, Packet, View};
 use crate::wire::checksum::{Delta, Sum};
 use crate::wire::tunnel::{self, Format};
 use crate::wire::{ethernet, ipv4, put_u16};
@@ -188,7 +188,7 @@ pub(super) fn sum_of(head: &[u8], view: View) -> Option<Sum> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buffer::{HeapBuffer, HeapPool};
+    use crate::packet::buffer::{HeapBuffer, HeapPool};
     use crate::testing::{Segment, ethernet_frame, icmp_error, tunnel_in};
 
     fn syn(from: &str, to: &str) -> Segment {

@@ -3,8 +3,8 @@
 
 use arrayvec::ArrayVec;
 
-use crate::buffer::{Buffer, Pool};
-use crate::view::Packet;
+use crate::packet::buffer::{Buffer, Pool};
+use crate::packet::view::Packet;
 use crate::wire::{ipv4, put_u16};
 
 /// The most fragments that one packet is cut into: a jumbo frame in tunnels of 1280 bytes.
@@ -73,9 +73,9 @@ fn blank_options(header: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buffer::{HeapBuffer, HeapPool};
+    use crate::packet::buffer::{HeapBuffer, HeapPool};
     use crate::testing::Segment;
-    use crate::view::Kind;
+    use crate::packet::view::Kind;
 
     fn packet(data: usize, options: &[u8]) -> Packet<HeapBuffer> {
         let payload: Vec<_> = (0..data).map(|n| n as u8).collect();

@@ -3,12 +3,12 @@
 
 pub mod clamp;
 pub mod classify;
-pub mod crack;
+pub mod decap;
 pub mod encap;
 pub mod fragment;
+pub mod icmp_relay;
 pub mod probe;
 pub mod quote;
-pub mod relay;
 pub mod reset;
 pub mod rewrite;
 pub mod sign;

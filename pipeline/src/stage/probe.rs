@@ -4,9 +4,9 @@
 
 use std::net::IpAddr;
 
-use crate::buffer::{Buffer, Pool};
-use crate::family::{Emit, Family, Version};
-use crate::view::{Kind, Packet};
+use crate::packet::buffer::{Buffer, Pool};
+use crate::wire::family::{Emit, Family, Version};
+use crate::packet::view::{Kind, Packet};
 use crate::wire::checksum::Sum;
 use crate::wire::{ethernet, icmp};
 
@@ -127,8 +127,8 @@ fn emit<F: Family, P: Pool>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buffer::HeapPool;
-    use crate::family::{V4, V6};
+    use crate::packet::buffer::HeapPool;
+    use crate::wire::family::{V4, V6};
     use crate::testing::{INSIDE_MAC, OUTSIDE_MAC};
 
     fn round<F: Family>(switch: &str, replica: &str) {
@@ -151,7 +151,7 @@ mod tests {
         assert!(reply.ip_checksum_ok());
         let mut broken = reply.buffer.frame().to_vec();
         *broken.last_mut().unwrap() ^= 1;
-        let broken = Packet::new(crate::buffer::HeapBuffer::new(&broken));
+        let broken = Packet::new(crate::packet::buffer::HeapBuffer::new(&broken));
         assert_eq!(read_reply::<F, _>(&broken), None);
     }
 

@@ -1,9 +1,9 @@
 //! Rewriting of what an ICMP error quotes, so that path MTU discovery and its like work across
 //! translation and tunnels.
 
-use crate::buffer::{Buffer, Pool};
-use crate::family::{Endpoint, Family, Version};
-use crate::view::{Packet, View};
+use crate::packet::buffer::{Buffer, Pool};
+use crate::wire::family::{Endpoint, Family, Version};
+use crate::packet::view::{Packet, View};
 use crate::wire::checksum::{Delta, Sum};
 use crate::wire::{icmp, tcp};
 
@@ -197,8 +197,8 @@ pub fn shortened<F: Family, P: Pool>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buffer::{HeapBuffer, HeapPool};
-    use crate::family::{V4, V6};
+    use crate::packet::buffer::{HeapBuffer, HeapPool};
+    use crate::wire::family::{V4, V6};
     use crate::testing::{Segment, endpoint, icmp_error, tunnel_in};
     use crate::wire::tunnel::Format;
 

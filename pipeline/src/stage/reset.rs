@@ -1,8 +1,8 @@
 //! The reset that ends a loser's connection (op 514).
 
-use crate::buffer::{Buffer, Pool};
-use crate::family::{Emit, Family};
-use crate::view::Packet;
+use crate::packet::buffer::{Buffer, Pool};
+use crate::wire::family::{Emit, Family};
+use crate::packet::view::Packet;
 use crate::wire::{ethernet, ipv4, tcp};
 
 /// A RST as from the client to the sender of this acknowledgement, which it answers by the way
@@ -36,8 +36,8 @@ pub fn answer<F: Family, P: Pool>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buffer::{HeapBuffer, HeapPool};
-    use crate::family::V4;
+    use crate::packet::buffer::{HeapBuffer, HeapPool};
+    use crate::wire::family::V4;
     use crate::testing::{Segment, endpoint};
     use crate::wire::tcp::Flags;
 

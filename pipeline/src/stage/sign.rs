@@ -6,10 +6,10 @@ use std::fmt;
 
 use siphasher::sip::SipHasher24;
 
-use crate::buffer::Buffer;
-use crate::family::{Endpoint, Family};
+use crate::packet::buffer::Buffer;
+use crate::wire::family::{Endpoint, Family};
 use crate::stage::tag::{self, Tag};
-use crate::view::Packet;
+use crate::packet::view::Packet;
 use crate::wire::tcp;
 
 /// The keys, and which of them the gateway signs with.
@@ -128,8 +128,8 @@ impl<F: Family> Signed<F> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buffer::HeapBuffer;
-    use crate::family::{V4, V6};
+    use crate::packet::buffer::HeapBuffer;
+    use crate::wire::family::{V4, V6};
     use crate::stage::tag::{Code, Format, Found};
     use crate::testing::{LINUX_OPTIONS, Segment};
 

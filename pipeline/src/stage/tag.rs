@@ -8,10 +8,10 @@
 
 use arrayvec::ArrayVec;
 
-use crate::buffer::Buffer;
-use crate::family::Family;
+use crate::packet::buffer::Buffer;
+use crate::wire::family::Family;
 use crate::stage::sign::Keys;
-use crate::view::{Packet, View};
+use crate::packet::view::{Packet, View};
 use crate::wire::checksum::{Delta, Sum};
 use crate::wire::tcp::{self, Options, TcpOption};
 
@@ -232,8 +232,8 @@ fn resize_header<F: Family, B: Buffer>(packet: &mut Packet<B>, by: isize, change
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buffer::HeapBuffer;
-    use crate::family::V4;
+    use crate::packet::buffer::HeapBuffer;
+    use crate::wire::family::V4;
     use crate::testing::{LINUX_OPTIONS, Segment};
 
     const TAG: Tag = Tag { permitted: true, configuration: Some(Code::A), signature: None };
@@ -318,7 +318,7 @@ mod tests {
     fn without_headroom_nothing_changes() {
         let frame = syn(&LINUX_OPTIONS).frame();
         let mut packet = packet(&frame);
-        assert!(packet.buffer.prepend(crate::buffer::HEADROOM - 4));
+        assert!(packet.buffer.prepend(crate::packet::buffer::HEADROOM - 4));
         packet.buffer.head_mut()[..14].copy_from_slice(&frame[..14]);
         packet.view.end += 4;
         assert!(!insert::<V4, _>(&mut packet, Format::default(), TAG, &Keys::default()));

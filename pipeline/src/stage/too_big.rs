@@ -1,9 +1,9 @@
 //! "Fragmentation needed" and "packet too big": what the appliance says to the sender of a packet
 //! that its tunnel has no room for (RFC 1191, RFC 2003 section 5.1, RFC 4443 section 3.2).
 
-use crate::buffer::{Buffer, Pool};
-use crate::family::{Emit, Family};
-use crate::view::{Kind, Packet};
+use crate::packet::buffer::{Buffer, Pool};
+use crate::wire::family::{Emit, Family};
+use crate::packet::view::{Kind, Packet};
 use crate::wire::checksum::Sum;
 use crate::wire::{ethernet, icmp};
 
@@ -44,8 +44,8 @@ pub fn answer<F: Family, P: Pool>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buffer::{HeapBuffer, HeapPool};
-    use crate::family::{V4, V6};
+    use crate::packet::buffer::{HeapBuffer, HeapPool};
+    use crate::wire::family::{V4, V6};
     use crate::testing::{Segment, icmp_error};
 
     fn data(from: &str, to: &str) -> Segment {

@@ -1,7 +1,7 @@
 //! What entries are found by: a client endpoint, or both ends of a connection.
 
 use super::Blocks;
-use crate::family::{Endpoint, Family, Version};
+use crate::wire::family::{Endpoint, Family, Version};
 
 /// What entries are found by.
 pub trait Key: Copy + PartialEq + Blocks {

@@ -1,7 +1,7 @@
 //! Which entries have expired: the queues of the states, and the cursor for what they do not order.
 
 use super::{Entry, FREE, FULL_SWEEP, Key, NIL, Slot, Table};
-use crate::time::Ticks;
+use crate::base::time::Ticks;
 
 /// How many states an entry can wait in.
 pub const QUEUES: usize = 4;

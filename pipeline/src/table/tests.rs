@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::family::{Endpoint, V4};
+use crate::wire::family::{Endpoint, V4};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Phase {

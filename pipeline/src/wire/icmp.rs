@@ -2,7 +2,7 @@
 
 use super::checksum::{Delta, Sum};
 use super::{ipv4, ipv6, put_u16, put_u32, tunnel, u16_at, u32_at};
-use crate::family::Version;
+use crate::wire::family::Version;
 
 /// Bytes in front of the quoted packet.
 pub const HEADER: usize = 8;

@@ -3,7 +3,7 @@
 //! (draft-ietf-intarea-gue).
 
 use super::{ipv4, put_u16, u16_at};
-use crate::family::Version;
+use crate::wire::family::Version;
 
 /// How a packet is put into another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -5,12 +5,14 @@
 //! From the outside: the first valid acknowledgement wins, later ones are answered by a reset
 //! ([`race`]); the winner's packets get the server's address back, or are taken out of their
 //! tunnels ([`tunnelled`]); all else passes. What A, B and C do differently stands in
-//! [`crate::configuration`].
+//! [`crate::role::gateway::mode`].
 
-mod express;
+mod fast_path;
+pub mod flow;
+pub mod mode;
 mod race;
 mod related;
-mod start;
+mod syn;
 mod translate;
 mod tunnelled;
 
@@ -22,23 +24,23 @@ use ipnet::IpNet;
 
 use super::oversize::Oversize;
 use super::{Context, Foreseen, LookAhead, Role, Shape, Ways, tidy};
-use crate::backoff::Backoff;
-use crate::buffer::{Buffer, Pool};
-use crate::burst::{BURST, Burst, Seen};
-use crate::configuration::{Configuration, Way};
+use crate::policy::backoff::Backoff;
+use crate::packet::buffer::{Buffer, Pool};
+use crate::packet::burst::{BURST, Burst, Seen};
+use crate::role::gateway::mode::{Configuration, Way};
 use crate::counters::{AnswererIndex, Counters};
-use crate::family::{Endpoint, Family, V4, V6, Version};
-use crate::flow::{Flow, Phase};
-use crate::fragments::Fragments;
-use crate::path::Path;
-use crate::services::{Scope, Services};
-use crate::shared::Reader;
+use crate::wire::family::{Endpoint, Family, V4, V6, Version};
+use crate::role::gateway::flow::{Flow, Phase};
+use crate::packet::fragments::Fragments;
+use crate::policy::tunnel_path::Path;
+use crate::policy::services::{Scope, Services};
+use crate::base::published::Reader;
 use crate::stage::sign::Keys;
 use crate::stage::{quote, tag};
 use crate::table::Table;
-use crate::time::Ticks;
+use crate::base::time::Ticks;
 use crate::verdict::Verdict;
-use crate::view::{Kind, Packet, Side, View};
+use crate::packet::view::{Kind, Packet, Side, View};
 use crate::wire::tcp;
 
 /// How long each state lasts (docs/configuration.md, `[timeouts]`).

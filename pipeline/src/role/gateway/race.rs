@@ -3,16 +3,16 @@
 use std::net::IpAddr;
 
 use super::Gate;
-use crate::buffer::{Buffer, Pool};
-use crate::configuration::{Configuration, Way};
+use crate::packet::buffer::{Buffer, Pool};
+use crate::role::gateway::mode::{Configuration, Way};
 use crate::counters::Generated;
-use crate::family::{Endpoint, Family};
-use crate::flow::Phase;
+use crate::wire::family::{Endpoint, Family};
+use crate::role::gateway::flow::Phase;
 use crate::role::{Context, send_made};
 use crate::table::Slot;
-use crate::time::Ticks;
+use crate::base::time::Ticks;
 use crate::verdict::Verdict;
-use crate::view::{Packet, Side};
+use crate::packet::view::{Packet, Side};
 use crate::wire::tcp;
 
 impl<C: Configuration, F: Family> Gate<'_, C, F> {

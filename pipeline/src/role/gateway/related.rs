@@ -2,16 +2,16 @@
 //! about them, and fragments.
 
 use super::{Gate, client, server};
-use crate::buffer::{Buffer, Pool};
-use crate::configuration::{Configuration, Obstacle, Way};
-use crate::family::{Endpoint, Family};
-use crate::flow::Phase;
-use crate::fragments::{Fate, PacketId};
+use crate::packet::buffer::{Buffer, Pool};
+use crate::role::gateway::mode::{Configuration, Obstacle, Way};
+use crate::wire::family::{Endpoint, Family};
+use crate::role::gateway::flow::Phase;
+use crate::packet::fragments::{Fate, PacketId};
 use crate::role::Context;
 use crate::stage::quote;
-use crate::time::Ticks;
+use crate::base::time::Ticks;
 use crate::verdict::Verdict;
-use crate::view::{Packet, Side};
+use crate::packet::view::{Packet, Side};
 
 impl<C: Configuration, F: Family> Gate<'_, C, F> {
     /// The connection of a client endpoint, if it is translated.

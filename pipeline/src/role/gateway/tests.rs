@@ -2,10 +2,10 @@
 //! is lost when buffers run out. Everything else is tested by scenarios and against a model.
 
 use super::*;
-use crate::buffer::{HeapBuffer, HeapPool};
-use crate::burst::Output;
-use crate::configuration::{A, B, C};
-use crate::shared::Published;
+use crate::packet::buffer::{HeapBuffer, HeapPool};
+use crate::packet::burst::Output;
+use crate::role::gateway::mode::{A, B, C};
+use crate::base::published::Published;
 use crate::testing::{Segment, endpoint, ethernet_frame, icmp_error, tunnel};
 use crate::wire::put_u16;
 

@@ -1,15 +1,15 @@
 //! Figures 6A, 6B and 6C: what is neither start packet nor acknowledgement.
 
 use super::{Common, Gate};
-use crate::buffer::{Buffer, Pool};
-use crate::configuration::{Configuration, Obstacle, Way};
-use crate::family::Family;
-use crate::flow::{Flow, Phase};
+use crate::packet::buffer::{Buffer, Pool};
+use crate::role::gateway::mode::{Configuration, Obstacle, Way};
+use crate::wire::family::Family;
+use crate::role::gateway::flow::{Flow, Phase};
 use crate::role::Context;
 use crate::table::Slot;
-use crate::time::Ticks;
+use crate::base::time::Ticks;
 use crate::verdict::Verdict;
-use crate::view::{Packet, Side};
+use crate::packet::view::{Packet, Side};
 use crate::wire::tcp::{self, Flags};
 
 /// By then what was on its way when a RST was sent has arrived.
@@ -168,7 +168,7 @@ fn refuses<F: Family, B: Buffer>(packet: &Packet<B>, isn: u32) -> bool {
 fn refuses_late<F: Family, B: Buffer>(
     packet: &Packet<B>,
     flow: &Flow<F>,
-    from: crate::family::Endpoint<F>,
+    from: crate::wire::family::Endpoint<F>,
 ) -> bool {
     let tcp = packet.tcp();
     from == flow.server

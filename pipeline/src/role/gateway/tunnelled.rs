@@ -2,16 +2,16 @@
 //! only when it belongs to an entry and comes from whom it may (ops 535, 554, 658).
 
 use super::Gate;
-use crate::buffer::{Buffer, Pool};
-use crate::configuration::{Claim, Configuration, Way};
-use crate::family::{Endpoint, Family};
-use crate::flow::Phase;
-use crate::fragments::{Fate, PacketId};
+use crate::packet::buffer::{Buffer, Pool};
+use crate::role::gateway::mode::{Claim, Configuration, Way};
+use crate::wire::family::{Endpoint, Family};
+use crate::role::gateway::flow::Phase;
+use crate::packet::fragments::{Fate, PacketId};
 use crate::role::{Context, Foreseen};
-use crate::stage::{crack, quote};
+use crate::stage::{decap, quote};
 use crate::table::Slot;
 use crate::verdict::Verdict;
-use crate::view::{Kind, Packet, Side, View};
+use crate::packet::view::{Kind, Packet, Side, View};
 use crate::wire::tcp;
 
 impl<C: Configuration, F: Family> Gate<'_, C, F> {
@@ -66,7 +66,7 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
         if !tcp::flags(&head[usize::from(inner.l4)..]).is_acknowledgement() {
             return self.tunnelled_data(packet, inner, slot, claimant, context);
         }
-        match crack::open(packet, inner) {
+        match decap::open(packet, inner) {
             Ok(()) => self.acknowledgement(packet, slot, Some(claimant), context),
             Err(verdict) => verdict,
         }
@@ -96,7 +96,7 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
             _ if !C::FOLLOWS_PLAIN => Verdict::WrongForm,
             Phase::Replica | Phase::Closing if claimant == flow.replica => {
                 // op 658
-                if let Err(verdict) = crack::open(packet, inner) {
+                if let Err(verdict) = decap::open(packet, inner) {
                     return verdict;
                 }
                 self.heard(slot, Side::Outside, flags, context.now);
@@ -181,7 +181,7 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
         if F::source(packet.ip()) != way.replica.address {
             return Verdict::NotAuthentic;
         }
-        match crack::open(packet, inner) {
+        match decap::open(packet, inner) {
             Ok(()) => verdict,
             Err(wrong) => wrong,
         }

@@ -4,19 +4,19 @@
 use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::form::{self, Part};
-use super::held::ASKED;
+use super::mode::{self, Part};
+use super::connection::ASKED;
 use super::{Door, Held, Phase, Server, Settings, live};
-use crate::buffer::{Buffer, Pool};
+use crate::packet::buffer::{Buffer, Pool};
 use crate::counters::Generated;
-use crate::family::{Endpoint, Family};
+use crate::wire::family::{Endpoint, Family};
 use crate::role::{Context, send_made};
 use crate::stage::sign::Worth;
-use crate::stage::{crack, probe, quote, tag};
+use crate::stage::{decap, probe, quote, tag};
 use crate::table::{Hash, Inserted, Slot};
-use crate::time::Ticks;
+use crate::base::time::Ticks;
 use crate::verdict::Verdict;
-use crate::view::{Kind, Packet, Side, View};
+use crate::packet::view::{Kind, Packet, Side, View};
 use crate::wire::{ethernet, tcp};
 
 /// A start packet copy that has been read.
@@ -55,7 +55,7 @@ impl<F: Family> Door<'_, F> {
         if !settings.is_switch(peer) {
             return Verdict::TunnelStranger;
         }
-        if let Err(verdict) = crack::open(packet, inner) {
+        if let Err(verdict) = decap::open(packet, inner) {
             return verdict;
         }
         match packet.view.kind {
@@ -198,10 +198,10 @@ impl<F: Family> Door<'_, F> {
         now: Ticks,
     ) -> Verdict {
         tag::strip::<F, B>(packet, copy.tag_at, copy.tag_length);
-        if form::clamp(packet, held, &self.common.settings.path) {
+        if mode::clamp(packet, held, &self.common.settings.path) {
             self.common.counters.clamped.add(1);
         }
-        form::to_web_server(packet, Part::Data, held);
+        mode::to_web_server(packet, Part::Data, held);
         self.give(packet, held.replica.address.into(), outer_destination, verdict, now)
     }
 
@@ -328,7 +328,7 @@ impl<F: Family> Door<'_, F> {
                     && quoted.source == held.server
                     && quoted.outer.is_none() =>
             {
-                form::error_to_web_server(packet, quoted, &held);
+                mode::error_to_web_server(packet, quoted, &held);
                 let (server, verdict) = (held.replica.address.into(), Verdict::IcmpTranslated);
                 self.give(packet, server, tunnel.1, verdict, context.now)
             }

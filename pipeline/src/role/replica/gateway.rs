@@ -3,16 +3,16 @@
 
 use std::net::IpAddr;
 
-use super::form::{self, Part};
+use super::mode::{self, Part};
 use super::{Carried, Door};
-use crate::buffer::{Buffer, Pool};
-use crate::family::{Endpoint, Family};
-use crate::fragments::{Fate, PacketId};
+use crate::packet::buffer::{Buffer, Pool};
+use crate::wire::family::{Endpoint, Family};
+use crate::packet::fragments::{Fate, PacketId};
 use crate::role::{Context, Foreseen};
 use crate::stage::tag::Code;
-use crate::stage::{crack, quote};
+use crate::stage::{decap, quote};
 use crate::verdict::Verdict;
-use crate::view::{Kind, Packet, View};
+use crate::packet::view::{Kind, Packet, View};
 use crate::wire::tcp;
 
 impl<F: Family> Door<'_, F> {
@@ -68,15 +68,15 @@ impl<F: Family> Door<'_, F> {
                 if !carried.has_tunnel(packet) || inner.destination::<F>(head) != held.server {
                     return None;
                 }
-                if let Err(verdict) = crack::open(packet, inner) {
+                if let Err(verdict) = decap::open(packet, inner) {
                     return Some(verdict);
                 }
                 let flags = tcp::flags(packet.tcp());
-                if flags.is_start() && form::clamp(packet, &held, &self.common.settings.path) {
+                if flags.is_start() && mode::clamp(packet, &held, &self.common.settings.path) {
                     self.common.counters.clamped.add(1);
                 }
                 self.client_goes_on(slot, packet.tcp(), context.now);
-                form::to_web_server(packet, Part::Data, &held);
+                mode::to_web_server(packet, Part::Data, &held);
                 Some(Verdict::ToWebServer)
             }
             Kind::Icmp => {
@@ -132,10 +132,10 @@ impl<F: Family> Door<'_, F> {
         part: Part,
         carried: &Carried<F>,
     ) -> Verdict {
-        if let Err(verdict) = crack::open(packet, inner) {
+        if let Err(verdict) = decap::open(packet, inner) {
             return verdict;
         }
-        form::to_web_server(packet, part, &carried.held);
+        mode::to_web_server(packet, part, &carried.held);
         Verdict::FragmentTranslated
     }
 
@@ -145,11 +145,11 @@ impl<F: Family> Door<'_, F> {
         inner: View,
         carried: &Carried<F>,
     ) -> Verdict {
-        if let Err(verdict) = crack::open(packet, inner) {
+        if let Err(verdict) = decap::open(packet, inner) {
             return verdict;
         }
         let Some(quoted) = quote::read::<F, B>(packet) else { return Verdict::TunnelIcmp };
-        form::error_to_web_server(packet, quoted, &carried.held);
+        mode::error_to_web_server(packet, quoted, &carried.held);
         Verdict::IcmpTranslated
     }
 

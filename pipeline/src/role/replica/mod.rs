@@ -6,39 +6,39 @@
 //! a web server's packets go to the client in the form of the connection's configuration
 //! ([`follow`], [`form`]).
 
+mod connection;
 mod copy;
-mod express;
-mod follow;
-mod form;
+mod fast_path;
 mod gateway;
-mod held;
+mod mode;
 mod related;
 mod settings;
+mod track;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::oversize::Oversize;
 use super::{Context, Foreseen, LookAhead, Role, Shape, Ways, send_made, tidy};
-use crate::buffer::{Buffer, Pool};
-use crate::burst::{BURST, Burst, Seen};
+use crate::packet::buffer::{Buffer, Pool};
+use crate::packet::burst::{BURST, Burst, Seen};
 use crate::counters::{Counters, Generated};
-use crate::family::{Endpoint, Family, V4, V6, Version};
-use crate::fragments::Fragments;
-use crate::limiter::Bucket;
+use crate::wire::family::{Endpoint, Family, V4, V6, Version};
+use crate::packet::fragments::Fragments;
+use crate::policy::limiter::Bucket;
 use crate::neighbours::{self, Answer, Neighbours};
-use crate::services::{Scope, Services};
-use crate::shared::Reader;
+use crate::policy::services::{Scope, Services};
+use crate::base::published::Reader;
 use crate::stage::quote;
 use crate::stage::sign::Keys;
 use crate::table::Table;
-use crate::time::Ticks;
+use crate::base::time::Ticks;
 use crate::verdict::Verdict;
-use crate::view::{Kind, Packet, Side, View};
-use crate::waiting::Waiting;
+use crate::packet::view::{Kind, Packet, Side, View};
+use crate::packet::pending::Waiting;
 
 pub use super::phase::Phase;
-pub use held::Held;
+pub use connection::Held;
 pub use settings::{Gates, Selection, Server, Service, Settings, Shares};
 
 /// A connection and its client: what later fragments of its packets need.

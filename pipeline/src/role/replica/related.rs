@@ -1,16 +1,16 @@
 //! What belongs to a held connection without being one of its whole packets: plain ICMP errors
 //! about them, and fragments of the web server's.
 
-use super::form::{self, Part};
+use super::mode::{self, Part};
 use super::{Carried, Door};
-use crate::buffer::Pool;
-use crate::family::Family;
-use crate::fragments::{Fate, PacketId};
+use crate::packet::buffer::Pool;
+use crate::wire::family::Family;
+use crate::packet::fragments::{Fate, PacketId};
 use crate::role::Context;
 use crate::stage::quote;
 use crate::stage::tag::Code;
 use crate::verdict::Verdict;
-use crate::view::{Packet, Side};
+use crate::packet::view::{Packet, Side};
 
 impl<F: Family> Door<'_, F> {
     /// A plain ICMP packet. From the inside an error quotes what the web server got from the
@@ -34,7 +34,7 @@ impl<F: Family> Door<'_, F> {
         }
         match (from, quoted.outer) {
             (Side::Inside, None) if quoted.destination == held.sends_as() => {
-                match form::error_to_client(packet, quoted, client, &held) {
+                match mode::error_to_client(packet, quoted, client, &held) {
                     Ok(()) => Verdict::IcmpTranslated,
                     Err(_) => Verdict::NoBuffer,
                 }
@@ -44,7 +44,7 @@ impl<F: Family> Door<'_, F> {
                     && quoted.source == held.server =>
             {
                 let Some(quoted) = quote::peel(packet, quoted) else { return Verdict::Icmp };
-                form::error_to_web_server(packet, quoted, &held);
+                mode::error_to_web_server(packet, quoted, &held);
                 Verdict::IcmpTranslated
             }
             _ => Verdict::Icmp,

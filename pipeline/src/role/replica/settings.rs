@@ -6,11 +6,11 @@ use std::sync::atomic::AtomicBool;
 
 use ipnet::IpNet;
 
-use crate::maglev::Maglev;
+use crate::policy::maglev::Maglev;
 use crate::neighbours::Neighbours;
-use crate::path::Path;
+use crate::policy::tunnel_path::Path;
 use crate::stage::tag;
-use crate::time::Ticks;
+use crate::base::time::Ticks;
 use crate::wire::ethernet::Mac;
 
 /// A web server.

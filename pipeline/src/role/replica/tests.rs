@@ -2,10 +2,10 @@
 //! tested by scenarios.
 
 use super::*;
-use crate::buffer::{HeapBuffer, HeapPool};
-use crate::burst::Output;
-use crate::path::Path;
-use crate::shared::Published;
+use crate::packet::buffer::{HeapBuffer, HeapPool};
+use crate::packet::burst::Output;
+use crate::policy::tunnel_path::Path;
+use crate::base::published::Published;
 use crate::stage::tag;
 use crate::table::Entry;
 use crate::testing::Segment;

@@ -4,13 +4,13 @@ use std::net::IpAddr;
 
 use super::settings::Route;
 use super::{Common, Gate, Target};
-use crate::buffer::{Buffer, Pool};
-use crate::family::Family;
+use crate::packet::buffer::{Buffer, Pool};
+use crate::wire::family::Family;
 use crate::role::Context;
 use crate::stage::encap;
-use crate::time::Ticks;
+use crate::base::time::Ticks;
 use crate::verdict::Verdict;
-use crate::view::{Packet, Side};
+use crate::packet::view::{Packet, Side};
 use crate::wire::ethernet;
 
 impl<F: Family> Gate<'_, F> {

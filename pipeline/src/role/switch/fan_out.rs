@@ -3,14 +3,14 @@
 use std::net::IpAddr;
 
 use super::Gate;
-use crate::buffer::{Buffer, Pool};
+use crate::packet::buffer::{Buffer, Pool};
 use crate::counters::Generated;
-use crate::family::Family;
+use crate::wire::family::Family;
 use crate::role::{Context, send_made};
 use crate::stage::sign::Worth;
 use crate::stage::{encap, tag};
 use crate::verdict::Verdict;
-use crate::view::{Packet, Side};
+use crate::packet::view::{Packet, Side};
 
 /// Tells addresses apart.
 fn mixed(address: IpAddr) -> usize {

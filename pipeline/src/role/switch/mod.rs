@@ -7,11 +7,11 @@
 //! From the inside: connections are followed, and errors about tunnels to servers are sent on to
 //! the client; all else passes.
 
-mod ahead;
+mod affinity;
 mod deliver;
-mod express;
 mod fan_out;
-mod kept;
+mod fast_path;
+mod lookup;
 mod probe;
 mod related;
 mod select;
@@ -22,30 +22,30 @@ use std::sync::Arc;
 
 use super::oversize::Oversize;
 use super::{Context, Foreseen, Role, Ways, send_made, tidy};
-use crate::buffer::{Buffer, Pool};
-use crate::burst::Burst;
+use crate::packet::buffer::{Buffer, Pool};
+use crate::packet::burst::Burst;
 use crate::counters::{Counters, Generated};
-use crate::family::{Endpoint, Family, V4, V6, Version};
-use crate::fragments::Fragments;
-use crate::limiter::Limiter;
+use crate::wire::family::{Endpoint, Family, V4, V6, Version};
+use crate::packet::fragments::Fragments;
+use crate::policy::limiter::Limiter;
 use crate::neighbours::{self, Answer, Neighbours};
-use crate::services::{Scope, Services};
-use crate::shared::Reader;
+use crate::policy::services::{Scope, Services};
+use crate::base::published::Reader;
 use crate::stage::clamp;
 use crate::stage::sign::Keys;
 use crate::table::Table;
-use crate::time::Ticks;
+use crate::base::time::Ticks;
 use crate::verdict::Verdict;
-use crate::view::{Kind, Packet, Side, View};
-use crate::waiting::Waiting;
+use crate::packet::view::{Kind, Packet, Side, View};
+use crate::packet::pending::Waiting;
 use crate::wire::{ethernet, tcp};
-use ahead::Ahead;
-use kept::Pair;
+use lookup::Ahead;
+use affinity::Pair;
 use probe::Probes;
 use settings::{Route, Serving};
 
 pub use super::phase::Phase;
-pub use kept::Kept;
+pub use affinity::Kept;
 pub use probe::TunnelHealth;
 pub use select::{Alive, Selection};
 pub use settings::{Delivery, Probing, Server, Service, Settings, Timeouts};

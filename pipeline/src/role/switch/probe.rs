@@ -12,14 +12,14 @@ use arrayvec::ArrayVec;
 use siphasher::sip::SipHasher13;
 
 use super::settings::{Probing, Serving, Settings, Tunnel};
-use crate::buffer::Pool;
+use crate::packet::buffer::Pool;
 use crate::counters::{Counters, Generated};
-use crate::family::{Endpoint, Family, V4, V6};
+use crate::wire::family::{Endpoint, Family, V4, V6};
 use crate::role::{Context, send_made};
 use crate::stage::encap;
 use crate::stage::probe::{self, Reply};
-use crate::time::Ticks;
-use crate::view::{Packet, Side};
+use crate::base::time::Ticks;
+use crate::packet::view::{Packet, Side};
 use crate::wire::ethernet;
 
 /// The most probes sent at once: they must fit into what leaves at once.

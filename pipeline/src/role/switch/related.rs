@@ -2,14 +2,14 @@
 //! fragments; and the answers to probes of tunnels.
 
 use super::{Gate, Target};
-use crate::buffer::{Buffer, Pool};
+use crate::packet::buffer::{Buffer, Pool};
 use crate::counters::Generated;
-use crate::family::{Endpoint, Family, V6};
-use crate::fragments::{Fate, PacketId};
+use crate::wire::family::{Endpoint, Family, V6};
+use crate::packet::fragments::{Fate, PacketId};
 use crate::role::Context;
-use crate::stage::{encap, probe, quote, relay};
+use crate::stage::{encap, probe, quote, icmp_relay};
 use crate::verdict::Verdict;
-use crate::view::{Kind, Packet, Side};
+use crate::packet::view::{Kind, Packet, Side};
 use crate::wire::tunnel::Format;
 
 /// What fits any tunnel on any path of IPv6.
@@ -84,12 +84,12 @@ impl<F: Family> Gate<'_, F> {
     /// An ICMP packet from the inside. An error about a tunnel to a server concerns the client
     /// whose packet was in it.
     pub(super) fn icmp_from_inside<B: Buffer>(&self, packet: &mut Packet<B>) -> Verdict {
-        let Some(about) = relay::read::<F, _>(packet) else { return Verdict::Icmp };
+        let Some(about) = icmp_relay::read::<F, _>(packet) else { return Verdict::Icmp };
         let to = about.receiver;
         let service = self.common.services.find(to.ip(), to.port()).map(usize::from);
         let ours = service
             .is_some_and(|service| self.common.serving[service].tunnel_of(about.tunnel).is_some());
-        match ours && relay::to_sender::<F, _>(packet, &about) {
+        match ours && icmp_relay::to_sender::<F, _>(packet, &about) {
             true => Verdict::IcmpTranslated,
             false => Verdict::Icmp,
         }
@@ -140,7 +140,7 @@ pub(super) fn client_of_error<F: Family, B: Buffer>(
 ) -> Option<std::net::IpAddr> {
     match from {
         Side::Outside => Some(quote::read::<F, B>(packet)?.destination.address.into()),
-        Side::Inside => match relay::read::<F, B>(packet) {
+        Side::Inside => match icmp_relay::read::<F, B>(packet) {
             Some(about) => Some(about.sender.ip()),
             None => Some(quote::read::<F, B>(packet)?.source.address.into()),
         },

@@ -2,8 +2,8 @@
 //! control thread whenever somebody goes or comes back, and read by the workers.
 
 use super::settings::Service;
-use crate::family::{Endpoint, Family};
-use crate::maglev::Maglev;
+use crate::wire::family::{Endpoint, Family};
+use crate::policy::maglev::Maglev;
 
 /// Who takes part, by their numbers among all configured. Who is not spoken of does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,7 +93,7 @@ impl Chosen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::family::V4;
+    use crate::wire::family::V4;
     use crate::role::switch::{Delivery, Server};
     use crate::testing::endpoint;
 

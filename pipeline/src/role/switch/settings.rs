@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::family::{Family, V4, V6, Version};
-use crate::limiter::Limit;
-use crate::path::Path;
+use crate::wire::family::{Family, V4, V6, Version};
+use crate::policy::limiter::Limit;
+use crate::policy::tunnel_path::Path;
 use crate::stage::{clamp, tag};
-use crate::time::Ticks;
+use crate::base::time::Ticks;
 use crate::wire::ethernet::Mac;
 use crate::wire::tunnel::Format;
 

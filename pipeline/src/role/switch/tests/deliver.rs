@@ -143,8 +143,8 @@ fn what_may_be_fragmented_is_and_each_piece_tunnelled() {
 fn without_headroom_a_packet_is_dropped_and_counted() {
     let mut bench = Bench::new(tunnelled(V4_PLAN, V6_PLAN, Format::Gue));
     let mut buffer = HeapBuffer::new(&ack(V4_PLAN).frame());
-    assert!(buffer.prepend(crate::buffer::HEADROOM - 20));
-    let shift = crate::buffer::HEADROOM - 20;
+    assert!(buffer.prepend(crate::packet::buffer::HEADROOM - 20));
+    let shift = crate::packet::buffer::HEADROOM - 20;
     let length = buffer.frame_len();
     buffer.head_mut().copy_within(shift..length, 0);
     assert_eq!(bench.pass_buffer(Side::Outside, buffer), Verdict::NoBuffer);

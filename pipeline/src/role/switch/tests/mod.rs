@@ -3,17 +3,17 @@
 
 mod deliver;
 mod fan_out;
-mod kept;
+mod affinity;
 mod probe;
 mod related;
-mod soup;
+mod corpus;
 
 use super::*;
-use crate::buffer::{HeapBuffer, HeapPool};
-use crate::burst::Output;
-use crate::limiter::Limit;
-use crate::path::Path;
-use crate::shared::Published;
+use crate::packet::buffer::{HeapBuffer, HeapPool};
+use crate::packet::burst::Output;
+use crate::policy::limiter::Limit;
+use crate::policy::tunnel_path::Path;
+use crate::base::published::Published;
 use crate::stage::tag;
 use crate::testing::{INSIDE_MAC, LINUX_OPTIONS, OUTSIDE_MAC, Segment, ethernet_frame, tunnel_in};
 use crate::verdict::Fate;

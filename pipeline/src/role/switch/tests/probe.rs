@@ -1,7 +1,7 @@
 //! Probes of tunnels: sent, answered, and what follows when they are not.
 
 use super::*;
-use crate::stage::{crack, probe};
+use crate::stage::{decap, probe};
 
 const ID: u16 = 0x4321;
 
@@ -32,7 +32,7 @@ fn reply(probe: &[u8]) -> Vec<u8> {
     }
     let mut packet = Packet::new(HeapBuffer::new(probe));
     let inner = packet.view.inner(probe);
-    crack::open(&mut packet, inner).unwrap();
+    decap::open(&mut packet, inner).unwrap();
     match packet.view.version {
         Version::V4 => answered::<V4>(&packet),
         Version::V6 => answered::<V6>(&packet),

@@ -1,0 +1,7 @@
+//! Packets in memory: buffers, bursts, the parsed view, fragments, pending frames.
+
+pub mod buffer;
+pub mod burst;
+pub mod fragments;
+pub mod pending;
+pub mod view;

@@ -1,0 +1,317 @@
+//! One look at a packet: where its headers are and what kind it is. Parsed once on receipt,
+//! again only after a header was put on or taken off.
+
+mod packet;
+mod plain;
+
+use std::net::IpAddr;
+
+use crate::wire::family::{Endpoint, Family, V4, V6, Version};
+use crate::verdict::Verdict;
+use crate::wire::{arp::Arp, ethernet, ipv4, ipv6, tcp, tunnel};
+
+pub use packet::Packet;
+pub(crate) use plain::Headers;
+
+/// The side of the appliance that a packet came in by or leaves by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Side {
+    /// Clients, origin servers, web servers.
+    Inside,
+    /// The WAN.
+    Outside,
+}
+
+impl Side {
+    /// Both sides, in the order of their counters.
+    pub const ALL: [Side; 2] = [Side::Inside, Side::Outside];
+
+    /// The other side.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Side::Inside => Side::Outside,
+            Side::Outside => Side::Inside,
+        }
+    }
+
+    /// Its name in configuration, counters and file names.
+    pub fn name(self) -> &'static str {
+        match self {
+            Side::Inside => "inside",
+            Side::Outside => "outside",
+        }
+    }
+}
+
+/// What a packet is, as far as any role needs to know; [`View::version`] says of which family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Whole TCP.
+    Tcp,
+    /// A tunnel whose header can be followed, not a fragment.
+    Tunnel,
+    /// What calls itself a tunnel, and cannot be followed.
+    BadTunnel,
+    /// ICMP, not a fragment.
+    Icmp,
+    /// The first fragment of a TCP packet, the whole TCP header in it.
+    FirstFragment,
+    /// Any other fragment.
+    Fragment,
+    /// ARP for IPv4 over Ethernet.
+    Arp,
+    /// Nothing that any role acts upon; the verdict says what it is.
+    Other(Verdict),
+}
+
+impl Kind {
+    /// The verdict on a packet of this kind that no role has a part in.
+    pub fn untouched(self) -> Verdict {
+        match self {
+            Kind::Tcp => Verdict::NoEntry,
+            Kind::Tunnel | Kind::BadTunnel => Verdict::ForeignTunnel,
+            Kind::Icmp => Verdict::Icmp,
+            Kind::FirstFragment | Kind::Fragment => Verdict::Fragment,
+            Kind::Arp => Verdict::NonIp,
+            Kind::Other(verdict) => verdict,
+        }
+    }
+}
+
+/// Offsets into the frame, from its first byte. Aligned so that it is copied in one piece: loads
+/// from one that was stored in several wait for the stores (benchmark `roles`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(align(16))]
+pub struct View {
+    /// IP header.
+    pub l3: u16,
+    /// Header of what IP carries, behind options and extension headers.
+    pub l4: u16,
+    /// First byte of the TCP payload; of a tunnel, of the IP packet in it.
+    pub payload: u16,
+    /// One past the IP packet's last byte; what follows in the frame is padding.
+    pub end: u32,
+    /// Its family.
+    pub version: Version,
+    /// What the packet is.
+    pub kind: Kind,
+}
+
+impl View {
+    /// The view of no frame at all.
+    pub(crate) const NOTHING: Self = Self {
+        l3: 0,
+        l4: 0,
+        payload: 0,
+        end: 0,
+        version: Version::V4,
+        kind: Kind::Other(Verdict::EthernetTruncated),
+    };
+
+    /// Source and destination address of the IP packet whose first segment is `head`.
+    pub fn addresses(&self, head: &[u8]) -> (IpAddr, IpAddr) {
+        fn of<F: Family>(ip: &[u8]) -> (IpAddr, IpAddr) {
+            (F::source(ip).into(), F::destination(ip).into())
+        }
+        let ip = &head[usize::from(self.l3)..];
+        match self.version {
+            Version::V4 => of::<V4>(ip),
+            Version::V6 => of::<V6>(ip),
+        }
+    }
+
+    /// Source endpoint of the TCP packet whose first segment is `head`.
+    #[inline(always)]
+    pub fn source<F: Family>(&self, head: &[u8]) -> Endpoint<F> {
+        let port = tcp::source_port(&head[usize::from(self.l4)..]);
+        Endpoint::new(F::source(&head[usize::from(self.l3)..]), port)
+    }
+
+    /// Destination endpoint likewise.
+    #[inline(always)]
+    pub fn destination<F: Family>(&self, head: &[u8]) -> Endpoint<F> {
+        let port = tcp::destination_port(&head[usize::from(self.l4)..]);
+        Endpoint::new(F::destination(&head[usize::from(self.l3)..]), port)
+    }
+
+    /// Reads the headers of a frame of `frame_len` bytes of which `head` is contiguous.
+    #[inline(always)]
+    pub fn parse(head: &[u8], frame_len: usize) -> Self {
+        match Self::plain(head, frame_len) {
+            Some(view) => view,
+            None => Self::parse_any(head, frame_len),
+        }
+    }
+
+    /// Reads the headers of any frame.
+    #[inline(never)]
+    fn parse_any(head: &[u8], frame_len: usize) -> Self {
+        let Some((ethertype, l3)) = ethernet::parse(head) else {
+            return Self::other(Verdict::EthernetTruncated);
+        };
+        match ethertype {
+            ethernet::IPV4 => Self::parse_ip(head, frame_len, l3, Version::V4),
+            ethernet::IPV6 => Self::parse_ip(head, frame_len, l3, Version::V6),
+            ethernet::ARP if Arp::parse(&head[l3..]).is_some() => Self {
+                l3: l3 as u16,
+                l4: l3 as u16,
+                end: frame_len as u32,
+                kind: Kind::Arp,
+                ..Self::NOTHING
+            },
+            _ => Self::other(Verdict::NonIp),
+        }
+    }
+
+    /// The packet in a tunnel: the same frame, seen from the inner header on.
+    #[inline(always)]
+    pub fn inner(&self, head: &[u8]) -> Self {
+        let at = usize::from(self.payload);
+        match Self::plain_tcp(head, self.end as usize, at) {
+            Some(view) => view,
+            None => self.inner_any(head),
+        }
+    }
+
+    #[inline(never)]
+    fn inner_any(&self, head: &[u8]) -> Self {
+        let at = usize::from(self.payload);
+        match head.get(at).map(|byte| byte >> 4) {
+            Some(4) => Self::parse_ip(head, self.end as usize, at, Version::V4),
+            Some(6) => Self::parse_ip(head, self.end as usize, at, Version::V6),
+            _ => Self::other(Verdict::IpTruncated),
+        }
+    }
+
+    fn other(verdict: Verdict) -> Self {
+        Self { kind: Kind::Other(verdict), ..Self::NOTHING }
+    }
+
+    /// Reads an IP packet that begins at `l3` and ends at `limit` at the latest.
+    #[inline(always)]
+    fn parse_ip(head: &[u8], limit: usize, l3: usize, version: Version) -> Self {
+        match version {
+            Version::V4 => Self::parse_ipv4(head, limit, l3),
+            // Where the packet is stays known: a tunnel's owner may want to say what was in it.
+            Version::V6 => Self::parse_ipv6(head, limit, l3).unwrap_or_else(|verdict| Self {
+                l3: l3 as u16,
+                version,
+                ..Self::other(verdict)
+            }),
+        }
+    }
+
+    #[inline(always)]
+    fn parse_ipv4(head: &[u8], limit: usize, l3: usize) -> Self {
+        let ip = &head[l3..];
+        let (header, total) = match ipv4::check(ip, limit.saturating_sub(l3)) {
+            Ok(lengths) => lengths,
+            Err(error) => return Self { l3: l3 as u16, ..Self::malformed_ipv4(error) },
+        };
+        let l4 = l3 + header;
+        let view = Self {
+            l3: l3 as u16,
+            l4: l4 as u16,
+            payload: l4 as u16,
+            end: (l3 + total) as u32,
+            version: Version::V4,
+            kind: Kind::Fragment,
+        };
+        if ipv4::is_fragment(ip) {
+            let is_first = ipv4::protocol(ip) == ipv4::TCP && !ipv4::is_later_fragment(ip);
+            return if is_first { view.first_fragment(head) } else { view };
+        }
+        match ipv4::protocol(ip) {
+            ipv4::TCP => view.carrying_tcp(head),
+            protocol => view.carrying(head, protocol, ipv4::ICMP),
+        }
+    }
+
+    #[cold]
+    fn malformed_ipv4(error: ipv4::Malformed) -> Self {
+        Self::other(match error {
+            ipv4::Malformed::Truncated => Verdict::IpTruncated,
+            ipv4::Malformed::Version => Verdict::IpVersion,
+            ipv4::Malformed::HeaderLength => Verdict::IpHeaderLength,
+            ipv4::Malformed::TotalLength => Verdict::IpTotalLength,
+        })
+    }
+
+    fn parse_ipv6(head: &[u8], limit: usize, l3: usize) -> Result<Self, Verdict> {
+        let ip = &head[l3..];
+        let malformed = |error| match error {
+            ipv6::Malformed::Truncated => Verdict::IpTruncated,
+            ipv6::Malformed::Version => Verdict::IpVersion,
+            ipv6::Malformed::PayloadLength => Verdict::IpTotalLength,
+            ipv6::Malformed::Extensions => Verdict::Ipv6Extensions,
+        };
+        let total = ipv6::check(ip, limit.saturating_sub(l3)).map_err(malformed)?;
+        let chain = ipv6::walk(ip, total).map_err(malformed)?;
+        let l4 = l3 + chain.offset;
+        if l4 > head.len() {
+            return Err(Verdict::Ipv6Extensions);
+        }
+        let view = Self {
+            l3: l3 as u16,
+            l4: l4 as u16,
+            payload: l4 as u16,
+            end: (l3 + total) as u32,
+            version: Version::V6,
+            kind: Kind::Fragment,
+        };
+        if let Some(fragment) = chain.fragment {
+            let is_first = chain.protocol == ipv4::TCP && !ipv6::is_later_fragment(ip, fragment);
+            return Ok(if is_first { view.first_fragment(head) } else { view });
+        }
+        Ok(match chain.protocol {
+            ipv4::TCP => view.carrying_tcp(head),
+            protocol => view.carrying(head, protocol, ipv6::ICMP),
+        })
+    }
+
+    /// Of a first fragment: has it the whole TCP header?
+    fn first_fragment(self, head: &[u8]) -> Self {
+        let available = self.end as usize - usize::from(self.l4);
+        match tcp::check(&head[usize::from(self.l4)..], available) {
+            Ok(tcp) => Self { payload: self.l4 + tcp as u16, kind: Kind::FirstFragment, ..self },
+            Err(_) => self,
+        }
+    }
+
+    /// Of a whole TCP packet.
+    #[inline(always)]
+    fn carrying_tcp(self, head: &[u8]) -> Self {
+        let l4 = usize::from(self.l4);
+        let verdict = match tcp::check(&head[l4..], self.end as usize - l4) {
+            Ok(tcp) => return Self { payload: (l4 + tcp) as u16, kind: Kind::Tcp, ..self },
+            Err(tcp::Malformed::Truncated) => Verdict::TcpTruncated,
+            Err(tcp::Malformed::DataOffset) => Verdict::TcpDataOffset,
+        };
+        Self { kind: Kind::Other(verdict), ..self }
+    }
+
+    /// Of a whole packet that carries this protocol, which is not TCP.
+    fn carrying(self, head: &[u8], protocol: u8, icmp: u8) -> Self {
+        if protocol == icmp {
+            return Self { kind: Kind::Icmp, ..self };
+        }
+        let l4 = usize::from(self.l4);
+        match tunnel::parse(protocol, &head[l4..], self.end as usize - l4) {
+            None => Self { kind: Kind::Other(Verdict::OtherProtocol), ..self },
+            Some(Err(tunnel::Unreadable)) => Self { kind: Kind::BadTunnel, ..self },
+            Some(Ok(header)) => {
+                let payload = l4 + header.length;
+                let nibble = head.get(payload).map(|byte| byte >> 4);
+                let expected = if header.inner == Version::V4 { 4 } else { 6 };
+                let sound = nibble == Some(expected) && payload < self.end as usize;
+                let kind = if sound { Kind::Tunnel } else { Kind::BadTunnel };
+                Self { payload: payload as u16, kind, ..self }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

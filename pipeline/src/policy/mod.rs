@@ -1,0 +1,8 @@
+//! Decisions that follow from configuration: services, server selection, limits, allow lists,
+//! back-off from paths that drop tags, and tunnel formats.
+
+pub mod backoff;
+pub mod limiter;
+pub mod maglev;
+pub mod services;
+pub mod tunnel_path;

@@ -1,0 +1,348 @@
+//! The short way and the long one must come to the same. Each story is told to two of a role: to one
+//! in frames of the usual shape, to the other behind a VLAN tag, which sends every packet the long
+//! way. Verdicts, what leaves and what is remembered must be alike.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::{Context, Role};
+use crate::packet::buffer::{HeapBuffer, HeapPool};
+use crate::packet::burst::{BURST, Burst, Output};
+use crate::role::gateway::mode::{A, B, C, Configuration};
+use crate::policy::limiter::Limit;
+use crate::neighbours::Neighbours;
+use crate::policy::tunnel_path::Path;
+use crate::role::{gateway, replica, switch};
+use crate::policy::services::Scope;
+use crate::base::published::Published;
+use crate::stage::sign::Keys;
+use crate::stage::tag::{self, Code};
+use crate::testing::Segment;
+use crate::base::time::Ticks;
+use crate::verdict::Verdict;
+use crate::packet::view::Side;
+use crate::wire::tcp::Flags;
+
+const TAG: [u8; 4] = [0x81, 0, 0, 5];
+const SERVERS: [&str; 2] = ["203.0.113.10:80", "[2001:db8:2::10]:80"];
+const REPLICAS: [&str; 2] = ["198.51.100.10:80", "[2001:db8:3::10]:80"];
+const OTHERS: [&str; 2] = ["198.51.100.20:80", "[2001:db8:4::20]:80"];
+const CLIENTS: [&str; 2] = ["198.18.1.", "2001:db8:1::"];
+/// Start packets have this number.
+const ISN: u32 = 100;
+
+/// One of a role, and what it has been told.
+struct Twin<R> {
+    role: R,
+    pool: HeapPool,
+    tag: &'static [u8],
+}
+
+impl<R: Role> Twin<R> {
+    fn new(role: R, tag: &'static [u8]) -> Self {
+        Self { role, pool: HeapPool::default(), tag }
+    }
+
+    /// Verdicts, and what leaves by each side, without the tag.
+    fn pass(&mut self, side: Side, frames: &[Vec<u8>], now: Ticks) -> (Vec<Verdict>, Vec<Vec<u8>>) {
+        let (mut burst, mut out) = (Burst::default(), Output::new(8));
+        burst.fill(frames.iter().map(|frame| {
+            let mut frame = frame.clone();
+            frame.splice(12..12, self.tag.iter().copied());
+            HeapBuffer::new(&frame)
+        }));
+        let mut context = Context { now, pool: &mut self.pool, out: &mut out };
+        self.role.process(side, &mut burst, &mut context);
+        let mut left = Vec::new();
+        for side in Side::ALL {
+            for buffer in out.side(side).drain(..) {
+                let mut frame = buffer.frame().to_vec();
+                assert_eq!(frame[12..12 + self.tag.len()], *self.tag);
+                frame.drain(12..12 + self.tag.len());
+                left.push(frame);
+            }
+        }
+        (burst.verdicts().to_vec(), left)
+    }
+
+    /// Connections by state, as far as they have been counted.
+    fn remembered(&mut self, now: Ticks) -> Vec<u64> {
+        let mut out = Output::new(8);
+        self.role.housekeep(&mut Context { now, pool: &mut self.pool, out: &mut out });
+        let counters = self.role.counters();
+        let live = counters.table.live.iter().chain(&counters.table_v6.live);
+        live.map(|gauge| gauge.get()).collect()
+    }
+}
+
+/// What happens next, in numbers that each role reads its own way.
+#[derive(Clone, Debug)]
+struct Event {
+    inside: bool,
+    family: usize,
+    client: u8,
+    /// Who the other end is, and in what form it sends.
+    who: usize,
+    form: usize,
+    flags: u8,
+    fits: bool,
+    payload: usize,
+    code: u8,
+    /// Before it, in seconds; within a burst when zero.
+    pause: u64,
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    const ACK: u8 = Flags::ACK;
+    let flags = prop_oneof![
+        2 => Just(Flags::SYN),
+        3 => Just(Flags::SYN | ACK),
+        8 => prop::sample::select(vec![ACK, ACK | 8]),
+        1 => prop::sample::select(vec![Flags::FIN | ACK, Flags::RST, Flags::RST | ACK]),
+        1 => prop::sample::select(vec![0, Flags::SYN | Flags::FIN]),
+    ];
+    let pause = prop::sample::select(vec![0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 4, 40, 40, 5000]);
+    let family = prop::bool::weighted(0.2).prop_map(usize::from);
+    // Mostly one client, and who it has to do with.
+    let client = prop::sample::select(vec![1, 1, 1, 1, 1, 2, 3]);
+    let who = prop::sample::select(vec![0, 0, 0, 1, 1, 1, 2]);
+    let who = (any::<bool>(), family, client, who, 0..4usize);
+    let what = (flags, prop::bool::weighted(0.9), 0..3usize, 0..3u8, pause);
+    let event = (who, what).prop_map(|(who, what)| {
+        let (inside, family, client, who, form) = who;
+        let (flags, fits, payload, code, pause) = what;
+        Event { inside, family, client, who, form, flags, fits, payload, code, pause }
+    });
+    prop::collection::vec(event, 1..200)
+}
+
+impl Event {
+    fn side(&self) -> Side {
+        if self.inside { Side::Inside } else { Side::Outside }
+    }
+
+    fn client(&self) -> String {
+        let address = format!("{}{}", CLIENTS[self.family], self.client);
+        if self.family == 0 { format!("{address}:4000") } else { format!("[{address}]:4000") }
+    }
+
+    fn segment(&self, from: &str, to: &str, options: &[u8]) -> Segment {
+        let sequence = if self.flags & Flags::SYN != 0 && self.fits { ISN } else { 777 };
+        let acknowledgement = if self.fits { ISN + 1 } else { 5 };
+        let acknowledgement = if self.flags & Flags::ACK != 0 { acknowledgement } else { 0 };
+        let segment = Segment::new(from, to, self.flags, sequence, acknowledgement);
+        segment.options(options).payload(&[7; 2][..self.payload.min(2)])
+    }
+}
+
+fn address(endpoint: &str) -> String {
+    endpoint.parse::<std::net::SocketAddr>().unwrap().ip().to_string()
+}
+
+/// Tells a story to both.
+fn tell<R: Role>(
+    make: impl Fn() -> R,
+    story: &[Event],
+    frame: impl Fn(&Event) -> Vec<u8>,
+) -> Result<(), TestCaseError> {
+    let (mut short, mut long) = (Twin::new(make(), &[]), Twin::new(make(), &TAG));
+    let mut now = Ticks::from_secs(1);
+    let mut rest = story;
+    while let Some(first) = rest.first() {
+        now = now + Ticks::from_secs(first.pause);
+        // A burst is of one side, and at one time.
+        let together = |event: &&Event| event.inside == first.inside && event.pause == 0;
+        let more = rest[1..].iter().take(BURST - 1).take_while(together).count();
+        let (burst, after) = rest.split_at(1 + more);
+        rest = after;
+        let frames: Vec<_> = burst.iter().map(&frame).collect();
+        let (one, other) =
+            (short.pass(first.side(), &frames, now), long.pass(first.side(), &frames, now));
+        prop_assert_eq!(one, other, "{:?}", burst);
+        prop_assert_eq!(short.remembered(now), long.remembered(now));
+    }
+    Ok(())
+}
+
+fn keys() -> Published<Keys> {
+    Published::new(Keys::default())
+}
+
+fn gateway_of<Q: Configuration>() -> gateway::Gateway<Q> {
+    let service = |server: &&str| gateway::Service {
+        scope: Scope::Prefix(address(server).parse::<std::net::IpAddr>().unwrap().into()),
+        ports: vec![80],
+        replicas: Vec::new(),
+    };
+    let settings = gateway::Settings {
+        services: SERVERS.iter().map(service).collect(),
+        tag: tag::Format::default(),
+        timeouts: gateway::Timeouts::default(),
+        path: Path::default(),
+        max_connections: [2, 2],
+        hash_key: (3, 4),
+    };
+    gateway::Gateway::new(settings, keys().reader())
+}
+
+/// What a gateway meets: from its clients to two servers, from servers and replicas in all forms.
+fn at_gateway(event: &Event) -> Vec<u8> {
+    let family = event.family;
+    let (client, other) = (event.client(), [SERVERS, REPLICAS, OTHERS][event.who][family]);
+    if event.inside {
+        return event.segment(&client, other, &[]).frame();
+    }
+    let (server, replica) = (SERVERS[family], REPLICAS[family]);
+    let to = address(&client);
+    match event.form {
+        // B's and C's tunnels.
+        0 => event.segment(other, &client, &[]).tunnelled(&address(server), &to),
+        1 => event.segment(server, &client, &[]).tunnelled(&address(other), &to),
+        2 => event.segment(server, &client, &[]).tunnelled(&address(replica), &to),
+        _ => event.segment(other, &client, &[]).frame(),
+    }
+}
+
+fn a_replica() -> replica::Replica {
+    let service = |number: usize| replica::Service {
+        address: address(SERVERS[number]).parse().unwrap(),
+        ports: vec![80],
+        servers: vec![replica::Server {
+            name: "web".into(),
+            address: address(REPLICAS[number]).parse().unwrap(),
+            port: None,
+            mac: Some([2; 6]),
+            weight: 1,
+            bears_service: false,
+        }],
+        first_server: number,
+    };
+    let services = vec![service(0), service(1)];
+    let selection = Published::new(replica::Selection::new(&services, |_| true));
+    let settings = replica::Settings {
+        switches: SERVERS.map(|s| address(s).parse::<std::net::IpAddr>().unwrap().into()).into(),
+        gateways: Vec::new(),
+        tunnel_addresses: services.iter().map(|service| service.servers[0].address).collect(),
+        services,
+        tag: tag::Format::default(),
+        require_signature: false,
+        path: Path::default(),
+        busy_connections: 100,
+        busy_syn_rate: 1 << 30,
+        acknowledgement_repeats: 0,
+        max_connections: [2, 2],
+        timeouts: [30, 7440, 120].map(Ticks::from_secs),
+        macs: [[2; 6], [3; 6]],
+        probes: false,
+        hash_key: (3, 4),
+    };
+    let neighbours = Arc::new(Neighbours::default());
+    let shares = replica::Shares { gates: Arc::default(), neighbours };
+    replica::Replica::new(settings, shares, selection.reader(), keys().reader())
+}
+
+fn tagged(code: u8) -> Vec<u8> {
+    vec![253, 5, 0x4e, 0x52, 1 | code << 1, 1, 1, 1]
+}
+
+/// What a replica meets: copies, plain and tunnelled packets of gateways, its web servers'.
+fn at_replica(event: &Event) -> Vec<u8> {
+    let family = event.family;
+    let (client, web) = (event.client(), REPLICAS[family]);
+    let server = SERVERS[family];
+    if event.inside {
+        let from = [web, web, OTHERS[family]][event.who];
+        return event.segment(from, &client, &[]).frame();
+    }
+    match event.form {
+        0 => {
+            let copy = Event { flags: Flags::SYN, payload: 0, ..event.clone() };
+            let copy = copy.segment(&client, server, &tagged(event.code));
+            copy.tunnelled(&address(server), &address(web))
+        }
+        1 => {
+            let segment = event.segment(&client, server, &[]);
+            segment.tunnelled(&address(&client), &address(web))
+        }
+        _ => event.segment(&client, web, &[]).frame(),
+    }
+}
+
+/// A switch of a service with two servers, or with one.
+fn a_switch(servers: u8) -> switch::Switch {
+    let server = |last| switch::Server {
+        name: "web".into(),
+        delivery: switch::Delivery::Direct([2, 0, 0, 0, 1, last]),
+        weight: 1,
+    };
+    let service = |number: usize| switch::Service {
+        address: address(SERVERS[number]).parse().unwrap(),
+        ports: vec![80],
+        replicable: true,
+        source: address(SERVERS[number]).parse().unwrap(),
+        replicas: vec![address(REPLICAS[number]).parse().unwrap()],
+        first_replica: number,
+        servers: (0..servers).map(server).collect(),
+        first_server: number * usize::from(servers),
+    };
+    let services = vec![service(0), service(1)];
+    let selection = Published::new(switch::Selection::new(&services, &switch::Alive::default()));
+    let limit = Limit { rate: 1 << 30, burst: 1 << 30, prefix_v4: 24, prefix_v6: 48 };
+    let settings = switch::Settings {
+        services,
+        tag: tag::Format::default(),
+        require_signature: false,
+        gateways: Vec::new(),
+        max_copies: 8,
+        fan_out: limit,
+        path: Path::default(),
+        max_connections: [2, 2],
+        timeouts: switch::Timeouts {
+            opening: Ticks::from_secs(30),
+            established: Ticks::from_secs(7440),
+            closing: Ticks::from_secs(120),
+            reuse_after: Ticks::from_secs(60),
+        },
+        probing: None,
+        probes: false,
+        macs: [[2; 6]; 2],
+        hash_key: (3, 4),
+    };
+    let shares = switch::Shares {
+        tunnels: Arc::new(switch::TunnelHealth::new(2)),
+        neighbours: Arc::new(Neighbours::default()),
+    };
+    switch::Switch::new(settings, shares, selection.reader(), keys().reader())
+}
+
+/// What a switch meets: start packets with a tag and without, and both directions of the rest.
+fn at_switch(event: &Event) -> Vec<u8> {
+    let client = event.client();
+    let server = [SERVERS, SERVERS, OTHERS][event.who][event.family];
+    if event.inside {
+        return event.segment(server, &client, &[]).frame();
+    }
+    let options = if event.form == 0 { tagged(Code::A as u8) } else { Vec::new() };
+    event.segment(&client, server, &options).frame()
+}
+
+proptest! {
+    #[test]
+    fn a_gateway_decides_alike_both_ways(story in events()) {
+        tell(gateway_of::<A>, &story, at_gateway)?;
+        tell(gateway_of::<B>, &story, at_gateway)?;
+        tell(gateway_of::<C>, &story, at_gateway)?;
+    }
+
+    #[test]
+    fn a_replica_decides_alike_both_ways(story in events()) {
+        tell(a_replica, &story, at_replica)?;
+    }
+
+    #[test]
+    fn a_switch_decides_alike_both_ways(story in events()) {
+        tell(|| a_switch(2), &story, at_switch)?;
+        tell(|| a_switch(1), &story, at_switch)?;
+    }
+}

@@ -1,0 +1,199 @@
+//! ICMP errors about the appliance's own tunnels, from the way to a tunnelled server: the sender
+//! of what was in the tunnel is the one who has to know.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::packet::buffer::Buffer;
+use crate::wire::family::{Emit, Endpoint, Family, V4, V6, Version};
+use crate::stage::quote;
+use crate::packet::view::{Packet, View};
+use crate::wire::checksum::Sum;
+use crate::wire::{icmp, put_u16, tcp};
+
+/// What such an error is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct About {
+    /// The tunnel's outer source and destination.
+    pub tunnel: (IpAddr, IpAddr),
+    /// Who sent the TCP packet in it.
+    pub sender: SocketAddr,
+    /// Whom it was for.
+    pub receiver: SocketAddr,
+    place: icmp::Place,
+}
+
+/// Reads an error about a tunnel with a TCP packet in it, of whatever families. `None` for all
+/// else, and for one that is not all in one buffer segment, or has a wrong checksum.
+pub fn read<F: Family, B: Buffer>(packet: &Packet<B>) -> Option<About> {
+    fn ends<F: Family>(message: &[u8], ip: usize) -> (IpAddr, IpAddr) {
+        (F::source(&message[ip..]).into(), F::destination(&message[ip..]).into())
+    }
+    let View { l4, end, .. } = packet.view;
+    let message = packet.buffer.head().get(usize::from(l4)..end as usize)?;
+    let place = icmp::quoted_tcp(F::VERSION, message)?;
+    let tunnel = ends::<F>(message, place.outer?);
+    let (sender, receiver) = match place.version {
+        Version::V4 => ends::<V4>(message, place.ip),
+        Version::V6 => ends::<V6>(message, place.ip),
+    };
+    let tcp = &message[place.tcp..];
+    let sender = SocketAddr::new(sender, tcp::source_port(tcp));
+    let receiver = SocketAddr::new(receiver, tcp::destination_port(tcp));
+    quote::checksum_ok::<F, B>(packet).then_some(About { tunnel, sender, receiver, place })
+}
+
+/// Makes it an error about the packet in the tunnel, to that packet's sender. What a "too big"
+/// says gets through is less by what the tunnel takes. `false`, and nothing changed, for an error
+/// about a tunnel of another family than the packet in it, unless it is a "too big": the others
+/// have no counterpart that a sender would act upon.
+#[must_use]
+pub fn to_sender<F: Family, B: Buffer>(packet: &mut Packet<B>, about: &About) -> bool {
+    match (about.sender.ip(), about.receiver.ip()) {
+        (sender, receiver) if about.place.version == F::VERSION => {
+            peeled::<F, B>(packet, about, (sender, receiver)).is_some()
+        }
+        (IpAddr::V4(to), IpAddr::V4(from)) => rebuilt::<F, V4, B>(packet, about, (from, to)),
+        (IpAddr::V6(to), IpAddr::V6(from)) => rebuilt::<F, V6, B>(packet, about, (from, to)),
+        _ => false,
+    }
+}
+
+fn peeled<F: Family, B: Buffer>(
+    packet: &mut Packet<B>,
+    about: &About,
+    (sender, receiver): (IpAddr, IpAddr),
+) -> Option<()> {
+    let (sender, receiver) = (F::from_ip(sender)?, F::from_ip(receiver)?);
+    let quoted = quote::read::<F, B>(packet)?;
+    quote::peel(packet, quoted)?;
+    quote::set_destination::<F, B>(packet, sender);
+    // The tunnel's end is unknown to the sender.
+    if F::source(packet.ip()).into() == about.tunnel.1 {
+        quote::set_source::<F, B>(packet, receiver);
+    }
+    Some(())
+}
+
+/// In place, in front of the inner packet as it was quoted: the headers that go there take no
+/// more than those that were there.
+fn rebuilt<F: Family, G: Family, B: Buffer>(
+    packet: &mut Packet<B>,
+    about: &About,
+    (from, to): (G::Address, G::Address),
+) -> bool {
+    let View { l3, l4, end, .. } = packet.view;
+    let (l3, l4) = (usize::from(l3), usize::from(l4));
+    let message = &mut packet.buffer.head_mut()[l4..end as usize];
+    if !icmp::is_too_big(F::VERSION, message) {
+        return false;
+    }
+    let icmp::Place { ip, outer, .. } = about.place;
+    let overhead = (ip - outer.unwrap_or(ip)) as u32;
+    let mtu = icmp::mtu(F::VERSION, message).saturating_sub(overhead);
+    let limit = icmp::take_quote_length(F::VERSION, message).unwrap_or(message.len());
+    let quoted = limit.clamp(ip, message.len()) - ip;
+    let quoted = quoted.min(G::QUOTED);
+    let start = l4 + ip - icmp::HEADER - G::HEADER;
+    let bytes = packet.buffer.head_mut();
+    put_u16(bytes, l3 - 2, G::VERSION.ethertype());
+    bytes.copy_within(0..l3, start - l3);
+    packet.buffer.trim_front(start - l3);
+    let length = G::HEADER + icmp::HEADER + quoted;
+    packet.buffer.truncate(l3 + length);
+    let emit = Emit {
+        traffic_class: 0,
+        length,
+        protocol: G::ICMP,
+        from,
+        to,
+        flow_label: Endpoint::<G>::new(to, 0).entropy(),
+    };
+    G::emit(packet.ip_mut(), emit);
+    let message = &mut packet.ip_mut()[G::HEADER..length];
+    let pseudo = match G::VERSION {
+        Version::V4 => Sum::default(),
+        Version::V6 => G::pseudo_header(from, to, G::ICMP, message.len()),
+    };
+    let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
+    icmp::emit_too_big(message, G::VERSION, mtu, pseudo);
+    packet.look_again();
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::buffer::HeapBuffer;
+    use crate::testing::{Segment, icmp_error, socket, tunnel_in};
+    use crate::packet::view::Kind;
+    use crate::wire::tunnel::Format;
+
+    const CLIENT: &str = "[2001:db8:1::10]:40000";
+    const SERVICE: &str = "[2001:db8:2::10]:80";
+    const ENDS: (&str, &str) = ("203.0.113.10", "203.0.113.21");
+
+    fn inner() -> Segment {
+        Segment::ack(CLIENT, SERVICE, 7, 9).payload(&[3; 1400])
+    }
+
+    /// An error about IPv6 in a tunnel of IPv4 that quotes so many bytes of it.
+    fn error(code: u8, quoted: usize) -> Vec<u8> {
+        let outer = tunnel_in(Format::Ipip, ENDS, (0, 0), &inner().packet());
+        icmp_error("192.0.2.1", ENDS.0, 3, code, &outer[..quoted])
+    }
+
+    fn packet(frame: &[u8]) -> Packet<HeapBuffer> {
+        Packet::new(HeapBuffer::new(frame))
+    }
+
+    #[test]
+    fn says_what_the_error_is_about() {
+        let about = read::<V4, _>(&packet(&error(4, 68))).unwrap();
+        assert_eq!((about.sender, about.receiver), (socket(CLIENT), socket(SERVICE)));
+        assert_eq!(about.tunnel, (ENDS.0.parse().unwrap(), ENDS.1.parse().unwrap()));
+        // Not as far as the ports.
+        assert_eq!(read::<V4, _>(&packet(&error(4, 67))), None);
+        assert_eq!(read::<V4, _>(&Packet::new(HeapBuffer::segmented(&error(4, 68), 60))), None);
+        let plain = icmp_error("192.0.2.1", "198.18.1.10", 3, 4, &inner().packet());
+        assert_eq!(read::<V4, _>(&packet(&plain)), None);
+    }
+
+    #[test]
+    fn however_much_is_quoted_is_quoted_on() {
+        for quoted in [68, 69, 80, 600, 1400] {
+            let mut packet = packet(&error(4, quoted));
+            let about = read::<V4, _>(&packet).unwrap();
+            assert!(to_sender::<V4, _>(&mut packet, &about));
+            assert_eq!((packet.view.version, packet.view.kind), (Version::V6, Kind::Icmp));
+            assert!(quote::checksum_ok::<V6, _>(&packet) && quote::is_too_big::<V6, _>(&packet));
+            let kept = (quoted - 20).min(V6::QUOTED);
+            assert_eq!(packet.buffer.frame()[62..], inner().packet()[..kept]);
+            let message = &packet.ip()[V6::HEADER..];
+            assert_eq!(icmp::mtu(Version::V6, message), 1380);
+            assert_eq!(V6::destination(packet.ip()).to_string(), "2001:db8:1::10");
+        }
+    }
+
+    #[test]
+    fn extensions_do_not_pass_for_the_packet() {
+        let mut frame = error(4, 128);
+        frame.extend([9; 20]);
+        let length = frame.len() - 14;
+        V4::set_length(&mut frame[14..], length);
+        frame[34 + 5] = 32;
+        icmp::set_checksum(&mut frame[34..], Sum::default());
+        let mut packet = packet(&frame);
+        let about = read::<V4, _>(&packet).unwrap();
+        assert!(to_sender::<V4, _>(&mut packet, &about));
+        assert_eq!(packet.buffer.frame()[62..], inner().packet()[..108]);
+    }
+
+    #[test]
+    fn what_has_no_counterpart_stays() {
+        let frame = error(1, 200);
+        let mut packet = packet(&frame);
+        let about = read::<V4, _>(&packet).unwrap();
+        assert!(!to_sender::<V4, _>(&mut packet, &about));
+        assert_eq!(packet.buffer.frame(), frame);
+    }
+}
