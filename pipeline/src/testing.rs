@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::wire::family::{Emit, Endpoint, Family, V4, V6, Version};
 use crate::wire::checksum::Sum;
+use crate::wire::family::{Emit, Endpoint, Family, V4, V6, Version};
 use crate::wire::tcp::Flags;
 use crate::wire::tunnel::{self, Format};
 use crate::wire::{ipv4, ipv6, put_u16, put_u32};

@@ -1,95 +1,108 @@
-//! Counters that one worker writes and anyone may read.
+//! Counters that one worker writes and any thread may read.
 //!
-//! `received = forwarded + consumed + dropped` per side, and over both sides
-//! `forwarded + generated = sent + unsent`, whenever the worker is at rest.
+//! Whenever the worker is at rest, `received = forwarded + consumed + dropped` holds on each side,
+//! and `forwarded + generated = sent + unsent` over both.
+//!
+//! [`Generated`] and [`Scalar`] are tables: name, unit, roles and meaning of a counter stand in one
+//! line, from which `firstack stats`, its JSON, docs/counters.md and the scenario checker follow.
 
+mod histogram;
+mod responders;
+
+use std::fmt::Debug;
 use std::net::IpAddr;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use hashbrown::HashMap;
-
-use crate::wire::family::Version;
-use crate::base::time::Ticks;
-use crate::verdict::{Fate, Verdict};
 use crate::packet::view::Side;
+use crate::verdict::{Fate, Roles, Verdict};
+use crate::wire::family::Version;
+
+pub use histogram::Histogram;
+pub use responders::{Responder, ResponderIndex, Responders};
 
 /// A counter with a single writer: a plain load and store, no locked instruction.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// Adds, by the one writer.
+    /// Adds; for the one writer.
     #[inline]
     pub fn add(&self, count: u64) {
         self.0.store(self.0.load(Relaxed).wrapping_add(count), Relaxed);
     }
 
-    /// Sets, by the one writer.
+    /// Sets; for the one writer.
     pub fn set(&self, value: u64) {
         self.0.store(value, Relaxed);
     }
 
-    /// Reads, by anyone.
+    /// Reads; for any thread.
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
 }
 
-/// Packets that the appliance makes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Generated {
-    /// A reset to a loser (op 514).
-    Reset,
-    /// A tunnelled copy of a start packet (op 312).
-    Copy,
-    /// A tunnelled copy of an ICMP error, for the replica that it concerns.
-    IcmpCopy,
-    /// An ICMP error to the sender of a packet that a tunnel has no room for.
-    TooBig,
-    /// A fragment of a packet that a tunnel has no room for.
-    Fragment,
-    /// A probe of the tunnel to a replica.
-    TunnelProbe,
-    /// The answer to one.
-    ProbeAnswer,
-    /// A probe for a server's MAC address, by ARP or neighbour discovery.
-    ArpProbe,
-    /// A reply for a tunnel address likewise.
-    ArpReply,
-    /// A packet that has waited for its server's MAC address.
-    Released,
+macro_rules! counters {
+    (
+        $(#[$meta:meta])*
+        $type:ident { $($name:ident $roles:ident $text:literal $unit:literal $doc:literal;)* }
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $type { $(#[doc = $doc] $name,)* }
+
+        impl $type {
+            /// All of them, in the order of their counters.
+            pub const ALL: [$type; [$($text),*].len()] = [$($type::$name),*];
+
+            /// Returns the counter's name.
+            pub fn name(self) -> &'static str {
+                match self { $($type::$name => $text,)* }
+            }
+
+            /// Returns the roles that have this counter.
+            pub fn roles(self) -> Roles {
+                match self { $($type::$name => Roles::$roles,)* }
+            }
+
+            /// Returns what is counted, such as "packets".
+            pub fn unit(self) -> &'static str {
+                match self { $($type::$name => $unit,)* }
+            }
+
+            /// Returns one line for an operator.
+            pub fn meaning(self) -> &'static str {
+                match self { $($type::$name => $doc,)* }
+            }
+        }
+    };
 }
 
-impl Generated {
-    /// All of them, in the order of their counters.
-    pub const ALL: [Generated; 10] = [
-        Generated::Reset,
-        Generated::Copy,
-        Generated::IcmpCopy,
-        Generated::TooBig,
-        Generated::Fragment,
-        Generated::TunnelProbe,
-        Generated::ProbeAnswer,
-        Generated::ArpProbe,
-        Generated::ArpReply,
-        Generated::Released,
-    ];
+counters! {
+    /// Packets that the appliance generates.
+    Generated {
+        Reset GATEWAY "resets" "packets" "resets sent to losers (op 514)";
+        Copy SWITCH "copies" "packets" "tunnelled copies of SYNs, sent to replicas (op 312)";
+        IcmpCopy SWITCH "icmp_copies" "packets" "tunnelled copies of ICMP errors, sent to replicas";
+        TooBig ALL "icmp_too_big" "packets" "ICMP errors sent to senders of packets larger than a tunnel's inner MTU";
+        Fragment ALL "fragments" "packets" "fragments of packets larger than a tunnel's inner MTU";
+        TunnelProbe SWITCH "tunnel_probes" "packets" "probes of tunnels to replicas";
+        ProbeAnswer REPLICA "probe_answers" "packets" "answers to probes of tunnels";
+        NeighbourProbe SERVER_SIDE "neighbour_probes" "packets" "ARP requests and neighbour solicitations for servers' MAC addresses";
+        NeighbourReply SERVER_SIDE "neighbour_replies" "packets" "ARP replies and neighbour advertisements for addresses of the appliance";
+        Released SERVER_SIDE "released" "packets" "pending packets sent once their server's MAC address was known";
+    }
+}
 
-    /// The counter's name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Generated::Reset => "resets",
-            Generated::Copy => "copies",
-            Generated::IcmpCopy => "icmp_copies",
-            Generated::TooBig => "icmp_too_big",
-            Generated::Fragment => "fragments",
-            Generated::TunnelProbe => "tunnel_probes",
-            Generated::ProbeAnswer => "probe_answers",
-            Generated::Released => "released",
-            Generated::ArpProbe => "arp_probes",
-            Generated::ArpReply => "arp_replies",
-        }
+counters! {
+    /// Counters that are single numbers.
+    Scalar {
+        MssClamped ALL "mss_clamped" "packets" "SYNs and SYN/ACKs whose MSS was lowered to fit a tunnel";
+        PendingDropped SERVER_SIDE "pending_dropped" "packets" "pending packets dropped because the MAC address stayed unknown or the pool was empty";
+        TagBackoffs GATEWAY "tag_backoffs" "times" "backed off from a destination whose path drops tagged SYNs: its SYNs stay untagged for `tag_backoff`";
+        CopiesFailed SWITCH "copies_failed" "copies" "copies not made for want of a buffer";
+        HandedOff ALL "handed_off" "packets" "packets handed to the worker that owns their client";
+        TakenFromWorkers ALL "taken_from_workers" "packets" "packets taken from other workers";
     }
 }
 
@@ -98,11 +111,11 @@ impl Generated {
 pub struct SideCounters {
     /// Packets received.
     pub received: Counter,
-    /// What became of them.
+    /// Received packets by verdict.
     pub verdicts: [Counter; Verdict::COUNT],
     /// Packets handed to the port.
     pub sent: Counter,
-    /// Packets the port did not take.
+    /// Packets that the port did not take.
     pub unsent: Counter,
 }
 
@@ -118,7 +131,7 @@ impl Default for SideCounters {
 }
 
 impl SideCounters {
-    /// Packets that met this fate.
+    /// Returns the number of packets with this fate.
     pub fn fate(&self, fate: Fate) -> u64 {
         Verdict::ALL
             .iter()
@@ -128,60 +141,38 @@ impl SideCounters {
     }
 }
 
-/// Gauges and counters of the translation table.
+/// Gauges and counters of a translation table.
 #[derive(Debug, Default)]
 pub struct TableCounters {
     /// Connections it can hold.
     pub capacity: Counter,
     /// Connections it holds, by state, in the order of the role's state names.
     pub live: [Counter; crate::table::QUEUES],
-    /// Entries made.
+    /// Entries inserted.
     pub inserted: Counter,
-    /// Oldest entries that had to make room for new ones.
+    /// Entries evicted for new ones.
     pub evicted: Counter,
-    /// Entries whose time was up.
+    /// Entries whose time-out passed.
     pub expired: Counter,
 }
 
-/// What one worker counts.
+/// The counters that every role has.
 #[derive(Debug, Default)]
-pub struct Counters {
+pub struct CommonCounters {
     /// By the side that a packet came in by; sent and unsent by the side it left by.
     pub sides: [SideCounters; 2],
-    /// Packets made by the appliance.
+    /// Packets generated by the appliance.
     pub generated: [Counter; Generated::ALL.len()],
-    /// Packets handed to another worker, and taken from another.
-    pub handed_off: Counter,
-    /// Packets taken from other workers.
-    pub taken_over: Counter,
+    /// Single numbers.
+    pub scalars: [Counter; Scalar::ALL.len()],
     /// The table of IPv4.
     pub table: TableCounters,
     /// The table of IPv6.
     pub table_v6: TableCounters,
-    /// SYNs and SYN/ACKs whose MSS was lowered to fit a tunnel (gateway, replica, switch).
-    pub clamped: Counter,
-    /// Packets that waited for a MAC address in vain (switch, replica).
-    pub held_dropped: Counter,
-    /// Destinations whose path drops tagged start packets (gateway).
-    pub given_up: GivenUp,
-    /// Who answers races, and how fast (gateway).
-    pub answerers: Answerers,
-    /// Copies sent by replica, in the order of the configuration (switch).
-    pub copies: Box<[Counter]>,
-    /// Copies that could not be made for want of a buffer (switch).
-    pub copies_failed: Counter,
-    /// Start packets by server, in the order of the configuration (switch, replica).
-    pub starts: Box<[Counter]>,
 }
 
-impl Counters {
-    /// Counters of a role with this many configured replicas and servers.
-    pub fn new(replicas: usize, servers: usize) -> Self {
-        let counters = |count| (0..count).map(|_| Counter::default()).collect();
-        Self { copies: counters(replicas), starts: counters(servers), ..Self::default() }
-    }
-
-    /// The counters of one family's table.
+impl CommonCounters {
+    /// Returns the counters of one family's table.
     #[inline]
     pub fn table_of(&self, version: Version) -> &TableCounters {
         match version {
@@ -190,169 +181,175 @@ impl Counters {
         }
     }
 
-    /// The counters of one side.
+    /// Returns the counters of one side.
     #[inline]
     pub fn side(&self, side: Side) -> &SideCounters {
         &self.sides[side as usize]
     }
 
-    /// Counts packets that the appliance made.
-    pub fn made(&self, what: Generated) {
+    /// Returns a single counter.
+    #[inline]
+    pub fn scalar(&self, what: Scalar) -> &Counter {
+        &self.scalars[what as usize]
+    }
+
+    /// Counts a packet that the appliance generated.
+    pub fn count_generated(&self, what: Generated) {
         self.generated[what as usize].add(1);
     }
 }
 
-/// How often a destination was left untagged for a while, and which was the last.
-#[derive(Debug, Default)]
-pub struct GivenUp {
-    /// How often.
-    pub count: Counter,
-    /// The last one's address as IPv6, upper and lower half.
-    last: [Counter; 2],
+/// A role's counters as any thread reads them.
+pub trait RoleCounters: Debug + Send + Sync {
+    /// The role, as a set of one.
+    fn role(&self) -> Roles;
+
+    /// The counters that every role has.
+    fn common(&self) -> &CommonCounters;
+
+    /// Gateway: who has answered races.
+    fn responders(&self) -> Option<&Responders> {
+        None
+    }
+
+    /// Gateway: the destination that was backed off from last; for the log only. While another one
+    /// is being stored it may be a mixture of both.
+    fn last_backoff(&self) -> Option<IpAddr> {
+        None
+    }
+
+    /// Switch: copies sent, by replica in the order of the configuration.
+    fn copies(&self) -> &[Counter] {
+        &[]
+    }
+
+    /// Switch and replica: SYNs by server, in the order of the configuration.
+    fn syns(&self) -> &[Counter] {
+        &[]
+    }
 }
 
-impl GivenUp {
-    /// Counts one more.
-    pub fn set_last(&self, server: IpAddr) {
-        let bits = match server {
+impl std::ops::Deref for dyn RoleCounters {
+    type Target = CommonCounters;
+
+    fn deref(&self) -> &CommonCounters {
+        self.common()
+    }
+}
+
+fn counters(count: usize) -> Box<[Counter]> {
+    (0..count).map(|_| Counter::default()).collect()
+}
+
+/// What one worker of a gateway counts.
+#[derive(Debug, Default)]
+pub struct GatewayCounters {
+    /// The counters that every role has.
+    pub common: CommonCounters,
+    /// Who has answered races.
+    pub responders: Responders,
+    /// The address that was backed off from last, as IPv6: upper and lower half.
+    last_backoff: [Counter; 2],
+}
+
+impl GatewayCounters {
+    /// Counts that a destination is backed off from.
+    pub fn count_backoff(&self, server: IpAddr) {
+        let address = match server {
             IpAddr::V4(address) => address.to_ipv6_mapped(),
             IpAddr::V6(address) => address,
-        }
-        .to_bits();
-        self.last[0].set((bits >> 64) as u64);
-        self.last[1].set(bits as u64);
-        self.count.add(1);
-    }
-
-    /// The last one. Read while another is being set it may be a mixture of both: it is for the
-    /// log only.
-    pub fn last(&self) -> IpAddr {
-        let bits = u128::from(self.last[0].get()) << 64 | u128::from(self.last[1].get());
-        IpAddr::from(bits.to_be_bytes()).to_canonical()
+        };
+        let bits = address.to_bits();
+        self.last_backoff[0].set((bits >> 64) as u64);
+        self.last_backoff[1].set(bits as u64);
+        self.common.scalar(Scalar::TagBackoffs).add(1);
     }
 }
 
-/// Times from a start packet to an acknowledgement, in microseconds: eight buckets per octave,
-/// so a bucket is at most an eighth wide of what it holds.
+impl RoleCounters for GatewayCounters {
+    fn role(&self) -> Roles {
+        Roles::GATEWAY
+    }
+
+    fn common(&self) -> &CommonCounters {
+        &self.common
+    }
+
+    fn responders(&self) -> Option<&Responders> {
+        Some(&self.responders)
+    }
+
+    fn last_backoff(&self) -> Option<IpAddr> {
+        let [upper, lower] = &self.last_backoff;
+        let bits = u128::from(upper.get()) << 64 | u128::from(lower.get());
+        (bits != 0).then(|| IpAddr::from(bits.to_be_bytes()).to_canonical())
+    }
+}
+
+/// What one worker of a switch counts.
 #[derive(Debug)]
-pub struct Histogram([Counter; Histogram::BUCKETS]);
+pub struct SwitchCounters {
+    /// The counters that every role has.
+    pub common: CommonCounters,
+    /// Copies sent, by replica in the order of the configuration.
+    pub copies: Box<[Counter]>,
+    /// SYNs by server, in the order of the configuration.
+    pub syns: Box<[Counter]>,
+}
 
-impl Default for Histogram {
-    fn default() -> Self {
-        Self(std::array::from_fn(|_| Counter::default()))
+impl SwitchCounters {
+    /// Counters of a switch with this many configured replicas and servers.
+    pub fn new(replicas: usize, servers: usize) -> Self {
+        let common = CommonCounters::default();
+        Self { common, copies: counters(replicas), syns: counters(servers) }
     }
 }
 
-impl Histogram {
-    /// Buckets: up to 2^26 us, 67 s; what is longer falls into the last.
-    pub const BUCKETS: usize = 24 * 8;
-
-    fn bucket(micros: u64) -> usize {
-        if micros < 8 {
-            return micros as usize;
-        }
-        let octave = micros.ilog2() as usize;
-        let eighth = (micros >> (octave - 3)) as usize & 7;
-        ((octave - 2) * 8 + eighth).min(Self::BUCKETS - 1)
+impl RoleCounters for SwitchCounters {
+    fn role(&self) -> Roles {
+        Roles::SWITCH
     }
 
-    /// The shortest time that falls into a bucket, in microseconds.
-    pub fn lower_bound(bucket: usize) -> u64 {
-        if bucket < 8 {
-            return bucket as u64;
-        }
-        (8 + bucket as u64 % 8) << (bucket / 8 - 1)
+    fn common(&self) -> &CommonCounters {
+        &self.common
     }
 
-    /// Adds one time.
-    pub fn record(&self, elapsed: Ticks) {
-        self.0[Self::bucket(elapsed.micros())].add(1);
+    fn copies(&self) -> &[Counter] {
+        &self.copies
     }
 
-    /// The counts by bucket.
-    pub fn counts(&self) -> [u64; Self::BUCKETS] {
-        std::array::from_fn(|bucket| self.0[bucket].get())
+    fn syns(&self) -> &[Counter] {
+        &self.syns
     }
 }
 
-/// One server or replica that has answered a race of a service.
-#[derive(Debug, Default)]
-pub struct Answerer {
-    name: OnceLock<(u16, IpAddr, bool)>,
-    /// Races it won.
-    pub won: Counter,
-    /// Acknowledgements it sent too late; each was answered by a reset.
-    pub lost: Counter,
-    /// Time from the race's first start packet to each of its acknowledgements, won or lost; a
-    /// loser that repeats its own, for want of the reset, counts again.
-    pub times: Histogram,
-}
-
-impl Answerer {
-    /// Service number, address, and whether it is the origin; `None` for what found no place.
-    pub fn name(&self) -> Option<(u16, IpAddr, bool)> {
-        self.name.get().copied()
-    }
-}
-
-/// All that have answered, up to [`Answerers::LIMIT`]; the last place is for all the others.
+/// What one worker of a replica counts.
 #[derive(Debug)]
-pub struct Answerers(Box<[Answerer]>);
+pub struct ReplicaCounters {
+    /// The counters that every role has.
+    pub common: CommonCounters,
+    /// SYN copies by web server, in the order of the configuration.
+    pub syns: Box<[Counter]>,
+}
 
-impl Default for Answerers {
-    fn default() -> Self {
-        Self((0..Self::LIMIT).map(|_| Answerer::default()).collect())
+impl ReplicaCounters {
+    /// Counters of a replica with this many configured web servers.
+    pub fn new(servers: usize) -> Self {
+        Self { common: CommonCounters::default(), syns: counters(servers) }
     }
 }
 
-impl Answerers {
-    /// Places, the last of which counts all that found none.
-    pub const LIMIT: usize = 128;
-
-    /// Those that have answered.
-    pub fn iter(&self) -> impl Iterator<Item = &Answerer> {
-        self.0.iter().filter(|answerer| answerer.won.get() + answerer.lost.get() > 0)
+impl RoleCounters for ReplicaCounters {
+    fn role(&self) -> Roles {
+        Roles::REPLICA
     }
-}
 
-/// The worker's own index into [`Answerers`].
-#[derive(Debug)]
-pub struct AnswererIndex {
-    places: HashMap<(u16, IpAddr), usize>,
-    /// Places taken by origins.
-    origins: usize,
-}
-
-impl Default for AnswererIndex {
-    fn default() -> Self {
-        Self { places: HashMap::with_capacity(Answerers::LIMIT), origins: 0 }
+    fn common(&self) -> &CommonCounters {
+        &self.common
     }
-}
 
-impl AnswererIndex {
-    /// The place of this answerer, a new one when it has none yet.
-    pub fn of<'a>(
-        &mut self,
-        all: &'a Answerers,
-        service: u16,
-        address: IpAddr,
-        is_origin: bool,
-    ) -> &'a Answerer {
-        if let Some(&place) = self.places.get(&(service, address)) {
-            return &all.0[place];
-        }
-        let place = self.places.len();
-        let others = Answerers::LIMIT - 1;
-        // A service may have any number of origins: they leave room for replicas.
-        if place >= others || is_origin && self.origins >= Answerers::LIMIT / 2 {
-            return &all.0[others];
-        }
-        self.origins += usize::from(is_origin);
-        self.places.insert((service, address), place);
-        let answerer = &all.0[place];
-        // The place is new: nobody else has named it.
-        let _ = answerer.name.set((service, address, is_origin));
-        answerer
+    fn syns(&self) -> &[Counter] {
+        &self.syns
     }
 }
 
@@ -361,38 +358,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buckets_ascend_and_hold_what_they_say() {
-        for bucket in 0..Histogram::BUCKETS {
-            assert_eq!(Histogram::bucket(Histogram::lower_bound(bucket)), bucket);
-            assert!(
-                bucket == 0 || Histogram::lower_bound(bucket) > Histogram::lower_bound(bucket - 1)
-            );
+    fn the_last_backoff_is_read_as_it_was_written() {
+        let counters = GatewayCounters::default();
+        assert_eq!(counters.last_backoff(), None);
+        for address in ["203.0.113.10", "2001:db8::10"] {
+            let address: IpAddr = address.parse().unwrap();
+            counters.count_backoff(address);
+            assert_eq!(counters.last_backoff(), Some(address));
         }
-        assert_eq!(Histogram::bucket(u64::MAX), Histogram::BUCKETS - 1);
-        assert_eq!(Histogram::bucket(40_000), Histogram::bucket(40_900));
+        assert_eq!(counters.common.scalar(Scalar::TagBackoffs).get(), 2);
     }
 
     #[test]
-    fn answerers_beyond_the_limit_share_a_place() {
-        let (all, mut index) = (Answerers::default(), AnswererIndex::default());
-        for number in 0..300u32 {
-            let address = IpAddr::from(number.to_be_bytes());
-            index.of(&all, 0, address, false).won.add(1);
-            index.of(&all, 0, address, false).won.add(1);
+    fn every_counter_has_a_row() {
+        for (index, scalar) in Scalar::ALL.into_iter().enumerate() {
+            assert_eq!(scalar as usize, index);
+            assert!(!scalar.meaning().is_empty() && scalar.roles().names().count() > 0);
         }
-        assert_eq!(all.iter().count(), Answerers::LIMIT);
-        let (all, mut index) = (Answerers::default(), AnswererIndex::default());
-        for number in 0..300u32 {
-            index.of(&all, 0, IpAddr::from(number.to_be_bytes()), true).won.add(1);
+        for (index, generated) in Generated::ALL.into_iter().enumerate() {
+            assert_eq!(generated as usize, index);
+            assert_eq!(generated.unit(), "packets");
         }
-        index.of(&all, 0, [198, 51, 100, 10].into(), false).won.add(1);
-        assert_eq!(all.iter().count(), Answerers::LIMIT / 2 + 2, "a replica has its place");
-        let (all, mut index) = (Answerers::default(), AnswererIndex::default());
-        for number in 0..300u32 {
-            let address = IpAddr::from(number.to_be_bytes());
-            index.of(&all, 0, address, false).won.add(2);
-        }
-        assert_eq!(all.iter().map(|a| a.won.get()).sum::<u64>(), 600);
-        assert_eq!(all.iter().last().unwrap().name(), None);
     }
 }

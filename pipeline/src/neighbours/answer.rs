@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use super::is_station;
 use crate::packet::buffer::{Buffer, Pool};
-use crate::wire::family::Version;
 use crate::packet::view::{Kind, Packet};
 use crate::wire::arp::{self, Arp};
 use crate::wire::ethernet::{self, Mac};
+use crate::wire::family::Version;
 use crate::wire::nd::{self, Message, What};
 
 /// What became of a question.

@@ -10,12 +10,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 use hashbrown::HashMap;
 
-use crate::packet::buffer::Buffer;
-use crate::wire::family::Version;
 use crate::base::time::Ticks;
+use crate::packet::buffer::Buffer;
 use crate::packet::view::{Kind, Packet};
 use crate::wire::arp::Arp;
 use crate::wire::ethernet::Mac;
+use crate::wire::family::Version;
 use crate::wire::nd::{Message, What};
 
 pub use answer::{Answer, answer};
@@ -189,8 +189,8 @@ impl Neighbour {
             return false;
         }
         if state & KNOWN != 0 {
-            let given_up = state / UNANSWERED == GIVEN_UP;
-            let next = if given_up { state % KNOWN } else { state + UNANSWERED };
+            let tag_backoffs = state / UNANSWERED == GIVEN_UP;
+            let next = if tag_backoffs { state % KNOWN } else { state + UNANSWERED };
             if self.state.compare_exchange(state, next, Relaxed, Relaxed).is_err() {
                 // It has answered just now.
                 return false;

@@ -3,17 +3,17 @@
 use arrayvec::ArrayVec;
 
 use crate::packet::buffer::Buffer;
-use crate::wire::family::V4;
+use crate::packet::view::{Headers, Side, View};
 use crate::stage::fragment;
 use crate::verdict::Verdict;
-use crate::packet::view::{Headers, Side, View};
+use crate::wire::family::V4;
 
 /// The most packets in a burst. 32 to 64 is the best; at 128 the buffers of a burst no longer
 /// stay in a core's mempool cache, and the rate halves.
 pub const BURST: usize = 64;
 
 /// A packet that has been looked at.
-pub(crate) struct Seen<'a> {
+pub(crate) struct Parsed<'a> {
     /// Its first segment.
     pub(crate) head: &'a [u8],
     pub(crate) view: &'a View,
@@ -28,7 +28,7 @@ pub struct Burst<B> {
     /// Of the frames, in their order; what is behind the last is left over.
     pub(crate) views: [View; BURST],
     /// Whether the views are known.
-    looked: bool,
+    parsed: bool,
     verdicts: [Verdict; BURST],
     /// How many of the verdicts there are.
     decided: usize,
@@ -38,7 +38,7 @@ impl<B> Default for Burst<B> {
     fn default() -> Self {
         let views = [View::NOTHING; BURST];
         let verdicts = [Verdict::NonIp; BURST];
-        Self { frames: ArrayVec::new(), views, looked: false, verdicts, decided: 0 }
+        Self { frames: ArrayVec::new(), views, parsed: false, verdicts, decided: 0 }
     }
 }
 
@@ -52,7 +52,7 @@ impl<B: Buffer> Burst<B> {
     /// Where frames are received into, when there are none left.
     #[inline(always)]
     pub fn frames(&mut self) -> &mut ArrayVec<B, BURST> {
-        self.looked = false;
+        self.parsed = false;
         &mut self.frames
     }
 
@@ -71,15 +71,15 @@ impl<B: Buffer> Burst<B> {
 
     /// Empties it, to be filled by [`Burst::push`].
     pub fn clear(&mut self) {
-        (self.looked, self.decided) = (true, 0);
+        (self.parsed, self.decided) = (true, 0);
         self.frames.clear();
     }
 
     /// Adds a frame that has been looked at; there must be room for it.
     #[inline]
     pub fn push(&mut self, frame: B, view: View) {
-        self.views[self.frames.len()].put(view);
-        self.looked = true;
+        self.views[self.frames.len()].assign(view);
+        self.parsed = true;
         self.frames.push(frame);
     }
 
@@ -95,14 +95,14 @@ impl<B: Buffer> Burst<B> {
 
     /// Looks at a packet, unless that has been done.
     #[inline(always)]
-    pub(crate) fn see(&mut self, number: usize) -> Seen<'_> {
+    pub(crate) fn parse(&mut self, number: usize) -> Parsed<'_> {
         let frame = &self.frames[number];
         let (head, view) = (frame.head(), &mut self.views[number]);
-        let plain = match self.looked {
+        let plain = match self.parsed {
             true => view.is_plain::<V4>(),
-            false => view.look(head, frame.frame_len()),
+            false => view.parse_in_place(head, frame.frame_len()),
         };
-        Seen { head, view, plain: Headers::of(head).filter(|_| plain) }
+        Parsed { head, view, plain: Headers::of(head).filter(|_| plain) }
     }
 }
 

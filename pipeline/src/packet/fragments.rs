@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 
 use hashbrown::HashMap;
 
-use crate::wire::family::Family;
 use crate::base::time::Ticks;
+use crate::wire::family::Family;
 
 /// What names the packet that a fragment is of (RFC 791, RFC 8200; its payload is always TCP
 /// here).
@@ -63,15 +63,15 @@ impl<F: Family, T> Default for Fragments<F, T> {
     }
 }
 
-/// What is to become of a later fragment.
+/// What was done to the first fragment of a packet: the later ones follow it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate<T> {
-    /// As its first fragment.
-    Follow(T),
-    /// Its first fragment passed as it was.
-    Untouched,
-    /// Its first fragment has not been seen.
-    Unknown,
+pub enum FirstFragment<T> {
+    /// It was handled this way.
+    Handled(T),
+    /// It was forwarded as it was.
+    PassedThrough,
+    /// It has not been seen.
+    Unseen,
 }
 
 impl<F: Family, T: Copy> Fragments<F, T> {
@@ -85,13 +85,13 @@ impl<F: Family, T: Copy> Fragments<F, T> {
     }
 
     /// What is to become of a later fragment.
-    pub fn find(&mut self, id: PacketId<F>, now: Ticks) -> Fate<T> {
+    pub fn find(&mut self, id: PacketId<F>, now: Ticks) -> FirstFragment<T> {
         while self.order.front().is_some_and(|(since, _)| now.since(*since) >= LIFETIME) {
             self.forget_oldest();
         }
         match self.known.get(&id) {
-            Some(first) => first.done.map_or(Fate::Untouched, Fate::Follow),
-            None => Fate::Unknown,
+            Some(first) => first.done.map_or(FirstFragment::PassedThrough, FirstFragment::Handled),
+            None => FirstFragment::Unseen,
         }
     }
 
@@ -109,8 +109,8 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
-    use crate::wire::family::{V4, V6};
     use crate::testing::Segment;
+    use crate::wire::family::{V4, V6};
 
     const V: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 10);
 
@@ -122,13 +122,13 @@ mod tests {
     #[test]
     fn remembers_for_a_while() {
         let mut fragments = Fragments::default();
-        assert_eq!(fragments.find(id(1), Ticks(0)), Fate::Unknown);
+        assert_eq!(fragments.find(id(1), Ticks(0)), FirstFragment::Unseen);
         fragments.learn(id(1), Some(V), Ticks::from_secs(1));
         fragments.learn(id(3), None, Ticks::from_secs(1));
-        assert_eq!(fragments.find(id(3), Ticks::from_secs(30)), Fate::Untouched);
-        assert_eq!(fragments.find(id(1), Ticks::from_secs(30)), Fate::Follow(V));
-        assert_eq!(fragments.find(id(2), Ticks::from_secs(30)), Fate::Unknown);
-        assert_eq!(fragments.find(id(1), Ticks::from_secs(31)), Fate::Unknown);
+        assert_eq!(fragments.find(id(3), Ticks::from_secs(30)), FirstFragment::PassedThrough);
+        assert_eq!(fragments.find(id(1), Ticks::from_secs(30)), FirstFragment::Handled(V));
+        assert_eq!(fragments.find(id(2), Ticks::from_secs(30)), FirstFragment::Unseen);
+        assert_eq!(fragments.find(id(1), Ticks::from_secs(31)), FirstFragment::Unseen);
     }
 
     #[test]
@@ -136,7 +136,7 @@ mod tests {
         let mut fragments = Fragments::default();
         fragments.learn(id(1), Some(V), Ticks::from_secs(0));
         fragments.learn(id(1), Some(V), Ticks::from_secs(29));
-        assert_eq!(fragments.find(id(1), Ticks::from_secs(58)), Fate::Follow(V));
+        assert_eq!(fragments.find(id(1), Ticks::from_secs(58)), FirstFragment::Handled(V));
     }
 
     #[test]
@@ -145,8 +145,8 @@ mod tests {
         for n in 0..=CAPACITY as u32 {
             fragments.learn(id(n), Some(V), Ticks(0));
         }
-        assert_eq!(fragments.find(id(0), Ticks(1)), Fate::Unknown);
-        assert_eq!(fragments.find(id(1), Ticks(1)), Fate::Follow(V));
+        assert_eq!(fragments.find(id(0), Ticks(1)), FirstFragment::Unseen);
+        assert_eq!(fragments.find(id(1), Ticks(1)), FirstFragment::Handled(V));
         assert_eq!(fragments.known.len(), CAPACITY);
     }
 

@@ -4,22 +4,22 @@ use std::net::IpAddr;
 
 use arrayvec::ArrayVec;
 
-use crate::packet::buffer::{Buffer, Pool};
-use crate::neighbours::Neighbours;
 use crate::base::time::Ticks;
+use crate::neighbours::Neighbours;
+use crate::packet::buffer::{Buffer, Pool};
 use crate::wire::ethernet;
 
-/// The most frames that one worker keeps waiting.
+/// The most frames that one worker keeps pending.
 pub const FRAMES: usize = 64;
 /// The most bytes of one of them.
 pub const FRAME_BYTES: usize = 2048;
 /// The most frames that leave at once: they must fit into what leaves besides a burst.
 const RELEASED: usize = 32;
 /// How long a frame waits. By then a client has sent its start packet again.
-const PATIENCE: Ticks = Ticks::from_secs(1);
+const MAX_WAIT: Ticks = Ticks::from_secs(1);
 
 #[derive(Clone, Copy, Debug)]
-struct Held {
+struct PendingFrame {
     address: IpAddr,
     since: Ticks,
     /// Number of the place that its bytes are in.
@@ -30,9 +30,9 @@ struct Held {
 /// The waiting frames of one worker: copies, for the buffers belong to the port they came by.
 /// All memory is allocated at the start.
 #[derive(Debug)]
-pub struct Waiting {
+pub struct PendingFrames {
     /// In the order of arrival.
-    held: ArrayVec<Held, FRAMES>,
+    frames: ArrayVec<PendingFrame, FRAMES>,
     /// Places that no frame is in.
     free: ArrayVec<u8, FRAMES>,
     bytes: Box<[[u8; FRAME_BYTES]]>,
@@ -40,15 +40,15 @@ pub struct Waiting {
     seen: u64,
 }
 
-impl Default for Waiting {
+impl Default for PendingFrames {
     fn default() -> Self {
         let free = (0..FRAMES as u8).collect();
         let bytes = vec![[0; FRAME_BYTES]; FRAMES].into_boxed_slice();
-        Self { held: ArrayVec::new(), free, bytes, seen: 0 }
+        Self { frames: ArrayVec::new(), free, bytes, seen: 0 }
     }
 }
 
-impl Waiting {
+impl PendingFrames {
     /// No frame waits.
     pub fn new() -> Self {
         Self::default()
@@ -56,24 +56,24 @@ impl Waiting {
 
     /// How many frames wait.
     pub fn len(&self) -> usize {
-        self.held.len()
+        self.frames.len()
     }
 
     /// Whether none waits.
     pub fn is_empty(&self) -> bool {
-        self.held.is_empty()
+        self.frames.is_empty()
     }
 
     /// Keeps a copy of a frame, complete but for its destination MAC address, until the MAC
     /// address of `address` is known. `false` when there is no room, or the frame is too long.
     #[must_use]
-    pub fn hold(&mut self, address: IpAddr, frame: &[u8], now: Ticks) -> bool {
+    pub fn push(&mut self, address: IpAddr, frame: &[u8], now: Ticks) -> bool {
         if !(ethernet::HEADER..=FRAME_BYTES).contains(&frame.len()) {
             return false;
         }
         let Some(place) = self.free.pop() else { return false };
         self.bytes[usize::from(place)][..frame.len()].copy_from_slice(frame);
-        self.held.push(Held { address, since: now, place, length: frame.len() as u16 });
+        self.frames.push(PendingFrame { address, since: now, place, length: frame.len() as u16 });
         true
     }
 
@@ -89,28 +89,28 @@ impl Waiting {
         now: Ticks,
         send: impl FnMut(P::Buffer),
     ) -> usize {
-        let Some(oldest) = self.held.first() else { return 0 };
+        let Some(oldest) = self.frames.first() else { return 0 };
         // Asked before the neighbours are: what is learned meanwhile is seen at the next call.
         let changes = neighbours.changes();
-        if changes == self.seen && now.since(oldest.since) <= PATIENCE {
+        if changes == self.seen && now.since(oldest.since) <= MAX_WAIT {
             return 0;
         }
-        self.look_at_all(neighbours, pool, (now, changes), send)
+        self.release_all(neighbours, pool, (now, changes), send)
     }
 
     #[cold]
-    fn look_at_all<P: Pool>(
+    fn release_all<P: Pool>(
         &mut self,
         neighbours: &Neighbours,
         pool: &mut P,
         (now, changes): (Ticks, u64),
         mut send: impl FnMut(P::Buffer),
     ) -> usize {
-        let Self { held, free, bytes, seen } = self;
+        let Self { frames, free, bytes, seen } = self;
         let (mut sent, mut dropped) = (0, 0);
         *seen = changes;
-        held.retain(|frame| {
-            if now.since(frame.since) > PATIENCE {
+        frames.retain(|frame| {
+            if now.since(frame.since) > MAX_WAIT {
                 dropped += 1;
             } else if let Some(mac) = neighbours.find(frame.address) {
                 if sent == RELEASED {
@@ -142,8 +142,8 @@ impl Waiting {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packet::buffer::{HeapBuffer, HeapPool};
     use crate::neighbours::{Answer, Probe, answer};
+    use crate::packet::buffer::{HeapBuffer, HeapPool};
     use crate::packet::view::Packet;
     use crate::wire::ethernet::Mac;
 
@@ -154,14 +154,14 @@ mod tests {
 
     struct Rig {
         neighbours: Neighbours,
-        waiting: Waiting,
+        pending: PendingFrames,
         pool: HeapPool,
     }
 
     impl Rig {
         fn new() -> Self {
             let (neighbours, pool) = (Neighbours::new(WEB), HeapPool::default());
-            Self { neighbours, waiting: Waiting::new(), pool }
+            Self { neighbours, pending: PendingFrames::new(), pool }
         }
 
         fn learn(&self, address: IpAddr, mac: Mac) {
@@ -175,18 +175,18 @@ mod tests {
         }
 
         /// Frames with this number in each byte.
-        fn hold(&mut self, address: IpAddr, numbers: std::ops::Range<u8>, millis: u64) {
+        fn push(&mut self, address: IpAddr, numbers: std::ops::Range<u8>, millis: u64) {
             for number in numbers {
                 let frame = vec![number; 60 + usize::from(number)];
-                assert!(self.waiting.hold(address, &frame, Ticks::from_millis(millis)));
+                assert!(self.pending.push(address, &frame, Ticks::from_millis(millis)));
             }
         }
 
         /// The numbers of the frames sent, and how many were dropped.
         fn release(&mut self, millis: u64) -> (Vec<u8>, usize) {
-            let Self { neighbours, waiting, pool } = self;
+            let Self { neighbours, pending, pool } = self;
             let mut sent = Vec::new();
-            let dropped = waiting.release(neighbours, pool, Ticks::from_millis(millis), |buffer| {
+            let dropped = pending.release(neighbours, pool, Ticks::from_millis(millis), |buffer| {
                 let (header, number) = (&buffer.frame()[..6], buffer.frame()[6]);
                 assert_eq!(header, [4; 6]);
                 assert_eq!(buffer.frame()[6..], vec![number; 54 + usize::from(number)]);
@@ -200,28 +200,28 @@ mod tests {
     fn leave_in_their_order_once_the_address_is_known() {
         let mut rig = Rig::new();
         let [first, second] = WEB;
-        rig.hold(first, 0..2, 0);
-        rig.hold(second, 2..4, 0);
-        rig.hold(first, 4..5, 10);
+        rig.push(first, 0..2, 0);
+        rig.push(second, 2..4, 0);
+        rig.push(first, 4..5, 10);
         assert_eq!(rig.release(20), (vec![], 0));
         rig.learn(first, [4; 6]);
         assert_eq!(rig.release(30), (vec![0, 1, 4], 0));
-        assert_eq!((rig.waiting.len(), rig.release(40)), (2, (vec![], 0)));
+        assert_eq!((rig.pending.len(), rig.release(40)), (2, (vec![], 0)));
         rig.learn(second, [4; 6]);
         assert_eq!(rig.release(50), (vec![2, 3], 0));
-        assert!(rig.waiting.is_empty());
+        assert!(rig.pending.is_empty());
     }
 
     #[test]
     fn are_dropped_after_a_second() {
         let mut rig = Rig::new();
-        rig.hold(WEB[0], 0..3, 0);
-        rig.hold(WEB[0], 3..4, 500);
+        rig.push(WEB[0], 0..3, 0);
+        rig.push(WEB[0], 3..4, 500);
         assert_eq!(rig.release(1_000), (vec![], 0));
         assert_eq!(rig.release(1_001), (vec![], 3));
         rig.learn(WEB[0], [4; 6]);
         assert_eq!(rig.release(1_100), (vec![3], 0));
-        rig.hold(WEB[1], 0..1, 2_000);
+        rig.push(WEB[1], 0..1, 2_000);
         rig.learn(WEB[1], [4; 6]);
         assert_eq!(rig.release(3_001), (vec![], 1), "known, but too late");
     }
@@ -230,23 +230,23 @@ mod tests {
     fn are_limited_in_number_and_length() {
         let mut rig = Rig::new();
         let now = Ticks(0);
-        assert!(!rig.waiting.hold(WEB[0], &[0; FRAME_BYTES + 1], now));
-        assert!(!rig.waiting.hold(WEB[0], &[0; ethernet::HEADER - 1], now));
+        assert!(!rig.pending.push(WEB[0], &[0; FRAME_BYTES + 1], now));
+        assert!(!rig.pending.push(WEB[0], &[0; ethernet::HEADER - 1], now));
         for round in 0..3 {
-            rig.hold(WEB[0], 0..FRAMES as u8, 2_000 * round);
-            assert!(!rig.waiting.hold(WEB[0], &[0; 60], now));
+            rig.push(WEB[0], 0..FRAMES as u8, 2_000 * round);
+            assert!(!rig.pending.push(WEB[0], &[0; 60], now));
             assert_eq!(rig.release(2_000 * round + 1_001), (vec![], FRAMES));
         }
-        assert!(rig.waiting.hold(WEB[0], &[0; FRAME_BYTES], now));
+        assert!(rig.pending.push(WEB[0], &[0; FRAME_BYTES], now));
     }
 
     #[test]
     fn leave_half_a_burst_at_once() {
         let mut rig = Rig::new();
-        rig.hold(WEB[0], 0..64, 0);
+        rig.push(WEB[0], 0..64, 0);
         rig.learn(WEB[0], [4; 6]);
         assert_eq!(rig.release(1), ((0..32).collect(), 0));
-        rig.hold(WEB[0], 64..70, 2);
+        rig.push(WEB[0], 64..70, 2);
         assert_eq!(rig.release(2), ((32..64).collect(), 0));
         assert_eq!(rig.release(3), ((64..70).collect(), 0));
         assert_eq!(rig.release(4), (vec![], 0));
@@ -255,10 +255,10 @@ mod tests {
     #[test]
     fn are_dropped_when_there_is_no_buffer() {
         let mut rig = Rig::new();
-        rig.hold(WEB[0], 0..5, 0);
+        rig.push(WEB[0], 0..5, 0);
         rig.learn(WEB[0], [4; 6]);
         rig.pool = HeapPool::with_limit(2);
         assert_eq!(rig.release(1), (vec![0, 1], 3));
-        assert!(rig.waiting.is_empty());
+        assert!(rig.pending.is_empty());
     }
 }

@@ -59,11 +59,11 @@ impl Backoff {
         let path = self.paths.entry(server).or_insert(fresh);
         path.misses += 1;
         path.missed = now;
-        let given_up = path.misses >= MISSES;
-        if given_up {
+        let tag_backoffs = path.misses >= MISSES;
+        if tag_backoffs {
             (path.misses, path.until) = (0, now + self.span);
         }
-        given_up
+        tag_backoffs
     }
 
     /// A tagged start packet was answered: the path takes them.

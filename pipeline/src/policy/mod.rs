@@ -1,6 +1,7 @@
 //! Decisions that follow from configuration: services, server selection, limits, allow lists,
 //! back-off from paths that drop tags, and tunnel formats.
 
+pub mod allow_list;
 pub mod backoff;
 pub mod limiter;
 pub mod maglev;

@@ -5,12 +5,11 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use crate::wire::family::Family;
-use crate::stage::encap;
 use crate::wire::tunnel::Format;
 
 /// What is configured of tunnels.
 #[derive(Clone, Debug)]
-pub struct Path {
+pub struct TunnelPath {
     /// The largest IP packet that gets through, outer header included, in bytes.
     pub mtu: u16,
     /// The format for all peers without one of their own.
@@ -19,13 +18,13 @@ pub struct Path {
     peers: Vec<(IpNet, Format)>,
 }
 
-impl Default for Path {
+impl Default for TunnelPath {
     fn default() -> Self {
         Self::new(1500, Format::Ipip, [])
     }
 }
 
-impl Path {
+impl TunnelPath {
     /// A path; of several prefixes that hold a peer the longest counts.
     pub fn new(mtu: u16, format: Format, peers: impl IntoIterator<Item = (IpNet, Format)>) -> Self {
         let mut peers: Vec<_> = peers.into_iter().collect();
@@ -41,8 +40,8 @@ impl Path {
 
     /// The largest packet that fits a tunnel of this format, in bytes.
     #[inline]
-    pub fn room<F: Family>(&self, format: Format) -> usize {
-        usize::from(self.mtu).saturating_sub(encap::overhead::<F>(format))
+    pub fn inner_mtu<F: Family>(&self, format: Format) -> usize {
+        usize::from(self.mtu).saturating_sub(format.overhead::<F>())
     }
 }
 
@@ -59,12 +58,15 @@ mod tests {
             (net("198.51.100.7/32"), Format::Gue),
             (net("2001:db8::/32"), Format::Gue),
         ];
-        let path = Path::new(1400, Format::Ipip, peers);
+        let path = TunnelPath::new(1400, Format::Ipip, peers);
         let format = |text: &str| path.format(text.parse().unwrap());
         assert_eq!(format("198.51.100.7"), Format::Gue);
         assert_eq!(format("198.51.100.8"), Format::Gre);
         assert_eq!(format("198.51.101.8"), Format::Ipip);
         assert_eq!(format("2001:db8::1"), Format::Gue);
-        assert_eq!((path.room::<V4>(Format::Gre), path.room::<V6>(Format::Gue)), (1376, 1348));
+        assert_eq!(
+            (path.inner_mtu::<V4>(Format::Gre), path.inner_mtu::<V6>(Format::Gue)),
+            (1376, 1348)
+        );
     }
 }

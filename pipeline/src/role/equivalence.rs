@@ -1,27 +1,27 @@
-//! The short way and the long one must come to the same. Each story is told to two of a role: to one
-//! in frames of the usual shape, to the other behind a VLAN tag, which sends every packet the long
-//! way. Verdicts, what leaves and what is remembered must be alike.
+//! The fast path and the slow path must do the same. Each random event sequence is replayed to two
+//! instances of a role: to one in plain frames, to the other behind a VLAN tag, which sends every
+//! packet down the slow path. Verdicts, frames that leave, and table states must be equal.
 
 use std::sync::Arc;
 
 use proptest::prelude::*;
 
 use super::{Context, Role};
+use crate::base::published::Published;
+use crate::base::time::Ticks;
+use crate::neighbours::Neighbours;
 use crate::packet::buffer::{HeapBuffer, HeapPool};
 use crate::packet::burst::{BURST, Burst, Output};
-use crate::role::gateway::mode::{A, B, C, Configuration};
-use crate::policy::limiter::Limit;
-use crate::neighbours::Neighbours;
-use crate::policy::tunnel_path::Path;
-use crate::role::{gateway, replica, switch};
-use crate::policy::services::Scope;
-use crate::base::published::Published;
-use crate::stage::sign::Keys;
-use crate::stage::tag::{self, Code};
-use crate::testing::Segment;
-use crate::base::time::Ticks;
-use crate::verdict::Verdict;
 use crate::packet::view::Side;
+use crate::policy::allow_list::AllowList;
+use crate::policy::limiter::Limit;
+use crate::policy::services::Scope;
+use crate::role::gateway::mode::{A, B, C, Mode};
+use crate::role::{gateway, replica, switch};
+use crate::stage::sign::Keys;
+use crate::stage::tag::Configuration;
+use crate::testing::Segment;
+use crate::verdict::Verdict;
 use crate::wire::tcp::Flags;
 
 const TAG: [u8; 4] = [0x81, 0, 0, 5];
@@ -29,17 +29,17 @@ const SERVERS: [&str; 2] = ["203.0.113.10:80", "[2001:db8:2::10]:80"];
 const REPLICAS: [&str; 2] = ["198.51.100.10:80", "[2001:db8:3::10]:80"];
 const OTHERS: [&str; 2] = ["198.51.100.20:80", "[2001:db8:4::20]:80"];
 const CLIENTS: [&str; 2] = ["198.18.1.", "2001:db8:1::"];
-/// Start packets have this number.
+/// The sequence number of SYNs.
 const ISN: u32 = 100;
 
-/// One of a role, and what it has been told.
-struct Twin<R> {
+/// One instance of a role.
+struct Instance<R> {
     role: R,
     pool: HeapPool,
     tag: &'static [u8],
 }
 
-impl<R: Role> Twin<R> {
+impl<R: Role> Instance<R> {
     fn new(role: R, tag: &'static [u8]) -> Self {
         Self { role, pool: HeapPool::default(), tag }
     }
@@ -67,9 +67,9 @@ impl<R: Role> Twin<R> {
     }
 
     /// Connections by state, as far as they have been counted.
-    fn remembered(&mut self, now: Ticks) -> Vec<u64> {
+    fn table_states(&mut self, now: Ticks) -> Vec<u64> {
         let mut out = Output::new(8);
-        self.role.housekeep(&mut Context { now, pool: &mut self.pool, out: &mut out });
+        self.role.on_timer(&mut Context { now, pool: &mut self.pool, out: &mut out });
         let counters = self.role.counters();
         let live = counters.table.live.iter().chain(&counters.table_v6.live);
         live.map(|gauge| gauge.get()).collect()
@@ -140,15 +140,15 @@ fn address(endpoint: &str) -> String {
     endpoint.parse::<std::net::SocketAddr>().unwrap().ip().to_string()
 }
 
-/// Tells a story to both.
-fn tell<R: Role>(
+/// Replays an event sequence to both.
+fn replay_to_both<R: Role>(
     make: impl Fn() -> R,
-    story: &[Event],
+    events: &[Event],
     frame: impl Fn(&Event) -> Vec<u8>,
 ) -> Result<(), TestCaseError> {
-    let (mut short, mut long) = (Twin::new(make(), &[]), Twin::new(make(), &TAG));
+    let (mut fast, mut slow) = (Instance::new(make(), &[]), Instance::new(make(), &TAG));
     let mut now = Ticks::from_secs(1);
-    let mut rest = story;
+    let mut rest = events;
     while let Some(first) = rest.first() {
         now = now + Ticks::from_secs(first.pause);
         // A burst is of one side, and at one time.
@@ -158,9 +158,9 @@ fn tell<R: Role>(
         rest = after;
         let frames: Vec<_> = burst.iter().map(&frame).collect();
         let (one, other) =
-            (short.pass(first.side(), &frames, now), long.pass(first.side(), &frames, now));
+            (fast.pass(first.side(), &frames, now), slow.pass(first.side(), &frames, now));
         prop_assert_eq!(one, other, "{:?}", burst);
-        prop_assert_eq!(short.remembered(now), long.remembered(now));
+        prop_assert_eq!(fast.table_states(now), slow.table_states(now));
     }
     Ok(())
 }
@@ -169,19 +169,17 @@ fn keys() -> Published<Keys> {
     Published::new(Keys::default())
 }
 
-fn gateway_of<Q: Configuration>() -> gateway::Gateway<Q> {
+fn gateway_of<Q: Mode>() -> gateway::Gateway<Q> {
     let service = |server: &&str| gateway::Service {
         scope: Scope::Prefix(address(server).parse::<std::net::IpAddr>().unwrap().into()),
         ports: vec![80],
-        replicas: Vec::new(),
+        allowed_replicas: AllowList::Any,
     };
+    let services = SERVERS.iter().map(service).collect();
     let settings = gateway::Settings {
-        services: SERVERS.iter().map(service).collect(),
-        tag: tag::Format::default(),
-        timeouts: gateway::Timeouts::default(),
-        path: Path::default(),
         max_connections: [2, 2],
         hash_key: (3, 4),
+        ..gateway::Settings::new(services)
     };
     gateway::Gateway::new(settings, keys().reader())
 }
@@ -214,31 +212,24 @@ fn a_replica() -> replica::Replica {
             port: None,
             mac: Some([2; 6]),
             weight: 1,
-            bears_service: false,
+            has_vip: false,
         }],
         first_server: number,
     };
     let services = vec![service(0), service(1)];
     let selection = Published::new(replica::Selection::new(&services, |_| true));
+    let switches = SERVERS.map(|s| address(s).parse::<std::net::IpAddr>().unwrap().into());
     let settings = replica::Settings {
-        switches: SERVERS.map(|s| address(s).parse::<std::net::IpAddr>().unwrap().into()).into(),
-        gateways: Vec::new(),
-        tunnel_addresses: services.iter().map(|service| service.servers[0].address).collect(),
-        services,
-        tag: tag::Format::default(),
-        require_signature: false,
-        path: Path::default(),
+        switches: AllowList::Only(switches.into()),
         busy_connections: 100,
         busy_syn_rate: 1 << 30,
-        acknowledgement_repeats: 0,
         max_connections: [2, 2],
-        timeouts: [30, 7440, 120].map(Ticks::from_secs),
         macs: [[2; 6], [3; 6]],
-        probes: false,
         hash_key: (3, 4),
+        ..replica::Settings::new(services)
     };
     let neighbours = Arc::new(Neighbours::default());
-    let shares = replica::Shares { gates: Arc::default(), neighbours };
+    let shares = replica::Shares { admission: Arc::default(), neighbours };
     replica::Replica::new(settings, shares, selection.reader(), keys().reader())
 }
 
@@ -287,27 +278,14 @@ fn a_switch(servers: u8) -> switch::Switch {
         first_server: number * usize::from(servers),
     };
     let services = vec![service(0), service(1)];
-    let selection = Published::new(switch::Selection::new(&services, &switch::Alive::default()));
+    let selection = Published::new(switch::Selection::new(&services, &switch::Liveness::default()));
     let limit = Limit { rate: 1 << 30, burst: 1 << 30, prefix_v4: 24, prefix_v6: 48 };
     let settings = switch::Settings {
-        services,
-        tag: tag::Format::default(),
-        require_signature: false,
-        gateways: Vec::new(),
-        max_copies: 8,
         fan_out: limit,
-        path: Path::default(),
         max_connections: [2, 2],
-        timeouts: switch::Timeouts {
-            opening: Ticks::from_secs(30),
-            established: Ticks::from_secs(7440),
-            closing: Ticks::from_secs(120),
-            reuse_after: Ticks::from_secs(60),
-        },
-        probing: None,
-        probes: false,
         macs: [[2; 6]; 2],
         hash_key: (3, 4),
+        ..switch::Settings::new(services)
     };
     let shares = switch::Shares {
         tunnels: Arc::new(switch::TunnelHealth::new(2)),
@@ -323,26 +301,26 @@ fn at_switch(event: &Event) -> Vec<u8> {
     if event.inside {
         return event.segment(server, &client, &[]).frame();
     }
-    let options = if event.form == 0 { tagged(Code::A as u8) } else { Vec::new() };
+    let options = if event.form == 0 { tagged(Configuration::A as u8) } else { Vec::new() };
     event.segment(&client, server, &options).frame()
 }
 
 proptest! {
     #[test]
-    fn a_gateway_decides_alike_both_ways(story in events()) {
-        tell(gateway_of::<A>, &story, at_gateway)?;
-        tell(gateway_of::<B>, &story, at_gateway)?;
-        tell(gateway_of::<C>, &story, at_gateway)?;
+    fn a_gateway_does_the_same_on_both_paths(sequence in events()) {
+        replay_to_both(gateway_of::<A>, &sequence, at_gateway)?;
+        replay_to_both(gateway_of::<B>, &sequence, at_gateway)?;
+        replay_to_both(gateway_of::<C>, &sequence, at_gateway)?;
     }
 
     #[test]
-    fn a_replica_decides_alike_both_ways(story in events()) {
-        tell(a_replica, &story, at_replica)?;
+    fn a_replica_does_the_same_on_both_paths(sequence in events()) {
+        replay_to_both(a_replica, &sequence, at_replica)?;
     }
 
     #[test]
-    fn a_switch_decides_alike_both_ways(story in events()) {
-        tell(|| a_switch(2), &story, at_switch)?;
-        tell(|| a_switch(1), &story, at_switch)?;
+    fn a_switch_does_the_same_on_both_paths(sequence in events()) {
+        replay_to_both(|| a_switch(2), &sequence, at_switch)?;
+        replay_to_both(|| a_switch(1), &sequence, at_switch)?;
     }
 }

@@ -1,111 +1,114 @@
-//! What is known of a burst's packets before their turn comes. Three passes over a burst hide the
-//! misses of the table: the first looks at each packet, hashes its key and asks for the bucket; the
-//! second asks for the entry that the bucket points to; the third finds both at hand.
+//! What is known of a burst's packets before their turn comes.
+//!
+//! Three passes over a burst hide the cache misses of the table. The first classifies each packet,
+//! hashes its key and prefetches the bucket; the second prefetches the entry that the bucket points
+//! to; the third finds both in the cache.
 
 use crate::packet::burst::BURST;
-use crate::wire::family::{V6, Version};
-use crate::table::{Guess, Hash, Key, State, Table};
 use crate::packet::view::{Kind, View};
+use crate::table::{EntryHint, Hash, Key, State, Table};
+use crate::wire::family::{V6, Version};
 
-/// How a packet goes on, as far as the first look at it tells.
+/// Which path a packet takes, as far as its headers tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Shape {
-    /// TCP over IPv4 in a frame of the usual shape, looked up.
-    PlainV4,
-    /// TCP over IPv6 likewise.
-    PlainV6,
-    /// The long way, looked up in the table of IPv4.
-    LongV4,
-    /// The long way, looked up in the table of IPv6.
-    LongV6,
-    /// The long way, without a look-up by a key that is known now.
-    Long,
-    /// TCP that passes without a look-up.
-    Passing,
-    /// What no role has a part in.
-    Nobodys,
+pub(super) enum PathClass {
+    /// The fast path: TCP over IPv4 with all headers at their usual places, looked up.
+    FastV4,
+    /// The fast path: TCP over IPv6 with all headers at their usual places, looked up.
+    FastV6,
+    /// The slow path, looked up in the table of IPv4.
+    SlowV4,
+    /// The slow path, looked up in the table of IPv6.
+    SlowV6,
+    /// The slow path, with no key to look up yet.
+    Slow,
+    /// TCP that passes without a lookup.
+    PassThrough,
+    /// Traffic that no role handles: bridged unmodified.
+    NotHandled,
 }
 
-impl Shape {
-    /// The long way, looked up.
+impl PathClass {
+    /// The slow path of a packet that is looked up in the table of this family.
     #[inline(always)]
-    pub(super) fn long(version: Version) -> Self {
+    pub(super) fn slow(version: Version) -> Self {
         match version {
-            Version::V4 => Shape::LongV4,
-            Version::V6 => Shape::LongV6,
+            Version::V4 => PathClass::SlowV4,
+            Version::V6 => PathClass::SlowV6,
         }
     }
 
-    /// Of TCP over IPv6, in a frame of the usual shape or not.
+    /// The class of TCP over IPv6 that is looked up.
     #[inline(always)]
     pub(super) fn of_v6(view: &View) -> Self {
-        if view.is_plain::<V6>() { Shape::PlainV6 } else { Shape::LongV6 }
+        if view.is_plain::<V6>() { PathClass::FastV6 } else { PathClass::SlowV6 }
     }
 
-    /// Of what is neither TCP nor a tunnel that the role opens.
+    /// The class of a packet that is neither TCP nor a tunnel which the role opens.
     #[inline(always)]
     pub(super) fn of_other(view: &View) -> Self {
-        if matches!(view.kind, Kind::Other(_)) { Shape::Nobodys } else { Shape::Long }
+        if matches!(view.kind, Kind::Other(_)) { PathClass::NotHandled } else { PathClass::Slow }
     }
 }
 
-/// What is known of the packets of a burst.
-pub(super) struct LookAhead {
-    shapes: [Shape; BURST],
+/// The lookups of one burst, under way.
+pub(super) struct BurstLookup {
+    classes: [PathClass; BURST],
     hashes: [Hash; BURST],
-    /// Where the entries are likely to be.
-    guesses: [Guess; BURST],
-    /// What is in the tunnels.
+    entries: [EntryHint; BURST],
+    /// The packets inside tunnels.
     pub(super) inner: [View; BURST],
 }
 
-/// What is known of one packet.
+/// What the first two passes found out about one packet.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Foreseen {
-    /// Of its key, if it is looked up by one that is known now.
+pub(super) struct LookupHint {
+    /// The hash of its key; [`Hash::NONE`] when it has no key yet.
     pub(super) hash: Hash,
-    pub(super) guess: Guess,
-    /// What is in it, when it is a tunnel.
+    /// Where its entry is likely to be.
+    pub(super) entry: EntryHint,
+    /// The packet inside, when it is a tunnel.
     pub(super) inner: View,
 }
 
-impl Default for LookAhead {
+impl Default for BurstLookup {
     fn default() -> Self {
         Self {
-            shapes: [Shape::Long; BURST],
+            classes: [PathClass::Slow; BURST],
             hashes: [Hash::default(); BURST],
-            guesses: [Guess::NONE; BURST],
+            entries: [EntryHint::NONE; BURST],
             inner: [View::NOTHING; BURST],
         }
     }
 }
 
-impl LookAhead {
-    /// The packet of this number is going to be looked up by this key.
+impl BurstLookup {
+    /// Pass 1, for a packet that is looked up by `key`: stores its class and hash, and prefetches
+    /// the bucket.
     #[inline(always)]
-    pub(super) fn bucket<K: Key, S: State, V: Copy>(
+    pub(super) fn prefetch_bucket<K: Key, S: State, V: Copy>(
         &mut self,
         number: usize,
-        shape: Shape,
+        class: PathClass,
         table: &Table<K, S, V>,
         key: K,
     ) {
         let hash = table.hash(key);
         table.prefetch_bucket(hash);
         self.hashes[number] = hash;
-        self.shapes[number] = shape;
+        self.classes[number] = class;
     }
 
-    /// The packet of this number is not going to be looked up by a key that is known now.
+    /// Pass 1, for a packet without a key: stores its class.
     #[inline(always)]
-    pub(super) fn nothing(&mut self, number: usize, shape: Shape) {
-        self.shapes[number] = shape;
+    pub(super) fn without_key(&mut self, number: usize, class: PathClass) {
+        self.classes[number] = class;
     }
 
-    /// Asks for the entries of the first `count` packets.
+    /// Pass 2: prefetches the entries of the first `count` packets.
     #[inline(always)]
-    pub(super) fn entries<K: Key, L: Key, S: State, V: Copy, W: Copy>(
+    pub(super) fn prefetch_entries<K: Key, L: Key, S: State, V: Copy, W: Copy>(
         &mut self,
         count: usize,
         v4: &Table<K, S, V>,
@@ -113,28 +116,31 @@ impl LookAhead {
     ) {
         for number in 0..count.min(BURST) {
             let hash = self.hashes[number];
-            self.guesses[number] = match self.shapes[number] {
-                Shape::PlainV4 | Shape::LongV4 => v4.prefetch_entry(hash),
-                Shape::PlainV6 | Shape::LongV6 => v6.prefetch_entry(hash),
-                _ => continue,
+            self.entries[number] = match self.classes[number] {
+                PathClass::FastV4 | PathClass::SlowV4 => v4.prefetch_entry(hash),
+                PathClass::FastV6 | PathClass::SlowV6 => v6.prefetch_entry(hash),
+                PathClass::Slow | PathClass::PassThrough | PathClass::NotHandled => continue,
             };
         }
     }
 
-    /// How the packet of this number goes on, and where its entry is likely to be, when it is
-    /// looked up.
+    /// Pass 3: the class of a packet, and where its entry is likely to be.
     #[inline(always)]
-    pub(super) fn shape(&self, number: usize) -> (Shape, Guess) {
-        (self.shapes[number % BURST], self.guesses[number % BURST])
+    pub(super) fn class(&self, number: usize) -> (PathClass, EntryHint) {
+        (self.classes[number % BURST], self.entries[number % BURST])
     }
 
-    /// All that is known of it.
+    /// Pass 3: everything that is known of a packet.
     #[inline]
-    pub(super) fn of(&self, number: usize) -> Foreseen {
-        let (hash, guess) = match self.shapes[number] {
-            Shape::Long | Shape::Passing | Shape::Nobodys => (Hash::NONE, Guess::NONE),
-            _ => (self.hashes[number], self.guesses[number]),
+    pub(super) fn hint(&self, number: usize) -> LookupHint {
+        let (hash, entry) = match self.classes[number] {
+            PathClass::Slow | PathClass::PassThrough | PathClass::NotHandled => {
+                (Hash::NONE, EntryHint::NONE)
+            }
+            PathClass::FastV4 | PathClass::FastV6 | PathClass::SlowV4 | PathClass::SlowV6 => {
+                (self.hashes[number], self.entries[number])
+            }
         };
-        Foreseen { hash, guess, inner: self.inner[number] }
+        LookupHint { hash, entry, inner: self.inner[number] }
     }
 }

@@ -1,29 +1,33 @@
-//! The three roles: figures 2, 3, 4, 5 and 6 as prose over the stages.
+//! The three roles: figures 2 to 6 of the patent as prose over the stages.
 //!
-//! A role gives each packet of a burst one [`Verdict`]; [`finish`] sends, or drops, and counts.
+//! A role gives each packet of a burst one [`Verdict`]; [`Finish`] forwards or drops the packet and
+//! counts it. [`process`] takes a burst through any role in three passes: classify packets and
+//! prefetch buckets; prefetch entries; fast path or slow path.
 
+#[cfg(test)]
+mod equivalence;
 pub mod gateway;
 mod lookup;
 mod oversize;
 mod phase;
 pub mod replica;
+mod resolver;
 pub mod switch;
-#[cfg(test)]
-mod equivalence;
+mod tracking;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::base::time::Ticks;
+use crate::counters::{CommonCounters, Generated, RoleCounters, TableCounters};
 use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::burst::{Burst, Output};
-use crate::counters::{Counters, Generated, TableCounters};
-use crate::table::{Key, State, Table};
-use crate::base::time::Ticks;
-use crate::verdict::{Fate, Verdict};
 use crate::packet::view::{Packet, Side, View};
-use lookup::{Foreseen, LookAhead, Shape};
+use crate::table::{Hash, Inserted, Key, State, Table};
+use crate::verdict::{Fate, Roles, Verdict};
+use lookup::{BurstLookup, LookupHint, PathClass};
 
-/// Entries looked at for expiry at once.
+/// Entries examined for expiry at once.
 const EXPIRE_STEP: usize = 16;
 
 /// What a role uses while it processes a burst.
@@ -33,13 +37,13 @@ pub struct Context<'a, P: Pool> {
     pub now: Ticks,
     /// Where new frames come from.
     pub pool: &'a mut P,
-    /// What leaves.
+    /// The frames that leave.
     pub out: &'a mut Output<P::Buffer>,
 }
 
-/// One of the three roles, as one worker runs it: its state is this worker's alone.
+/// One of the three roles, as one worker runs it: its state belongs to this worker alone.
 pub trait Role {
-    /// Decides and acts on a burst from one side; leaves a verdict per packet in it.
+    /// Processes a burst from one side, and leaves one verdict per packet in it.
     fn process<P: Pool>(
         &mut self,
         from: Side,
@@ -47,41 +51,40 @@ pub trait Role {
         context: &mut Context<'_, P>,
     );
 
-    /// What is to be done without a packet: expiry, probes. Called between bursts, every 20 us or
-    /// so: what is found expired then, a table of 8 million connections is through in 10 s.
-    fn housekeep<P: Pool>(&mut self, context: &mut Context<'_, P>);
+    /// Does the periodic work: expiry, probes, pending frames. Called between bursts, about every
+    /// 20 us: at that rate the expiry of a table of 8 million connections takes 10 s.
+    fn on_timer<P: Pool>(&mut self, context: &mut Context<'_, P>);
 
-    /// The client address that places a packet on a worker; `None` for what is nobody's, which
-    /// stays where it was received.
+    /// Returns the client address that decides which worker owns a packet; `None` for traffic that
+    /// the role does not handle, which stays where it was received.
     fn owner<B: Buffer>(from: Side, packet: &Packet<B>) -> Option<IpAddr>;
 
-    /// What this worker counts, to be read by anyone.
-    fn counters(&self) -> &Arc<Counters>;
+    /// Returns the counters that every role has, for this worker.
+    fn common_counters(&self) -> &CommonCounters;
+
+    /// Returns all counters that this worker writes, for other threads to read.
+    fn counters(&self) -> Arc<dyn RoleCounters>;
 
     /// The names of the table's states, in the order of their gauges.
     const STATES: &'static [&'static str];
 }
 
-/// Takes a few expired entries out, and brings the table's gauges up to date.
-fn tidy<K: Key, S: State, V: Copy>(
-    table: &mut Table<K, S, V>,
-    counters: &TableCounters,
-    now: Ticks,
-) {
-    table.expire(now, EXPIRE_STEP);
-    counters.expired.set(table.expired());
-    for (gauge, state) in counters.live.iter().zip(S::ALL) {
-        gauge.set(table.count(state) as u64);
-    }
-}
+/// A role as [`process`] sees it.
+trait BurstRole: Role {
+    /// The role, as a set of one.
+    const ROLE: Roles;
 
-/// The two ways that a role has for a packet; [`process`] is the same for all roles.
-trait Ways: Role {
-    /// Finds what the burst's packets are going to be looked up by, and has it fetched.
-    fn look_ahead<B: Buffer>(&mut self, from: Side, burst: &mut Burst<B>);
+    /// Pass 1: parses and classifies the burst's packets, hashes their keys, and prefetches the
+    /// buckets.
+    fn classify_and_prefetch_buckets<B: Buffer>(&mut self, from: Side, burst: &mut Burst<B>);
 
-    /// The frame, and the verdict on it if it has gone the short way.
-    fn express<B: Buffer>(
+    /// Pass 2: prefetches the entries of the first `count` packets.
+    fn prefetch_entries(&mut self, count: usize);
+
+    /// Pass 3, for nearly every packet: data of an established connection with all headers at
+    /// their usual places. Does what the slow path would do, in fewer steps. Where anything is out
+    /// of the ordinary it returns no verdict and has changed nothing.
+    fn fast_path<B: Buffer>(
         &mut self,
         from: Side,
         number: usize,
@@ -90,8 +93,8 @@ trait Ways: Role {
         now: Ticks,
     ) -> (B, Option<Verdict>);
 
-    /// The long way of any packet.
-    fn decide<P: Pool>(
+    /// Pass 3, for every other packet.
+    fn slow_path<P: Pool>(
         &mut self,
         from: Side,
         number: usize,
@@ -100,10 +103,10 @@ trait Ways: Role {
     ) -> Verdict;
 }
 
-/// Takes a burst through a role. Compiled for each side: what depends upon it is decided here,
-/// once a burst.
+/// Takes a burst through a role. Compiled once for each side, so that the side is tested once a
+/// burst and not once a packet.
 #[inline(always)]
-fn process<R: Ways, P: Pool>(
+fn process<R: BurstRole, P: Pool>(
     role: &mut R,
     from: Side,
     burst: &mut Burst<P::Buffer>,
@@ -116,35 +119,37 @@ fn process<R: Ways, P: Pool>(
 }
 
 #[inline(always)]
-fn process_from<R: Ways, P: Pool>(
+fn process_from<R: BurstRole, P: Pool>(
     role: &mut R,
     from: Side,
     burst: &mut Burst<P::Buffer>,
     context: &mut Context<'_, P>,
 ) {
-    role.look_ahead(from, burst);
-    role.counters().side(from).received.add(burst.len() as u64);
+    role.classify_and_prefetch_buckets(from, burst);
+    role.prefetch_entries(burst.len());
+    role.common_counters().side(from).received.add(burst.len() as u64);
     let mut finish = Finish::new(from);
     for (number, (frame, view, verdict)) in burst.decide().enumerate() {
-        let (frame, short) = role.express(from, number, frame, view, context.now);
-        let frame = match short {
+        let (frame, fast) = role.fast_path(from, number, frame, view, context.now);
+        let frame = match fast {
             Some(decided) => {
                 *verdict = decided;
                 frame
             }
             None => {
-                let mut packet = Packet::seen(frame, view);
-                *verdict = role.decide(from, number, &mut packet, context);
+                let mut packet = Packet::parsed(frame, view);
+                *verdict = role.slow_path(from, number, &mut packet, context);
                 packet.buffer
             }
         };
-        finish.one(role.counters(), frame, *verdict, context);
+        debug_assert!(verdict.roles().has(R::ROLE), "{verdict:?}");
+        finish.one(role.common_counters(), frame, *verdict, context);
     }
-    finish.count(role.counters());
+    finish.count(role.common_counters());
 }
 
-/// Sends packets on, or drops them, as their verdicts say, and counts them: packets that come to
-/// the same follow each other mostly, and are counted at once.
+/// Forwards packets or drops them, as their verdicts say, and counts them. Packets with the same
+/// verdict mostly follow each other, and are counted together.
 struct Finish {
     from: Side,
     last: Verdict,
@@ -160,7 +165,7 @@ impl Finish {
     #[inline(always)]
     fn one<P: Pool>(
         &mut self,
-        counters: &Counters,
+        counters: &CommonCounters,
         frame: P::Buffer,
         verdict: Verdict,
         context: &mut Context<'_, P>,
@@ -175,22 +180,52 @@ impl Finish {
         }
     }
 
-    /// Counts what has not been counted yet. After the last packet, too.
+    /// Counts the packets of the current run. Called after the last packet, too.
     #[inline(always)]
-    fn count(&mut self, counters: &Counters) {
+    fn count(&mut self, counters: &CommonCounters) {
         counters.side(self.from).verdicts[self.last as usize].add(self.run);
         self.run = 0;
     }
 }
 
-/// Sends a frame that the appliance made, and counts it.
-fn send_made<P: Pool>(
-    counters: &Counters,
+/// Sends a frame that the appliance generated, and counts it.
+fn send_generated<P: Pool>(
+    counters: &CommonCounters,
     side: Side,
     frame: P::Buffer,
     what: Generated,
     context: &mut Context<'_, P>,
 ) {
-    counters.made(what);
+    counters.count_generated(what);
     context.out.send(side, frame);
+}
+
+/// Removes a few expired entries, and updates the table's gauges.
+fn expire_some<K: Key, S: State, V: Copy>(
+    table: &mut Table<K, S, V>,
+    counters: &TableCounters,
+    now: Ticks,
+) {
+    table.expire(now, EXPIRE_STEP);
+    counters.expired.set(table.expired());
+    for (gauge, state) in counters.live.iter().zip(S::ALL) {
+        gauge.set(table.count(state) as u64);
+    }
+}
+
+/// Inserts an entry and counts it, and the entry that was evicted for it. `None` when the table is
+/// full of entries that must not be evicted.
+fn insert_counted<K: Key, S: State, V: Copy>(
+    table: &mut Table<K, S, V>,
+    counters: &TableCounters,
+    (hash, key): (Hash, K),
+    (state, value): (S, V),
+    now: Ticks,
+) -> Option<Inserted<S, V>> {
+    let inserted = table.insert(hash, key, state, now, value)?;
+    counters.inserted.add(1);
+    if matches!(inserted, Inserted::Evicted(..)) {
+        counters.evicted.add(1);
+    }
+    Some(inserted)
 }

@@ -1,15 +1,15 @@
-//! Packets that a tunnel has no room for: answered by an ICMP error, or sent in fragments where
+//! Packets that a tunnel has no inner_mtu for: answered by an ICMP error, or sent in fragments where
 //! their sender allows that.
 
-use super::{Context, send_made};
+use super::{Context, send_generated};
+use crate::base::time::Ticks;
+use crate::counters::{CommonCounters, Generated};
 use crate::packet::buffer::Pool;
-use crate::counters::{Counters, Generated};
-use crate::wire::family::Family;
+use crate::packet::view::{Packet, Side};
 use crate::policy::limiter::Bucket;
 use crate::stage::{fragment, too_big};
-use crate::base::time::Ticks;
 use crate::verdict::Verdict;
-use crate::packet::view::{Packet, Side};
+use crate::wire::family::Family;
 
 /// ICMP errors that a worker sends per second (RFC 1812, section 4.3.2.8).
 const ERRORS_PER_SECOND: u64 = 1000;
@@ -27,42 +27,42 @@ impl Default for Oversize {
 }
 
 impl Oversize {
-    /// Deals with a packet from one side whose tunnel to the other has room for `room` bytes.
+    /// Deals with a packet from one side whose tunnel to the other has inner_mtu for `inner_mtu` bytes.
     /// `put` puts a fragment, given by its number, into the tunnel.
     #[cold]
-    pub(super) fn refuse<F: Family, P: Pool>(
+    pub(super) fn fragment_or_reject<F: Family, P: Pool>(
         &mut self,
         (from, packet): (Side, &Packet<P::Buffer>),
-        room: usize,
-        counters: &Counters,
+        inner_mtu: usize,
+        counters: &CommonCounters,
         context: &mut Context<'_, P>,
         put: impl FnMut(usize, &mut Packet<P::Buffer>) -> bool,
     ) -> Verdict {
         if F::may_be_fragmented(packet.ip()) {
-            return in_fragments((from, packet), room, counters, context, put);
+            return send_fragments((from, packet), inner_mtu, counters, context, put);
         }
         let rate = ERRORS_PER_SECOND;
         if !context.out.has_room(from) || !self.errors.take(1, rate, rate, context.now) {
-            return Verdict::TooBigUnanswered;
+            return Verdict::TooBigDropped;
         }
-        match too_big::answer::<F, P>(packet, room as u16, context.pool) {
+        match too_big::answer::<F, P>(packet, inner_mtu as u16, context.pool) {
             Some(error) => {
-                send_made(counters, from, error, Generated::TooBig, context);
+                send_generated(counters, from, error, Generated::TooBig, context);
                 Verdict::TooBig
             }
-            None => Verdict::TooBigUnanswered,
+            None => Verdict::TooBigDropped,
         }
     }
 }
 
-fn in_fragments<P: Pool>(
+fn send_fragments<P: Pool>(
     (from, packet): (Side, &Packet<P::Buffer>),
-    room: usize,
-    counters: &Counters,
+    inner_mtu: usize,
+    counters: &CommonCounters,
     context: &mut Context<'_, P>,
     mut put: impl FnMut(usize, &mut Packet<P::Buffer>) -> bool,
 ) -> Verdict {
-    let Some(fragments) = fragment::split(packet, room, context.pool) else {
+    let Some(fragments) = fragment::split(packet, inner_mtu, context.pool) else {
         return Verdict::NoBuffer;
     };
     if context.out.room(from.other()) < fragments.len() {
@@ -70,9 +70,9 @@ fn in_fragments<P: Pool>(
     }
     for (number, fragment) in fragments.into_iter().enumerate() {
         let mut fragment = Packet::new(fragment);
-        // There is headroom in what the pool gives: none is left behind.
+        // There is headinner_mtu in what the pool gives: none is left behind.
         if put(number, &mut fragment) {
-            send_made(counters, from.other(), fragment.buffer, Generated::Fragment, context);
+            send_generated(counters, from.other(), fragment.buffer, Generated::Fragment, context);
         }
     }
     Verdict::Fragmented

@@ -2,9 +2,9 @@
 //! segments fit a tunnel. It is only ever lowered; where there is none, none is put in.
 
 use crate::packet::buffer::Buffer;
-use crate::wire::family::Family;
 use crate::packet::view::Packet;
 use crate::wire::checksum::{Delta, Sum};
+use crate::wire::family::Family;
 use crate::wire::tcp::{self, Options};
 use crate::wire::{put_u16, u16_at};
 
@@ -43,10 +43,10 @@ fn larger(options: &[u8], limit: u16) -> Option<usize> {
 mod tests {
     use super::*;
     use crate::packet::buffer::HeapBuffer;
-    use crate::wire::family::{V4, V6};
     use crate::testing::Segment;
+    use crate::wire::family::{V4, V6};
 
-    fn clamped(options: &[u8], limit: u16) -> (bool, Vec<u8>) {
+    fn mss_clamped(options: &[u8], limit: u16) -> (bool, Vec<u8>) {
         let segment = Segment::syn("198.18.1.10:40000", "203.0.113.10:80", 7).options(options);
         let mut packet = Packet::new(HeapBuffer::new(&segment.frame()));
         let changed = mss(&mut packet, limit);
@@ -56,22 +56,22 @@ mod tests {
 
     #[test]
     fn lowers_and_never_raises() {
-        assert_eq!(clamped(&[2, 4, 5, 0xb4], 1440), (true, vec![2, 4, 5, 0xa0]));
-        assert_eq!(clamped(&[2, 4, 5, 0xa0], 1440), (false, vec![2, 4, 5, 0xa0]));
-        assert_eq!(clamped(&[2, 4, 2, 0x18], 1440), (false, vec![2, 4, 2, 0x18]));
-        assert_eq!(clamped(&[], 1440), (false, vec![]));
+        assert_eq!(mss_clamped(&[2, 4, 5, 0xb4], 1440), (true, vec![2, 4, 5, 0xa0]));
+        assert_eq!(mss_clamped(&[2, 4, 5, 0xa0], 1440), (false, vec![2, 4, 5, 0xa0]));
+        assert_eq!(mss_clamped(&[2, 4, 2, 0x18], 1440), (false, vec![2, 4, 2, 0x18]));
+        assert_eq!(mss_clamped(&[], 1440), (false, vec![]));
         // Hosts may take the last one.
         let twice = [2, 4, 2, 0x18, 2, 4, 5, 0xb4, 1, 2, 4, 0x23, 0x28, 1, 1, 1];
         let lowered = vec![2, 4, 2, 0x18, 2, 4, 5, 0xa0, 1, 2, 4, 5, 0xa0, 1, 1, 1];
-        assert_eq!(clamped(&twice, 1440), (true, lowered));
+        assert_eq!(mss_clamped(&twice, 1440), (true, lowered));
     }
 
     #[test]
     fn finds_it_at_an_odd_place_and_passes_by_what_is_malformed() {
         let odd = [1, 2, 4, 0x23, 0x28, 1, 1, 1];
-        assert_eq!(clamped(&odd, 1440), (true, vec![1, 2, 4, 5, 0xa0, 1, 1, 1]));
-        assert!(!clamped(&[2, 3, 9, 1], 100).0);
-        assert!(!clamped(&[2, 0, 9, 9], 100).0);
+        assert_eq!(mss_clamped(&odd, 1440), (true, vec![1, 2, 4, 5, 0xa0, 1, 1, 1]));
+        assert!(!mss_clamped(&[2, 3, 9, 1], 100).0);
+        assert!(!mss_clamped(&[2, 0, 9, 9], 100).0);
     }
 
     #[test]

@@ -1,18 +1,20 @@
-//! Whether a start packet may bear the tag (op 204-210), and why not.
+//! Whether a SYN may be tagged (ops 204, 208, 210), and why not.
 
 use crate::packet::buffer::Buffer;
-use crate::wire::family::Family;
+use crate::packet::view::Packet;
 use crate::stage::tag;
 use crate::verdict::Verdict;
-use crate::packet::view::Packet;
+use crate::wire::family::Family;
 use crate::wire::tcp::{self, Options};
 
-/// Checks a start packet; the verdict says what keeps it from being tagged. The tag takes `room`
-/// bytes of its option area.
-pub fn start<F: Family, B: Buffer>(
+/// Checks whether a SYN may be tagged; `tag_space` is what the tag takes of its option area, in bytes.
+///
+/// # Errors
+/// The verdict says why the SYN must not be tagged.
+pub fn syn<F: Family, B: Buffer>(
     packet: &Packet<B>,
-    format: tag::Format,
-    room: usize,
+    option_id: tag::OptionId,
+    tag_space: usize,
 ) -> Result<(), Verdict> {
     if packet.has_data() {
         return Err(Verdict::UntaggedData);
@@ -25,11 +27,11 @@ pub fn start<F: Family, B: Buffer>(
     }
     for option in Options::new(packet.options()) {
         let option = option.map_err(|_| Verdict::UntaggedOptions)?;
-        if format.matches(&option) {
-            return Err(Verdict::UntaggedAlready);
+        if option_id.matches(&option) {
+            return Err(Verdict::UntaggedAlreadyTagged);
         }
         match option.kind {
-            tcp::MD5 | tcp::AUTHENTICATION => return Err(Verdict::UntaggedSigned),
+            tcp::MD5 | tcp::AUTHENTICATION => return Err(Verdict::UntaggedTcpAuth),
             tcp::FAST_OPEN => return Err(Verdict::UntaggedFastOpen),
             kind if tcp::EXPERIMENTS.contains(&kind)
                 && option.bytes.get(2..4) == Some(&tcp::FAST_OPEN_EXID.to_be_bytes()[..]) =>
@@ -39,8 +41,8 @@ pub fn start<F: Family, B: Buffer>(
             _ => {}
         }
     }
-    if packet.options().len() + room > tcp::MAX_OPTIONS {
-        return Err(Verdict::UntaggedNoRoom);
+    if packet.options().len() + tag_space > tcp::MAX_OPTIONS {
+        return Err(Verdict::UntaggedNoOptionSpace);
     }
     Ok(())
 }
@@ -49,19 +51,19 @@ pub fn start<F: Family, B: Buffer>(
 mod tests {
     use super::*;
     use crate::packet::buffer::HeapBuffer;
-    use crate::wire::family::V4;
     use crate::testing::{LINUX_OPTIONS, Segment};
+    use crate::wire::family::V4;
 
-    fn syn() -> Segment {
+    fn linux_syn() -> Segment {
         Segment::syn("198.18.1.10:40000", "203.0.113.10:80", 7)
     }
 
     fn check(frame: &[u8]) -> Result<(), Verdict> {
-        start::<V4, _>(&Packet::new(HeapBuffer::new(frame)), tag::Format::default(), 8)
+        syn::<V4, _>(&Packet::new(HeapBuffer::new(frame)), tag::OptionId::default(), 8)
     }
 
     fn with_options(options: &[u8]) -> Result<(), Verdict> {
-        check(&syn().options(options).frame())
+        check(&linux_syn().options(options).frame())
     }
 
     #[test]
@@ -73,22 +75,22 @@ mod tests {
 
     #[test]
     fn says_what_keeps_the_tag_off() {
-        assert_eq!(with_options(&[1; 36]), Err(Verdict::UntaggedNoRoom));
-        assert_eq!(with_options(&[1; 40]), Err(Verdict::UntaggedNoRoom));
-        assert_eq!(check(&syn().payload(b"x").frame()), Err(Verdict::UntaggedData));
+        assert_eq!(with_options(&[1; 36]), Err(Verdict::UntaggedNoOptionSpace));
+        assert_eq!(with_options(&[1; 40]), Err(Verdict::UntaggedNoOptionSpace));
+        assert_eq!(check(&linux_syn().payload(b"x").frame()), Err(Verdict::UntaggedData));
         assert_eq!(with_options(&[34, 2, 1, 1]), Err(Verdict::UntaggedFastOpen));
         assert_eq!(with_options(&[254, 4, 0xf9, 0x89]), Err(Verdict::UntaggedFastOpen));
-        assert_eq!(with_options(&[253, 4, 0x4e, 0x52]), Err(Verdict::UntaggedAlready));
+        assert_eq!(with_options(&[253, 4, 0x4e, 0x52]), Err(Verdict::UntaggedAlreadyTagged));
         let md5 = [&[19, 18][..], &[0; 16], &[1, 1]].concat();
-        assert_eq!(with_options(&md5), Err(Verdict::UntaggedSigned));
-        assert_eq!(with_options(&[29, 4, 0, 0]), Err(Verdict::UntaggedSigned));
+        assert_eq!(with_options(&md5), Err(Verdict::UntaggedTcpAuth));
+        assert_eq!(with_options(&[29, 4, 0, 0]), Err(Verdict::UntaggedTcpAuth));
         assert_eq!(with_options(&[8, 10, 0, 0]), Err(Verdict::UntaggedOptions));
         assert_eq!(with_options(&[8, 0, 0, 0]), Err(Verdict::UntaggedOptions));
     }
 
     #[test]
     fn takes_no_wrong_checksum() {
-        let mut frame = syn().frame();
+        let mut frame = linux_syn().frame();
         frame[24] ^= 1;
         assert_eq!(check(&frame), Err(Verdict::UntaggedIpChecksum));
         frame[24] ^= 1;

@@ -1,11 +1,11 @@
 //! Cracking: the outer header checked and taken off (ops 410, 535, 554, 658).
 
 use crate::packet::buffer::Buffer;
-use crate::wire::family::{Family, V4, V6, Version};
+use crate::packet::view::{Kind, Packet, View};
 use crate::stage::encap;
 use crate::verdict::Verdict;
-use crate::packet::view::{Kind, Packet, View};
 use crate::wire::checksum::Sum;
+use crate::wire::family::{Family, V4, V6, Version};
 use crate::wire::{ethernet, put_u16, tunnel, u16_at};
 
 const ECN: u8 = 0x03;
@@ -19,7 +19,7 @@ const CONGESTION: u8 = 0x03;
 pub fn open<B: Buffer>(packet: &mut Packet<B>, inner: View) -> Result<(), Verdict> {
     match inner.kind {
         Kind::Tcp | Kind::Icmp | Kind::FirstFragment | Kind::Fragment => {}
-        Kind::Tunnel | Kind::BadTunnel => return Err(Verdict::TunnelNested),
+        Kind::Tunnel(_) | Kind::BadTunnel => return Err(Verdict::TunnelNested),
         Kind::Other(Verdict::OtherProtocol) => return Err(Verdict::TunnelOtherProtocol),
         _ => return Err(Verdict::TunnelMalformed),
     }
@@ -136,7 +136,7 @@ mod tests {
 
     fn crack(frame: &[u8]) -> Result<Vec<u8>, Verdict> {
         let mut packet = Packet::new(HeapBuffer::new(frame));
-        if packet.view.kind != Kind::Tunnel {
+        if !packet.view.kind.is_tunnel() {
             return Err(Verdict::ForeignTunnel);
         }
         let inner = packet.view.inner(frame);

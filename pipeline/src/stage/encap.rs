@@ -8,9 +8,9 @@
 use std::net::IpAddr;
 
 use crate::packet::buffer::{Buffer, Pool};
-use crate::wire::family::{Emit, Family, V4, V6, Version};
 use crate::packet::view::{Kind, Packet, View};
 use crate::wire::checksum::{Delta, Sum};
+use crate::wire::family::{Emit, Family, V4, V6, Version};
 use crate::wire::tunnel::{self, Format};
 use crate::wire::{ethernet, ipv4, put_u16};
 
@@ -27,9 +27,17 @@ pub struct Outer<F: Family> {
     pub entropy: u32,
 }
 
-/// Bytes that a tunnel adds in front of a packet.
-pub const fn overhead<F: Family>(format: Format) -> usize {
-    F::HEADER + format.header()
+/// [`Outer`] with addresses whose family is known only at run time.
+#[derive(Clone, Copy, Debug)]
+pub struct OuterIp {
+    /// How the packet is put in.
+    pub format: Format,
+    /// Outer source.
+    pub source: IpAddr,
+    /// Outer destination, of the same family.
+    pub destination: IpAddr,
+    /// What tells this connection from others of the tunnel.
+    pub entropy: u32,
 }
 
 /// Puts a packet into a tunnel; padding goes. The frame's EtherType follows.
@@ -38,7 +46,7 @@ pub const fn overhead<F: Family>(format: Format) -> usize {
 #[must_use]
 #[inline(always)]
 pub fn put<F: Family, B: Buffer>(packet: &mut Packet<B>, outer: &Outer<F>) -> bool {
-    let (l3, added) = (usize::from(packet.view.l3), overhead::<F>(outer.format));
+    let (l3, added) = (usize::from(packet.view.l3), outer.format.overhead::<F>());
     let Some(sum) = inner_sum::<F, B>(packet, outer.format) else { return false };
     if packet.ip_len() + added > usize::from(u16::MAX) || !packet.buffer.prepend(added) {
         return false;
@@ -53,7 +61,7 @@ pub fn put<F: Family, B: Buffer>(packet: &mut Packet<B>, outer: &Outer<F>) -> bo
         payload: (l3 + added) as u16,
         end: view.end + added as u32,
         version: F::VERSION,
-        kind: Kind::Tunnel,
+        kind: Kind::Tunnel(outer.format),
         ..view
     };
     true
@@ -66,7 +74,7 @@ pub fn copy_back<F: Family, P: Pool>(
     outer: &Outer<F>,
     pool: &mut P,
 ) -> Option<P::Buffer> {
-    let (l3, added) = (usize::from(packet.view.l3), overhead::<F>(outer.format));
+    let (l3, added) = (usize::from(packet.view.l3), outer.format.overhead::<F>());
     let inner = packet.buffer.head().get(l3..packet.view.end as usize)?;
     let sum = inner_sum::<F, _>(packet, outer.format)?;
     if inner.len() + added > usize::from(u16::MAX) {
@@ -81,13 +89,14 @@ pub fn copy_back<F: Family, P: Pool>(
     Some(copy)
 }
 
-/// [`copy_back`] with addresses whose family is known at run time only; both of one family.
+/// [`copy_back`] with an outer header of either family. `None`, too, when the two outer addresses
+/// are not of one family.
 pub fn copy_back_to<P: Pool>(
     packet: &Packet<P::Buffer>,
-    (source, destination): (IpAddr, IpAddr),
-    (format, entropy): (Format, u32),
+    outer: OuterIp,
     pool: &mut P,
 ) -> Option<P::Buffer> {
+    let OuterIp { format, source, destination, entropy } = outer;
     match (source, destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             let outer = Outer::<V4> { format, source, destination, entropy };
@@ -101,13 +110,11 @@ pub fn copy_back_to<P: Pool>(
     }
 }
 
-/// [`put`] likewise.
+/// [`put`] with an outer header of either family. `false`, too, when the two outer addresses are
+/// not of one family.
 #[must_use]
-pub fn put_to<B: Buffer>(
-    packet: &mut Packet<B>,
-    (source, destination): (IpAddr, IpAddr),
-    (format, entropy): (Format, u32),
-) -> bool {
+pub fn put_to<B: Buffer>(packet: &mut Packet<B>, outer: OuterIp) -> bool {
+    let OuterIp { format, source, destination, entropy } = outer;
     match (source, destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             put(packet, &Outer::<V4> { format, source, destination, entropy })
@@ -155,7 +162,7 @@ fn emit<F: Family>(frame: &mut [u8], view: View, outer: &Outer<F>, inner_sum: Su
 
 /// UDP over IPv4 goes without a checksum, as tunnels do; over IPv6 it has one (RFC 8200).
 const fn has_checksum<F: Family>(format: Format) -> bool {
-    matches!(format, Format::Gue) && matches!(F::VERSION, Version::V6)
+    format.is_udp() && matches!(F::VERSION, Version::V6)
 }
 
 /// The sum of the packet that goes into a tunnel, where the tunnel has a checksum.
@@ -200,8 +207,13 @@ mod tests {
     const OUTER: [(&str, &str); 2] =
         [("203.0.113.10", "198.51.100.10"), ("2001:db8:2::10", "2001:db8:3::10")];
 
+    fn outer_ip(ends: (&str, &str), (format, entropy): (Format, u32)) -> OuterIp {
+        let (source, destination) = (ends.0.parse().unwrap(), ends.1.parse().unwrap());
+        OuterIp { format, source, destination, entropy }
+    }
+
     fn put_in(packet: &mut Packet<HeapBuffer>, outer: (&str, &str), how: (Format, u32)) -> bool {
-        put_to(packet, (outer.0.parse().unwrap(), outer.1.parse().unwrap()), how)
+        put_to(packet, outer_ip(outer, how))
     }
 
     #[test]
@@ -240,10 +252,9 @@ mod tests {
     fn a_copy_goes_back_where_the_packet_came_from() {
         let syn = syn(ENDS[0].0, ENDS[0].1);
         let packet = Packet::new(HeapBuffer::new(&syn.frame()));
-        let ends = (OUTER[0].0.parse().unwrap(), OUTER[0].1.parse().unwrap());
         let copy = |limit| {
             let mut pool = HeapPool::with_limit(limit);
-            copy_back_to(&packet, ends, (Format::Ipip, 0), &mut pool)
+            copy_back_to(&packet, outer_ip(OUTER[0], (Format::Ipip, 0)), &mut pool)
         };
         let mut expected = syn.clone();
         expected.macs = (expected.macs.1, expected.macs.0);

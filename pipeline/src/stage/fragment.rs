@@ -74,8 +74,8 @@ fn blank_options(header: &mut [u8]) {
 mod tests {
     use super::*;
     use crate::packet::buffer::{HeapBuffer, HeapPool};
-    use crate::testing::Segment;
     use crate::packet::view::Kind;
+    use crate::testing::Segment;
 
     fn packet(data: usize, options: &[u8]) -> Packet<HeapBuffer> {
         let payload: Vec<_> = (0..data).map(|n| n as u8).collect();

@@ -4,15 +4,15 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::packet::buffer::Buffer;
-use crate::wire::family::{Emit, Endpoint, Family, V4, V6, Version};
-use crate::stage::quote;
 use crate::packet::view::{Packet, View};
+use crate::stage::quote;
 use crate::wire::checksum::Sum;
+use crate::wire::family::{Emit, Endpoint, Family, V4, V6, Version};
 use crate::wire::{icmp, put_u16, tcp};
 
 /// What such an error is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct About {
+pub struct TunnelError {
     /// The tunnel's outer source and destination.
     pub tunnel: (IpAddr, IpAddr),
     /// Who sent the TCP packet in it.
@@ -24,7 +24,7 @@ pub struct About {
 
 /// Reads an error about a tunnel with a TCP packet in it, of whatever families. `None` for all
 /// else, and for one that is not all in one buffer segment, or has a wrong checksum.
-pub fn read<F: Family, B: Buffer>(packet: &Packet<B>) -> Option<About> {
+pub fn read<F: Family, B: Buffer>(packet: &Packet<B>) -> Option<TunnelError> {
     fn ends<F: Family>(message: &[u8], ip: usize) -> (IpAddr, IpAddr) {
         (F::source(&message[ip..]).into(), F::destination(&message[ip..]).into())
     }
@@ -39,7 +39,7 @@ pub fn read<F: Family, B: Buffer>(packet: &Packet<B>) -> Option<About> {
     let tcp = &message[place.tcp..];
     let sender = SocketAddr::new(sender, tcp::source_port(tcp));
     let receiver = SocketAddr::new(receiver, tcp::destination_port(tcp));
-    quote::checksum_ok::<F, B>(packet).then_some(About { tunnel, sender, receiver, place })
+    quote::checksum_ok::<F, B>(packet).then_some(TunnelError { tunnel, sender, receiver, place })
 }
 
 /// Makes it an error about the packet in the tunnel, to that packet's sender. What a "too big"
@@ -47,7 +47,7 @@ pub fn read<F: Family, B: Buffer>(packet: &Packet<B>) -> Option<About> {
 /// about a tunnel of another family than the packet in it, unless it is a "too big": the others
 /// have no counterpart that a sender would act upon.
 #[must_use]
-pub fn to_sender<F: Family, B: Buffer>(packet: &mut Packet<B>, about: &About) -> bool {
+pub fn to_sender<F: Family, B: Buffer>(packet: &mut Packet<B>, about: &TunnelError) -> bool {
     match (about.sender.ip(), about.receiver.ip()) {
         (sender, receiver) if about.place.version == F::VERSION => {
             peeled::<F, B>(packet, about, (sender, receiver)).is_some()
@@ -60,7 +60,7 @@ pub fn to_sender<F: Family, B: Buffer>(packet: &mut Packet<B>, about: &About) ->
 
 fn peeled<F: Family, B: Buffer>(
     packet: &mut Packet<B>,
-    about: &About,
+    about: &TunnelError,
     (sender, receiver): (IpAddr, IpAddr),
 ) -> Option<()> {
     let (sender, receiver) = (F::from_ip(sender)?, F::from_ip(receiver)?);
@@ -78,7 +78,7 @@ fn peeled<F: Family, B: Buffer>(
 /// more than those that were there.
 fn rebuilt<F: Family, G: Family, B: Buffer>(
     packet: &mut Packet<B>,
-    about: &About,
+    about: &TunnelError,
     (from, to): (G::Address, G::Address),
 ) -> bool {
     let View { l3, l4, end, .. } = packet.view;
@@ -116,7 +116,7 @@ fn rebuilt<F: Family, G: Family, B: Buffer>(
     };
     let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
     icmp::emit_too_big(message, G::VERSION, mtu, pseudo);
-    packet.look_again();
+    packet.reparse();
     true
 }
 
@@ -124,8 +124,8 @@ fn rebuilt<F: Family, G: Family, B: Buffer>(
 mod tests {
     use super::*;
     use crate::packet::buffer::HeapBuffer;
-    use crate::testing::{Segment, icmp_error, socket, tunnel_in};
     use crate::packet::view::Kind;
+    use crate::testing::{Segment, icmp_error, socket, tunnel_in};
     use crate::wire::tunnel::Format;
 
     const CLIENT: &str = "[2001:db8:1::10]:40000";

@@ -5,9 +5,9 @@
 use std::net::IpAddr;
 
 use crate::packet::buffer::{Buffer, Pool};
-use crate::wire::family::{Emit, Family, Version};
 use crate::packet::view::{Kind, Packet};
 use crate::wire::checksum::Sum;
+use crate::wire::family::{Emit, Family, Version};
 use crate::wire::{ethernet, icmp};
 
 /// The most bytes of an echo message that are answered.
@@ -128,8 +128,8 @@ fn emit<F: Family, P: Pool>(
 mod tests {
     use super::*;
     use crate::packet::buffer::HeapPool;
-    use crate::wire::family::{V4, V6};
     use crate::testing::{INSIDE_MAC, OUTSIDE_MAC};
+    use crate::wire::family::{V4, V6};
 
     fn round<F: Family>(switch: &str, replica: &str) {
         let own = |text: &str| F::from_ip(text.parse().unwrap()).unwrap();

@@ -2,9 +2,9 @@
 //! translation and tunnels.
 
 use crate::packet::buffer::{Buffer, Pool};
-use crate::wire::family::{Endpoint, Family, Version};
 use crate::packet::view::{Packet, View};
 use crate::wire::checksum::{Delta, Sum};
+use crate::wire::family::{Endpoint, Family, Version};
 use crate::wire::{icmp, tcp};
 
 /// The endpoints of the TCP packet that an ICMP error quotes.
@@ -198,8 +198,8 @@ pub fn shortened<F: Family, P: Pool>(
 mod tests {
     use super::*;
     use crate::packet::buffer::{HeapBuffer, HeapPool};
-    use crate::wire::family::{V4, V6};
     use crate::testing::{Segment, endpoint, icmp_error, tunnel_in};
+    use crate::wire::family::{V4, V6};
     use crate::wire::tunnel::Format;
 
     fn error(to: &str, quoted: usize) -> Vec<u8> {

@@ -1,8 +1,8 @@
 //! The reset that ends a loser's connection (op 514).
 
 use crate::packet::buffer::{Buffer, Pool};
-use crate::wire::family::{Emit, Family};
 use crate::packet::view::Packet;
+use crate::wire::family::{Emit, Family};
 use crate::wire::{ethernet, ipv4, tcp};
 
 /// A RST as from the client to the sender of this acknowledgement, which it answers by the way
@@ -27,7 +27,7 @@ pub fn answer<F: Family, P: Pool>(
         flow_label: from.entropy(),
     };
     F::emit(&mut frame[l3..], header);
-    let sequence = tcp::acknowledgement(acknowledgement.tcp());
+    let sequence = tcp::ack_number(acknowledgement.tcp());
     let pseudo = F::pseudo_header(from.address, to.address, ipv4::TCP, tcp::HEADER);
     tcp::emit_reset(&mut frame[l3 + F::HEADER..], from.port, to.port, sequence, pseudo);
     Some(buffer)
@@ -37,8 +37,8 @@ pub fn answer<F: Family, P: Pool>(
 mod tests {
     use super::*;
     use crate::packet::buffer::{HeapBuffer, HeapPool};
-    use crate::wire::family::V4;
     use crate::testing::{Segment, endpoint};
+    use crate::wire::family::V4;
     use crate::wire::tcp::Flags;
 
     #[test]

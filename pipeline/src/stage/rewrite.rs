@@ -1,8 +1,8 @@
 //! Rewriting of addresses and ports, checksums updated incrementally (ops 512, 612, 636).
 
 use crate::packet::buffer::Buffer;
-use crate::wire::family::{Endpoint, Family};
 use crate::packet::view::Packet;
+use crate::wire::family::{Endpoint, Family};
 use crate::wire::{ethernet, tcp};
 
 /// Sets the source of a TCP packet.
@@ -53,8 +53,8 @@ fn in_place<F: Family, B: Buffer>(packet: &mut Packet<B>, work: impl Fn(&mut [u8
 mod tests {
     use super::*;
     use crate::packet::buffer::HeapBuffer;
-    use crate::wire::family::V4;
     use crate::testing::{Segment, endpoint, socket};
+    use crate::wire::family::V4;
 
     #[test]
     fn both_directions_equal_a_packet_built_afresh() {

@@ -7,9 +7,9 @@ use std::fmt;
 use siphasher::sip::SipHasher24;
 
 use crate::packet::buffer::Buffer;
-use crate::wire::family::{Endpoint, Family};
-use crate::stage::tag::{self, Tag};
 use crate::packet::view::Packet;
+use crate::stage::tag::{self, Tag};
+use crate::wire::family::{Endpoint, Family};
 use crate::wire::tcp;
 
 /// The keys, and which of them the gateway signs with.
@@ -29,13 +29,13 @@ impl fmt::Debug for Keys {
 
 /// What a tag's signature is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Worth {
-    /// There is none, or no key is known here to judge any by.
+pub enum Verification {
+    /// There is none, or no key is known here to verify any by.
     Unsigned,
     /// Right.
-    Genuine,
+    Valid,
     /// Wrong, or made with a key that is not known.
-    Forged,
+    Invalid,
 }
 
 /// What a signature covers.
@@ -61,7 +61,7 @@ impl Keys {
     }
 
     /// What a tag takes of the option area, padding included.
-    pub fn room(&self) -> usize {
+    pub fn tag_space(&self) -> usize {
         let length = if self.signing.is_some() { tag::SIGNED } else { tag::UNSIGNED };
         length.next_multiple_of(4)
     }
@@ -74,14 +74,14 @@ impl Keys {
     }
 
     /// Judges the tag of a SYN.
-    pub fn judge<F: Family, B: Buffer>(&self, packet: &Packet<B>, tag: &Tag) -> Worth {
+    pub fn verify<F: Family, B: Buffer>(&self, packet: &Packet<B>, tag: &Tag) -> Verification {
         let Some(signature) = tag.signature.filter(|_| !self.all.is_empty()) else {
-            return Worth::Unsigned;
+            return Verification::Unsigned;
         };
         let signed = Signed::<F>::of(packet, signature.flags, signature.key);
         match self.mac(signed) {
-            Some(mac) if mac == signature.mac => Worth::Genuine,
-            _ => Worth::Forged,
+            Some(mac) if mac == signature.mac => Verification::Valid,
+            _ => Verification::Invalid,
         }
     }
 
@@ -129,11 +129,12 @@ impl<F: Family> Signed<F> {
 mod tests {
     use super::*;
     use crate::packet::buffer::HeapBuffer;
-    use crate::wire::family::{V4, V6};
-    use crate::stage::tag::{Code, Format, Found};
+    use crate::stage::tag::{Configuration, Found, OptionId};
     use crate::testing::{LINUX_OPTIONS, Segment};
+    use crate::wire::family::{V4, V6};
 
-    const TAG: Tag = Tag { permitted: true, configuration: Some(Code::C), signature: None };
+    const TAG: Tag =
+        Tag { permitted: true, configuration: Some(Configuration::C), signature: None };
 
     fn keys(signing: u8) -> Keys {
         Keys::new([(3, [7; 16]), (9, [8; 16])], Some(signing))
@@ -141,8 +142,8 @@ mod tests {
 
     fn signed<F: Family>(syn: &Segment, keys: &Keys) -> (Packet<HeapBuffer>, Tag) {
         let mut packet = Packet::new(HeapBuffer::new(&syn.frame()));
-        assert!(tag::insert::<F, _>(&mut packet, Format::default(), TAG, keys));
-        let Found::Tag(tag, ..) = Format::default().find(packet.options()) else {
+        assert!(tag::insert::<F, _>(&mut packet, OptionId::default(), TAG, keys));
+        let Found::Tag(tag, ..) = OptionId::default().find(packet.options()) else {
             panic!("no tag found");
         };
         (packet, tag)
@@ -166,13 +167,13 @@ mod tests {
     #[test]
     fn is_judged_by_those_who_know_the_key() {
         let (packet, tag) = signed::<V4>(&syn(), &keys(3));
-        assert_eq!(keys(9).judge::<V4, _>(&packet, &tag), Worth::Genuine);
+        assert_eq!(keys(9).verify::<V4, _>(&packet, &tag), Verification::Valid);
         let others = Keys::new([(3, [6; 16])], None);
-        assert_eq!(others.judge::<V4, _>(&packet, &tag), Worth::Forged);
+        assert_eq!(others.verify::<V4, _>(&packet, &tag), Verification::Invalid);
         let unknown = Keys::new([(9, [7; 16])], None);
-        assert_eq!(unknown.judge::<V4, _>(&packet, &tag), Worth::Forged);
-        assert_eq!(Keys::default().judge::<V4, _>(&packet, &tag), Worth::Unsigned);
-        assert_eq!(keys(3).judge::<V4, _>(&packet, &TAG), Worth::Unsigned);
+        assert_eq!(unknown.verify::<V4, _>(&packet, &tag), Verification::Invalid);
+        assert_eq!(Keys::default().verify::<V4, _>(&packet, &tag), Verification::Unsigned);
+        assert_eq!(keys(3).verify::<V4, _>(&packet, &TAG), Verification::Unsigned);
     }
 
     #[test]
@@ -186,14 +187,14 @@ mod tests {
             Segment::syn("198.18.1.10:40000", "203.0.113.10:80", 8),
         ] {
             let packet = Packet::new(HeapBuffer::new(&other.frame()));
-            assert_eq!(keys(3).judge::<V4, _>(&packet, &tag), Worth::Forged);
+            assert_eq!(keys(3).verify::<V4, _>(&packet, &tag), Verification::Invalid);
         }
         let mut turned = tag;
         if let Some(signature) = &mut turned.signature {
             signature.flags ^= 2;
         }
         let packet = Packet::new(HeapBuffer::new(&syn().frame()));
-        assert_eq!(keys(3).judge::<V4, _>(&packet, &turned), Worth::Forged);
+        assert_eq!(keys(3).verify::<V4, _>(&packet, &turned), Verification::Invalid);
     }
 
     #[test]
@@ -201,6 +202,6 @@ mod tests {
         let syn = Segment::syn("[2001:db8::1]:40000", "[2001:db8::2]:80", 7);
         let (packet, tag) = signed::<V6>(&syn, &keys(9));
         assert!(packet.tcp_checksum_ok::<V6>());
-        assert_eq!(keys(3).judge::<V6, _>(&packet, &tag), Worth::Genuine);
+        assert_eq!(keys(3).verify::<V6, _>(&packet, &tag), Verification::Valid);
     }
 }

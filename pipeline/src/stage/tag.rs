@@ -9,10 +9,11 @@
 use arrayvec::ArrayVec;
 
 use crate::packet::buffer::Buffer;
-use crate::wire::family::Family;
-use crate::stage::sign::Keys;
 use crate::packet::view::{Packet, View};
+use crate::stage::sign::Keys;
 use crate::wire::checksum::{Delta, Sum};
+pub use crate::wire::configuration::Configuration;
+use crate::wire::family::Family;
 use crate::wire::tcp::{self, Options, TcpOption};
 
 /// Length of the unsigned form.
@@ -30,29 +31,17 @@ pub(super) const KEYED: u8 = 0x80;
 
 /// Which option is the tag; the same at gateway, switch and replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Format {
+pub struct OptionId {
     /// TCP option kind.
     pub kind: u8,
     /// Experiment identifier (RFC 6994).
     pub exid: u16,
 }
 
-impl Default for Format {
+impl Default for OptionId {
     fn default() -> Self {
         Self { kind: 253, exid: 0x4e52 }
     }
-}
-
-/// How gateway and winner exchange packets, as the tag carries it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Code {
-    /// Full NAT.
-    A = 0,
-    /// One-way NAT.
-    B = 1,
-    /// Tunnel both ways.
-    C = 2,
 }
 
 /// What a tag says.
@@ -61,7 +50,7 @@ pub struct Tag {
     /// Whether the SYN may go to replicas: the patent's two states.
     pub permitted: bool,
     /// The gateway's configuration; `None` for the value that has no meaning yet.
-    pub configuration: Option<Code>,
+    pub configuration: Option<Configuration>,
     /// What stands behind the flags of a signed tag. A tag that is to be inserted has none: it
     /// is signed as the keys say.
     pub signature: Option<Signature>,
@@ -85,12 +74,8 @@ impl Tag {
     }
 
     fn from_flags(flags: u8) -> Self {
-        let configuration = match flags >> CONFIGURATION_SHIFT & CONFIGURATION_MASK {
-            0 => Some(Code::A),
-            1 => Some(Code::B),
-            2 => Some(Code::C),
-            _ => None,
-        };
+        let number = flags >> CONFIGURATION_SHIFT & CONFIGURATION_MASK;
+        let configuration = Configuration::try_from(number).ok();
         Self { permitted: flags & PERMITTED != 0, configuration, signature: None }
     }
 
@@ -113,7 +98,7 @@ pub enum Found {
     Bad,
 }
 
-impl Format {
+impl OptionId {
     /// Whether this option is a tag, well-formed or not.
     pub fn matches(self, option: &TcpOption<'_>) -> bool {
         option.kind == self.kind && option.bytes.get(2..4) == Some(&self.exid.to_be_bytes()[..])
@@ -159,7 +144,7 @@ impl Format {
 #[must_use]
 pub fn insert<F: Family, B: Buffer>(
     packet: &mut Packet<B>,
-    format: Format,
+    format: OptionId,
     tag: Tag,
     keys: &Keys,
 ) -> bool {
@@ -233,10 +218,11 @@ fn resize_header<F: Family, B: Buffer>(packet: &mut Packet<B>, by: isize, change
 mod tests {
     use super::*;
     use crate::packet::buffer::HeapBuffer;
-    use crate::wire::family::V4;
     use crate::testing::{LINUX_OPTIONS, Segment};
+    use crate::wire::family::V4;
 
-    const TAG: Tag = Tag { permitted: true, configuration: Some(Code::A), signature: None };
+    const TAG: Tag =
+        Tag { permitted: true, configuration: Some(Configuration::A), signature: None };
     const BYTES: [u8; 8] = [253, 5, 0x4e, 0x52, 1, 1, 1, 1];
 
     fn syn(options: &[u8]) -> Segment {
@@ -252,9 +238,9 @@ mod tests {
         let clean = frame.clone();
         frame.resize(frame.len().max(60), 0);
         let mut packet = packet(&frame);
-        assert!(insert::<V4, _>(&mut packet, Format::default(), TAG, &Keys::default()));
+        assert!(insert::<V4, _>(&mut packet, OptionId::default(), TAG, &Keys::default()));
         assert_eq!(packet.buffer.frame(), syn(tagged).frame());
-        let Found::Tag(tag, at, length) = Format::default().find(packet.options()) else {
+        let Found::Tag(tag, at, length) = OptionId::default().find(packet.options()) else {
             panic!("no tag found");
         };
         assert_eq!((tag, length), (TAG, UNSIGNED));
@@ -292,9 +278,13 @@ mod tests {
     #[test]
     fn a_signed_tag_goes_too() {
         let mut options = vec![253, 14, 0x4e, 0x52, 0x85, 3, 1, 2, 3, 4, 5, 6, 7, 8, 1, 1];
-        let found = Format::default().find(&options);
+        let found = OptionId::default().find(&options);
         let signature = Signature { flags: 0x85, key: 3, mac: 0x0102_0304_0506_0708 };
-        let tag = Tag { permitted: true, configuration: Some(Code::C), signature: Some(signature) };
+        let tag = Tag {
+            permitted: true,
+            configuration: Some(Configuration::C),
+            signature: Some(signature),
+        };
         assert_eq!(found, Found::Tag(tag, 0, SIGNED));
         options.extend(LINUX_OPTIONS);
         let mut packet = packet(&syn(&options).frame());
@@ -304,7 +294,7 @@ mod tests {
 
     #[test]
     fn tells_tags_from_other_options() {
-        let find = |options: &[u8]| Format::default().find(options);
+        let find = |options: &[u8]| OptionId::default().find(options);
         assert_eq!(find(&LINUX_OPTIONS), Found::None);
         assert_eq!(find(&[253, 4, 0x12, 0x34]), Found::None);
         assert_eq!(find(&[253, 4, 0x4e, 0x52]), Found::Bad);
@@ -321,6 +311,6 @@ mod tests {
         assert!(packet.buffer.prepend(crate::packet::buffer::HEADROOM - 4));
         packet.buffer.head_mut()[..14].copy_from_slice(&frame[..14]);
         packet.view.end += 4;
-        assert!(!insert::<V4, _>(&mut packet, Format::default(), TAG, &Keys::default()));
+        assert!(!insert::<V4, _>(&mut packet, OptionId::default(), TAG, &Keys::default()));
     }
 }

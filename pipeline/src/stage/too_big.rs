@@ -2,9 +2,9 @@
 //! that its tunnel has no room for (RFC 1191, RFC 2003 section 5.1, RFC 4443 section 3.2).
 
 use crate::packet::buffer::{Buffer, Pool};
-use crate::wire::family::{Emit, Family};
 use crate::packet::view::{Kind, Packet};
 use crate::wire::checksum::Sum;
+use crate::wire::family::{Emit, Family};
 use crate::wire::{ethernet, icmp};
 
 /// An error to the packet's sender, as from its destination, by the way it came: at most `mtu`
@@ -45,8 +45,8 @@ pub fn answer<F: Family, P: Pool>(
 mod tests {
     use super::*;
     use crate::packet::buffer::{HeapBuffer, HeapPool};
-    use crate::wire::family::{V4, V6};
     use crate::testing::{Segment, icmp_error};
+    use crate::wire::family::{V4, V6};
 
     fn data(from: &str, to: &str) -> Segment {
         Segment::ack(from, to, 7, 9).payload(&[7; 1450])

@@ -30,7 +30,7 @@ const LOAD: usize = 5;
 const NIL: u32 = u32::MAX;
 /// In `previous`: this entry is free, and `next` is the next free one.
 const FREE: u32 = u32::MAX - 1;
-/// In a [`Guess`]: no entry had the key.
+/// In a [`EntryHint`]: no entry had the key.
 const ABSENT: u32 = u32::MAX - 1;
 /// How many entries a full table looks at for an expired one, once a burst, before it evicts.
 const FULL_SWEEP: usize = 64;
@@ -51,13 +51,13 @@ impl Hash {
 
 /// Which entry a key's is likely to be, as its bucket had it.
 #[derive(Clone, Copy, Debug)]
-pub struct Guess {
+pub struct EntryHint {
     index: u32,
     /// [`Table::made`], its lower half.
     made: u32,
 }
 
-impl Guess {
+impl EntryHint {
     /// No guess: good for finding nothing by.
     pub const NONE: Self = Self { index: NIL, made: 0 };
 }
@@ -207,7 +207,7 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
     /// Second pass over a burst: asks for the entry that the bucket points to, and tells which
     /// it is.
     #[inline(always)]
-    pub fn prefetch_entry(&self, hash: Hash) -> Guess {
+    pub fn prefetch_entry(&self, hash: Hash) -> EntryHint {
         let bucket = &self.buckets[self.home(hash)];
         let found = bucket.matches(hash.signature());
         // Without a match the last slot stands in: its entry is fetched for nothing, but nothing
@@ -218,12 +218,18 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
             prefetch(entry);
         }
         let absent = found == 0 && bucket.overflow == 0;
-        Guess { index: if absent { ABSENT } else { index }, made: self.made as u32 }
+        EntryHint { index: if absent { ABSENT } else { index }, made: self.made as u32 }
     }
 
     /// Third pass over a burst: [`Table::find`], with what the second has found.
     #[inline(always)]
-    pub fn find_ahead(&mut self, hash: Hash, guess: Guess, key: K, now: Ticks) -> Option<Slot> {
+    pub fn find_hinted(
+        &mut self,
+        hash: Hash,
+        guess: EntryHint,
+        key: K,
+        now: Ticks,
+    ) -> Option<Slot> {
         match self.peek(guess, key, now) {
             Some(slot) => Some(slot),
             None if self.is_absent(guess) => None,
@@ -233,13 +239,13 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
 
     /// Whether the guess is that there is no entry, and none has been made since.
     #[inline(always)]
-    pub fn is_absent(&self, guess: Guess) -> bool {
+    pub fn is_absent(&self, guess: EntryHint) -> bool {
         guess.index == ABSENT && guess.made == self.made as u32
     }
 
     /// The entry of this key, if it is the guessed one; nothing is said by `None`.
     #[inline(always)]
-    pub fn peek(&self, guess: Guess, key: K, now: Ticks) -> Option<Slot> {
+    pub fn peek(&self, guess: EntryHint, key: K, now: Ticks) -> Option<Slot> {
         let entry = self.entries.get(guess.index as usize)?;
         let right = entry.key == key && entry.previous != FREE;
         (right && !self.has_expired(entry, now)).then_some(Slot(guess.index))
@@ -299,7 +305,7 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         now.since(entry.seen) >= self.queues[entry.state.queue()].timeout
     }
 
-    /// The connection has been heard of: its time-out starts again.
+    /// The connection has been heard of: its time-out syns again.
     #[inline(always)]
     pub fn touch(&mut self, slot: Slot, now: Ticks) {
         let entry = &mut self.entries[slot.0 as usize];
@@ -311,7 +317,7 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         }
     }
 
-    /// The connection is in this state from now on; its time-out starts again.
+    /// The connection is in this state from now on; its time-out syns again.
     pub fn move_to(&mut self, slot: Slot, state: S, now: Ticks) {
         self.unlink(slot.0);
         self.entries[slot.0 as usize].seen = now;

@@ -4,6 +4,7 @@
 
 pub mod arp;
 pub mod checksum;
+pub mod configuration;
 pub mod ethernet;
 pub mod family;
 pub mod icmp;
@@ -12,6 +13,47 @@ pub mod ipv6;
 pub mod nd;
 pub mod tcp;
 pub mod tunnel;
+
+/// Declares an enum of values that have a name in configuration files and a number on the wire or
+/// in a table entry. A variant is declared once: `ALL`, `name`, `from_name` and `TryFrom<u8>` follow.
+macro_rules! named_values {
+    (
+        $(#[$meta:meta])*
+        pub enum $type:ident { $($(#[$doc:meta])* $name:ident = $text:literal,)* }
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum $type { $($(#[$doc])* $name,)* }
+
+        impl $type {
+            /// All values, in the order of their numbers.
+            pub const ALL: [Self; [$($text),*].len()] = [$($type::$name),*];
+            /// All names, in the same order.
+            pub const NAMES: [&'static str; Self::ALL.len()] = [$($text),*];
+
+            /// Returns the name that configuration files use.
+            pub const fn name(self) -> &'static str {
+                Self::NAMES[self as usize]
+            }
+
+            /// Finds a value by its name; `None` when there is none of that name.
+            pub fn from_name(name: &str) -> Option<Self> {
+                Self::ALL.into_iter().find(|value| value.name() == name)
+            }
+        }
+
+        impl TryFrom<u8> for $type {
+            type Error = u8;
+
+            #[inline(always)]
+            fn try_from(number: u8) -> Result<Self, u8> {
+                Self::ALL.get(usize::from(number)).copied().ok_or(number)
+            }
+        }
+    };
+}
+pub(crate) use named_values;
 
 /// Reads a big-endian 16-bit field.
 #[inline(always)]

@@ -46,12 +46,12 @@ impl Flags {
     const HANDSHAKE: u8 = Self::FIN | Self::SYN | Self::RST | Self::ACK;
 
     /// SYN without ACK, RST, FIN: opens a connection (op 204).
-    pub fn is_start(self) -> bool {
+    pub fn is_syn(self) -> bool {
         self.0 & Self::HANDSHAKE == Self::SYN
     }
 
     /// SYN and ACK without RST, FIN: answers a start packet (op 502).
-    pub fn is_acknowledgement(self) -> bool {
+    pub fn is_syn_ack(self) -> bool {
         self.0 & Self::HANDSHAKE == Self::SYN | Self::ACK
     }
 
@@ -151,7 +151,7 @@ pub fn sequence(tcp: &[u8]) -> u32 {
 }
 
 /// Acknowledgement number.
-pub fn acknowledgement(tcp: &[u8]) -> u32 {
+pub fn ack_number(tcp: &[u8]) -> u32 {
     u32_at(tcp, ACKNOWLEDGEMENT)
 }
 
@@ -260,9 +260,9 @@ mod tests {
     #[test]
     fn reads_a_linux_syn() {
         assert_eq!(check(&SYN, 40), Ok(40));
-        assert!(flags(&SYN).is_start() && !flags(&SYN).is_acknowledgement());
+        assert!(flags(&SYN).is_syn() && !flags(&SYN).is_syn_ack());
         assert_eq!((source_port(&SYN), destination_port(&SYN)), (40000, 80));
-        assert_eq!((sequence(&SYN), acknowledgement(&SYN)), (0x1122_3344, 0));
+        assert_eq!((sequence(&SYN), ack_number(&SYN)), (0x1122_3344, 0));
         assert_eq!(kinds(&SYN[20..]), [Ok(2), Ok(4), Ok(8), Ok(3)]);
     }
 
@@ -297,10 +297,10 @@ mod tests {
     #[test]
     fn odd_flag_mixes_are_neither_start_nor_acknowledgement() {
         for bits in [Flags::SYN | Flags::FIN, Flags::SYN | Flags::RST, Flags::ACK, 0, 0x3f] {
-            assert!(!Flags(bits).is_start() && !Flags(bits).is_acknowledgement(), "{bits:#x}");
+            assert!(!Flags(bits).is_syn() && !Flags(bits).is_syn_ack(), "{bits:#x}");
         }
         // ECN-setup SYN (RFC 3168) still opens a connection.
-        assert!(Flags(0xc0 | Flags::SYN).is_start());
+        assert!(Flags(0xc0 | Flags::SYN).is_syn());
     }
 
     #[test]

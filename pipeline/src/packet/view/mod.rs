@@ -6,8 +6,9 @@ mod plain;
 
 use std::net::IpAddr;
 
-use crate::wire::family::{Endpoint, Family, V4, V6, Version};
 use crate::verdict::Verdict;
+use crate::wire::family::{Endpoint, Family, V4, V6, Version};
+use crate::wire::tunnel::Format;
 use crate::wire::{arp::Arp, ethernet, ipv4, ipv6, tcp, tunnel};
 
 pub use packet::Packet;
@@ -50,8 +51,8 @@ impl Side {
 pub enum Kind {
     /// Whole TCP.
     Tcp,
-    /// A tunnel whose header can be followed, not a fragment.
-    Tunnel,
+    /// A tunnel of this format, whose header firstack implements; not a fragment.
+    Tunnel(Format),
     /// What calls itself a tunnel, and cannot be followed.
     BadTunnel,
     /// ICMP, not a fragment.
@@ -67,11 +68,17 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether it is a tunnel, of any format.
+    #[inline(always)]
+    pub const fn is_tunnel(self) -> bool {
+        matches!(self, Kind::Tunnel(_))
+    }
+
     /// The verdict on a packet of this kind that no role has a part in.
-    pub fn untouched(self) -> Verdict {
+    pub fn default_verdict(self) -> Verdict {
         match self {
             Kind::Tcp => Verdict::NoEntry,
-            Kind::Tunnel | Kind::BadTunnel => Verdict::ForeignTunnel,
+            Kind::Tunnel(_) | Kind::BadTunnel => Verdict::ForeignTunnel,
             Kind::Icmp => Verdict::Icmp,
             Kind::FirstFragment | Kind::Fragment => Verdict::Fragment,
             Kind::Arp => Verdict::NonIp,
@@ -300,13 +307,13 @@ impl View {
         let l4 = usize::from(self.l4);
         match tunnel::parse(protocol, &head[l4..], self.end as usize - l4) {
             None => Self { kind: Kind::Other(Verdict::OtherProtocol), ..self },
-            Some(Err(tunnel::Unreadable)) => Self { kind: Kind::BadTunnel, ..self },
+            Some(Err(tunnel::Unsupported)) => Self { kind: Kind::BadTunnel, ..self },
             Some(Ok(header)) => {
                 let payload = l4 + header.length;
                 let nibble = head.get(payload).map(|byte| byte >> 4);
                 let expected = if header.inner == Version::V4 { 4 } else { 6 };
                 let sound = nibble == Some(expected) && payload < self.end as usize;
-                let kind = if sound { Kind::Tunnel } else { Kind::BadTunnel };
+                let kind = if sound { Kind::Tunnel(header.format) } else { Kind::BadTunnel };
                 Self { payload: payload as u16, kind, ..self }
             }
         }

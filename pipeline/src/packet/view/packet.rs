@@ -26,13 +26,13 @@ impl<B: Buffer> Packet<B> {
     /// whole they would go by way of a temporary whose bytes are stored and loaded in different
     /// pieces, and the loads would wait (benchmark `roles`).
     #[inline(always)]
-    pub(crate) fn seen(buffer: B, view: &View) -> Self {
+    pub(crate) fn parsed(buffer: B, view: &View) -> Self {
         let View { l3, l4, payload, end, version, kind } = *view;
         Self { buffer, view: View { l3, l4, payload, end, version, kind } }
     }
 
     /// Looks at the frame again, after its headers changed.
-    pub fn look_again(&mut self) {
+    pub fn reparse(&mut self) {
         self.view = View::parse(self.buffer.head(), self.buffer.frame_len());
     }
 

@@ -3,8 +3,9 @@
 use std::marker::PhantomData;
 
 use super::{Kind, View};
-use crate::wire::family::{Endpoint, Family, Version};
 use crate::verdict::Verdict;
+use crate::wire::family::{Endpoint, Family, Version};
+use crate::wire::tunnel::Format;
 use crate::wire::{ethernet, ipv4, tcp, tunnel};
 
 impl View {
@@ -12,7 +13,7 @@ impl View {
     /// bytes are stored in smaller pieces than they are loaded in, and the loads would wait for the
     /// stores (a quarter of a packet's time in benchmark `whole_path`).
     #[inline(always)]
-    pub(crate) fn put(&mut self, other: Self) {
+    pub(crate) fn assign(&mut self, other: Self) {
         let Self { l3, l4, payload, end, version, kind } = other;
         (self.l3, self.l4, self.payload, self.end) = (l3, l4, payload, end);
         (self.version, self.kind) = (version, kind);
@@ -20,14 +21,14 @@ impl View {
 
     /// Looks at a frame as [`View::parse`] does; whether it is [`View::is_plain`] IPv4.
     #[inline(always)]
-    pub(crate) fn look(&mut self, head: &[u8], frame_len: usize) -> bool {
+    pub(crate) fn parse_in_place(&mut self, head: &[u8], frame_len: usize) -> bool {
         match Self::plain(head, frame_len) {
             Some(view) => {
-                self.put(view);
+                self.assign(view);
                 view.kind == Kind::Tcp
             }
             None => {
-                self.put(Self::parse_any(head, frame_len));
+                self.assign(Self::parse_any(head, frame_len));
                 false
             }
         }
@@ -35,10 +36,10 @@ impl View {
 
     /// Looks at what is in the tunnel that `outer` shows, as [`View::inner`] does.
     #[inline(always)]
-    pub(crate) fn look_inside(&mut self, outer: &Self, head: &[u8]) {
+    pub(crate) fn parse_inner(&mut self, outer: &Self, head: &[u8]) {
         match Self::plain_tcp(head, outer.end as usize, usize::from(outer.payload)) {
-            Some(view) => self.put(view),
-            None => self.put(outer.inner_any(head)),
+            Some(view) => self.assign(view),
+            None => self.assign(outer.inner_any(head)),
         }
     }
 
@@ -67,7 +68,7 @@ impl View {
         let (ip, udp) = bytes[ethernet::HEADER..].split_at(ipv4::HEADER);
         let total = usize::from(ipv4::total_length(ip));
         let is_plain = ipv4::is_plain(ip, tunnel::UDP)
-            && !tunnel::is_gue(udp)
+            && !tunnel::is_tunnel_port(udp)
             && (ipv4::HEADER..=frame_len - ethernet::HEADER).contains(&total);
         is_plain.then_some(Self {
             l3: ethernet::HEADER as u16,
@@ -97,7 +98,7 @@ impl View {
             payload: INNER as u16,
             end: end as u32,
             version: Version::V4,
-            kind: Kind::Tunnel,
+            kind: Kind::Tunnel(Format::Ipip),
         })
     }
 
@@ -159,7 +160,7 @@ impl View {
         if places != (OUTER, INNER, INNER, TCP) || versions != (Version::V4, Version::V4) {
             return None;
         }
-        let (kind, version) = (Kind::Tunnel, Version::V4);
+        let (kind, version) = (Kind::Tunnel(Format::Ipip), Version::V4);
         let outer = Self { l3: OUTER, l4: INNER, payload: INNER, end: self.end, version, kind };
         let (payload, end, kind) = (inner.payload, inner.end, Kind::Tcp);
         Some((outer, Self { l3: INNER, l4: TCP, payload, end, version, kind }))

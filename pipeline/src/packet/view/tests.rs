@@ -93,7 +93,7 @@ fn sees_into_tunnels_of_every_format_and_family() {
                 let packet = testing::tunnel_in(format, (from, to), (0, 5), &inner);
                 let frame = testing::ethernet_frame(([2; 6], [4; 6]), &packet);
                 let view = View::parse(&frame, frame.len());
-                assert_eq!(view.kind, Kind::Tunnel);
+                assert!(view.kind.is_tunnel());
                 let inside = view.inner(&frame);
                 assert_eq!((inside.kind, inside.l3), (Kind::Tcp, view.payload));
                 assert_eq!(inside.end, view.end);
@@ -152,12 +152,12 @@ proptest::proptest! {
         if let Some(short) = View::plain(head, frame.len()) {
             proptest::prop_assert_eq!(short, long);
         }
-        let mut looked = View::NOTHING;
-        let plain = looked.look(head, frame.len());
-        proptest::prop_assert_eq!((looked, plain), (long, plain && long.is_plain::<V4>()));
-        if long.kind == Kind::Tunnel {
+        let mut parsed = View::NOTHING;
+        let plain = parsed.parse_in_place(head, frame.len());
+        proptest::prop_assert_eq!((parsed, plain), (long, plain && long.is_plain::<V4>()));
+        if long.kind.is_tunnel() {
             let mut inside = View::NOTHING;
-            inside.look_inside(&long, head);
+            inside.parse_inner(&long, head);
             proptest::prop_assert_eq!(inside, long.inner_any(head));
         }
     }

@@ -1,31 +1,32 @@
-//! The short way, for what nearly every packet is: data of a connection that a replica has won, in
-//! a frame of the usual shape. It does what the long way does, in fewer steps; where anything is
-//! out of the ordinary it gives `None`, has changed nothing, and the packet goes the long way.
-//! Property tests send the same packets both ways.
+//! The fast path: data of a connection that a replica has won, with all headers at their usual
+//! places. It does what the slow path does, in fewer steps; where anything is out of the ordinary it
+//! returns `None`, has changed nothing, and the packet takes the slow path. Property tests send the
+//! same packets through both (`role::equivalence`).
 
 use std::marker::PhantomData;
 
-use super::{Gateway, client, server};
+use super::Gateway;
+use super::flow::{Flow, Phase};
+use super::lookup::{client, server};
+use super::mode::{Mode, TunnelSource};
+use crate::base::time::Ticks;
 use crate::packet::buffer::Buffer;
 use crate::packet::burst::BURST;
-use crate::role::gateway::mode::{Claim, Configuration};
-use crate::wire::family::{Endpoint, Family, V4, V6, Version};
-use crate::role::gateway::flow::{Flow, Phase};
-use crate::policy::tunnel_path::Path;
-use crate::role::Shape;
-use crate::stage::decap;
-use crate::table::{Guess, Table};
-use crate::base::time::Ticks;
-use crate::verdict::Verdict;
 use crate::packet::view::{Headers, Kind, Packet, Side, View};
+use crate::policy::tunnel_path::TunnelPath;
+use crate::role::PathClass;
+use crate::stage::decap;
+use crate::table::{EntryHint, Table};
+use crate::verdict::Verdict;
+use crate::wire::family::{Endpoint, Family, V4, V6, Version};
 use crate::wire::tcp;
 
 type Flows<F> = Table<Endpoint<F>, Phase, Flow<F>>;
 
-impl<C: Configuration> Gateway<C> {
-    /// The frame, and the verdict on it if it has gone the short way.
+impl<M: Mode> Gateway<M> {
+    /// Takes the fast path, if the packet may: returns the frame, and the verdict if it did.
     #[inline(always)]
-    pub(super) fn short<B: Buffer>(
+    pub(super) fn take_fast_path<B: Buffer>(
         &mut self,
         from: Side,
         number: usize,
@@ -33,67 +34,68 @@ impl<C: Configuration> Gateway<C> {
         view: &View,
         now: Ticks,
     ) -> (B, Option<Verdict>) {
-        let Self { common, v4, v6, ahead, .. } = self;
-        let (path, (shape, guess)) = (&common.settings.path, ahead.shape(number));
-        match shape {
-            Shape::Passing => (frame, Some(Verdict::Passed)),
-            Shape::Nobodys => (frame, Some(view.kind.untouched())),
-            Shape::PlainV4 => {
-                Short::<C, V4>::new(&mut v4.flows, path, guess, now).plain(from, frame, view)
+        let Self { common, v4, v6, lookup, .. } = self;
+        let (path, (class, entry)) = (&common.settings.path, lookup.class(number));
+        match class {
+            PathClass::PassThrough => (frame, Some(Verdict::Passed)),
+            PathClass::NotHandled => (frame, Some(view.kind.default_verdict())),
+            PathClass::FastV4 => {
+                FastPath::<M, V4>::new(&mut v4.flows, path, entry, now).plain(from, frame, view)
             }
-            Shape::PlainV6 => {
-                Short::<C, V6>::new(&mut v6.flows, path, guess, now).plain(from, frame, view)
+            PathClass::FastV6 => {
+                FastPath::<M, V6>::new(&mut v6.flows, path, entry, now).plain(from, frame, view)
             }
-            Shape::LongV4 if Self::may_crack(from, view, Version::V4) => {
-                let inner = &ahead.inner[number % BURST];
-                let mut way = Short::<C, V4>::new(&mut v4.flows, path, guess, now);
-                // The same twice: once with all places known to the compiler.
+            PathClass::SlowV4 if Self::is_data_tunnel(from, view, Version::V4) => {
+                let inner = &lookup.inner[number % BURST];
+                let mut fast = FastPath::<M, V4>::new(&mut v4.flows, path, entry, now);
+                // The same step twice: once with all offsets known to the compiler.
                 match view.as_plain_tunnel(inner) {
                     Some((view, inside)) if inner.kind == Kind::Tcp => {
                         let mut packet = Packet { buffer: frame, view };
-                        let verdict = way.tunnelled(&mut packet, &inside);
+                        let verdict = fast.tunnelled(&mut packet, &inside);
                         (packet.buffer, verdict)
                     }
                     _ => {
-                        let mut packet = Packet::seen(frame, view);
-                        let verdict = way.tunnelled(&mut packet, inner);
+                        let mut packet = Packet::parsed(frame, view);
+                        let verdict = fast.tunnelled(&mut packet, inner);
                         (packet.buffer, verdict)
                     }
                 }
             }
-            Shape::LongV6 if Self::may_crack(from, view, Version::V6) => {
-                let (mut packet, inner) = (Packet::seen(frame, view), &ahead.inner[number % BURST]);
-                let mut way = Short::<C, V6>::new(&mut v6.flows, path, guess, now);
-                let verdict = way.tunnelled(&mut packet, inner);
+            PathClass::SlowV6 if Self::is_data_tunnel(from, view, Version::V6) => {
+                let (mut packet, inner) =
+                    (Packet::parsed(frame, view), &lookup.inner[number % BURST]);
+                let mut fast = FastPath::<M, V6>::new(&mut v6.flows, path, entry, now);
+                let verdict = fast.tunnelled(&mut packet, inner);
                 (packet.buffer, verdict)
             }
-            _ => (frame, None),
+            PathClass::SlowV4 | PathClass::SlowV6 | PathClass::Slow => (frame, None),
         }
     }
 
+    /// Whether a packet may be a winner's data in a tunnel of this family.
     #[inline(always)]
-    fn may_crack(from: Side, view: &View, version: Version) -> bool {
-        C::TUNNELS
-            && C::FOLLOWS_PLAIN
+    fn is_data_tunnel(from: Side, view: &View, version: Version) -> bool {
+        M::DATA_IN_TUNNELS
             && from == Side::Outside
-            && view.kind == Kind::Tunnel
+            && view.kind.is_tunnel()
             && view.version == version
     }
 }
 
-/// What the short way needs of the gateway, and knows of a packet.
-struct Short<'a, C, F: Family> {
+/// What the fast path needs of the gateway, and knows of one packet.
+struct FastPath<'a, M, F: Family> {
     flows: &'a mut Flows<F>,
-    path: &'a Path,
-    guess: Guess,
+    path: &'a TunnelPath,
+    entry: EntryHint,
     now: Ticks,
-    configuration: PhantomData<C>,
+    mode: PhantomData<M>,
 }
 
-impl<'a, C: Configuration, F: Family> Short<'a, C, F> {
+impl<'a, M: Mode, F: Family> FastPath<'a, M, F> {
     #[inline(always)]
-    fn new(flows: &'a mut Flows<F>, path: &'a Path, guess: Guess, now: Ticks) -> Self {
-        Self { flows, path, guess, now, configuration: PhantomData }
+    fn new(flows: &'a mut Flows<F>, path: &'a TunnelPath, entry: EntryHint, now: Ticks) -> Self {
+        Self { flows, path, entry, now, mode: PhantomData }
     }
 
     #[inline(always)]
@@ -103,7 +105,7 @@ impl<'a, C: Configuration, F: Family> Short<'a, C, F> {
         (packet.buffer, verdict)
     }
 
-    /// ops 606-612, 632, 636, 656.
+    /// ops 606, 608, 610, 612, 632, 636, 656.
     #[inline(always)]
     fn plain_packet<B: Buffer>(&mut self, from: Side, packet: &mut Packet<B>) -> Option<Verdict> {
         let headers = Headers::<F>::of(packet.buffer.head())?;
@@ -115,30 +117,30 @@ impl<'a, C: Configuration, F: Family> Short<'a, C, F> {
             Side::Inside => (source, destination),
             Side::Outside => (destination, source),
         };
-        let Some(slot) = self.flows.peek(self.guess, client, self.now) else {
-            return self.flows.is_absent(self.guess).then_some(Verdict::NoEntry);
+        let Some(slot) = self.flows.peek(self.entry, client, self.now) else {
+            return self.flows.is_absent(self.entry).then_some(Verdict::NoEntry);
         };
         let entry = self.flows.get(slot);
         if entry.state() != Phase::Replica {
             return None;
         }
-        let way = entry.value.way(client);
+        let translation = entry.value.translation(client);
         match from {
-            Side::Inside if other == way.server => {
-                C::to_replica(packet, &way, self.path).ok()?;
+            Side::Inside if other == translation.server => {
+                M::to_replica(packet, &translation, self.path).ok()?;
                 self.flows.touch(slot, self.now);
                 Some(Verdict::ToReplica)
             }
-            Side::Outside if C::plain_winner(&way) == Some(other) => {
-                C::to_client(packet, &way);
+            Side::Outside if M::plain_winner(&translation) == Some(other) => {
+                M::to_client(packet, &translation);
                 self.flows.touch(slot, self.now);
                 Some(Verdict::FromReplica)
             }
-            _ => None,
+            Side::Inside | Side::Outside => None,
         }
     }
 
-    /// op 658: what the winner has put into a tunnel.
+    /// op 658: data that the winner has put into a tunnel.
     #[inline(always)]
     fn tunnelled<B: Buffer>(&mut self, packet: &mut Packet<B>, inner: &View) -> Option<Verdict> {
         let head = packet.buffer.head();
@@ -152,19 +154,20 @@ impl<'a, C: Configuration, F: Family> Short<'a, C, F> {
         {
             return None;
         }
-        let slot = self.flows.peek(self.guess, client, self.now)?;
+        let slot = self.flows.peek(self.entry, client, self.now)?;
         let entry = self.flows.get(slot);
-        let way = entry.value.way(client);
-        let claim = C::claim(F::source(outer), server(Side::Outside, head, inner), way.server);
-        if entry.state() != Phase::Replica || claim != Claim::Replica(way.replica) {
+        let translation = entry.value.translation(client);
+        let server = server(Side::Outside, head, inner);
+        let source = M::tunnel_source(F::source(outer), server, translation.server);
+        if entry.state() != Phase::Replica || source != TunnelSource::Replica(translation.replica) {
             return None;
         }
-        // What cannot be opened is dropped, whichever way it came here.
+        // A tunnel that cannot be opened is dropped on either path.
         if let Err(verdict) = decap::open(packet, *inner) {
             return Some(verdict);
         }
         self.flows.touch(slot, self.now);
-        C::to_client(packet, &way);
+        M::to_client(packet, &translation);
         Some(Verdict::FromReplica)
     }
 }

@@ -1,23 +1,23 @@
-//! What the gateway keeps of a connection.
+//! What the gateway stores of a connection.
 
-use crate::role::gateway::mode::Way;
-use crate::wire::family::{Endpoint, Family};
-use crate::table::{QUEUES, State};
+use super::mode::Translation;
 use crate::base::time::Ticks;
-use crate::packet::view::Side;
+use crate::role::tracking::{TcpTracking, Tracked};
+use crate::table::{QUEUES, State};
+use crate::wire::family::{Endpoint, Family};
 use crate::wire::tunnel::Format;
 
-/// Where a connection stands at the gateway.
+/// The state of a connection at the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Phase {
-    /// Tagged SYN sent, no valid acknowledgement yet.
+    /// The tagged SYN was sent; no valid SYN/ACK has come yet.
     Racing,
-    /// A replica won: translate by configuration.
+    /// A replica won: packets are translated by configuration.
     Replica,
-    /// The origin won: nothing is translated; kept to reset losers.
+    /// The origin won: nothing is translated; the entry remains so that losers are reset.
     Origin,
-    /// FIN seen both ways, or a RST: translate on, expire soon.
+    /// Both FINs or a RST were seen: still translated, expires soon.
     Closing,
 }
 
@@ -37,102 +37,99 @@ impl State for Phase {
         self == Phase::Replica
     }
 
-    /// Races, and what has closed but for a lost FIN.
+    /// Races may be evicted, and connections that have closed except for a lost FIN.
     fn is_evictable(self) -> bool {
         matches!(self, Phase::Racing | Phase::Closing)
     }
 }
 
-/// A connection at the gateway.
+/// A connection at the gateway. Its key in the table is the client endpoint C.
 #[derive(Clone, Copy, Debug)]
 pub struct Flow<F: Family> {
     /// V: the server endpoint that the client asked for (op 212).
     pub server: Endpoint<F>,
     /// R: the winner (op 510); [`Endpoint::NONE`] unless a replica won.
     pub replica: Endpoint<F>,
-    /// Another server that the client endpoint has opened a connection to meanwhile.
-    /// Its packets are not this connection's.
+    /// Another server to which the client endpoint has opened a connection meanwhile. Its packets
+    /// do not belong to this connection.
     pub second: Endpoint<F>,
-    /// The SYN's sequence number.
+    /// The sequence number of the SYN.
     pub isn: u32,
-    /// That of the last SYN that was sent to the winner alone.
-    pub asked: u32,
+    /// The sequence number of the last SYN that was sent to the winner alone.
+    pub pending_isn: u32,
     /// When the first SYN of the race was sent.
     pub started: Ticks,
-    /// Number of the service.
+    /// The number of the service.
     pub service: u16,
-    /// How often the SYN has been repeated.
-    pub repeats: u8,
-    /// Which sides have sent a FIN, one bit each; above them, how packets to the winner are put
-    /// into tunnels, chosen once for the connection.
-    marks: u8,
+    /// How often the SYN has been retransmitted.
+    pub retransmits: u8,
+    /// Which FINs have been seen.
+    pub tracking: TcpTracking,
+    /// The format of tunnels to the winner, chosen once for the connection.
+    pub format: Format,
 }
 
-/// Which side's FIN a bit stands for, and when both are there.
-pub const BOTH_FINS: u8 = 0b11;
-const FORMAT_SHIFT: u8 = 2;
-
 impl<F: Family> Flow<F> {
-    /// A race that starts now.
+    /// Returns a race that starts now.
     pub fn new(server: Endpoint<F>, isn: u32, service: u16, now: Ticks) -> Self {
         Self {
             server,
             replica: Endpoint::NONE,
             second: Endpoint::NONE,
             isn,
-            asked: isn,
+            pending_isn: isn,
             started: now,
             service,
-            repeats: 0,
-            marks: 0,
+            retransmits: 0,
+            tracking: TcpTracking::default(),
+            format: Format::default(),
         }
     }
 
-    /// This side has sent a FIN; whether both have now.
-    pub fn note_fin(&mut self, from: Side) -> bool {
-        self.marks |= 1 << from as u8;
-        self.has_both_fins()
-    }
-
-    /// The winner has accepted a new connection of the same endpoints, with this start packet.
+    /// Notes that the winner has accepted a new connection of the same endpoints, whose SYN has
+    /// this sequence number.
     pub fn restart(&mut self, isn: u32) {
         self.isn = isn;
-        self.marks &= !BOTH_FINS;
+        self.tracking.forget_fins();
     }
 
-    /// Whether both sides have sent a FIN.
-    pub fn has_both_fins(&self) -> bool {
-        self.marks & BOTH_FINS == BOTH_FINS
-    }
-
-    /// A replica has won; packets to it go into tunnels of this format, if into any.
+    /// Notes that a replica has won; `format` is the format of tunnels to it, should there be any.
     pub fn won_by(&mut self, replica: Endpoint<F>, format: Format) {
         self.replica = replica;
-        self.marks = self.marks & BOTH_FINS | (format as u8) << FORMAT_SHIFT;
+        self.format = format;
     }
 
-    /// The way of the connection of this client, once a replica has won.
+    /// Returns the addresses between which packets of this connection are translated, once a
+    /// replica has won.
     #[inline]
-    pub fn way(&self, client: Endpoint<F>) -> Way<F> {
-        Way { client, server: self.server, replica: self.replica, format: self.format() }
+    pub fn translation(&self, client: Endpoint<F>) -> Translation<F> {
+        Translation { client, server: self.server, replica: self.replica, format: self.format }
+    }
+}
+
+impl<F: Family> Tracked for Flow<F> {
+    type Phase = Phase;
+    const CLOSING: Phase = Phase::Closing;
+
+    fn tracking_mut(&mut self) -> &mut TcpTracking {
+        &mut self.tracking
     }
 
-    /// The format of tunnels to the winner.
-    #[inline]
-    pub fn format(&self) -> Format {
-        match self.marks >> FORMAT_SHIFT {
-            0 => Format::Ipip,
-            1 => Format::Gre,
-            _ => Format::Gue,
-        }
+    fn is_finished(&self) -> bool {
+        self.tracking.has_both_fins()
+    }
+
+    fn resumed(&self) -> Option<Phase> {
+        (!self.tracking.has_both_fins()).then_some(Phase::Replica)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::family::V4;
+    use crate::packet::view::Side;
     use crate::table::Entry;
+    use crate::wire::family::V4;
 
     #[test]
     fn an_ipv4_connection_is_one_cache_line() {
@@ -140,14 +137,13 @@ mod tests {
     }
 
     #[test]
-    fn fins_and_format_do_not_meet() {
-        let mut flow = Flow::<V4>::new(Endpoint::NONE, 0, 0, Ticks(0));
-        for format in Format::ALL {
-            flow.won_by(Endpoint::NONE, format);
-            assert_eq!((flow.format(), flow.has_both_fins()), (format, false));
-        }
-        assert!(!flow.note_fin(Side::Outside));
-        assert!(flow.note_fin(Side::Inside));
-        assert_eq!(flow.format(), Format::Gue);
+    fn a_restart_forgets_the_fins_and_keeps_the_winner() {
+        let mut flow = Flow::<V4>::new(Endpoint::NONE, 7, 0, Ticks(0));
+        flow.won_by(Endpoint::NONE, Format::Gue);
+        flow.tracking.note_fin(Side::Inside);
+        flow.tracking.note_fin(Side::Outside);
+        flow.restart(9);
+        assert_eq!((flow.isn, flow.format), (9, Format::Gue));
+        assert!(!flow.tracking.has_both_fins());
     }
 }

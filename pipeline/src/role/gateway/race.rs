@@ -1,152 +1,163 @@
-//! Figures 5A, 5B and 5C: acknowledgements from the outside. The first valid one wins.
+//! Figures 5A, 5B and 5C: SYN/ACKs from the outside. The first valid one wins.
 
-use std::net::IpAddr;
-
-use super::Gate;
-use crate::packet::buffer::{Buffer, Pool};
-use crate::role::gateway::mode::{Configuration, Way};
-use crate::counters::Generated;
-use crate::wire::family::{Endpoint, Family};
-use crate::role::gateway::flow::Phase;
-use crate::role::{Context, send_made};
-use crate::table::Slot;
+use super::GatewayFor;
+use super::flow::Phase;
+use super::mode::{Mode, Translation};
 use crate::base::time::Ticks;
-use crate::verdict::Verdict;
+use crate::counters::{Generated, Scalar};
+use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::view::{Packet, Side};
+use crate::role::tracking::acknowledges;
+use crate::role::{Context, send_generated};
+use crate::stage::reset;
+use crate::table::Slot;
+use crate::verdict::Verdict;
+use crate::wire::family::{Endpoint, Family};
 use crate::wire::tcp;
 
-impl<C: Configuration, F: Family> Gate<'_, C, F> {
-    /// An acknowledgement from the outside, with an entry (ops 502, 532, 552). One that came in a
-    /// tunnel has been cracked, and `claimant` is the replica that it is of.
-    pub(super) fn acknowledgement<P: Pool>(
+/// The sender of a SYN/ACK.
+#[derive(Clone, Copy, Debug)]
+struct Contender<F: Family> {
+    endpoint: Endpoint<F>,
+    is_origin: bool,
+}
+
+impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
+    /// Handles a SYN/ACK from the outside that has an entry (ops 502, 532, 552). `tunnelled_by` is
+    /// the replica whose tunnel it came in, and was taken out of (ops 535, 554).
+    pub(super) fn on_syn_ack<P: Pool>(
         &mut self,
         packet: &mut Packet<P::Buffer>,
         slot: Slot,
-        claimant: Option<Endpoint<F>>,
+        tunnelled_by: Option<Endpoint<F>>,
         context: &mut Context<'_, P>,
     ) -> Verdict {
+        // op 506: the table's entry.
         let entry = self.flows.get(slot);
         let (flow, phase, client) = (entry.value, entry.state(), entry.key);
-        let from = claimant.unwrap_or_else(|| packet.source());
-        let fits = tcp::acknowledgement(packet.tcp()) == flow.isn.wrapping_add(1);
-        if claimant.is_none() && from == flow.second && !fits {
+        let endpoint = tunnelled_by.unwrap_or_else(|| packet.source());
+        let has_right_number = acknowledges(packet.tcp(), flow.isn);
+        if tunnelled_by.is_none() && endpoint == flow.second && !has_right_number {
             return Verdict::FromOther;
         }
         if !packet.ip_checksum_ok() {
-            return Verdict::AcknowledgementIpChecksum;
+            return Verdict::SynAckIpChecksum;
         }
         if !packet.tcp_checksum_ok::<F>() {
-            return Verdict::AcknowledgementTcpChecksum;
+            return Verdict::SynAckTcpChecksum;
         }
-        // op 508
-        let is_origin = claimant.is_none() && from == flow.server;
-        let in_form = is_origin || claimant.is_some() == C::TUNNELS;
+        // op 508: is its source the original destination?
+        let is_origin = tunnelled_by.is_none() && endpoint == flow.server;
+        let contender = Contender { endpoint, is_origin };
+        let has_right_form = is_origin || tunnelled_by.is_some() == M::SYN_ACK_IN_TUNNEL;
+        // op 504: is it the first?
         match phase {
-            // The winner's answer, perhaps to a start packet with another sequence number: the
-            // client's TCP judges it.
-            Phase::Origin if is_origin => Verdict::AcknowledgementRepeated,
-            Phase::Replica | Phase::Closing if in_form && from == flow.replica => {
-                let acknowledged = tcp::acknowledgement(packet.tcp()).wrapping_sub(1);
-                if !fits && acknowledged == flow.asked {
-                    // What the earlier connection left behind is not the new one's.
+            // The winner's SYN/ACK, perhaps for a SYN with another sequence number: the client's TCP
+            // decides.
+            Phase::Origin if is_origin => Verdict::SynAckRetransmit,
+            Phase::Replica | Phase::Closing if has_right_form && endpoint == flow.replica => {
+                let acknowledged = tcp::ack_number(packet.tcp()).wrapping_sub(1);
+                if !has_right_number && acknowledged == flow.pending_isn {
+                    // The earlier connection's FINs do not belong to the new one.
                     self.flows.value_mut(slot).restart(acknowledged);
                     self.flows.move_to(slot, Phase::Replica, context.now);
                 } else {
                     self.flows.touch(slot, context.now);
                 }
-                self.pass_acknowledgement(packet, &flow.way(client));
-                Verdict::AcknowledgementRepeated
+                self.forward_syn_ack(packet, &flow.translation(client));
+                Verdict::SynAckRetransmit
             }
-            _ if !fits => Verdict::WrongAcknowledgement,
-            _ if !in_form => Verdict::WrongForm,
-            Phase::Racing => self.first(packet, slot, from, is_origin, context.now),
-            _ => {
-                // op 514: not the first acknowledgement, so reset its source.
-                if is_origin || self.permits(flow.service, from) {
-                    self.measure(slot, from, is_origin, false, context.now);
+            _ if !has_right_number => Verdict::SynAckWrongNumber,
+            _ if !has_right_form => Verdict::ConfigurationMismatch,
+            Phase::Racing => self.on_first_syn_ack(packet, slot, contender, context.now),
+            Phase::Replica | Phase::Origin | Phase::Closing => {
+                if is_origin || self.allows_replica(flow.service, endpoint) {
+                    self.measure(slot, contender, false, context.now);
                 }
-                self.reset(packet, (client, flow.server), from, is_origin, context)
+                self.reset(packet, (client, flow.server), contender, context)
             }
         }
     }
 
-    /// Resets a loser, in the form and at the address of its acknowledgement.
+    /// op 514: not the first SYN/ACK, so its source is reset, in the form and at the address of its
+    /// SYN/ACK.
     fn reset<P: Pool>(
         &self,
         packet: &Packet<P::Buffer>,
         (client, server): (Endpoint<F>, Endpoint<F>),
-        loser: Endpoint<F>,
-        is_origin: bool,
+        loser: Contender<F>,
         context: &mut Context<'_, P>,
     ) -> Verdict {
-        let format = self.common.settings.path.format(loser.address.into());
-        let way = Way { client, server, replica: loser, format };
-        let reset = match is_origin {
-            true => crate::stage::reset::answer::<F, P>(packet, context.pool),
-            false => C::reset::<F, P>(packet, &way, context.pool),
+        let reset = if loser.is_origin {
+            reset::answer::<F, P>(packet, context.pool)
+        } else {
+            let format = self.common.settings.path.format(loser.endpoint.address.into());
+            let translation = Translation { client, server, replica: loser.endpoint, format };
+            M::reset::<F, P>(packet, &translation, context.pool)
         };
         let Some(reset) = reset else { return Verdict::NoBuffer };
-        send_made(&self.common.counters, Side::Outside, reset, Generated::Reset, context);
+        let counters = &self.common.counters.common;
+        send_generated(counters, Side::Outside, reset, Generated::Reset, context);
         Verdict::LoserReset
     }
 
-    /// The first valid acknowledgement of a race (ops 504-512, 516, 542, 564).
-    fn first<B: Buffer>(
+    /// Decides a race by its first valid SYN/ACK (ops 510, 512, 516, 542, 564).
+    fn on_first_syn_ack<B: Buffer>(
         &mut self,
         packet: &mut Packet<B>,
         slot: Slot,
-        from: Endpoint<F>,
-        is_origin: bool,
+        winner: Contender<F>,
         now: Ticks,
     ) -> Verdict {
         let entry = self.flows.get(slot);
         let (service, client) = (entry.value.service, entry.key);
-        if !is_origin && !self.permits(service, from) {
-            return Verdict::NotPermitted;
+        if !winner.is_origin && !self.allows_replica(service, winner.endpoint) {
+            return Verdict::ReplicaNotAllowed;
         }
-        self.path_takes_tags(slot);
-        self.measure(slot, from, is_origin, true, now);
-        if is_origin {
+        self.note_path_takes_tags(slot);
+        self.measure(slot, winner, true, now);
+        if winner.is_origin {
+            // op 516: nothing is translated; the entry remains for a while to reset losers.
             self.flows.move_to(slot, Phase::Origin, now);
             return Verdict::OriginWon;
         }
-        let format = self.common.settings.path.format(from.address.into());
+        // op 510: the entry gets the replica's address.
+        let format = self.common.settings.path.format(winner.endpoint.address.into());
         let flow = self.flows.value_mut(slot);
-        flow.won_by(from, format);
-        let way = flow.way(client);
+        flow.won_by(winner.endpoint, format);
+        let translation = flow.translation(client);
         self.flows.move_to(slot, Phase::Replica, now);
-        self.pass_acknowledgement(packet, &way);
+        self.forward_syn_ack(packet, &translation);
         Verdict::ReplicaWon
     }
 
-    fn pass_acknowledgement<B: Buffer>(&self, packet: &mut Packet<B>, way: &Way<F>) {
-        if C::acknowledgement(packet, way, &self.common.settings.path) {
-            self.common.counters.clamped.add(1);
+    fn forward_syn_ack<B: Buffer>(&self, packet: &mut Packet<B>, translation: &Translation<F>) {
+        if M::syn_ack_to_client(packet, translation, &self.common.settings.path) {
+            self.common.counters.common.scalar(Scalar::MssClamped).add(1);
         }
     }
 
-    /// A race has been answered: if its start packets were tagged, their path takes the tag.
-    pub(super) fn path_takes_tags(&mut self, slot: Slot) {
+    /// Notes that a race was answered: if its SYNs were tagged, their path takes the tag.
+    pub(super) fn note_path_takes_tags(&mut self, slot: Slot) {
         let flow = &self.flows.get(slot).value;
-        if flow.repeats < 2 {
+        if flow.retransmits < 2 {
             self.common.backoff.answered(flow.server.address.into());
         }
     }
 
-    /// Every race is measured: how long each acknowledgement took, losers' too.
-    fn measure(&mut self, slot: Slot, from: Endpoint<F>, is_origin: bool, won: bool, now: Ticks) {
+    /// Measures how long a SYN/ACK took, losers' included.
+    fn measure(&mut self, slot: Slot, contender: Contender<F>, won: bool, now: Ticks) {
         let flow = &self.flows.get(slot).value;
-        let all = &self.common.counters.answerers;
-        let address = from.address.into();
-        let answerer = self.common.answerers.of(all, flow.service, address, is_origin);
-        if won { &answerer.won } else { &answerer.lost }.add(1);
-        answerer.times.record(now.since(flow.started));
+        let all = &self.common.counters.responders;
+        let address = contender.endpoint.address.into();
+        let responder = self.common.responders.of(all, flow.service, address, contender.is_origin);
+        if won { &responder.won } else { &responder.lost }.add(1);
+        responder.time_to_syn_ack.record(now.since(flow.started));
     }
 
-    /// Whether this may be a replica of the service.
-    pub(super) fn permits(&self, service: u16, from: Endpoint<F>) -> bool {
-        let prefixes = &self.common.settings.services[usize::from(service)].replicas;
-        let address: IpAddr = from.address.into();
-        prefixes.is_empty() || prefixes.iter().any(|prefix| prefix.contains(&address))
+    /// Whether a replica of the service may have this address.
+    pub(super) fn allows_replica(&self, service: u16, replica: Endpoint<F>) -> bool {
+        let service = &self.common.settings.services[usize::from(service)];
+        service.allowed_replicas.allows(replica.address.into())
     }
 }

@@ -1,30 +1,31 @@
-//! What belongs to a translated connection without being one of its whole packets: ICMP errors
-//! about them, and fragments.
+//! Packets that belong to a translated connection without being one of its whole TCP packets: ICMP
+//! errors about those, and fragments.
 
-use super::{Gate, client, server};
+use super::GatewayFor;
+use super::flow::Phase;
+use super::lookup::{client, server};
+use super::mode::{EncapError, Mode, Translation};
+use crate::base::time::Ticks;
 use crate::packet::buffer::{Buffer, Pool};
-use crate::role::gateway::mode::{Configuration, Obstacle, Way};
-use crate::wire::family::{Endpoint, Family};
-use crate::role::gateway::flow::Phase;
-use crate::packet::fragments::{Fate, PacketId};
+use crate::packet::fragments::{FirstFragment, PacketId};
+use crate::packet::view::{Packet, Side};
 use crate::role::Context;
 use crate::stage::quote;
-use crate::base::time::Ticks;
 use crate::verdict::Verdict;
-use crate::packet::view::{Packet, Side};
+use crate::wire::family::{Endpoint, Family};
 
-impl<C: Configuration, F: Family> Gate<'_, C, F> {
-    /// The connection of a client endpoint, if it is translated.
-    pub(super) fn translated(&mut self, client: Endpoint<F>, now: Ticks) -> Option<Way<F>> {
+impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
+    /// Returns the translation of a client endpoint's connection; `None` when it is not translated.
+    pub(super) fn translated(&mut self, client: Endpoint<F>, now: Ticks) -> Option<Translation<F>> {
         let slot = self.flows.find(self.flows.hash(client), client, now)?;
         let entry = self.flows.get(slot);
         let decided = matches!(entry.state(), Phase::Replica | Phase::Closing);
-        decided.then(|| entry.value.way(client))
+        decided.then(|| entry.value.translation(client))
     }
 
-    /// An ICMP packet. From the outside an error quotes what went to the replica: the client
-    /// must find the server in it. From the inside it quotes what the client got as from the
-    /// server: the replica must find itself.
+    /// Handles an ICMP packet. From the outside an error quotes what went to the replica: the client
+    /// must find the server in it. From the inside it quotes what the client got as from the server:
+    /// the replica must find itself in it.
     pub(super) fn icmp<P: Pool>(
         &mut self,
         from: Side,
@@ -36,85 +37,91 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
             Side::Outside => quoted.source,
             Side::Inside => quoted.destination,
         };
-        let Some(way) = self.translated(client, context.now) else { return Verdict::Icmp };
+        let Some(translation) = self.translated(client, context.now) else { return Verdict::Icmp };
         match from {
-            Side::Outside => match C::error_to_client(packet, quoted, &way) {
+            Side::Outside => match M::error_to_client(packet, quoted, &translation) {
                 true => Verdict::IcmpTranslated,
                 false => Verdict::Icmp,
             },
-            Side::Inside if quoted.outer.is_some() || quoted.source != way.server => Verdict::Icmp,
+            Side::Inside if quoted.outer.is_some() || quoted.source != translation.server => {
+                Verdict::Icmp
+            }
             Side::Inside => {
                 let path = &self.common.settings.path;
-                match C::error_to_replica(packet, quoted, &way, path) {
+                match M::error_to_replica(packet, quoted, &translation, path) {
                     Ok(()) => Verdict::IcmpTranslated,
-                    Err(Obstacle::NoRoom | Obstacle::TooBig(_)) => Verdict::NoBuffer,
+                    Err(EncapError::NoHeadroom | EncapError::TooBig(_)) => Verdict::NoBuffer,
                 }
             }
         }
     }
 
-    /// A first fragment that bears the whole TCP header.
+    /// Handles a first fragment that contains the whole TCP header.
     pub(super) fn first_fragment<P: Pool>(
         &mut self,
         from: Side,
         packet: &mut Packet<P::Buffer>,
         context: &mut Context<'_, P>,
     ) -> Verdict {
-        if from == Side::Outside && !C::FOLLOWS_PLAIN {
+        if from == Side::Outside && !M::REPLIES_NEED_LOOKUP {
             return Verdict::Fragment;
         }
         let (head, view) = (packet.buffer.head(), &packet.view);
         let (client, other) = (client(from, head, view), server::<F>(from, head, view));
         let id = PacketId::of(packet.ip());
-        let way = self.translated(client, context.now).filter(|way| match from {
-            Side::Inside => way.server == other,
-            Side::Outside => way.server == other || C::plain_winner(way) == Some(other),
+        let is_winner = |translation: &_| M::plain_winner(translation) == Some(other);
+        let translation = self.translated(client, context.now).filter(|translation| match from {
+            Side::Inside => translation.server == other,
+            Side::Outside => translation.server == other || is_winner(translation),
         });
-        // As of whole packets: from the server of a connection that a replica won.
-        let loser = |way: &Way<F>| from == Side::Outside && C::plain_winner(way) != Some(other);
-        if way.as_ref().is_some_and(loser) {
+        // As with whole packets: from the server of a connection that a replica won.
+        if from == Side::Outside && translation.as_ref().is_some_and(|t| !is_winner(t)) {
             return Verdict::FromLoser;
         }
-        match way {
+        match translation {
             None => self.learn_untranslated(from, id, context.now),
-            way => self.fragments.learn(id, way, context.now),
+            translation => self.fragments.learn(id, translation, context.now),
         }
-        match (way, from) {
+        match (translation, from) {
             (None, _) => Verdict::Fragment,
-            (Some(way), Side::Inside) => {
-                self.send_to_replica(packet, &way, Verdict::FragmentTranslated, context)
+            (Some(translation), Side::Inside) => {
+                self.send_to_replica(packet, &translation, Verdict::FragmentTranslated, context)
             }
-            (Some(way), Side::Outside) => {
-                C::to_client(packet, &way);
+            (Some(translation), Side::Outside) => {
+                M::to_client(packet, &translation);
                 Verdict::FragmentTranslated
             }
         }
     }
 
-    /// Any other fragment.
+    /// Handles any other fragment.
     pub(super) fn later_fragment<P: Pool>(
         &mut self,
         from: Side,
         packet: &mut Packet<P::Buffer>,
         context: &mut Context<'_, P>,
     ) -> Verdict {
-        if from == Side::Outside && !C::FOLLOWS_PLAIN || !F::fragment(packet.ip()).is_later_tcp() {
+        if from == Side::Outside && !M::REPLIES_NEED_LOOKUP
+            || !F::fragment(packet.ip()).is_later_tcp()
+        {
             return self.pass_fragment(from, packet, context.now);
         }
-        let fate = self.fragments.find(PacketId::of(packet.ip()), context.now);
-        match (fate, from) {
-            (Fate::Follow(way), Side::Inside) => {
+        let first = self.fragments.find(PacketId::of(packet.ip()), context.now);
+        match (first, from) {
+            (FirstFragment::Handled(translation), Side::Inside) => {
                 let path = &self.common.settings.path;
-                match C::fragment_to_replica(packet, &way, path) {
+                match M::fragment_to_replica(packet, &translation, path) {
                     Ok(()) => Verdict::FragmentTranslated,
-                    Err(obstacle) => self.obstructed(packet, &way, obstacle, context),
+                    Err(error) => self.encap_failed(packet, &translation, error, context),
                 }
             }
-            (Fate::Follow(way), Side::Outside) if C::plain_winner(&way).is_some() => {
-                C::fragment_to_client(packet, &way);
+            (FirstFragment::Handled(translation), Side::Outside)
+                if M::plain_winner(&translation).is_some() =>
+            {
+                M::fragment_to_client(packet, &translation);
                 Verdict::FragmentTranslated
             }
-            (Fate::Unknown, _)
+            (FirstFragment::Unseen, _)
                 if self.may_be_translated(from, other_address::<F>(from, packet.ip())) =>
             {
                 Verdict::FragmentUnknown
@@ -123,9 +130,9 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
         }
     }
 
-    /// A fragment that passes as it is. Of a first one that has not the whole TCP header, that is
-    /// remembered, so that what follows it is not missed. Other protocols number their packets
-    /// by themselves.
+    /// Forwards a fragment as it is. A first fragment without the whole TCP header is remembered, so
+    /// that later ones are not taken for fragments whose first was lost. Other protocols number
+    /// their packets independently.
     fn pass_fragment<B: Buffer>(&mut self, from: Side, packet: &Packet<B>, now: Ticks) -> Verdict {
         if F::fragment(packet.ip()).is_first_tcp() {
             self.learn_untranslated(from, PacketId::of(packet.ip()), now);
@@ -133,16 +140,17 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
         Verdict::Fragment
     }
 
-    /// A first fragment of no translated connection. When the winner's come in tunnels, one from
-    /// the outside does not take their place: whoever sent it numbers its packets by itself.
+    /// Remembers a first fragment of no translated connection. When the winner's fragments come in
+    /// tunnels, a plain one from the outside does not replace them: its sender numbers its packets
+    /// independently.
     pub(super) fn learn_untranslated(&mut self, from: Side, id: PacketId<F>, now: Ticks) {
-        let others = C::TUNNELS && from == Side::Outside;
-        if !others || !matches!(self.fragments.find(id, now), Fate::Follow(_)) {
+        let is_others = M::SYN_ACK_IN_TUNNEL && from == Side::Outside;
+        if !is_others || !matches!(self.fragments.find(id, now), FirstFragment::Handled(_)) {
             self.fragments.learn(id, None, now);
         }
     }
 
-    /// Whether a later fragment, from or to this address beyond the gateway, may be one of a
+    /// Whether a later fragment, from or to this address beyond the gateway, may belong to a
     /// translated connection: its ports are not known.
     pub(super) fn may_be_translated(&self, from: Side, other: F::Address) -> bool {
         if self.flows.count(Phase::Replica) + self.flows.count(Phase::Closing) == 0 {
@@ -151,11 +159,12 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
         let settings = &self.common.settings;
         match from {
             // In a tunnel the source is the server's, as the destination is from the inside.
-            Side::Outside if !C::TUNNELS => {
-                let end = Endpoint::new(other, 0);
-                (0..settings.services.len() as u16).any(|service| self.permits(service, end))
+            Side::Outside if !M::SYN_ACK_IN_TUNNEL => {
+                let replica = Endpoint::new(other, 0);
+                (0..settings.services.len() as u16)
+                    .any(|service| self.allows_replica(service, replica))
             }
-            _ => self.common.services.covers(other.into()),
+            Side::Inside | Side::Outside => self.common.services.covers(other.into()),
         }
     }
 }

@@ -1,24 +1,25 @@
-//! Figure 2: start packets from the inside.
+//! Figure 2: SYNs from the inside.
 
-use super::{Gate, Settings};
+use super::flow::{Flow, Phase};
+use super::mode::Mode;
+use super::{GatewayFor, Settings};
+use crate::base::time::Ticks;
+use crate::counters::Scalar;
 use crate::packet::buffer::{Buffer, Pool};
-use crate::role::gateway::mode::Configuration;
-use crate::wire::family::{Endpoint, Family};
-use crate::role::gateway::flow::{Flow, Phase};
-use crate::role::Context;
+use crate::packet::view::Packet;
+use crate::role::{Context, insert_counted};
 use crate::stage::{classify, tag};
 use crate::table::{Hash, Inserted, Slot};
-use crate::base::time::Ticks;
 use crate::verdict::Verdict;
-use crate::packet::view::Packet;
+use crate::wire::family::{Endpoint, Family};
 use crate::wire::tcp;
 
-/// Until then a client waits before it repeats its start packet (RFC 6298).
-const ANSWERED_WITHIN: Ticks = Ticks::from_secs(1);
+/// A client waits this long before it retransmits its SYN for the first time (RFC 6298).
+const FIRST_RTO: Ticks = Ticks::from_secs(1);
 
-impl<C: Configuration, F: Family> Gate<'_, C, F> {
-    /// A start packet from the inside (fig 2).
-    pub(super) fn start<P: Pool>(
+impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
+    /// Handles a SYN from the inside (ops 204, 604). `slot` is the entry of its client endpoint.
+    pub(super) fn on_syn<P: Pool>(
         &mut self,
         packet: &mut Packet<P::Buffer>,
         client: Endpoint<F>,
@@ -29,48 +30,48 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
         let now = context.now;
         let server = packet.destination::<F>();
         let isn = tcp::sequence(packet.tcp());
-        let Some(slot) = slot else { return self.race(packet, client, hash, None, now) };
+        let Some(slot) = slot else { return self.open_race(packet, client, hash, None, now) };
         let entry = self.flows.get(slot);
         let (flow, phase) = (entry.value, entry.state());
         let idle = now.since(entry.seen());
         if flow.server != server {
-            // A second connection of the endpoint while the first is live; one that is closing may
-            // still have data or a FIN to repeat.
+            // A second connection of the endpoint while the first is live. One that is closing may
+            // still have data or a FIN to retransmit.
             self.flows.value_mut(slot).second = server;
             return match self.common.services.find(server.address.into(), server.port) {
-                Some(_) => Verdict::UntaggedEndpointBusy,
+                Some(_) => Verdict::UntaggedEndpointInUse,
                 None => Verdict::NoService,
             };
         }
-        let repeated = flow.isn == isn;
+        let is_retransmit = flow.isn == isn;
         match phase {
-            Phase::Racing if repeated => self.repeat(packet, slot, now),
-            Phase::Racing => self.race(packet, client, hash, Some(slot), now),
-            Phase::Closing if !repeated => self.race(packet, client, hash, Some(slot), now),
+            Phase::Racing if is_retransmit => self.retransmit(packet, slot, now),
+            Phase::Racing => self.open_race(packet, client, hash, Some(slot), now),
+            Phase::Closing if !is_retransmit => {
+                self.open_race(packet, client, hash, Some(slot), now)
+            }
             Phase::Replica | Phase::Origin
-                if !repeated && idle > self.common.settings.timeouts.reuse_after =>
+                if !is_retransmit && idle > self.common.settings.timeouts.reuse_after =>
             {
-                self.race(packet, client, hash, Some(slot), now)
+                self.open_race(packet, client, hash, Some(slot), now)
             }
             Phase::Replica | Phase::Closing => {
-                // One with another sequence number keeps nothing alive: when the winner does not
-                // answer it, it opens a fresh race after `reuse_after`.
-                if repeated {
+                // A SYN with another sequence number keeps nothing alive: if the winner does not
+                // answer it, a later one opens a fresh race after `reuse_after`.
+                if is_retransmit {
                     self.flows.touch(slot, now);
                 }
-                self.flows.value_mut(slot).asked = isn;
-                let way = flow.way(client);
-                if C::start::<F, _>(packet, &self.common.settings.path, way.format) {
-                    self.common.counters.clamped.add(1);
-                }
-                self.send_to_replica(packet, &way, Verdict::StartToWinner, context)
+                self.flows.value_mut(slot).pending_isn = isn;
+                let translation = flow.translation(client);
+                self.clamp(packet, translation.format);
+                self.send_to_replica(packet, &translation, Verdict::SynToWinner, context)
             }
             Phase::Origin => Verdict::WithOrigin,
         }
     }
 
-    /// Opens a race (ops 204-214), in place of the endpoint's earlier connection if it had one.
-    fn race<B: Buffer>(
+    /// Opens a race, in place of the endpoint's earlier connection if there was one (fig 2).
+    fn open_race<B: Buffer>(
         &mut self,
         packet: &mut Packet<B>,
         client: Endpoint<F>,
@@ -82,8 +83,8 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
         let service = match self.may_race(packet, server, now) {
             Ok(service) => service,
             Err(verdict) => {
-                // The new connection's packets could not be told from the earlier one's. A start
-                // packet that arrived damaged opens none.
+                // The new connection's packets could not be told from the earlier one's. A SYN that
+                // arrived damaged opens no connection.
                 let damaged =
                     matches!(verdict, Verdict::UntaggedIpChecksum | Verdict::UntaggedTcpChecksum);
                 if let Some(slot) = earlier.filter(|_| !damaged) {
@@ -100,7 +101,7 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
                 self.flows.move_to(slot, Phase::Racing, now);
                 slot
             }
-            None => match self.enter(hash, client, flow, now) {
+            None => match self.insert(hash, client, flow, now) {
                 Some(slot) => slot,
                 None => return Verdict::UntaggedTableFull,
             },
@@ -109,89 +110,103 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
             self.flows.remove(slot);
             return Verdict::UntaggedNoHeadroom;
         }
-        if earlier.is_some() { Verdict::TaggedAnew } else { Verdict::Tagged }
+        // op 214: forwarded to the server.
+        if earlier.is_some() { Verdict::TaggedNewIsn } else { Verdict::Tagged }
     }
 
-    fn enter(
+    fn insert(
         &mut self,
         hash: Hash,
         client: Endpoint<F>,
         flow: Flow<F>,
         now: Ticks,
     ) -> Option<Slot> {
-        let inserted = self.flows.insert(hash, client, Phase::Racing, now, flow)?;
-        self.common.counters.table_of(F::VERSION).inserted.add(1);
-        if let Inserted::Evicted(_, phase, earlier) = inserted {
-            self.common.counters.table_of(F::VERSION).evicted.add(1);
-            if phase == Phase::Racing {
-                self.gave_up_waiting(&earlier, now);
-            }
+        let counters = self.common.counters.common.table_of(F::VERSION);
+        let entry = (Phase::Racing, flow);
+        let inserted = insert_counted(self.flows, counters, (hash, client), entry, now)?;
+        if let Inserted::Evicted(_, Phase::Racing, earlier) = inserted {
+            self.on_race_evicted(&earlier, now);
         }
         Some(inserted.slot())
     }
 
-    /// A race had to make room. When it was old enough to have been answered, its path may be one
-    /// that drops tags: in a full table no race may live until its SYN's second repetition.
+    /// A race was evicted. If it was old enough to have been answered, its path may be one that
+    /// drops tags: in a full table no race lives until its SYN's second retransmission.
     #[cold]
-    fn gave_up_waiting(&mut self, race: &Flow<F>, now: Ticks) {
-        let server = race.server.address.into();
-        let waited = now.since(race.started) >= ANSWERED_WITHIN;
-        if waited && race.repeats < 2 && self.common.backoff.missed(server, now) {
-            self.common.counters.given_up.set_last(server);
+    fn on_race_evicted(&mut self, race: &Flow<F>, now: Ticks) {
+        let waited = now.since(race.started) >= FIRST_RTO;
+        if waited && race.retransmits < 2 {
+            self.note_unanswered(race.server, now);
         }
     }
 
-    /// op 210. Under C the MSS is clamped first: full segments are to fit the tunnels.
+    /// Notes that the tagged SYNs of a race were not answered.
+    fn note_unanswered(&mut self, server: Endpoint<F>, now: Ticks) {
+        let server = server.address.into();
+        if self.common.backoff.missed(server, now) {
+            self.common.counters.count_backoff(server);
+        }
+    }
+
+    /// op 210. Under C the MSS is clamped, too, so that full segments fit the tunnels.
     fn tag<B: Buffer>(&self, packet: &mut Packet<B>) -> bool {
-        let Settings { path, tag: format, .. } = &self.common.settings;
-        let tag = tag::Tag { permitted: true, configuration: Some(C::CODE), signature: None };
-        let tagged = tag::insert::<F, B>(packet, *format, tag, self.common.keys.get());
-        if tagged && C::start::<F, B>(packet, path, path.format) {
-            self.common.counters.clamped.add(1);
+        let Settings { path, tag: option, .. } = &self.common.settings;
+        let tag =
+            tag::Tag { permitted: true, configuration: Some(M::CONFIGURATION), signature: None };
+        let tagged = tag::insert::<F, B>(packet, *option, tag, self.common.keys.get());
+        if tagged {
+            self.clamp(packet, path.format);
         }
         tagged
     }
 
-    /// The service of a start packet that may be tagged; otherwise why it may not.
+    fn clamp<B: Buffer>(&self, packet: &mut Packet<B>, format: crate::wire::tunnel::Format) {
+        if M::clamp_syn::<F, B>(packet, &self.common.settings.path, format) {
+            self.common.counters.common.scalar(Scalar::MssClamped).add(1);
+        }
+    }
+
+    /// Returns the service of a SYN that may be tagged (op 208); otherwise the verdict says why it
+    /// may not.
     fn may_race<B: Buffer>(
         &mut self,
         packet: &Packet<B>,
         server: Endpoint<F>,
         now: Ticks,
     ) -> Result<u16, Verdict> {
-        let service = self
-            .common
-            .services
-            .find(server.address.into(), server.port)
-            .ok_or(Verdict::NoService)?;
-        classify::start::<F, B>(packet, self.common.settings.tag, self.common.keys.get().room())?;
-        if self.common.backoff.holds(server.address.into(), now) {
+        let address = server.address.into();
+        let service = self.common.services.find(address, server.port).ok_or(Verdict::NoService)?;
+        self.may_be_tagged(packet)?;
+        if self.common.backoff.holds(address, now) {
             return Err(Verdict::UntaggedBackoff);
         }
         Ok(service)
     }
 
-    /// The start packet of an undecided race once more: tagged again the first time; from then
-    /// on untagged, for the path may drop what bears an option it does not know.
-    fn repeat<B: Buffer>(&mut self, packet: &mut Packet<B>, slot: Slot, now: Ticks) -> Verdict {
-        if let Err(verdict) =
-            classify::start::<F, B>(packet, self.common.settings.tag, self.common.keys.get().room())
-        {
+    fn may_be_tagged<B: Buffer>(&self, packet: &Packet<B>) -> Result<(), Verdict> {
+        let tag_space = self.common.keys.get().tag_space();
+        classify::syn::<F, B>(packet, self.common.settings.tag, tag_space)
+    }
+
+    /// Handles the retransmitted SYN of an undecided race: the first retransmission is tagged again;
+    /// later ones are untagged, in case the path drops SYNs with an option it does not know.
+    fn retransmit<B: Buffer>(&mut self, packet: &mut Packet<B>, slot: Slot, now: Ticks) -> Verdict {
+        if let Err(verdict) = self.may_be_tagged(packet) {
             return verdict;
         }
         let flow = self.flows.value_mut(slot);
-        flow.repeats = flow.repeats.saturating_add(1);
-        let (repeats, server) = (flow.repeats, flow.server);
+        flow.retransmits = flow.retransmits.saturating_add(1);
+        let (retransmits, server) = (flow.retransmits, flow.server);
         self.flows.touch(slot, now);
-        if repeats >= 2 {
-            if repeats == 2 && self.common.backoff.missed(server.address.into(), now) {
-                self.common.counters.given_up.set_last(server.address.into());
+        if retransmits >= 2 {
+            if retransmits == 2 {
+                self.note_unanswered(server, now);
             }
-            return Verdict::UntaggedRepeat;
+            return Verdict::UntaggedRetransmit;
         }
         if self.common.backoff.holds(server.address.into(), now) {
             return Verdict::UntaggedBackoff;
         }
-        if self.tag(packet) { Verdict::TaggedAgain } else { Verdict::UntaggedNoHeadroom }
+        if self.tag(packet) { Verdict::TaggedRetransmit } else { Verdict::UntaggedNoHeadroom }
     }
 }

@@ -1,42 +1,43 @@
-//! What comes in tunnels from the outside, under B and C: looked up by what is inside, cracked
-//! only when it belongs to an entry and comes from whom it may (ops 535, 554, 658).
+//! Tunnels from the outside, under B and C: looked up by the packet inside, and decapsulated only
+//! when that belongs to an entry and comes from an allowed source (ops 535, 554, 658).
 
-use super::Gate;
+use super::GatewayFor;
+use super::flow::Phase;
+use super::mode::{Mode, Translation, TunnelSource};
 use crate::packet::buffer::{Buffer, Pool};
-use crate::role::gateway::mode::{Claim, Configuration, Way};
-use crate::wire::family::{Endpoint, Family};
-use crate::role::gateway::flow::Phase;
-use crate::packet::fragments::{Fate, PacketId};
-use crate::role::{Context, Foreseen};
+use crate::packet::fragments::{FirstFragment, PacketId};
+use crate::packet::view::{Kind, Packet, Side, View};
+use crate::role::tracking::on_segment;
+use crate::role::{Context, LookupHint};
 use crate::stage::{decap, quote};
 use crate::table::Slot;
 use crate::verdict::Verdict;
-use crate::packet::view::{Kind, Packet, Side, View};
+use crate::wire::family::{Endpoint, Family};
 use crate::wire::tcp;
 
-impl<C: Configuration, F: Family> Gate<'_, C, F> {
-    /// A tunnel from the outside; `inner` is the packet in it.
+impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
+    /// Handles a tunnel from the outside; the packet inside stands in `hint`.
     #[inline]
     pub(super) fn tunnelled<P: Pool>(
         &mut self,
         packet: &mut Packet<P::Buffer>,
-        foreseen: &Foreseen,
+        hint: &LookupHint,
         context: &mut Context<'_, P>,
     ) -> Verdict {
-        let (head, inner) = (packet.buffer.head(), foreseen.inner);
-        let readable =
+        let (head, inner) = (packet.buffer.head(), hint.inner);
+        let is_handled =
             matches!(inner.kind, Kind::Tcp | Kind::Icmp | Kind::FirstFragment | Kind::Fragment);
-        // Both headers are addressed to the client, or it is somebody else's tunnel.
-        if !readable
+        // Both headers are addressed to the client, or the tunnel is not for the gateway.
+        if !is_handled
             || inner.version != F::VERSION
             || F::destination(packet.ip()) != F::destination(&head[usize::from(inner.l3)..])
         {
             return Verdict::ForeignTunnel;
         }
         match inner.kind {
-            Kind::Tcp => self.tunnelled_tcp(packet, foreseen, context),
-            // Under B nothing but acknowledgements comes in tunnels.
-            _ if !C::FOLLOWS_PLAIN => Verdict::ForeignTunnel,
+            Kind::Tcp => self.tunnelled_tcp(packet, hint, context),
+            // Under B nothing but SYN/ACKs and refusals comes in tunnels.
+            _ if !M::DATA_IN_TUNNELS => Verdict::ForeignTunnel,
             Kind::Icmp => self.tunnelled_error(packet, inner, context),
             Kind::FirstFragment => self.tunnelled_first_fragment(packet, inner, context),
             _ => self.tunnelled_fragment(packet, inner, context),
@@ -47,67 +48,68 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
     fn tunnelled_tcp<P: Pool>(
         &mut self,
         packet: &mut Packet<P::Buffer>,
-        foreseen: &Foreseen,
+        hint: &LookupHint,
         context: &mut Context<'_, P>,
     ) -> Verdict {
-        let Foreseen { hash, guess, inner } = *foreseen;
+        let LookupHint { hash, entry, inner } = *hint;
         let head = packet.buffer.head();
         let client = inner.destination(head);
-        let Some(slot) = self.flows.find_ahead(hash, guess, client, context.now) else {
+        let Some(slot) = self.flows.find_hinted(hash, entry, client, context.now) else {
             return Verdict::ForeignTunnel;
         };
         let flow = &self.flows.get(slot).value;
         let (outer, source) = (F::source(packet.ip()), inner.source::<F>(head));
-        let claimant = match C::claim(outer, source, flow.server) {
-            Claim::Stranger => return Verdict::ForeignTunnel,
-            Claim::Forged => return Verdict::NotAuthentic,
-            Claim::Replica(replica) => replica,
+        let replica = match M::tunnel_source(outer, source, flow.server) {
+            TunnelSource::Unknown => return Verdict::ForeignTunnel,
+            TunnelSource::Spoofed => return Verdict::TunnelSpoofed,
+            TunnelSource::Replica(replica) => replica,
         };
-        if !tcp::flags(&head[usize::from(inner.l4)..]).is_acknowledgement() {
-            return self.tunnelled_data(packet, inner, slot, claimant, context);
+        if !tcp::flags(&head[usize::from(inner.l4)..]).is_syn_ack() {
+            return self.tunnelled_data(packet, inner, slot, replica, context);
         }
         match decap::open(packet, inner) {
-            Ok(()) => self.acknowledgement(packet, slot, Some(claimant), context),
+            Ok(()) => self.on_syn_ack(packet, slot, Some(replica), context),
             Err(verdict) => verdict,
         }
     }
 
-    /// What is no acknowledgement: the winner's data, or a refusal.
+    /// Handles a tunnelled packet that is no SYN/ACK: the winner's data, or a refusal.
     #[inline]
     fn tunnelled_data<P: Pool>(
         &mut self,
         packet: &mut Packet<P::Buffer>,
         inner: View,
         slot: Slot,
-        claimant: Endpoint<F>,
+        replica: Endpoint<F>,
         context: &mut Context<'_, P>,
     ) -> Verdict {
         let entry = self.flows.get(slot);
         let (flow, phase, client) = (entry.value, entry.state(), entry.key);
         let flags = tcp::flags(&packet.buffer.head()[usize::from(inner.l4)..]);
         match phase {
-            Phase::Racing if flags.rst() && self.permits(flow.service, claimant) => {
+            Phase::Racing if flags.rst() && self.allows_replica(flow.service, replica) => {
                 Verdict::ResetByReplica
             }
             Phase::Racing => Verdict::RaceUndecided,
-            // A replica that refuses when another has won.
-            _ if flags.rst() && claimant != flow.replica => Verdict::ResetByReplica,
-            // Under B all but acknowledgements come plain.
-            _ if !C::FOLLOWS_PLAIN => Verdict::WrongForm,
-            Phase::Replica | Phase::Closing if claimant == flow.replica => {
+            // A replica refuses after another one has won.
+            _ if flags.rst() && replica != flow.replica => Verdict::ResetByReplica,
+            // Under B everything but SYN/ACKs and refusals comes plain.
+            _ if !M::DATA_IN_TUNNELS => Verdict::ConfigurationMismatch,
+            Phase::Replica | Phase::Closing if replica == flow.replica => {
                 // op 658
                 if let Err(verdict) = decap::open(packet, inner) {
                     return verdict;
                 }
-                self.heard(slot, Side::Outside, flags, context.now);
-                C::to_client(packet, &flow.way(client));
+                on_segment(self.flows, slot, Side::Outside, flags, context.now);
+                M::to_client(packet, &flow.translation(client));
                 Verdict::FromReplica
             }
-            _ => Verdict::NotAuthentic,
+            Phase::Replica | Phase::Origin | Phase::Closing => Verdict::TunnelSpoofed,
         }
     }
 
-    /// An ICMP error that the replica has put into the tunnel, about a packet of the client.
+    /// Handles an ICMP error that the replica has put into the tunnel: it is about a packet of the
+    /// client.
     fn tunnelled_error<P: Pool>(
         &mut self,
         packet: &mut Packet<P::Buffer>,
@@ -117,13 +119,13 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
         let Some(quoted) = quote::read_at::<F>(packet.buffer.head(), inner) else {
             return Verdict::ForeignTunnel;
         };
-        let Some(way) = self.translated(quoted.source, context.now) else {
+        let Some(translation) = self.translated(quoted.source, context.now) else {
             return Verdict::ForeignTunnel;
         };
-        if quoted.destination != way.server || quoted.outer.is_some() {
+        if quoted.destination != translation.server || quoted.outer.is_some() {
             return Verdict::ForeignTunnel;
         }
-        self.crack_of(&way, packet, inner, Verdict::IcmpTranslated)
+        self.open_winners_tunnel(&translation, packet, inner, Verdict::IcmpTranslated)
     }
 
     fn tunnelled_first_fragment<P: Pool>(
@@ -135,20 +137,17 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
         let head = packet.buffer.head();
         let id = PacketId::of(&head[usize::from(inner.l3)..]);
         let (client, from) = (inner.destination(head), inner.source::<F>(head));
-        let way = self.translated(client, context.now).filter(|way| way.server == from);
-        match way {
-            Some(way) => {
-                let verdict = self.crack_of(&way, packet, inner, Verdict::FragmentTranslated);
-                if verdict == Verdict::FragmentTranslated {
-                    self.fragments.learn(id, Some(way), context.now);
-                }
-                verdict
-            }
-            None => {
-                self.learn_untranslated(Side::Outside, id, context.now);
-                Verdict::ForeignTunnel
-            }
+        let translation = self.translated(client, context.now);
+        let Some(translation) = translation.filter(|translation| translation.server == from) else {
+            self.learn_untranslated(Side::Outside, id, context.now);
+            return Verdict::ForeignTunnel;
+        };
+        let translated = Verdict::FragmentTranslated;
+        let verdict = self.open_winners_tunnel(&translation, packet, inner, translated);
+        if verdict == translated {
+            self.fragments.learn(id, Some(translation), context.now);
         }
+        verdict
     }
 
     fn tunnelled_fragment<P: Pool>(
@@ -161,25 +160,29 @@ impl<C: Configuration, F: Family> Gate<'_, C, F> {
         if !F::fragment(ip).is_later_tcp() {
             return Verdict::ForeignTunnel;
         }
+        let server = F::source(ip);
         match self.fragments.find(PacketId::of(ip), context.now) {
-            Fate::Follow(way) => self.crack_of(&way, packet, inner, Verdict::FragmentTranslated),
-            Fate::Unknown if self.may_be_translated(Side::Outside, F::source(ip)) => {
+            FirstFragment::Handled(translation) => {
+                let verdict = Verdict::FragmentTranslated;
+                self.open_winners_tunnel(&translation, packet, inner, verdict)
+            }
+            FirstFragment::Unseen if self.may_be_translated(Side::Outside, server) => {
                 Verdict::FragmentUnknown
             }
-            _ => Verdict::ForeignTunnel,
+            FirstFragment::Unseen | FirstFragment::PassedThrough => Verdict::ForeignTunnel,
         }
     }
 
-    /// Cracks what comes from the winner, and gives the verdict.
-    fn crack_of<B: Buffer>(
+    /// Decapsulates a packet of the winner, and returns `verdict`.
+    fn open_winners_tunnel<B: Buffer>(
         &self,
-        way: &Way<F>,
+        translation: &Translation<F>,
         packet: &mut Packet<B>,
         inner: View,
         verdict: Verdict,
     ) -> Verdict {
-        if F::source(packet.ip()) != way.replica.address {
-            return Verdict::NotAuthentic;
+        if F::source(packet.ip()) != translation.replica.address {
+            return Verdict::TunnelSpoofed;
         }
         match decap::open(packet, inner) {
             Ok(()) => verdict,

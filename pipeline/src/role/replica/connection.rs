@@ -1,71 +1,114 @@
-//! What the replica keeps of a connection.
+//! What the replica stores of a connection.
 
+use crate::packet::buffer::Buffer;
+use crate::packet::view::Packet;
+use crate::role::phase::Phase;
+use crate::role::tracking::{TcpTracking, Tracked};
+use crate::wire::configuration::Configuration;
 use crate::wire::family::{Endpoint, Family};
-use crate::role::gateway::flow::BOTH_FINS;
-use crate::stage::tag;
 use crate::wire::tunnel::Format;
 
-/// A connection at the replica. Its tunnels end at the client's address, which is the key.
+/// A connection at the replica. Its key in the table is the client endpoint C, at whose address its
+/// tunnels end.
 #[derive(Clone, Copy, Debug)]
-pub struct Held<F: Family> {
-    /// V: what the client asked for.
+pub struct Connection<F: Family> {
+    /// V: the server endpoint that the client asked for.
     pub server: Endpoint<F>,
     /// R: the web server.
     pub replica: Endpoint<F>,
-    /// The SYN's sequence number.
+    /// The sequence number of the SYN.
     pub isn: u32,
     /// How gateway and winner exchange packets.
-    pub configuration: tag::Code,
-    /// How packets to the client are put into tunnels.
+    pub configuration: Configuration,
+    /// The format of tunnels to the client.
     pub format: Format,
-    /// Whether the web server bears V itself, and wants packets as the client sent them.
-    pub bears_service: bool,
-    /// What the client acknowledges when it goes on; known once the web server has answered.
-    pub answered: u32,
+    /// Whether the web server has the address V itself, and gets packets as the client sent them.
+    pub has_vip: bool,
+    /// The acknowledgement number by which the client establishes the connection; known once the
+    /// web server has answered.
+    pub expected_ack: u32,
     /// The sequence number and configuration of a later SYN of the same endpoints, should the web
     /// server accept it.
-    pub next: (u32, tag::Code),
-    /// Which sides have sent a FIN, one bit each; above them [`ANSWERED`], [`ESTABLISHED`] and
-    /// [`ASKED`].
-    pub marks: u8,
-    /// Acknowledgements that the web server may still send before the client goes on.
-    pub credit: u8,
+    pub next: (u32, Configuration),
+    /// What the connection has shown. "Server seen" is the web server's SYN/ACK.
+    pub tracking: TcpTracking,
+    /// How many SYN/ACKs the web server may still send before the client establishes the connection.
+    pub syn_acks_left: u8,
 }
 
-/// In [`Held::marks`]: the web server's acknowledgement has been seen.
-pub(super) const ANSWERED: u8 = BOTH_FINS + 1;
-/// In [`Held::marks`]: the client has gone on.
-pub(super) const ESTABLISHED: u8 = ANSWERED << 1;
-/// In [`Held::marks`]: the web server has been given a later SYN.
-pub(super) const ASKED: u8 = ANSWERED << 2;
-
-impl<F: Family> Held<F> {
-    /// Whether both sides have sent a FIN.
-    pub(super) fn has_both_fins(&self) -> bool {
-        self.marks & BOTH_FINS == BOTH_FINS
-    }
-
-    /// Whether a client has gone on with the connection, and it has not ended by FINs. A RST says
-    /// nothing, for anybody can send one; nor does quiet.
+impl<F: Family> Connection<F> {
+    /// Whether a client has established the connection, and FINs have not ended it. A RST is no
+    /// evidence, since any host can send one; nor is silence.
     pub(super) fn is_live(&self) -> bool {
-        self.marks & ESTABLISHED != 0 && !self.has_both_fins()
+        self.tracking.is_established() && !self.tracking.has_both_fins()
     }
 
-    /// Whether the web server accepts the later SYN: a live connection's would not (RFC 5961,
-    /// section 4).
-    pub(super) fn is_succeeded_by(&self, acknowledgement: u32) -> bool {
-        self.marks & ASKED != 0 && acknowledgement == self.next.0.wrapping_add(1)
+    /// Whether a SYN/ACK with this acknowledgement number accepts the later SYN: a live
+    /// connection's server would not send it (RFC 5961, section 4).
+    pub(super) fn is_succeeded_by(&self, ack_number: u32) -> bool {
+        self.tracking.is_challenged() && ack_number == self.next.0.wrapping_add(1)
     }
 
-    /// The connection of the later SYN.
+    /// Returns the connection of the later SYN.
     pub(super) fn successor(self) -> Self {
         let (isn, configuration) = self.next;
-        Self { isn, configuration, marks: 0, credit: 0, ..self }
+        let tracking = TcpTracking::default();
+        Self { isn, configuration, tracking, syn_acks_left: 0, ..self }
     }
 
-    /// Whether an acknowledgement of the client shows that it has got the web server's. What the
-    /// web server sends does not have to pass here under A: while nothing has, any does.
-    pub(super) fn is_taken_up_by(&self, acknowledgement: u32) -> bool {
-        self.marks & ANSWERED == 0 || self.answered == acknowledgement
+    /// Whether an acknowledgement number of the client establishes the connection. Under A the web
+    /// server's packets need not pass here.
+    pub(super) fn is_established_by(&self, ack_number: u32) -> bool {
+        self.tracking.is_established_by(self.expected_ack == ack_number)
+    }
+
+    /// Returns the source of the web server's packets: V when it got the SYN for V.
+    #[inline]
+    pub(super) fn sends_as(&self) -> Endpoint<F> {
+        if self.has_vip { self.server } else { self.replica }
+    }
+}
+
+impl<F: Family> Tracked for Connection<F> {
+    type Phase = Phase;
+    const CLOSING: Phase = Phase::Closing;
+
+    fn tracking_mut(&mut self) -> &mut TcpTracking {
+        &mut self.tracking
+    }
+
+    fn is_finished(&self) -> bool {
+        self.tracking.has_both_fins()
+    }
+
+    /// The connection returns to what it was: a blind RST with a segment after it must not make an
+    /// entry that stays, just as a blind ACK makes none.
+    fn resumed(&self) -> Option<Phase> {
+        match (self.tracking.has_both_fins(), self.tracking.is_established()) {
+            (true, _) => None,
+            (false, true) => Some(Phase::Established),
+            (false, false) => Some(Phase::Opening),
+        }
+    }
+}
+
+/// A connection and its client: what its later fragments need.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ClientConnection<F: Family> {
+    pub(super) client: Endpoint<F>,
+    pub(super) connection: Connection<F>,
+}
+
+impl<F: Family> ClientConnection<F> {
+    /// Whether a packet's outer header is that of this connection's gateway: C to R, which no host
+    /// knows that has not seen the connection. An open decapsulator would relay spoofed packets
+    /// (docs/protocol.md, 8.1).
+    #[inline]
+    pub(super) fn has_tunnel<B: Buffer>(&self, packet: &Packet<B>) -> bool {
+        let ip = packet.ip();
+        self.connection.configuration.data_in_tunnels()
+            && packet.view.version == F::VERSION
+            && F::source(ip) == self.client.address
+            && F::destination(ip) == self.connection.replica.address
     }
 }

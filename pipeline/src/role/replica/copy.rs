@@ -1,47 +1,40 @@
-//! Figures 4A, 4B and 4C up to the web server: tunnelled copies of start packets, and what else
-//! a switch sends.
+//! Figures 4A, 4B and 4C up to the web server: tunnelled copies of SYNs, and what else a switch
+//! sends.
 
 use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::mode::{self, Part};
-use super::connection::ASKED;
-use super::{Door, Held, Phase, Server, Settings, live};
-use crate::packet::buffer::{Buffer, Pool};
+use super::connection::Connection;
+use super::mode::{self, Segment};
+use super::{Phase, ReplicaFor, Server, Settings, live};
+use crate::base::time::Ticks;
 use crate::counters::Generated;
-use crate::wire::family::{Endpoint, Family};
-use crate::role::{Context, send_made};
-use crate::stage::sign::Worth;
+use crate::packet::buffer::{Buffer, Pool};
+use crate::packet::view::{Kind, Packet, Side, View};
+use crate::role::tracking::TcpTracking;
+use crate::role::{Context, insert_counted, send_generated};
+use crate::stage::sign::Verification;
 use crate::stage::{decap, probe, quote, tag};
 use crate::table::{Hash, Inserted, Slot};
-use crate::base::time::Ticks;
 use crate::verdict::Verdict;
-use crate::packet::view::{Kind, Packet, Side, View};
+use crate::wire::configuration::Configuration;
+use crate::wire::family::{Endpoint, Family};
 use crate::wire::{ethernet, tcp};
 
-/// A start packet copy that has been read.
+/// A SYN copy that has been read.
 #[derive(Clone, Copy, Debug)]
-struct StartCopy {
+struct SynCopy {
     service: usize,
-    configuration: tag::Code,
+    configuration: Configuration,
     tag_at: usize,
     tag_length: usize,
+    /// The outer destination that it came with.
+    outer_destination: IpAddr,
 }
 
-/// How a copy's web server is found on the wire.
-#[derive(Clone, Copy, Debug)]
-enum Hop {
-    /// The frame bears its MAC address already.
-    Kept,
-    /// It is to bear this one.
-    Set(ethernet::Mac),
-    /// It is to be asked for.
-    Unknown,
-}
-
-impl<F: Family> Door<'_, F> {
-    /// A tunnelled packet that is no gateway's (op 402).
-    pub(super) fn of_switch<P: Pool>(
+impl<F: Family> ReplicaFor<'_, F> {
+    /// Handles a tunnel that does not come from a gateway (op 402).
+    pub(super) fn switch_tunnel<P: Pool>(
         &mut self,
         packet: &mut Packet<P::Buffer>,
         inner: View,
@@ -52,198 +45,188 @@ impl<F: Family> Door<'_, F> {
         if !settings.tunnel_addresses.contains(&outer_destination) {
             return Verdict::ForeignTunnel;
         }
-        if !settings.is_switch(peer) {
-            return Verdict::TunnelStranger;
+        if !settings.switches.allows(peer) {
+            return Verdict::PeerNotAllowed;
         }
+        // op 410
         if let Err(verdict) = decap::open(packet, inner) {
             return verdict;
         }
         match packet.view.kind {
-            Kind::Tcp => match self.read(packet) {
-                Ok(copy) => self.admit(packet, copy, outer_destination, context.now),
+            Kind::Tcp => match self.read_copy(packet, outer_destination) {
+                Ok(copy) => self.admit(packet, copy, context.now),
                 Err(verdict) => verdict,
             },
-            Kind::Icmp => self.icmp_of_switch(packet, (peer, outer_destination), context),
+            Kind::Icmp => self.switch_icmp(packet, (peer, outer_destination), context),
             _ => Verdict::TunnelMalformed,
         }
     }
 
-    /// Reads a cracked copy: its service and its tag.
-    fn read<B: Buffer>(&self, packet: &Packet<B>) -> Result<StartCopy, Verdict> {
+    /// Reads a decapsulated copy: its service and its tag.
+    fn read_copy<B: Buffer>(
+        &self,
+        packet: &Packet<B>,
+        outer_destination: IpAddr,
+    ) -> Result<SynCopy, Verdict> {
         if !packet.tcp_checksum_ok::<F>() {
             return Err(Verdict::TunnelInnerChecksum);
         }
-        if !tcp::flags(packet.tcp()).is_start() {
-            return Err(Verdict::TunnelNotStart);
+        if !tcp::flags(packet.tcp()).is_syn() {
+            return Err(Verdict::CopyNotSyn);
         }
         if packet.has_data() {
-            return Err(Verdict::TunnelData);
+            return Err(Verdict::CopyData);
         }
         let settings = &self.common.settings;
         let (tag, tag_at, tag_length) = match settings.tag.find(packet.options()) {
             tag::Found::Tag(tag, at, length) if tag.permitted => (tag, at, length),
             tag::Found::Bad => return Err(Verdict::BadTag),
-            _ => return Err(Verdict::TunnelNotTagged),
+            _ => return Err(Verdict::CopyNotTagged),
         };
-        match self.common.keys.get().judge::<F, B>(packet, &tag) {
-            Worth::Forged => return Err(Verdict::TunnelBadSignature),
-            Worth::Unsigned if settings.require_signature => return Err(Verdict::TunnelNotSigned),
-            Worth::Unsigned | Worth::Genuine => {}
+        match self.common.keys.get().verify::<F, B>(packet, &tag) {
+            Verification::Invalid => return Err(Verdict::CopyBadSignature),
+            Verification::Unsigned if settings.require_signature => {
+                return Err(Verdict::CopyNotSigned);
+            }
+            Verification::Unsigned | Verification::Valid => {}
         }
         let to = packet.destination::<F>();
-        let service = self
-            .common
-            .services
-            .find(to.address.into(), to.port)
-            .ok_or(Verdict::TunnelNotService)?
-            .into();
-        let client: IpAddr = packet.source::<F>().address.into();
-        if !settings.gateways.is_empty() && !settings.gateways.iter().any(|n| n.contains(&client)) {
-            return Err(Verdict::ClientStranger);
+        let service = self.common.services.find(to.address.into(), to.port);
+        let service = service.ok_or(Verdict::CopyNoService)?.into();
+        if !settings.allowed_clients.allows(packet.source::<F>().address.into()) {
+            return Err(Verdict::CopyClientNotAllowed);
         }
-        let configuration = tag.configuration.ok_or(Verdict::TunnelConfiguration)?;
-        Ok(StartCopy { service, configuration, tag_at, tag_length })
+        let configuration = tag.configuration.ok_or(Verdict::CopyUnknownConfiguration)?;
+        Ok(SynCopy { service, configuration, tag_at, tag_length, outer_destination })
     }
 
-    /// Past the gates (ops 404-408) and on to a web server (op 410).
-    fn admit<B: Buffer>(
-        &mut self,
-        packet: &mut Packet<B>,
-        copy: StartCopy,
-        outer_destination: IpAddr,
-        now: Ticks,
-    ) -> Verdict {
-        if self.common.gates.dead.load(Relaxed) {
-            return Verdict::Dead;
+    /// Gives a copy to a web server (op 410), unless the replica is out of service or busy (ops 404,
+    /// 406, 408).
+    fn admit<B: Buffer>(&mut self, packet: &mut Packet<B>, copy: SynCopy, now: Ticks) -> Verdict {
+        // op 404
+        if self.common.admission.dead.load(Relaxed) {
+            return Verdict::OutOfService;
         }
         let client = packet.source::<F>();
         let (address, port) = (client.address.into(), client.port);
         let selection = self.common.selection.get();
-        let Some(chosen) = selection.select(copy.service, address, port) else {
-            return Verdict::Dead;
+        let Some(selected) = selection.select(copy.service, address, port) else {
+            return Verdict::OutOfService;
         };
-        let hash = self.held.hash(client);
+        let hash = self.connections.hash(client);
         let isn = tcp::sequence(packet.tcp());
-        let earlier = self.held.find(hash, client, now);
+        let earlier = self.connections.find(hash, client, now);
         let repeated = earlier.filter(|&slot| {
-            let held = &self.held.get(slot).value;
-            held.isn == isn && held.server == packet.destination()
+            let connection = &self.connections.get(slot).value;
+            connection.isn == isn && connection.server == packet.destination()
         });
-        if repeated.is_none() {
-            if self.is_busy(now) {
-                return Verdict::Busy;
-            }
-            if let Some(slot) = earlier.filter(|slot| self.held.get(*slot).value.is_live()) {
-                return self.ask(packet, copy, (slot, chosen), outer_destination, now);
-            }
+        if let Some(slot) = repeated {
+            self.on_repeated_copy(slot, now);
+            self.allow_syn_acks(slot);
+            let connection = self.connections.get(slot).value;
+            return self.forward_copy(packet, copy, &connection, Verdict::CopyRetransmit, now);
+        }
+        // op 408
+        if self.is_busy(now) {
+            return Verdict::Busy;
+        }
+        if let Some(slot) = earlier.filter(|slot| self.connections.get(*slot).value.is_live()) {
+            return self.challenge(packet, copy, slot, selected, now);
         }
         let service = &self.common.settings.services[copy.service];
-        let (server, number) = (&service.servers[chosen], service.first_server + chosen);
-        let slot = match repeated {
-            Some(slot) => {
-                self.again(slot, now);
-                slot
-            }
-            None => {
-                let Some(held) = self.hold_of(server, packet, copy) else {
-                    return Verdict::TunnelNotService;
-                };
-                let Some(slot) = self.hold(hash, client, earlier, held, now) else {
-                    return Verdict::Busy;
-                };
-                self.common.counters.starts[number].add(1);
-                slot
-            }
+        let (server, number) = (&service.servers[selected], service.first_server + selected);
+        let Some(connection) = self.connection_to(server, packet, copy) else {
+            return Verdict::CopyNoService;
         };
-        self.grant(slot);
-        let held = self.held.get(slot).value;
-        let verdict = if repeated.is_some() { Verdict::CrackedAgain } else { Verdict::Cracked };
-        self.send_to_web_server(packet, copy, &held, outer_destination, verdict, now)
+        let Some(slot) = self.insert(hash, client, earlier, connection, now) else {
+            return Verdict::Busy;
+        };
+        self.common.counters.syns[number].add(1);
+        self.allow_syn_acks(slot);
+        self.forward_copy(packet, copy, &connection, Verdict::CopyAccepted, now)
     }
 
-    /// A copy for a client endpoint that has a live connection here. Whoever can have a start packet
-    /// copied could else take that over: the web server's TCP is asked, and the connection goes on
-    /// until it accepts the new one.
-    fn ask<B: Buffer>(
+    /// Handles a copy for a client endpoint that has a live connection here. Otherwise whoever can
+    /// have a SYN copied could take that over: the web server's TCP is asked, and the connection
+    /// continues until it accepts the new one.
+    fn challenge<B: Buffer>(
         &mut self,
         packet: &mut Packet<B>,
-        copy: StartCopy,
-        (slot, chosen): (Slot, usize),
-        outer_destination: IpAddr,
+        copy: SynCopy,
+        slot: Slot,
+        selected: usize,
         now: Ticks,
     ) -> Verdict {
-        let held = self.held.get(slot).value;
-        let server = &self.common.settings.services[copy.service].servers[chosen];
-        let next = self.hold_of(server, packet, copy);
-        let same = |next: &Held<F>| {
-            let ends = |held: &Held<F>| (held.server, held.replica, held.bears_service);
-            ends(next) == ends(&held)
+        let connection = self.connections.get(slot).value;
+        let server = &self.common.settings.services[copy.service].servers[selected];
+        let endpoints = |c: &Connection<F>| (c.server, c.replica, c.has_vip);
+        let next = self.connection_to(server, packet, copy);
+        let Some(next) = next.filter(|next| endpoints(next) == endpoints(&connection)) else {
+            return Verdict::CopyEndpointInUse;
         };
-        let Some(next) = next.filter(same) else { return Verdict::EndpointLive };
-        let entry = self.held.value_mut(slot);
-        entry.next = (next.isn, next.configuration);
-        entry.marks |= ASKED;
-        *self.translates |= next.configuration != tag::Code::A;
-        self.send_to_web_server(packet, copy, &next, outer_destination, Verdict::CrackedAnew, now)
+        let value = self.connections.value_mut(slot);
+        value.next = (next.isn, next.configuration);
+        value.tracking.note_challenge();
+        *self.translates |= next.configuration.replica_translates();
+        self.forward_copy(packet, copy, &next, Verdict::CopyNewIsn, now)
     }
 
-    /// Rids a copy of its tag and sends it to its web server.
-    fn send_to_web_server<B: Buffer>(
+    /// Strips the tag of a copy and sends it to its web server.
+    fn forward_copy<B: Buffer>(
         &mut self,
         packet: &mut Packet<B>,
-        copy: StartCopy,
-        held: &Held<F>,
-        outer_destination: IpAddr,
+        copy: SynCopy,
+        connection: &Connection<F>,
         verdict: Verdict,
         now: Ticks,
     ) -> Verdict {
         tag::strip::<F, B>(packet, copy.tag_at, copy.tag_length);
-        if mode::clamp(packet, held, &self.common.settings.path) {
-            self.common.counters.clamped.add(1);
-        }
-        mode::to_web_server(packet, Part::Data, held);
-        self.give(packet, held.replica.address.into(), outer_destination, verdict, now)
+        self.clamp(packet, connection);
+        mode::to_web_server(packet, Segment::Data, connection);
+        let server = connection.replica.address.into();
+        self.send_to_server(packet, server, copy.outer_destination, verdict, now)
     }
 
-    /// A copy of a start packet that is known.
-    fn again(&mut self, slot: Slot, now: Ticks) {
-        match self.held.get(slot).state() {
+    /// Handles a copy of a SYN whose connection is known.
+    fn on_repeated_copy(&mut self, slot: Slot, now: Ticks) {
+        match self.connections.get(slot).state() {
             // Its web server had refused, and is asked again.
-            Phase::Closing if !self.held.get(slot).value.is_live() => {
-                self.held.value_mut(slot).marks = 0;
-                self.held.move_to(slot, Phase::Opening, now);
+            Phase::Closing if !self.connections.get(slot).value.is_live() => {
+                self.connections.value_mut(slot).tracking = TcpTracking::default();
+                self.connections.move_to(slot, Phase::Opening, now);
             }
-            _ => self.held.touch(slot, now),
+            _ => self.connections.touch(slot, now),
         }
     }
 
-    /// What is to be held of a connection to this web server; `None` when that is of another
-    /// family than the start packet, which no configuration gives.
-    fn hold_of<B: Buffer>(
+    /// Returns a new connection to this web server; `None` when that is of another family than the
+    /// SYN, which no configuration gives.
+    fn connection_to<B: Buffer>(
         &self,
         server: &Server,
         packet: &Packet<B>,
-        copy: StartCopy,
-    ) -> Option<Held<F>> {
+        copy: SynCopy,
+    ) -> Option<Connection<F>> {
         let asked = packet.destination::<F>();
         let client: IpAddr = packet.source::<F>().address.into();
         let address = F::from_ip(server.address)?;
-        Some(Held {
+        Some(Connection {
             server: asked,
             replica: Endpoint::new(address, server.port.unwrap_or(asked.port)),
             isn: tcp::sequence(packet.tcp()),
             configuration: copy.configuration,
             format: self.common.settings.path.format(client),
-            bears_service: server.bears_service && copy.configuration == tag::Code::C,
-            answered: 0,
+            has_vip: server.has_vip && copy.configuration.data_in_tunnels(),
+            expected_ack: 0,
             next: (0, copy.configuration),
-            marks: 0,
-            credit: 0,
+            tracking: TcpTracking::default(),
+            syn_acks_left: 0,
         })
     }
 
-    /// Sends a cracked packet to a web server, or has it wait for that one's MAC address.
-    fn give<B: Buffer>(
+    /// Sends a decapsulated packet to a web server. While its MAC address is unknown the frame is
+    /// pending.
+    fn send_to_server<B: Buffer>(
         &mut self,
         packet: &mut Packet<B>,
         server: IpAddr,
@@ -251,65 +234,52 @@ impl<F: Family> Door<'_, F> {
         verdict: Verdict,
         now: Ticks,
     ) -> Verdict {
-        match self.hop(server, outer_destination) {
-            Hop::Kept => verdict,
-            Hop::Set(mac) => {
-                ethernet::set_destination(packet.buffer.head_mut(), mac);
-                verdict
-            }
-            Hop::Unknown if !packet.buffer.is_contiguous() => Verdict::NeighbourUnresolved,
-            Hop::Unknown => match self.common.waiting.hold(server, packet.buffer.head(), now) {
-                true => Verdict::Held,
-                false => Verdict::NeighbourUnresolved,
-            },
-        }
-    }
-
-    fn hop(&self, server: IpAddr, outer_destination: IpAddr) -> Hop {
         let configured = self.common.settings.server(server).and_then(|server| server.mac);
-        match configured.or_else(|| self.common.neighbours.find(server)) {
-            // A frame that was sent to the web server's own address bears its MAC address already.
-            _ if configured.is_none() && server == outer_destination => Hop::Kept,
-            Some(mac) => Hop::Set(mac),
-            None => Hop::Unknown,
+        if let Some(mac) = configured {
+            ethernet::set_destination(packet.buffer.head_mut(), mac);
+            return verdict;
         }
+        // A frame that was sent to the web server's own address already has its MAC address.
+        if server == outer_destination {
+            return verdict;
+        }
+        self.common.resolver.address(packet, server, verdict, now)
     }
 
     /// op 406
     fn is_busy(&mut self, now: Ticks) -> bool {
-        let live = live(self.held) + self.others;
+        let live = live(self.connections) + self.others;
         let Settings { busy_syn_rate: rate, busy_connections, .. } = self.common.settings;
-        self.common.gates.busy.load(Relaxed)
+        self.common.admission.busy.load(Relaxed)
             || live >= busy_connections
             || !self.common.syns.take(1, rate, rate, now)
     }
 
-    fn hold(
+    fn insert(
         &mut self,
         hash: Hash,
         client: Endpoint<F>,
         earlier: Option<Slot>,
-        held: Held<F>,
+        connection: Connection<F>,
         now: Ticks,
     ) -> Option<Slot> {
-        let translates = held.configuration != tag::Code::A;
+        let translates = connection.configuration.replica_translates();
         if let Some(slot) = earlier {
             *self.translates |= translates;
-            *self.held.value_mut(slot) = held;
-            self.held.move_to(slot, Phase::Opening, now);
+            *self.connections.value_mut(slot) = connection;
+            self.connections.move_to(slot, Phase::Opening, now);
             return Some(slot);
         }
-        let inserted = self.held.insert(hash, client, Phase::Opening, now, held);
-        let table = self.common.counters.table_of(F::VERSION);
+        let counters = self.common.counters.common.table_of(F::VERSION);
+        let entry = (Phase::Opening, connection);
+        let inserted = insert_counted(self.connections, counters, (hash, client), entry, now);
         *self.translates |= translates && inserted.is_some();
-        table.inserted.add(u64::from(inserted.is_some()));
-        table.evicted.add(u64::from(matches!(inserted, Some(Inserted::Evicted(..)))));
         inserted.map(Inserted::slot)
     }
 
-    /// Cracked ICMP of a switch: a probe of the tunnel, or a router's word that a packet of a
-    /// connection of configuration B was too big, which came to the address that the packet bore.
-    fn icmp_of_switch<P: Pool>(
+    /// Handles decapsulated ICMP of a switch: a probe of the tunnel, or a router's error that a
+    /// packet was too big which left plain with the server's source address.
+    fn switch_icmp<P: Pool>(
         &mut self,
         packet: &mut Packet<P::Buffer>,
         tunnel: (IpAddr, IpAddr),
@@ -322,34 +292,38 @@ impl<F: Family> Door<'_, F> {
         if !quote::is_too_big::<F, _>(packet) || !quote::checksum_ok::<F, _>(packet) {
             return Verdict::TunnelIcmp;
         }
-        match self.carried(quoted.destination, context).map(|carried| carried.held) {
-            Some(held)
-                if held.configuration == tag::Code::B
-                    && quoted.source == held.server
+        let connection =
+            self.connection_of(quoted.destination, context.now).map(|found| found.connection);
+        match connection {
+            Some(connection)
+                if connection.configuration.data_plain_as_server()
+                    && quoted.source == connection.server
                     && quoted.outer.is_none() =>
             {
-                mode::error_to_web_server(packet, quoted, &held);
-                let (server, verdict) = (held.replica.address.into(), Verdict::IcmpTranslated);
-                self.give(packet, server, tunnel.1, verdict, context.now)
+                mode::error_to_web_server(packet, quoted, &connection);
+                let (server, verdict) =
+                    (connection.replica.address.into(), Verdict::IcmpTranslated);
+                self.send_to_server(packet, server, tunnel.1, verdict, context.now)
             }
             _ => Verdict::TunnelIcmp,
         }
     }
 
-    /// Dead or drained, the replica is silent, and the switch stops sending it copies.
+    /// Answers a probe of the tunnel. A replica that is out of service does not, and the switch
+    /// stops sending it copies.
     fn answer_probe<P: Pool>(
         &self,
         packet: &Packet<P::Buffer>,
         context: &mut Context<'_, P>,
     ) -> Verdict {
-        if self.common.gates.dead.load(Relaxed) || self.common.selection.get().is_dead() {
+        if self.common.admission.dead.load(Relaxed) || self.common.selection.get().is_dead() {
             return Verdict::ProbeIgnored;
         }
         let Some(answer) = probe::answer::<F, P>(packet, context.pool) else {
             return Verdict::NoBuffer;
         };
-        let what = Generated::ProbeAnswer;
-        send_made(&self.common.counters, Side::Outside, answer, what, context);
+        let (counters, what) = (&self.common.counters.common, Generated::ProbeAnswer);
+        send_generated(counters, Side::Outside, answer, what, context);
         Verdict::ProbeAnswered
     }
 }

@@ -1,27 +1,26 @@
-//! The short way, for what nearly every packet is: data of a connection that the client has taken
-//! up, in a frame of the usual shape. As at the gateway, it does what the long way does, or nothing.
+//! The fast path: data of a connection that the client has established, with all headers at their
+//! usual places. As at the gateway, it does what the slow path does, or nothing.
 
-use super::mode::{self, Part};
-use super::connection::ESTABLISHED;
-use super::{Carried, Held, Phase, Replica};
+use super::connection::{ClientConnection, Connection};
+use super::mode::{self, Segment};
+use super::{Phase, Replica};
+use crate::base::time::Ticks;
 use crate::packet::buffer::Buffer;
 use crate::packet::burst::BURST;
-use crate::role::gateway::mode::Obstacle;
-use crate::wire::family::{Endpoint, Family, V4, V6, Version};
-use crate::policy::tunnel_path::Path;
-use crate::role::Shape;
-use crate::stage::decap;
-use crate::stage::tag::Code;
-use crate::table::{Guess, Slot, Table};
-use crate::base::time::Ticks;
-use crate::verdict::Verdict;
 use crate::packet::view::{Headers, Kind, Packet, Side, View};
+use crate::policy::tunnel_path::TunnelPath;
+use crate::role::PathClass;
+use crate::role::gateway::mode::EncapError;
+use crate::stage::decap;
+use crate::table::{EntryHint, Slot, Table};
+use crate::verdict::Verdict;
+use crate::wire::family::{Endpoint, Family, V4, V6, Version};
 use crate::wire::tcp;
 
 impl Replica {
-    /// The frame, and the verdict on it if it has gone the short way.
+    /// Takes the fast path, if the packet may: returns the frame, and the verdict if it did.
     #[inline(always)]
-    pub(super) fn short<B: Buffer>(
+    pub(super) fn take_fast_path<B: Buffer>(
         &mut self,
         from: Side,
         number: usize,
@@ -29,54 +28,61 @@ impl Replica {
         view: &View,
         now: Ticks,
     ) -> (B, Option<Verdict>) {
-        let Self { common, v4, v6, ahead } = self;
-        let (path, (shape, guess)) = (&common.settings.path, ahead.shape(number));
-        let is_tunnel = from == Side::Outside && view.kind == Kind::Tunnel;
-        match shape {
-            Shape::Nobodys => (frame, Some(view.kind.untouched())),
-            Shape::PlainV4 => {
-                Short::<V4> { held: &mut v4.held, path, guess, now }.plain(from, frame, view)
+        let Self { common, v4, v6, lookup } = self;
+        let (path, (class, entry)) = (&common.settings.path, lookup.class(number));
+        let is_tunnel = from == Side::Outside && view.kind.is_tunnel();
+        match class {
+            PathClass::NotHandled => (frame, Some(view.kind.default_verdict())),
+            PathClass::FastV4 => {
+                let connections = &mut v4.connections;
+                FastPath::<V4> { connections, path, entry, now }.plain(from, frame, view)
             }
-            Shape::PlainV6 => {
-                Short::<V6> { held: &mut v6.held, path, guess, now }.plain(from, frame, view)
+            PathClass::FastV6 => {
+                let connections = &mut v6.connections;
+                FastPath::<V6> { connections, path, entry, now }.plain(from, frame, view)
             }
-            Shape::LongV4 if is_tunnel && view.version == Version::V4 => {
-                let inner = &ahead.inner[number % BURST];
-                let mut way = Short::<V4> { held: &mut v4.held, path, guess, now };
-                // The same twice: once with all places known to the compiler.
+            PathClass::SlowV4 if is_tunnel && view.version == Version::V4 => {
+                let inner = &lookup.inner[number % BURST];
+                let connections = &mut v4.connections;
+                let mut fast = FastPath::<V4> { connections, path, entry, now };
+                // The same step twice: once with all offsets known to the compiler.
                 match view.as_plain_tunnel(inner) {
                     Some((view, inside)) if inner.kind == Kind::Tcp => {
                         let mut packet = Packet { buffer: frame, view };
-                        let verdict = way.tunnelled(&mut packet, &inside);
+                        let verdict = fast.tunnelled(&mut packet, &inside);
                         (packet.buffer, verdict)
                     }
                     _ => {
-                        let mut packet = Packet::seen(frame, view);
-                        let verdict = way.tunnelled(&mut packet, inner);
+                        let mut packet = Packet::parsed(frame, view);
+                        let verdict = fast.tunnelled(&mut packet, inner);
                         (packet.buffer, verdict)
                     }
                 }
             }
-            Shape::LongV6 if is_tunnel && view.version == Version::V6 => {
-                let (mut packet, inner) = (Packet::seen(frame, view), &ahead.inner[number % BURST]);
-                let mut way = Short::<V6> { held: &mut v6.held, path, guess, now };
-                let verdict = way.tunnelled(&mut packet, inner);
+            PathClass::SlowV6 if is_tunnel && view.version == Version::V6 => {
+                let (mut packet, inner) =
+                    (Packet::parsed(frame, view), &lookup.inner[number % BURST]);
+                let connections = &mut v6.connections;
+                let mut fast = FastPath::<V6> { connections, path, entry, now };
+                let verdict = fast.tunnelled(&mut packet, inner);
                 (packet.buffer, verdict)
             }
-            _ => (frame, None),
+            PathClass::SlowV4 | PathClass::SlowV6 | PathClass::Slow | PathClass::PassThrough => {
+                (frame, None)
+            }
         }
     }
 }
 
-/// What the short way needs of the replica, and knows of a packet.
-struct Short<'a, F: Family> {
-    held: &'a mut Table<Endpoint<F>, Phase, Held<F>>,
-    path: &'a Path,
-    guess: Guess,
+/// What the fast path needs of the replica, and knows of one packet.
+struct FastPath<'a, F: Family> {
+    connections: &'a mut Table<Endpoint<F>, Phase, Connection<F>>,
+    path: &'a TunnelPath,
+    entry: EntryHint,
     now: Ticks,
 }
 
-impl<F: Family> Short<'_, F> {
+impl<F: Family> FastPath<'_, F> {
     #[inline(always)]
     fn plain<B: Buffer>(mut self, from: Side, frame: B, view: &View) -> (B, Option<Verdict>) {
         let mut packet = Packet { buffer: frame, view: view.as_plain::<F>() };
@@ -92,30 +98,34 @@ impl<F: Family> Short<'_, F> {
         }
         let (source, destination) = (headers.source(), headers.destination());
         let client = if from == Side::Inside { destination } else { source };
-        let Some(slot) = self.held.peek(self.guess, client, self.now) else {
-            return self.held.is_absent(self.guess).then_some(Verdict::NoEntry);
+        let Some(slot) = self.connections.peek(self.entry, client, self.now) else {
+            return self.connections.is_absent(self.entry).then_some(Verdict::NoEntry);
         };
-        let held = self.taken_up(slot)?;
+        let connection = self.established(slot)?;
         match from {
             // ops 412, 442, 462
-            Side::Inside if source == held.sends_as() => {
-                let verdict = match mode::to_client(packet, Part::Data, client, held, self.path) {
+            Side::Inside if source == connection.sends_as() => {
+                let data = Segment::Data;
+                let verdict = match mode::to_client(packet, data, client, connection, self.path) {
                     Ok(()) => Verdict::FromWebServer,
-                    Err(Obstacle::TooBig(_)) => return None,
-                    Err(Obstacle::NoRoom) => Verdict::NoBuffer,
+                    Err(EncapError::TooBig(_)) => return None,
+                    Err(EncapError::NoHeadroom) => Verdict::NoBuffer,
                 };
-                self.held.touch(slot, self.now);
+                self.connections.touch(slot, self.now);
                 Some(verdict)
             }
-            Side::Outside if held.configuration != Code::C && held.replica == destination => {
-                self.held.touch(slot, self.now);
+            Side::Outside
+                if !connection.configuration.data_in_tunnels()
+                    && connection.replica == destination =>
+            {
+                self.connections.touch(slot, self.now);
                 Some(Verdict::ToWebServer)
             }
-            _ => None,
+            Side::Inside | Side::Outside => None,
         }
     }
 
-    /// What a gateway of configuration C has put into a tunnel.
+    /// Data that a gateway of configuration C has put into a tunnel.
     #[inline(always)]
     fn tunnelled<B: Buffer>(&mut self, packet: &mut Packet<B>, inner: &View) -> Option<Verdict> {
         let head = packet.buffer.head();
@@ -123,27 +133,27 @@ impl<F: Family> Short<'_, F> {
             return None;
         }
         let client = inner.source::<F>(head);
-        let slot = self.held.peek(self.guess, client, self.now)?;
-        let held = *self.taken_up(slot)?;
-        let carried = Carried { client, held };
-        if !carried.has_tunnel(packet) || inner.destination::<F>(head) != held.server {
+        let slot = self.connections.peek(self.entry, client, self.now)?;
+        let connection = *self.established(slot)?;
+        let of_client = ClientConnection { client, connection };
+        if !of_client.has_tunnel(packet) || inner.destination::<F>(head) != connection.server {
             return None;
         }
-        // What cannot be opened is dropped, whichever way it came here.
+        // A tunnel that cannot be opened is dropped on either path.
         if let Err(verdict) = decap::open(packet, *inner) {
             return Some(verdict);
         }
-        self.held.touch(slot, self.now);
-        mode::to_web_server(packet, Part::Data, &held);
+        self.connections.touch(slot, self.now);
+        mode::to_web_server(packet, Segment::Data, &connection);
         Some(Verdict::ToWebServer)
     }
 
-    /// A connection that the client has gone on with and that is not closing.
+    /// Returns a connection that the client has established and that is not closing.
     #[inline(always)]
-    fn taken_up(&self, slot: Slot) -> Option<&Held<F>> {
-        let entry = self.held.get(slot);
-        let is_taken_up =
-            entry.state() == Phase::Established && entry.value.marks & ESTABLISHED != 0;
-        is_taken_up.then_some(&entry.value)
+    fn established(&self, slot: Slot) -> Option<&Connection<F>> {
+        let entry = self.connections.get(slot);
+        let is_established =
+            entry.state() == Phase::Established && entry.value.tracking.is_established();
+        is_established.then_some(&entry.value)
     }
 }

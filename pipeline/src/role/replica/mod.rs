@@ -1,59 +1,53 @@
 //! The replica: figures 4A, 4B and 4C.
 //!
-//! From the outside: a tunnelled start packet from a permitted switch is dropped when the
-//! replica is dead or busy, otherwise cracked and given to a web server ([`copy`]); what a
-//! gateway of configuration C sends is cracked ([`gateway`]); all else passes. From the inside:
-//! a web server's packets go to the client in the form of the connection's configuration
-//! ([`follow`], [`form`]).
+//! From the outside: the copy of a SYN from an allowed switch is dropped while the replica is out of
+//! service or busy, otherwise decapsulated and given to a web server ([`copy`]); tunnels of gateways
+//! of configuration C are decapsulated ([`tunnelled`]); all other traffic is bridged. From the
+//! inside: a web server's packets go to the client in the form of the connection's configuration
+//! ([`track`], [`mode`]); all other traffic is bridged.
 
 mod connection;
 mod copy;
 mod fast_path;
-mod gateway;
+mod lookup;
 mod mode;
+mod owner;
 mod related;
 mod settings;
 mod track;
+mod tunnelled;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::oversize::Oversize;
-use super::{Context, Foreseen, LookAhead, Role, Shape, Ways, send_made, tidy};
-use crate::packet::buffer::{Buffer, Pool};
-use crate::packet::burst::{BURST, Burst, Seen};
-use crate::counters::{Counters, Generated};
-use crate::wire::family::{Endpoint, Family, V4, V6, Version};
-use crate::packet::fragments::Fragments;
-use crate::policy::limiter::Bucket;
-use crate::neighbours::{self, Answer, Neighbours};
-use crate::policy::services::{Scope, Services};
+use super::resolver::Resolver;
+use super::{BurstLookup, BurstRole, Context, LookupHint, Role, expire_some};
 use crate::base::published::Reader;
-use crate::stage::quote;
+use crate::base::time::Ticks;
+use crate::counters::{CommonCounters, ReplicaCounters, RoleCounters};
+use crate::packet::buffer::{Buffer, Pool};
+use crate::packet::burst::Burst;
+use crate::packet::fragments::Fragments;
+use crate::packet::view::{Kind, Packet, Side, View};
+use crate::policy::limiter::Bucket;
+use crate::policy::services::{Scope, Services};
 use crate::stage::sign::Keys;
 use crate::table::Table;
-use crate::base::time::Ticks;
-use crate::verdict::Verdict;
-use crate::packet::view::{Kind, Packet, Side, View};
-use crate::packet::pending::Waiting;
+use crate::verdict::{Roles, Verdict};
+use crate::wire::family::{Endpoint, Family, V4, V6, Version};
+use connection::ClientConnection;
 
 pub use super::phase::Phase;
-pub use connection::Held;
-pub use settings::{Gates, Selection, Server, Service, Settings, Shares};
-
-/// A connection and its client: what later fragments of its packets need.
-#[derive(Clone, Copy, Debug)]
-struct Carried<F: Family> {
-    client: Endpoint<F>,
-    held: Held<F>,
-}
+pub use connection::Connection;
+pub use settings::{Admission, Selection, Server, Service, Settings, Shares};
 
 /// One worker's replica.
 pub struct Replica {
     common: Common,
-    v4: Connections<V4>,
-    v6: Connections<V6>,
-    ahead: LookAhead,
+    v4: FamilyState<V4>,
+    v6: FamilyState<V6>,
+    lookup: BurstLookup,
 }
 
 /// What both families share.
@@ -64,48 +58,47 @@ struct Common {
     keys: Reader<Keys>,
     syns: Bucket,
     oversize: Oversize,
-    gates: Arc<Gates>,
-    neighbours: Arc<Neighbours>,
-    waiting: Waiting,
-    counters: Arc<Counters>,
+    admission: Arc<Admission>,
+    resolver: Resolver,
+    counters: Arc<ReplicaCounters>,
 }
 
-/// What is known of one family's connections.
-struct Connections<F: Family> {
-    held: Table<Endpoint<F>, Phase, Held<F>>,
-    fragments: Fragments<F, Carried<F>>,
-    /// Whether, since there was none, any connection was of B or C: packets of A go as they are.
+/// One family's connections.
+struct FamilyState<F: Family> {
+    connections: Table<Endpoint<F>, Phase, Connection<F>>,
+    fragments: Fragments<F, ClientConnection<F>>,
+    /// Whether any connection since the table was last empty has packets that the replica changes.
     translates: bool,
 }
 
-/// The replica as packets of one family meet it.
-struct Door<'a, F: Family> {
+/// The replica as one family's packets see it.
+struct ReplicaFor<'a, F: Family> {
     common: &'a mut Common,
-    held: &'a mut Table<Endpoint<F>, Phase, Held<F>>,
-    fragments: &'a mut Fragments<F, Carried<F>>,
+    connections: &'a mut Table<Endpoint<F>, Phase, Connection<F>>,
+    fragments: &'a mut Fragments<F, ClientConnection<F>>,
     translates: &'a mut bool,
     /// Live connections of the other family.
     others: usize,
 }
 
-/// Connections that count at the busy gate.
-fn live<F: Family>(held: &Table<Endpoint<F>, Phase, Held<F>>) -> usize {
-    held.count(Phase::Opening) + held.count(Phase::Established)
+/// The number of connections that count toward `busy_connections`.
+fn live<F: Family>(connections: &Table<Endpoint<F>, Phase, Connection<F>>) -> usize {
+    connections.count(Phase::Opening) + connections.count(Phase::Established)
 }
 
-impl<F: Family> Connections<F> {
-    fn new(settings: &Settings, counters: &Counters) -> Self {
+impl<F: Family> FamilyState<F> {
+    fn new(settings: &Settings, counters: &CommonCounters) -> Self {
         let [opening, established, closing] = settings.timeouts;
         let timeouts = [opening, established, closing, closing];
         let capacity = settings.max_connections[F::VERSION as usize];
-        let held = Table::new(capacity, timeouts, settings.hash_key);
-        counters.table_of(F::VERSION).capacity.set(held.capacity() as u64);
-        Self { held, fragments: Fragments::default(), translates: false }
+        let connections = Table::new(capacity, timeouts, settings.hash_key);
+        counters.table_of(F::VERSION).capacity.set(connections.capacity() as u64);
+        Self { connections, fragments: Fragments::default(), translates: false }
     }
 }
 
 impl Replica {
-    /// A replica with empty tables.
+    /// Returns a replica with empty tables.
     pub fn new(
         settings: Settings,
         shares: Shares,
@@ -117,152 +110,90 @@ impl Replica {
             .iter()
             .map(|service| (Scope::Prefix(service.address.into()), service.ports.as_slice()));
         let servers = settings.services.iter().map(|service| service.servers.len()).sum();
-        let counters = Counters::new(0, servers);
+        let counters = ReplicaCounters::new(servers);
         Self {
-            v4: Connections::new(&settings, &counters),
-            v6: Connections::new(&settings, &counters),
-            ahead: LookAhead::default(),
+            v4: FamilyState::new(&settings, &counters.common),
+            v6: FamilyState::new(&settings, &counters.common),
+            lookup: BurstLookup::default(),
             common: Common {
                 services: Services::new(scopes),
                 selection,
                 keys,
                 syns: Bucket::full(settings.busy_syn_rate, Ticks(0)),
                 oversize: Oversize::default(),
-                gates: shares.gates,
-                neighbours: shares.neighbours,
-                waiting: Waiting::default(),
+                admission: shares.admission,
+                resolver: Resolver::new(shares.neighbours),
                 counters: Arc::new(counters),
                 settings,
             },
         }
     }
 
-    fn door_v4(&mut self) -> Door<'_, V4> {
-        let Connections { held, fragments, translates } = &mut self.v4;
-        let others = live(&self.v6.held);
-        Door { common: &mut self.common, held, fragments, translates, others }
+    fn for_v4(&mut self) -> ReplicaFor<'_, V4> {
+        let FamilyState { connections, fragments, translates } = &mut self.v4;
+        let others = live(&self.v6.connections);
+        ReplicaFor { common: &mut self.common, connections, fragments, translates, others }
     }
 
-    fn door_v6(&mut self) -> Door<'_, V6> {
-        let Connections { held, fragments, translates } = &mut self.v6;
-        let others = live(&self.v4.held);
-        Door { common: &mut self.common, held, fragments, translates, others }
+    fn for_v6(&mut self) -> ReplicaFor<'_, V6> {
+        let FamilyState { connections, fragments, translates } = &mut self.v6;
+        let others = live(&self.v4.connections);
+        ReplicaFor { common: &mut self.common, connections, fragments, translates, others }
     }
 
-    #[inline(always)]
-    fn look_at_inner(&mut self, from: Side, number: usize, head: &[u8]) {
-        let Self { v4, v6, ahead, .. } = self;
-        let view = &ahead.inner[number];
-        let shape = Shape::long(view.version);
-        match (view.kind, view.version) {
-            (Kind::Tcp, Version::V4) => {
-                let client = client(from, head, view);
-                ahead.bucket(number, shape, &v4.held, client);
-            }
-            (Kind::Tcp, Version::V6) => {
-                let client = client(from, head, view);
-                ahead.bucket(number, shape, &v6.held, client);
-            }
-            _ => ahead.nothing(number, Shape::Long),
-        }
-    }
-
-    fn look_at_other(&mut self, from: Side, number: usize, head: &[u8]) {
-        self.look_at_inner(from, number, head);
-        let view = self.ahead.inner[number];
-        match (view.kind, view.version) {
-            (Kind::Tcp, Version::V4) => {}
-            (Kind::Tcp, Version::V6) => self.ahead.nothing(number, Shape::of_v6(&view)),
-            _ => self.ahead.nothing(number, Shape::of_other(&view)),
-        }
-    }
-
-    /// ARP and neighbour discovery: learns web servers, answers for tunnel addresses that no host
-    /// bears, and for the address that probes are sent from.
+    /// Handles ARP and neighbour discovery: learns web servers, and answers for tunnel addresses
+    /// that no host has, and for the address that probes are sent from. On the inside, web servers
+    /// ask only for the latter. `None` when the packet does not concern the replica.
     fn neighbour<P: Pool>(
         &self,
         from: Side,
         packet: &Packet<P::Buffer>,
         context: &mut Context<'_, P>,
-    ) -> Verdict {
-        let common = &self.common;
-        let own = common.settings.macs[from as usize];
-        let bears = |address| from == Side::Outside && common.settings.bears(address);
-        // Who asks tells where it is, too.
-        let learned = from == Side::Inside && common.neighbours.learn(packet, context.now);
-        let ours = crate::wire::ethernet::destination(packet.buffer.head()) == own;
-        // On the inside, web servers ask for nobody but the sender of the probes.
-        match neighbours::answer(packet, own, bears, context.pool) {
-            Answer::NotForUs if learned && ours => Verdict::ArpLearned,
-            Answer::NotForUs => packet.view.kind.untouched(),
-            Answer::NoBuffer => Verdict::NoBuffer,
-            Answer::Made(reply) => {
-                send_made(&common.counters, from, reply, Generated::ArpReply, context);
-                Verdict::ArpAnswered
-            }
-        }
+    ) -> Option<Verdict> {
+        let Common { settings, resolver, counters, .. } = &self.common;
+        let port = (from, settings.macs[from as usize]);
+        let has_address = |address| from == Side::Outside && settings.has_address(address);
+        resolver.on_neighbour_packet(port, packet, has_address, &counters.common, context)
     }
 }
 
-/// The client endpoint of a TCP packet: its one key in the table.
-#[inline]
-fn client<F: Family>(from: Side, head: &[u8], view: &View) -> Endpoint<F> {
-    match from {
-        Side::Inside => view.destination(head),
-        Side::Outside => view.source(head),
-    }
-}
-
-impl<F: Family> Door<'_, F> {
+impl<F: Family> ReplicaFor<'_, F> {
     #[inline]
-    fn decide<P: Pool>(
+    fn slow_path<P: Pool>(
         &mut self,
         from: Side,
         packet: &mut Packet<P::Buffer>,
-        ahead: &Foreseen,
+        hint: &LookupHint,
         context: &mut Context<'_, P>,
     ) -> Verdict {
         match (packet.view.kind, from) {
-            (Kind::Tcp, Side::Inside) => self.web_server_packet(packet, ahead, context),
-            (Kind::Tcp, Side::Outside) => self.gateway_packet(packet, ahead, context.now),
-            (Kind::Tunnel, Side::Outside) => self.tunnelled(packet, ahead, context),
+            (Kind::Tcp, Side::Inside) => self.web_server_packet(packet, hint, context),
+            (Kind::Tcp, Side::Outside) => self.gateway_packet(packet, hint, context.now),
+            (Kind::Tunnel(_), Side::Outside) => self.tunnelled(packet, hint, context),
             (Kind::BadTunnel, Side::Outside) => self.bad_tunnel(packet),
             (Kind::Icmp, _) => self.icmp(from, packet, context),
             (Kind::FirstFragment, Side::Inside) => self.first_fragment(packet, context),
             (Kind::Fragment, Side::Inside) => self.later_fragment(packet, context),
-            (kind, _) => kind.untouched(),
+            (kind, _) => kind.default_verdict(),
         }
     }
 }
 
-impl Ways for Replica {
+impl BurstRole for Replica {
+    const ROLE: Roles = Roles::REPLICA;
+
     #[inline(always)]
-    fn look_ahead<B: Buffer>(&mut self, from: Side, burst: &mut Burst<B>) {
-        for number in 0..burst.len().min(BURST) {
-            let Seen { head, view, plain } = burst.see(number);
-            match plain {
-                Some(headers) => {
-                    let client = match from {
-                        Side::Inside => headers.destination(),
-                        Side::Outside => headers.source(),
-                    };
-                    self.ahead.bucket(number, Shape::PlainV4, &self.v4.held, client);
-                }
-                None if view.kind == Kind::Tunnel && from == Side::Outside => {
-                    self.ahead.inner[number].look_inside(view, head);
-                    self.look_at_inner(from, number, head);
-                }
-                None => {
-                    self.ahead.inner[number].put(*view);
-                    self.look_at_other(from, number, head);
-                }
-            }
-        }
-        self.ahead.entries(burst.len(), &self.v4.held, &self.v6.held);
+    fn classify_and_prefetch_buckets<B: Buffer>(&mut self, from: Side, burst: &mut Burst<B>) {
+        self.classify(from, burst);
     }
 
     #[inline(always)]
-    fn express<B: Buffer>(
+    fn prefetch_entries(&mut self, count: usize) {
+        self.lookup.prefetch_entries(count, &self.v4.connections, &self.v6.connections);
+    }
+
+    #[inline(always)]
+    fn fast_path<B: Buffer>(
         &mut self,
         from: Side,
         number: usize,
@@ -270,35 +201,34 @@ impl Ways for Replica {
         view: &View,
         now: Ticks,
     ) -> (B, Option<Verdict>) {
-        self.short(from, number, frame, view, now)
+        self.take_fast_path(from, number, frame, view, now)
     }
 
     #[inline(never)]
-    fn decide<P: Pool>(
+    fn slow_path<P: Pool>(
         &mut self,
         from: Side,
         number: usize,
         packet: &mut Packet<P::Buffer>,
         context: &mut Context<'_, P>,
     ) -> Verdict {
-        let foreseen = self.ahead.of(number);
-        if packet.view.kind == Kind::Arp {
-            return self.neighbour(from, packet, context);
+        let hint = self.lookup.hint(number);
+        let may_be_neighbour = match packet.view.kind {
+            Kind::Arp => true,
+            Kind::Icmp => packet.view.version == Version::V6,
+            _ => false,
+        };
+        if may_be_neighbour && let Some(verdict) = self.neighbour(from, packet, context) {
+            return verdict;
         }
-        if packet.view.kind == Kind::Icmp && packet.view.version == Version::V6 {
-            let verdict = self.neighbour(from, packet, context);
-            if verdict != Verdict::Icmp {
-                return verdict;
-            }
-        }
-        // A tunnel is that of the packet in it.
+        // A tunnel belongs to the family of the packet inside.
         let version = match (packet.view.kind, from) {
-            (Kind::Tunnel, Side::Outside) => foreseen.inner.version,
+            (Kind::Tunnel(_), Side::Outside) => hint.inner.version,
             _ => packet.view.version,
         };
         match version {
-            Version::V4 => self.door_v4().decide(from, packet, &foreseen, context),
-            Version::V6 => self.door_v6().decide(from, packet, &foreseen, context),
+            Version::V4 => self.for_v4().slow_path(from, packet, &hint, context),
+            Version::V6 => self.for_v6().slow_path(from, packet, &hint, context),
         }
     }
 }
@@ -317,59 +247,29 @@ impl Role for Replica {
         super::process(self, from, burst, context);
     }
 
-    fn housekeep<P: Pool>(&mut self, context: &mut Context<'_, P>) {
-        let Common { counters, waiting, neighbours, settings, .. } = &mut self.common;
-        tidy(&mut self.v4.held, &counters.table, context.now);
-        tidy(&mut self.v6.held, &counters.table_v6, context.now);
-        let out = &mut *context.out;
-        let dropped = waiting.release(neighbours, context.pool, context.now, |frame| {
-            counters.made(Generated::Released);
-            out.send(Side::Inside, frame);
-        });
-        counters.held_dropped.add(dropped as u64);
-        if !settings.probes {
-            return;
-        }
-        let own = settings.macs[Side::Inside as usize];
-        for probe in neighbours.due_probes(own, context.now) {
-            let Some(mut frame) = context.pool.alloc(probe.len()) else { return };
-            probe.emit(frame.head_mut());
-            send_made(counters, Side::Inside, frame, Generated::ArpProbe, context);
+    fn on_timer<P: Pool>(&mut self, context: &mut Context<'_, P>) {
+        let Common { counters, resolver, settings, .. } = &mut self.common;
+        let counters = &counters.common;
+        expire_some(&mut self.v4.connections, &counters.table, context.now);
+        expire_some(&mut self.v6.connections, &counters.table_v6, context.now);
+        resolver.release_pending(counters, context);
+        if settings.probes {
+            resolver.send_probes(settings.macs[Side::Inside as usize], counters, context);
         }
     }
 
     fn owner<B: Buffer>(from: Side, packet: &Packet<B>) -> Option<IpAddr> {
-        let head = packet.buffer.head();
-        let view = match (packet.view.kind, from) {
-            // The client is the source of the packet within.
-            (Kind::Tunnel, Side::Outside) => packet.view.inner(head),
-            _ => packet.view,
-        };
-        match (view.kind, from) {
-            (Kind::Tcp | Kind::FirstFragment | Kind::Fragment, _) => {
-                let (source, destination) = view.addresses(head);
-                Some(if from == Side::Inside { destination } else { source })
-            }
-            (Kind::Icmp, _) => {
-                let quoted = match view.version {
-                    Version::V4 => quoted::<V4>(head, view)?,
-                    Version::V6 => quoted::<V6>(head, view)?,
-                };
-                Some(if from == Side::Inside { quoted.0 } else { quoted.1 })
-            }
-            _ => None,
-        }
+        owner::client_address(from, packet)
     }
 
-    fn counters(&self) -> &Arc<Counters> {
-        &self.common.counters
+    #[inline(always)]
+    fn common_counters(&self) -> &CommonCounters {
+        &self.common.counters.common
     }
-}
 
-/// Source and destination of what an ICMP error quotes.
-fn quoted<F: Family>(head: &[u8], view: View) -> Option<(IpAddr, IpAddr)> {
-    let quoted = quote::read_at::<F>(head, view)?;
-    Some((quoted.source.address.into(), quoted.destination.address.into()))
+    fn counters(&self) -> Arc<dyn RoleCounters> {
+        Arc::clone(&self.common.counters) as Arc<dyn RoleCounters>
+    }
 }
 
 #[cfg(test)]

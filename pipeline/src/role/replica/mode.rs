@@ -1,138 +1,152 @@
-//! What differs between the configurations A, B and C at the replica, in one place.
+//! What differs between the configurations A, B and C at the replica, in one place. Its sibling is
+//! `role/gateway/mode`.
 //!
 //! | step (operation) | A | B | C |
 //! |---|---|---|---|
-//! | acknowledgement, or refusal | plain (412) | encap as server (442) | encap as replica, server inside (462) |
-//! | later packets to the client | plain | rewrite source | rewrite source, encap |
-//! | packets from the gateway | plain | plain | crack, rewrite destination |
+//! | SYN/ACK, or refusal | plain (op 412) | encapsulate as server (op 442) | encapsulate as replica, server inside (op 462) |
+//! | later packets to the client | plain | rewrite source | rewrite source, encapsulate |
+//! | packets from the gateway | plain | plain | decapsulate, rewrite destination |
 //!
-//! The configuration comes with the connection's tag, so it is a field of its entry: one
-//! replica serves gateways of all three.
+//! The configuration comes with the connection's tag, so it is a field of its entry: one replica
+//! serves gateways of all three at once. What needs no more than a yes or no is asked of
+//! [`Configuration`] itself.
 
-use super::Held;
+use super::connection::Connection;
 use crate::packet::buffer::Buffer;
-use crate::role::gateway::mode::Obstacle;
-use crate::wire::family::{Endpoint, Family};
-use crate::policy::tunnel_path::Path;
+use crate::packet::view::Packet;
+use crate::policy::tunnel_path::TunnelPath;
+use crate::role::gateway::mode::EncapError;
 use crate::stage::encap::{self, Outer};
 use crate::stage::quote::{self, End, Quoted};
-use crate::stage::tag::Code;
 use crate::stage::{clamp, rewrite};
-use crate::packet::view::Packet;
+use crate::wire::configuration::Configuration;
+use crate::wire::family::{Endpoint, Family};
 
-/// What of a connection's packets decides their form on the way to the client.
+/// What a packet is in its connection: this decides its form on the way to the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
-    /// The acknowledgement, or the refusal that comes in its place.
-    Answer,
-    /// A whole packet after it, or the first fragment of one.
+pub(super) enum Segment {
+    /// The SYN/ACK, or the refusal in its place.
+    SynAck,
+    /// A later whole packet, or the first fragment of one.
     Data,
     /// A later fragment, which has no ports.
     LaterFragment,
 }
 
-/// A packet of a web server, on its way to the client (ops 412, 442, 462).
+/// Puts a web server's packet into the form in which the client's gateway expects it (ops 412, 442,
+/// 462).
 #[inline(always)]
 pub(super) fn to_client<F: Family, B: Buffer>(
     packet: &mut Packet<B>,
-    part: Part,
+    segment: Segment,
     client: Endpoint<F>,
-    held: &Held<F>,
-    path: &Path,
-) -> Result<(), Obstacle> {
-    match (held.configuration, part) {
-        (Code::A, _) => Ok(()),
+    connection: &Connection<F>,
+    path: &TunnelPath,
+) -> Result<(), EncapError> {
+    match (connection.configuration, segment) {
+        (Configuration::A, _) => Ok(()),
         // op 442: as the server outside, as the replica inside.
-        (Code::B, Part::Answer) => put(packet, held.server.address, client, held),
-        (Code::B, _) => {
-            as_server(packet, part, held);
+        (Configuration::B, Segment::SynAck) => {
+            encapsulate(packet, connection.server.address, client, connection)
+        }
+        (Configuration::B, Segment::Data | Segment::LaterFragment) => {
+            rewrite_as_server(packet, segment, connection);
             Ok(())
         }
         // op 462: as the replica outside, as the server inside.
-        (Code::C, _) => {
-            let room = path.room::<F>(held.format);
-            if packet.ip_len() > room {
-                return Err(Obstacle::TooBig(room));
+        (Configuration::C, _) => {
+            let inner_mtu = path.inner_mtu::<F>(connection.format);
+            if packet.ip_len() > inner_mtu {
+                return Err(EncapError::TooBig(inner_mtu));
             }
-            as_server(packet, part, held);
-            put(packet, held.replica.address, client, held)
+            rewrite_as_server(packet, segment, connection);
+            encapsulate(packet, connection.replica.address, client, connection)
         }
     }
 }
 
 #[inline(always)]
-fn as_server<F: Family, B: Buffer>(packet: &mut Packet<B>, part: Part, held: &Held<F>) {
-    match part {
-        _ if held.bears_service => {}
-        Part::LaterFragment => drop(F::set_source(packet.ip_mut(), held.server.address)),
-        Part::Answer | Part::Data => rewrite::source(packet, held.server),
+fn rewrite_as_server<F: Family, B: Buffer>(
+    packet: &mut Packet<B>,
+    segment: Segment,
+    connection: &Connection<F>,
+) {
+    match segment {
+        _ if connection.has_vip => {}
+        Segment::LaterFragment => {
+            F::set_source(packet.ip_mut(), connection.server.address);
+        }
+        Segment::SynAck | Segment::Data => rewrite::source(packet, connection.server),
     }
 }
 
 #[inline(always)]
-fn put<F: Family, B: Buffer>(
+fn encapsulate<F: Family, B: Buffer>(
     packet: &mut Packet<B>,
     source: F::Address,
     client: Endpoint<F>,
-    held: &Held<F>,
-) -> Result<(), Obstacle> {
-    let (format, destination, entropy) = (held.format, client.address, client.entropy());
+    connection: &Connection<F>,
+) -> Result<(), EncapError> {
+    let (format, destination, entropy) = (connection.format, client.address, client.entropy());
     let outer = Outer::<F> { format, source, destination, entropy };
-    if encap::put(packet, &outer) { Ok(()) } else { Err(Obstacle::NoRoom) }
+    if encap::put(packet, &outer) { Ok(()) } else { Err(EncapError::NoHeadroom) }
 }
 
-/// A cracked packet on its way to the web server (op 410 and, under C, all later ones).
+/// Addresses a decapsulated packet to the web server (op 410 and, under C, every later packet).
 #[inline(always)]
 pub(super) fn to_web_server<F: Family, B: Buffer>(
     packet: &mut Packet<B>,
-    part: Part,
-    held: &Held<F>,
+    segment: Segment,
+    connection: &Connection<F>,
 ) {
-    match part {
-        _ if held.bears_service => {}
-        Part::LaterFragment => drop(F::set_destination(packet.ip_mut(), held.replica.address)),
-        Part::Answer | Part::Data => rewrite::destination(packet, held.replica),
+    match segment {
+        _ if connection.has_vip => {}
+        Segment::LaterFragment => {
+            F::set_destination(packet.ip_mut(), connection.replica.address);
+        }
+        Segment::SynAck | Segment::Data => rewrite::destination(packet, connection.replica),
     }
 }
 
-/// Under C full segments are to fit the tunnels, both ways; whether the MSS was lowered.
+/// Lowers the MSS where full segments would not fit the tunnels. Returns whether it was lowered.
 pub(super) fn clamp<F: Family, B: Buffer>(
     packet: &mut Packet<B>,
-    held: &Held<F>,
-    path: &Path,
+    connection: &Connection<F>,
+    path: &TunnelPath,
 ) -> bool {
-    let limit = clamp::limit::<F>(path.room::<F>(held.format));
-    held.configuration == Code::C && clamp::mss(packet, limit)
+    let limit = clamp::limit::<F>(path.inner_mtu::<F>(connection.format));
+    connection.configuration.data_in_tunnels() && clamp::mss(packet, limit)
 }
 
-/// An ICMP error from the inside about a packet of the client. Under A and B it quotes what the
-/// gateway sent, and goes as it is; under C it goes into the tunnel, with the server in it.
+/// Translates an ICMP error from the inside about a packet of the client. Where data is plain, the
+/// error quotes what the gateway sent, and goes as it is; where it is tunnelled, the error goes into
+/// the tunnel, with the server in it.
 pub(super) fn error_to_client<F: Family, B: Buffer>(
     packet: &mut Packet<B>,
     quoted: Quoted<F>,
     client: Endpoint<F>,
-    held: &Held<F>,
-) -> Result<(), Obstacle> {
-    if held.configuration != Code::C {
+    connection: &Connection<F>,
+) -> Result<(), EncapError> {
+    if !connection.configuration.data_in_tunnels() {
         return Ok(());
     }
-    if !held.bears_service {
-        quote::rewrite(packet, quoted, End::Destination, held.server);
+    if !connection.has_vip {
+        quote::rewrite(packet, quoted, End::Destination, connection.server);
     }
-    if F::source(packet.ip()) == held.replica.address {
-        quote::set_source::<F, B>(packet, held.server.address);
+    if F::source(packet.ip()) == connection.replica.address {
+        quote::set_source::<F, B>(packet, connection.server.address);
     }
-    put(packet, held.replica.address, client, held)
+    encapsulate(packet, connection.replica.address, client, connection)
 }
 
-/// An ICMP error, cracked or peeled, about a packet that the client got, or would have got, as from
-/// the server: the web server must find itself in it.
+/// Translates an ICMP error, decapsulated or peeled, about a packet that the client got, or would
+/// have got, as from the server: the web server must find itself in it.
 pub(super) fn error_to_web_server<F: Family, B: Buffer>(
     packet: &mut Packet<B>,
     quoted: Quoted<F>,
-    held: &Held<F>,
+    connection: &Connection<F>,
 ) {
-    let own = if held.bears_service { held.server } else { held.replica };
+    let own = connection.sends_as();
     quote::rewrite(packet, quoted, End::Source, own);
     if F::destination(packet.ip()) != own.address {
         quote::set_destination::<F, B>(packet, own.address);

@@ -1,20 +1,20 @@
-//! What belongs to a held connection without being one of its whole packets: plain ICMP errors
-//! about them, and fragments of the web server's.
+//! Packets that belong to a connection without being one of its whole TCP packets: plain ICMP errors
+//! about those, and a web server's fragments.
 
-use super::mode::{self, Part};
-use super::{Carried, Door};
+use super::ReplicaFor;
+use super::connection::ClientConnection;
+use super::mode::{self, Segment};
 use crate::packet::buffer::Pool;
-use crate::wire::family::Family;
-use crate::packet::fragments::{Fate, PacketId};
+use crate::packet::fragments::{FirstFragment, PacketId};
+use crate::packet::view::{Packet, Side};
 use crate::role::Context;
 use crate::stage::quote;
-use crate::stage::tag::Code;
 use crate::verdict::Verdict;
-use crate::packet::view::{Packet, Side};
+use crate::wire::family::Family;
 
-impl<F: Family> Door<'_, F> {
-    /// A plain ICMP packet. From the inside an error quotes what the web server got from the
-    /// client; from the outside, under C, it quotes a tunnel to the client.
+impl<F: Family> ReplicaFor<'_, F> {
+    /// Handles a plain ICMP packet. From the inside an error quotes what the web server got from the
+    /// client; from the outside, where data is tunnelled, it quotes a tunnel to the client.
     pub(super) fn icmp<P: Pool>(
         &mut self,
         from: Side,
@@ -26,32 +26,31 @@ impl<F: Family> Door<'_, F> {
             Side::Inside => quoted.source,
             Side::Outside => quoted.destination,
         };
-        let Some(Carried { held, .. }) = self.carried(client, context) else {
-            return Verdict::Icmp;
-        };
-        if held.configuration != Code::C {
+        let Some(found) = self.connection_of(client, context.now) else { return Verdict::Icmp };
+        let connection = found.connection;
+        if !connection.configuration.data_in_tunnels() {
             return Verdict::Icmp;
         }
         match (from, quoted.outer) {
-            (Side::Inside, None) if quoted.destination == held.sends_as() => {
-                match mode::error_to_client(packet, quoted, client, &held) {
+            (Side::Inside, None) if quoted.destination == connection.sends_as() => {
+                match mode::error_to_client(packet, quoted, client, &connection) {
                     Ok(()) => Verdict::IcmpTranslated,
                     Err(_) => Verdict::NoBuffer,
                 }
             }
             (Side::Outside, Some(outer))
-                if outer == (held.replica.address, client.address)
-                    && quoted.source == held.server =>
+                if outer == (connection.replica.address, client.address)
+                    && quoted.source == connection.server =>
             {
                 let Some(quoted) = quote::peel(packet, quoted) else { return Verdict::Icmp };
-                mode::error_to_web_server(packet, quoted, &held);
+                mode::error_to_web_server(packet, quoted, &connection);
                 Verdict::IcmpTranslated
             }
             _ => Verdict::Icmp,
         }
     }
 
-    /// A web server's first fragment that bears the whole TCP header.
+    /// Handles a web server's first fragment that contains the whole TCP header.
     pub(super) fn first_fragment<P: Pool>(
         &mut self,
         packet: &mut Packet<P::Buffer>,
@@ -59,17 +58,19 @@ impl<F: Family> Door<'_, F> {
     ) -> Verdict {
         let id = PacketId::of(packet.ip());
         let from = packet.source::<F>();
-        let carried = self.carried(packet.destination(), context);
-        let carried = carried.filter(|carried| {
-            carried.held.configuration != Code::A && carried.held.sends_as() == from
+        let found = self.connection_of(packet.destination(), context.now);
+        let found = found.filter(|ClientConnection { connection, .. }| {
+            connection.configuration.replica_translates() && connection.sends_as() == from
         });
-        self.fragments.learn(id, carried, context.now);
-        let Some(Carried { client, held }) = carried else { return Verdict::Fragment };
+        self.fragments.learn(id, found, context.now);
+        let Some(ClientConnection { client, connection }) = found else {
+            return Verdict::Fragment;
+        };
         let verdict = Verdict::FragmentTranslated;
-        self.send_to_client(packet, Part::Data, client, &held, verdict, context)
+        self.send_to_client(packet, Segment::Data, client, &connection, verdict, context)
     }
 
-    /// Any other fragment of a web server.
+    /// Handles any other fragment of a web server.
     pub(super) fn later_fragment<P: Pool>(
         &mut self,
         packet: &mut Packet<P::Buffer>,
@@ -78,27 +79,28 @@ impl<F: Family> Door<'_, F> {
         let fragment = F::fragment(packet.ip());
         if !fragment.is_later_tcp() {
             if fragment.is_first_tcp() {
-                // Without the whole TCP header: what follows it is not to be missed.
+                // It has not the whole TCP header; later ones must not be taken for fragments whose
+                // first was lost.
                 self.fragments.learn(PacketId::of(packet.ip()), None, context.now);
             }
             return Verdict::Fragment;
         }
         match self.fragments.find(PacketId::of(packet.ip()), context.now) {
-            Fate::Follow(Carried { client, held }) => {
-                let verdict = Verdict::FragmentTranslated;
-                self.send_to_client(packet, Part::LaterFragment, client, &held, verdict, context)
+            FirstFragment::Handled(ClientConnection { client, connection }) => {
+                let (segment, verdict) = (Segment::LaterFragment, Verdict::FragmentTranslated);
+                self.send_to_client(packet, segment, client, &connection, verdict, context)
             }
-            Fate::Unknown if self.may_be_translated(F::source(packet.ip())) => {
+            FirstFragment::Unseen if self.may_be_translated(F::source(packet.ip())) => {
                 Verdict::FragmentUnknown
             }
-            Fate::Unknown | Fate::Untouched => Verdict::Fragment,
+            FirstFragment::Unseen | FirstFragment::PassedThrough => Verdict::Fragment,
         }
     }
 
-    /// Whether a later fragment of this source may be one of a connection whose packets do not go
-    /// as they are.
+    /// Whether a later fragment of this source may belong to a connection whose packets the replica
+    /// changes.
     fn may_be_translated(&mut self, source: F::Address) -> bool {
-        *self.translates &= !self.held.is_empty();
+        *self.translates &= !self.connections.is_empty();
         let source = source.into();
         *self.translates
             && (self.common.settings.server(source).is_some()

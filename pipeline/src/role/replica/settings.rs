@@ -4,42 +4,41 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use ipnet::IpNet;
-
-use crate::policy::maglev::Maglev;
-use crate::neighbours::Neighbours;
-use crate::policy::tunnel_path::Path;
-use crate::stage::tag;
 use crate::base::time::Ticks;
+use crate::neighbours::Neighbours;
+use crate::policy::allow_list::AllowList;
+use crate::policy::maglev::Maglev;
+use crate::policy::tunnel_path::TunnelPath;
+use crate::stage::tag;
 use crate::wire::ethernet::Mac;
 
 /// A web server.
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// Its name, which the selection depends on.
+    /// Its name, on which the selection depends.
     pub name: String,
     /// R's address, of its service's family.
     pub address: IpAddr,
-    /// R's port; the one asked for when `None`.
+    /// R's port; `None`: the port that the client asked for.
     pub port: Option<u16>,
-    /// Its MAC address; resolved by ARP or neighbour discovery when `None`.
+    /// Its MAC address; `None`: resolved by ARP or neighbour discovery.
     pub mac: Option<Mac>,
-    /// Its share.
+    /// Its share of the clients, relative to the others'.
     pub weight: u32,
-    /// Whether it bears V itself; under configuration C it then gets packets for V.
-    pub bears_service: bool,
+    /// Whether it has V itself; under configuration C it then gets packets for V.
+    pub has_vip: bool,
 }
 
-/// A service that this replica holds.
+/// A service that this replica has.
 #[derive(Clone, Debug)]
 pub struct Service {
     /// V's address.
     pub address: IpAddr,
     /// V's ports.
     pub ports: Vec<u16>,
-    /// The web servers; the first one's number among all configured.
+    /// Its web servers.
     pub servers: Vec<Server>,
-    /// See `servers`.
+    /// The number of the first of `servers` among the web servers of all services.
     pub first_server: usize,
 }
 
@@ -48,27 +47,27 @@ pub struct Service {
 pub struct Settings {
     /// The services, by number.
     pub services: Vec<Service>,
-    /// Switches whose copies are taken.
-    pub switches: Vec<IpNet>,
-    /// Prefixes of the clients of permitted gateways; any client's when empty.
-    pub gateways: Vec<IpNet>,
-    /// Outer destinations that are the replica's.
+    /// The switches whose copies are accepted.
+    pub switches: AllowList,
+    /// The clients that are served.
+    pub allowed_clients: AllowList,
+    /// The outer destinations that belong to the replica.
     pub tunnel_addresses: Vec<IpAddr>,
-    /// The tag's option.
-    pub tag: tag::Format,
+    /// Which TCP option the tag is.
+    pub tag: tag::OptionId,
     /// Whether a copy is dropped unless its tag is signed.
     pub require_signature: bool,
-    /// The way to the gateways.
-    pub path: Path,
-    /// Live connections of this worker above which it is busy.
+    /// The tunnels to the gateways.
+    pub path: TunnelPath,
+    /// This worker is busy from this number of live connections on.
     pub busy_connections: usize,
-    /// Start packet copies per second of this worker above which it is busy.
+    /// This worker is busy above this number of SYN copies per second.
     pub busy_syn_rate: u64,
-    /// How often a web server may repeat its acknowledgement unasked.
-    pub acknowledgement_repeats: u8,
-    /// Connections this worker can follow: IPv4, IPv6.
+    /// How many unsolicited retransmissions of its SYN/ACK a web server may send for each copy.
+    pub syn_ack_retransmits: u8,
+    /// Connections this worker can track: IPv4, IPv6.
     pub max_connections: [usize; 2],
-    /// Time-outs of Opening, Established, Closing.
+    /// Time-outs of opening, established and closing connections.
     pub timeouts: [Ticks; 3],
     /// MAC addresses of the inside and the outside port.
     pub macs: [Mac; 2],
@@ -79,36 +78,55 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Whether the appliance itself bears this tunnel address: no web server does.
-    pub(super) fn bears(&self, address: IpAddr) -> bool {
+    /// Returns settings with defaults for everything but the services: no switch is allowed and any
+    /// client is; the web servers' addresses are the tunnel addresses; default tag, unsigned; IP in
+    /// IP with a path MTU of 1500 bytes; busy from 10,000 connections or 10,000 SYNs per second on;
+    /// no SYN/ACK retransmissions; 65,536 connections per family; time-outs of 40 s, 2 h 4 min and
+    /// 2 min; no probes; MAC addresses and hash key of zeros.
+    pub fn new(services: Vec<Service>) -> Self {
+        let servers = services.iter().flat_map(|service| &service.servers);
+        Self {
+            switches: AllowList::Only(Vec::new()),
+            allowed_clients: AllowList::Any,
+            tunnel_addresses: servers.map(|server| server.address).collect(),
+            services,
+            tag: tag::OptionId::default(),
+            require_signature: false,
+            path: TunnelPath::default(),
+            busy_connections: 10_000,
+            busy_syn_rate: 10_000,
+            syn_ack_retransmits: 0,
+            max_connections: [1 << 16; 2],
+            timeouts: [40, 2 * 3600 + 4 * 60, 120].map(Ticks::from_secs),
+            macs: [[0; 6]; 2],
+            probes: false,
+            hash_key: (0, 0),
+        }
+    }
+
+    /// Whether this tunnel address belongs to the appliance itself: no web server has it.
+    pub(super) fn has_address(&self, address: IpAddr) -> bool {
         let mut servers = self.services.iter().flat_map(|service| &service.servers);
         self.tunnel_addresses.contains(&address) && !servers.any(|s| s.address == address)
     }
 
-    /// Whether copies of this peer are taken.
-    pub(super) fn is_switch(&self, peer: IpAddr) -> bool {
-        self.switches.iter().any(|net| net.contains(&peer))
-    }
-
-    /// The web server of this address.
+    /// Returns the web server with this address.
     pub(super) fn server(&self, address: IpAddr) -> Option<&Server> {
         let mut servers = self.services.iter().flat_map(|service| &service.servers);
         servers.find(|server| server.address == address)
     }
 }
 
-/// Which web server gets which client, among those that are up; made outside the workers.
+/// Which web server gets which client, among those that are up; made by the control thread.
 #[derive(Debug, Default)]
 pub struct Selection(Vec<Option<Maglev>>);
 
 impl Selection {
-    /// The selection of each service among its servers that are up, by their numbers among all.
+    /// Makes the selection. `up` says whether a web server is up, by its number among all.
     pub fn new(services: &[Service], up: impl Fn(usize) -> bool) -> Self {
         let of = |service: &Service| {
-            let weight = |(number, server): (usize, &Server)| match up(number) {
-                true => server.weight,
-                false => 0,
-            };
+            let weight =
+                |(number, server): (usize, &Server)| if up(number) { server.weight } else { 0 };
             let numbered = (service.first_server..).zip(&service.servers);
             let shares: Vec<_> =
                 numbered.map(|(n, server)| (server.name.as_str(), weight((n, server)))).collect();
@@ -117,32 +135,33 @@ impl Selection {
         Self(services.iter().map(of).collect())
     }
 
-    /// Whether no service has a server that is up: the replica is dead (op 404).
+    /// Whether no service has a server that is up: the replica is out of service (op 404).
     pub(super) fn is_dead(&self) -> bool {
         self.0.iter().all(Option::is_none)
     }
 
-    /// The server of a service for this client, by its number within the service; `None` when
-    /// none is up.
+    /// Returns the server of a service for this client, by its number within the service; `None`
+    /// when none is up.
     pub(super) fn select(&self, service: usize, client: IpAddr, port: u16) -> Option<usize> {
         Some(self.0.get(service)?.as_ref()?.select(client, port))
     }
 }
 
-/// What an operator, or a health check, says of the replica; shared with the control thread.
+/// Whether the replica accepts connections, as operator and health checks decide; shared with the
+/// control thread.
 #[derive(Debug, Default)]
-pub struct Gates {
-    /// Dead or drained: takes no new connection (op 404).
+pub struct Admission {
+    /// Out of service ("dead" in the patent): accepts no new connection (op 404).
     pub dead: AtomicBool,
-    /// Busy whatever the counts say (op 406).
+    /// Busy, whatever the thresholds say (op 406).
     pub busy: AtomicBool,
 }
 
-/// What workers of a replica share with the control thread.
+/// What the workers of a replica share with the control thread.
 #[derive(Clone, Debug)]
 pub struct Shares {
-    /// What an operator or a health check says.
-    pub gates: Arc<Gates>,
+    /// Whether the replica accepts connections.
+    pub admission: Arc<Admission>,
     /// MAC addresses of web servers.
     pub neighbours: Arc<Neighbours>,
 }
@@ -159,7 +178,7 @@ mod tests {
             port: None,
             mac: None,
             weight: 1,
-            bears_service: false,
+            has_vip: false,
         };
         let service = |first_server, servers| Service {
             address: IpAddr::from([203, 0, 113, 10]),

@@ -1,12 +1,12 @@
-//! What a whole network has shown of web servers that repeat or refuse. Everything else is
+//! Web servers that retransmit or refuse, as a network of real hosts has shown them. Everything else is
 //! tested by scenarios.
 
 use super::*;
+use crate::base::published::Published;
+use crate::neighbours::Neighbours;
 use crate::packet::buffer::{HeapBuffer, HeapPool};
 use crate::packet::burst::Output;
-use crate::policy::tunnel_path::Path;
-use crate::base::published::Published;
-use crate::stage::tag;
+use crate::policy::allow_list::AllowList;
 use crate::table::Entry;
 use crate::testing::Segment;
 use crate::wire::tcp::Flags;
@@ -35,7 +35,7 @@ impl Bench {
             port: None,
             mac: None,
             weight: 1,
-            bears_service: false,
+            has_vip: false,
         };
         let service = Service {
             address: "203.0.113.10".parse().unwrap(),
@@ -44,24 +44,18 @@ impl Bench {
             first_server: 0,
         };
         let settings = Settings {
-            services: vec![service],
-            switches: vec!["203.0.113.0/24".parse().unwrap()],
-            gateways: Vec::new(),
-            tunnel_addresses: vec!["198.51.100.10".parse().unwrap()],
-            tag: tag::Format::default(),
-            require_signature: false,
-            path: Path::default(),
+            switches: AllowList::Only(vec!["203.0.113.0/24".parse().unwrap()]),
             busy_connections,
             busy_syn_rate: 100,
-            acknowledgement_repeats: 0,
             max_connections: [16, 1],
             timeouts: [30, 7440, 120].map(Ticks::from_secs),
             macs: [[2; 6], [3; 6]],
-            probes: false,
-            hash_key: (3, 4),
+            ..Settings::new(vec![service])
         };
-        let shares =
-            Shares { gates: Arc::new(Gates::default()), neighbours: Arc::new(Neighbours::new([])) };
+        let shares = Shares {
+            admission: Arc::new(Admission::default()),
+            neighbours: Arc::new(Neighbours::new([])),
+        };
         let selection = Published::new(Selection::new(&settings.services, |_| true));
         let keys = Published::new(Keys::default());
         let replica = Replica::new(settings, shares, selection.reader(), keys.reader());
@@ -77,7 +71,7 @@ impl Bench {
         (burst.verdicts()[0], left.map(|buffer| buffer.frame().to_vec()))
     }
 
-    /// A copy of a start packet under configuration B.
+    /// A copy of a SYN under configuration B.
     fn copy(&mut self) -> Verdict {
         let start = Segment::syn(CLIENT, SERVER, 100).options(&TAG_B);
         self.pass(Side::Outside, &start.tunnelled("203.0.113.10", "198.51.100.10")).0
@@ -85,22 +79,22 @@ impl Bench {
 }
 
 #[test]
-fn an_acknowledgement_that_is_repeated_is_remembered_as_long() {
+fn a_syn_ack_that_is_retransmitted_keeps_its_entry() {
     let mut bench = Bench::new();
-    assert_eq!(bench.copy(), Verdict::Cracked);
+    assert_eq!(bench.copy(), Verdict::CopyAccepted);
     let answer = Segment::syn_ack(WEB, CLIENT, 500, 101).frame();
     assert_eq!(bench.pass(Side::Inside, &answer).0, Verdict::FromWebServer);
-    // As Linux repeats it.
+    // As Linux retransmits it.
     for second in [1, 3, 7, 15, 31] {
         bench.now = Ticks::from_secs(1 + second);
-        assert_eq!(bench.pass(Side::Inside, &answer), (Verdict::AcknowledgementUnasked, None));
+        assert_eq!(bench.pass(Side::Inside, &answer), (Verdict::SynAckUnsolicited, None));
     }
 }
 
 #[test]
 fn a_refusal_has_its_form_however_often_it_comes() {
     let mut bench = Bench::new();
-    assert_eq!(bench.copy(), Verdict::Cracked);
+    assert_eq!(bench.copy(), Verdict::CopyAccepted);
     let refusal = Segment::new(WEB, CLIENT, Flags::RST | Flags::ACK, 0, 101);
     let form = (Verdict::FromWebServer, Some(refusal.tunnelled("203.0.113.10", "198.18.1.10")));
     assert_eq!(bench.pass(Side::Inside, &refusal.frame()), form);
@@ -113,13 +107,13 @@ fn a_refusal_has_its_form_however_often_it_comes() {
 
 #[test]
 fn an_ipv4_connection_is_one_cache_line() {
-    assert_eq!(size_of::<Entry<Endpoint<V4>, Phase, Held<V4>>>(), 64);
+    assert_eq!(size_of::<Entry<Endpoint<V4>, Phase, Connection<V4>>>(), 64);
 }
 
-/// A bench with a connection that the client has taken up.
-fn taken_up() -> Bench {
+/// A bench with a connection that the client has established.
+fn established() -> Bench {
     let mut bench = Bench::new();
-    assert_eq!(bench.copy(), Verdict::Cracked);
+    assert_eq!(bench.copy(), Verdict::CopyAccepted);
     bench.pass(Side::Inside, &Segment::syn_ack(WEB, CLIENT, 500, 101).frame());
     let taken = Segment::ack(CLIENT, WEB, 101, 501).inbound().frame();
     assert_eq!(bench.pass(Side::Outside, &taken).0, Verdict::ToWebServer);
@@ -134,7 +128,7 @@ fn later_copy(server: &str) -> Vec<u8> {
 
 #[test]
 fn nobody_takes_a_live_connection_over_by_a_copy() {
-    let mut bench = taken_up();
+    let mut bench = established();
     let reset = Segment::new(CLIENT, WEB, Flags::RST, 7, 0).inbound().frame();
     let data = Segment::ack(WEB, CLIENT, 501, 101).payload(b"body").frame();
     let as_server = Segment::ack(SERVER, CLIENT, 501, 101).payload(b"body").frame();
@@ -146,7 +140,7 @@ fn nobody_takes_a_live_connection_over_by_a_copy() {
         // The web server decides, and its TCP challenges what is not of its connection.
         let (verdict, left) = bench.pass(Side::Outside, &later_copy(SERVER));
         let plain = Segment::syn(CLIENT, WEB, 9000).options(&[]).frame();
-        assert_eq!((verdict, left), (Verdict::CrackedAnew, Some(plain)));
+        assert_eq!((verdict, left), (Verdict::CopyNewIsn, Some(plain)));
         let seen = bench.pass(Side::Inside, &data);
         assert_eq!(seen, (Verdict::FromWebServer, Some(as_server.clone())), "after {secs} s");
     }
@@ -154,15 +148,15 @@ fn nobody_takes_a_live_connection_over_by_a_copy() {
 
 #[test]
 fn an_endpoint_that_is_used_again_has_the_web_servers_word_for_it() {
-    let mut bench = taken_up();
+    let mut bench = established();
     let reset = Segment::new(CLIENT, WEB, Flags::RST, 101, 0).inbound().frame();
     bench.pass(Side::Outside, &reset);
-    assert_eq!(bench.pass(Side::Outside, &later_copy(SERVER)).0, Verdict::CrackedAnew);
-    // Configuration A now: plain.
+    assert_eq!(bench.pass(Side::Outside, &later_copy(SERVER)).0, Verdict::CopyNewIsn);
+    // Mode A now: plain.
     let answer = Segment::syn_ack(WEB, CLIENT, 7000, 9001).frame();
     let seen = bench.pass(Side::Inside, &answer);
     assert_eq!(seen, (Verdict::FromWebServer, Some(answer.clone())));
-    assert_eq!(bench.pass(Side::Inside, &answer).0, Verdict::AcknowledgementUnasked);
+    assert_eq!(bench.pass(Side::Inside, &answer).0, Verdict::SynAckUnsolicited);
     let taken = Segment::ack(CLIENT, WEB, 9001, 7001).inbound().frame();
     assert_eq!(bench.pass(Side::Outside, &taken).0, Verdict::ToWebServer);
     let data = Segment::ack(WEB, CLIENT, 7001, 9001).payload(b"body").frame();
@@ -172,7 +166,7 @@ fn an_endpoint_that_is_used_again_has_the_web_servers_word_for_it() {
 #[test]
 fn a_blind_acknowledgement_makes_no_connection_that_stays() {
     let mut bench = Bench::new();
-    assert_eq!(bench.copy(), Verdict::Cracked);
+    assert_eq!(bench.copy(), Verdict::CopyAccepted);
     bench.pass(Side::Inside, &Segment::syn_ack(WEB, CLIENT, 500, 101).frame());
     let blind = Segment::ack(CLIENT, WEB, 101, 77).inbound().frame();
     assert_eq!(bench.pass(Side::Outside, &blind).0, Verdict::ToWebServer);
@@ -183,7 +177,7 @@ fn a_blind_acknowledgement_makes_no_connection_that_stays() {
 #[test]
 fn a_blind_reset_with_more_behind_it_makes_no_connection_that_stays() {
     let mut bench = Bench::new();
-    assert_eq!(bench.copy(), Verdict::Cracked);
+    assert_eq!(bench.copy(), Verdict::CopyAccepted);
     bench.pass(Side::Inside, &Segment::syn_ack(WEB, CLIENT, 500, 101).frame());
     let reset = Segment::new(CLIENT, WEB, Flags::RST, 7, 0).inbound().frame();
     let blind = Segment::ack(CLIENT, WEB, 101, 77).inbound().frame();
@@ -195,9 +189,9 @@ fn a_blind_reset_with_more_behind_it_makes_no_connection_that_stays() {
 }
 
 #[test]
-fn a_blind_reset_does_not_keep_a_connection_from_being_taken_up() {
+fn a_blind_reset_does_not_keep_a_connection_from_being_established() {
     let mut bench = Bench::new();
-    assert_eq!(bench.copy(), Verdict::Cracked);
+    assert_eq!(bench.copy(), Verdict::CopyAccepted);
     bench.pass(Side::Inside, &Segment::syn_ack(WEB, CLIENT, 500, 101).frame());
     let reset = Segment::new(CLIENT, WEB, Flags::RST, 7, 0).inbound().frame();
     let taken = Segment::ack(CLIENT, WEB, 101, 501).inbound().frame();
@@ -224,7 +218,7 @@ fn a_copy_for_which_there_was_no_room_leaves_fragments_alone() {
         start.tunnelled("203.0.113.10", "198.51.100.10")
     };
     for port in 1..=16 {
-        assert_eq!(bench.pass(Side::Outside, &copied(port, 0)).0, Verdict::Cracked);
+        assert_eq!(bench.pass(Side::Outside, &copied(port, 0)).0, Verdict::CopyAccepted);
         let taken = Segment::ack(&format!("198.18.1.10:{port}"), WEB, 101, 501).inbound();
         assert_eq!(bench.pass(Side::Outside, &taken.frame()).0, Verdict::ToWebServer);
     }

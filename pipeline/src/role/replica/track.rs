@@ -1,199 +1,165 @@
-//! Connections that a copy opened: packets of their web servers, and plain packets of their
+//! Connections that a copy has opened: packets of their web servers, and plain packets of their
 //! gateways.
 
-use super::mode::{self, Part};
-use super::connection::{ANSWERED, ESTABLISHED};
-use super::{Common, Door, Held, Phase};
-use crate::packet::buffer::{Buffer, Pool};
-use crate::role::gateway::mode::Obstacle;
-use crate::wire::family::{Endpoint, Family};
-use crate::role::{Context, Foreseen};
-use crate::stage::tag::Code;
-use crate::table::Slot;
+use super::connection::Connection;
+use super::mode::{self, Segment};
+use super::{Common, Phase, ReplicaFor};
 use crate::base::time::Ticks;
-use crate::verdict::Verdict;
+use crate::counters::Scalar;
+use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::view::{Packet, Side};
+use crate::role::gateway::mode::EncapError;
+use crate::role::tracking::{on_segment, refuses};
+use crate::role::{Context, LookupHint};
+use crate::table::Slot;
+use crate::verdict::Verdict;
+use crate::wire::family::{Endpoint, Family};
 use crate::wire::tcp::{self, Flags};
 
-/// By then what was on its way when a RST was sent has arrived.
-const QUIET: Ticks = Ticks::from_secs(3);
-
-impl<F: Family> Door<'_, F> {
-    /// A TCP packet from the inside: a web server's, in the form of its connection (op 412,
-    /// 442, 462).
+impl<F: Family> ReplicaFor<'_, F> {
+    /// Handles a TCP packet from the inside: a web server's packet gets the form of its connection
+    /// (ops 412, 442, 462).
     #[inline]
     pub(super) fn web_server_packet<P: Pool>(
         &mut self,
         packet: &mut Packet<P::Buffer>,
-        foreseen: &Foreseen,
+        hint: &LookupHint,
         context: &mut Context<'_, P>,
     ) -> Verdict {
         let client = packet.destination::<F>();
-        let Foreseen { hash, guess, .. } = *foreseen;
-        let Some(slot) = self.held.find_ahead(hash, guess, client, context.now) else {
+        let LookupHint { hash, entry, .. } = *hint;
+        let Some(slot) = self.connections.find_hinted(hash, entry, client, context.now) else {
             return Verdict::NoEntry;
         };
-        let entry = self.held.get(slot);
+        let entry = self.connections.get(slot);
         if packet.source::<F>() != entry.value.sends_as() {
             return Verdict::NoEntry;
         }
         let flags = tcp::flags(packet.tcp());
-        if flags.is_acknowledgement()
-            && entry.value.is_succeeded_by(tcp::acknowledgement(packet.tcp()))
-        {
+        if flags.is_syn_ack() && entry.value.is_succeeded_by(tcp::ack_number(packet.tcp())) {
             let successor = entry.value.successor();
-            *self.held.value_mut(slot) = successor;
-            self.grant(slot);
-            self.held.move_to(slot, Phase::Opening, context.now);
+            *self.connections.value_mut(slot) = successor;
+            self.allow_syn_acks(slot);
+            self.connections.move_to(slot, Phase::Opening, context.now);
         }
-        let entry = self.held.get(slot);
-        let (held, phase) = (entry.value, entry.state());
-        let is_answer = flags.is_acknowledgement()
-            || flags.rst() && (phase == Phase::Opening || refuses(packet, held.isn));
-        if held.marks & ESTABLISHED == 0 && flags.is_acknowledgement() {
-            // One that nobody asked for would go to a spoofed client as well.
-            let Some(left) = held.credit.checked_sub(1) else {
-                // What still repeats itself must not outlive what is known of it: without an
-                // entry it would pass.
-                self.held.touch(slot, context.now);
-                return Verdict::AcknowledgementUnasked;
+        let entry = self.connections.get(slot);
+        let (connection, phase) = (entry.value, entry.state());
+        let is_answer = flags.is_syn_ack()
+            || flags.rst() && (phase == Phase::Opening || refuses(packet.tcp(), connection.isn));
+        if flags.is_syn_ack() && !connection.tracking.is_established() {
+            // An unsolicited SYN/ACK would reach a spoofed client, too.
+            let Some(left) = connection.syn_acks_left.checked_sub(1) else {
+                // A web server that still retransmits must not outlive its entry: without one its
+                // packets would pass.
+                self.connections.touch(slot, context.now);
+                return Verdict::SynAckUnsolicited;
             };
-            let held = self.held.value_mut(slot);
-            held.credit = left;
-            held.answered = tcp::sequence(packet.tcp()).wrapping_add(1);
-            held.marks |= ANSWERED;
+            let connection = self.connections.value_mut(slot);
+            connection.syn_acks_left = left;
+            connection.expected_ack = tcp::sequence(packet.tcp()).wrapping_add(1);
+            connection.tracking.note_server();
         }
-        self.heard(slot, Side::Inside, flags, context.now);
-        if flags.is_acknowledgement() && mode::clamp(packet, &held, &self.common.settings.path) {
-            self.common.counters.clamped.add(1);
+        on_segment(self.connections, slot, Side::Inside, flags, context.now);
+        if flags.is_syn_ack() {
+            self.clamp(packet, &connection);
         }
-        let part = if is_answer { Part::Answer } else { Part::Data };
-        self.send_to_client(packet, part, client, &held, Verdict::FromWebServer, context)
+        let segment = if is_answer { Segment::SynAck } else { Segment::Data };
+        let verdict = Verdict::FromWebServer;
+        self.send_to_client(packet, segment, client, &connection, verdict, context)
     }
 
-    /// On to the client; the verdict, unless something is in the way.
+    /// Sends a packet to the client. Returns `verdict`, unless the packet was not put into its
+    /// tunnel.
     #[inline]
     pub(super) fn send_to_client<P: Pool>(
         &mut self,
         packet: &mut Packet<P::Buffer>,
-        part: Part,
+        segment: Segment,
         client: Endpoint<F>,
-        held: &Held<F>,
+        connection: &Connection<F>,
         verdict: Verdict,
         context: &mut Context<'_, P>,
     ) -> Verdict {
-        match mode::to_client(packet, part, client, held, &self.common.settings.path) {
+        match mode::to_client(packet, segment, client, connection, &self.common.settings.path) {
             Ok(()) => verdict,
-            Err(Obstacle::NoRoom) => Verdict::NoBuffer,
-            Err(Obstacle::TooBig(room)) => {
+            Err(EncapError::NoHeadroom) => Verdict::NoBuffer,
+            Err(EncapError::TooBig(inner_mtu)) => {
                 let Common { oversize, settings, counters, .. } = &mut *self.common;
+                let (counters, path) = (&counters.common, &settings.path);
                 let put = |number, fragment: &mut _| {
-                    let part = if number == 0 { part } else { Part::LaterFragment };
-                    mode::to_client(fragment, part, client, held, &settings.path).is_ok()
+                    let segment = if number == 0 { segment } else { Segment::LaterFragment };
+                    mode::to_client(fragment, segment, client, connection, path).is_ok()
                 };
-                oversize.refuse::<F, P>((Side::Inside, packet), room, counters, context, put)
+                let packet = (Side::Inside, &*packet);
+                oversize.fragment_or_reject::<F, P>(packet, inner_mtu, counters, context, put)
             }
         }
     }
 
-    /// A plain TCP packet from the outside: what gateways of configurations A and B send.
+    /// Handles a plain TCP packet from the outside: gateways of configurations A and B send these.
     #[inline]
     pub(super) fn gateway_packet<B: Buffer>(
         &mut self,
         packet: &Packet<B>,
-        foreseen: &Foreseen,
+        hint: &LookupHint,
         now: Ticks,
     ) -> Verdict {
-        let (Foreseen { hash, guess, .. }, client) = (*foreseen, packet.source::<F>());
-        let Some(slot) = self.held.find_ahead(hash, guess, client, now) else {
+        let (LookupHint { hash, entry, .. }, client) = (*hint, packet.source::<F>());
+        let Some(slot) = self.connections.find_hinted(hash, entry, client, now) else {
             return Verdict::NoEntry;
         };
-        let held = &self.held.get(slot).value;
-        if held.configuration == Code::C || held.replica != packet.destination() {
+        let connection = &self.connections.get(slot).value;
+        if connection.configuration.data_in_tunnels() || connection.replica != packet.destination()
+        {
             return Verdict::NoEntry;
         }
-        self.client_goes_on(slot, packet.tcp(), now);
+        self.on_client_segment(slot, packet.tcp(), now);
         Verdict::ToWebServer
     }
 
-    /// A packet of the client has come, whichever way.
+    /// Tracks a packet of the client, plain or decapsulated.
     #[inline]
-    pub(super) fn client_goes_on(&mut self, slot: Slot, tcp: &[u8], now: Ticks) {
+    pub(super) fn on_client_segment(&mut self, slot: Slot, tcp: &[u8], now: Ticks) {
         let flags = tcp::flags(tcp);
-        if flags.is_start() {
-            // Repeated by the gateway to the winner alone: another acknowledgement is asked for.
-            self.grant(slot);
+        if flags.is_syn() {
+            // The gateway sends a SYN of a decided race to the winner alone: another SYN/ACK is
+            // solicited.
+            self.allow_syn_acks(slot);
         }
-        if flags.0 & Flags::ACK != 0 && self.held.get(slot).value.marks & ESTABLISHED == 0 {
-            self.may_be_taken_up(slot, tcp::acknowledgement(tcp), now);
+        let is_established = self.connections.get(slot).value.tracking.is_established();
+        if flags.0 & Flags::ACK != 0 && !is_established {
+            self.establish_by(slot, tcp::ack_number(tcp), now);
         }
-        self.heard(slot, Side::Outside, flags, now);
+        on_segment(self.connections, slot, Side::Outside, flags, now);
     }
 
-    /// The client acknowledges something of a connection that it has not gone on with before.
-    fn may_be_taken_up(&mut self, slot: Slot, acknowledgement: u32, now: Ticks) {
-        let entry = self.held.get(slot);
-        let (held, phase) = (entry.value, entry.state());
-        let closing = phase == Phase::Closing;
-        // Nobody may have taken notice of the RST; but what was refused is not taken up.
-        if !held.is_taken_up_by(acknowledgement) || closing && held.marks & ANSWERED == 0 {
+    /// Establishes a connection, if the client's acknowledgement number is right.
+    fn establish_by(&mut self, slot: Slot, ack_number: u32, now: Ticks) {
+        let entry = self.connections.get(slot);
+        let (connection, phase) = (entry.value, entry.state());
+        let is_closing = phase == Phase::Closing;
+        // The RST may have been ignored; but a connection that was refused is not established.
+        let was_refused = is_closing && !connection.tracking.server_seen();
+        if !connection.is_established_by(ack_number) || was_refused {
             return;
         }
-        self.held.value_mut(slot).marks |= ESTABLISHED;
-        if !closing {
-            self.held.move_to(slot, Phase::Established, now);
+        self.connections.value_mut(slot).tracking.establish();
+        if !is_closing {
+            self.connections.move_to(slot, Phase::Established, now);
         }
     }
 
-    /// The web server may acknowledge once more.
-    pub(super) fn grant(&mut self, slot: Slot) {
-        let more = 1 + self.common.settings.acknowledgement_repeats;
-        let held = self.held.value_mut(slot);
-        held.credit = held.credit.saturating_add(more);
+    /// Allows the web server another SYN/ACK, and its configured retransmissions.
+    pub(super) fn allow_syn_acks(&mut self, slot: Slot) {
+        let more = 1 + self.common.settings.syn_ack_retransmits;
+        let connection = self.connections.value_mut(slot);
+        connection.syn_acks_left = connection.syn_acks_left.saturating_add(more);
     }
 
-    #[inline]
-    fn heard(&mut self, slot: Slot, from: Side, flags: Flags, now: Ticks) {
-        if self.held.get(slot).state() == Phase::Closing {
-            self.goes_on(slot, now);
+    /// Lowers the MSS of a SYN or SYN/ACK where full segments would not fit the tunnels.
+    pub(super) fn clamp<B: Buffer>(&self, packet: &mut Packet<B>, connection: &Connection<F>) {
+        if mode::clamp(packet, connection, &self.common.settings.path) {
+            self.common.counters.common.scalar(Scalar::MssClamped).add(1);
         }
-        self.held.touch(slot, now);
-        if flags.fin() || flags.rst() {
-            let held = self.held.value_mut(slot);
-            held.marks |= u8::from(flags.fin()) << from as u8;
-            if flags.rst() || held.has_both_fins() {
-                self.held.move_to(slot, Phase::Closing, now);
-            }
-        }
-    }
-}
-
-impl<F: Family> Door<'_, F> {
-    /// Traffic of a closing connection: after some quiet, that of one whose RST nobody took notice
-    /// of (RFC 7857, section 2). It is again what it was: a blind RST with something after it must
-    /// not make a connection that stays, as a blind acknowledgement makes none.
-    #[cold]
-    fn goes_on(&mut self, slot: Slot, now: Ticks) {
-        let entry = self.held.get(slot);
-        if !entry.value.has_both_fins() && now.since(entry.seen()) >= QUIET {
-            let taken_up = entry.value.marks & ESTABLISHED != 0;
-            let phase = if taken_up { Phase::Established } else { Phase::Opening };
-            self.held.move_to(slot, phase, now);
-        }
-    }
-}
-
-/// Whether a RST answers the start packet (RFC 9293, section 3.10.7.1): the first one has made the
-/// connection a closing one, and a copy may come twice.
-fn refuses<B: Buffer>(packet: &Packet<B>, isn: u32) -> bool {
-    let tcp = packet.tcp();
-    tcp::sequence(tcp) == 0 && tcp::acknowledgement(tcp) == isn.wrapping_add(1)
-}
-
-impl<F: Family> Held<F> {
-    /// The source of the web server's packets: V when it got the SYN for V.
-    #[inline]
-    pub(super) fn sends_as(&self) -> Endpoint<F> {
-        if self.bears_service { self.server } else { self.replica }
     }
 }

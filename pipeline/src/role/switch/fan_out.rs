@@ -1,29 +1,32 @@
-//! Copies of tagged start packets for the replicas: ops 304-312.
+//! Copies of tagged SYNs for the replicas: ops 304, 308, 310 and 312.
 
 use std::net::IpAddr;
 
-use super::Gate;
+use super::SwitchFor;
+use crate::counters::{Generated, Scalar};
 use crate::packet::buffer::{Buffer, Pool};
-use crate::counters::Generated;
-use crate::wire::family::Family;
-use crate::role::{Context, send_made};
-use crate::stage::sign::Worth;
+use crate::packet::view::{Packet, Side};
+use crate::role::{Context, send_generated};
+use crate::stage::sign::Verification;
 use crate::stage::{encap, tag};
 use crate::verdict::Verdict;
-use crate::packet::view::{Packet, Side};
+use crate::wire::family::Family;
 
-/// Tells addresses apart.
-fn mixed(address: IpAddr) -> usize {
+/// Folds an address, to rotate the replicas that get copies by client.
+fn rotation_seed(address: IpAddr) -> usize {
     match address {
         IpAddr::V4(address) => address.to_bits() as usize,
         IpAddr::V6(address) => (address.to_bits() ^ address.to_bits() >> 64) as usize,
     }
 }
 
-impl<F: Family> Gate<'_, F> {
-    /// A start packet to a service (op 304): copied, if its tag says so, and rid of its tag. What
-    /// it comes to, unless no server is to be had; an error is for a packet that goes nowhere.
-    pub(super) fn start<P: Pool>(
+impl<F: Family> SwitchFor<'_, F> {
+    /// Handles a SYN to a service (op 304): copies it if its tag says so (op 308), and strips the
+    /// tag. Returns the verdict, should a server be available.
+    ///
+    /// # Errors
+    /// The verdict on a SYN that is dropped.
+    pub(super) fn on_syn<P: Pool>(
         &mut self,
         packet: &mut Packet<P::Buffer>,
         service: usize,
@@ -37,14 +40,14 @@ impl<F: Family> Gate<'_, F> {
         if !packet.ip_checksum_ok() {
             return Err(Verdict::TagIpChecksum);
         }
-        // Data is not copied, and may lie where its sum cannot be formed.
+        // A SYN with data is not copied, and its sum may cover several buffer segments.
         if !packet.has_data() && !packet.tcp_checksum_ok::<F>() {
             return Err(Verdict::TagTcpChecksum);
         }
         let header = &packet.buffer.head()[..usize::from(packet.view.l3)];
-        let serving = &self.common.serving[service];
-        if !serving.replicas.is_empty() {
-            self.common.probes.note(serving.first_replica, header, context.now);
+        let state = &self.common.states[service];
+        if !state.replicas.is_empty() {
+            self.common.probes.note_header(state.first_replica, header, context.now);
         }
         let verdict = match self.may_fan_out(packet, service, &tag) {
             Ok(()) => self.fan_out(packet, service, context),
@@ -54,7 +57,10 @@ impl<F: Family> Gate<'_, F> {
         Ok(verdict)
     }
 
-    /// ops 308-310: whether a start packet is to be copied at all, and why not.
+    /// Whether a SYN may be copied at all (ops 308, 310).
+    ///
+    /// # Errors
+    /// The verdict says why it must not.
     fn may_fan_out<B: Buffer>(
         &self,
         packet: &Packet<B>,
@@ -62,24 +68,24 @@ impl<F: Family> Gate<'_, F> {
         tag: &tag::Tag,
     ) -> Result<(), Verdict> {
         let settings = &self.common.settings;
-        // Data must not be delivered more than once; no gateway tags a start packet with data.
-        if !tag.permitted || !self.common.serving[service].replicable || packet.has_data() {
+        // Data must not be delivered more than once; no gateway tags a SYN with data.
+        if !tag.permitted || !self.common.states[service].replicable || packet.has_data() {
             return Err(Verdict::NotFannedOut);
         }
-        match self.common.keys.get().judge::<F, B>(packet, tag) {
-            Worth::Forged => return Err(Verdict::BadSignature),
-            Worth::Unsigned if settings.require_signature => return Err(Verdict::NotSigned),
-            Worth::Unsigned | Worth::Genuine => {}
+        match self.common.keys.get().verify::<F, B>(packet, tag) {
+            Verification::Invalid => return Err(Verdict::BadSignature),
+            Verification::Unsigned if settings.require_signature => {
+                return Err(Verdict::NotSigned);
+            }
+            Verification::Unsigned | Verification::Valid => {}
         }
-        let client: IpAddr = F::source(packet.ip()).into();
-        let gateways = &settings.gateways;
-        if !gateways.is_empty() && !gateways.iter().any(|prefix| prefix.contains(&client)) {
-            return Err(Verdict::GatewayStranger);
+        if !settings.allowed_clients.allows(F::source(packet.ip()).into()) {
+            return Err(Verdict::ClientNotAllowed);
         }
         Ok(())
     }
 
-    /// op 312: a copy to every live replica, within bounds.
+    /// op 312: a copy to every live replica, within the limits.
     fn fan_out<P: Pool>(
         &mut self,
         packet: &Packet<P::Buffer>,
@@ -95,10 +101,10 @@ impl<F: Family> Gate<'_, F> {
         if !self.common.limiter.take(client.address.into(), copies as u64, context.now) {
             return Verdict::FanOutLimited;
         }
-        // Of more replicas than copies, each client's share begins at another.
+        // With more replicas than copies, each client's share begins at another replica.
         let first = match live - copies {
             0 => 0,
-            _ => (mixed(client.address.into()) ^ usize::from(client.port)) % live,
+            _ => (rotation_seed(client.address.into()) ^ usize::from(client.port)) % live,
         };
         for number in 0..copies {
             let at = (first + number) % live;
@@ -108,7 +114,7 @@ impl<F: Family> Gate<'_, F> {
         Verdict::FannedOut
     }
 
-    /// A tunnelled copy to a replica, given by its number within the service.
+    /// Sends a tunnelled copy to a replica, given by its number within the service.
     pub(super) fn copy_to<P: Pool>(
         &self,
         packet: &Packet<P::Buffer>,
@@ -118,19 +124,20 @@ impl<F: Family> Gate<'_, F> {
         what: Generated,
         context: &mut Context<'_, P>,
     ) {
-        let (serving, counters) = (&self.common.serving[service], &self.common.counters);
-        let tunnel = &serving.replicas[number];
+        let (state, counters) = (&self.common.states[service], &self.common.counters);
         let copy = match context.out.has_room(Side::Outside) {
             true => {
-                let how = (tunnel.format, entropy);
-                encap::copy_back_to(packet, tunnel.ends, how, context.pool)
+                let outer = state.replicas[number].outer(entropy);
+                encap::copy_back_to(packet, outer, context.pool)
             }
             false => None,
         };
-        let Some(copy) = copy else { return counters.copies_failed.add(1) };
+        let Some(copy) = copy else {
+            return counters.common.scalar(Scalar::CopiesFailed).add(1);
+        };
         if what == Generated::Copy {
-            counters.copies[serving.first_replica + number].add(1);
+            counters.copies[state.first_replica + number].add(1);
         }
-        send_made(counters, Side::Outside, copy, what, context);
+        send_generated(&counters.common, Side::Outside, copy, what, context);
     }
 }

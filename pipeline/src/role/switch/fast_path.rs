@@ -1,23 +1,23 @@
-//! The short way, for what nearly every packet is: data of an established connection, in a frame of
-//! the usual shape. As at the gateway, it does what the long way does, or nothing.
+//! The fast path: data of an established connection, with all headers at their usual places. As at
+//! the gateway, it does what the slow path does, or nothing.
 
-use super::Phase;
-use super::affinity::{HEARD, Kept, Pair};
-use super::settings::Route;
-use super::{Common, Switch};
-use crate::packet::buffer::Buffer;
-use crate::wire::family::{Family, V4, V6};
-use crate::role::Shape;
-use crate::table::{Guess, Slot, Table};
+use super::affinity::{Affinity, Pair};
+use super::settings::NextHop;
+use super::{Common, Phase, Switch};
 use crate::base::time::Ticks;
-use crate::verdict::Verdict;
+use crate::packet::buffer::Buffer;
 use crate::packet::view::{Headers, Side, View};
+use crate::role::PathClass;
+use crate::table::{EntryHint, Slot, Table};
+use crate::verdict::Verdict;
+use crate::wire::family::{Family, V4, V6};
 use crate::wire::{ethernet, tcp};
 
 impl Switch {
-    /// The verdict on a packet that has gone the short way.
+    /// Takes the fast path, if the packet may: returns the verdict if it did. The frame's length
+    /// and view never change here, so it is borrowed where the other roles pass it by value.
     #[inline(always)]
-    pub(super) fn short<B: Buffer>(
+    pub(super) fn take_fast_path<B: Buffer>(
         &mut self,
         from: Side,
         number: usize,
@@ -25,26 +25,28 @@ impl Switch {
         view: &View,
         now: Ticks,
     ) -> Option<Verdict> {
-        let Self { common, v4, v6, ahead } = self;
-        let ((shape, guess), service) = (ahead.shape(number), ahead.service(number));
-        match shape {
-            Shape::PlainV4 => {
-                Short::<V4> { common, kept: &mut v4.kept, guess, now }.data(from, service?, frame)
+        let Self { common, v4, v6, lookup } = self;
+        let ((class, entry), service) = (lookup.class(number), lookup.service(number));
+        match class {
+            PathClass::FastV4 => {
+                let affinities = &mut v4.affinities;
+                FastPath::<V4> { common, affinities, entry, now }.data(from, service?, frame)
             }
-            Shape::PlainV6 => {
-                Short::<V6> { common, kept: &mut v6.kept, guess, now }.data(from, service?, frame)
+            PathClass::FastV6 => {
+                let affinities = &mut v6.affinities;
+                FastPath::<V6> { common, affinities, entry, now }.data(from, service?, frame)
             }
-            Shape::Nobodys => Some(view.kind.untouched()),
-            Shape::Passing => common.unkept(from, service, frame, view),
-            _ => None,
+            PathClass::NotHandled => Some(view.kind.default_verdict()),
+            PathClass::PassThrough => common.without_affinity(from, service, frame, view),
+            PathClass::SlowV4 | PathClass::SlowV6 | PathClass::Slow => None,
         }
     }
 }
 
 impl Common {
-    /// TCP of a service with one server, or of none.
+    /// TCP of a service with one server, or of no service.
     #[inline(always)]
-    fn unkept<B: Buffer>(
+    fn without_affinity<B: Buffer>(
         &self,
         from: Side,
         service: Option<usize>,
@@ -55,15 +57,15 @@ impl Common {
             (Side::Inside, None) => Some(Verdict::FromServer),
             (Side::Outside, None) => Some(Verdict::NoService),
             (_, Some(service)) => {
-                let serving = &self.serving[service];
+                let state = &self.states[service];
                 let tcp = frame.head().get(usize::from(view.l4)..)?;
                 if !tcp::flags(tcp).is_data() {
                     return None;
                 }
                 match from {
                     Side::Inside => Some(Verdict::FromServer),
-                    Side::Outside if serving.opened => {
-                        serving.servers[0].takes(frame).then_some(Verdict::ToServer)
+                    Side::Outside if state.was_selected => {
+                        state.servers[0].takes(frame).then_some(Verdict::ToServer)
                     }
                     Side::Outside => None,
                 }
@@ -72,30 +74,30 @@ impl Common {
     }
 }
 
-impl Route {
-    /// Whether a frame needs no more than a MAC address to go this way; it has it now.
+impl NextHop {
+    /// Sends a frame this way, if it needs no more than a MAC address. Returns whether it did.
     #[inline(always)]
     fn takes<B: Buffer>(&self, frame: &mut B) -> bool {
         match self {
-            Route::AsItIs => true,
-            Route::Direct(mac) => {
+            NextHop::Unchanged => true,
+            NextHop::Direct(mac) => {
                 ethernet::set_destination(frame.head_mut(), *mac);
                 true
             }
-            Route::Neighbour(_) | Route::Tunnel(_) => false,
+            NextHop::Neighbour(_) | NextHop::Tunnel(_) => false,
         }
     }
 }
 
-/// What the short way needs of the switch, and knows of a packet.
-struct Short<'a, F: Family> {
+/// What the fast path needs of the switch, and knows of one packet.
+struct FastPath<'a, F: Family> {
     common: &'a Common,
-    kept: &'a mut Table<Pair<F>, Phase, Kept>,
-    guess: Guess,
+    affinities: &'a mut Table<Pair<F>, Phase, Affinity>,
+    entry: EntryHint,
     now: Ticks,
 }
 
-impl<F: Family> Short<'_, F> {
+impl<F: Family> FastPath<'_, F> {
     #[inline(always)]
     fn data<B: Buffer>(&mut self, from: Side, service: usize, frame: &mut B) -> Option<Verdict> {
         let headers = Headers::<F>::of(frame.head())?;
@@ -107,17 +109,17 @@ impl<F: Family> Short<'_, F> {
             Side::Outside => (source, destination),
             Side::Inside => (destination, source),
         };
-        let slot = self.kept.peek(self.guess, pair, self.now)?;
-        let entry = self.kept.get(slot);
+        let slot = self.affinities.peek(self.entry, pair, self.now)?;
+        let entry = self.affinities.get(slot);
         if entry.state() != Phase::Established {
             return None;
         }
         match from {
             Side::Outside => self.deliver_data(service, slot, frame),
-            // A server that has not been heard yet has now.
-            Side::Inside if !entry.value.is_marked(HEARD) => None,
+            // The slow path notes that the server is seen for the first time.
+            Side::Inside if !entry.value.server_seen() => None,
             Side::Inside => {
-                self.kept.touch(slot, self.now);
+                self.affinities.touch(slot, self.now);
                 Some(Verdict::FromServer)
             }
         }
@@ -131,11 +133,11 @@ impl<F: Family> Short<'_, F> {
         slot: Slot,
         frame: &mut B,
     ) -> Option<Verdict> {
-        let server = usize::from(self.kept.get(slot).value.server);
-        if !self.common.serving[service].servers[server].takes(frame) {
+        let server = usize::from(self.affinities.get(slot).value.server);
+        if !self.common.states[service].servers[server].takes(frame) {
             return None;
         }
-        self.kept.touch(slot, self.now);
+        self.affinities.touch(slot, self.now);
         Some(Verdict::ToServer)
     }
 }

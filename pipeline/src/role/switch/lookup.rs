@@ -1,113 +1,134 @@
-//! What a burst's packets are going to be looked up by.
+//! Pass 1 at the switch: the service of each packet, and by which key its affinity is looked up.
 
-use super::Common;
-use super::Phase;
-use super::affinity::{Kept, Pair};
+use super::affinity::{Affinity, Pair};
+use super::{Common, Phase};
 use crate::packet::buffer::Buffer;
-use crate::packet::burst::{BURST, Burst, Seen};
-use crate::wire::family::{Endpoint, Family, V4, V6, Version};
-use crate::role::{Foreseen, LookAhead, Shape};
-use crate::table::{Guess, Table};
+use crate::packet::burst::{BURST, Burst, Parsed};
 use crate::packet::view::{Kind, Side, View};
+use crate::role::{BurstLookup, LookupHint, PathClass};
+use crate::table::{EntryHint, Table};
+use crate::wire::family::{Endpoint, Family, V4, V6, Version};
 
-type Connections<F> = Table<Pair<F>, Phase, Kept>;
+type Affinities<F> = Table<Pair<F>, Phase, Affinity>;
 
-/// The services of a burst's packets, and where their connections are kept.
-pub(super) struct Ahead {
+/// The services of a burst's packets, and the lookups of their affinities.
+pub(super) struct ServiceLookup {
     services: [Option<u16>; BURST],
-    connections: LookAhead,
+    affinities: BurstLookup,
 }
 
-impl Default for Ahead {
+impl Default for ServiceLookup {
     fn default() -> Self {
-        Self { services: [None; BURST], connections: LookAhead::default() }
+        Self { services: [None; BURST], affinities: BurstLookup::default() }
     }
 }
 
-impl Ahead {
-    /// Finds the services of the burst's TCP packets, and has their connections fetched.
+/// A TCP packet: where it came in, and its endpoints.
+struct Segment<F: Family> {
+    from: Side,
+    source: Endpoint<F>,
+    destination: Endpoint<F>,
+}
+
+impl<F: Family> Segment<F> {
     #[inline(always)]
-    pub(super) fn look<B: Buffer>(
+    fn of(from: Side, head: &[u8], view: &View) -> Self {
+        Self { from, source: view.source(head), destination: view.destination(head) }
+    }
+
+    /// The client's end, and the service's.
+    #[inline(always)]
+    fn pair(&self) -> Pair<F> {
+        match self.from {
+            Side::Outside => (self.source, self.destination),
+            Side::Inside => (self.destination, self.source),
+        }
+    }
+}
+
+impl ServiceLookup {
+    /// Pass 1: finds the services of the burst's TCP packets, and prefetches the buckets of their
+    /// affinities.
+    #[inline(always)]
+    pub(super) fn classify<B: Buffer>(
         &mut self,
         from: Side,
         burst: &mut Burst<B>,
         common: &Common,
-        (v4, v6): (&Connections<V4>, &Connections<V6>),
+        (v4, v6): (&Affinities<V4>, &Affinities<V6>),
     ) {
         for number in 0..burst.len().min(BURST) {
-            let Seen { head, view, plain } = burst.see(number);
-            match plain {
-                Some(headers) => {
-                    let ends = (headers.source(), headers.destination());
-                    self.look_at(number, Shape::PlainV4, (from, ends), common, v4);
+            let Parsed { head, view, plain } = burst.parse(number);
+            match (plain, view.kind, view.version) {
+                (Some(headers), _, _) => {
+                    let (source, destination) = (headers.source(), headers.destination());
+                    let segment = Segment { from, source, destination };
+                    self.classify_tcp(number, PathClass::FastV4, &segment, common, v4);
                 }
-                None => self.look_at_other(number, (from, head, view), common, (v4, v6)),
-            }
-        }
-        self.connections.entries(burst.len(), v4, v6);
-    }
-
-    fn look_at_other(
-        &mut self,
-        number: usize,
-        (from, head, view): (Side, &[u8], &View),
-        common: &Common,
-        (v4, v6): (&Connections<V4>, &Connections<V6>),
-    ) {
-        match (view.kind, view.version) {
-            (Kind::Tcp, Version::V4) => {
-                let ends = (view.source(head), view.destination(head));
-                self.look_at(number, Shape::LongV4, (from, ends), common, v4);
-            }
-            (Kind::Tcp, Version::V6) => {
-                let ends = (view.source(head), view.destination(head));
-                self.look_at(number, Shape::of_v6(view), (from, ends), common, v6);
-            }
-            _ => {
-                self.services[number] = None;
-                self.connections.nothing(number, Shape::of_other(view));
+                (None, Kind::Tcp, Version::V4) => {
+                    let segment = Segment::of(from, head, view);
+                    self.classify_tcp(number, PathClass::SlowV4, &segment, common, v4);
+                }
+                (None, Kind::Tcp, Version::V6) => {
+                    let segment = Segment::of(from, head, view);
+                    self.classify_tcp(number, PathClass::of_v6(view), &segment, common, v6);
+                }
+                _ => {
+                    self.services[number] = None;
+                    self.affinities.without_key(number, PathClass::of_other(view));
+                }
             }
         }
     }
 
-    /// Of a TCP packet: its service; its connection is asked for when it may be kept.
+    /// Finds the service of a TCP packet, and prefetches its affinity if the service has any.
     #[inline(always)]
-    fn look_at<F: Family>(
+    fn classify_tcp<F: Family>(
         &mut self,
         number: usize,
-        shape: Shape,
-        (from, (source, destination)): (Side, (Endpoint<F>, Endpoint<F>)),
+        class: PathClass,
+        segment: &Segment<F>,
         common: &Common,
-        kept: &Connections<F>,
+        affinities: &Affinities<F>,
     ) {
-        let (client, to) = match from {
-            Side::Outside => (source, destination),
-            Side::Inside => (destination, source),
-        };
-        let concerns = from == Side::Outside || common.follows;
-        let service = concerns.then(|| common.services.find(to.address.into(), to.port)).flatten();
+        let pair = segment.pair();
+        let to = pair.1;
+        let needs_service = segment.from == Side::Outside || common.tracks_inside;
+        let service =
+            needs_service.then(|| common.services.find(to.address.into(), to.port)).flatten();
         self.services[number] = service;
         match service {
-            Some(service) if common.serving[usize::from(service)].keeps() => {
-                self.connections.bucket(number, shape, kept, (client, to));
+            Some(service) if common.states[usize::from(service)].has_affinity() => {
+                self.affinities.prefetch_bucket(number, class, affinities, pair);
             }
-            _ => self.connections.nothing(number, Shape::Passing),
+            _ => self.affinities.without_key(number, PathClass::PassThrough),
         }
     }
 
-    /// What is known of a packet's connection, and its service.
-    #[inline]
-    pub(super) fn of(&self, number: usize) -> (Foreseen, Option<usize>) {
-        (self.connections.of(number), self.service(number))
-    }
-
-    /// How a packet goes on: [`Shape::Passing`] is TCP whose connection is not kept.
+    /// Pass 2: prefetches the entries of the first `count` packets.
     #[inline(always)]
-    pub(super) fn shape(&self, number: usize) -> (Shape, Guess) {
-        self.connections.shape(number)
+    pub(super) fn prefetch_entries(
+        &mut self,
+        count: usize,
+        v4: &Affinities<V4>,
+        v6: &Affinities<V6>,
+    ) {
+        self.affinities.prefetch_entries(count, v4, v6);
     }
 
-    /// Its service.
+    /// Pass 3: everything that is known of a packet, and its service.
+    #[inline]
+    pub(super) fn hint(&self, number: usize) -> (LookupHint, Option<usize>) {
+        (self.affinities.hint(number), self.service(number))
+    }
+
+    /// Pass 3: the class of a packet; [`PathClass::PassThrough`] is TCP without affinity.
+    #[inline(always)]
+    pub(super) fn class(&self, number: usize) -> (PathClass, EntryHint) {
+        self.affinities.class(number)
+    }
+
+    /// Pass 3: the service of a packet.
     #[inline(always)]
     pub(super) fn service(&self, number: usize) -> Option<usize> {
         self.services[number % BURST].map(usize::from)

@@ -11,16 +11,16 @@ use std::sync::{Arc, Mutex};
 use arrayvec::ArrayVec;
 use siphasher::sip::SipHasher13;
 
-use super::settings::{Probing, Serving, Settings, Tunnel};
+use super::settings::{Probing, ServiceState, Settings, Tunnel};
+use crate::base::time::Ticks;
+use crate::counters::{CommonCounters, Generated};
 use crate::packet::buffer::Pool;
-use crate::counters::{Counters, Generated};
-use crate::wire::family::{Endpoint, Family, V4, V6};
-use crate::role::{Context, send_made};
+use crate::packet::view::{Packet, Side};
+use crate::role::{Context, send_generated};
 use crate::stage::encap;
 use crate::stage::probe::{self, Reply};
-use crate::base::time::Ticks;
-use crate::packet::view::{Packet, Side};
 use crate::wire::ethernet;
+use crate::wire::family::{Endpoint, Family, V4, V6};
 
 /// The most probes sent at once: they must fit into what leaves at once.
 const AT_ONCE: usize = 32;
@@ -98,13 +98,17 @@ pub(super) struct Probes {
 }
 
 impl Probes {
-    pub(super) fn new(settings: &Settings, serving: &[Serving], health: Arc<TunnelHealth>) -> Self {
-        let of = |serving: &Serving| {
-            let first = serving.first_replica;
+    pub(super) fn new(
+        settings: &Settings,
+        services: &[ServiceState],
+        health: Arc<TunnelHealth>,
+    ) -> Self {
+        let of = |service: &ServiceState| {
+            let first = service.first_replica;
             let probed = move |&tunnel| Probed { first, tunnel, state: State::default() };
-            serving.replicas.iter().map(probed).collect::<Vec<_>>()
+            service.replicas.iter().map(probed).collect::<Vec<_>>()
         };
-        let replicas: Box<[Probed]> = serving.iter().flat_map(of).collect();
+        let replicas: Box<[Probed]> = services.iter().flat_map(of).collect();
         Self {
             probing: settings.probing,
             health,
@@ -119,7 +123,7 @@ impl Probes {
     /// A tagged start packet came with this Ethernet header: the way to the replicas of its
     /// service, whose first one is given, is back where it came from.
     #[inline]
-    pub(super) fn note(&mut self, first: usize, header: &[u8], now: Ticks) {
+    pub(super) fn note_header(&mut self, first: usize, header: &[u8], now: Ticks) {
         if self.probing.is_none() {
             return;
         }
@@ -172,7 +176,11 @@ impl Probes {
     }
 
     /// Judges and probes the tunnels whose turn it is. To be asked by one worker only.
-    pub(super) fn send_due<P: Pool>(&mut self, counters: &Counters, context: &mut Context<'_, P>) {
+    pub(super) fn send_due<P: Pool>(
+        &mut self,
+        counters: &CommonCounters,
+        context: &mut Context<'_, P>,
+    ) {
         let Some(probing) = self.probing else { return };
         let (replicas, now) = (self.replicas.len(), context.now);
         if replicas == 0 || now < self.next.1 {
@@ -188,7 +196,7 @@ impl Probes {
                 break;
             }
             self.count = self.count.wrapping_add(u32::from(number == 0)).max(1);
-            self.judge(number, probing);
+            self.update_health(number, probing);
             self.probe(number, probing, counters, context);
             let step = Ticks((probing.interval.0 / replicas as u64).max(1));
             self.next = ((number + 1) % replicas, due + step);
@@ -196,7 +204,7 @@ impl Probes {
     }
 
     /// Whether the last probe has been answered, and what follows.
-    fn judge(&mut self, number: usize, probing: Probing) {
+    fn update_health(&mut self, number: usize, probing: Probing) {
         let state = &mut self.replicas[number].state;
         let health = &self.health.tunnels[number];
         if state.sent == 0 {
@@ -220,7 +228,7 @@ impl Probes {
         &mut self,
         number: usize,
         probing: Probing,
-        counters: &Counters,
+        counters: &CommonCounters,
         context: &mut Context<'_, P>,
     ) {
         let count = self.count;
@@ -243,7 +251,7 @@ impl Probes {
         };
         let Some(frame) = frame else { return };
         probed.state.sent = count;
-        send_made(counters, Side::Outside, frame, Generated::TunnelProbe, context);
+        send_generated(counters, Side::Outside, frame, Generated::TunnelProbe, context);
     }
 }
 
@@ -258,5 +266,5 @@ fn tunnelled<F: Family, P: Pool>(
 ) -> Option<P::Buffer> {
     let mut packet = Packet::new(probe::request::<F, P>(header, ends, about, data, pool)?);
     let entropy = Endpoint::<F>::new(ends.0, about.1).entropy();
-    encap::put_to(&mut packet, tunnel.ends, (tunnel.format, entropy)).then_some(packet.buffer)
+    encap::put_to(&mut packet, tunnel.outer(entropy)).then_some(packet.buffer)
 }

@@ -2,12 +2,12 @@
 //! control thread whenever somebody goes or comes back, and read by the workers.
 
 use super::settings::Service;
-use crate::wire::family::{Endpoint, Family};
 use crate::policy::maglev::Maglev;
+use crate::wire::family::{Endpoint, Family};
 
 /// Who takes part, by their numbers among all configured. Who is not spoken of does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Alive {
+pub struct Liveness {
     /// Replicas that get copies.
     pub replicas: Vec<bool>,
     /// Servers that get new connections.
@@ -16,11 +16,11 @@ pub struct Alive {
 
 /// The selection of all services.
 #[derive(Debug)]
-pub struct Selection(Box<[Chosen]>);
+pub struct Selection(Box<[Selected]>);
 
 /// That of one.
 #[derive(Debug)]
-struct Chosen {
+struct Selected {
     servers: Servers,
     /// By server, whether it gets new connections.
     takes: Box<[bool]>,
@@ -37,8 +37,8 @@ enum Servers {
 
 impl Selection {
     /// The selection among those that are alive.
-    pub fn new(services: &[Service], alive: &Alive) -> Self {
-        Self(services.iter().map(|service| Chosen::new(service, alive)).collect())
+    pub fn new(services: &[Service], liveness: &Liveness) -> Self {
+        Self(services.iter().map(|service| Selected::new(service, liveness)).collect())
     }
 
     /// The server of a service for a new connection of this client, by its number within the
@@ -63,12 +63,12 @@ impl Selection {
     }
 }
 
-impl Chosen {
-    fn new(service: &Service, alive: &Alive) -> Self {
+impl Selected {
+    fn new(service: &Service, liveness: &Liveness) -> Self {
         let is = |all: &[bool], number: usize| all.get(number).copied().unwrap_or(true);
         let numbered = (service.first_server..).zip(&service.servers);
         let weights: Vec<u32> = numbered
-            .map(|(number, server)| if is(&alive.servers, number) { server.weight } else { 0 })
+            .map(|(number, server)| if is(&liveness.servers, number) { server.weight } else { 0 })
             .collect();
         let mut live = weights.iter().enumerate().filter(|(_, weight)| **weight > 0);
         let servers = match (live.next(), live.next()) {
@@ -81,7 +81,7 @@ impl Chosen {
             }
         };
         let replica =
-            |number: &u16| is(&alive.replicas, service.first_replica + usize::from(*number));
+            |number: &u16| is(&liveness.replicas, service.first_replica + usize::from(*number));
         Self {
             servers,
             takes: weights.iter().map(|weight| *weight > 0).collect(),
@@ -93,9 +93,9 @@ impl Chosen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::family::V4;
     use crate::role::switch::{Delivery, Server};
     use crate::testing::endpoint;
+    use crate::wire::family::V4;
 
     fn service(weights: &[u32]) -> Service {
         let server = |(number, weight): (usize, &u32)| Server {
@@ -129,10 +129,11 @@ mod tests {
     #[test]
     fn the_live_ones_share_by_weight() {
         let services = [service(&[1, 2, 3, 0])];
-        let all = shares(&Selection::new(&services, &Alive::default()), 4);
+        let all = shares(&Selection::new(&services, &Liveness::default()), 4);
         assert!((400..600).contains(&all[0]) && (1400..1600).contains(&all[2]), "{all:?}");
         assert_eq!(all[3], 0);
-        let alive = Alive { servers: vec![true, true, true, true, false], ..Alive::default() };
+        let alive =
+            Liveness { servers: vec![true, true, true, true, false], ..Liveness::default() };
         let selection = Selection::new(&services, &alive);
         let left = shares(&selection, 4);
         assert!((900..1100).contains(&left[0]) && left[2] == 0, "{left:?}");
@@ -145,7 +146,7 @@ mod tests {
         let services = [service(&[1, 1])];
         let with = |servers: [bool; 2]| {
             let servers = [&[true; 2][..], &servers].concat();
-            Selection::new(&services, &Alive { servers, ..Alive::default() })
+            Selection::new(&services, &Liveness { servers, ..Liveness::default() })
         };
         assert_eq!(shares(&with([false, true]), 2), [0, 3000]);
         assert_eq!(shares(&with([false, false]), 2), [0, 0]);
@@ -157,7 +158,7 @@ mod tests {
     fn live_replicas_keep_their_numbers() {
         let services = [service(&[1])];
         let with = |replicas: &[bool]| {
-            let alive = Alive { replicas: replicas.to_vec(), servers: Vec::new() };
+            let alive = Liveness { replicas: replicas.to_vec(), servers: Vec::new() };
             Selection::new(&services, &alive).replicas(0).to_vec()
         };
         assert_eq!(with(&[false, true, true]), [0, 1]);

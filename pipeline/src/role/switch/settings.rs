@@ -1,25 +1,25 @@
-//! What a switch is told at launch, and what is worked out of it once.
+//! What a switch is told at launch, and what is computed from it once.
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-
-use crate::wire::family::{Family, V4, V6, Version};
-use crate::policy::limiter::Limit;
-use crate::policy::tunnel_path::Path;
-use crate::stage::{clamp, tag};
 use crate::base::time::Ticks;
+use crate::policy::allow_list::AllowList;
+use crate::policy::limiter::Limit;
+use crate::policy::tunnel_path::TunnelPath;
+use crate::stage::encap::OuterIp;
+use crate::stage::{clamp, tag};
 use crate::wire::ethernet::Mac;
+use crate::wire::family::{V4, V6, Version};
 use crate::wire::tunnel::Format;
 
 /// How a packet reaches its server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
-    /// As it is: the one server is the host behind the inside port.
+    /// Unchanged: the one server is the host behind the inside port.
     None,
-    /// By destination MAC address; the server bears the service address.
+    /// By destination MAC address; the server has the service address.
     Direct(Mac),
-    /// Likewise, by the MAC address that belongs to this address of the server.
+    /// By destination MAC address, resolved from this address of the server.
     Neighbour(IpAddr),
     /// Tunnelled to the server's own address, of the family of the service's source.
     Tunnel(IpAddr),
@@ -28,15 +28,15 @@ pub enum Delivery {
 /// An origin server.
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// Its name, which the selection depends on.
+    /// Its name, on which the selection depends.
     pub name: String,
     /// How it is reached.
     pub delivery: Delivery,
-    /// Its share; zero takes it out for good.
+    /// Its share of the clients, relative to the others'; zero disables it.
     pub weight: u32,
 }
 
-/// A service and who serves it.
+/// A service, its origin servers and its replicas.
 #[derive(Clone, Debug)]
 pub struct Service {
     /// V's address.
@@ -45,30 +45,41 @@ pub struct Service {
     pub ports: Vec<u16>,
     /// Whether its content is static (op 310).
     pub replicable: bool,
-    /// Outer source of what the switch tunnels; may be of another family than V.
+    /// Outer source of the switch's tunnels; may be of another family than V.
     pub source: IpAddr,
-    /// The replicas' tunnel addresses, of the family of the source; the first one's number
-    /// among all configured.
+    /// The replicas' tunnel addresses, of the family of the source.
     pub replicas: Vec<IpAddr>,
-    /// See `replicas`.
+    /// The number of the first of `replicas` among the replicas of all services.
     pub first_replica: usize,
-    /// The origin servers; the first one's number among all configured.
+    /// The origin servers.
     pub servers: Vec<Server>,
-    /// See `servers`.
+    /// The number of the first of `servers` among the servers of all services.
     pub first_server: usize,
 }
 
-/// How long a connection is kept in each state, since its last packet.
+/// How long the affinity of a connection lasts in each state, since its last packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
-    /// The client has not gone on yet.
+    /// The client has not established the connection yet.
     pub opening: Ticks,
-    /// It has.
+    /// The client has established it.
     pub established: Ticks,
-    /// FIN seen both ways, or a RST.
+    /// Both FINs or a RST were seen.
     pub closing: Ticks,
-    /// Idleness after which a start packet with a new sequence number is a new connection's.
+    /// Idleness after which a SYN with a new sequence number begins a new connection.
     pub reuse_after: Ticks,
+}
+
+impl Default for Timeouts {
+    /// 40 s, 2 h 4 min, 2 min and 60 s.
+    fn default() -> Self {
+        Self {
+            opening: Ticks::from_secs(40),
+            established: Ticks::from_secs(2 * 3600 + 4 * 60),
+            closing: Ticks::from_secs(120),
+            reuse_after: Ticks::from_secs(60),
+        }
+    }
 }
 
 /// How the tunnels to replicas are probed.
@@ -76,9 +87,9 @@ pub struct Timeouts {
 pub struct Probing {
     /// Between two probes of a tunnel; an answer has as long to arrive.
     pub interval: Ticks,
-    /// Probes in a row without an answer after which a replica gets no copies.
+    /// After this number of unanswered probes in a row a replica gets no copies.
     pub fall: u8,
-    /// Answers in a row after which it gets them again.
+    /// After this number of answers in a row it gets them again.
     pub rise: u8,
     /// The probes' ICMP identifier: random, the same for all workers of a process.
     pub id: u16,
@@ -89,24 +100,24 @@ pub struct Probing {
 pub struct Settings {
     /// The services, by number.
     pub services: Vec<Service>,
-    /// The tag's option.
-    pub tag: tag::Format,
-    /// Whether a start packet gets no copies unless its tag is signed.
+    /// Which TCP option the tag is.
+    pub tag: tag::OptionId,
+    /// Whether a SYN gets no copies unless its tag is signed.
     pub require_signature: bool,
-    /// Prefixes of the clients of permitted gateways; any client's when empty.
-    pub gateways: Vec<IpNet>,
-    /// The most copies of one start packet.
+    /// The clients whose SYNs are copied.
+    pub allowed_clients: AllowList,
+    /// The most copies of one SYN.
     pub max_copies: usize,
-    /// How many copies of a source prefix's packets are made.
+    /// How many copies of the SYNs of one source prefix are made.
     pub fan_out: Limit,
-    /// The way to replicas and tunnelled servers.
-    pub path: Path,
-    /// Connections this worker can keep at their servers: IPv4, IPv6. A family in which no
-    /// service has several servers needs no more than one.
+    /// The tunnels to replicas and tunnelled servers.
+    pub path: TunnelPath,
+    /// Connections whose affinity this worker can store: IPv4, IPv6. A family in which no service
+    /// has several servers needs no more than one.
     pub max_connections: [usize; 2],
-    /// Time-outs of what is kept.
+    /// Time-outs of affinities.
     pub timeouts: Timeouts,
-    /// How tunnels to replicas are probed, if they are.
+    /// How tunnels to replicas are probed; `None`: not at all.
     pub probing: Option<Probing>,
     /// Whether this worker sends the probes: of tunnels, and for MAC addresses.
     pub probes: bool,
@@ -117,8 +128,30 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Whether any service has several servers, by family: which tables are used at all.
-    pub fn keeps(services: &[Service]) -> [bool; 2] {
+    /// Returns settings with defaults for everything but the services: any client is allowed;
+    /// default tag, unsigned; 8 copies of a SYN, and 1,000 per second, at most 2,000 at once, for
+    /// each /24 or /48; IP in IP with a path MTU of 1500 bytes; 65,536 connections per family;
+    /// default time-outs; no probes; MAC addresses and hash key of zeros.
+    pub fn new(services: Vec<Service>) -> Self {
+        Self {
+            services,
+            tag: tag::OptionId::default(),
+            require_signature: false,
+            allowed_clients: AllowList::Any,
+            max_copies: 8,
+            fan_out: Limit { rate: 1000, burst: 2000, prefix_v4: 24, prefix_v6: 48 },
+            path: TunnelPath::default(),
+            max_connections: [1 << 16; 2],
+            timeouts: Timeouts::default(),
+            probing: None,
+            probes: false,
+            macs: [[0; 6]; 2],
+            hash_key: (0, 0),
+        }
+    }
+
+    /// Whether any service has several servers, by family: only then is the family's table used.
+    pub fn needs_affinity(services: &[Service]) -> [bool; 2] {
         [Version::V4, Version::V6].map(|version| {
             let mut own = services.iter().filter(|s| Version::of(s.address) == version);
             own.any(|service| service.servers.len() > 1)
@@ -126,63 +159,63 @@ impl Settings {
     }
 }
 
-/// The other end of a tunnel.
+/// A tunnel of the switch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tunnel {
     /// Outer source and destination.
     pub(super) ends: (IpAddr, IpAddr),
-    /// How packets are put in.
+    /// Its format.
     pub(super) format: Format,
-    /// The largest packet that fits.
-    pub(super) room: usize,
+    /// The largest packet that fits, in bytes.
+    pub(super) inner_mtu: usize,
 }
 
 /// How a packet reaches its server, worked out.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Route {
-    /// As it is.
-    AsItIs,
+pub(super) enum NextHop {
+    /// Unchanged.
+    Unchanged,
     /// By this MAC address.
     Direct(Mac),
-    /// By this address's MAC address.
+    /// By the MAC address of this address.
     Neighbour(IpAddr),
     /// By a tunnel.
     Tunnel(Tunnel),
 }
 
-/// A service as packets meet it.
+/// A service as packets see it.
 #[derive(Clone, Debug)]
-pub(super) struct Serving {
-    /// Whether start packets are copied.
+pub(super) struct ServiceState {
+    /// Whether SYNs are copied.
     pub(super) replicable: bool,
     /// The tunnels to all configured replicas.
     pub(super) replicas: Box<[Tunnel]>,
-    /// The first one's number among all configured.
+    /// The number of the first replica among all configured.
     pub(super) first_replica: usize,
-    /// The ways to all configured servers.
-    pub(super) servers: Box<[Route]>,
-    /// The first one's number among all configured.
+    /// The next hops to all configured servers.
+    pub(super) servers: Box<[NextHop]>,
+    /// The number of the first server among all configured.
     pub(super) first_server: usize,
-    /// Whether the first server has been given connections at any time.
-    pub(super) opened: bool,
-    /// The largest MSS with which full segments fit the tunnels to its servers; none when no
+    /// Whether the first server was selected for new connections at any time.
+    pub(super) was_selected: bool,
+    /// The largest MSS with which full segments fit the tunnels to its servers; `None` when no
     /// server is tunnelled to.
     pub(super) mss: Option<u16>,
 }
 
-impl Serving {
-    pub(super) fn new(service: &Service, path: &Path) -> Self {
+impl ServiceState {
+    pub(super) fn new(service: &Service, path: &TunnelPath) -> Self {
         let tunnel = |address: &IpAddr| Tunnel::new(service.source, *address, path);
-        let route = |server: &Server| match server.delivery {
-            Delivery::None => Route::AsItIs,
-            Delivery::Direct(mac) => Route::Direct(mac),
-            Delivery::Neighbour(address) => Route::Neighbour(address),
-            Delivery::Tunnel(address) => Route::Tunnel(tunnel(&address)),
+        let next_hop = |server: &Server| match server.delivery {
+            Delivery::None => NextHop::Unchanged,
+            Delivery::Direct(mac) => NextHop::Direct(mac),
+            Delivery::Neighbour(address) => NextHop::Neighbour(address),
+            Delivery::Tunnel(address) => NextHop::Tunnel(tunnel(&address)),
         };
-        let servers: Box<[Route]> = service.servers.iter().map(route).collect();
-        let limit = |route: &Route| match (route, service.address) {
-            (Route::Tunnel(tunnel), IpAddr::V4(_)) => Some(clamp::limit::<V4>(tunnel.room)),
-            (Route::Tunnel(tunnel), IpAddr::V6(_)) => Some(clamp::limit::<V6>(tunnel.room)),
+        let servers: Box<[NextHop]> = service.servers.iter().map(next_hop).collect();
+        let limit = |hop: &NextHop| match (hop, service.address) {
+            (NextHop::Tunnel(tunnel), IpAddr::V4(_)) => Some(clamp::limit::<V4>(tunnel.inner_mtu)),
+            (NextHop::Tunnel(tunnel), IpAddr::V6(_)) => Some(clamp::limit::<V6>(tunnel.inner_mtu)),
             _ => None,
         };
         Self {
@@ -192,35 +225,38 @@ impl Serving {
             mss: servers.iter().filter_map(limit).min(),
             servers,
             first_server: service.first_server,
-            opened: false,
+            was_selected: false,
         }
     }
 
-    /// Whether its connections are kept at their servers: with one server there is no need.
+    /// Whether the affinity of its connections is stored: with one server there is no need.
     #[inline]
-    pub(super) fn keeps(&self) -> bool {
+    pub(super) fn has_affinity(&self) -> bool {
         self.servers.len() > 1
     }
 
-    /// The tunnel to a server, from its outer ends.
+    /// Returns the tunnel to a server with these outer addresses.
     pub(super) fn tunnel_of(&self, ends: (IpAddr, IpAddr)) -> Option<&Tunnel> {
-        self.servers.iter().find_map(|route| match route {
-            Route::Tunnel(tunnel) if tunnel.ends == ends => Some(tunnel),
+        self.servers.iter().find_map(|hop| match hop {
+            NextHop::Tunnel(tunnel) if tunnel.ends == ends => Some(tunnel),
             _ => None,
         })
     }
 }
 
 impl Tunnel {
-    fn new(source: IpAddr, destination: IpAddr, path: &Path) -> Self {
-        fn room<F: Family>(path: &Path, format: Format) -> usize {
-            path.room::<F>(format)
-        }
+    fn new(source: IpAddr, destination: IpAddr, path: &TunnelPath) -> Self {
         let format = path.format(destination);
-        let room = match Version::of(source) {
-            Version::V4 => room::<V4>(path, format),
-            Version::V6 => room::<V6>(path, format),
+        let inner_mtu = match Version::of(source) {
+            Version::V4 => path.inner_mtu::<V4>(format),
+            Version::V6 => path.inner_mtu::<V6>(format),
         };
-        Self { ends: (source, destination), format, room }
+        Self { ends: (source, destination), format, inner_mtu }
+    }
+
+    /// Returns the outer header for a connection with this entropy.
+    pub(super) fn outer(&self, entropy: u32) -> OuterIp {
+        let (source, destination) = self.ends;
+        OuterIp { format: self.format, source, destination, entropy }
     }
 }

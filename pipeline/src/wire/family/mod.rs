@@ -44,6 +44,16 @@ impl Version {
         }
     }
 
+    /// From a protocol number within IP; `None` when that is neither family's.
+    #[inline]
+    pub fn from_protocol(protocol: u8) -> Option<Self> {
+        match protocol {
+            ipv4::IPIP => Some(Version::V4),
+            ipv4::IPV6 => Some(Version::V6),
+            _ => None,
+        }
+    }
+
     /// EtherType.
     pub const fn ethertype(self) -> u16 {
         match self {
@@ -171,8 +181,9 @@ impl<F: Family> Endpoint<F> {
     #[inline]
     pub fn entropy(self) -> u32 {
         let [a, b, c] = F::key(self.address, self.port);
-        let mixed = (a ^ b.rotate_left(23) ^ c.rotate_left(7)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        (mixed >> 32) as u32
+        let rotation_seed =
+            (a ^ b.rotate_left(23) ^ c.rotate_left(7)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (rotation_seed >> 32) as u32
     }
 }
 

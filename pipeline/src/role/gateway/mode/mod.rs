@@ -1,149 +1,156 @@
-//! What differs between the configurations A, B and C at the gateway, in one place.
+//! What differs between the configurations A, B and C at the gateway, in one place. Its sibling is
+//! `role/replica/mode`.
 //!
 //! | step (operation) | A | B | C |
 //! |---|---|---|---|
-//! | acknowledgement of a replica | plain from R | tunnelled by V, R inside (535) | tunnelled by R, V inside (554) |
-//! | first acknowledgement | rewrite source (512) | crack, re-address as server (542) | forward cracked (564) |
-//! | client to replica | rewrite destination (612) | rewrite destination (636) | encap (656) |
-//! | replica to client | rewrite source (612) | nothing, no lookup (632) | crack (658) |
-//! | reset to a losing replica (514) | plain | plain | encap |
+//! | SYN/ACK of a replica | plain from R | tunnelled by V, R inside (op 535) | tunnelled by R, V inside (op 554) |
+//! | first SYN/ACK | rewrite source (op 512) | decapsulate, rewrite source (op 542) | forward decapsulated (op 564) |
+//! | client to replica | rewrite destination (op 612) | rewrite destination (op 636) | encapsulate (op 656) |
+//! | replica to client | rewrite source (op 612) | nothing, no lookup (op 632) | decapsulate (op 658) |
+//! | reset to a losing replica (op 514) | plain | plain | encapsulate |
 //!
-//! Each is a type without a value: the worker's loop is compiled for the one it runs. What
-//! differs at the replica stands in [`crate::role::replica`]'s `form`: there the configuration
-//! comes with each connection's tag.
+//! A mode is a type without a value: the worker's loop is compiled for the one it runs. The trait has
+//! no default steps, so that a further mode does not compile until it has decided on each.
 
 mod nat;
 mod tunnel;
 
 use crate::packet::buffer::{Buffer, Pool};
-use crate::wire::family::{Endpoint, Family};
-use crate::policy::tunnel_path::Path;
-use crate::stage::quote::Quoted;
-use crate::stage::tag::Code;
-use crate::stage::{reset, rewrite};
 use crate::packet::view::Packet;
+use crate::policy::tunnel_path::TunnelPath;
+use crate::stage::quote::Quoted;
+use crate::stage::{reset, rewrite};
+use crate::wire::configuration::Configuration;
+use crate::wire::family::{Endpoint, Family};
 use crate::wire::tunnel::Format;
 
-/// A connection that a replica has won, and how its packets get there.
+/// The addresses of a connection that a replica has won: between which its packets are translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Way<F: Family> {
-    /// C.
+pub struct Translation<F: Family> {
+    /// C: the client.
     pub client: Endpoint<F>,
-    /// V.
+    /// V: the server that the client asked for.
     pub server: Endpoint<F>,
-    /// R.
+    /// R: the replica that won.
     pub replica: Endpoint<F>,
-    /// The tunnels' format.
+    /// The format of tunnels to the replica.
     pub format: Format,
 }
 
-/// What keeps a packet from a tunnel.
+/// Why a packet was not put into a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Obstacle {
-    /// The buffer or the outer header's length field has no room.
-    NoRoom,
-    /// The path has no room: packets of this many bytes fit.
+pub enum EncapError {
+    /// The buffer has no headroom, or the outer header's length field no room.
+    NoHeadroom,
+    /// The packet is larger than the tunnel's inner MTU, which is this many bytes.
     TooBig(usize),
 }
 
-/// Who a tunnelled packet from the outside may be of.
+/// Who may have sent a tunnelled packet that came from the outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Claim<F: Family> {
-    /// A replica, with this endpoint.
+pub enum TunnelSource<F: Family> {
+    /// A replica with this endpoint.
     Replica(Endpoint<F>),
-    /// Somebody who says to be the server, and is not (op 658: the authenticity check).
-    Forged,
-    /// Nobody that the connection knows.
-    Stranger,
+    /// A host that pretends to be the server (op 658: the authenticity check).
+    Spoofed,
+    /// A host that has nothing to do with the connection.
+    Unknown,
 }
 
-/// One configuration's steps. What is not said of one is rewriting, as A has it.
-pub trait Configuration: Copy + Default + Send + 'static {
-    /// How the tag names it.
-    const CODE: Code;
-    /// Whether packets of replicas come in tunnels, the acknowledgement at least.
-    const TUNNELS: bool;
-    /// Whether plain packets from the outside that are neither acknowledgement nor FIN nor RST
-    /// concern the gateway at all (op 632: not under B).
-    const FOLLOWS_PLAIN: bool;
+/// The steps of one configuration at the gateway.
+pub trait Mode: Copy + Default + Send + 'static {
+    /// The value in the tag. What both ends of a connection have to agree on follows from it.
+    const CONFIGURATION: Configuration;
+    /// Whether a replica's SYN/ACK comes in a tunnel.
+    const SYN_ACK_IN_TUNNEL: bool = Self::CONFIGURATION.syn_ack_in_tunnel();
+    /// Whether all later packets of the winner travel in tunnels.
+    const DATA_IN_TUNNELS: bool = Self::CONFIGURATION.data_in_tunnels();
+    /// Whether plain data from the outside is looked up.
+    const REPLIES_NEED_LOOKUP: bool = Self::CONFIGURATION.replies_need_lookup();
 
-    /// Who has sent a tunnelled packet: `outer` is its outer source, `inner` its inner one.
-    fn claim<F: Family>(outer: F::Address, inner: Endpoint<F>, server: Endpoint<F>) -> Claim<F>;
+    /// Tells who has sent a tunnelled packet of a connection to `server`, from its outer and its
+    /// inner source.
+    fn tunnel_source<F: Family>(
+        outer: F::Address,
+        inner: Endpoint<F>,
+        server: Endpoint<F>,
+    ) -> TunnelSource<F>;
 
-    /// The endpoint that the winner's plain packets come from; `None` when none do.
-    fn plain_winner<F: Family>(way: &Way<F>) -> Option<Endpoint<F>>;
+    /// Returns the source of the winner's plain packets; `None` when it sends none.
+    fn plain_winner<F: Family>(translation: &Translation<F>) -> Option<Endpoint<F>>;
 
-    /// A start packet that is going to be tagged, or one on its way to the winner; whether its
-    /// MSS was lowered.
-    fn start<F: Family, B: Buffer>(_: &mut Packet<B>, _: &Path, _: Format) -> bool {
-        false
-    }
+    /// Lowers the MSS of a SYN, where full segments would not fit the tunnels. Returns whether it
+    /// was lowered.
+    fn clamp_syn<F: Family, B: Buffer>(
+        packet: &mut Packet<B>,
+        path: &TunnelPath,
+        format: Format,
+    ) -> bool;
 
-    /// An acknowledgement of the winner, plain or cracked, on its way to the client (ops 512, 542:
-    /// as from the server); whether its MSS was lowered.
-    fn acknowledgement<F: Family, B: Buffer>(p: &mut Packet<B>, way: &Way<F>, _: &Path) -> bool {
-        rewrite::source(p, way.server);
-        false
-    }
+    /// Makes a winner's SYN/ACK, plain or decapsulated, one from the server (ops 512, 542, 564).
+    /// Returns whether its MSS was lowered.
+    fn syn_ack_to_client<F: Family, B: Buffer>(
+        packet: &mut Packet<B>,
+        translation: &Translation<F>,
+        path: &TunnelPath,
+    ) -> bool;
 
-    /// A packet of the client, whole or first fragment, on its way to the winner (ops 612, 636:
-    /// the server's destination replaced by the replica's).
-    #[inline(always)]
+    /// Sends a client's packet, whole or first fragment, toward the winner (ops 612, 636, 656).
+    ///
+    /// # Errors
+    /// The packet was not put into its tunnel, and is unchanged.
     fn to_replica<F: Family, B: Buffer>(
         packet: &mut Packet<B>,
-        way: &Way<F>,
-        _: &Path,
-    ) -> Result<(), Obstacle> {
-        rewrite::destination(packet, way.replica);
-        Ok(())
-    }
+        translation: &Translation<F>,
+        path: &TunnelPath,
+    ) -> Result<(), EncapError>;
 
-    /// A later fragment likewise.
+    /// Sends a client's later fragment, which has no ports, toward the winner.
+    ///
+    /// # Errors
+    /// The fragment was not put into its tunnel, and is unchanged.
     fn fragment_to_replica<F: Family, B: Buffer>(
         packet: &mut Packet<B>,
-        way: &Way<F>,
-        _: &Path,
-    ) -> Result<(), Obstacle> {
-        F::set_destination(packet.ip_mut(), way.replica.address);
-        Ok(())
-    }
+        translation: &Translation<F>,
+        path: &TunnelPath,
+    ) -> Result<(), EncapError>;
 
-    /// A packet of the winner, whole or first fragment, plain or cracked, on its way to the client.
-    fn to_client<F: Family, B: Buffer>(packet: &mut Packet<B>, way: &Way<F>);
+    /// Makes a winner's packet, whole or first fragment, plain or decapsulated, one from the server
+    /// (ops 612, 632, 658).
+    fn to_client<F: Family, B: Buffer>(packet: &mut Packet<B>, translation: &Translation<F>);
 
-    /// A later fragment likewise.
-    fn fragment_to_client<F: Family, B: Buffer>(packet: &mut Packet<B>, way: &Way<F>);
+    /// Makes a winner's later fragment one from the server.
+    fn fragment_to_client<F: Family, B: Buffer>(
+        packet: &mut Packet<B>,
+        translation: &Translation<F>,
+    );
 
-    /// An ICMP error from the outside about a packet to the winner; `false`, and nothing
-    /// changed, when it is about another.
+    /// Translates an ICMP error from the outside about a packet to the winner. Returns `false`, and
+    /// changes nothing, when the error is about another packet.
     fn error_to_client<F: Family, B: Buffer>(
         packet: &mut Packet<B>,
         quoted: Quoted<F>,
-        way: &Way<F>,
-    ) -> bool {
-        nat::error_to_client(packet, quoted, way)
-    }
+        translation: &Translation<F>,
+    ) -> bool;
 
-    /// An ICMP error from the inside about a packet of the winner.
+    /// Translates an ICMP error from the inside about a packet of the winner.
+    ///
+    /// # Errors
+    /// The error was not put into its tunnel, and is unchanged.
     fn error_to_replica<F: Family, B: Buffer>(
         packet: &mut Packet<B>,
         quoted: Quoted<F>,
-        way: &Way<F>,
-        _: &Path,
-    ) -> Result<(), Obstacle> {
-        nat::error_to_replica(packet, quoted, way);
-        Ok(())
-    }
+        translation: &Translation<F>,
+        path: &TunnelPath,
+    ) -> Result<(), EncapError>;
 
-    /// A reset that answers a losing replica's acknowledgement, plain or cracked (op 514: as from
-    /// the client); `None` when the pool is empty.
+    /// Makes the reset that answers a losing replica's SYN/ACK, plain or decapsulated, as from the
+    /// client (op 514). `None` when the pool is empty.
     fn reset<F: Family, P: Pool>(
-        acknowledgement: &Packet<P::Buffer>,
-        _: &Way<F>,
+        syn_ack: &Packet<P::Buffer>,
+        translation: &Translation<F>,
         pool: &mut P,
-    ) -> Option<P::Buffer> {
-        reset::answer::<F, P>(acknowledgement, pool)
-    }
+    ) -> Option<P::Buffer>;
 }
 
 /// Full NAT.
@@ -158,130 +165,265 @@ pub struct B;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct C;
 
-impl Configuration for A {
-    const CODE: Code = Code::A;
-    const TUNNELS: bool = false;
-    const FOLLOWS_PLAIN: bool = true;
+impl Mode for A {
+    const CONFIGURATION: Configuration = Configuration::A;
 
-    fn claim<F: Family>(_: F::Address, _: Endpoint<F>, _: Endpoint<F>) -> Claim<F> {
-        Claim::Stranger
+    fn tunnel_source<F: Family>(_: F::Address, _: Endpoint<F>, _: Endpoint<F>) -> TunnelSource<F> {
+        TunnelSource::Unknown
     }
 
-    fn plain_winner<F: Family>(way: &Way<F>) -> Option<Endpoint<F>> {
-        Some(way.replica)
+    fn plain_winner<F: Family>(translation: &Translation<F>) -> Option<Endpoint<F>> {
+        Some(translation.replica)
+    }
+
+    fn clamp_syn<F: Family, B: Buffer>(_: &mut Packet<B>, _: &TunnelPath, _: Format) -> bool {
+        false
+    }
+
+    // op 512: replace the replica's source with the server's.
+    fn syn_ack_to_client<F: Family, B: Buffer>(
+        packet: &mut Packet<B>,
+        translation: &Translation<F>,
+        _: &TunnelPath,
+    ) -> bool {
+        rewrite::source(packet, translation.server);
+        false
+    }
+
+    // op 612, from the client side: replace the server's destination with the replica's.
+    #[inline(always)]
+    fn to_replica<F: Family, B: Buffer>(
+        packet: &mut Packet<B>,
+        translation: &Translation<F>,
+        _: &TunnelPath,
+    ) -> Result<(), EncapError> {
+        rewrite::destination(packet, translation.replica);
+        Ok(())
+    }
+
+    fn fragment_to_replica<F: Family, B: Buffer>(
+        packet: &mut Packet<B>,
+        translation: &Translation<F>,
+        _: &TunnelPath,
+    ) -> Result<(), EncapError> {
+        nat::fragment_to_replica(packet, translation);
+        Ok(())
     }
 
     // op 612, not from the client side: replace the replica's source with the server's.
     #[inline(always)]
-    fn to_client<F: Family, B: Buffer>(packet: &mut Packet<B>, way: &Way<F>) {
-        rewrite::source(packet, way.server);
+    fn to_client<F: Family, B: Buffer>(packet: &mut Packet<B>, translation: &Translation<F>) {
+        rewrite::source(packet, translation.server);
     }
 
-    fn fragment_to_client<F: Family, B: Buffer>(packet: &mut Packet<B>, way: &Way<F>) {
-        F::set_source(packet.ip_mut(), way.server.address);
+    fn fragment_to_client<F: Family, B: Buffer>(
+        packet: &mut Packet<B>,
+        translation: &Translation<F>,
+    ) {
+        F::set_source(packet.ip_mut(), translation.server.address);
+    }
+
+    fn error_to_client<F: Family, B: Buffer>(
+        packet: &mut Packet<B>,
+        quoted: Quoted<F>,
+        translation: &Translation<F>,
+    ) -> bool {
+        nat::error_to_client(packet, quoted, translation)
+    }
+
+    fn error_to_replica<F: Family, B: Buffer>(
+        packet: &mut Packet<B>,
+        quoted: Quoted<F>,
+        translation: &Translation<F>,
+        _: &TunnelPath,
+    ) -> Result<(), EncapError> {
+        nat::error_to_replica(packet, quoted, translation);
+        Ok(())
+    }
+
+    fn reset<F: Family, P: Pool>(
+        syn_ack: &Packet<P::Buffer>,
+        _: &Translation<F>,
+        pool: &mut P,
+    ) -> Option<P::Buffer> {
+        reset::answer::<F, P>(syn_ack, pool)
     }
 }
 
-impl Configuration for B {
-    const CODE: Code = Code::B;
-    const TUNNELS: bool = true;
-    const FOLLOWS_PLAIN: bool = false;
+impl Mode for B {
+    const CONFIGURATION: Configuration = Configuration::B;
 
-    // op 535: the outer header is the server's, written by the replica; inside is the replica.
-    fn claim<F: Family>(outer: F::Address, inner: Endpoint<F>, server: Endpoint<F>) -> Claim<F> {
-        match outer == server.address && inner.address != server.address {
-            true => Claim::Replica(inner),
-            false => Claim::Stranger,
-        }
-    }
-
-    fn plain_winner<F: Family>(way: &Way<F>) -> Option<Endpoint<F>> {
-        Some(way.server)
-    }
-
-    // op 632: not from the client side, not translated: the replica has done it.
-    fn to_client<F: Family, B: Buffer>(_: &mut Packet<B>, _: &Way<F>) {}
-
-    fn fragment_to_client<F: Family, B: Buffer>(_: &mut Packet<B>, _: &Way<F>) {}
-}
-
-impl Configuration for C {
-    const CODE: Code = Code::C;
-    const TUNNELS: bool = true;
-    const FOLLOWS_PLAIN: bool = true;
-
-    // op 554: the outer header is the replica's; inside is the server, port and all.
-    #[inline]
-    fn claim<F: Family>(outer: F::Address, inner: Endpoint<F>, server: Endpoint<F>) -> Claim<F> {
-        if inner.address != server.address {
-            Claim::Stranger
-        } else if inner.port != server.port || outer == server.address {
-            Claim::Forged
+    // op 535: the replica has written the server's address into the outer header, and its own into
+    // the inner one.
+    fn tunnel_source<F: Family>(
+        outer: F::Address,
+        inner: Endpoint<F>,
+        server: Endpoint<F>,
+    ) -> TunnelSource<F> {
+        if outer == server.address && inner.address != server.address {
+            TunnelSource::Replica(inner)
         } else {
-            Claim::Replica(Endpoint::new(outer, server.port))
+            TunnelSource::Unknown
         }
     }
 
-    fn plain_winner<F: Family>(_: &Way<F>) -> Option<Endpoint<F>> {
+    fn plain_winner<F: Family>(translation: &Translation<F>) -> Option<Endpoint<F>> {
+        Some(translation.server)
+    }
+
+    fn clamp_syn<F: Family, B: Buffer>(_: &mut Packet<B>, _: &TunnelPath, _: Format) -> bool {
+        false
+    }
+
+    // op 542: as from the server.
+    fn syn_ack_to_client<F: Family, B: Buffer>(
+        packet: &mut Packet<B>,
+        translation: &Translation<F>,
+        _: &TunnelPath,
+    ) -> bool {
+        rewrite::source(packet, translation.server);
+        false
+    }
+
+    // op 636: replace the server's destination with the replica's.
+    #[inline(always)]
+    fn to_replica<F: Family, B: Buffer>(
+        packet: &mut Packet<B>,
+        translation: &Translation<F>,
+        _: &TunnelPath,
+    ) -> Result<(), EncapError> {
+        rewrite::destination(packet, translation.replica);
+        Ok(())
+    }
+
+    fn fragment_to_replica<F: Family, B: Buffer>(
+        packet: &mut Packet<B>,
+        translation: &Translation<F>,
+        _: &TunnelPath,
+    ) -> Result<(), EncapError> {
+        nat::fragment_to_replica(packet, translation);
+        Ok(())
+    }
+
+    // op 632: not from the client side, so not translated: the replica has done it.
+    fn to_client<F: Family, B: Buffer>(_: &mut Packet<B>, _: &Translation<F>) {}
+
+    fn fragment_to_client<F: Family, B: Buffer>(_: &mut Packet<B>, _: &Translation<F>) {}
+
+    fn error_to_client<F: Family, B: Buffer>(
+        packet: &mut Packet<B>,
+        quoted: Quoted<F>,
+        translation: &Translation<F>,
+    ) -> bool {
+        nat::error_to_client(packet, quoted, translation)
+    }
+
+    fn error_to_replica<F: Family, B: Buffer>(
+        packet: &mut Packet<B>,
+        quoted: Quoted<F>,
+        translation: &Translation<F>,
+        _: &TunnelPath,
+    ) -> Result<(), EncapError> {
+        nat::error_to_replica(packet, quoted, translation);
+        Ok(())
+    }
+
+    fn reset<F: Family, P: Pool>(
+        syn_ack: &Packet<P::Buffer>,
+        _: &Translation<F>,
+        pool: &mut P,
+    ) -> Option<P::Buffer> {
+        reset::answer::<F, P>(syn_ack, pool)
+    }
+}
+
+impl Mode for C {
+    const CONFIGURATION: Configuration = Configuration::C;
+
+    // op 554: the outer source is the replica's; the inner one is the server's, port included.
+    #[inline]
+    fn tunnel_source<F: Family>(
+        outer: F::Address,
+        inner: Endpoint<F>,
+        server: Endpoint<F>,
+    ) -> TunnelSource<F> {
+        if inner.address != server.address {
+            TunnelSource::Unknown
+        } else if inner.port != server.port || outer == server.address {
+            TunnelSource::Spoofed
+        } else {
+            TunnelSource::Replica(Endpoint::new(outer, server.port))
+        }
+    }
+
+    fn plain_winner<F: Family>(_: &Translation<F>) -> Option<Endpoint<F>> {
         None
     }
 
-    fn start<F: Family, B: Buffer>(packet: &mut Packet<B>, path: &Path, format: Format) -> bool {
+    fn clamp_syn<F: Family, B: Buffer>(
+        packet: &mut Packet<B>,
+        path: &TunnelPath,
+        format: Format,
+    ) -> bool {
         tunnel::clamp::<F, B>(packet, path, format)
     }
 
-    // op 564: forwarded cracked.
-    fn acknowledgement<F: Family, B: Buffer>(p: &mut Packet<B>, way: &Way<F>, path: &Path) -> bool {
-        tunnel::clamp::<F, B>(p, path, way.format)
+    // op 564: forwarded as decapsulated.
+    fn syn_ack_to_client<F: Family, B: Buffer>(
+        packet: &mut Packet<B>,
+        translation: &Translation<F>,
+        path: &TunnelPath,
+    ) -> bool {
+        tunnel::clamp::<F, B>(packet, path, translation.format)
     }
 
     // op 656: encapsulate with the replica's destination and the client's source address.
     #[inline(always)]
     fn to_replica<F: Family, B: Buffer>(
         packet: &mut Packet<B>,
-        way: &Way<F>,
-        path: &Path,
-    ) -> Result<(), Obstacle> {
-        tunnel::put(packet, way, path)
+        translation: &Translation<F>,
+        path: &TunnelPath,
+    ) -> Result<(), EncapError> {
+        tunnel::encapsulate(packet, translation, path)
     }
 
     fn fragment_to_replica<F: Family, B: Buffer>(
         packet: &mut Packet<B>,
-        way: &Way<F>,
-        path: &Path,
-    ) -> Result<(), Obstacle> {
-        tunnel::put(packet, way, path)
+        translation: &Translation<F>,
+        path: &TunnelPath,
+    ) -> Result<(), EncapError> {
+        tunnel::encapsulate(packet, translation, path)
     }
 
-    // op 658: merely cracked.
-    fn to_client<F: Family, B: Buffer>(_: &mut Packet<B>, _: &Way<F>) {}
+    // op 658: decapsulated, and not changed beyond that.
+    fn to_client<F: Family, B: Buffer>(_: &mut Packet<B>, _: &Translation<F>) {}
 
-    fn fragment_to_client<F: Family, B: Buffer>(_: &mut Packet<B>, _: &Way<F>) {}
+    fn fragment_to_client<F: Family, B: Buffer>(_: &mut Packet<B>, _: &Translation<F>) {}
 
     fn error_to_client<F: Family, B: Buffer>(
         packet: &mut Packet<B>,
         quoted: Quoted<F>,
-        way: &Way<F>,
+        translation: &Translation<F>,
     ) -> bool {
-        tunnel::error_to_client(packet, quoted, way)
+        tunnel::error_to_client(packet, quoted, translation)
     }
 
     fn error_to_replica<F: Family, B: Buffer>(
         packet: &mut Packet<B>,
         _: Quoted<F>,
-        way: &Way<F>,
-        path: &Path,
-    ) -> Result<(), Obstacle> {
-        tunnel::put(packet, way, path)
+        translation: &Translation<F>,
+        path: &TunnelPath,
+    ) -> Result<(), EncapError> {
+        tunnel::encapsulate(packet, translation, path)
     }
 
     // op 514: tunnelled, as from the client.
     fn reset<F: Family, P: Pool>(
-        acknowledgement: &Packet<P::Buffer>,
-        way: &Way<F>,
+        syn_ack: &Packet<P::Buffer>,
+        translation: &Translation<F>,
         pool: &mut P,
     ) -> Option<P::Buffer> {
-        let mut reset = Packet::new(reset::answer::<F, P>(acknowledgement, pool)?);
-        tunnel::put_whatever(&mut reset, way).then_some(reset.buffer)
+        let mut reset = Packet::new(reset::answer::<F, P>(syn_ack, pool)?);
+        tunnel::encapsulate_any_size(&mut reset, translation).then_some(reset.buffer)
     }
 }

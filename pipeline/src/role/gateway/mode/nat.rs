@@ -1,23 +1,31 @@
-//! ICMP errors of connections whose packets are rewritten: under A and B alike.
+//! What A and B do alike: fragments to the replica, and ICMP errors about rewritten packets.
 
-use super::Way;
+use super::Translation;
 use crate::packet::buffer::Buffer;
-use crate::wire::family::Family;
-use crate::stage::quote::{self, End, Quoted};
 use crate::packet::view::Packet;
+use crate::stage::quote::{self, End, Quoted};
+use crate::wire::family::Family;
+
+/// Rewrites the destination of a client's later fragment, which has no ports.
+pub(super) fn fragment_to_replica<F: Family, B: Buffer>(
+    packet: &mut Packet<B>,
+    translation: &Translation<F>,
+) {
+    F::set_destination(packet.ip_mut(), translation.replica.address);
+}
 
 /// The error quotes what went to the replica: the client must find the server in it.
 pub(super) fn error_to_client<F: Family, B: Buffer>(
     packet: &mut Packet<B>,
     quoted: Quoted<F>,
-    way: &Way<F>,
+    translation: &Translation<F>,
 ) -> bool {
-    if quoted.outer.is_some() || quoted.destination != way.replica {
+    if quoted.outer.is_some() || quoted.destination != translation.replica {
         return false;
     }
-    quote::rewrite(packet, quoted, End::Destination, way.server);
-    if F::source(packet.ip()) == way.replica.address {
-        quote::set_source::<F, B>(packet, way.server.address);
+    quote::rewrite(packet, quoted, End::Destination, translation.server);
+    if F::source(packet.ip()) == translation.replica.address {
+        quote::set_source::<F, B>(packet, translation.server.address);
     }
     true
 }
@@ -26,10 +34,10 @@ pub(super) fn error_to_client<F: Family, B: Buffer>(
 pub(super) fn error_to_replica<F: Family, B: Buffer>(
     packet: &mut Packet<B>,
     quoted: Quoted<F>,
-    way: &Way<F>,
+    translation: &Translation<F>,
 ) {
-    quote::rewrite(packet, quoted, End::Source, way.replica);
-    if F::destination(packet.ip()) == way.server.address {
-        quote::set_destination::<F, B>(packet, way.replica.address);
+    quote::rewrite(packet, quoted, End::Source, translation.replica);
+    if F::destination(packet.ip()) == translation.server.address {
+        quote::set_destination::<F, B>(packet, translation.replica.address);
     }
 }

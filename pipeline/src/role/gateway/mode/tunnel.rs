@@ -1,37 +1,40 @@
 //! The tunnels of configuration C, from client to winner.
 
-use super::{Obstacle, Way};
+use super::{EncapError, Translation};
 use crate::packet::buffer::Buffer;
-use crate::wire::family::Family;
-use crate::policy::tunnel_path::Path;
+use crate::packet::view::Packet;
+use crate::policy::tunnel_path::TunnelPath;
 use crate::stage::clamp;
 use crate::stage::encap::{self, Outer};
 use crate::stage::quote::{self, Quoted};
-use crate::packet::view::Packet;
+use crate::wire::family::Family;
 use crate::wire::tunnel::Format;
 
 /// Puts a packet of the client into its tunnel, if it fits the path.
 #[inline(always)]
-pub(super) fn put<F: Family, B: Buffer>(
+pub(super) fn encapsulate<F: Family, B: Buffer>(
     packet: &mut Packet<B>,
-    way: &Way<F>,
-    path: &Path,
-) -> Result<(), Obstacle> {
-    let room = path.room::<F>(way.format);
-    if packet.ip_len() > room {
-        return Err(Obstacle::TooBig(room));
+    translation: &Translation<F>,
+    path: &TunnelPath,
+) -> Result<(), EncapError> {
+    let inner_mtu = path.inner_mtu::<F>(translation.format);
+    if packet.ip_len() > inner_mtu {
+        return Err(EncapError::TooBig(inner_mtu));
     }
-    if put_whatever(packet, way) { Ok(()) } else { Err(Obstacle::NoRoom) }
+    if encapsulate_any_size(packet, translation) { Ok(()) } else { Err(EncapError::NoHeadroom) }
 }
 
 /// Puts a packet into its tunnel, whatever the path.
 #[inline(always)]
-pub(super) fn put_whatever<F: Family, B: Buffer>(packet: &mut Packet<B>, way: &Way<F>) -> bool {
+pub(super) fn encapsulate_any_size<F: Family, B: Buffer>(
+    packet: &mut Packet<B>,
+    translation: &Translation<F>,
+) -> bool {
     let outer = Outer::<F> {
-        format: way.format,
-        source: way.client.address,
-        destination: way.replica.address,
-        entropy: way.client.entropy(),
+        format: translation.format,
+        source: translation.client.address,
+        destination: translation.replica.address,
+        entropy: translation.client.entropy(),
     };
     encap::put(packet, &outer)
 }
@@ -39,27 +42,27 @@ pub(super) fn put_whatever<F: Family, B: Buffer>(packet: &mut Packet<B>, way: &W
 /// Full segments are to fit the tunnels, both ways.
 pub(super) fn clamp<F: Family, B: Buffer>(
     packet: &mut Packet<B>,
-    path: &Path,
+    path: &TunnelPath,
     format: Format,
 ) -> bool {
-    clamp::mss(packet, clamp::limit::<F>(path.room::<F>(format)))
+    clamp::mss(packet, clamp::limit::<F>(path.inner_mtu::<F>(format)))
 }
 
 /// The error quotes the tunnel: the client must find the packet that it sent.
 pub(super) fn error_to_client<F: Family, B: Buffer>(
     packet: &mut Packet<B>,
     quoted: Quoted<F>,
-    way: &Way<F>,
+    translation: &Translation<F>,
 ) -> bool {
-    let tunnel = Some((way.client.address, way.replica.address));
-    if quoted.outer != tunnel || quoted.destination != way.server {
+    let tunnel = Some((translation.client.address, translation.replica.address));
+    if quoted.outer != tunnel || quoted.destination != translation.server {
         return false;
     }
     if quote::peel(packet, quoted).is_none() {
         return false;
     }
-    if F::source(packet.ip()) == way.replica.address {
-        quote::set_source::<F, B>(packet, way.server.address);
+    if F::source(packet.ip()) == translation.replica.address {
+        quote::set_source::<F, B>(packet, translation.server.address);
     }
     true
 }

@@ -62,8 +62,8 @@ fn live_connections_stay_when_their_server_goes_and_new_ones_do_not_go_there() {
         for &(port, server) in &places {
             assert_eq!(bench.server_of(&from_client(plan, port, ACK)), Some(server), "{port}");
         }
-        bench.housekeep();
-        let counters = &bench.switch.common.counters;
+        bench.on_timer();
+        let counters = &bench.switch.common.counters.common;
         let used =
             if host(plan.service).contains(':') { &counters.table_v6 } else { &counters.table };
         assert_eq!((used.live[0].get(), used.live[1].get(), used.capacity.get()), (60, 60, 256));
@@ -86,7 +86,7 @@ fn with_one_server_there_is_nothing_to_keep_and_its_connections_go_on() {
 fn a_server_that_never_got_a_connection_gets_no_packets() {
     let settings = settings(service(V4_PLAN, V4_PLAN, 1));
     let mut bench = Bench::new(settings);
-    bench.switch.common.serving[0].opened = false;
+    bench.switch.common.states[0].was_selected = false;
     bench.servers(&[false]);
     assert_eq!(bench.pass(Side::Outside, &from_client(V4_PLAN, 1000, ACK)), Verdict::NoServer);
     bench.servers(&[true]);
@@ -123,7 +123,7 @@ fn an_unanswered_start_packet_is_sent_to_another_server_when_its_own_is_down() {
         bench.servers(&[true, false, true]);
         assert_eq!(bench.server_of(&start(plan, port, 7)), Some(1));
         let counters = &bench.switch.common.counters;
-        assert!(counters.starts[1].get() >= 3);
+        assert!(counters.syns[1].get() >= 3);
     }
 }
 
@@ -192,7 +192,7 @@ fn entries_expire_by_state_and_opening_and_closing_ones_make_room() {
     bench.server_of(&from_client(plan, 1, ACK));
     bench.server_of(&start(plan, 4, 7));
     bench.server_of(&start(plan, 5, 7));
-    let counters = &bench.switch.common.counters.table;
+    let counters = &bench.switch.common.counters.common.table;
     assert_eq!((counters.inserted.get(), counters.evicted.get()), (5, 1));
     assert_eq!(bench.table(plan).1, [3, 1, 0]);
     for port in 3..=5 {
@@ -210,10 +210,10 @@ fn entries_expire_by_state_and_opening_and_closing_ones_make_room() {
     assert_eq!(bench.table(plan), (6, [0, 4, 0]));
     bench.now = bench.now + Ticks::from_secs(3600);
     for _ in 0..4 {
-        bench.housekeep();
+        bench.on_timer();
     }
     assert_eq!(bench.table(plan).1, [0, 0, 0]);
-    assert_eq!(bench.switch.common.counters.table.expired.get(), 4);
+    assert_eq!(bench.switch.common.counters.common.table.expired.get(), 4);
 }
 
 #[test]
@@ -282,7 +282,7 @@ proptest! {
                 Event::Wait(millis) => {
                     // Short of the 30 s after which an opening one is forgotten.
                     bench.now = bench.now + Ticks::from_millis(millis.min(29_000 / 200));
-                    bench.housekeep();
+                    bench.on_timer();
                 }
             }
         }

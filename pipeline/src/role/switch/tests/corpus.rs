@@ -41,7 +41,7 @@ fn bench(plan: Plan, outer: Plan) -> Bench {
     service.servers[2].delivery = Delivery::Tunnel(ip(outer.servers[2]));
     let probing = Probing { interval: Ticks::from_secs(1), fall: 2, rise: 2, id: 7 };
     let mut settings = settings(service);
-    settings.path = Path::new(1500, Format::Gue, []);
+    settings.path = TunnelPath::new(1500, Format::Gue, []);
     Bench::new(Settings { probing: Some(probing), ..settings })
 }
 
@@ -72,7 +72,7 @@ fn mangled() -> impl Strategy<Value = Mangled> {
     )
 }
 
-/// Puts lengths and ICMP checksum right, so that more is looked at than those.
+/// Puts lengths and ICMP checksum right, so that more is parsed at than those.
 fn mend(frame: &mut [u8]) {
     fn of<F: Family>(frame: &mut [u8]) {
         let Some(length) = frame.len().checked_sub(14 + F::HEADER + 8).map(|n| n + 8) else {
@@ -130,10 +130,10 @@ proptest! {
             bench.pass_buffer(side, buffer);
             sent += bench.inside.len() + bench.outside.len();
             bench.now = bench.now + Ticks::from_millis(300);
-            bench.housekeep();
+            bench.on_timer();
             sent += bench.inside.len() + bench.outside.len();
         }
-        let counters = &bench.switch.common.counters;
+        let counters = &bench.switch.common.counters.common;
         let mut forwarded = 0;
         for side in Side::ALL {
             let side = counters.side(side);

@@ -15,7 +15,7 @@ fn with_delivery(plan: Plan, outer: Plan, delivery: Delivery) -> Settings {
 
 fn tunnelled(plan: Plan, outer: Plan, format: Format) -> Settings {
     let delivery = Delivery::Tunnel(ip(outer.servers[0]));
-    let path = Path::new(1500, format, []);
+    let path = TunnelPath::new(1500, format, []);
     Settings { path, ..with_delivery(plan, outer, delivery) }
 }
 
@@ -50,7 +50,7 @@ fn full_segments_fit_after_clamping_and_no_others_are_touched() {
         let mut bench = Bench::new(tunnelled(plan, outer, format));
         let header = if host(plan.service).contains(':') { 60 } else { 40 };
         let mss = room(outer, format) - header;
-        let clamped = |mut options: Vec<u8>| {
+        let mss_clamped = |mut options: Vec<u8>| {
             options[2..4].copy_from_slice(&(mss as u16).to_be_bytes());
             options
         };
@@ -58,17 +58,17 @@ fn full_segments_fit_after_clamping_and_no_others_are_touched() {
         let mut jumbo = answer.clone();
         jumbo.options[2..4].copy_from_slice(&8960u16.to_be_bytes());
         assert_eq!(bench.pass(Side::Inside, &jumbo.frame()), Verdict::FromServer);
-        let expected = answer.clone().options(&clamped(LINUX_OPTIONS.to_vec()));
+        let expected = answer.clone().options(&mss_clamped(LINUX_OPTIONS.to_vec()));
         assert_eq!(bench.outside, [expected.frame()]);
         let mut large = syn(plan);
         large.options[2..4].copy_from_slice(&8960u16.to_be_bytes());
         bench.pass(Side::Outside, &large.frame());
         let source = host(outer.service);
         let ends = (&*source, outer.servers[0]);
-        let expected = syn(plan).options(&clamped(LINUX_OPTIONS.to_vec()));
+        let expected = syn(plan).options(&mss_clamped(LINUX_OPTIONS.to_vec()));
         let expected = in_tunnel(format, ends, entropy(plan.client), expected.macs, &expected);
         assert_eq!(bench.inside, [expected]);
-        assert_eq!(bench.switch.common.counters.clamped.get(), 2);
+        assert_eq!(bench.switch.common.counters.common.scalar(Scalar::MssClamped).get(), 2);
         // A full segment fits, and one byte more does not.
         let full = ack(plan).payload(&vec![7; mss]);
         assert_eq!(bench.pass(Side::Outside, &full.frame()), Verdict::ToServer);
@@ -102,7 +102,7 @@ fn what_does_not_fit_is_answered_to_its_sender_at_a_limited_rate() {
         assert_eq!(error, &expected);
         bench.pool = HeapPool::with_limit(0);
         let verdict = bench.pass(Side::Outside, &large.frame());
-        assert_eq!(verdict, Verdict::TooBigUnanswered);
+        assert_eq!(verdict, Verdict::TooBigDropped);
     }
     let mut bench = Bench::new(tunnelled(V4_PLAN, V4_PLAN, Format::Ipip));
     let large = ack(V4_PLAN).payload(&[7; 1460]).frame();
@@ -126,7 +126,7 @@ fn what_may_be_fragmented_is_and_each_piece_tunnelled() {
         let mut data = Vec::new();
         for piece in &bench.inside {
             let packet = Packet::new(HeapBuffer::new(piece));
-            assert_eq!(packet.view.kind, Kind::Tunnel);
+            assert!(packet.view.kind.is_tunnel());
             assert!(packet.ip_len() <= 1500);
             let inner = packet.view.inner(piece);
             let ip = &piece[usize::from(inner.l3)..];
@@ -175,16 +175,16 @@ fn packets_wait_for_a_mac_address_and_are_sent_when_it_is_known() {
     for plan in PLANS {
         let settings = with_delivery(plan, plan, Delivery::Neighbour(ip(server)));
         let mut bench = Bench::new(settings);
-        bench.housekeep();
-        assert_eq!((bench.inside.len(), bench.made(Generated::ArpProbe)), (1, 1));
-        assert_eq!(bench.pass(Side::Outside, &syn(plan).frame()), Verdict::Held);
+        bench.on_timer();
+        assert_eq!((bench.inside.len(), bench.made(Generated::NeighbourProbe)), (1, 1));
+        assert_eq!(bench.pass(Side::Outside, &syn(plan).frame()), Verdict::Pending);
         assert!(bench.inside.is_empty());
         let segmented = HeapBuffer::segmented(&ack(plan).payload(&[1; 99]).frame(), 90);
         let verdict = bench.pass_buffer(Side::Outside, segmented);
         assert_eq!(verdict, Verdict::NeighbourUnresolved);
         let told = bench.pass(Side::Inside, &answer(server, server_mac(0)));
-        assert_eq!(told, Verdict::ArpLearned);
-        bench.housekeep();
+        assert_eq!(told, Verdict::NeighbourLearned);
+        bench.on_timer();
         let mut expected = syn(plan);
         expected.macs.0 = server_mac(0);
         assert_eq!(bench.inside, [expected.frame()]);
@@ -199,8 +199,8 @@ fn a_server_is_asked_for_by_neighbour_discovery_too() {
     let server = V6_PLAN.servers[0];
     let settings = with_delivery(V4_PLAN, V4_PLAN, Delivery::Neighbour(ip(server)));
     let mut bench = Bench::new(settings);
-    assert_eq!(bench.pass(Side::Outside, &syn(V4_PLAN).frame()), Verdict::Held);
-    bench.housekeep();
+    assert_eq!(bench.pass(Side::Outside, &syn(V4_PLAN).frame()), Verdict::Pending);
+    bench.on_timer();
     assert_eq!(bench.inside[0][12..14], [0x86, 0xdd]);
     let what = What::Advertisement { router: false, solicited: true, overrides: true };
     let (source, target) = (server.parse().unwrap(), server.parse().unwrap());
@@ -209,8 +209,8 @@ fn a_server_is_asked_for_by_neighbour_discovery_too() {
     let mut told = vec![0; message.length()];
     message.emit(&mut told);
     let told = ethernet_frame((INSIDE_MAC, server_mac(0)), &told);
-    assert_eq!(bench.pass(Side::Inside, &told), Verdict::ArpLearned);
-    bench.housekeep();
+    assert_eq!(bench.pass(Side::Inside, &told), Verdict::NeighbourLearned);
+    bench.on_timer();
     assert_eq!(bench.inside[0][..6], server_mac(0));
     assert_eq!(bench.made(Generated::Released), 1);
 }
@@ -230,7 +230,7 @@ fn a_server_that_asks_where_probes_come_from_is_told() {
     };
     let own = nd::link_local(INSIDE_MAC);
     let verdict = bench.pass(Side::Inside, &asks(own, nd::solicited_node(own)));
-    assert_eq!((verdict, bench.made(Generated::ArpReply)), (Verdict::ArpAnswered, 1));
+    assert_eq!((verdict, bench.made(Generated::NeighbourReply)), (Verdict::NeighbourAnswered, 1));
     assert!(bench.outside.is_empty() && bench.shares.neighbours.is_known(ip(server)));
     let reply = Packet::new(HeapBuffer::new(&bench.inside[0]));
     assert_eq!(bench.inside[0][..12], [server_mac(0), INSIDE_MAC].concat());
@@ -250,10 +250,10 @@ fn a_full_queue_drops_and_so_does_waiting_in_vain() {
     let verdicts: Vec<_> =
         (0..80).map(|_| bench.pass(Side::Outside, &ack(V4_PLAN).frame())).collect();
     let count = |verdict| verdicts.iter().filter(|v| **v == verdict).count();
-    assert_eq!((count(Verdict::Held), count(Verdict::NeighbourUnresolved)), (64, 16));
+    assert_eq!((count(Verdict::Pending), count(Verdict::NeighbourUnresolved)), (64, 16));
     bench.now = Ticks::from_secs(9);
-    bench.housekeep();
-    assert_eq!(bench.switch.common.counters.held_dropped.get(), 64);
+    bench.on_timer();
+    assert_eq!(bench.switch.common.counters.common.scalar(Scalar::PendingDropped).get(), 64);
 }
 
 #[test]

@@ -1,14 +1,15 @@
 //! Who gets copies, in which form, and when not.
 
 use super::*;
-use crate::stage::tag::{Code, Tag};
+use crate::policy::allow_list::AllowList;
+use crate::stage::tag::{Configuration, Tag};
 
-const TAG: Tag = Tag { permitted: true, configuration: Some(Code::A), signature: None };
+const TAG: Tag = Tag { permitted: true, configuration: Some(Configuration::A), signature: None };
 
 /// A start packet whose tag is signed with the keys, or unsigned without.
 fn signed(plan: Plan, keys: &Keys) -> Vec<u8> {
     let mut packet = Packet::new(HeapBuffer::new(&syn(plan).frame()));
-    let format = tag::Format::default();
+    let format = tag::OptionId::default();
     let done = match packet.view.version {
         Version::V4 => tag::insert::<V4, _>(&mut packet, format, TAG, keys),
         Version::V6 => tag::insert::<V6, _>(&mut packet, format, TAG, keys),
@@ -27,7 +28,7 @@ fn copies_go_through_tunnels_of_either_family_in_each_peers_format() {
     for (plan, outer) in PLANS.into_iter().flat_map(|plan| PLANS.map(|outer| (plan, outer))) {
         let mut settings = settings(service(plan, outer, 1));
         let peer = |number: usize| (IpAddr::into(ip(outer.replicas[number])), formats[number]);
-        settings.path = Path::new(1500, Format::Ipip, [peer(0), peer(1)]);
+        settings.path = TunnelPath::new(1500, Format::Ipip, [peer(0), peer(1)]);
         let mut bench = Bench::new(settings);
         let tagged = syn(plan).options(&tagged_options(1));
         assert_eq!(bench.pass(Side::Outside, &tagged.frame()), Verdict::FannedOut);
@@ -115,11 +116,14 @@ fn clients_behind_other_gateways_get_no_copies() {
     for (plan, other) in [(V4_PLAN, "198.18.2.0/24"), (V6_PLAN, "2001:db8:9::/48")] {
         let own = ipnet::IpNet::new(ip(&host(plan.client)), 16).unwrap();
         let frame = syn(plan).options(&tagged_options(1)).frame();
-        for (gateways, expected) in [
-            (vec![other.parse().unwrap()], Verdict::GatewayStranger),
+        for (prefixes, expected) in [
+            (vec![other.parse().unwrap()], Verdict::ClientNotAllowed),
             (vec![other.parse().unwrap(), own], Verdict::FannedOut),
         ] {
-            let settings = Settings { gateways, ..settings(service(plan, plan, 1)) };
+            let settings = Settings {
+                allowed_clients: AllowList::Only(prefixes),
+                ..settings(service(plan, plan, 1))
+            };
             let mut bench = Bench::new(settings);
             assert_eq!(bench.pass(Side::Outside, &frame), expected);
             assert_eq!(bench.inside.len(), 1);
@@ -141,7 +145,7 @@ fn the_live_replicas_alone_get_copies() {
     bench.replicas(&[true, true]);
     bench.pool = HeapPool::with_limit(1);
     assert_eq!(bench.pass(Side::Outside, &frame), Verdict::FannedOut);
-    assert_eq!(bench.switch.common.counters.copies_failed.get(), 1);
+    assert_eq!(bench.switch.common.counters.common.scalar(Scalar::CopiesFailed).get(), 1);
 }
 
 #[test]

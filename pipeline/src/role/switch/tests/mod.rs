@@ -1,19 +1,20 @@
 //! The switch, packet by packet. Scenarios test it from the outside too; here are families,
-//! formats and changes of who is alive.
+//! formats and changes of liveness.
 
+mod affinity;
+mod corpus;
 mod deliver;
 mod fan_out;
-mod affinity;
 mod probe;
 mod related;
-mod corpus;
 
 use super::*;
+use crate::base::published::Published;
+use crate::counters::Generated;
 use crate::packet::buffer::{HeapBuffer, HeapPool};
 use crate::packet::burst::Output;
 use crate::policy::limiter::Limit;
-use crate::policy::tunnel_path::Path;
-use crate::base::published::Published;
+use crate::policy::tunnel_path::TunnelPath;
 use crate::stage::tag;
 use crate::testing::{INSIDE_MAC, LINUX_OPTIONS, OUTSIDE_MAC, Segment, ethernet_frame, tunnel_in};
 use crate::verdict::Fate;
@@ -87,13 +88,7 @@ fn service(plan: Plan, outer: Plan, servers: usize) -> Service {
 
 fn settings(service: Service) -> Settings {
     Settings {
-        services: vec![service],
-        tag: tag::Format::default(),
-        require_signature: false,
-        gateways: Vec::new(),
-        max_copies: 8,
         fan_out: Limit { rate: 100, burst: 100, prefix_v4: 24, prefix_v6: 48 },
-        path: Path::default(),
         max_connections: [256; 2],
         timeouts: Timeouts {
             opening: Ticks::from_secs(30),
@@ -101,10 +96,10 @@ fn settings(service: Service) -> Settings {
             closing: Ticks::from_secs(10),
             reuse_after: Ticks::from_secs(60),
         },
-        probing: None,
         probes: true,
         macs: [INSIDE_MAC, OUTSIDE_MAC],
         hash_key: (3, 4),
+        ..Settings::new(vec![service])
     }
 }
 
@@ -137,7 +132,7 @@ impl Bench {
             tunnels: Arc::new(TunnelHealth::new(replicas)),
             neighbours: Arc::new(Neighbours::new(neighbours)),
         };
-        let selection = Published::new(Selection::new(&services, &Alive::default()));
+        let selection = Published::new(Selection::new(&services, &Liveness::default()));
         let keys = Published::new(keys).reader();
         Self {
             switch: Switch::new(settings, shares.clone(), selection.reader(), keys),
@@ -153,13 +148,13 @@ impl Bench {
 
     /// From now on these servers get new connections.
     fn servers(&mut self, alive: &[bool]) {
-        let alive = Alive { servers: alive.to_vec(), ..Alive::default() };
+        let alive = Liveness { servers: alive.to_vec(), ..Liveness::default() };
         self.selection.publish(Selection::new(&self.services, &alive));
     }
 
     /// From now on these replicas get copies.
     fn replicas(&mut self, alive: &[bool]) {
-        let alive = Alive { replicas: alive.to_vec(), ..Alive::default() };
+        let alive = Liveness { replicas: alive.to_vec(), ..Liveness::default() };
         self.selection.publish(Selection::new(&self.services, &alive));
     }
 
@@ -177,10 +172,10 @@ impl Bench {
         burst.verdicts()[0]
     }
 
-    fn housekeep(&mut self) {
+    fn on_timer(&mut self) {
         let mut out = Output::new(8);
         let mut context = Context { now: self.now, pool: &mut self.pool, out: &mut out };
-        self.switch.housekeep(&mut context);
+        self.switch.on_timer(&mut context);
         self.take(out);
     }
 
@@ -202,14 +197,14 @@ impl Bench {
     }
 
     fn made(&self, what: Generated) -> u64 {
-        self.switch.common.counters.generated[what as usize].get()
+        self.switch.common.counters.common.generated[what as usize].get()
     }
 
     fn table(&self, plan: Plan) -> (u64, [usize; 3]) {
-        fn counts<F: Family>(connections: &Connections<F>) -> [usize; 3] {
-            [Phase::Opening, Phase::Established, Phase::Closing].map(|p| connections.kept.count(p))
+        fn counts<F: Family>(state: &FamilyState<F>) -> [usize; 3] {
+            [Phase::Opening, Phase::Established, Phase::Closing].map(|p| state.affinities.count(p))
         }
-        let counters = &self.switch.common.counters;
+        let counters = &self.switch.common.counters.common;
         match ip(plan.servers[0]) {
             IpAddr::V4(_) => (counters.table.inserted.get(), counts(&self.switch.v4)),
             IpAddr::V6(_) => (counters.table_v6.inserted.get(), counts(&self.switch.v6)),

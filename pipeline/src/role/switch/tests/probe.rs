@@ -8,7 +8,7 @@ const ID: u16 = 0x4321;
 fn bench(plan: Plan, outer: Plan) -> Bench {
     let probing = Probing { interval: Ticks::from_secs(2), fall: 3, rise: 2, id: ID };
     let mut settings = settings(service(plan, outer, 1));
-    settings.path = Path::new(1500, Format::Gre, []);
+    settings.path = TunnelPath::new(1500, Format::Gre, []);
     Bench::new(Settings { probing: Some(probing), ..settings })
 }
 
@@ -42,7 +42,7 @@ fn reply(probe: &[u8]) -> Vec<u8> {
 /// A round of probes of both replicas, of which those that `answers` says are answered.
 fn round(bench: &mut Bench, answers: [bool; 2]) {
     for _ in 0..2 {
-        bench.housekeep();
+        bench.on_timer();
         for probe in bench.outside.clone() {
             let packet = Packet::new(HeapBuffer::new(&probe));
             let (_, to) = packet.view.addresses(&probe);
@@ -64,18 +64,18 @@ fn alive(bench: &Bench) -> [bool; 2] {
 fn probes_go_through_the_tunnel_back_where_start_packets_come_from() {
     for (plan, outer) in PLANS.into_iter().flat_map(|plan| PLANS.map(|outer| (plan, outer))) {
         let mut bench = ready(plan, outer);
-        bench.housekeep();
+        bench.on_timer();
         let [probe] = &bench.outside[..] else { panic!("{} probes", bench.outside.len()) };
         assert_eq!(probe[..12], [OUTSIDE_MAC, INSIDE_MAC].concat());
         assert_eq!(probe[12..16], [0x81, 0, 0, 7]);
         let packet = Packet::new(HeapBuffer::new(probe));
-        assert_eq!(packet.view.kind, Kind::Tunnel);
+        assert!(packet.view.kind.is_tunnel());
         let ends = (ip(&host(outer.service)), ip(outer.replicas[0]));
         assert_eq!(packet.view.addresses(probe), ends);
         let inner = packet.view.inner(probe);
         assert_eq!((inner.kind, inner.addresses(probe)), (Kind::Icmp, ends));
         assert_eq!(bench.made(Generated::TunnelProbe), 1);
-        bench.housekeep();
+        bench.on_timer();
         assert!(bench.outside.is_empty(), "the other one's turn comes half an interval later");
     }
 }
@@ -134,7 +134,7 @@ fn probes_that_could_not_be_sent_count_for_nothing() {
 fn replies_that_are_not_to_a_probe_pass_and_count_for_nothing() {
     for outer in PLANS {
         let mut bench = ready(V4_PLAN, outer);
-        bench.housekeep();
+        bench.on_timer();
         let good = reply(&bench.outside[0].clone());
         let start = if host(outer.service).contains(':') { 58 } else { 38 };
         // Identifier, sequence number, count, what follows it; each with a right checksum.
@@ -168,7 +168,7 @@ fn a_late_answer_is_none() {
     let mut late = Vec::new();
     for _ in 0..5 {
         for _ in 0..2 {
-            bench.housekeep();
+            bench.on_timer();
             let probes = bench.outside.clone();
             for old in std::mem::replace(&mut late, probes) {
                 assert_eq!(bench.pass(Side::Outside, &reply(&old)), Verdict::ProbeReturned);
@@ -180,7 +180,7 @@ fn a_late_answer_is_none() {
     assert_eq!(alive(&bench), [true, true]);
     let mut queue = std::collections::VecDeque::new();
     for _ in 0..12 {
-        bench.housekeep();
+        bench.on_timer();
         queue.extend(bench.outside.clone());
         if queue.len() > 3 {
             let old = queue.pop_front().unwrap();

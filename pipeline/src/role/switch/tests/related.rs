@@ -129,7 +129,7 @@ fn other_errors_are_not_copied_and_errors_of_others_pass() {
 fn tunnelled(plan: Plan, outer: Plan, format: Format) -> Bench {
     let mut service = service(plan, outer, 1);
     service.servers[0].delivery = Delivery::Tunnel(ip(outer.servers[0]));
-    Bench::new(Settings { path: Path::new(1500, format, []), ..settings(service) })
+    Bench::new(Settings { path: TunnelPath::new(1500, format, []), ..settings(service) })
 }
 
 /// A router's "too big", with 1400 in it, about the tunnel to the first server.

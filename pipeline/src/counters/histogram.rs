@@ -1,0 +1,69 @@
+//! Distributions of times.
+
+use super::Counter;
+use crate::base::time::Ticks;
+
+/// Times in microseconds, in eight buckets per octave: a bucket is at most an eighth as wide as its
+/// lower bound.
+#[derive(Debug)]
+pub struct Histogram([Counter; Histogram::BUCKETS]);
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
+impl Histogram {
+    /// The number of buckets: up to 2^26 us, 67 s; longer times are counted in the last one.
+    pub const BUCKETS: usize = 24 * 8;
+
+    fn bucket(micros: u64) -> usize {
+        if micros < 8 {
+            return micros as usize;
+        }
+        let octave = micros.ilog2() as usize;
+        let eighth = (micros >> (octave - 3)) as usize & 7;
+        ((octave - 2) * 8 + eighth).min(Self::BUCKETS - 1)
+    }
+
+    /// Returns the shortest time that a bucket counts, in microseconds.
+    pub fn lower_bound(bucket: usize) -> u64 {
+        if bucket < 8 {
+            return bucket as u64;
+        }
+        (8 + bucket as u64 % 8) << (bucket / 8 - 1)
+    }
+
+    /// Returns the width of the bucket with this lower bound, in microseconds.
+    pub fn width(lower_bound: u64) -> u64 {
+        if lower_bound < 8 { 1 } else { 1 << (lower_bound.ilog2() - 3) }
+    }
+
+    /// Adds one time.
+    pub fn record(&self, elapsed: Ticks) {
+        self.0[Self::bucket(elapsed.micros())].add(1);
+    }
+
+    /// Returns the counts by bucket.
+    pub fn counts(&self) -> [u64; Self::BUCKETS] {
+        std::array::from_fn(|bucket| self.0[bucket].get())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_ascend_without_gaps() {
+        for bucket in 0..Histogram::BUCKETS {
+            let lower = Histogram::lower_bound(bucket);
+            assert_eq!(Histogram::bucket(lower), bucket);
+            let next = Histogram::lower_bound(bucket + 1);
+            assert_eq!(lower + Histogram::width(lower), next);
+        }
+        assert_eq!(Histogram::bucket(u64::MAX), Histogram::BUCKETS - 1);
+        assert_eq!(Histogram::bucket(40_000), Histogram::bucket(40_900));
+    }
+}

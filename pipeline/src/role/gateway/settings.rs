@@ -1,0 +1,82 @@
+//! What a gateway is told at launch.
+
+use crate::base::time::Ticks;
+use crate::policy::allow_list::AllowList;
+use crate::policy::services::Scope;
+use crate::policy::tunnel_path::TunnelPath;
+use crate::stage::tag;
+
+/// How long each state lasts (docs/configuration.md, `[timeouts]`).
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// A race, since its last SYN.
+    pub racing: Ticks,
+    /// A connection that a replica won, since its last packet (RFC 5382, REQ-5).
+    pub established: Ticks,
+    /// A closing connection, since its last packet.
+    pub closing: Ticks,
+    /// A connection that the origin won, since the race was decided.
+    pub race_window: Ticks,
+    /// Idleness after which a SYN with a new sequence number opens a fresh race.
+    pub reuse_after: Ticks,
+    /// How long SYNs to a destination stay untagged once its path has dropped tagged ones.
+    pub tag_backoff: Ticks,
+}
+
+impl Default for Timeouts {
+    /// 40 s, 2 h 4 min, 2 min, 5 s, 60 s and 10 min.
+    fn default() -> Self {
+        Self {
+            racing: Ticks::from_secs(40),
+            established: Ticks::from_secs(2 * 3600 + 4 * 60),
+            closing: Ticks::from_secs(120),
+            race_window: Ticks::from_secs(5),
+            reuse_after: Ticks::from_secs(60),
+            tag_backoff: Ticks::from_secs(600),
+        }
+    }
+}
+
+/// A service whose connections are raced.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// The servers it covers.
+    pub scope: Scope,
+    /// Its TCP ports.
+    pub ports: Vec<u16>,
+    /// The addresses from which replicas may answer.
+    pub allowed_replicas: AllowList,
+}
+
+/// What a gateway is told at launch.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The services, by number.
+    pub services: Vec<Service>,
+    /// Which TCP option the tag is.
+    pub tag: tag::OptionId,
+    /// Time-outs.
+    pub timeouts: Timeouts,
+    /// The tunnels to the replicas, under configuration C.
+    pub path: TunnelPath,
+    /// Connections per worker: IPv4, IPv6. A family without a service needs no more than one.
+    pub max_connections: [usize; 2],
+    /// Secret of the table's hash.
+    pub hash_key: (u64, u64),
+}
+
+impl Settings {
+    /// Returns settings with defaults for everything but the services: the default tag and
+    /// time-outs, IP in IP with a path MTU of 1500 bytes, 65,536 connections per family, and a hash
+    /// key of zeros, which whoever faces real traffic replaces by a random one.
+    pub fn new(services: Vec<Service>) -> Self {
+        Self {
+            services,
+            tag: tag::OptionId::default(),
+            timeouts: Timeouts::default(),
+            path: TunnelPath::default(),
+            max_connections: [1 << 16; 2],
+            hash_key: (0, 0),
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Which worker owns a packet at the replica: the one that its client's address selects.
+
+use std::net::IpAddr;
+
+use crate::packet::buffer::Buffer;
+use crate::packet::view::{Kind, Packet, Side, View};
+use crate::stage::quote;
+use crate::wire::family::{Family, V4, V6, Version};
+
+/// The client address of a packet; `None` for traffic that the replica does not handle.
+pub(super) fn client_address<B: Buffer>(from: Side, packet: &Packet<B>) -> Option<IpAddr> {
+    let head = packet.buffer.head();
+    let view = match (packet.view.kind, from) {
+        // The client is the source of the packet inside.
+        (Kind::Tunnel(_), Side::Outside) => packet.view.inner(head),
+        _ => packet.view,
+    };
+    match (view.kind, from) {
+        (Kind::Tcp | Kind::FirstFragment | Kind::Fragment, _) => {
+            let (source, destination) = view.addresses(head);
+            Some(if from == Side::Inside { destination } else { source })
+        }
+        (Kind::Icmp, _) => {
+            let quoted = match view.version {
+                Version::V4 => quoted::<V4>(head, view)?,
+                Version::V6 => quoted::<V6>(head, view)?,
+            };
+            Some(if from == Side::Inside { quoted.0 } else { quoted.1 })
+        }
+        _ => None,
+    }
+}
+
+/// Source and destination of the packet that an ICMP error quotes.
+fn quoted<F: Family>(head: &[u8], view: View) -> Option<(IpAddr, IpAddr)> {
+    let quoted = quote::read_at::<F>(head, view)?;
+    Some((quoted.source.address.into(), quoted.destination.address.into()))
+}

@@ -1,0 +1,34 @@
+//! Which worker owns a packet at the switch: the one that its client's address selects.
+
+use std::net::IpAddr;
+
+use crate::packet::buffer::Buffer;
+use crate::packet::view::{Kind, Packet, Side};
+use crate::stage::{icmp_relay, quote};
+use crate::wire::family::{Family, V4, V6, Version};
+
+/// The client address of a packet; `None` for traffic that the switch does not handle.
+pub(super) fn client_address<B: Buffer>(from: Side, packet: &Packet<B>) -> Option<IpAddr> {
+    match (packet.view.kind, from) {
+        (Kind::Tcp, Side::Inside) => Some(packet.view.addresses(packet.buffer.head()).1),
+        (Kind::Tcp | Kind::FirstFragment | Kind::Fragment, Side::Outside) => {
+            Some(packet.view.addresses(packet.buffer.head()).0)
+        }
+        (Kind::Icmp, _) => match packet.view.version {
+            Version::V4 => client_of_error::<V4, B>(from, packet),
+            Version::V6 => client_of_error::<V6, B>(from, packet),
+        },
+        _ => None,
+    }
+}
+
+/// The client that an ICMP error is about.
+fn client_of_error<F: Family, B: Buffer>(from: Side, packet: &Packet<B>) -> Option<IpAddr> {
+    match from {
+        Side::Outside => Some(quote::read::<F, B>(packet)?.destination.address.into()),
+        Side::Inside => match icmp_relay::read::<F, B>(packet) {
+            Some(error) => Some(error.sender.ip()),
+            None => Some(quote::read::<F, B>(packet)?.source.address.into()),
+        },
+    }
+}
