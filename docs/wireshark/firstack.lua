@@ -1,15 +1,15 @@
--- Wireshark dissectors for what firstack puts on the wire (docs/protocol.md).
+-- Wireshark dissectors for firstack's wire protocol (docs/protocol.md).
 --
--- The tag, the TCP option in a SYN that asks for a race, plain or in whatever tunnel:
+-- The tag: a TCP option in a SYN that requests a race (section 3), plain or in any tunnel format:
 --
 --   kind  length  ExID (2 bytes)  flags  [key id  MAC (8 bytes)]
 --
--- GUE variant 0 on UDP port 6080, which Wireshark does not know, and the packet in it:
+-- GUE variant 0 on UDP port 6080 (section 4.1), which Wireshark does not decode, and its inner packet:
 --
 --   variant (2 bits)  C (1 bit)  header length (5 bits)  protocol  flags (2 bytes)
 --
--- Use: wireshark -X lua_script:firstack.lua, or copy it to the personal Lua plugins folder.
--- Filter: firstack, firstack.configuration == 0, firstack.permitted == false, firstack.bad,
+-- Use: wireshark -X lua_script:firstack.lua, or copy this file to the personal Lua plugins folder.
+-- Display filters: firstack, firstack.configuration == 0, firstack.permitted == false, firstack.bad,
 -- firstack_gue, firstack_gue.bad
 
 local firstack = Proto("firstack", "firstack race tag")
@@ -29,7 +29,7 @@ firstack.prefs.exid = Pref.uint("ExID", 0x4E52, "Experiment identifier of the ta
 
 local tcp_options = Field.new("tcp.options")
 
--- Shows the tag in `option`, a range over the whole option.
+-- Adds the tag in `option`, a range over the whole option, to the tree.
 local function show(option, tree, info)
     local length = option:len()
     local flags = length > 4 and option(4, 1):uint() or 0
@@ -89,7 +89,7 @@ local gue_bad = ProtoExpert.new("firstack_gue.bad", "Not a tunnel of firstack", 
     expert.severity.ERROR)
 gue.experts = { gue_bad }
 
--- What keeps a receiver from following this header; nil when nothing does.
+-- Returns why a firstack receiver does not accept this GUE header, or nil if it does (section 4.3).
 local function obstacle(header, datagram)
     local protocol = header(1, 1):uint()
     if header(0, 1):bitfield(0, 2) ~= 0 then return "another variant than 0" end

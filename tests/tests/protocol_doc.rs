@@ -145,7 +145,7 @@ fn siphash(key: &[u8], bytes: &[u8]) -> u64 {
 }
 
 fn check_tag<F: Family>(vector: &Vector, keys: &Keys) {
-    vector.check("start packet", vector.start().ip());
+    vector.check("SYN", vector.start().ip());
     let packet = vector.tagged::<F>(keys);
     vector.check("tagged packet", packet.ip());
     let Found::Tag(tag, at, length) = tag::Format::default().find(packet.options()) else {
