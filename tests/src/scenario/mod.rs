@@ -1,7 +1,8 @@
 //! Scenarios as data: packets in, packets out, verdicts and counters in one readable file.
 //!
 //! ```text
-//! # What it shows. op 210, section 2.
+//! # What it shows, in a sentence or two.
+//! # protocol.md 3.2; ops 204, 210      where the rule stands: see [`crate::citation`]
 //! config gateway                     configs/gateway.toml beside the roles' directories
 //! set timeouts.racing = "2s"         a key of it that is different here
 //! keys 7 K7 sign                     a line of its key file: id, name of the key, "sign" or not

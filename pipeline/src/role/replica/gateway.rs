@@ -165,8 +165,8 @@ impl<F: Family> Door<'_, F> {
 
 impl<F: Family> Carried<F> {
     /// Whether this is the tunnel that the gateway of this connection uses: outer C to R, which
-    /// nobody knows who has not seen the connection (section 6: an open decapsulator is a
-    /// spoofing relay).
+    /// nobody knows who has not seen the connection (protocol.md 8.1: a decapsulator that is
+    /// open to all lets anybody send from any address).
     #[inline]
     pub(super) fn has_tunnel<B: Buffer>(&self, packet: &Packet<B>) -> bool {
         let ip = packet.ip();
