@@ -136,3 +136,11 @@ fn comments_cite_sections_that_exist() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+#[test]
+fn the_example_of_the_readme_is_a_scenario() {
+    let readme = std::fs::read_to_string(root().join("tests/README.md")).unwrap();
+    let example = readme.split("```scenario\n").nth(1).and_then(|rest| rest.split("```").next());
+    let scenario = directory().join("gateway/race/refused-by-replica.scenario");
+    assert_eq!(example, Some(std::fs::read_to_string(scenario).unwrap().as_str()));
+}
