@@ -1,5 +1,6 @@
 //! The test library.
 
+pub mod citation;
 pub mod decoder;
 pub mod demo;
 pub mod fleet;

@@ -161,7 +161,7 @@ impl<C: Configuration> Pair<C> {
             assert_eq!(left.len(), expected.len(), "by {side:?} left {left:?}");
             for (leaving, frame) in expected.iter().zip(left) {
                 let port = leaving.check(&arrival.frame, frame);
-                // All tunnels of a client endpoint take one path (section 3).
+                // All tunnels of a client endpoint take one path (protocol.md 4.1).
                 if let (Some(port), Input::Tcp(packet)) = (port, input) {
                     let client = if arrival.side == Side::Inside { packet.from } else { packet.to };
                     assert_eq!(*self.ports.entry(client).or_insert(port), port);

@@ -88,7 +88,7 @@ fn an_unprivileged_user_checks_and_replays_to_the_bytes_of_the_full_build() {
 #[test]
 fn refuses_to_run_and_says_why() {
     let directory = tempfile::tempdir().unwrap();
-    let job = scenario("gateway/op-210-tag-options").lay_out(directory.path()).unwrap();
+    let job = scenario("gateway/tag/behind-the-options").lay_out(directory.path()).unwrap();
     let mut command = Command::new(without_dpdk().unwrap());
     let output = command.args(["run", "--config"]).arg(&job.config).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
@@ -125,9 +125,9 @@ fn gives_the_same(name: &str, edit: impl Fn(&Path, &Path)) {
 
 /// Scenarios in which time matters down to a microsecond, and not below it.
 const IN_TIME: [&str; 3] = [
-    "gateway/op-504-every-acknowledgement-is-timed",
-    "gateway/op-214-tag-backoff",
-    "switch/op-302-312-fan-out",
+    "gateway/race/syn-acks-are-timed",
+    "gateway/tag/backoff-per-destination",
+    "switch/fan_out/copies",
 ];
 
 #[test]
@@ -190,7 +190,7 @@ fn pcapng_of_microseconds_is_read() {
 }
 
 fn job_of(directory: &Path, inside: &[Record], outside: &[Record]) -> Job {
-    let mut job = scenario("gateway/op-502-512-replica-wins").lay_out(directory).unwrap();
+    let mut job = scenario("gateway/race/replica-wins").lay_out(directory).unwrap();
     for (path, records) in [(&mut job.inside, inside), (&mut job.outside, outside)] {
         let path = path.as_mut().unwrap();
         std::fs::write(path, pcap::write(records)).unwrap();
@@ -200,7 +200,7 @@ fn job_of(directory: &Path, inside: &[Record], outside: &[Record]) -> Job {
 
 /// A race's start packet and a replica's acknowledgement of it.
 fn race() -> (Vec<u8>, Vec<u8>) {
-    let scenario = scenario("gateway/op-502-512-replica-wins");
+    let scenario = scenario("gateway/race/replica-wins");
     (scenario.steps[0].frame.bytes(), scenario.steps[1].frame.bytes())
 }
 
@@ -230,11 +230,7 @@ fn times_that_run_backwards_do_not_turn_the_clock_back() {
 
 #[test]
 fn captures_without_packets_give_captures_without_packets() {
-    for name in [
-        "gateway/op-502-512-replica-wins",
-        "replica/op-402-412-cracked",
-        "switch/op-302-312-fan-out",
-    ] {
+    for name in ["gateway/race/replica-wins", "replica/forward/under-a", "switch/fan_out/copies"] {
         let directory = tempfile::tempdir().unwrap();
         let mut job = scenario(name).lay_out(directory.path()).unwrap();
         let empty = directory.path().join("empty.pcap");
@@ -251,7 +247,7 @@ fn captures_without_packets_give_captures_without_packets() {
 fn an_empty_capture_makes_no_probe() {
     let directory = tempfile::tempdir().unwrap();
     let mut job =
-        scenario("replica/op-410-arp-resolves-the-server").lay_out(directory.path()).unwrap();
+        scenario("replica/neighbours/arp-resolves-server").lay_out(directory.path()).unwrap();
     let empty = directory.path().join("empty.pcap");
     std::fs::write(&empty, pcap::write(&[])).unwrap();
     (job.inside, job.outside) = (Some(empty), None);
@@ -265,7 +261,7 @@ fn an_empty_capture_makes_no_probe() {
 /// Replays a file as the inside's capture; exit code and what it said.
 fn replay_file(file: &Path) -> (Option<i32>, String, usize) {
     let directory = tempfile::tempdir().unwrap();
-    let mut job = scenario("gateway/op-502-512-replica-wins").lay_out(directory.path()).unwrap();
+    let mut job = scenario("gateway/race/replica-wins").lay_out(directory.path()).unwrap();
     (job.inside, job.outside) = (Some(file.to_owned()), None);
     let output = replay(without_dpdk().unwrap(), &[], &job).unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

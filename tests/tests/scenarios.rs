@@ -1,17 +1,23 @@
-//! Every scenario below `scenarios`, through the library's replay; every frame that left, and
-//! every one that came in and was meant to be sound, past two decoders that are not ours.
+//! Replays every scenario below `scenarios` with the library. Gives every frame that left, and every
+//! sound one that came in, to two independent decoders. Checks that what scenarios and comments
+//! cite exists.
 
 use std::path::{Path, PathBuf};
 
 use appliance::config::Config;
 use appliance::replay::{self, Options, Report};
+use firstack_tests::citation::Documents;
 use firstack_tests::decoder;
 use firstack_tests::scenario::Scenario;
 use firstack_tests::scenario::check::Job;
 use firstack_tests::scenario::packet::Frame;
 
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
 fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")
+    root().join("tests/scenarios")
 }
 
 /// The library's replay.
@@ -87,14 +93,54 @@ fn other_decoders_find_nothing_wrong_with_what_leaves() {
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
 
+/// The files below a folder with this ending.
+fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let below = |path: PathBuf| if path.is_dir() { files(&path, ending) } else { vec![path] };
+    let is_one = |path: &PathBuf| path.extension().is_some_and(|found| found == ending);
+    entries.flat_map(below).filter(is_one).collect()
+}
+
+fn documents() -> Documents {
+    Documents::load(&root()).unwrap()
+}
+
 #[test]
-fn every_scenario_says_where_its_rule_stands() {
+fn every_scenario_cites_the_section_in_which_its_rule_stands() {
+    let documents = documents();
+    let mut wrong = Vec::new();
     for scenario in &scenarios() {
-        let text = std::fs::read_to_string(&scenario.path).unwrap_or_default();
-        let comment: Vec<_> = text.lines().take_while(|line| line.starts_with('#')).collect();
-        let comment = comment.join(" ");
-        let cites =
-            ["op ", "ops ", "section ", "sections "].iter().any(|word| comment.contains(word));
-        assert!(cites, "{} cites neither an operation nor a section", scenario.name());
+        let text = std::fs::read_to_string(&scenario.path).unwrap();
+        if let Err(error) = documents.check_scenario(&text) {
+            wrong.push(format!("{}: {error}", scenario.name()));
+        }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn comments_cite_sections_that_exist() {
+    let documents = documents();
+    let mut wrong = Vec::new();
+    for folder in ["pipeline/src", "appliance/src", "tests/src", "tests/tests"] {
+        for path in files(&root().join(folder), "rs") {
+            // Its tests have citations of what does not exist.
+            if path.ends_with("tests/src/citation.rs") {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            if let Err(error) = documents.check_text(&text) {
+                wrong.push(format!("{}: {error}", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_example_of_the_readme_is_a_scenario() {
+    let readme = std::fs::read_to_string(root().join("tests/README.md")).unwrap();
+    let example = readme.split("```scenario\n").nth(1).and_then(|rest| rest.split("```").next());
+    let scenario = directory().join("gateway/race/refused-by-replica.scenario");
+    assert_eq!(example, Some(std::fs::read_to_string(scenario).unwrap().as_str()));
 }

@@ -1,4 +1,4 @@
-//! Packets in tunnels, made and read as section 3 of the protocol and the RFCs say.
+//! Packets in tunnels, made and read as protocol.md 4.1, 4.2, 4.3 and the RFCs say.
 
 use std::net::IpAddr;
 

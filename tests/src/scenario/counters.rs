@@ -300,6 +300,7 @@ mod tests {
     fn scenario(counters: &[&str]) -> Scenario {
         Scenario {
             path: "x".into(),
+            directory: "".into(),
             config: String::new(),
             keys: String::new(),
             names: Names::default(),

@@ -1,7 +1,8 @@
 //! Scenarios as data: packets in, packets out, verdicts and counters in one readable file.
 //!
 //! ```text
-//! # What it shows. op 210, section 2.
+//! # What it shows, in a sentence or two.
+//! # protocol.md 3.2; ops 204, 210      where the rule stands: see [`crate::citation`]
 //! config gateway                     configs/gateway.toml beside the roles' directories
 //! set timeouts.racing = "2s"         a key of it that is different here
 //! keys 7 K7 sign                     a line of its key file: id, name of the key, "sign" or not
@@ -101,6 +102,8 @@ pub struct Step {
 pub struct Scenario {
     /// The file.
     pub path: PathBuf,
+    /// The directory of all scenarios, which the name leaves out.
+    pub directory: PathBuf,
     /// The configuration as TOML; [`KEY_FILE`] stands for the path of the key file.
     pub config: String,
     /// The key file; empty when there is none.
@@ -132,6 +135,7 @@ impl Scenario {
         let names = Names::parse(&read(&directory.join("names"))?)?;
         let mut scenario = Self {
             path: path.to_owned(),
+            directory: directory.to_owned(),
             config: String::new(),
             keys: String::new(),
             names,
@@ -183,11 +187,16 @@ impl Scenario {
         set(config, &format!("tag.keys = \"{KEY_FILE}\""))
     }
 
-    /// Its name: the path without directory of all scenarios and extension.
+    /// Returns its name: the path below the directory of all scenarios, without the extension,
+    /// such as `gateway/race/replica-wins`.
     pub fn name(&self) -> String {
-        let role = self.path.parent().and_then(Path::file_name).unwrap_or_default();
-        let stem = self.path.file_stem().unwrap_or_default();
-        format!("{}/{}", role.to_string_lossy(), stem.to_string_lossy())
+        let path = self.path.strip_prefix(&self.directory).unwrap_or(&self.path);
+        path.with_extension("").to_string_lossy().into_owned()
+    }
+
+    /// Returns the role that it is about: the first part of its name.
+    pub fn role(&self) -> String {
+        self.name().split('/').next().unwrap_or_default().to_owned()
     }
 
     fn comes(&mut self, words: &str, line: usize) -> Result<(), String> {

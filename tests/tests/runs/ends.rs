@@ -7,7 +7,7 @@ use crate::rig::{Rig, ended_well, is_conserved, scenario};
 
 #[test]
 fn captures_that_are_empty_or_break_off_end_well() {
-    let scenario = scenario("gateway/op-210-tag");
+    let scenario = scenario("gateway/tag/added");
     let syns = for_each_client(&scenario, Side::Inside, &["CLIENT > V SYN seq=1000 opts=linux"]);
     let rig = Rig::new(&scenario, &[Vec::new(), Vec::new()]);
     is_conserved(&ended_well(&rig.run(&[0], 1)), [0, 0], [0, 0]);
@@ -20,7 +20,7 @@ fn captures_that_are_empty_or_break_off_end_well() {
 
 #[test]
 fn a_capture_that_is_none_is_named() {
-    let scenario = scenario("gateway/op-210-tag");
+    let scenario = scenario("gateway/tag/added");
     for bytes in [&b""[..], b"This is a text and no capture."] {
         let rig = Rig::new(&scenario, &[Vec::new(), Vec::new()]);
         std::fs::write(&rig.inputs[1], bytes).unwrap();
@@ -35,7 +35,7 @@ fn a_capture_that_is_none_is_named() {
 
 #[test]
 fn a_bad_configuration_starts_nothing() {
-    let scenario = scenario("gateway/op-210-tag");
+    let scenario = scenario("gateway/tag/added");
     let rig = Rig::new(&scenario, &[Vec::new(), Vec::new()]);
     ended_well(&rig.run(&[0], 1));
     for side in Side::ALL {

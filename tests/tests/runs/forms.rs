@@ -66,7 +66,7 @@ impl Form {
     }
 
     pub fn gateway(self) -> Scenario {
-        let mut gateway = scenario("gateway/op-210-tag");
+        let mut gateway = scenario("gateway/tag/added");
         let mut config: toml::Table = gateway.config.parse().unwrap();
         let section = config["gateway"].as_table_mut().unwrap();
         section.insert("configuration".to_owned(), self.configuration.to_string().into());
@@ -116,7 +116,7 @@ fn gateways_of_all_configurations_and_families_run_as_they_replay() {
 
 #[test]
 fn replicas_of_all_configurations_and_families_run_as_they_replay() {
-    let replica = scenario("replica/op-402-412-cracked");
+    let replica = scenario("replica/forward/under-a");
     for form in Form::all() {
         let copy =
             format!("V > R [ CLIENT > V SYN seq=1000 opts=linux,tag:{} ]", form.configuration);
@@ -146,11 +146,11 @@ fn replicas_of_all_configurations_and_families_run_as_they_replay() {
 #[test]
 fn switches_of_both_families_run_as_they_replay() {
     for (name, version) in [
-        ("switch/op-302-312-fan-out", 6),
-        ("switch/op-314-kept-followed", 4),
-        ("switch/op-314-kept-followed", 6),
-        ("switch/op-314-tunnel-too-big", 4),
-        ("switch/op-314-tunnel-too-big", 6),
+        ("switch/fan_out/copies", 6),
+        ("switch/affinity/tracked", 4),
+        ("switch/affinity/tracked", 6),
+        ("switch/tunnels/too-big", 4),
+        ("switch/tunnels/too-big", 6),
     ] {
         let switch = scenario(name);
         let form = Form { configuration: 'C', version };

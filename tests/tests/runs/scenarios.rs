@@ -27,7 +27,7 @@ fn a_run_sends_what_a_replay_sends() {
         Scenario::load_all(&directory()).into_iter().map(Result::unwrap).collect();
     let runnable: Vec<_> =
         scenarios.iter().filter_map(|scenario| Some((scenario, inputs_of(scenario)?))).collect();
-    let roles: BTreeSet<_> = runnable.iter().map(|(s, _)| s.name()[..6].to_owned()).collect();
+    let roles: BTreeSet<_> = runnable.iter().map(|(s, _)| s.role()).collect();
     assert!(roles.len() == 3 && runnable.len() > 60, "{} scenarios of {roles:?}", runnable.len());
     // Most of a run is waiting: several at a time.
     std::thread::scope(|scope| {

@@ -81,7 +81,7 @@ pub fn share_the_work(counters: &Value, workers: usize, what: &str) {
 
 #[test]
 fn gateways_workers_share_connections_without_mixing_them() {
-    let scenario = scenario("gateway/op-210-tag");
+    let scenario = scenario("gateway/tag/added");
     let inside = for_each_client(&scenario, Side::Inside, &["CLIENT > V SYN seq=1000 opts=linux"]);
     let outside = for_each_client(
         &scenario,
@@ -94,7 +94,7 @@ fn gateways_workers_share_connections_without_mixing_them() {
 /// One side alone: any number of packets, in any number of bursts.
 #[test]
 fn one_side_alone_comes_out_in_order() {
-    let scenario = scenario("gateway/op-210-tag");
+    let scenario = scenario("gateway/tag/added");
     let inside = for_each_client(
         &scenario,
         Side::Inside,
@@ -132,13 +132,13 @@ fn one_side_alone_comes_out_in_order() {
 
 #[test]
 fn switches_and_replicas_workers_share_connections_without_mixing_them() {
-    let switch = scenario("switch/op-302-312-fan-out");
+    let switch = scenario("switch/fan_out/copies");
     let line = "CLIENT > V SYN seq=1000 opts=linux,tag";
     let outside = for_each_client(&switch, Side::Outside, &[line]);
     let inside = for_each_client(&switch, Side::Inside, &["V > CLIENT SYN ACK seq=5000 ack=1001"]);
     however_many_queues(&switch, &[Vec::new(), outside.clone()]);
     however_many_workers(&switch, &[inside, outside]);
-    let replica = scenario("replica/op-402-412-cracked");
+    let replica = scenario("replica/forward/under-a");
     let lines = [
         "V > R [ CLIENT > V SYN seq=1000 opts=linux,tag ]",
         "CLIENT > R ACK seq=1001 ack=5001 data=20",
