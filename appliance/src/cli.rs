@@ -8,9 +8,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::Config;
-use crate::control::{self, Answer, Command as Control, Name};
+use crate::control::socket::{self, Answer, Command as Control, Name};
+use crate::control::stats::Snapshot;
 use crate::replay::{self, Report};
-use crate::stats::Snapshot;
 
 /// What is wrong with the configuration or the command line: nothing was started.
 const MISCONFIGURED: u8 = 2;
@@ -141,7 +141,7 @@ impl Gate {
 
 /// Runs the command line; its errors go to stderr.
 pub fn main() -> ExitCode {
-    let lacking = crate::cpu::lacks();
+    let lacking = crate::sys::cpu::lacks();
     if !lacking.is_empty() {
         let lacking = lacking.join(", ");
         eprintln!("firstack: this CPU has no {lacking}: firstack is built for x86-64-v3 with AES");
@@ -190,7 +190,7 @@ fn check(path: &Path, no_devices: bool) -> Result<(), Failure> {
     print(format_args!("{}: a sound configuration of a {}\n", path.display(), config.role))
 }
 
-fn socket(target: &Target) -> Result<PathBuf, Failure> {
+fn control_socket(target: &Target) -> Result<PathBuf, Failure> {
     match (&target.socket, &target.config) {
         (Some(socket), _) => Ok(socket.clone()),
         (None, Some(config)) => Ok(load(config)?.control.socket),
@@ -230,7 +230,7 @@ fn print(text: impl std::fmt::Display) -> Result<(), Failure> {
 }
 
 fn stats(target: &Target, json: bool) -> Result<(), Failure> {
-    match control::ask(&socket(target)?, Control::Stats).map_err(failed)? {
+    match socket::ask(&control_socket(target)?, Control::Stats).map_err(failed)? {
         Answer::Stats(snapshot) => print_counters(&snapshot, json),
         Answer::Done(text) | Answer::Error(text) => Err(failed(text)),
     }
@@ -246,7 +246,7 @@ fn print_counters(snapshot: &Snapshot, json: bool) -> Result<(), Failure> {
 
 /// Has something done that is answered with what is the case then.
 fn order(target: &Target, command: Control) -> Result<(), Failure> {
-    match control::ask(&socket(target)?, command).map_err(failed)? {
+    match socket::ask(&control_socket(target)?, command).map_err(failed)? {
         Answer::Done(text) => print(format_args!("{text}\n")),
         Answer::Error(text) => Err(failed(text)),
         Answer::Stats(_) => Err(failed("counters are no answer to that")),

@@ -16,16 +16,16 @@ use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use alone::{alone, eal};
-use appliance::clock::Clock;
-use appliance::dpdk::{
+use arrayvec::ArrayVec;
+use crossbeam::utils::CachePadded;
+use firstack::datapath::clock::Clock;
+use firstack::datapath::handoff::Mail;
+use firstack::datapath::rss::{Owners, Trust};
+use firstack::datapath::worker::{Idle, Parts, Queues, Worker};
+use firstack::dpdk::{
     Eal, Mbuf, MbufPool, PoolHandle, Port, PortConfig, RxQueue, Started, TxQueue,
     Worker as Launched, cycles,
 };
-use appliance::handoff::Mail;
-use appliance::steering::{Owners, Trust};
-use appliance::worker::{Idle, Parts, Queues, Worker};
-use arrayvec::ArrayVec;
-use crossbeam::utils::CachePadded;
 use pcap_file::pcap::{PcapPacket, PcapWriter};
 use pipeline::buffer::{Buffer, Pool};
 use pipeline::configuration::A;

@@ -9,11 +9,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use alone::{alone, eal};
-use appliance::dpdk::{
+use arrayvec::ArrayVec;
+use firstack::dpdk::{
     DEFAULT_DATA_ROOM, Eal, Error, HashTable, Mbuf, MbufPool, Port, PortConfig, Rss, RssField,
     RssScope, RxQueue, Started, TxQueue,
 };
-use arrayvec::ArrayVec;
 use pcap_file::pcap::{PcapPacket, PcapReader, PcapWriter};
 use pipeline::buffer::{Buffer, Pool};
 use std::time::Duration;

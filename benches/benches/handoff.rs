@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use appliance::handoff::ring::{Receiver, Sender, ring};
-use appliance::handoff::{Handed, Mail, capacity};
 use arrayvec::ArrayVec;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use crossbeam::queue::ArrayQueue;
+use firstack::datapath::handoff::ring::{Receiver, Sender, ring};
+use firstack::datapath::handoff::{Handed, Mail, capacity};
 use firstack_benches::client;
 use pipeline::testing::Segment;
 use pipeline::view::{Packet, Side, View};

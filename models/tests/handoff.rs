@@ -3,7 +3,7 @@
 use std::ops::Deref;
 
 use arrayvec::ArrayVec;
-use firstack_models::handoff::mail::{Handed, Mail, What, wind_down};
+use firstack_models::handoff::queues::{Handed, Mail, What, wind_down};
 use firstack_models::sync::{Arc, Barrier};
 use loom::thread;
 use pipeline::burst::BURST;

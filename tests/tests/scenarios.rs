@@ -3,8 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use appliance::config::Config;
-use appliance::replay::{self, Options, Report};
+use firstack::config::Config;
+use firstack::replay::{self, Options, Report};
 use firstack_tests::decoder;
 use firstack_tests::scenario::Scenario;
 use firstack_tests::scenario::check::Job;

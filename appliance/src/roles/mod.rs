@@ -23,7 +23,7 @@ use pipeline::wire::ethernet::Mac;
 use pipeline::wire::tunnel::Format;
 
 use crate::config::{self, Check, Config, TunnelFormat};
-use crate::keys;
+use crate::control::keys;
 
 /// What the roles need to know beyond the configuration.
 #[derive(Clone, Debug)]

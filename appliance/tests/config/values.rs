@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use appliance::config::{
+use firstack::config::{
     Bus, Config, Configuration, Content, Delivery, Device, Health, MacAddress, Poll, Role,
     ServiceAddress, Tunnel, TunnelFormat, TunnelPeer,
 };

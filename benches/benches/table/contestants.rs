@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::hash::BuildHasher;
 
-use appliance::dpdk::{Eal, HASH_KEY, HashTable};
+use firstack::dpdk::{Eal, HASH_KEY, HashTable};
 use firstack_benches::BURST;
 use firstack_benches::cast::KEY;
 use firstack_benches::find::{

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use appliance::stats::Snapshot;
+use firstack::control::stats::Snapshot;
 use firstack_tests::demo::client::{Held, ask, burst, connect_from};
 use firstack_tests::demo::world::World;
 use firstack_tests::fleet::FleetOptions;

@@ -5,16 +5,16 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Barrier};
 
-use appliance::clock::Clock;
-use appliance::dpdk::{
+use arrayvec::ArrayVec;
+use crossbeam::utils::CachePadded;
+use firstack::datapath::clock::Clock;
+use firstack::datapath::handoff::Mail;
+use firstack::datapath::rss::{Owners, Trust};
+use firstack::datapath::worker::{Idle, Parts, Queues, Worker};
+use firstack::dpdk::{
     Eal, EalArgs, LogLevel, Mbuf, MbufPool, PoolHandle, Port, PortConfig, RxQueue, Started,
     TxQueue, cycles,
 };
-use appliance::handoff::Mail;
-use appliance::steering::{Owners, Trust};
-use appliance::worker::{Idle, Parts, Queues, Worker};
-use arrayvec::ArrayVec;
-use crossbeam::utils::CachePadded;
 use firstack_benches::{BURST, client};
 use pipeline::buffer::{Buffer, Pool};
 use pipeline::configuration::A;

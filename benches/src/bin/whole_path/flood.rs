@@ -14,7 +14,7 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use appliance::dpdk::cycles;
+use firstack::dpdk::cycles;
 use pipeline::configuration::A;
 use pipeline::flow::Phase;
 use pipeline::table::State;

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use appliance::dpdk::{DEFAULT_DATA_ROOM, Eal, MbufPool, Port, PortConfig, RxQueue, TxQueue};
+use firstack::dpdk::{DEFAULT_DATA_ROOM, Eal, MbufPool, Port, PortConfig, RxQueue, TxQueue};
 
 use crate::source::Source;
 use crate::template::SHORT;

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use appliance::dpdk::Mbuf;
 use arrayvec::ArrayVec;
+use firstack::dpdk::Mbuf;
 use firstack_benches::BURST;
 use pipeline::buffer::Buffer;
 use pipeline::counters::Counters;

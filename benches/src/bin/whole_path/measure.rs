@@ -1,7 +1,7 @@
 //! Slices, rounds and medians.
 
 use anyhow::Result;
-use appliance::dpdk::cycles;
+use firstack::dpdk::cycles;
 use serde::Serialize;
 
 use crate::subject::{Base, Case, Subject};

@@ -4,12 +4,12 @@ use std::net::IpAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Barrier};
 
-use appliance::clock::Clock;
-use appliance::dpdk::{Mbuf, cycles};
-use appliance::handoff::Mail;
-use appliance::steering::{Owners, Trust};
-use appliance::worker::{Idle, Parts, Queues, Worker};
 use crossbeam::utils::CachePadded;
+use firstack::datapath::clock::Clock;
+use firstack::datapath::handoff::Mail;
+use firstack::datapath::rss::{Owners, Trust};
+use firstack::datapath::worker::{Idle, Parts, Queues, Worker};
+use firstack::dpdk::{Mbuf, cycles};
 use firstack_benches::BURST;
 use pipeline::configuration::Configuration;
 use pipeline::limiter::Limit;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use anyhow::{Context, Result, ensure};
-use appliance::dpdk::cycles;
-use appliance::handoff::Mail;
-use appliance::steering::Owners;
-use appliance::worker::Worker;
+use firstack::datapath::handoff::Mail;
+use firstack::datapath::rss::Owners;
+use firstack::datapath::worker::Worker;
+use firstack::dpdk::cycles;
 use pipeline::configuration::A;
 use pipeline::counters::Counters;
 use pipeline::role::gateway::Gateway;

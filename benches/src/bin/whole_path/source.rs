@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use appliance::dpdk::{Error, Mbuf, RxQueue};
+use firstack::dpdk::{Error, Mbuf, RxQueue};
 use firstack_benches::BURST;
 use pipeline::buffer::Buffer;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use appliance::worker::Worker;
+use firstack::datapath::worker::Worker;
 use pipeline::counters::Counters;
 use pipeline::role::Role;
 use pipeline::verdict::{Fate, Verdict};

@@ -6,11 +6,11 @@
 //!
 //! A worker believes a port only once it has seen it do so: see [`Trust`].
 
+pub mod toeplitz;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-
-use crate::toeplitz;
 
 /// Entries of the table when no port has one.
 pub const ENTRIES: u16 = 512;

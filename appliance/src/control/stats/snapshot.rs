@@ -1,7 +1,5 @@
 //! All counters of a process at one moment: for people, and as JSON.
 
-mod text;
-
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -13,7 +11,7 @@ use pipeline::view::Side;
 use serde::{Deserialize, Serialize};
 
 use crate::config::MacAddress;
-use crate::health::TargetStats;
+use crate::control::health::TargetStats;
 use crate::roles::Names;
 
 /// What was counted on one side. `received = forwarded + consumed + dropped` at rest.

@@ -13,7 +13,7 @@
 
 use std::time::Duration;
 
-use crate::clock::Clock;
+use crate::datapath::clock::Clock;
 use crate::dpdk::{Bell, cycles};
 
 /// How long a worker polls on after the last packet: about as long as falling asleep and waking

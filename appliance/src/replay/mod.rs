@@ -2,6 +2,9 @@
 //! run, with the captures' times as its clock. No DPDK, no root, no randomness: the same
 //! captures give the same bytes.
 
+pub mod capture;
+pub mod describe;
+
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,11 +19,10 @@ use pipeline::verdict::Verdict;
 use pipeline::view::Side;
 use serde_json::json;
 
-use crate::capture::{self, Frame, Reader, Writer};
+use self::capture::{Frame, Reader, Writer};
 use crate::config::Config;
-use crate::describe;
+use crate::control::stats::Snapshot;
 use crate::roles::{self, Crew, Surroundings, Task};
-use crate::stats::Snapshot;
 
 /// What is to be replayed.
 #[derive(Clone, Debug)]
@@ -55,7 +57,7 @@ pub enum Error {
     Capture(#[from] capture::Error),
     /// The key file.
     #[error(transparent)]
-    Keys(#[from] crate::keys::Error),
+    Keys(#[from] crate::control::keys::Error),
     /// The directory for the output.
     #[error("{path}: {source}")]
     Directory {

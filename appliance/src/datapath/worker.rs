@@ -14,13 +14,13 @@ use pipeline::time::Ticks;
 use pipeline::verdict::Verdict;
 use pipeline::view::{Kind, Packet, Side, View};
 
-use crate::clock::Clock;
+use crate::datapath::clock::Clock;
+use crate::datapath::handoff::{Handed, Mail, What, wind_down};
+pub use crate::datapath::idle::Idle;
+use crate::datapath::idle::Rester;
+use crate::datapath::rss::{Owners, Trust};
 use crate::dpdk::{Mbuf, PoolHandle, RxQueue, TxQueue, cycles};
-use crate::handoff::{Handed, Mail, What, wind_down};
-pub use crate::idle::Idle;
-use crate::idle::Rester;
-use crate::steering::{Owners, Trust};
-use crate::sync::Barrier;
+use crate::sys::sync::Barrier;
 
 /// Between two times that the role keeps house. Oftener would cost a loaded worker a tenth of its
 /// time (benchmark `whole_path`).

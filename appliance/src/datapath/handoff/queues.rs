@@ -9,7 +9,7 @@ use pipeline::burst::BURST;
 use pipeline::view::{Packet, Side, View};
 
 use super::ring::{Receiver, Sender, ring};
-use crate::sync::Barrier;
+use crate::sys::sync::Barrier;
 
 /// What another worker is to do with a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

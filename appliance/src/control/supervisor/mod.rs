@@ -2,21 +2,19 @@
 //! out, opens and closes gates, reads keys again. The workers are told through what they read
 //! once a burst; they never wait.
 
-mod members;
-
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use pipeline::counters::Counters;
 
+use super::members::Members;
 use crate::config::{self, Check};
-use crate::control::{Answer, Command, Name};
-use crate::health::{BusyFile, Http, Prober, Settings, Target};
-use crate::keys;
+use crate::control::health::{BusyFile, Http, Prober, Settings, Target};
+use crate::control::keys;
+use crate::control::socket::{Answer, Command, Name};
+use crate::control::stats::{Neighbour, Snapshot};
 use crate::roles::{self, Levers, Names};
-use crate::stats::{Neighbour, Snapshot};
-use members::Members;
 
 /// The name of the busy signal among the probed.
 const BUSY_CHECK: &str = "busy_check";

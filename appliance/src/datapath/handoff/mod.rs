@@ -1,10 +1,10 @@
 //! Queues between workers: for packets that arrived at another worker than the one that owns
 //! their client, and for frames to leave by a port on which a worker has no queue of its own.
 
-pub mod mail;
+pub mod queues;
 pub mod ring;
 
-pub use mail::{Handed, Mail, What, wind_down};
+pub use queues::{Handed, Mail, What, wind_down};
 
 /// Frames that each queue between two of `workers` workers holds, when all queues to one worker
 /// together may hold `share`.
