@@ -1,5 +1,5 @@
-//! The loop of one worker: receive a burst, run the role over it, send what leaves; then do
-//! what is due without a packet, and rest when there is nothing to do.
+//! The loop of one worker: receive a burst, run the role over it, transmit the output; then do
+//! periodic work, and sleep when there is nothing to do.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -15,28 +15,28 @@ use pipeline::verdict::Verdict;
 use pipeline::view::{Kind, Packet, Side, View};
 
 use crate::datapath::clock::Clock;
-use crate::datapath::handoff::{Handed, Mail, What, wind_down};
+use crate::datapath::handoff::{Handoff, HandoffFrame, HandoffKind, drain};
 pub use crate::datapath::idle::Idle;
-use crate::datapath::idle::Rester;
-use crate::datapath::rss::{Owners, Trust};
+use crate::datapath::idle::Idler;
+use crate::datapath::rss::{RetaMap, RssCheck};
 use crate::dpdk::{Mbuf, PoolHandle, RxQueue, TxQueue, cycles};
 use crate::sys::sync::Barrier;
 
-/// Between two times that the role keeps house. Oftener would cost a loaded worker a tenth of its
-/// time (benchmark `whole_path`).
-const HOUSEKEEPING: Ticks = Ticks::from_micros(20);
+/// The interval of the role's periodic work. A shorter one would cost a loaded worker a tenth of
+/// its time (benchmark `whole_path`).
+const TIMER_INTERVAL: Ticks = Ticks::from_micros(20);
 
-/// A worker's queues on one side; a port may have too few for every worker.
+/// A worker's queues on one side. A port may have too few queues for every worker.
 #[derive(Debug)]
 pub struct Queues {
     /// Its receive queue.
     pub rx: Option<RxQueue>,
     /// Its transmit queue.
     pub tx: Option<TxQueue>,
-    /// Who sends for it when it has none.
-    pub sender: usize,
-    /// Whether what comes is looked at to find its owner.
-    pub trust: Trust,
+    /// The worker that transmits for it if it has no transmit queue.
+    pub tx_worker: usize,
+    /// Whether received packets are checked for their owner.
+    pub rss_check: RssCheck,
 }
 
 /// One worker, ready to run on its core.
@@ -44,104 +44,104 @@ pub struct Worker<R> {
     role: R,
     queues: [Queues; 2],
     pool: PoolHandle,
-    mail: Mail<Mbuf>,
-    owners: Owners,
+    handoff: Handoff<Mbuf>,
+    reta: RetaMap,
     clock: Clock,
     idle: Idle,
-    /// Frames received at once.
+    /// The most frames received at once.
     burst: usize,
     stop: Arc<CachePadded<AtomicBool>>,
-    quiet: Arc<Barrier>,
+    stopped: Arc<Barrier>,
     counters: Arc<Counters>,
     frames: ArrayVec<Mbuf, BURST>,
     batch: Burst<Mbuf>,
     out: Output<Mbuf>,
-    /// When this turn began.
+    /// When this poll began.
     now: Ticks,
-    /// When the role is to keep house again.
-    housekeeping: Ticks,
-    /// What other workers have handed over, by side.
+    /// When the role's periodic work is due.
+    next_timer: Ticks,
+    /// Packets that other workers have handed over, by side.
     taken: [Burst<Mbuf>; 2],
 }
 
-/// What a worker is made of.
+/// Everything a worker is built from.
 pub struct Parts<R> {
-    /// The role it plays.
+    /// The role it runs.
     pub role: R,
-    /// Inside and outside.
+    /// Its queues, inside and outside.
     pub queues: [Queues; 2],
-    /// Where new frames come from.
+    /// The pool that new frames are allocated from.
     pub pool: PoolHandle,
-    /// The way to the others.
-    pub mail: Mail<Mbuf>,
-    /// Which of them owns what.
-    pub owners: Owners,
-    /// The time.
+    /// Its queues to and from the other workers.
+    pub handoff: Handoff<Mbuf>,
+    /// Which worker owns which client.
+    pub reta: RetaMap,
+    /// The clock.
     pub clock: Clock,
     /// What to do when there is nothing to do.
     pub idle: Idle,
-    /// Frames received at once, up to [`BURST`].
+    /// The most frames received at once, up to [`BURST`].
     pub burst: usize,
-    /// Frames that one packet can turn into beyond itself.
+    /// The most frames that one packet can produce in addition to itself.
     pub copies: usize,
-    /// Set when it is time to stop.
+    /// Set to stop the worker.
     pub stop: Arc<CachePadded<AtomicBool>>,
     /// Where all workers meet after that.
-    pub quiet: Arc<Barrier>,
+    pub stopped: Arc<Barrier>,
 }
 
 impl<R: Role> Worker<R> {
-    /// Puts a worker together.
+    /// Builds a worker.
     pub fn new(parts: Parts<R>) -> Self {
         Self {
             counters: Arc::clone(parts.role.counters()),
             role: parts.role,
             queues: parts.queues,
             pool: parts.pool,
-            mail: parts.mail,
-            owners: parts.owners,
+            handoff: parts.handoff,
+            reta: parts.reta,
             clock: parts.clock,
             idle: parts.idle,
             burst: parts.burst.clamp(1, BURST),
             stop: parts.stop,
-            quiet: parts.quiet,
+            stopped: parts.stopped,
             frames: ArrayVec::new(),
             batch: Burst::default(),
             out: Output::new(parts.copies),
             now: Ticks::default(),
-            housekeeping: Ticks::default(),
+            next_timer: Ticks::default(),
             taken: [Burst::default(), Burst::default()],
         }
     }
 
-    /// Runs until it is time to stop; then sends what other workers have still handed over.
+    /// Runs until `stop` is set, then transmits what other workers have still handed over.
     pub fn run(mut self) {
         let idle = std::mem::replace(&mut self.idle, Idle::Busy);
-        let mut rester = Rester::new(idle, self.clock);
+        let mut idler = Idler::new(idle, self.clock);
         while !self.stop.load(Relaxed) {
-            match self.turn() {
-                0 => rester.rest(),
-                _ => rester.busy(),
+            match self.poll_once() {
+                0 => idler.pause(),
+                _ => idler.busy(),
             }
         }
-        let quiet = Arc::clone(&self.quiet);
-        wind_down(&quiet, || self.take_mail());
+        let stopped = Arc::clone(&self.stopped);
+        drain(&stopped, || self.process_handoffs());
     }
 
-    /// One round over both sides and the mail; how many frames there were. [`Worker::run`] does
-    /// nothing else until it is time to stop; who drives a worker by hand, as benchmarks do,
-    /// calls it from one thread.
-    pub fn turn(&mut self) -> usize {
+    /// Polls both sides and the handoff queues once, and does periodic work that is due. Returns
+    /// the number of frames received. [`Worker::run`] does nothing else until it is stopped;
+    /// benchmarks call this from a single thread instead.
+    pub fn poll_once(&mut self) -> usize {
         let mut count = 0;
         self.now = self.clock.at(cycles());
         for side in Side::ALL {
             count += self.receive(side);
         }
-        if self.mail.has_others() {
-            count += self.take_mail();
+        if self.handoff.has_others() {
+            count += self.process_handoffs();
         }
-        if self.now >= self.housekeeping {
-            self.housekeeping = self.now + HOUSEKEEPING;
+        if self.now >= self.next_timer {
+            self.next_timer = self.now + TIMER_INTERVAL;
             let Self { now, pool, out, .. } = self;
             self.role.housekeep(&mut Context { now: *now, pool, out });
             self.flush();
@@ -149,14 +149,14 @@ impl<R: Role> Worker<R> {
         count
     }
 
-    /// Takes what has arrived on a side and runs the role over it; how many frames arrived.
+    /// Receives a burst on a side and runs the role over it. Returns how many frames arrived.
     #[inline]
     fn receive(&mut self, side: Side) -> usize {
         let Some(rx) = &mut self.queues[side as usize].rx else { return 0 };
-        let count = if self.mail.has_others() {
+        let count = if self.handoff.has_others() {
             let count = rx.burst_up_to(&mut self.frames, self.burst);
             if count > 0 {
-                self.steer(side);
+                self.distribute(side);
             }
             count
         } else {
@@ -170,50 +170,50 @@ impl<R: Role> Worker<R> {
         count
     }
 
-    /// Looks at what was received: keeps what is this worker's own, or nobody's, and gives the rest
-    /// to its owners. What the port has placed is taken as placed right, once that is known.
-    fn steer(&mut self, side: Side) {
-        let Self { mail, owners, batch, counters, .. } = self;
-        let trust = &mut self.queues[side as usize].trust;
-        let (own, mut given, mut back) = (mail.own(), 0, 0);
-        let mut refuse = |frame: Handed<Mbuf>| {
-            back += 1;
-            refused(counters, frame);
+    /// Sorts the received frames: keeps those that this worker owns or that have no owner, and
+    /// hands the others to their owners. Packets distributed by a trusted port are kept unchecked.
+    fn distribute(&mut self, side: Side) {
+        let Self { handoff, reta, batch, counters, .. } = self;
+        let check = &mut self.queues[side as usize].rss_check;
+        let (own, mut pushed, mut rejected) = (handoff.worker(), 0, 0);
+        let mut reject = |frame: HandoffFrame<Mbuf>| {
+            rejected += 1;
+            count_rejected(counters, frame);
         };
         batch.clear();
         for frame in self.frames.drain(..) {
-            let placed = frame.is_hashed();
+            let hashed = frame.is_hashed();
             let packet = Packet::new(frame);
-            let placed = placed && is_plain_tcp(&packet.view);
-            if placed && trust.believes() {
+            let hashed = hashed && is_plain_tcp(&packet.view);
+            if hashed && check.trusts() {
                 batch.push(packet.buffer, packet.view);
                 continue;
             }
-            let owner = R::owner(side, &packet).map_or(own, |client| owners.of(client));
-            if placed {
-                trust.seen(owner == own);
+            let owner = R::owner(side, &packet).map_or(own, |client| reta.worker_of(client));
+            if hashed {
+                check.record(owner == own);
             }
             if owner == own {
                 batch.push(packet.buffer, packet.view);
             } else {
-                given += 1;
-                mail.put(owner, Handed::received(side, packet), &mut refuse);
+                pushed += 1;
+                handoff.push(owner, HandoffFrame::received(side, packet), &mut reject);
             }
         }
-        mail.send(refuse);
-        counters.handed_off.add(given - back);
+        handoff.flush(reject);
+        counters.handed_off.add(pushed - rejected);
     }
 
-    /// Takes what other workers have handed over, a burst at most; how many frames.
-    fn take_mail(&mut self) -> usize {
-        let Self { mail, taken, out, queues, counters, .. } = self;
+    /// Processes what other workers have handed over, a burst at most. Returns how many frames.
+    fn process_handoffs(&mut self) -> usize {
+        let Self { handoff, taken, out, queues, counters, .. } = self;
         let mut received = 0;
-        let count = mail.take(BURST, |Handed { what, frame, view }| match what {
-            What::Received(side) => {
+        let count = handoff.receive(BURST, |HandoffFrame { kind, frame, view }| match kind {
+            HandoffKind::Received(side) => {
                 received += 1;
                 taken[side as usize].push(frame, view);
             }
-            What::Transmit(side) => {
+            HandoffKind::Transmit(side) => {
                 if !out.has_room(side) {
                     transmit(&mut queues[side as usize], counters.side(side), out.side(side));
                 }
@@ -234,7 +234,7 @@ impl<R: Role> Worker<R> {
         count
     }
 
-    /// Sends what is to leave, by its own queues or by other workers'.
+    /// Transmits the output, by this worker's own queues or through other workers.
     fn flush(&mut self) {
         for side in Side::ALL {
             let frames = self.out.side(side);
@@ -247,20 +247,22 @@ impl<R: Role> Worker<R> {
                 transmit(queues, counters, frames);
                 continue;
             }
-            let mut refuse = |frame| refused(&self.counters, frame);
+            let mut reject = |frame| count_rejected(&self.counters, frame);
             for frame in frames.drain(..) {
-                self.mail.put(queues.sender, Handed::transmit(side, frame), &mut refuse);
+                let frame = HandoffFrame::transmit(side, frame);
+                self.handoff.push(queues.tx_worker, frame, &mut reject);
             }
-            self.mail.send(refuse);
+            self.handoff.flush(reject);
         }
     }
 }
 
-/// Sends frames by a worker's own queue; what the port does not take is counted and dropped.
+/// Transmits frames by a worker's own queue. Frames that the port does not accept are counted and
+/// dropped.
 fn transmit(queues: &mut Queues, counters: &SideCounters, frames: &mut Vec<Mbuf>) {
     if let Some(tx) = &mut queues.tx {
-        // Some drivers take a part at a time. One that takes nothing has its descriptors full: that
-        // is the queue, and waiting for it here would hold up the other side as well.
+        // Some drivers accept a part at a time. One that accepts nothing has no free descriptors:
+        // that is the queue, and waiting for it here would stall the other side as well.
         while !frames.is_empty() {
             let sent = tx.burst(frames);
             counters.sent.add(sent as u64);
@@ -273,21 +275,21 @@ fn transmit(queues: &mut Queues, counters: &SideCounters, frames: &mut Vec<Mbuf>
     frames.clear();
 }
 
-/// Drops and counts what another worker's queue had no room for.
-fn refused(counters: &Counters, frame: Handed<Mbuf>) {
-    match frame.what {
-        What::Received(side) => {
+/// Counts and drops a frame for which another worker's queue had no room.
+fn count_rejected(counters: &Counters, frame: HandoffFrame<Mbuf>) {
+    match frame.kind {
+        HandoffKind::Received(side) => {
             let side = counters.side(side);
             side.received.add(1);
             side.verdicts[Verdict::HandoffFull as usize].add(1);
         }
-        What::Transmit(side) => counters.side(side).unsent.add(1),
+        HandoffKind::Transmit(side) => counters.side(side).unsent.add(1),
     }
 }
 
-/// Whether a packet is TCP that every port hashes by the addresses of its IP header. Behind
-/// extension headers some take the address in one of these instead; of tunnels some take those
-/// inside.
+/// Returns whether a packet is TCP that every port hashes by the addresses of its IP header.
+/// Behind extension headers some ports use an address in one of those instead, and some use the
+/// inner addresses of a tunnel.
 #[inline]
 fn is_plain_tcp(view: &View) -> bool {
     view.kind == Kind::Tcp && (view.version == Version::V4 || view.l4 - view.l3 == 40)

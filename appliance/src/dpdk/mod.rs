@@ -11,7 +11,6 @@
 //!   a port stops only when its queues' handles are gone.
 //! - **Layout.** [`Eal::init`] refuses to start when Rust and C disagree about the mbuf.
 
-mod bell;
 mod eal;
 mod error;
 mod hash;
@@ -22,9 +21,9 @@ mod pool;
 mod port;
 mod queue;
 mod rss;
+mod rx_event;
 mod setup;
 
-pub use bell::Bell;
 pub use eal::{Eal, EalArgs, LogLevel};
 pub use error::{Errno, Error};
 pub use hash::{HASH_BULK, HASH_KEY, HashTable};
@@ -34,4 +33,5 @@ pub use pool::{DEFAULT_DATA_ROOM, MbufPool, PoolHandle, STASH};
 pub use port::{LinkStatus, Port, PortStats, Started};
 pub use queue::{RxQueue, TxQueue};
 pub use rss::{Rss, RssField, RssReport, RssScope};
+pub use rx_event::RxEvent;
 pub use setup::{PortConfig, PortReport};

@@ -20,10 +20,10 @@ use crate::control::socket::{self, Server};
 use crate::control::stats::Snapshot;
 use crate::control::supervisor::Supervisor;
 use crate::dpdk::{Eal, EalArgs, LogLevel, MbufPool, Port};
-use crate::roles::{self, Surroundings};
+use crate::roles::{self, Environment};
 
 /// Between two looks at signals, the control socket and the counters.
-const ROUND: Duration = Duration::from_millis(10);
+const CONTROL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Why an appliance does not run.
 #[derive(Debug, thiserror::Error)]
@@ -95,17 +95,17 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome, Error> {
     let outside = find(Side::Outside, &config.ports.outside)?;
     let start = |port, side| start_port(port, &pool, config, side, workers).map_err(failed(side));
     let mut ports = [start(inside, Side::Inside)?, start(outside, Side::Outside)?];
-    let owners = steer_ports(&mut ports, workers);
+    let reta = steer_ports(&mut ports, workers);
     let random = || RandomState::new().hash_one(0u8);
-    let surroundings = Surroundings {
+    let environment = Environment {
         workers,
         macs: [ports[0].port.mac()?, ports[1].port.mac()?],
         hash_key: (random(), random()),
         keys,
         probe_id: random() as u16,
     };
-    let launch = Launch { config, eal, pool, ports, owners, server, signals, options };
-    roles::with_crew(config, &surroundings, launch)
+    let launch = Launch { config, eal, pool, ports, reta, server, signals, options };
+    roles::with_role_set(config, &environment, launch)
 }
 
 fn eal_args(config: &Config) -> EalArgs {
@@ -127,7 +127,7 @@ fn eal_args(config: &Config) -> EalArgs {
 }
 
 /// Attends to operators, probes and keys until a signal or idleness.
-fn attend(
+fn control_loop(
     supervisor: &mut Supervisor,
     server: &Server,
     ports: &[Running; 2],
@@ -137,7 +137,7 @@ fn attend(
     let (mut last, mut since) = (supervisor.received(), Instant::now());
     while !signals.stop.load(Relaxed) {
         server.serve(|command| with_ports(supervisor.answer(command), ports));
-        supervisor.round(ROUND);
+        supervisor.run_once(CONTROL_INTERVAL);
         if signals.reload.swap(false, Relaxed) {
             // What came of it has been logged.
             let _ = supervisor.reload();

@@ -8,7 +8,7 @@ use pipeline::view::Side;
 use crate::config::{self, Config};
 use crate::control::socket::Answer;
 use crate::control::stats::PortStats;
-use crate::datapath::rss::{self, Owners, Trust, toeplitz};
+use crate::datapath::rss::{self, RetaMap, RssCheck, toeplitz};
 use crate::dpdk::{MbufPool, Port, PortConfig, PortReport, Rss, RssField, RxQueue, TxQueue};
 
 /// The longest frame that ports are asked to take, as far as they can: what is longer than a
@@ -47,7 +47,7 @@ impl Steering {
     pub(super) fn text(&self) -> (&'static str, &'static str) {
         match self {
             Self::None => ("none", "one worker"),
-            Self::Hardware(doubted) if doubted.load(Relaxed) => {
+            Self::Hardware(mismatch) if mismatch.load(Relaxed) => {
                 ("software", "packets came in other queues than the port's hash says")
             }
             Self::Hardware(_) => ("hardware", ""),
@@ -55,10 +55,10 @@ impl Steering {
         }
     }
 
-    pub(super) fn trust(&self) -> Trust {
+    pub(super) fn rss_check(&self) -> RssCheck {
         match self {
-            Self::Hardware(doubted) => Trust::on_trial(Arc::clone(doubted)),
-            _ => Trust::none(),
+            Self::Hardware(mismatch) => RssCheck::on_trial(Arc::clone(mismatch)),
+            _ => RssCheck::untrusted(),
         }
     }
 }
@@ -113,7 +113,7 @@ pub(super) fn start_port(
 
 /// Settles who owns what, has the ports place packets likewise where they can, and says of each
 /// port who steers it.
-pub(super) fn steer_ports(ports: &mut [Opened; 2], workers: usize) -> Owners {
+pub(super) fn steer_ports(ports: &mut [Opened; 2], workers: usize) -> RetaMap {
     let workers = workers.max(1) as u16;
     let places = |opened: &Opened| {
         opened.report.rss.places()?;
@@ -123,13 +123,13 @@ pub(super) fn steer_ports(ports: &mut [Opened; 2], workers: usize) -> Owners {
     let tables = ports.each_ref().map(places);
     // A port with more entries repeats those of the smallest table.
     let smallest = tables.iter().flatten().min().copied().filter(|&entries| entries >= workers);
-    let owners = Owners::new(workers, smallest.unwrap_or(rss::ENTRIES));
+    let reta = RetaMap::new(workers, smallest.unwrap_or(rss::ENTRIES));
     for ((opened, table), side) in ports.iter_mut().zip(tables).zip(Side::ALL) {
         opened.steering = match table {
             _ if workers == 1 => Steering::None,
             Err(why) => Steering::Software(why),
             Ok(_) if smallest.is_none() => Steering::Software("fewer entries than workers"),
-            Ok(entries) => match opened.port.set_table(&owners.indirection(entries)) {
+            Ok(entries) => match opened.port.set_table(&reta.port_table(entries)) {
                 Ok(true) => Steering::Hardware(Arc::default()),
                 Ok(false) => Steering::Software("the port keeps another table than asked"),
                 Err(error) => {
@@ -141,7 +141,7 @@ pub(super) fn steer_ports(ports: &mut [Opened; 2], workers: usize) -> Owners {
         let (steered_by, why) = opened.steering.text();
         tracing::info!(side = side.name(), device = opened.port.device(), steered_by, why);
     }
-    owners
+    reta
 }
 
 pub(super) fn with_ports(answer: Answer, ports: &[Running; 2]) -> Answer {

@@ -14,16 +14,16 @@ use crate::control::health::{BusyFile, Http, Prober, Settings, Target};
 use crate::control::keys;
 use crate::control::socket::{Answer, Command, Name};
 use crate::control::stats::{Neighbour, Snapshot};
-use crate::roles::{self, Levers, Names};
+use crate::roles::{self, Controls, Labels};
 
 /// The name of the busy signal among the probed.
 const BUSY_CHECK: &str = "busy_check";
 
-/// Looks after a crew while its workers run.
+/// The control thread's work on a running role set.
 pub struct Supervisor {
-    names: Names,
+    labels: Labels,
     counters: Vec<Arc<Counters>>,
-    levers: Levers,
+    controls: Controls,
     members: Members,
     prober: Prober,
     /// The probed target that says whether the replica is busy.
@@ -44,9 +44,9 @@ const LOG_GIVEN_UP: Duration = Duration::from_secs(1);
 impl Supervisor {
     /// Looks after workers that count here.
     pub fn new(
-        names: Names,
+        labels: Labels,
         counters: Vec<Arc<Counters>>,
-        mut levers: Levers,
+        mut controls: Controls,
         health: &config::Health,
     ) -> Self {
         let mut targets = Vec::new();
@@ -54,10 +54,10 @@ impl Supervisor {
             targets.push(target(name, check, tells_busy));
             targets.len() - 1
         };
-        let members = Members::new(std::mem::take(&mut levers.members), |member| {
+        let members = Members::new(std::mem::take(&mut controls.members), |member| {
             member.check.as_ref().map(|check| add(&member.name, check, false))
         });
-        let busy_target = levers.busy_check.as_ref().map(|check| add(BUSY_CHECK, check, true));
+        let busy_target = controls.busy_check.as_ref().map(|check| add(BUSY_CHECK, check, true));
         let settings = Settings {
             interval: health.interval,
             timeout: health.timeout,
@@ -67,21 +67,21 @@ impl Supervisor {
         let supervisor = Self {
             given_up: vec![0; counters.len()],
             given_up_logged: None,
-            names,
+            labels,
             counters,
             members,
             prober: Prober::new(settings, targets, Instant::now()),
             busy_target,
-            busy_file: levers.busy_file.clone().map(BusyFile::new),
+            busy_file: controls.busy_file.clone().map(BusyFile::new),
             busy_by_order: false,
-            levers,
+            controls,
         };
-        (supervisor.levers.apply)(&supervisor.members.states());
+        (supervisor.controls.apply)(&supervisor.members.states());
         supervisor
     }
 
     /// One round: takes at most as long as `longest`, in which probes are waited for.
-    pub fn round(&mut self, longest: Duration) {
+    pub fn run_once(&mut self, longest: Duration) {
         self.prober.wait(longest);
         let now = Instant::now();
         let mut signal = self.busy_file.as_mut().and_then(|file| file.step(now)).is_some();
@@ -100,11 +100,11 @@ impl Supervisor {
         if signal {
             self.set_busy();
         }
-        let (prober, tunnels) = (&self.prober, self.levers.tunnels.as_deref());
+        let (prober, tunnels) = (&self.prober, self.controls.tunnels.as_deref());
         let up = |target| prober.health(target).is_up();
         let answers = |number| tunnels.is_none_or(|tunnels| tunnels.is_alive(number));
         if self.members.update(up, answers) {
-            (self.levers.apply)(&self.members.states());
+            (self.controls.apply)(&self.members.states());
         }
         self.log_given_up();
     }
@@ -150,8 +150,8 @@ impl Supervisor {
 
     /// Drains a replica as a whole, or takes that back (op 404).
     fn set_dead(&self, value: bool) -> Answer {
-        let Some(gates) = &self.levers.gates else {
-            return Answer::Error(format!("a {} cannot be drained", self.names.role));
+        let Some(gates) = &self.controls.gates else {
+            return Answer::Error(format!("a {} cannot be drained", self.labels.role));
         };
         gates.dead.store(value, Relaxed);
         tracing::info!(value, "drained, by an operator");
@@ -160,8 +160,8 @@ impl Supervisor {
 
     /// A replica counts as busy, or by its load alone again (op 406).
     fn order_busy(&mut self, value: bool) -> Answer {
-        if self.levers.gates.is_none() {
-            return Answer::Error(format!("a {} cannot be busy", self.names.role));
+        if self.controls.gates.is_none() {
+            return Answer::Error(format!("a {} cannot be busy", self.labels.role));
         }
         self.busy_by_order = value;
         self.set_busy();
@@ -175,7 +175,7 @@ impl Supervisor {
     }
 
     fn set_busy(&self) {
-        if let Some(gates) = &self.levers.gates {
+        if let Some(gates) = &self.controls.gates {
             gates.busy.store(self.busy_by_order || self.busy_by_signal(), Relaxed);
         }
     }
@@ -185,25 +185,25 @@ impl Supervisor {
         if !self.members.set_drained(name.as_str(), value) {
             let what = if value { "drain" } else { "undrain" };
             let known = self.members.names();
-            let role = self.names.role;
+            let role = self.labels.role;
             return Answer::Error(match known.is_empty() {
                 true => format!("a {role} has nothing to {what} by name"),
                 false => format!("no {name} here to {what}; expected one of {known}"),
             });
         }
-        (self.levers.apply)(&self.members.states());
+        (self.controls.apply)(&self.members.states());
         tracing::info!(%name, value, "drained, by an operator");
         Answer::Done(format!("{name} drained: {value}"))
     }
 
     /// Reads the key file again. What is wrong with it leaves the keys as they were.
     pub fn reload(&mut self) -> Answer {
-        let Some((path, purpose)) = &self.levers.key_file else {
-            return Answer::Error(format!("this {} has no key file", self.names.role));
+        let Some((path, purpose)) = &self.controls.key_file else {
+            return Answer::Error(format!("this {} has no key file", self.labels.role));
         };
         match keys::Keys::load(path, *purpose) {
             Ok(keys) => {
-                self.levers.keys.publish(roles::pipeline_keys(&keys, *purpose));
+                self.controls.keys.publish(roles::pipeline_keys(&keys, *purpose));
                 let ids: Vec<_> = keys.all().iter().map(|(id, _)| id.to_string()).collect();
                 tracing::info!(ids = ids.join(","), "keys read again");
                 Answer::Done(format!("keys: {}", ids.join(", ")))
@@ -217,8 +217,8 @@ impl Supervisor {
 
     /// All counters.
     pub fn snapshot(&self) -> Snapshot {
-        let mut snapshot = Snapshot::take(&self.names, &self.counters);
-        if let Some(gates) = &self.levers.gates {
+        let mut snapshot = Snapshot::take(&self.labels, &self.counters);
+        if let Some(gates) = &self.controls.gates {
             let gates = [
                 ("drained", gates.dead.load(Relaxed)),
                 ("busy by order", self.busy_by_order),
@@ -229,7 +229,7 @@ impl Supervisor {
         }
         snapshot.out = self.members.out();
         snapshot.health = self.prober.stats();
-        let neighbours = self.levers.neighbours.iter().flat_map(|neighbours| neighbours.list());
+        let neighbours = self.controls.neighbours.iter().flat_map(|neighbours| neighbours.list());
         snapshot.neighbours = neighbours.map(Neighbour::from).collect();
         snapshot
     }

@@ -11,9 +11,9 @@ use crate::roles::Member;
 /// What the workers were told of the members, each time.
 type Told = Arc<Mutex<Vec<Vec<bool>>>>;
 
-fn levers(gates: &Arc<Gates>, told: &Told, members: Vec<Member>) -> Levers {
+fn controls(gates: &Arc<Gates>, told: &Told, members: Vec<Member>) -> Controls {
     let told = Arc::clone(told);
-    Levers {
+    Controls {
         keys: Published::new(pipeline::stage::sign::Keys::default()),
         key_file: None,
         members,
@@ -26,22 +26,22 @@ fn levers(gates: &Arc<Gates>, told: &Told, members: Vec<Member>) -> Levers {
     }
 }
 
-fn supervise(levers: Levers) -> Supervisor {
+fn supervise(controls: Controls) -> Supervisor {
     let health = config::Health {
         interval: Duration::from_millis(20),
         timeout: Duration::from_millis(20),
         rise: 1,
         fall: 2,
     };
-    let names = Names { role: "replica", ..Names::default() };
-    Supervisor::new(names, Vec::new(), levers, &health)
+    let labels = Labels { role: "replica", ..Labels::default() };
+    Supervisor::new(labels, Vec::new(), controls, &health)
 }
 
 /// Rounds until it is so, for five seconds at most.
 fn comes_true(supervisor: &mut Supervisor, what: impl Fn(&Supervisor) -> bool) -> bool {
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(5) {
-        supervisor.round(Duration::from_millis(5));
+        supervisor.run_once(Duration::from_millis(5));
         if what(supervisor) {
             return true;
         }
@@ -54,9 +54,9 @@ fn a_file_makes_the_replica_busy_while_it_is_there_and_an_order_as_long_as_it_st
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("busy");
     let gates = Arc::new(Gates::default());
-    let mut supervisor = supervise(Levers {
+    let mut supervisor = supervise(Controls {
         busy_file: Some(path.clone()),
-        ..levers(&gates, &Told::default(), Vec::new())
+        ..controls(&gates, &Told::default(), Vec::new())
     });
     let busy = || gates.busy.load(Relaxed);
     assert!(!busy());
@@ -79,7 +79,7 @@ fn members_go_and_come_back_by_their_probes_and_by_order() {
     let address = listener.local_addr().unwrap();
     let members = vec![member("web/a", check(address)), member("web/b", None)];
     let told = Told::default();
-    let mut supervisor = supervise(levers(&Arc::default(), &told, members));
+    let mut supervisor = supervise(controls(&Arc::default(), &told, members));
     let last = || told.lock().unwrap().last().cloned().unwrap();
     assert_eq!(last(), [true, true]);
     drop(listener);
@@ -104,11 +104,11 @@ fn write_keys(path: &Path, text: &str) {
 fn keys_are_read_again_and_a_bad_file_leaves_them_as_they_were() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("keys");
-    let mut supervisor = supervise(Levers {
+    let mut supervisor = supervise(Controls {
         key_file: Some((path.clone(), keys::Purpose::Check)),
-        ..levers(&Arc::default(), &Told::default(), Vec::new())
+        ..controls(&Arc::default(), &Told::default(), Vec::new())
     });
-    let mut reader = supervisor.levers.keys.reader();
+    let mut reader = supervisor.controls.keys.reader();
     write_keys(&path, "7 000102030405060708090a0b0c0d0e0f\n");
     assert!(matches!(supervisor.answer(Command::Reload), Answer::Done(text) if text == "keys: 7"));
     assert!(reader.refresh());

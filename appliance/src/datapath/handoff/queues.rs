@@ -1,8 +1,8 @@
-//! One worker's way to all the others, and how they end together.
+//! One worker's queues to and from all other workers, and how workers stop together.
 //!
-//! There is a queue for each pair of workers, so what one gives to another stays in order. Frames
-//! are collected for each receiver while a burst is looked at, and go in one piece. A full queue
-//! refuses, it never blocks.
+//! There is one queue for each ordered pair of workers, so frames from one worker to another stay
+//! in order. Frames are collected per receiver while a burst is processed and sent in one batch. A
+//! full queue rejects frames; it never blocks.
 
 use arrayvec::ArrayVec;
 use pipeline::burst::BURST;
@@ -11,118 +11,126 @@ use pipeline::view::{Packet, Side, View};
 use super::ring::{Receiver, Sender, ring};
 use crate::sys::sync::Barrier;
 
-/// What another worker is to do with a frame.
+/// What the receiving worker does with a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
-    /// It came by this side, and the other worker owns its client.
+pub enum HandoffKind {
+    /// Process it: it was received on this side, and the receiving worker owns its client.
     Received(Side),
-    /// It is to leave by this side.
+    /// Transmit it on this side.
     Transmit(Side),
 }
 
-/// A frame for another worker, with the look that was taken at it: who finds out whose it is has
-/// parsed it. Its 16 bytes more cost 3 ns less than to parse it again, though the headers are in
-/// the cache there (benchmark `handoff`). Half a cache line together.
+/// A frame for another worker, with its parsed view: the sender has parsed it already to find the
+/// owner. Carrying the 16 bytes of the view costs 3 ns less than parsing again, although the
+/// headers are in the cache there (benchmark `handoff`). The struct fills half a cache line.
 #[derive(Debug)]
-pub struct Handed<B> {
-    /// What for.
-    pub what: What,
+pub struct HandoffFrame<B> {
+    /// What the receiver does with it.
+    pub kind: HandoffKind,
     /// The frame.
     pub frame: B,
-    /// Where things are in it, of one that was received.
+    /// The parsed view of a received frame; empty for a frame to transmit.
     pub view: View,
 }
 
-impl<B> Handed<B> {
-    /// A packet that came by this side, for the owner of its client.
+impl<B> HandoffFrame<B> {
+    /// Creates a handoff of a packet received on `side` to the owner of its client.
     #[inline]
     pub fn received(side: Side, packet: Packet<B>) -> Self {
-        Self { what: What::Received(side), frame: packet.buffer, view: packet.view }
+        Self { kind: HandoffKind::Received(side), frame: packet.buffer, view: packet.view }
     }
 
-    /// A frame that is to leave by this side.
+    /// Creates a handoff of a frame to be transmitted on `side`.
     #[inline]
     pub fn transmit(side: Side, frame: B) -> Self {
-        Self { what: What::Transmit(side), frame, view: View::parse(&[], 0) }
+        Self { kind: HandoffKind::Transmit(side), frame, view: View::parse(&[], 0) }
     }
 }
 
-/// One worker's ends of all queues.
+/// One worker's ends of the queues to and from all other workers.
 #[derive(Debug)]
-pub struct Mail<B> {
-    own: usize,
-    /// By receiver; the own one leads nowhere.
-    to: Vec<Outbox<B>>,
-    /// From each of the others.
-    from: Vec<Receiver<Handed<B>>>,
-    /// Whose is emptied first: each in turn.
+pub struct Handoff<B> {
+    worker: usize,
+    /// By receiving worker; the entry of this worker itself has no queue.
+    outgoing: Vec<Outgoing<B>>,
+    /// One per other worker.
+    incoming: Vec<Receiver<HandoffFrame<B>>>,
+    /// The incoming queue that is emptied first next time; they take turns.
     next: usize,
 }
 
+/// Frames collected for one receiver, and the queue to it.
 #[derive(Debug)]
-struct Outbox<B> {
-    waiting: ArrayVec<Handed<B>, BURST>,
-    queue: Option<Sender<Handed<B>>>,
+struct Outgoing<B> {
+    pending: ArrayVec<HandoffFrame<B>, BURST>,
+    queue: Option<Sender<HandoffFrame<B>>>,
 }
 
-impl<B> Mail<B> {
-    /// The ways of `workers` workers to each other, `capacity` frames each.
+impl<B> Handoff<B> {
+    /// Connects `workers` workers with each other; each queue holds `capacity` frames. Returns one
+    /// value per worker, in order.
     pub fn new(workers: usize, capacity: usize) -> Vec<Self> {
         let mut all: Vec<Self> = (0..workers)
-            .map(|own| Self { own, to: Vec::new(), from: Vec::new(), next: 0 })
+            .map(|worker| Self { worker, outgoing: Vec::new(), incoming: Vec::new(), next: 0 })
             .collect();
         for sender in 0..workers {
             for receiver in 0..workers {
                 let queue = (sender != receiver).then(|| {
                     let (queue, end) = ring(capacity);
-                    all[receiver].from.push(end);
+                    all[receiver].incoming.push(end);
                     queue
                 });
-                all[sender].to.push(Outbox { waiting: ArrayVec::new(), queue });
+                all[sender].outgoing.push(Outgoing { pending: ArrayVec::new(), queue });
             }
         }
         all
     }
 
-    /// This worker's number.
+    /// Returns this worker's number, counted from 0.
     #[inline]
-    pub fn own(&self) -> usize {
-        self.own
+    pub fn worker(&self) -> usize {
+        self.worker
     }
 
-    /// Whether there are others.
+    /// Returns whether there are other workers.
     #[inline]
     pub fn has_others(&self) -> bool {
-        !self.from.is_empty()
+        !self.incoming.is_empty()
     }
 
-    /// Collects a frame for another worker. What has been collected goes when there is enough for
-    /// a burst; what its queue has no room for goes to `refused`.
+    /// Collects a frame for worker `to`. A full batch is sent first; frames for which the queue
+    /// has no room go to `rejected`.
     #[inline]
-    pub fn put(&mut self, to: usize, frame: Handed<B>, refused: impl FnMut(Handed<B>)) {
-        let outbox = &mut self.to[to];
-        if outbox.waiting.is_full() {
-            outbox.send(refused);
+    pub fn push(
+        &mut self,
+        to: usize,
+        frame: HandoffFrame<B>,
+        rejected: impl FnMut(HandoffFrame<B>),
+    ) {
+        let outgoing = &mut self.outgoing[to];
+        if outgoing.pending.is_full() {
+            outgoing.flush(rejected);
         }
-        outbox.waiting.push(frame);
+        outgoing.pending.push(frame);
     }
 
-    /// Sends all that has been collected; what has no room goes to `refused`.
+    /// Sends all collected frames; those for which a queue has no room go to `rejected`.
     #[inline]
-    pub fn send(&mut self, mut refused: impl FnMut(Handed<B>)) {
-        for outbox in self.to.iter_mut().filter(|outbox| !outbox.waiting.is_empty()) {
-            outbox.send(&mut refused);
+    pub fn flush(&mut self, mut rejected: impl FnMut(HandoffFrame<B>)) {
+        for outgoing in self.outgoing.iter_mut().filter(|outgoing| !outgoing.pending.is_empty()) {
+            outgoing.flush(&mut rejected);
         }
     }
 
-    /// Gives what other workers have sent to `each`, each one's in order, up to `most`; how many.
+    /// Passes up to `limit` frames from other workers to `each`, in order per sender. Returns how
+    /// many.
     #[inline]
-    pub fn take(&mut self, most: usize, mut each: impl FnMut(Handed<B>)) -> usize {
+    pub fn receive(&mut self, limit: usize, mut each: impl FnMut(HandoffFrame<B>)) -> usize {
         let mut count = 0;
-        let senders = self.from.len();
+        let senders = self.incoming.len();
         for step in 0..senders {
-            count += self.from[(self.next + step) % senders].take(most - count, &mut each);
-            if count == most {
+            count += self.incoming[(self.next + step) % senders].take(limit - count, &mut each);
+            if count == limit {
                 break;
             }
         }
@@ -134,23 +142,24 @@ impl<B> Mail<B> {
     }
 }
 
-impl<B> Outbox<B> {
-    fn send(&mut self, refused: impl FnMut(Handed<B>)) {
+impl<B> Outgoing<B> {
+    fn flush(&mut self, rejected: impl FnMut(HandoffFrame<B>)) {
         if let Some(queue) = &mut self.queue {
-            queue.send(&mut self.waiting);
+            queue.send(&mut self.pending);
         }
-        self.waiting.drain(..).for_each(refused);
+        self.pending.drain(..).for_each(rejected);
     }
 }
 
-/// How a worker that receives nothing any more ends, together with the others: `work_off`
-/// takes what others have handed over, and says how much there was.
+/// Empties the handoff queues of a worker that receives nothing any more, together with all other
+/// workers. `process_queued` processes what other workers have handed over and returns the number
+/// of frames.
 ///
-/// Once nobody hands over what it received, the mail is worked off; once nobody works any off,
-/// what is left of it is only to be sent.
-pub fn wind_down(quiet: &Barrier, mut work_off: impl FnMut() -> usize) {
+/// There are two rounds. After the first barrier no worker hands over received frames, so all of
+/// those are processed; after the second, the queues hold only frames to transmit.
+pub fn drain(barrier: &Barrier, mut process_queued: impl FnMut() -> usize) {
     for _ in 0..2 {
-        quiet.wait();
-        while work_off() > 0 {}
+        barrier.wait();
+        while process_queued() > 0 {}
     }
 }

@@ -1,31 +1,32 @@
-//! One queue from one worker to one other: bounded, never waited for, written and read in bursts.
+//! One queue from one worker to another: bounded, non-blocking, written and read in bursts.
 //!
-//! A ring with a single writer and a single reader needs no locked instruction, and a burst moves
-//! each side's position once. Benchmark `handoff`, both ends together, on a machine that was not
-//! quiet: 5 ns a frame in bursts of 32 on one thread, and 36 ns for a queue for many writers
-//! (crossbeam's `ArrayQueue`), which pays locked instructions for every frame; between two threads
-//! 24 and 29 ns, most of which are the frames' cache lines on their way. DPDK's `rte_ring` with one
-//! writer was of the same order as this one when measured beside it once; it would need calls into C
-//! and `unsafe`.
+//! A ring with a single producer and a single consumer needs no locked instruction, and a burst
+//! moves each end's position once. Benchmark `handoff`, both ends together, on a machine that was
+//! not quiet: 5 ns a frame in bursts of 32 on one thread, against 36 ns for a multi-producer queue
+//! (crossbeam's `ArrayQueue`), which executes locked instructions for every frame; between two
+//! threads 24 and 29 ns, mostly for moving the frames' cache lines. DPDK's `rte_ring` with one
+//! producer was of the same order when measured beside it once; it would need calls into C and
+//! `unsafe`.
 
 use arrayvec::ArrayVec;
 
-/// The end that one worker writes.
+/// The producer's end.
 #[derive(Debug)]
 pub struct Sender<T>(rtrb::Producer<T>);
 
-/// The end that one other worker reads.
+/// The consumer's end.
 #[derive(Debug)]
 pub struct Receiver<T>(rtrb::Consumer<T>);
 
-/// A queue that holds so many.
+/// Creates a queue that holds `capacity` items.
 pub fn ring<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     let (sender, receiver) = rtrb::RingBuffer::new(capacity);
     (Sender(sender), Receiver(receiver))
 }
 
 impl<T> Sender<T> {
-    /// Takes as many from the front of `items` as there is room for; the rest stays.
+    /// Moves as many items from the front of `items` into the queue as it has room for. The others
+    /// stay in `items`.
     #[inline]
     pub fn send<const N: usize>(&mut self, items: &mut ArrayVec<T, N>) {
         let count = items.len().min(self.0.slots());
@@ -36,10 +37,10 @@ impl<T> Sender<T> {
 }
 
 impl<T> Receiver<T> {
-    /// Gives up to `most` to `each`, in order; how many.
+    /// Passes up to `limit` items to `each`, in order. Returns how many.
     #[inline]
-    pub fn take(&mut self, most: usize, each: impl FnMut(T)) -> usize {
-        let count = most.min(self.0.slots());
+    pub fn take(&mut self, limit: usize, each: impl FnMut(T)) -> usize {
+        let count = limit.min(self.0.slots());
         match self.0.read_chunk(count) {
             Ok(chunk) if count > 0 => chunk.into_iter().for_each(each),
             _ => {}

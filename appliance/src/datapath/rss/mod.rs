@@ -1,10 +1,11 @@
-//! Which worker owns a client, and whether the ports have placed its packets there.
+//! The worker that owns a client, and the check that a port's RSS agrees.
 //!
-//! The owner follows from the client's address alone: the low bits of its [`toeplitz`] hash,
-//! looked up in a table. A port that can hash one address alone is given the same key and the same
-//! table, and then places packets itself; whether it does changes who looks, never who owns.
+//! The owner follows from the client's address alone: the low bits of its [`toeplitz`] hash index a
+//! redirection table (RETA). A port that can hash a single address gets the same key and the same
+//! table, and then distributes packets itself. Whether it does affects who looks at a packet,
+//! never who owns it.
 //!
-//! A worker believes a port only once it has seen it do so: see [`Trust`].
+//! A worker trusts a port only after checking it on real packets: see [`RssCheck`].
 
 pub mod toeplitz;
 
@@ -15,93 +16,98 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 /// Entries of the table when no port has one.
 pub const ENTRIES: u16 = 512;
 
-/// Who owns whom.
+/// The map from a client's address to the worker that owns it.
 #[derive(Clone, Debug)]
-pub struct Owners {
-    /// Worker by the low bits of the hash; as many entries as a power of two.
+pub struct RetaMap {
+    /// Worker by the low bits of the hash. The length is a power of two.
     table: Arc<[u16]>,
 }
 
-impl Owners {
-    /// Shares the hashes out among `workers` workers, by a table of `entries` entries: the smallest
-    /// of those of the ports that place packets, or else [`ENTRIES`].
+impl RetaMap {
+    /// Distributes the hashes evenly over `workers` workers in a table of `entries` entries: the
+    /// smallest table of the ports that distribute packets, or else [`ENTRIES`].
     ///
     /// # Panics
-    /// When `entries` is not a power of two, or there are no workers.
+    /// If `entries` is not a power of two, or `workers` is 0.
     pub fn new(workers: u16, entries: u16) -> Self {
         assert!(entries.is_power_of_two() && workers > 0);
         Self { table: (0..entries).map(|entry| entry % workers).collect() }
     }
 
-    /// The number of the worker that owns a client. The key is no secret: nothing is gained by
-    /// knowing it but an uneven load, which a sender with many addresses can have anyway.
+    /// Returns the number of the worker that owns a client. The key is not secret: knowing it only
+    /// lets a sender load one worker, which a sender with many addresses can do anyway.
     #[inline]
-    pub fn of(&self, client: IpAddr) -> usize {
+    pub fn worker_of(&self, client: IpAddr) -> usize {
         usize::from(self.table[toeplitz::of_address(client) as usize & (self.table.len() - 1)])
     }
 
-    /// The table of a port that has `entries` of them, such that it agrees with [`Owners::of`].
-    pub fn indirection(&self, entries: u16) -> Vec<u16> {
+    /// Returns the table for a port with `entries` entries, such that the port agrees with
+    /// [`RetaMap::worker_of`].
+    pub fn port_table(&self, entries: u16) -> Vec<u16> {
         (0..usize::from(entries)).map(|entry| self.table[entry & (self.table.len() - 1)]).collect()
     }
 }
 
-/// Packets that a port has to place right before it is believed.
+/// Packets that a port must distribute correctly before it is trusted.
 const TRIAL: u32 = 4096;
-/// Of those that a believed port has placed, every so many is looked at.
+/// One packet in this many is checked on a trusted port.
 const SAMPLE: u32 = 64;
 
-/// What a worker thinks of its receive queue on a port that says it places packets. No test here
-/// can see a network card do it, so each has to show it: until then every packet is looked at, and
-/// later one of many. One that is found where it does not belong ends it for good. Packets are
-/// looked at and handed over from then on, as on any other port.
+/// A worker's check of one receive queue on a port that claims to distribute packets by RSS.
+///
+/// No test here covers the RSS of a real NIC, so each port has to prove itself: first every packet
+/// is checked, later a sample. A single packet in the wrong queue ends the trust for good; from
+/// then on all packets are checked and handed over, as on a port without RSS.
 #[derive(Debug)]
-pub struct Trust {
-    /// Set by whoever finds a packet out of place. None for a port that is not believed at all.
-    doubted: Option<Arc<AtomicBool>>,
-    /// Packets still to be looked at before the next that is not.
-    left: u32,
-    /// Packets not looked at since the last that was.
-    passed: u32,
+pub struct RssCheck {
+    /// Set by the worker that finds a packet in the wrong queue. `None` for a port that is not
+    /// trusted at all.
+    mismatch: Option<Arc<AtomicBool>>,
+    /// Packets left of the trial.
+    trial_left: u32,
+    /// Packets not checked since the last one that was.
+    unchecked: u32,
 }
 
-impl Trust {
-    /// Of a port that does not place packets.
-    pub fn none() -> Self {
-        Self { doubted: None, left: 0, passed: 0 }
+impl RssCheck {
+    /// Creates the check of a port that does not distribute packets: never trusted.
+    pub fn untrusted() -> Self {
+        Self { mismatch: None, trial_left: 0, unchecked: 0 }
     }
 
-    /// Of one that says that it does. `doubted` tells others when it turns out not to.
-    pub fn on_trial(doubted: Arc<AtomicBool>) -> Self {
-        Self { doubted: Some(doubted), left: TRIAL, passed: 0 }
+    /// Creates the check of a port that claims to distribute packets. `mismatch` is shared by the
+    /// port's queues and set when one of them finds a packet in the wrong queue.
+    pub fn on_trial(mismatch: Arc<AtomicBool>) -> Self {
+        Self { mismatch: Some(mismatch), trial_left: TRIAL, unchecked: 0 }
     }
 
-    /// Whether the next packet that the port has placed need not be looked at.
+    /// Returns whether the next packet distributed by the port can go unchecked.
     #[inline]
-    pub fn believes(&mut self) -> bool {
-        if self.doubted.is_none() || self.left > 0 {
+    pub fn trusts(&mut self) -> bool {
+        if self.mismatch.is_none() || self.trial_left > 0 {
             return false;
         }
-        self.passed += 1;
-        if self.passed < SAMPLE {
+        self.unchecked += 1;
+        if self.unchecked < SAMPLE {
             return true;
         }
-        self.passed = 0;
+        self.unchecked = 0;
         false
     }
 
-    /// A packet that the port has placed was looked at: it was, or was not, in its place.
+    /// Records that a packet distributed by the port was checked, and whether it came to the right
+    /// queue.
     #[inline]
-    pub fn seen(&mut self, in_place: bool) {
-        let Some(doubted) = &self.doubted else { return };
-        if !in_place {
-            doubted.store(true, Relaxed);
+    pub fn record(&mut self, matches: bool) {
+        let Some(mismatch) = &self.mismatch else { return };
+        if !matches {
+            mismatch.store(true, Relaxed);
         }
-        // Another worker may have found out.
-        if doubted.load(Relaxed) {
-            self.doubted = None;
+        // Another worker may have set it.
+        if mismatch.load(Relaxed) {
+            self.mismatch = None;
         }
-        self.left = self.left.saturating_sub(1);
+        self.trial_left = self.trial_left.saturating_sub(1);
     }
 }
 
@@ -114,60 +120,60 @@ mod tests {
     }
 
     #[test]
-    fn owners_are_spread() {
+    fn clients_are_spread_over_workers() {
         let mut shares = [0; 3];
-        let owners = Owners::new(3, ENTRIES);
-        clients().for_each(|client| shares[owners.of(client)] += 1);
+        let reta = RetaMap::new(3, ENTRIES);
+        clients().for_each(|client| shares[reta.worker_of(client)] += 1);
         assert!(shares.iter().all(|share| (950..1050).contains(share)), "{shares:?}");
-        assert!(clients().all(|client| Owners::new(1, 64).of(client) == 0));
+        assert!(clients().all(|client| RetaMap::new(1, 64).worker_of(client) == 0));
     }
 
     #[test]
     fn ports_with_tables_of_other_sizes_agree() {
-        let owners = Owners::new(3, 128);
+        let reta = RetaMap::new(3, 128);
         for entries in [128, 512, 2048] {
-            let table = owners.indirection(entries);
+            let table = reta.port_table(entries);
             assert_eq!(table.len(), usize::from(entries));
             for client in clients() {
                 let placed = table[toeplitz::of_address(client) as usize % table.len()];
-                assert_eq!(usize::from(placed), owners.of(client));
+                assert_eq!(usize::from(placed), reta.worker_of(client));
             }
         }
     }
 
     #[test]
-    fn a_port_is_believed_after_its_trial_and_still_sampled() {
-        let mut trust = Trust::on_trial(Arc::default());
+    fn a_port_is_trusted_after_its_trial_and_still_sampled() {
+        let mut check = RssCheck::on_trial(Arc::default());
         for _ in 0..TRIAL {
-            assert!(!trust.believes());
-            trust.seen(true);
+            assert!(!check.trusts());
+            check.record(true);
         }
-        let believed = (0..SAMPLE * 10).filter(|_| trust.believes()).count();
-        assert_eq!(believed, (SAMPLE as usize - 1) * 10);
+        let trusted = (0..SAMPLE * 10).filter(|_| check.trusts()).count();
+        assert_eq!(trusted, (SAMPLE as usize - 1) * 10);
     }
 
     #[test]
-    fn one_packet_in_the_wrong_place_ends_it() {
+    fn one_packet_in_the_wrong_queue_ends_the_trust() {
         for right in [0, TRIAL, TRIAL + 7] {
-            let doubted = Arc::new(AtomicBool::new(false));
-            let mut trust = Trust::on_trial(Arc::clone(&doubted));
-            (0..right).for_each(|_| trust.seen(true));
-            assert!(!doubted.load(Relaxed));
-            trust.seen(false);
-            assert!(doubted.load(Relaxed));
-            (0..2 * TRIAL).for_each(|_| trust.seen(true));
-            assert!((0..2 * SAMPLE).all(|_| !trust.believes()));
+            let mismatch = Arc::new(AtomicBool::new(false));
+            let mut check = RssCheck::on_trial(Arc::clone(&mismatch));
+            (0..right).for_each(|_| check.record(true));
+            assert!(!mismatch.load(Relaxed));
+            check.record(false);
+            assert!(mismatch.load(Relaxed));
+            (0..2 * TRIAL).for_each(|_| check.record(true));
+            assert!((0..2 * SAMPLE).all(|_| !check.trusts()));
         }
-        // Who looks at another queue of the port takes notice with its next sample.
-        let doubted = Arc::new(AtomicBool::new(false));
-        let mut trust = Trust::on_trial(Arc::clone(&doubted));
-        (0..TRIAL).for_each(|_| trust.seen(true));
-        doubted.store(true, Relaxed);
-        assert!(trust.believes());
-        trust.seen(true);
-        assert!((0..2 * SAMPLE).all(|_| !trust.believes()));
-        let mut none = Trust::none();
-        none.seen(true);
-        assert!(!none.believes());
+        // A worker on another queue of the port notices with its next sample.
+        let mismatch = Arc::new(AtomicBool::new(false));
+        let mut check = RssCheck::on_trial(Arc::clone(&mismatch));
+        (0..TRIAL).for_each(|_| check.record(true));
+        mismatch.store(true, Relaxed);
+        assert!(check.trusts());
+        check.record(true);
+        assert!((0..2 * SAMPLE).all(|_| !check.trusts()));
+        let mut untrusted = RssCheck::untrusted();
+        untrusted.record(true);
+        assert!(!untrusted.trusts());
     }
 }

@@ -69,7 +69,7 @@ impl Bare {
 }
 
 impl Forwarder for Bare {
-    fn turn(&mut self) -> usize {
+    fn poll_once(&mut self) -> usize {
         match self.what {
             Loop::Io => self.round(|_| {}),
             Loop::Macswap => self.round(swap_macs),
