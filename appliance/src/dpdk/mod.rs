@@ -13,8 +13,6 @@
 
 mod eal;
 mod error;
-mod hash;
-mod hook;
 mod lcore;
 mod mbuf;
 mod pool;
@@ -26,7 +24,6 @@ mod setup;
 
 pub use eal::{Eal, EalArgs, LogLevel};
 pub use error::{Errno, Error};
-pub use hash::{HASH_BULK, HASH_KEY, HashTable};
 pub use lcore::{Worker, cycles};
 pub use mbuf::{Mbuf, Segments};
 pub use pool::{DEFAULT_DATA_ROOM, MbufPool, PoolHandle, STASH};
