@@ -211,7 +211,7 @@ fn a_port_reports_what_it_does() {
         assert_eq!((rx.len(), tx.len()), (2, 2));
         assert_eq!((report.rx_queues, report.tx_queues), (2, 2));
         assert_ne!(report.rss.scope, RssScope::Address(RssField::Source));
-        assert!(report.rss.note.is_some() && report.rss.places().is_err());
+        assert!(report.rss.note.is_some() && report.rss.distributes().is_err());
 
         // The table is taken, read back, and refused when it is not as long as the port's.
         let table: Vec<u16> = (0..report.rss.entries).map(|entry| entry / 3 % 2).collect();

@@ -1,4 +1,5 @@
-//! The workers: made of a set and the ports' queues, launched on their cores, and joined.
+//! The workers: built from a role set and the ports' queues, launched on their cores, joined at the
+//! end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -20,7 +21,7 @@ use crate::dpdk::{Eal, MbufPool, Worker as Launched, cycles};
 use crate::roles::{RoleSet, WithRole};
 use crate::sys::sync::Barrier;
 
-/// Everything that the workers' launch needs, whatever the role.
+/// Everything needed to launch the workers, whatever the role.
 pub(super) struct Launch<'a> {
     pub(super) config: &'a Config,
     pub(super) eal: Eal,
@@ -51,7 +52,7 @@ impl WithRole for Launch<'_> {
             role,
             workers = launched.len(),
             socket = %config.control.socket.display(),
-            "forwarding"
+            "forwarding packets"
         );
         control_loop(&mut supervisor, &server, &ports, &signals, options);
         halt.store(true, Relaxed);
@@ -126,7 +127,8 @@ impl Launch<'_> {
     }
 }
 
-/// A worker's queues on a port, as far as the port has enough; the first are given first.
+/// Takes the queues of worker `number` from a port. If the port has too few, the last workers get
+/// none.
 fn take_queues(opened: &mut Opened, number: usize) -> Queues {
     let tx_workers = usize::from(opened.report.tx_queues).max(1);
     let take_rx = !opened.rx.is_empty();

@@ -1,5 +1,5 @@
-//! A running appliance: DPDK started, ports opened, workers launched, operators answered, and
-//! everything given back at the end.
+//! `firstack run`: starts DPDK, the ports and the workers, runs the control loop, and releases
+//! everything at the end.
 
 mod launch;
 mod ports;
@@ -22,57 +22,57 @@ use crate::control::supervisor::Supervisor;
 use crate::dpdk::{Eal, EalArgs, LogLevel, MbufPool, Port};
 use crate::roles::{self, Environment};
 
-/// Between two looks at signals, the control socket and the counters.
+/// The interval at which the control loop looks at signals, the control socket and the counters.
 const CONTROL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Why an appliance does not run.
+/// An error that keeps the process from running.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// DPDK or the pool.
+    /// An error of DPDK or the buffer pool.
     #[error(transparent)]
     Dpdk(#[from] crate::dpdk::Error),
-    /// A port that is configured cannot be opened.
+    /// A configured port cannot be opened.
     #[error("{} port: {source}", side.name())]
     Port {
-        /// Which.
+        /// The port's side.
         side: Side,
-        /// Why.
+        /// The reason.
         source: crate::dpdk::Error,
     },
-    /// The control socket.
+    /// An error of the control socket.
     #[error(transparent)]
     Control(#[from] socket::Error),
-    /// The key file.
+    /// An error of the key file.
     #[error(transparent)]
     Keys(#[from] crate::control::keys::Error),
-    /// Signals cannot be caught.
+    /// The signal handlers cannot be installed.
     #[error("signals: {0}")]
     Signals(std::io::Error),
 }
 
-/// How a run ends, beyond signals.
+/// What ends a run besides signals.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// End when no packet has come for so long: for captures as input.
+    /// Stops when no packet has been received for this time; for captures as input.
     pub exit_when_idle: Option<Duration>,
 }
 
-/// How a run ended.
+/// The result of a run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The final counters.
     pub snapshot: Snapshot,
-    /// Packet buffers that did not come back to their pool: zero, but for drivers that keep
-    /// some to themselves (net_af_xdp).
+    /// Packet buffers that did not come back to their pool: zero, except with drivers that keep
+    /// some (net_af_xdp).
     pub missing: u32,
 }
 
-/// Runs until a signal, or idleness, ends it.
+/// Forwards packets until a signal, or idleness if asked for, ends the run.
 pub fn run(config: &Config, options: Options) -> Result<Outcome, Error> {
     let keys = roles::load_keys(config)?;
     let cores: BTreeSet<_> = config.worker.cores.iter().collect();
     if cores.len() < config.worker.cores.len() {
-        tracing::warn!("workers share a CPU: good for a trial, slower than fewer workers");
+        tracing::warn!("several workers share a CPU, which is slower than fewer workers");
     }
     let signals = Signals::catch().map_err(Error::Signals)?;
     let server = Server::bind(&config.control.socket)?;
@@ -90,7 +90,7 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome, Error> {
     let find = |side, wanted: &config::Port| {
         Port::by_device(&eal, &wanted.device.to_string()).map_err(failed(side))
     };
-    // Both are there before either starts.
+    // Both must exist before either is started.
     let inside = find(Side::Inside, &config.ports.inside)?;
     let outside = find(Side::Outside, &config.ports.outside)?;
     let start = |port, side| start_port(port, &pool, config, side, workers).map_err(failed(side));
@@ -126,7 +126,7 @@ fn eal_args(config: &Config) -> EalArgs {
     }
 }
 
-/// Attends to operators, probes and keys until a signal or idleness.
+/// Serves operators, probes and key reloads until a signal or idleness.
 fn control_loop(
     supervisor: &mut Supervisor,
     server: &Server,
@@ -139,7 +139,7 @@ fn control_loop(
         server.serve(|command| with_ports(supervisor.answer(command), ports));
         supervisor.run_once(CONTROL_INTERVAL);
         if signals.reload.swap(false, Relaxed) {
-            // What came of it has been logged.
+            // The result has been logged.
             let _ = supervisor.reload();
         }
         let now = supervisor.received();

@@ -1,4 +1,4 @@
-//! The two ports: opened, told where packets go, and their counters.
+//! The two ports: their setup, the distribution of packets over workers, and their counters.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -11,11 +11,11 @@ use crate::control::stats::PortStats;
 use crate::datapath::rss::{self, RetaMap, RssCheck, toeplitz};
 use crate::dpdk::{MbufPool, Port, PortConfig, PortReport, Rss, RssField, RxQueue, TxQueue};
 
-/// The longest frame that ports are asked to take, as far as they can: what is longer than a
-/// buffer is chained over several.
+/// The longest frame in bytes that ports are asked to accept, as far as they can. A frame longer
+/// than a buffer is chained over several.
 const JUMBO: u32 = 9728;
 
-/// A port that has been opened and its queues, not yet given to workers.
+/// A started port and its queues, before the workers take them.
 pub(super) struct Opened {
     pub(super) port: Port,
     pub(super) report: PortReport,
@@ -24,37 +24,38 @@ pub(super) struct Opened {
     pub(super) steering: Steering,
 }
 
-/// A port while workers have its queues.
+/// A port whose queues are with the workers.
 pub(super) struct Running {
     pub(super) port: Port,
     pub(super) driver: String,
     pub(super) steering: Steering,
 }
 
-/// Who places a port's packets on workers.
+/// Who distributes a port's packets over the workers.
 #[derive(Clone, Debug)]
 pub(super) enum Steering {
-    /// Nobody: there is one worker.
+    /// Nobody: there is a single worker.
     None,
-    /// The port, as far as it can, and as long as it is not found to do otherwise.
+    /// The port, until a packet arrives on the wrong queue; then this flag is set.
     Hardware(Arc<AtomicBool>),
     /// The workers, for this reason.
     Software(&'static str),
 }
 
 impl Steering {
-    /// For people: what and, if not all is well, why.
+    /// Returns the mode and its reason in words; the reason of `hardware` is empty.
     pub(super) fn text(&self) -> (&'static str, &'static str) {
         match self {
-            Self::None => ("none", "one worker"),
+            Self::None => ("none", "single worker"),
             Self::Hardware(mismatch) if mismatch.load(Relaxed) => {
-                ("software", "packets came in other queues than the port's hash says")
+                ("software", "packets arrived on other queues than the port's hash implies")
             }
             Self::Hardware(_) => ("hardware", ""),
             Self::Software(why) => ("software", why),
         }
     }
 
+    /// Returns a new check for one of the port's queues.
     pub(super) fn rss_check(&self) -> RssCheck {
         match self {
             Self::Hardware(mismatch) => RssCheck::on_trial(Arc::clone(mismatch)),
@@ -63,6 +64,7 @@ impl Steering {
     }
 }
 
+/// Configures and starts a port with a queue pair per worker, as far as it has them.
 pub(super) fn start_port(
     mut port: Port,
     pool: &MbufPool,
@@ -91,11 +93,11 @@ pub(super) fn start_port(
     if !report.promiscuous && wanted.device.is_pci() {
         tracing::warn!(
             side = side.name(),
-            "the port is not promiscuous: it will not receive what is addressed to others"
+            "port is not promiscuous, frames to other MAC addresses will not be received"
         );
     }
     if let Some(reason) = report.mtu_refused {
-        tracing::debug!(side = side.name(), mtu = report.mtu, %reason, "the port keeps its MTU");
+        tracing::debug!(side = side.name(), mtu = report.mtu, %reason, "port refused the MTU asked for");
     }
     tracing::info!(
         side = side.name(),
@@ -111,16 +113,16 @@ pub(super) fn start_port(
     Ok(Opened { port, report, rx: started.rx, tx: started.tx, steering })
 }
 
-/// Settles who owns what, has the ports place packets likewise where they can, and says of each
-/// port who steers it.
+/// Decides which worker owns which client, gives the ports a matching table where they accept one,
+/// and logs for each port who distributes its packets.
 pub(super) fn steer_ports(ports: &mut [Opened; 2], workers: usize) -> RetaMap {
     let workers = workers.max(1) as u16;
-    let places = |opened: &Opened| {
-        opened.report.rss.places()?;
+    let distributes = |opened: &Opened| {
+        opened.report.rss.distributes()?;
         let enough = opened.report.rx_queues == workers;
         enough.then_some(opened.report.rss.entries).ok_or("fewer receive queues than workers")
     };
-    let tables = ports.each_ref().map(places);
+    let tables = ports.each_ref().map(distributes);
     // A port with more entries repeats those of the smallest table.
     let smallest = tables.iter().flatten().min().copied().filter(|&entries| entries >= workers);
     let reta = RetaMap::new(workers, smallest.unwrap_or(rss::ENTRIES));
@@ -128,22 +130,26 @@ pub(super) fn steer_ports(ports: &mut [Opened; 2], workers: usize) -> RetaMap {
         opened.steering = match table {
             _ if workers == 1 => Steering::None,
             Err(why) => Steering::Software(why),
-            Ok(_) if smallest.is_none() => Steering::Software("fewer entries than workers"),
+            Ok(_) if smallest.is_none() => {
+                Steering::Software("fewer RSS table entries than workers")
+            }
             Ok(entries) => match opened.port.set_table(&reta.port_table(entries)) {
                 Ok(true) => Steering::Hardware(Arc::default()),
-                Ok(false) => Steering::Software("the port keeps another table than asked"),
+                Ok(false) => Steering::Software("the port did not accept the RSS table"),
                 Err(error) => {
-                    tracing::debug!(side = side.name(), %error, "no table");
-                    Steering::Software("the port takes no table from hashes to queues")
+                    tracing::debug!(side = side.name(), %error, "cannot set RSS table");
+                    Steering::Software("the port has no settable RSS table")
                 }
             },
         };
-        let (steered_by, why) = opened.steering.text();
-        tracing::info!(side = side.name(), device = opened.port.device(), steered_by, why);
+        let (mode, reason) = opened.steering.text();
+        let device = opened.port.device();
+        tracing::info!(side = side.name(), device, mode, reason, "RSS steering");
     }
     reta
 }
 
+/// Adds the ports' counters to an answer that has counters.
 pub(super) fn with_ports(answer: Answer, ports: &[Running; 2]) -> Answer {
     match answer {
         Answer::Stats(mut snapshot) => {
@@ -154,11 +160,12 @@ pub(super) fn with_ports(answer: Answer, ports: &[Running; 2]) -> Answer {
     }
 }
 
+/// Returns the counters of both ports.
 pub(super) fn all_port_stats(ports: &[Running; 2]) -> Vec<PortStats> {
     ports.iter().map(port_stats).collect()
 }
 
-/// A port that does not tell shows as zero.
+/// Returns a port's counters; zeros if the port does not report them.
 fn port_stats(running: &Running) -> PortStats {
     let stats = running.port.stats().unwrap_or_default();
     let (steered_by, why) = running.steering.text();

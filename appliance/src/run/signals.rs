@@ -1,15 +1,16 @@
-//! Signals: an end, or the keys read again.
+//! Signals: SIGINT and SIGTERM stop the process, SIGHUP reloads the key file.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// What signals ask for: an end (SIGINT, SIGTERM), the keys read again (SIGHUP).
+/// Flags set by signals: `stop` by SIGINT and SIGTERM, `reload` by SIGHUP.
 pub(super) struct Signals {
     pub(super) stop: Arc<AtomicBool>,
     pub(super) reload: Arc<AtomicBool>,
 }
 
 impl Signals {
+    /// Installs the handlers.
     pub(super) fn catch() -> std::io::Result<Self> {
         use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
         use signal_hook::flag::register;

@@ -1,4 +1,4 @@
-//! The control socket: a line of JSON in, a line of JSON out.
+//! The control socket: one line of JSON per request, one line of JSON per answer.
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -12,49 +12,49 @@ use serde::{Deserialize, Serialize};
 
 use crate::control::stats::Snapshot;
 
-/// How long either end waits for the other.
+/// How long each end waits for the other.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// The longest request in bytes.
 const LONGEST: usize = 4096;
 
-/// What can be asked of a running process.
+/// A request to a running process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "lowercase")]
 pub enum Command {
-    /// All counters.
+    /// Returns all counters.
     Stats,
-    /// Whatever is named takes no new connection any more; the others go on (op 404).
+    /// Drains: no new connections are accepted, present ones continue (op 404).
     Drain {
-        /// A server or replica of a switch, or a web server of a replica; without it the whole
+        /// A server or replica of a switch, or a web server of a replica. `None` is the whole
         /// replica.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         name: Option<Name>,
     },
-    /// It takes new connections again.
+    /// Undrains: new connections are accepted again.
     Undrain {
-        /// As for [`Command::Drain`].
+        /// As in [`Command::Drain`].
         #[serde(default, skip_serializing_if = "Option::is_none")]
         name: Option<Name>,
     },
-    /// A replica counts as busy whatever its load (op 406).
+    /// Makes a replica count as busy whatever its load (op 406).
     Busy,
-    /// A replica is busy by its load alone again.
+    /// Lets a replica's load decide again whether it is busy.
     Unbusy,
-    /// The key file is read again.
+    /// Reloads the key file.
     Reload,
 }
 
-/// What an operator calls a server or replica, such as "shop/web1": one printable word of ASCII,
-/// so that it can stand in a log as it is.
+/// An operator's name for a server or replica, such as "shop/web1": a single word of printable
+/// ASCII, so that it can be logged as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Name(String);
 
 impl Name {
-    /// The most characters: more than the names of a service and one of its servers have.
+    /// The longest name in characters: longer than those of a service and a server together.
     pub const LONGEST: usize = 200;
 
-    /// The name.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -93,46 +93,49 @@ impl fmt::Display for Name {
     }
 }
 
-/// What comes back.
+/// The answer to a [`Command`].
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Answer {
     /// The counters.
     Stats(Box<Snapshot>),
-    /// Done; what is the case now.
+    /// The command was carried out; a sentence about the result.
     Done(String),
-    /// Not done, and why.
+    /// The command was refused, and the reason.
     Error(String),
 }
 
-/// Why a socket does not serve.
+/// An error of a control socket.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Another process answers there.
-    #[error("{0}: another process answers on this control socket")]
+    /// Another process serves the socket.
+    #[error("{}: another process answers on this control socket", .0.display())]
     InUse(PathBuf),
-    /// Something else is there.
-    #[error("{0}: there is a file of another kind where the control socket should be")]
+    /// The path is taken by another kind of file.
+    #[error("{}: exists and is not a socket; expected a path for the control socket", .0.display())]
     Occupied(PathBuf),
-    /// It cannot be used.
-    #[error("control socket {path}: {source}")]
+    /// No process serves the socket.
+    #[error("no firstack process answers on {}; is it running?", .0.display())]
+    NotRunning(PathBuf),
+    /// The socket cannot be used.
+    #[error("control socket {}: {source}", path.display())]
     Socket {
-        /// Its path.
+        /// The socket's path.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
-    /// The answer is none.
-    #[error("control socket {path}: the answer cannot be read: {source}")]
+    /// The answer is not understood.
+    #[error("control socket {}: cannot parse the answer: {source}", path.display())]
     Answer {
-        /// Its path.
+        /// The socket's path.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: serde_json::Error,
     },
 }
 
-/// The listening end, removed from the file system when dropped.
+/// The listening end. Removes the socket from the file system when dropped.
 #[derive(Debug)]
 pub struct Server {
     listener: UnixListener,
@@ -140,7 +143,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens, for the owner alone. A socket that a dead process left behind is replaced.
+    /// Listens at `path`, accessible to the owner only. Replaces a socket that a dead process left
+    /// behind.
+    ///
+    /// # Errors
+    /// If another process serves the socket, or the path is taken or not writable.
     pub fn bind(path: &Path) -> Result<Self, Error> {
         let failed = |source| Error::Socket { path: path.to_owned(), source };
         if let Some(directory) = path.parent() {
@@ -156,7 +163,7 @@ impl Server {
             Ok(_) => return Err(Error::Occupied(path.to_owned())),
             Err(_) => {}
         }
-        // Under another name until it is for the owner alone.
+        // Bound under another name until only the owner has access.
         let early = path.with_extension("new");
         let _ = std::fs::remove_file(&early);
         let listener = UnixListener::bind(&early).map_err(failed)?;
@@ -167,11 +174,12 @@ impl Server {
         Ok(Self { listener, path: path.to_owned() })
     }
 
-    /// Serves those who have called since; never waits for long.
+    /// Answers the requests of all clients that have connected since the last call. Never waits
+    /// longer than a second for a client.
     pub fn serve(&self, mut answer: impl FnMut(Command) -> Answer) {
         while let Ok((stream, _)) = self.listener.accept() {
             if let Err(error) = serve_one(stream, &mut answer) {
-                tracing::debug!("control socket: {error}");
+                tracing::debug!(%error, "control request failed");
             }
         }
     }
@@ -189,15 +197,15 @@ fn serve_one(mut stream: UnixStream, answer: &mut impl FnMut(Command) -> Answer)
     stream.set_write_timeout(Some(PATIENCE))?;
     let answer = match parse(&read_request(&mut stream)?) {
         Ok(command) => answer(command),
-        Err(error) => Answer::Error(format!("the request cannot be read: {error}")),
+        Err(error) => Answer::Error(format!("cannot parse the request: {error}")),
     };
     let mut text = serde_json::to_string(&answer)?;
     text.push('\n');
     stream.write_all(text.as_bytes())
 }
 
-/// Reads up to a newline, for no longer than twice [`PATIENCE`] however slowly it comes. What is
-/// there by then is all there is.
+/// Reads up to a newline, for at most twice [`PATIENCE`] however slowly the bytes come. Returns what
+/// has come by then.
 fn read_request(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
     let (start, mut line, mut part) = (Instant::now(), Vec::new(), [0; 256]);
     while !line.contains(&b'\n') && line.len() <= LONGEST && start.elapsed() < PATIENCE {
@@ -212,20 +220,28 @@ fn read_request(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-/// The command in a request; what comes after its line is nobody's.
+/// Parses the command in a request. Bytes after its first line are ignored.
 fn parse(request: &[u8]) -> Result<Command, String> {
     let line = request.split(|byte| *byte == b'\n').next().unwrap_or_default();
     if line.len() > LONGEST {
-        return Err(format!("it has more than {LONGEST} bytes"));
+        return Err(format!("longer than {LONGEST} bytes"));
     }
     serde_json::from_slice(line).map_err(|error| error.to_string())
 }
 
-/// Asks a running process.
+/// Sends a command to the process that serves the socket at `path`, and returns its answer.
+///
+/// # Errors
+/// If no process answers, or not in time, or with something else.
 pub fn ask(path: &Path, command: Command) -> Result<Answer, Error> {
     let failed = |source| Error::Socket { path: path.to_owned(), source };
     let unreadable = |source| Error::Answer { path: path.to_owned(), source };
-    let mut stream = UnixStream::connect(path).map_err(failed)?;
+    let mut stream = UnixStream::connect(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            Error::NotRunning(path.to_owned())
+        }
+        _ => failed(error),
+    })?;
     stream.set_read_timeout(Some(10 * PATIENCE)).map_err(failed)?;
     let mut request = serde_json::to_string(&command).map_err(unreadable)?;
     request.push('\n');

@@ -1,6 +1,6 @@
-//! What the control thread does besides answering: probes servers, puts members in and takes them
-//! out, opens and closes gates, reads keys again. The workers are told through what they read
-//! once a burst; they never wait.
+//! The work of the control thread besides serving its socket: it probes servers, takes members into
+//! and out of service, marks a replica drained or busy, and reloads keys. The workers learn of
+//! changes through values that they read once a burst; they never wait.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -8,41 +8,41 @@ use std::time::{Duration, Instant};
 
 use pipeline::counters::Counters;
 
+use super::health::{BusyFile, Change, Http, Prober, Settings, State, Target};
 use super::members::Members;
+use super::socket::{Answer, Command, Name};
+use super::stats::{Neighbour, Snapshot};
 use crate::config::{self, Check};
-use crate::control::health::{BusyFile, Http, Prober, Settings, Target};
 use crate::control::keys;
-use crate::control::socket::{Answer, Command, Name};
-use crate::control::stats::{Neighbour, Snapshot};
 use crate::roles::{self, Controls, Labels};
 
-/// The name of the busy signal among the probed.
+/// The name of the busy check among the probed targets.
 const BUSY_CHECK: &str = "busy_check";
 
-/// The control thread's work on a running role set.
+/// The shortest time between two log lines about destinations left untagged: a flood of SYNs that
+/// nobody answers can make the gateway back off over and over.
+const BACKOFF_LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Controls a role set while its workers run.
 pub struct Supervisor {
     labels: Labels,
     counters: Vec<Arc<Counters>>,
     controls: Controls,
     members: Members,
     prober: Prober,
-    /// The probed target that says whether the replica is busy.
+    /// The number of the busy check among the probed targets.
     busy_target: Option<usize>,
     busy_file: Option<BusyFile>,
-    /// An operator's word that the replica is busy.
-    busy_by_order: bool,
-    /// Destinations left untagged, as far as they have been logged.
-    given_up: Vec<u64>,
-    /// When some were logged.
-    given_up_logged: Option<Instant>,
+    /// An operator has marked the replica busy.
+    busy_by_operator: bool,
+    /// Backoffs logged so far, by worker.
+    backoffs_logged: Vec<u64>,
+    /// When backoffs were last logged.
+    last_backoff_log: Option<Instant>,
 }
 
-/// Between two lines of the log about destinations left untagged: a flood of start packets that
-/// nobody answers may give them up over and over.
-const LOG_GIVEN_UP: Duration = Duration::from_secs(1);
-
 impl Supervisor {
-    /// Looks after workers that count here.
+    /// Creates the supervisor of workers with these counters, one per worker.
     pub fn new(
         labels: Labels,
         counters: Vec<Arc<Counters>>,
@@ -65,22 +65,22 @@ impl Supervisor {
             fall: health.fall,
         };
         let supervisor = Self {
-            given_up: vec![0; counters.len()],
-            given_up_logged: None,
+            backoffs_logged: vec![0; counters.len()],
+            last_backoff_log: None,
             labels,
             counters,
             members,
             prober: Prober::new(settings, targets, Instant::now()),
             busy_target,
             busy_file: controls.busy_file.clone().map(BusyFile::new),
-            busy_by_order: false,
+            busy_by_operator: false,
             controls,
         };
         (supervisor.controls.apply)(&supervisor.members.states());
         supervisor
     }
 
-    /// One round: takes at most as long as `longest`, in which probes are waited for.
+    /// Does everything that is due once. Waits for probes at most for `longest`.
     pub fn run_once(&mut self, longest: Duration) {
         self.prober.wait(longest);
         let now = Instant::now();
@@ -89,13 +89,7 @@ impl Supervisor {
         for change in changes {
             signal |= Some(change.target) == self.busy_target;
             let name = self.members.name_of_target(change.target).unwrap_or(BUSY_CHECK);
-            tracing::warn!(
-                name,
-                state = change.to.name(),
-                busy = change.busy,
-                reason = change.reason,
-                "health"
-            );
+            log_health(name, &change);
         }
         if signal {
             self.set_busy();
@@ -106,67 +100,70 @@ impl Supervisor {
         if self.members.update(up, answers) {
             (self.controls.apply)(&self.members.states());
         }
-        self.log_given_up();
+        self.log_backoffs();
     }
 
-    /// Logs destinations that were left untagged since the last line about them.
-    fn log_given_up(&mut self) {
-        if self.given_up_logged.is_some_and(|at| at.elapsed() < LOG_GIVEN_UP) {
+    /// Logs destinations that were left untagged since the last such line.
+    fn log_backoffs(&mut self) {
+        if self.last_backoff_log.is_some_and(|at| at.elapsed() < BACKOFF_LOG_INTERVAL) {
             return;
         }
-        for (counters, seen) in self.counters.iter().zip(&mut self.given_up) {
+        for (counters, seen) in self.counters.iter().zip(&mut self.backoffs_logged) {
             let (count, server) = (counters.given_up.count.get(), counters.given_up.last());
             if count > *seen {
                 let times = count - std::mem::replace(seen, count);
-                self.given_up_logged = Some(Instant::now());
+                self.last_backoff_log = Some(Instant::now());
                 tracing::warn!(
                     %server,
                     times,
-                    "tagged start packets to it go unanswered: left untagged a while"
+                    "tagged SYNs not answered, leaving SYNs to this destination untagged for a while"
                 );
             }
         }
     }
 
-    /// Packets received by all workers.
+    /// Returns the number of packets received by all workers.
     pub fn received(&self) -> u64 {
         let sides = self.counters.iter().flat_map(|counters| &counters.sides);
         sides.map(|side| side.received.get()).sum()
     }
 
-    /// Does what an operator asks for.
+    /// Carries out an operator's command.
     pub fn answer(&mut self, command: Command) -> Answer {
         match command {
             Command::Stats => Answer::Stats(Box::new(self.snapshot())),
-            Command::Drain { name: None } => self.set_dead(true),
-            Command::Undrain { name: None } => self.set_dead(false),
-            Command::Drain { name: Some(name) } => self.drain(&name, true),
-            Command::Undrain { name: Some(name) } => self.drain(&name, false),
-            Command::Busy => self.order_busy(true),
-            Command::Unbusy => self.order_busy(false),
+            Command::Drain { name: None } => self.drain_replica(true),
+            Command::Undrain { name: None } => self.drain_replica(false),
+            Command::Drain { name: Some(name) } => self.drain_member(&name, true),
+            Command::Undrain { name: Some(name) } => self.drain_member(&name, false),
+            Command::Busy => self.override_busy(true),
+            Command::Unbusy => self.override_busy(false),
             Command::Reload => self.reload(),
         }
     }
 
-    /// Drains a replica as a whole, or takes that back (op 404).
-    fn set_dead(&self, value: bool) -> Answer {
+    /// Drains or undrains a replica as a whole (op 404).
+    fn drain_replica(&self, drained: bool) -> Answer {
         let Some(gates) = &self.controls.gates else {
             return Answer::Error(format!("a {} cannot be drained", self.labels.role));
         };
-        gates.dead.store(value, Relaxed);
-        tracing::info!(value, "drained, by an operator");
-        Answer::Done(format!("drained: {value}"))
+        gates.dead.store(drained, Relaxed);
+        log_drained(self.labels.role, drained);
+        Answer::Done(format!("{} {}", self.labels.role, drained_word(drained)))
     }
 
-    /// A replica counts as busy, or by its load alone again (op 406).
-    fn order_busy(&mut self, value: bool) -> Answer {
+    /// Marks a replica busy, or lets its load decide again (op 406).
+    fn override_busy(&mut self, busy: bool) -> Answer {
         if self.controls.gates.is_none() {
             return Answer::Error(format!("a {} cannot be busy", self.labels.role));
         }
-        self.busy_by_order = value;
+        self.busy_by_operator = busy;
         self.set_busy();
-        tracing::info!(value, "busy, by an operator");
-        Answer::Done(format!("busy: {value}"))
+        match busy {
+            true => tracing::info!("busy override set by operator"),
+            false => tracing::info!("busy override cleared by operator"),
+        }
+        Answer::Done(format!("busy override {}", if busy { "set" } else { "cleared" }))
     }
 
     fn busy_by_signal(&self) -> bool {
@@ -176,27 +173,25 @@ impl Supervisor {
 
     fn set_busy(&self) {
         if let Some(gates) = &self.controls.gates {
-            gates.busy.store(self.busy_by_order || self.busy_by_signal(), Relaxed);
+            gates.busy.store(self.busy_by_operator || self.busy_by_signal(), Relaxed);
         }
     }
 
-    /// Drains one server or replica, or takes that back.
-    fn drain(&mut self, name: &Name, value: bool) -> Answer {
-        if !self.members.set_drained(name.as_str(), value) {
-            let what = if value { "drain" } else { "undrain" };
+    /// Drains or undrains one server or replica.
+    fn drain_member(&mut self, name: &Name, drained: bool) -> Answer {
+        if !self.members.set_drained(name.as_str(), drained) {
             let known = self.members.names();
-            let role = self.labels.role;
             return Answer::Error(match known.is_empty() {
-                true => format!("a {role} has nothing to {what} by name"),
-                false => format!("no {name} here to {what}; expected one of {known}"),
+                true => format!("a {} has no server or replica to drain", self.labels.role),
+                false => format!("unknown server or replica {:?}; known: {known}", name.as_str()),
             });
         }
         (self.controls.apply)(&self.members.states());
-        tracing::info!(%name, value, "drained, by an operator");
-        Answer::Done(format!("{name} drained: {value}"))
+        log_drained(name.as_str(), drained);
+        Answer::Done(format!("{name} {}", drained_word(drained)))
     }
 
-    /// Reads the key file again. What is wrong with it leaves the keys as they were.
+    /// Reloads the key file. If the file is rejected, the current keys stay in use.
     pub fn reload(&mut self) -> Answer {
         let Some((path, purpose)) = &self.controls.key_file else {
             return Answer::Error(format!("this {} has no key file", self.labels.role));
@@ -205,24 +200,24 @@ impl Supervisor {
             Ok(keys) => {
                 self.controls.keys.publish(roles::pipeline_keys(&keys, *purpose));
                 let ids: Vec<_> = keys.all().iter().map(|(id, _)| id.to_string()).collect();
-                tracing::info!(ids = ids.join(","), "keys read again");
-                Answer::Done(format!("keys: {}", ids.join(", ")))
+                tracing::info!(ids = ids.join(","), "key file reloaded");
+                Answer::Done(format!("key file reloaded, key ids: {}", ids.join(", ")))
             }
             Err(error) => {
-                tracing::error!("the keys stay as they are: {error}");
-                Answer::Error(format!("the keys stay as they are: {error}"))
+                tracing::warn!("key file rejected, keeping current keys: {error}");
+                Answer::Error(format!("key file rejected, keeping current keys: {error}"))
             }
         }
     }
 
-    /// All counters.
+    /// Returns all counters.
     pub fn snapshot(&self) -> Snapshot {
         let mut snapshot = Snapshot::take(&self.labels, &self.counters);
         if let Some(gates) = &self.controls.gates {
             let gates = [
                 ("drained", gates.dead.load(Relaxed)),
-                ("busy by order", self.busy_by_order),
-                ("busy by signal", self.busy_by_signal()),
+                ("busy (set by operator)", self.busy_by_operator),
+                ("busy (busy_file or busy_check)", self.busy_by_signal()),
             ];
             let set = gates.into_iter().filter(|(_, value)| *value);
             snapshot.gates = set.map(|(name, _)| name.to_owned()).collect();
@@ -232,6 +227,28 @@ impl Supervisor {
         let neighbours = self.controls.neighbours.iter().flat_map(|neighbours| neighbours.list());
         snapshot.neighbours = neighbours.map(Neighbour::from).collect();
         snapshot
+    }
+}
+
+fn drained_word(drained: bool) -> &'static str {
+    if drained { "drained" } else { "undrained" }
+}
+
+fn log_drained(name: &str, drained: bool) {
+    match drained {
+        true => tracing::info!(name, "drained by operator"),
+        false => tracing::info!(name, "undrained by operator"),
+    }
+}
+
+/// Logs a change of a probed server: trouble as a warning, all else as information.
+fn log_health(name: &str, change: &Change) {
+    let Change { from, to, busy, reason, .. } = change;
+    match (from, to) {
+        (_, State::Down) => tracing::warn!(name, reason, "health check failed"),
+        (State::Down, _) => tracing::info!(name, busy, reason, "health check recovered"),
+        (State::Unknown, _) => tracing::info!(name, busy, reason, "health check passed"),
+        (State::Up, _) => tracing::info!(name, busy, reason, "busy state changed"),
     }
 }
 
