@@ -155,7 +155,7 @@ fn fail(reason: &str) -> ! {
          On Debian or Ubuntu install what the build needs:\n\n    \
          apt-get install libdpdk-dev dpdk pkg-config clang libclang-dev\n\n\
          A DPDK elsewhere is found through PKG_CONFIG_PATH. Without DPDK, leave the cargo \
-         feature `dpdk` out: cargo build -p appliance --no-default-features\n"
+         feature `dpdk` out: cargo build -p firstack --no-default-features\n"
     );
     process::exit(1);
 }

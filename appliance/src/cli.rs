@@ -1,4 +1,4 @@
-//! The command line.
+//! The command line and its subcommands.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -8,16 +8,16 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::Config;
-use crate::control::{self, Answer, Command as Control, Name};
+use crate::control::socket::{self, Answer, Command as Control, Name};
+use crate::control::stats::Snapshot;
 use crate::replay::{self, Report};
-use crate::stats::Snapshot;
 
-/// What is wrong with the configuration or the command line: nothing was started.
+/// Exit code of a mistake in the configuration or on the command line; nothing was started.
 const MISCONFIGURED: u8 = 2;
-/// What went wrong after that.
+/// Exit code of a failure after that.
 const FAILED: u8 = 1;
 
-/// Gives every TCP connection to the replica that answers first.
+/// Gives each TCP connection to the replica whose SYN/ACK arrives first.
 #[derive(Debug, Parser)]
 #[command(name = "firstack", version)]
 struct Cli {
@@ -27,37 +27,37 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Forward packets, as the role that the configuration gives.
+    /// Run the forwarding process.
     Run(RunArgs),
-    /// Check a configuration, and start nothing.
+    /// Check a configuration without starting anything.
     Check {
-        /// The configuration.
+        /// Configuration file.
         file: PathBuf,
-        /// Do not look whether this machine has the CPUs and devices: the file is for another.
+        /// Skip checking that the CPUs and devices exist on this machine.
         #[arg(long)]
         no_devices: bool,
     },
-    /// Run captures through the pipeline: no DPDK, no root, the same bytes every time.
+    /// Run captures through the pipeline, without DPDK or root; the output is deterministic.
     Replay(ReplayArgs),
     /// Show the counters of a running process.
     Stats {
         #[command(flatten)]
         target: Target,
-        /// As JSON.
+        /// Print JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Drain a replica, or say that it is busy, and take that back.
+    /// Drain or undrain a replica or server; set or clear busy.
     Gate {
-        /// What to do.
+        /// The action.
         gate: Gate,
-        /// Which server or replica to drain, such as shop/web1: of a switch one of its servers or
-        /// replicas, of a replica one of its web servers. Without it, the whole replica.
+        /// The server or replica to drain, such as shop/web1: a server or replica of a switch, or a
+        /// web server of a replica. Default: the whole replica.
         name: Option<Name>,
         #[command(flatten)]
         target: Target,
     },
-    /// Make a running process read its key file again.
+    /// Make a running process reload its key file.
     Reload {
         #[command(flatten)]
         target: Target,
@@ -66,10 +66,10 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct RunArgs {
-    /// The configuration.
+    /// Configuration file.
     #[arg(long, short)]
     config: PathBuf,
-    /// End when no packet has come for so many milliseconds: for captures as input.
+    /// Stop when no packet has been received for this many milliseconds (for captures as input).
     #[arg(long, value_name = "MS")]
     exit_when_idle: Option<u64>,
     /// Print the final counters as JSON.
@@ -79,47 +79,47 @@ struct RunArgs {
 
 #[derive(Debug, Args)]
 struct ReplayArgs {
-    /// The configuration.
+    /// Configuration file.
     #[arg(long, short)]
     config: PathBuf,
-    /// Capture of what came in by the inside, pcap or pcapng.
+    /// Capture of packets received on the inside, pcap or pcapng.
     #[arg(long, required_unless_present = "outside")]
     inside: Option<PathBuf>,
-    /// Capture of what came in by the outside.
+    /// Capture of packets received on the outside.
     #[arg(long)]
     outside: Option<PathBuf>,
-    /// Directory for inside.pcap and outside.pcap: what would leave.
+    /// Directory for inside.pcap and outside.pcap, the packets sent.
     #[arg(long)]
     out: PathBuf,
-    /// Say of every packet what became of it, and why.
+    /// Print what happened to each packet, and why.
     #[arg(long)]
     explain: bool,
-    /// The same as JSON lines, the counters last.
+    /// Print the same as JSON lines, ending with the counters.
     #[arg(long, conflicts_with = "explain")]
     json: bool,
 }
 
-/// Which process is meant.
+/// The running process to talk to.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct Target {
-    /// Its control socket.
+    /// Control socket of the process.
     #[arg(long)]
     socket: Option<PathBuf>,
-    /// Its configuration, which names the socket.
+    /// Configuration file of the process, which names the socket.
     #[arg(long, short)]
     config: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum Gate {
-    /// No new connections; the others go on.
+    /// Accept no new connections; present ones continue.
     Drain,
-    /// New connections again.
+    /// Accept new connections again.
     Undrain,
-    /// Busy, whatever the load.
+    /// Count as busy, whatever the load.
     Busy,
-    /// Busy by the load alone.
+    /// Let the load decide again.
     Unbusy,
 }
 
@@ -132,19 +132,19 @@ impl Gate {
             (Self::Unbusy, None) => Ok(Control::Unbusy),
             (Self::Busy | Self::Unbusy, Some(name)) => {
                 let text =
-                    format!("only a whole replica is busy by order; expected no name, not {name}");
+                    format!("busy and unbusy apply to the whole replica; unexpected name {name}");
                 Err((MISCONFIGURED, format!("firstack: {text}")))
             }
         }
     }
 }
 
-/// Runs the command line; its errors go to stderr.
+/// Runs the command line. Errors are printed to stderr.
 pub fn main() -> ExitCode {
-    let lacking = crate::cpu::lacks();
+    let lacking = crate::sys::cpu::lacks();
     if !lacking.is_empty() {
         let lacking = lacking.join(", ");
-        eprintln!("firstack: this CPU has no {lacking}: firstack is built for x86-64-v3 with AES");
+        eprintln!("firstack: this CPU lacks {lacking}; firstack is built for x86-64-v3 with AES");
         return ExitCode::from(FAILED);
     }
     let result = match Cli::parse().command {
@@ -153,21 +153,21 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay(&args),
         Command::Stats { target, json } => stats(&target, json),
         Command::Gate { gate, name, target } => {
-            gate.command(name).and_then(|command| order(&target, command))
+            gate.command(name).and_then(|command| request(&target, command))
         }
-        Command::Reload { target } => order(&target, Control::Reload),
+        Command::Reload { target } => request(&target, Control::Reload),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err((code, message)) => {
-            // Nothing is left to do when stderr is closed.
+            // If stderr is closed there is nobody to tell.
             let _ = writeln!(std::io::stderr(), "{message}");
             ExitCode::from(code)
         }
     }
 }
 
-/// An exit code and what goes to stderr.
+/// An exit code and the text for stderr.
 type Failure = (u8, String);
 
 fn failed(error: impl std::fmt::Display) -> Failure {
@@ -187,10 +187,10 @@ fn load_for_this_machine(path: &Path) -> Result<Config, Failure> {
 
 fn check(path: &Path, no_devices: bool) -> Result<(), Failure> {
     let config = if no_devices { load(path)? } else { load_for_this_machine(path)? };
-    print(format_args!("{}: a sound configuration of a {}\n", path.display(), config.role))
+    print(format_args!("{}: OK (role: {})\n", path.display(), config.role))
 }
 
-fn socket(target: &Target) -> Result<PathBuf, Failure> {
+fn control_socket(target: &Target) -> Result<PathBuf, Failure> {
     match (&target.socket, &target.config) {
         (Some(socket), _) => Ok(socket.clone()),
         (None, Some(config)) => Ok(load(config)?.control.socket),
@@ -216,11 +216,11 @@ fn replay(args: &ReplayArgs) -> Result<(), Failure> {
     lines.flush().map_err(failed)?;
     match damage.is_empty() {
         true => Ok(()),
-        false => Err(failed(format!("{}; replayed as far as it goes", damage.join("; ")))),
+        false => Err(failed(format!("{}; replayed up to there", damage.join("; ")))),
     }
 }
 
-/// Prints to stdout. A reader that has gone, as `head` does, is no error.
+/// Prints to stdout. A reader that has closed the pipe, such as `head`, is not an error.
 fn print(text: impl std::fmt::Display) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match write!(out, "{text}").and_then(|()| out.flush()) {
@@ -230,7 +230,7 @@ fn print(text: impl std::fmt::Display) -> Result<(), Failure> {
 }
 
 fn stats(target: &Target, json: bool) -> Result<(), Failure> {
-    match control::ask(&socket(target)?, Control::Stats).map_err(failed)? {
+    match socket::ask(&control_socket(target)?, Control::Stats).map_err(failed)? {
         Answer::Stats(snapshot) => print_counters(&snapshot, json),
         Answer::Done(text) | Answer::Error(text) => Err(failed(text)),
     }
@@ -244,12 +244,12 @@ fn print_counters(snapshot: &Snapshot, json: bool) -> Result<(), Failure> {
     }
 }
 
-/// Has something done that is answered with what is the case then.
-fn order(target: &Target, command: Control) -> Result<(), Failure> {
-    match control::ask(&socket(target)?, command).map_err(failed)? {
+/// Sends a command that is answered with a line of text.
+fn request(target: &Target, command: Control) -> Result<(), Failure> {
+    match socket::ask(&control_socket(target)?, command).map_err(failed)? {
         Answer::Done(text) => print(format_args!("{text}\n")),
         Answer::Error(text) => Err(failed(text)),
-        Answer::Stats(_) => Err(failed("counters are no answer to that")),
+        Answer::Stats(_) => Err(failed("unexpected reply from control socket")),
     }
 }
 
@@ -257,7 +257,10 @@ fn order(target: &Target, command: Control) -> Result<(), Failure> {
 fn run(args: &RunArgs) -> Result<(), Failure> {
     load(&args.config)?;
     let _ = (args.exit_when_idle.map(Duration::from_millis), args.json);
-    Err((MISCONFIGURED, "firstack: this build has no DPDK; it checks and replays only".to_owned()))
+    Err((
+        MISCONFIGURED,
+        "firstack: built without DPDK; only check, replay, stats, gate and reload work".to_owned(),
+    ))
 }
 
 #[cfg(feature = "dpdk")]
@@ -283,7 +286,7 @@ fn run(args: &RunArgs) -> Result<(), Failure> {
     print_counters(&snapshot, args.json)?;
     match missing {
         0 => Ok(()),
-        _ => Err(failed(format!("{missing} packet buffers did not come back to their pool"))),
+        _ => Err(failed(format!("{missing} packet buffers were not returned to their pool"))),
     }
 }
 
@@ -291,8 +294,8 @@ fn run(args: &RunArgs) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    /// What a command line asks a running process for; the exit code when it asks for nothing.
-    fn asked(line: &str) -> Result<Control, u8> {
+    /// Returns the command that a command line sends to a running process, or the exit code.
+    fn sent(line: &str) -> Result<Control, u8> {
         let words = ["firstack"].into_iter().chain(line.split_whitespace());
         match Cli::try_parse_from(words).map_err(|error| error.exit_code() as u8)?.command {
             Command::Gate { gate, name, .. } => gate.command(name).map_err(|(code, _)| code),
@@ -302,26 +305,26 @@ mod tests {
     }
 
     #[test]
-    fn orders_are_read_with_their_names() {
+    fn gate_commands_take_an_optional_name() {
         let name = || Some("shop/web1".parse().unwrap());
-        assert_eq!(asked("gate drain -c f"), Ok(Control::Drain { name: None }));
-        assert_eq!(asked("gate drain shop/web1 -c f"), Ok(Control::Drain { name: name() }));
+        assert_eq!(sent("gate drain -c f"), Ok(Control::Drain { name: None }));
+        assert_eq!(sent("gate drain shop/web1 -c f"), Ok(Control::Drain { name: name() }));
         assert_eq!(
-            asked("gate --socket s undrain shop/web1"),
+            sent("gate --socket s undrain shop/web1"),
             Ok(Control::Undrain { name: name() })
         );
-        assert_eq!(asked("gate busy --socket s"), Ok(Control::Busy));
-        assert_eq!(asked("gate unbusy --socket s"), Ok(Control::Unbusy));
-        assert_eq!(asked("reload --config f"), Ok(Control::Reload));
+        assert_eq!(sent("gate busy --socket s"), Ok(Control::Busy));
+        assert_eq!(sent("gate unbusy --socket s"), Ok(Control::Unbusy));
+        assert_eq!(sent("reload --config f"), Ok(Control::Reload));
         let wrong = ["busy web1 -c f", "unbusy web1 -c f", "drain", "drain a b -c f", "stop -c f"];
         for line in wrong {
-            assert_eq!(asked(&format!("gate {line}")), Err(MISCONFIGURED), "{line}");
+            assert_eq!(sent(&format!("gate {line}")), Err(MISCONFIGURED), "{line}");
         }
-        assert_eq!(asked("reload web1 -c f"), Err(MISCONFIGURED));
+        assert_eq!(sent("reload web1 -c f"), Err(MISCONFIGURED));
     }
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
     }

@@ -1,33 +1,19 @@
-//! The firstack appliance: what is around the pipeline.
+//! The firstack program: everything around the packet pipeline.
 //!
-//! [`config`] is checked, [`roles`] turns it into what the workers run; `run`, `worker`,
-//! [`steering`] and [`handoff`] run it on DPDK's lcores, [`control`] answers operators; [`replay`] runs the same
-//! pipeline over capture files instead. [`health`] asks servers whether they are there, [`keys`]
-//! reads what tags are signed with, [`supervisor`] acts upon both.
+//! [`config`] parses and checks a configuration; [`roles`] turns it into what the workers run.
+//! `run` starts DPDK and the workers, [`datapath`] is what each worker runs on its core, over the
+//! safe layer `dpdk`. The control thread is [`control`]: it answers operators, probes servers and
+//! reloads keys. [`replay`] runs the same pipeline over capture files, without DPDK. [`sys`] has
+//! what concerns the machine: huge pages and CPU features.
 
-pub mod capture;
 pub mod cli;
-pub mod clock;
 pub mod config;
 pub mod control;
-pub mod cpu;
-pub mod describe;
+pub mod datapath;
 #[cfg(feature = "dpdk")]
 pub mod dpdk;
-pub mod handoff;
-pub mod health;
-#[cfg(feature = "dpdk")]
-pub mod idle;
-pub mod keys;
-pub mod memory;
 pub mod replay;
 pub mod roles;
 #[cfg(feature = "dpdk")]
 pub mod run;
-pub mod stats;
-pub mod steering;
-pub mod supervisor;
-pub mod sync;
-pub mod toeplitz;
-#[cfg(feature = "dpdk")]
-pub mod worker;
+pub mod sys;

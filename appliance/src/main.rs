@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use appliance::memory::HugePages;
+use firstack::sys::hugepages::HugePages;
 
 #[global_allocator]
 static MEMORY: HugePages = HugePages;
 
 fn main() -> ExitCode {
-    appliance::cli::main()
+    firstack::cli::main()
 }

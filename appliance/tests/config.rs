@@ -18,7 +18,7 @@ mod values;
 
 use std::path::{Path, PathBuf};
 
-use appliance::config::Config;
+use firstack::config::Config;
 
 /// A path of the repository, found from this crate wherever the tests are started.
 fn repository(path: &str) -> PathBuf {

@@ -16,16 +16,16 @@ use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use alone::{alone, eal};
-use appliance::clock::Clock;
-use appliance::dpdk::{
+use arrayvec::ArrayVec;
+use crossbeam::utils::CachePadded;
+use firstack::datapath::clock::Clock;
+use firstack::datapath::handoff::Handoff;
+use firstack::datapath::rss::{RetaMap, RssCheck};
+use firstack::datapath::worker::{Idle, Parts, Queues, Worker};
+use firstack::dpdk::{
     Eal, Mbuf, MbufPool, PoolHandle, Port, PortConfig, RxQueue, Started, TxQueue,
     Worker as Launched, cycles,
 };
-use appliance::handoff::Mail;
-use appliance::steering::{Owners, Trust};
-use appliance::worker::{Idle, Parts, Queues, Worker};
-use arrayvec::ArrayVec;
-use crossbeam::utils::CachePadded;
 use pcap_file::pcap::{PcapPacket, PcapWriter};
 use pipeline::buffer::{Buffer, Pool};
 use pipeline::configuration::A;
@@ -48,7 +48,7 @@ const OTHER: &str = "192.0.2.1:80";
 /// What a ring holds, and more.
 const MANY: usize = 3000;
 /// Frames that queues between workers hold.
-const MAIL: usize = 16;
+const HANDOFF_CAPACITY: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Waits for what must come.
@@ -115,7 +115,7 @@ struct Rig {
     ends: [End; 2],
     ports: Vec<Port>,
     stop: Arc<CachePadded<AtomicBool>>,
-    owners: Owners,
+    reta: RetaMap,
 }
 
 fn queues(number: u16) -> PortConfig<'static> {
@@ -152,14 +152,20 @@ impl Rig {
             let Started { mut rx, mut tx, .. } = port.start().unwrap();
             let pool = pool.handle();
             ends.push(End { rx: rx.remove(1), tx: tx.remove(0), pool });
-            own.push(Queues { rx: rx.pop(), tx: tx.pop(), sender: 0, trust: Trust::none() });
+            own.push(Queues {
+                rx: rx.pop(),
+                tx: tx.pop(),
+                tx_worker: 0,
+                rss_check: RssCheck::untrusted(),
+            });
             ports.push(port);
         }
         let stop = Arc::default();
-        let (waiting, counters) = crew(&eal, &pool, own.try_into().unwrap(), workers, &stop);
+        let (waiting, counters) =
+            self::workers(&eal, &pool, own.try_into().unwrap(), workers, &stop);
         let ends = ends.try_into().unwrap_or_else(|_| panic!("two ends"));
-        let owners = owners(workers);
-        Self { eal, pool, waiting, launched: Vec::new(), counters, ends, ports, stop, owners }
+        let reta = reta(workers);
+        Self { eal, pool, waiting, launched: Vec::new(), counters, ends, ports, stop, reta }
     }
 
     /// Sets the next worker going.
@@ -230,47 +236,47 @@ fn data(client: &str) -> Vec<u8> {
 }
 
 fn without_queues() -> Queues {
-    Queues { rx: None, tx: None, sender: 0, trust: Trust::none() }
+    Queues { rx: None, tx: None, tx_worker: 0, rss_check: RssCheck::untrusted() }
 }
 
 /// How clients are shared out among the workers.
-fn owners(workers: usize) -> Owners {
-    Owners::new(workers as u16, 128)
+fn reta(workers: usize) -> RetaMap {
+    RetaMap::new(workers as u16, 128)
 }
 
 /// Workers of which the first alone has queues, the first one last, and their counters.
-fn crew(
+fn workers(
     eal: &Eal,
     pool: &MbufPool,
     own: [Queues; 2],
     workers: usize,
     stop: &Arc<CachePadded<AtomicBool>>,
 ) -> (Vec<Worker<Gateway<A>>>, Vec<Arc<Counters>>) {
-    let quiet = Arc::new(Barrier::new(workers));
+    let stopped = Arc::new(Barrier::new(workers));
     let clock = Clock::new(cycles(), eal.cycles_per_second());
     let mut own = Some(own);
-    let (mut crew, mut counters) = (Vec::new(), Vec::new());
-    for mail in Mail::new(workers, MAIL) {
+    let (mut all, mut counters) = (Vec::new(), Vec::new());
+    for handoff in Handoff::new(workers, HANDOFF_CAPACITY) {
         let role = gateway();
         counters.push(Arc::clone(role.counters()));
-        crew.insert(
+        all.insert(
             0,
             Worker::new(Parts {
                 role,
                 queues: own.take().unwrap_or_else(|| [without_queues(), without_queues()]),
                 pool: pool.handle(),
-                mail,
-                owners: owners(workers),
+                handoff,
+                reta: reta(workers),
                 clock,
                 idle: Idle::Adaptive(Vec::new()),
                 burst: 32,
                 copies: 1,
                 stop: Arc::clone(stop),
-                quiet: Arc::clone(&quiet),
+                stopped: Arc::clone(&stopped),
             }),
         );
     }
-    (crew, counters)
+    (all, counters)
 }
 
 /// Per side received = forwarded + consumed + dropped; forwarded + generated = sent + unsent.
@@ -332,7 +338,7 @@ fn a_worker_that_stands_still_costs_others_nothing_but_what_was_for_it() {
         let of = |owner| {
             let owned = |client: &String| {
                 let address: IpAddr = client.parse().unwrap();
-                rig.owners.of(address) == owner
+                rig.reta.worker_of(address) == owner
             };
             let mut addresses = (1..=250).map(|host| format!("198.18.0.{host}")).filter(owned);
             format!("{}:4000", addresses.next().unwrap())
@@ -341,16 +347,21 @@ fn a_worker_that_stands_still_costs_others_nothing_but_what_was_for_it() {
         rig.connect(&first);
         // Its queue fills, and then nothing more goes in.
         rig.end(Side::Inside).send(&Segment::ack(&second, OTHER, 8, 6).frame(), MANY);
-        comes(|| rig.verdicts(Side::Inside, Verdict::HandoffFull) == (MANY - MAIL) as u64);
-        assert_eq!(rig.counters[0].handed_off.get(), MAIL as u64);
+        comes(|| {
+            rig.verdicts(Side::Inside, Verdict::HandoffFull) == (MANY - HANDOFF_CAPACITY) as u64
+        });
+        assert_eq!(rig.counters[0].handed_off.get(), HANDOFF_CAPACITY as u64);
         rig.is_alive(&first);
         // Once it runs, what waited for it leaves, and it has connections of its own.
         rig.launch();
-        rig.end(Side::Outside).receive(MAIL);
+        rig.end(Side::Outside).receive(HANDOFF_CAPACITY);
         rig.connect(&second);
         rig.is_alive(&second);
         rig.is_alive(&first);
-        assert_eq!(rig.verdicts(Side::Inside, Verdict::HandoffFull), (MANY - MAIL) as u64);
+        assert_eq!(
+            rig.verdicts(Side::Inside, Verdict::HandoffFull),
+            (MANY - HANDOFF_CAPACITY) as u64
+        );
         assert_eq!(rig.counters[0].handed_off.get(), rig.counters[1].taken_over.get());
         rig.finish();
     });
@@ -414,11 +425,11 @@ fn a_port_without_buffers_to_receive_into_goes_on_when_there_are_some() {
             let Started { mut rx, mut tx, .. } = port.start().unwrap();
             // The null device would bring frames without end.
             let rx = rx.pop().filter(|_| ports.is_empty());
-            own.push(Queues { rx, tx: tx.pop(), sender: 0, trust: Trust::none() });
+            own.push(Queues { rx, tx: tx.pop(), tx_worker: 0, rss_check: RssCheck::untrusted() });
             ports.push(port);
         }
         let stop = Arc::default();
-        let (mut workers, counters) = crew(&eal, &pool, own.try_into().unwrap(), 1, &stop);
+        let (mut workers, counters) = self::workers(&eal, &pool, own.try_into().unwrap(), 1, &stop);
         let worker = workers.remove(0);
         let worker = eal.launch(1, move || worker.run()).unwrap();
         let lost = || ports[0].stats().unwrap().rx_nombuf;

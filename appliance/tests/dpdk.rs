@@ -6,14 +6,13 @@ mod alone;
 
 use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
 
 use alone::{alone, eal};
-use appliance::dpdk::{
-    DEFAULT_DATA_ROOM, Eal, Error, HashTable, Mbuf, MbufPool, Port, PortConfig, Rss, RssField,
-    RssScope, RxQueue, Started, TxQueue,
-};
 use arrayvec::ArrayVec;
+use firstack::dpdk::{
+    DEFAULT_DATA_ROOM, Eal, Error, Mbuf, MbufPool, Port, PortConfig, Rss, RssField, RssScope,
+    RxQueue, Started, TxQueue,
+};
 use pcap_file::pcap::{PcapPacket, PcapReader, PcapWriter};
 use pipeline::buffer::{Buffer, Pool};
 use std::time::Duration;
@@ -212,7 +211,7 @@ fn a_port_reports_what_it_does() {
         assert_eq!((rx.len(), tx.len()), (2, 2));
         assert_eq!((report.rx_queues, report.tx_queues), (2, 2));
         assert_ne!(report.rss.scope, RssScope::Address(RssField::Source));
-        assert!(report.rss.note.is_some() && report.rss.places().is_err());
+        assert!(report.rss.note.is_some() && report.rss.distributes().is_err());
 
         // The table is taken, read back, and refused when it is not as long as the port's.
         let table: Vec<u16> = (0..report.rss.entries).map(|entry| entry / 3 % 2).collect();
@@ -230,56 +229,6 @@ fn a_port_reports_what_it_does() {
         // The port goes last, with its queues.
         drop(port);
         drop((rx, tx));
-        assert_eq!(pool.available(), pool.size());
-    });
-}
-
-#[test]
-fn a_hook_sees_each_burst_and_says_what_is_received() {
-    alone("a_hook_sees_each_burst_and_says_what_is_received", || {
-        let eal = eal(1);
-        let pool = MbufPool::new(&eal, "hooked", 255, 8, DEFAULT_DATA_ROOM, None).unwrap();
-        let (mut port, mut rx, tx) = started(&eal, "net_null0,size=60", &pool);
-        let alive = Arc::new(());
-        let (held, mut bursts) = (Arc::clone(&alive), 0);
-        rx.hook(move |frames| {
-            bursts += Arc::strong_count(&held).min(1);
-            for (place, frame) in frames.iter_mut().enumerate() {
-                frame.set_len(100);
-                frame.head_mut().fill((10 * bursts + place) as u8);
-            }
-            // All of the first burst, none of the second, five from then on.
-            [frames.len(), 0, 5][bursts.min(3) - 1]
-        })
-        .unwrap();
-        let mut got = ArrayVec::<Mbuf, 8>::new();
-        let mut firsts = Vec::new();
-        for _ in 0..4 {
-            let count = rx.burst(&mut got);
-            assert!(got.iter().all(|mbuf| mbuf.frame_len() == 100 && mbuf.head().len() == 100));
-            firsts.push((count, got.first().map(|mbuf| mbuf.head()[99])));
-            got.clear();
-        }
-        assert_eq!(firsts, [(8, Some(10)), (0, None), (5, Some(30)), (5, Some(40))]);
-        // Another one takes its place; what is no longer hooked is dropped, and sees nothing.
-        let held = Arc::clone(&alive);
-        rx.hook(move |_| Arc::strong_count(&held)).unwrap();
-        assert_eq!(Arc::strong_count(&alive), 2);
-        assert_eq!(rx.burst(&mut got), 2);
-        got.clear();
-        rx.unhook();
-        assert_eq!(Arc::strong_count(&alive), 1);
-        assert_eq!(rx.burst(&mut got), 8);
-        got.clear();
-        let held = Arc::clone(&alive);
-        rx.hook(move |_| Arc::strong_count(&held)).unwrap();
-        drop((rx, tx));
-        assert_eq!(Arc::strong_count(&alive), 1);
-        port.stop().unwrap();
-        let mut again = port.start().unwrap();
-        assert_eq!(again.rx[0].burst(&mut got), 8);
-        drop((got, again));
-        port.close().unwrap();
         assert_eq!(pool.available(), pool.size());
     });
 }
@@ -362,35 +311,5 @@ fn a_workers_panic_reaches_its_owner() {
         let worker = worker.try_join().unwrap_err();
         send.send(()).unwrap();
         assert_eq!(worker.join().unwrap(), Ok(()));
-    });
-}
-
-#[test]
-fn a_hash_table_finds_keys_by_the_burst() {
-    alone("a_hash_table_finds_keys_by_the_burst", || {
-        let eal = eal(1);
-        let before = eal.bytes_in_use();
-        let mut table = HashTable::new(&eal, "table", 1000).unwrap();
-        let taken = HashTable::new(&eal, "table", 1000);
-        assert!(matches!(taken, Err(Error::HashTable { entries: 1000, .. })));
-        // A key at least, and never as much as two lines.
-        let each = (eal.bytes_in_use() - before) / 1000;
-        assert!((16..128).contains(&each), "{each} bytes per key");
-
-        let key = |number: u32| [number.to_be_bytes(); 4].concat().try_into().unwrap();
-        let positions: Vec<u32> = (0..1000).map(|n| table.add(&key(n)).unwrap()).collect();
-        let all_differ: std::collections::BTreeSet<_> = positions.iter().collect();
-        assert_eq!(all_differ.len(), 1000);
-        assert_eq!(table.add(&key(7)), Some(positions[7]));
-        assert_eq!(table.remove(&key(7)), Some(positions[7]));
-        assert_eq!(table.remove(&key(7)), None);
-        let keys = [key(999), key(7), key(0), key(1000)];
-        let found = table.lookup_bulk(&keys.each_ref());
-        let at = |number: usize| i32::try_from(positions[number]).unwrap();
-        assert_eq!((found[0], found[2]), (at(999), at(0)));
-        assert!(found[1] < 0 && found[3] < 0, "{found:?}");
-
-        drop(table);
-        assert!(eal.bytes_in_use() < before + 16 * 1000);
     });
 }

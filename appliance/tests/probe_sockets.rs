@@ -5,7 +5,7 @@ use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
-use appliance::health::{Http, Prober, Settings, State, Target};
+use firstack::control::health::{Http, Prober, Settings, State, Target};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 const SETTINGS: Settings = Settings {

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use appliance::handoff::ring::{Receiver, Sender, ring};
-use appliance::handoff::{Handed, Mail, capacity};
 use arrayvec::ArrayVec;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use crossbeam::queue::ArrayQueue;
+use firstack::datapath::handoff::ring::{Receiver, Sender, ring};
+use firstack::datapath::handoff::{Handoff, HandoffFrame, capacity};
 use firstack_benches::client;
 use pipeline::testing::Segment;
 use pipeline::view::{Packet, Side, View};
@@ -25,20 +25,20 @@ const BURST: usize = 32;
 
 /// One end of a queue writes a burst, the other reads what there is; how many frames.
 trait Way: Send {
-    fn write(&mut self, frames: &mut ArrayVec<Handed<usize>, BURST>);
+    fn write(&mut self, frames: &mut ArrayVec<HandoffFrame<usize>, BURST>);
 }
 
 trait End: Send {
     fn read(&mut self, most: usize) -> usize;
 }
 
-impl Way for Sender<Handed<usize>> {
-    fn write(&mut self, frames: &mut ArrayVec<Handed<usize>, BURST>) {
+impl Way for Sender<HandoffFrame<usize>> {
+    fn write(&mut self, frames: &mut ArrayVec<HandoffFrame<usize>, BURST>) {
         self.send(frames);
     }
 }
 
-impl End for Receiver<Handed<usize>> {
+impl End for Receiver<HandoffFrame<usize>> {
     fn read(&mut self, most: usize) -> usize {
         self.take(most, |frame| {
             black_box(frame);
@@ -46,10 +46,10 @@ impl End for Receiver<Handed<usize>> {
     }
 }
 
-type Crossbeam = Arc<ArrayQueue<Handed<usize>>>;
+type Crossbeam = Arc<ArrayQueue<HandoffFrame<usize>>>;
 
 impl Way for Crossbeam {
-    fn write(&mut self, frames: &mut ArrayVec<Handed<usize>, BURST>) {
+    fn write(&mut self, frames: &mut ArrayVec<HandoffFrame<usize>, BURST>) {
         while let Some(frame) = frames.pop() {
             if let Err(frame) = self.push(frame) {
                 frames.push(frame);
@@ -76,8 +76,8 @@ fn queue(name: &str) -> (Box<dyn Way>, Box<dyn End>) {
     }
 }
 
-fn fill(frames: &mut ArrayVec<Handed<usize>, BURST>, count: usize) {
-    frames.extend((frames.len()..count).map(|frame| Handed::transmit(Side::Inside, frame)));
+fn fill(frames: &mut ArrayVec<HandoffFrame<usize>, BURST>, count: usize) {
+    frames.extend((frames.len()..count).map(|frame| HandoffFrame::transmit(Side::Inside, frame)));
 }
 
 fn queues(criterion: &mut Criterion) {
@@ -142,18 +142,18 @@ fn looks(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(BURST as u64));
     for again in [false, true] {
         let name = if again { "look taken again" } else { "look handed over" };
-        let mut mail = Mail::new(2, capacity(2, 2048));
+        let mut workers = Handoff::new(2, capacity(2, 2048));
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 for frame in &frames {
                     let frame = black_box(&frame[..]);
                     let packet = Packet { view: View::parse(frame, frame.len()), buffer: frame };
-                    mail[0].put(1, Handed::received(Side::Inside, packet), |_| ());
+                    workers[0].push(1, HandoffFrame::received(Side::Inside, packet), |_| ());
                 }
-                mail[0].send(|_| ());
-                mail[1].take(BURST, |handed| {
-                    let frame = black_box(handed.frame);
-                    let view = if again { View::parse(frame, frame.len()) } else { handed.view };
+                workers[0].flush(|_| ());
+                workers[1].receive(BURST, |received| {
+                    let frame = black_box(received.frame);
+                    let view = if again { View::parse(frame, frame.len()) } else { received.view };
                     black_box(view);
                 })
             });

@@ -6,6 +6,8 @@
 
 pub mod cases;
 pub mod cast;
+#[cfg(feature = "dpdk")]
+pub mod dpdk;
 pub mod find;
 pub mod rigs;
 

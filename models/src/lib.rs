@@ -10,12 +10,17 @@
 
 pub mod sync;
 
+/// Where the appliance's files look for [`sync`].
+pub mod sys {
+    pub use crate::sync;
+}
+
 #[path = "../../pipeline/src/shared.rs"]
 pub mod shared;
 
 /// The appliance's `handoff`, with another queue.
 pub mod handoff {
-    #[path = "../../../appliance/src/handoff/mail.rs"]
-    pub mod mail;
+    #[path = "../../../appliance/src/datapath/handoff/queues.rs"]
+    pub mod queues;
     pub mod ring;
 }

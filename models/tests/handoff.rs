@@ -3,7 +3,7 @@
 use std::ops::Deref;
 
 use arrayvec::ArrayVec;
-use firstack_models::handoff::mail::{Handed, Mail, What, wind_down};
+use firstack_models::handoff::queues::{Handoff, HandoffFrame, HandoffKind, drain};
 use firstack_models::sync::{Arc, Barrier};
 use loom::thread;
 use pipeline::burst::BURST;
@@ -12,12 +12,12 @@ use pipeline::view::Side;
 /// A frame that says what it is: who received it, and its place in that.
 type Frame = (usize, usize);
 
-fn handed(what: What, frame: Frame) -> Handed<Frame> {
-    Handed { what, ..Handed::transmit(Side::Outside, frame) }
+fn handed(kind: HandoffKind, frame: Frame) -> HandoffFrame<Frame> {
+    HandoffFrame { kind, ..HandoffFrame::transmit(Side::Outside, frame) }
 }
 
-const RECEIVED: What = What::Received(Side::Inside);
-const TRANSMIT: What = What::Transmit(Side::Outside);
+const RECEIVED: HandoffKind = HandoffKind::Received(Side::Inside);
+const TRANSMIT: HandoffKind = HandoffKind::Transmit(Side::Outside);
 
 /// What became of the frames that one worker saw.
 #[derive(Debug, Default)]
@@ -27,50 +27,50 @@ struct Seen {
     /// Sent by the port, in order.
     sent: Vec<Frame>,
     /// Given back by a full queue.
-    refused: Vec<Frame>,
+    rejected: Vec<Frame>,
 }
 
-/// Takes all mail once: what is its own is processed and is to leave by worker 0, which alone has
-/// a transmit queue.
-fn work_off(mail: &mut Mail<Frame>, seen: &mut Seen) -> usize {
+/// Takes a burst from the other workers once: processes received frames and transmits them through
+/// worker 0, the only one with a transmit queue.
+fn process_queued(handoff: &mut Handoff<Frame>, seen: &mut Seen) -> usize {
     let mut own = ArrayVec::<_, BURST>::new();
-    let count = mail.take(BURST, |Handed { what, frame, .. }| match what {
-        What::Received(_) => own.push(frame),
-        What::Transmit(_) => seen.sent.push(frame),
+    let count = handoff.receive(BURST, |HandoffFrame { kind, frame, .. }| match kind {
+        HandoffKind::Received(_) => own.push(frame),
+        HandoffKind::Transmit(_) => seen.sent.push(frame),
     });
-    own.drain(..).for_each(|frame| process(mail, seen, frame));
-    mail.send(|frame| seen.refused.push(frame.frame));
+    own.drain(..).for_each(|frame| process(handoff, seen, frame));
+    handoff.flush(|frame| seen.rejected.push(frame.frame));
     count
 }
 
-fn process(mail: &mut Mail<Frame>, seen: &mut Seen, frame: Frame) {
+fn process(handoff: &mut Handoff<Frame>, seen: &mut Seen, frame: Frame) {
     seen.owned.push(frame);
-    if mail.own() == 0 {
+    if handoff.worker() == 0 {
         seen.sent.push(frame);
     } else {
-        mail.put(0, handed(TRANSMIT, frame), |frame| seen.refused.push(frame.frame));
+        handoff.push(0, handed(TRANSMIT, frame), |frame| seen.rejected.push(frame.frame));
     }
 }
 
-/// A worker that receives `bursts`, each frame for this or that worker, looks at its mail after
-/// each, and ends.
-fn worker(mut mail: Mail<Frame>, bursts: &[&[usize]], quiet: &Barrier) -> Seen {
-    let (own, mut seen, mut number) = (mail.own(), Seen::default(), 0);
+/// A worker that receives `bursts` (each number is the owner of one frame), processes its incoming
+/// queues after each burst, and stops.
+fn worker(mut handoff: Handoff<Frame>, bursts: &[&[usize]], stopped: &Barrier) -> Seen {
+    let (own, mut seen, mut number) = (handoff.worker(), Seen::default(), 0);
     for burst in bursts {
         for &owner in *burst {
             let frame = (own, number);
             number += 1;
             if owner == own {
-                process(&mut mail, &mut seen, frame);
+                process(&mut handoff, &mut seen, frame);
             } else {
-                mail.put(owner, handed(RECEIVED, frame), |back| seen.refused.push(back.frame));
+                handoff.push(owner, handed(RECEIVED, frame), |back| seen.rejected.push(back.frame));
             }
         }
-        mail.send(|back| seen.refused.push(back.frame));
-        work_off(&mut mail, &mut seen);
+        handoff.flush(|back| seen.rejected.push(back.frame));
+        process_queued(&mut handoff, &mut seen);
     }
-    wind_down(quiet, || work_off(&mut mail, &mut seen));
-    assert_eq!(mail.take(1, |_| ()), 0, "left in the mail");
+    drain(stopped, || process_queued(&mut handoff, &mut seen));
+    assert_eq!(handoff.receive(1, |_| ()), 0, "left in the queues");
     seen
 }
 
@@ -84,17 +84,17 @@ fn model(
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = preemptions;
     builder.check(move || {
-        let quiet = Arc::new(Barrier::new(received.len()));
-        let mut mail = Mail::new(received.len(), capacity).into_iter();
-        let first = mail.next().unwrap();
-        let others: Vec<_> = mail
+        let stopped = Arc::new(Barrier::new(received.len()));
+        let mut handoffs = Handoff::new(received.len(), capacity).into_iter();
+        let first = handoffs.next().unwrap();
+        let others: Vec<_> = handoffs
             .zip(&received[1..])
-            .map(|(mail, bursts)| {
-                let quiet = Arc::clone(&quiet);
-                thread::spawn(move || worker(mail, bursts, quiet.deref()))
+            .map(|(handoff, bursts)| {
+                let stopped = Arc::clone(&stopped);
+                thread::spawn(move || worker(handoff, bursts, stopped.deref()))
             })
             .collect();
-        let mut seen = vec![worker(first, received[0], &quiet)];
+        let mut seen = vec![worker(first, received[0], &stopped)];
         seen.extend(others.into_iter().map(|other| other.join().unwrap()));
         check(&seen, capacity, received);
     });
@@ -118,13 +118,13 @@ fn check(seen: &[Seen], capacity: usize, received: &[&[&[usize]]]) {
         }
         most = most.max(bursts.iter().map(|burst| burst.len()).sum());
     }
-    // Nothing is lost, nothing is there twice: sent, or refused by a full queue.
+    // Nothing is lost, nothing is there twice: sent, or rejected by a full queue.
     let mut ends = all(|seen| &seen.sent);
-    ends.extend(all(|seen| &seen.refused));
+    ends.extend(all(|seen| &seen.rejected));
     ends.sort_unstable();
     assert_eq!(ends, expected);
     if capacity >= 2 * most {
-        assert!(seen.iter().all(|seen| seen.refused.is_empty()), "refused with room left");
+        assert!(seen.iter().all(|seen| seen.rejected.is_empty()), "rejected with room left");
     }
     // Order: what came by one worker and belongs to one worker stays in it.
     for seen in seen {
@@ -147,7 +147,7 @@ fn two_workers_give_each_other_frames() {
 }
 
 #[test]
-fn a_full_queue_refuses() {
+fn a_full_queue_rejects() {
     model(1, &[&[&[1, 1], &[1]], &[&[0]]], None);
 }
 

@@ -11,7 +11,7 @@ mod texts;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use appliance::stats::Snapshot;
+use firstack::control::stats::Snapshot;
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 
@@ -134,7 +134,7 @@ fn find_firstack() -> Result<PathBuf> {
     let mut above = own.ancestors().skip(1).take(2).map(|directory| directory.join("firstack"));
     above.find(|path| path.is_file()).ok_or_else(|| {
         let beside = own.display();
-        let how = "build it (cargo build -p appliance), or name it in FIRSTACK";
+        let how = "build it (cargo build -p firstack), or name it in FIRSTACK";
         LabError::Topology(format!("cannot find firstack beside {beside}: {how}"))
     })
 }

@@ -4,8 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use appliance::config::Config;
-use appliance::replay::{self, Options, Report};
+use firstack::config::Config;
+use firstack::replay::{self, Options, Report};
 use firstack_tests::citation::Documents;
 use firstack_tests::decoder;
 use firstack_tests::scenario::Scenario;

@@ -83,7 +83,7 @@ pub(super) fn device(value: &DeValue<'_>) -> Parsed<Device> {
     if name.starts_with("net_") {
         return virtual_device(name, arguments);
     }
-    let name = pci_address(name).ok_or_else(|| "is no device".to_owned())?;
+    let name = pci_address(name).ok_or_else(|| "is not a device name".to_owned())?;
     Ok(Device { name, arguments, bus: Bus::Pci })
 }
 

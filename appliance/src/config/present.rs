@@ -90,7 +90,7 @@ fn check_key_file(attributes: &Metadata) -> Result<(), String> {
     let user = unsafe { libc::geteuid() };
     let mode = attributes.mode() & 0o7777;
     match attributes.uid() {
-        _ if !attributes.is_file() => Err("is no regular file".to_owned()),
+        _ if !attributes.is_file() => Err("is not a regular file".to_owned()),
         owner if owner != user && owner != 0 => Err(format!("belongs to user {owner}")),
         _ if mode & 0o077 != 0 => {
             Err(format!("has mode {mode:04o}, which lets others have the keys"))
@@ -111,7 +111,7 @@ fn find(device: &Device) -> Result<(), String> {
     if device.is_pci() {
         return match Path::new("/sys/bus/pci/devices").join(&device.name).exists() {
             true => Ok(()),
-            false => Err(format!("{} is no PCI device of this machine", device.name)),
+            false => Err(format!("{} is not a PCI device of this machine", device.name)),
         };
     }
     // net_tap's interface is made when the port opens; that of the others must be there.

@@ -197,14 +197,18 @@ impl Drop for Runtime {
         let held: u32 = pools.iter().map(|pool| pool.size.saturating_sub(pool.available())).sum();
         let running = self.running.load(Ordering::SeqCst);
         if held > 0 || running > 0 {
-            tracing::warn!(held, running, "DPDK is left as it is: buffers or workers are in use");
+            tracing::warn!(
+                held,
+                running,
+                "DPDK not cleaned up, buffers or workers are still in use"
+            );
             return;
         }
         // SAFETY: no port, queue or pool handle is left, for each holds this runtime; no worker
         // runs; no mbuf is out, as just counted. So nothing reaches the memory unmapped here.
         let status = unsafe { dpdk_sys::rte_eal_cleanup() };
         if status < 0 {
-            tracing::warn!("DPDK did not clean up: {}", Errno::from_status(status));
+            tracing::warn!("DPDK cannot clean up: {}", Errno::from_status(status));
         }
     }
 }

@@ -85,16 +85,6 @@ pub enum Error {
         /// What DPDK said.
         reason: Errno,
     },
-    /// A table could not be made.
-    #[error("table {name}: cannot create it for {entries} entries: {reason}")]
-    HashTable {
-        /// The table's name.
-        name: String,
-        /// Entries asked for.
-        entries: u32,
-        /// What DPDK said.
-        reason: Errno,
-    },
     /// DPDK has no such device and could not create it.
     #[error("device {device}: not found and cannot be created: {reason}")]
     NoDevice {

@@ -14,6 +14,8 @@ use pipeline::buffer::Buffer;
 /// Invariant: the pointer is to the first segment of a chain that DPDK handed out and has not
 /// been given back; in each segment `data_off + data_len <= buf_len`; in the first one
 /// `nb_segs` and `pkt_len` count the chain, whose last `next` is null.
+///
+/// The layout is that of a pointer to an `rte_mbuf`; other crates may rely on it.
 #[repr(transparent)]
 pub struct Mbuf(NonNull<rte_mbuf>);
 

@@ -11,27 +11,24 @@
 //!   a port stops only when its queues' handles are gone.
 //! - **Layout.** [`Eal::init`] refuses to start when Rust and C disagree about the mbuf.
 
-mod bell;
 mod eal;
 mod error;
-mod hash;
-mod hook;
 mod lcore;
 mod mbuf;
 mod pool;
 mod port;
 mod queue;
 mod rss;
+mod rx_event;
 mod setup;
 
-pub use bell::Bell;
 pub use eal::{Eal, EalArgs, LogLevel};
 pub use error::{Errno, Error};
-pub use hash::{HASH_BULK, HASH_KEY, HashTable};
 pub use lcore::{Worker, cycles};
 pub use mbuf::{Mbuf, Segments};
 pub use pool::{DEFAULT_DATA_ROOM, MbufPool, PoolHandle, STASH};
 pub use port::{LinkStatus, Port, PortStats, Started};
 pub use queue::{RxQueue, TxQueue};
 pub use rss::{Rss, RssField, RssReport, RssScope};
+pub use rx_event::RxEvent;
 pub use setup::{PortConfig, PortReport};

@@ -398,7 +398,7 @@ impl Drop for PortInner {
             unsafe { (dpdk_sys::rte_eth_dev_stop(self.id), dpdk_sys::rte_eth_dev_close(self.id)) };
         for status in [stopped, closed] {
             if let Err(reason) = check(status) {
-                tracing::warn!("device {}: cannot stop and close: {reason}", self.device);
+                tracing::warn!(device = self.device, %reason, "cannot stop and close port");
             }
         }
         self.runtime.ports.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);

@@ -7,16 +7,12 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
-use super::error::{Errno, Error};
-use super::hook::Hook;
 use super::mbuf::Mbuf;
 use super::port::PortInner;
 
 /// The one handle to a receive queue. It can move to another thread, not be shared.
 #[derive(Debug)]
 pub struct RxQueue {
-    // Before the queue: removed while the port is still there.
-    hook: Option<Hook>,
     queue: Queue,
 }
 
@@ -31,54 +27,30 @@ pub struct TxQueue {
 struct Queue {
     port: u16,
     index: u16,
-    inner: Arc<PortInner>,
+    _inner: Arc<PortInner>,
     _one_thread: PhantomData<Cell<()>>,
 }
 
 impl Queue {
     /// Only by [`super::Port::start`], once per start for each queue that is set up.
     fn new(inner: &Arc<PortInner>, index: u16) -> Self {
-        Self { port: inner.id, index, inner: Arc::clone(inner), _one_thread: PhantomData }
-    }
-
-    fn failed(&self, step: &'static str, reason: Errno) -> Error {
-        self.inner.failed(step, reason)
+        Self { port: inner.id, index, _inner: Arc::clone(inner), _one_thread: PhantomData }
     }
 }
 
 impl RxQueue {
     pub(super) fn new(inner: &Arc<PortInner>, index: u16) -> Self {
-        Self { hook: None, queue: Queue::new(inner, index) }
+        Self { queue: Queue::new(inner, index) }
     }
 
-    /// The queue's number at its port.
+    /// Returns DPDK's number of the queue's port.
+    pub fn port(&self) -> u16 {
+        self.queue.port
+    }
+
+    /// Returns the queue's number at its port.
     pub fn index(&self) -> u16 {
         self.queue.index
-    }
-
-    /// Shows each burst to `closure` before it is received: for sources of packets and for
-    /// instruments. The closure may change the frames, and says how many of them, from the first,
-    /// are received; the rest go back to their pool. It is called on the thread that polls the
-    /// queue, takes the place of an earlier one, and is dropped with the queue's handle. Where it
-    /// panics the process ends.
-    ///
-    /// # Errors
-    /// When DPDK has no memory, or was built without such callbacks.
-    pub fn hook<F>(&mut self, closure: F) -> Result<(), Error>
-    where
-        F: FnMut(&mut [Mbuf]) -> usize + Send + 'static,
-    {
-        self.unhook();
-        let Queue { port, index, .. } = self.queue;
-        // SAFETY: this is the queue's one handle, and keeps the hook.
-        let hook = unsafe { Hook::new(port, index, closure) };
-        self.hook = Some(hook.map_err(|reason| self.queue.failed("hook a queue", reason))?);
-        Ok(())
-    }
-
-    /// Removes the closure that sees each burst, if there is one.
-    pub fn unhook(&mut self) {
-        self.hook = None;
     }
 
     /// Appends what has arrived, as far as `frames` has room; how many. Long frames may come

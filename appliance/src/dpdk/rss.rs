@@ -74,18 +74,18 @@ pub struct RssReport {
 }
 
 impl RssReport {
-    /// Whether the port can place packets by the address asked for, given a table.
+    /// Checks that the port can distribute packets by the requested address, given a table.
     ///
     /// # Errors
-    /// The reason, for people.
-    pub fn places(&self) -> Result<(), &'static str> {
+    /// The reason in words.
+    pub fn distributes(&self) -> Result<(), &'static str> {
         match self.scope {
             RssScope::Address(_) if !self.verified => Err(self.note.unwrap_or("not verified")),
             RssScope::Address(_) if !self.entries.is_power_of_two() => {
-                Err("the port's table from hashes to queues cannot be used")
+                Err("the size of the port's RSS table is not a power of two")
             }
             RssScope::Address(_) => Ok(()),
-            _ => Err(self.note.unwrap_or("the port hashes something else")),
+            _ => Err(self.note.unwrap_or("the port hashes other fields")),
         }
     }
 }
@@ -112,24 +112,24 @@ impl RssPlan {
             entries,
         };
         let Some(Rss { key, field }) = wanted else {
-            return off(RssField::Source, "not asked for");
+            return off(RssField::Source, "not requested");
         };
         if rx_queues < 2 {
-            return off(field, "one receive queue");
+            return off(field, "single receive queue");
         }
         let key_len = match usize::from(info.hash_key_size) {
             0 => USUAL_KEY,
             len => len,
         };
         let Some(key) = key.get(..key_len) else {
-            return off(field, "the port's key is longer than the given one");
+            return off(field, "the port's RSS key is longer than the given one");
         };
         let offered = info.flow_type_rss_offloads;
         let (functions, note) = if offered & field.only() != 0 {
             (offered & (IP | TCP | UDP) | field.only(), None)
         } else {
             // Not TCP and UDP: with them the ports would be hashed as well.
-            (offered & IP, Some("the port cannot hash one address alone"))
+            (offered & IP, Some("the port cannot hash a single address"))
         };
         if functions & (IP | TCP | UDP) == 0 {
             return off(field, "the port cannot hash IP addresses");
@@ -152,13 +152,13 @@ impl RssPlan {
         // SAFETY: the port exists. The key's memory is as long as any length DPDK can state.
         let status = unsafe { dpdk_sys::rte_eth_dev_rss_hash_conf_get(port, &raw mut seen) };
         if check(status).is_err() {
-            report.note = Some("the port does not tell what it hashes");
+            report.note = Some("the port does not report what it hashes");
             return report;
         }
         if seen.rss_hf != self.functions {
-            self.report(seen.rss_hf, false, Some("the port hashes otherwise than asked"))
+            self.report(seen.rss_hf, false, Some("the port hashes other fields than requested"))
         } else if key[..self.key.len()] != *self.key {
-            self.report(seen.rss_hf, false, Some("the port uses another key"))
+            self.report(seen.rss_hf, false, Some("the port uses another RSS key"))
         } else {
             self.report(seen.rss_hf, true, self.note)
         }
@@ -227,16 +227,16 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_verified_and_has_a_table_places_packets() {
+    fn only_what_is_verified_and_has_a_table_distributes_packets() {
         let only = RssField::Destination.only();
         let mut plan = plan(IP | TCP | only, 52, 4);
-        assert!(plan.report(plan.functions, true, None).places().is_err());
+        assert!(plan.report(plan.functions, true, None).distributes().is_err());
         plan.entries = 128;
-        assert_eq!(plan.report(plan.functions, true, None).places(), Ok(()));
-        assert!(plan.report(plan.functions, false, None).places().is_err());
-        assert!(plan.report(IP, true, None).places().is_err());
+        assert_eq!(plan.report(plan.functions, true, None).distributes(), Ok(()));
+        assert!(plan.report(plan.functions, false, None).distributes().is_err());
+        assert!(plan.report(IP, true, None).distributes().is_err());
         plan.entries = 100;
-        assert!(plan.report(plan.functions, true, None).places().is_err());
+        assert!(plan.report(plan.functions, true, None).distributes().is_err());
     }
 
     #[test]
@@ -249,8 +249,8 @@ mod tests {
 
     #[test]
     fn off_when_it_cannot_work() {
-        assert_eq!(plan(IP, 40, 1).note, Some("one receive queue"));
-        assert_eq!(plan(IP, 64, 2).note, Some("the port's key is longer than the given one"));
+        assert_eq!(plan(IP, 40, 1).note, Some("single receive queue"));
+        assert_eq!(plan(IP, 64, 2).note, Some("the port's RSS key is longer than the given one"));
         assert_eq!(plan(0, 40, 2).note, Some("the port cannot hash IP addresses"));
     }
 }

@@ -4,14 +4,14 @@ use pipeline::role::Role;
 use pipeline::role::gateway::{Gateway, Service, Settings, Timeouts};
 use pipeline::services::Scope;
 
-use super::{Crew, Names, Surroundings, any_of, levers, path, tables, tag_format};
+use super::{Environment, Labels, RoleSet, any_of, controls, path, tables, tag_format};
 use crate::config::{self, Config, ServiceAddress};
 
-pub(super) fn crew<C: Configuration>(
+pub(super) fn role_set<C: Configuration>(
     config: &Config,
     gateway: &config::Gateway,
-    surroundings: &Surroundings,
-) -> Crew<Gateway<C>> {
+    environment: &Environment,
+) -> RoleSet<Gateway<C>> {
     let times = &config.timeouts;
     let serves = |version: Version| {
         gateway.services.iter().any(|service| match service.address {
@@ -31,20 +31,20 @@ pub(super) fn crew<C: Configuration>(
             tag_backoff: times.tag_backoff.into(),
         },
         path: path(config),
-        max_connections: tables(config, surroundings.workers, serves),
-        hash_key: surroundings.hash_key,
+        max_connections: tables(config, environment.workers, serves),
+        hash_key: environment.hash_key,
     };
-    let levers = levers(config, surroundings);
-    let role = |_| Gateway::new(settings.clone(), levers.keys.reader());
-    Crew {
-        roles: (0..surroundings.workers).map(role).collect(),
-        names: Names {
+    let controls = controls(config, environment);
+    let role = |_| Gateway::new(settings.clone(), controls.keys.reader());
+    RoleSet {
+        roles: (0..environment.workers).map(role).collect(),
+        labels: Labels {
             role: config.role.name(),
             states: Gateway::<C>::STATES,
             services: gateway.services.iter().map(|service| service.name.clone()).collect(),
-            ..Names::default()
+            ..Labels::default()
         },
-        levers,
+        controls,
         copies: 1,
     }
 }

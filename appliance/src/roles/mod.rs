@@ -23,11 +23,11 @@ use pipeline::wire::ethernet::Mac;
 use pipeline::wire::tunnel::Format;
 
 use crate::config::{self, Check, Config, TunnelFormat};
-use crate::keys;
+use crate::control::keys;
 
 /// What the roles need to know beyond the configuration.
 #[derive(Clone, Debug)]
-pub struct Surroundings {
+pub struct Environment {
     /// How many workers share the work.
     pub workers: usize,
     /// MAC addresses of the inside and the outside port.
@@ -42,7 +42,7 @@ pub struct Surroundings {
 
 /// The names that counters are shown under.
 #[derive(Clone, Debug, Default)]
-pub struct Names {
+pub struct Labels {
     /// "gateway", "switch" or "replica".
     pub role: &'static str,
     /// States of the table.
@@ -69,8 +69,8 @@ pub struct Member {
 /// Told which members are in, by their numbers.
 pub type Apply = Box<dyn Fn(&[bool]) + Send>;
 
-/// What the control thread moves while the workers run.
-pub struct Levers {
+/// What the control thread changes while the workers run.
+pub struct Controls {
     /// What tags are signed with, or judged by.
     pub keys: Published<Keys>,
     /// Where they come from, and what for.
@@ -92,36 +92,46 @@ pub struct Levers {
 }
 
 /// The roles of all workers, and what the control thread keeps of them.
-pub struct Crew<R> {
+pub struct RoleSet<R> {
     /// One per worker.
     pub roles: Vec<R>,
     /// The names of what they count.
-    pub names: Names,
-    /// What can be moved while they run.
-    pub levers: Levers,
+    pub labels: Labels,
+    /// What can be changed while they run.
+    pub controls: Controls,
     /// The most frames that one packet can turn into beyond itself.
     pub copies: usize,
 }
 
-/// What is done with a crew, whatever its role.
-pub trait Task {
-    /// What comes of it.
+/// Code that runs with a role set, generic over the role's type.
+pub trait WithRole {
+    /// The result of [`WithRole::run`].
     type Output;
 
-    /// Does it.
-    fn run<R: Role + Send + 'static>(self, crew: Crew<R>) -> Self::Output;
+    /// Runs with the roles of all workers.
+    fn run<R: Role + Send + 'static>(self, set: RoleSet<R>) -> Self::Output;
 }
 
-/// Builds the roles and does the task with them.
-pub fn with_crew<T: Task>(config: &Config, surroundings: &Surroundings, task: T) -> T::Output {
+/// Builds the roles of all workers and calls `visitor` with them.
+pub fn with_role_set<T: WithRole>(
+    config: &Config,
+    environment: &Environment,
+    visitor: T,
+) -> T::Output {
     match &config.role {
         config::Role::Gateway(own) => match own.configuration {
-            config::Configuration::A => task.run(gateway::crew::<A>(config, own, surroundings)),
-            config::Configuration::B => task.run(gateway::crew::<B>(config, own, surroundings)),
-            config::Configuration::C => task.run(gateway::crew::<C>(config, own, surroundings)),
+            config::Configuration::A => {
+                visitor.run(gateway::role_set::<A>(config, own, environment))
+            }
+            config::Configuration::B => {
+                visitor.run(gateway::role_set::<B>(config, own, environment))
+            }
+            config::Configuration::C => {
+                visitor.run(gateway::role_set::<C>(config, own, environment))
+            }
         },
-        config::Role::Switch(own) => task.run(switch::crew(config, own, surroundings)),
-        config::Role::Replica(own) => task.run(replica::crew(config, own, surroundings)),
+        config::Role::Switch(own) => visitor.run(switch::role_set(config, own, environment)),
+        config::Role::Replica(own) => visitor.run(replica::role_set(config, own, environment)),
     }
 }
 
@@ -147,11 +157,11 @@ pub fn pipeline_keys(keys: &keys::Keys, purpose: keys::Purpose) -> Keys {
     Keys::new(keys.all().iter().copied(), signing)
 }
 
-/// Levers of a role that has nothing to move but its keys.
-fn levers(config: &Config, surroundings: &Surroundings) -> Levers {
+/// Returns the controls of a role of which only the keys can change.
+fn controls(config: &Config, environment: &Environment) -> Controls {
     let purpose = purpose(config);
-    Levers {
-        keys: Published::new(pipeline_keys(&surroundings.keys, purpose)),
+    Controls {
+        keys: Published::new(pipeline_keys(&environment.keys, purpose)),
         key_file: config.tag.keys.clone().map(|path| (path, purpose)),
         members: Vec::new(),
         apply: Box::new(|_| {}),

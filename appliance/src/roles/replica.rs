@@ -9,23 +9,25 @@ use pipeline::shared::Published;
 use pipeline::time::Ticks;
 
 use super::{
-    Crew, Levers, Member, Names, Surroundings, any_of, levers, path, share, tables, tag_format,
+    Controls, Environment, Labels, Member, RoleSet, any_of, controls, path, share, tables,
+    tag_format,
 };
 use crate::config::{self, Config};
 
-pub(super) fn crew(
+pub(super) fn role_set(
     config: &Config,
     replica: &config::Replica,
-    surroundings: &Surroundings,
-) -> Crew<Replica> {
-    let mut names = Names { role: config.role.name(), states: Replica::STATES, ..Names::default() };
+    environment: &Environment,
+) -> RoleSet<Replica> {
+    let mut labels =
+        Labels { role: config.role.name(), states: Replica::STATES, ..Labels::default() };
     let (mut services, mut members) = (Vec::new(), Vec::new());
     for service in &replica.services {
-        let first_server = names.servers.len();
-        names.services.push(service.name.clone());
+        let first_server = labels.servers.len();
+        labels.services.push(service.name.clone());
         for server in &service.servers {
             let name = format!("{}/{}", service.name, server.name);
-            names.servers.push(name.clone());
+            labels.servers.push(name.clone());
             members.push(Member { name, enabled: true, check: server.check.clone() });
         }
         services.push(Service {
@@ -39,27 +41,27 @@ pub(super) fn crew(
     gates.dead.store(replica.drained, Relaxed);
     let shares = Shares { gates: Arc::clone(&gates), neighbours: Arc::new(unresolved(&services)) };
     let selection = Published::new(Selection::new(&services, |_| true));
-    let settings = settings(config, replica, surroundings, services.clone());
-    let levers = Levers {
+    let settings = settings(config, replica, environment, services.clone());
+    let controls = Controls {
         members,
         gates: Some(gates),
         busy_file: replica.busy_file.clone(),
         busy_check: replica.busy_check.clone(),
         neighbours: Some(Arc::clone(&shares.neighbours)),
-        ..levers(config, surroundings)
+        ..controls(config, environment)
     };
     let role = |number| {
         let settings = Settings { probes: number == 0, ..settings.clone() };
-        Replica::new(settings, shares.clone(), selection.reader(), levers.keys.reader())
+        Replica::new(settings, shares.clone(), selection.reader(), controls.keys.reader())
     };
-    Crew {
-        roles: (0..surroundings.workers).map(role).collect(),
-        names,
-        levers: Levers {
+    RoleSet {
+        roles: (0..environment.workers).map(role).collect(),
+        labels,
+        controls: Controls {
             apply: Box::new(move |up| {
                 selection.publish(Selection::new(&services, |number| up[number]));
             }),
-            ..levers
+            ..controls
         },
         copies: 1,
     }
@@ -68,10 +70,10 @@ pub(super) fn crew(
 fn settings(
     config: &Config,
     replica: &config::Replica,
-    surroundings: &Surroundings,
+    environment: &Environment,
     services: Vec<Service>,
 ) -> Settings {
-    let workers = surroundings.workers;
+    let workers = environment.workers;
     let times = &config.timeouts;
     let serves = |version| any_of(version, services.iter().map(|service| service.address));
     Settings {
@@ -87,9 +89,9 @@ fn settings(
         busy_syn_rate: share(replica.max_syn_rate.into(), workers),
         acknowledgement_repeats: replica.acknowledgement_repeats,
         timeouts: [times.racing, times.established, times.closing].map(Ticks::from),
-        macs: surroundings.macs,
+        macs: environment.macs,
         probes: false,
-        hash_key: surroundings.hash_key,
+        hash_key: environment.hash_key,
     }
 }
 

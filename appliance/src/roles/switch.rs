@@ -10,20 +10,23 @@ use pipeline::role::switch::{
 };
 use pipeline::shared::Published;
 
-use super::{Crew, Levers, Member, Names, Surroundings, levers, path, share, tables, tag_format};
+use super::{
+    Controls, Environment, Labels, Member, RoleSet, controls, path, share, tables, tag_format,
+};
 use crate::config::{self, Config};
 
-pub(super) fn crew(
+pub(super) fn role_set(
     config: &Config,
     switch: &config::Switch,
-    surroundings: &Surroundings,
-) -> Crew<Switch> {
-    let mut names = Names { role: config.role.name(), states: Switch::STATES, ..Names::default() };
+    environment: &Environment,
+) -> RoleSet<Switch> {
+    let mut labels =
+        Labels { role: config.role.name(), states: Switch::STATES, ..Labels::default() };
     let (mut services, mut replicas, mut servers) = (Vec::new(), Vec::new(), Vec::new());
     for service in &switch.services {
         let (first_replica, first_server) = (replicas.len(), servers.len());
         let label = |name: &String| format!("{}/{name}", service.name);
-        names.services.push(service.name.clone());
+        labels.services.push(service.name.clone());
         replicas.extend(service.replicas.iter().map(|replica| Member {
             name: label(&replica.name),
             enabled: replica.enabled,
@@ -46,7 +49,7 @@ pub(super) fn crew(
         });
     }
     let named = |members: &[Member]| members.iter().map(|member| member.name.clone()).collect();
-    (names.replicas, names.servers) = (named(&replicas), named(&servers));
+    (labels.replicas, labels.servers) = (named(&replicas), named(&servers));
     let shares = Shares {
         tunnels: Arc::new(TunnelHealth::new(replicas.len())),
         neighbours: Arc::new(unresolved(&services)),
@@ -59,23 +62,23 @@ pub(super) fn crew(
     };
     let enabled: Vec<_> = members.iter().map(|member| member.enabled).collect();
     let selection = Published::new(Selection::new(&services, &alive(&enabled)));
-    let settings = settings(config, switch, surroundings, services.clone());
-    let levers = Levers {
+    let settings = settings(config, switch, environment, services.clone());
+    let controls = Controls {
         members,
         tunnels: switch.tunnel_probes.then(|| Arc::clone(&shares.tunnels)),
         neighbours: Some(Arc::clone(&shares.neighbours)),
-        ..levers(config, surroundings)
+        ..controls(config, environment)
     };
     let role = |number| {
         let settings = Settings { probes: number == 0, ..settings.clone() };
-        Switch::new(settings, shares.clone(), selection.reader(), levers.keys.reader())
+        Switch::new(settings, shares.clone(), selection.reader(), controls.keys.reader())
     };
-    Crew {
-        roles: (0..surroundings.workers).map(role).collect(),
-        names,
-        levers: Levers {
+    RoleSet {
+        roles: (0..environment.workers).map(role).collect(),
+        labels,
+        controls: Controls {
             apply: Box::new(move |up| selection.publish(Selection::new(&services, &alive(up)))),
-            ..levers
+            ..controls
         },
         copies: usize::from(switch.max_copies).max(1),
     }
@@ -84,17 +87,17 @@ pub(super) fn crew(
 fn settings(
     config: &Config,
     switch: &config::Switch,
-    surroundings: &Surroundings,
+    environment: &Environment,
     services: Vec<Service>,
 ) -> Settings {
-    let workers = surroundings.workers;
+    let workers = environment.workers;
     let times = &config.timeouts;
     let keeps = Settings::keeps(&services);
     let probing = Probing {
         interval: config.health.interval.into(),
         fall: config.health.fall,
         rise: config.health.rise,
-        id: surroundings.probe_id,
+        id: environment.probe_id,
     };
     Settings {
         services,
@@ -119,8 +122,8 @@ fn settings(
         },
         probing: switch.tunnel_probes.then_some(probing),
         probes: false,
-        macs: surroundings.macs,
-        hash_key: surroundings.hash_key,
+        macs: environment.macs,
+        hash_key: environment.hash_key,
     }
 }
 

@@ -4,7 +4,7 @@ use std::env;
 use std::path::Path;
 use std::process::{self, Command};
 
-use appliance::dpdk::{Eal, EalArgs, LogLevel};
+use firstack::dpdk::{Eal, EalArgs, LogLevel};
 
 const ALONE: &str = "FIRSTACK_DPDK_TEST";
 

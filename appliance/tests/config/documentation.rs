@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use appliance::config::Config;
-use appliance::config::schema::{Fallback, KEYS};
+use firstack::config::Config;
+use firstack::config::schema::{Fallback, KEYS};
 
 use crate::{EXAMPLES, ROLES, example, repository};
 
@@ -30,7 +30,7 @@ fn documented() -> BTreeMap<String, Row> {
 }
 
 fn known() -> BTreeMap<String, Row> {
-    let row = |key: &appliance::config::schema::Key| {
+    let row = |key: &firstack::config::schema::Key| {
         let default = match key.fallback {
             Fallback::Required => "*required*".to_owned(),
             Fallback::Value(value) => format!("`{value}`"),

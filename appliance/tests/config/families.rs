@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use appliance::config::{Config, Configuration, Delivery, MacAddress, Role, ServiceAddress};
+use firstack::config::{Config, Configuration, Delivery, MacAddress, Role, ServiceAddress};
 
 use crate::{accepted, refused};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use appliance::config::{Check, Health, HttpCheck, Role};
+use firstack::config::{Check, Health, HttpCheck, Role};
 
 use crate::{accepted, refused};
 

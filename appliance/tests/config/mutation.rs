@@ -1,8 +1,8 @@
 //! Whatever the text is, it is accepted or refused with reasons: never a panic, never a refusal
 //! without a line that says why.
 
-use appliance::config::Config;
-use appliance::config::schema::{Expect, KEYS};
+use firstack::config::Config;
+use firstack::config::schema::{Expect, KEYS};
 use proptest::prelude::*;
 
 use crate::{EXAMPLES, ROLES, example};

@@ -53,8 +53,10 @@ fn the_key_file_is_a_file_that_is_there() {
     let missing = folder.path().join("keys");
     let expected = format!("f.toml:7: tag.keys: {} is not there: ", missing.display());
     assert!(complaint(&missing).starts_with(&expected), "{}", complaint(&missing));
-    let expected =
-        format!("f.toml:7: tag.keys: {} is no regular file; {EXPECTED}", folder.path().display());
+    let expected = format!(
+        "f.toml:7: tag.keys: {} is not a regular file; {EXPECTED}",
+        folder.path().display()
+    );
     assert_eq!(complaint(folder.path()), expected);
     // A link is as good as what it leads to.
     std::fs::write(folder.path().join("target"), "").unwrap();

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use appliance::config::Config;
+use firstack::config::Config;
 
 const MARK: &str = "#! ";
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use appliance::config::{
+use firstack::config::{
     Bus, Config, Configuration, Content, Delivery, Device, Health, MacAddress, Poll, Role,
     ServiceAddress, Tunnel, TunnelFormat, TunnelPeer,
 };
@@ -324,10 +324,10 @@ fn devices_are_named_as_dpdk_names_them() {
 fn what_is_no_device_is_refused_with_the_reason() {
     for (bad, reason) in [
         ("", "is empty"),
-        ("eth0", "is no device"),
-        ("0000:03:20.0", "is no device"),
-        ("0000:03:00.8", "is no device"),
-        ("0000:03:+1.0", "is no device"),
+        ("eth0", "is not a device name"),
+        ("0000:03:20.0", "is not a device name"),
+        ("0000:03:00.8", "is not a device name"),
+        ("0000:03:+1.0", "is not a device name"),
         ("net_bonding0", "has an unknown driver"),
         ("net_tap", "lacks a number after the driver, as in net_tap0"),
         ("net_tap-0", "has a name that is not net_tap with a number"),

@@ -11,7 +11,7 @@ const CALIBRATION: Duration = Duration::from_millis(100);
 
 /// The counter now.
 pub(crate) fn now() -> u64 {
-    appliance::dpdk::cycles()
+    firstack::dpdk::cycles()
 }
 
 /// Measures by the counter.

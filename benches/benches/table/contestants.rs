@@ -3,9 +3,10 @@
 use std::error::Error;
 use std::hash::BuildHasher;
 
-use appliance::dpdk::{Eal, HASH_KEY, HashTable};
+use firstack::dpdk::Eal;
 use firstack_benches::BURST;
 use firstack_benches::cast::KEY;
+use firstack_benches::dpdk::{HASH_KEY, HashTable, bytes_in_use};
 use firstack_benches::find::{
     Ahead, Connections, NOTHING, Numbered, ask_for_buckets, ask_for_entries, find, find_hashed,
     flow, insert, remove, table,
@@ -217,7 +218,7 @@ struct State {
 
 /// DPDK's table of positions, and an array of states.
 pub(crate) struct Rte<'a> {
-    table: HashTable,
+    table: HashTable<'a>,
     states: Vec<State>,
     eal: &'a Eal,
     before: usize,
@@ -225,7 +226,7 @@ pub(crate) struct Rte<'a> {
 
 impl<'a> Rte<'a> {
     pub(crate) fn new(eal: &'a Eal, count: usize) -> Result<Self, Box<dyn Error>> {
-        let before = eal.bytes_in_use();
+        let before = bytes_in_use(eal);
         let table = HashTable::new(eal, "table", u32::try_from(count)?)?;
         // Positions begin at zero, and one slot more than keys is had.
         let mut contestant = Self { table, states: vec![State { isn: 0 }; count + 1], eal, before };
@@ -275,6 +276,6 @@ impl Contestant for Rte<'_> {
     }
 
     fn bytes_elsewhere(&self) -> usize {
-        self.eal.bytes_in_use().saturating_sub(self.before)
+        bytes_in_use(self.eal).saturating_sub(self.before)
     }
 }

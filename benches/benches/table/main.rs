@@ -23,9 +23,9 @@ mod report;
 use std::error::Error;
 use std::path::PathBuf;
 
-use appliance::dpdk::{Eal, EalArgs, LogLevel};
-use appliance::memory::HugePages;
 use clap::Parser;
+use firstack::dpdk::{Eal, EalArgs, LogLevel};
+use firstack::sys::hugepages::HugePages;
 use pipeline::family::{V4, V6};
 
 use contestants::{Hashbrown, NoPrefetch, Ours, Pipelined, Rte, Sip};

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use appliance::capture::Reader;
+use firstack::replay::capture::Reader;
 
 use crate::lab::{Lab, LabError, Process, Result, Topology};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use appliance::stats::{Answers, Snapshot};
+use firstack::control::stats::{Answers, Snapshot};
 
 use super::capture::Captured;
 use super::report::{Report, ms};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use appliance::stats::Snapshot;
+use firstack::control::stats::Snapshot;
 
 use super::capture::{Captured, Captures};
 use super::client::{Burst, Held, burst};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use appliance::stats::{SideStats, Snapshot};
+use firstack::control::stats::{SideStats, Snapshot};
 
 use super::report::{Report, ms, saved};
 use crate::lab::Family;
@@ -97,7 +97,7 @@ fn most_of_side(before: &SideStats, now: &SideStats) -> String {
 
 #[cfg(test)]
 mod tests {
-    use appliance::stats::VerdictStats;
+    use firstack::control::stats::VerdictStats;
 
     use super::*;
 

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use appliance::control::{self, Answer, Command};
-use appliance::stats::Snapshot;
+use firstack::control::socket::{self, Answer, Command};
+use firstack::control::stats::Snapshot;
 use nix::sys::signal::Signal;
 
 use super::texts;
@@ -155,7 +155,7 @@ impl Appliance {
 
     fn ask(&self, command: Command) -> Result<Answer> {
         let what = format!("{command:?}");
-        control::ask(&self.socket, command)
+        socket::ask(&self.socket, command)
             .map_err(|error| self.unreadable(&what, &error.to_string()))
     }
 

@@ -44,7 +44,7 @@ fn build(target: &Path, features: &[&str]) -> Result<PathBuf, String> {
     let cargo = std::env::var_os("CARGO").unwrap_or("cargo".into());
     let profile = profile();
     let output = Command::new(&cargo)
-        .args(["build", "--quiet", "--package", "appliance", "--bin", "firstack"])
+        .args(["build", "--quiet", "--package", "firstack", "--bin", "firstack"])
         .args(["--profile", &profile])
         .args(features)
         .arg("--target-dir")

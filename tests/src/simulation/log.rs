@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use appliance::describe;
+use firstack::replay::describe;
 use pipeline::stage::tag;
 use pipeline::verdict::Verdict;
 use pipeline::view::Side;

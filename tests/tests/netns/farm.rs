@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::thread::{JoinHandle, spawn};
 use std::time::Duration;
 
-use appliance::stats::Snapshot;
+use firstack::control::stats::Snapshot;
 use firstack_tests::fleet::{Fleet, FleetOptions, HealthTimes, OriginServer};
 use firstack_tests::lab::{
     Content, Curl, Family, Farm, Fetched, Lab, LabError, Site, Topology, WebServer,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use appliance::stats::Snapshot;
+use firstack::control::stats::Snapshot;
 use firstack_tests::demo::world::World;
 use firstack_tests::fleet::{Checks, FleetOptions, HealthTimes};
 use firstack_tests::lab::Site;

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use appliance::control::{self, Answer, Command};
-use appliance::stats::Snapshot;
+use firstack::control::socket::{self, Answer, Command};
+use firstack::control::stats::Snapshot;
 use firstack_tests::lab::{Lab, Namespace, Process};
 use firstack_tests::scenario::binary::full;
 use nix::sched::{CloneFlags, setns};
@@ -63,7 +63,7 @@ impl Line {
     }
 
     fn stats(&self) -> Snapshot {
-        match control::ask(&self.socket, Command::Stats).unwrap() {
+        match socket::ask(&self.socket, Command::Stats).unwrap() {
             Answer::Stats(snapshot) => *snapshot,
             answer => panic!("{answer:?}"),
         }

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use appliance::stats::Snapshot;
+use firstack::control::stats::Snapshot;
 use firstack_tests::demo::world::World;
 use firstack_tests::fleet::{Configuration, Ended, FleetOptions, TunnelFormat};
 use firstack_tests::lab::wan::Report;

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use appliance::stats::Snapshot;
+use firstack::control::stats::Snapshot;
 use firstack_tests::demo::client::{Held, ask, burst, connect_from};
 use firstack_tests::demo::world::World;
 use firstack_tests::fleet::FleetOptions;
@@ -80,10 +80,10 @@ fn an_operator_sees_the_counters_and_drains_replicas() {
     let mut open = connect_from(world.client(), 0, address).or_fail();
     assert_eq!(ask(&mut open, false).or_fail(), "replica1");
 
-    assert_eq!(near.command(&["gate", "drain"]).or_fail().stdout, "drained: true\n");
+    assert_eq!(near.command(&["gate", "drain"]).or_fail().stdout, "replica drained\n");
     assert_eq!(winners(&world, 2), all("replica2", 2));
     assert_eq!(ask(&mut open, false).or_fail(), "replica1", "an open connection goes on");
-    assert_eq!(fleet.replica(2).command(&["gate", "busy"]).or_fail().stdout, "busy: true\n");
+    assert_eq!(fleet.replica(2).command(&["gate", "busy"]).or_fail().stdout, "busy override set\n");
     assert_eq!(winners(&world, 2), all("origin", 2));
     let text = near.command(&["stats"]).or_fail().stdout;
     assert!(text.starts_with("firstack replica\n") && text.contains("drained"), "{text}");

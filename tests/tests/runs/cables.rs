@@ -7,8 +7,8 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use appliance::control::{self, Answer, Command};
-use appliance::stats::Snapshot;
+use firstack::control::socket::{self, Answer, Command};
+use firstack::control::stats::Snapshot;
 use firstack_tests::demo::client::within;
 use firstack_tests::lab::wan::{Pool, Port};
 use firstack_tests::lab::{Lab, Namespace, Process};
@@ -97,8 +97,7 @@ impl Rig {
     fn rest(&self, received: u64) -> Snapshot {
         let start = Instant::now();
         loop {
-            let Answer::Stats(snapshot) = control::ask(&self.socket, Command::Stats).unwrap()
-            else {
+            let Answer::Stats(snapshot) = socket::ask(&self.socket, Command::Stats).unwrap() else {
                 panic!("no counters")
             };
             let sides = &snapshot.sides;

@@ -5,16 +5,16 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Barrier};
 
-use appliance::clock::Clock;
-use appliance::dpdk::{
+use arrayvec::ArrayVec;
+use crossbeam::utils::CachePadded;
+use firstack::datapath::clock::Clock;
+use firstack::datapath::handoff::Handoff;
+use firstack::datapath::rss::{RetaMap, RssCheck};
+use firstack::datapath::worker::{Idle, Parts, Queues, Worker};
+use firstack::dpdk::{
     Eal, EalArgs, LogLevel, Mbuf, MbufPool, PoolHandle, Port, PortConfig, RxQueue, Started,
     TxQueue, cycles,
 };
-use appliance::handoff::Mail;
-use appliance::steering::{Owners, Trust};
-use appliance::worker::{Idle, Parts, Queues, Worker};
-use arrayvec::ArrayVec;
-use crossbeam::utils::CachePadded;
 use firstack_benches::{BURST, client};
 use pipeline::buffer::{Buffer, Pool};
 use pipeline::configuration::A;
@@ -88,7 +88,12 @@ fn measure(
     for port in &mut *ports {
         let Started { mut rx, mut tx, .. } = port.start()?;
         ends.push(End { rx: rx.pop().ok_or("no queue")?, tx: tx.remove(0) });
-        own.push(Queues { rx: rx.pop(), tx: tx.pop(), sender: 0, trust: Trust::none() });
+        own.push(Queues {
+            rx: rx.pop(),
+            tx: tx.pop(),
+            tx_worker: 0,
+            rss_check: RssCheck::untrusted(),
+        });
     }
     let clock = Clock::new(cycles(), eal.cycles_per_second());
     let stop = Arc::new(CachePadded::new(AtomicBool::new(false)));
@@ -96,14 +101,14 @@ fn measure(
         role: gateway(arguments.connections)?,
         queues: own.into_inner().map_err(|_| "two sides")?,
         pool: pool.handle(),
-        mail: Mail::new(1, 1).remove(0),
-        owners: Owners::new(1, 128),
+        handoff: Handoff::new(1, 1).remove(0),
+        reta: RetaMap::new(1, 128),
         clock,
         idle,
         burst: BURST,
         copies: 1,
         stop: Arc::clone(&stop),
-        quiet: Arc::new(Barrier::new(1)),
+        stopped: Arc::new(Barrier::new(1)),
     });
     let source = Source {
         ends: ends.into_inner().map_err(|_| "two ends")?,

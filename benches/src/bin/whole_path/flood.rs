@@ -14,7 +14,7 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use appliance::dpdk::cycles;
+use firstack::dpdk::cycles;
 use pipeline::configuration::A;
 use pipeline::flow::Phase;
 use pipeline::table::State;
@@ -197,7 +197,7 @@ fn by_turns(subject: &mut Subject, counts: u64) -> [(u64, u64); 2] {
         for (kind, turns) in [(0, TURNS), (1, 2 * TURNS)] {
             let mut packets = 0;
             for _ in 0..turns {
-                packets += subject.forwarder.turn() as u64;
+                packets += subject.forwarder.poll_once() as u64;
             }
             let now = cycles();
             seen[kind].0 += now.wrapping_sub(last);
@@ -218,7 +218,7 @@ fn verify(subject: &mut Subject, how: &Opening, connections: u32) -> Result<u64>
         late: 0,
     };
     play(subject, &mut [once(Side::Inside), once(Side::Outside)]);
-    while subject.forwarder.turn() > 0 {}
+    while subject.forwarder.poll_once() > 0 {}
     let after = subject.tally();
     let through = |side: Side| after.since(&before, side as usize, how.gone[side as usize]);
     let fewest = through(Side::Inside).min(through(Side::Outside));

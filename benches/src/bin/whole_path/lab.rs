@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use appliance::dpdk::{DEFAULT_DATA_ROOM, Eal, MbufPool, Port, PortConfig, RxQueue, TxQueue};
+use firstack::dpdk::{DEFAULT_DATA_ROOM, Eal, MbufPool, Port, PortConfig, RxQueue, TxQueue};
 
 use crate::source::Source;
 use crate::template::SHORT;
@@ -73,7 +73,7 @@ impl Lab {
     pub fn ends(&mut self, number: usize) -> Result<(Ends, [Source; 2])> {
         let mut ends = open(&self.eal, &self.pool, &mut self.ports, number, "net_null")?;
         let [inside, outside] = &mut ends.rx;
-        let sources = [Source::hook(inside)?, Source::hook(outside)?];
+        let sources = [Source::add(inside)?, Source::add(outside)?];
         Ok((ends, sources))
     }
 

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use appliance::dpdk::Mbuf;
 use arrayvec::ArrayVec;
+use firstack::dpdk::Mbuf;
 use firstack_benches::BURST;
 use pipeline::buffer::Buffer;
 use pipeline::counters::Counters;
@@ -69,7 +69,7 @@ impl Bare {
 }
 
 impl Forwarder for Bare {
-    fn turn(&mut self) -> usize {
+    fn poll_once(&mut self) -> usize {
         match self.what {
             Loop::Io => self.round(|_| {}),
             Loop::Macswap => self.round(swap_macs),

@@ -24,8 +24,8 @@ use std::io::IsTerminal;
 use std::thread;
 
 use anyhow::Result;
-use appliance::memory::HugePages;
 use clap::Parser;
+use firstack::sys::hugepages::HugePages;
 use firstack_benches::BURST;
 use indicatif::{ProgressBar, ProgressStyle};
 

@@ -1,7 +1,7 @@
 //! Slices, rounds and medians.
 
 use anyhow::Result;
-use appliance::dpdk::cycles;
+use firstack::dpdk::cycles;
 use serde::Serialize;
 
 use crate::subject::{Base, Case, Subject};
@@ -86,7 +86,7 @@ pub fn spin(subject: &mut Subject, counts: u64) -> Slice {
     let mut packets = 0;
     loop {
         for _ in 0..TURNS {
-            packets += subject.forwarder.turn() as u64;
+            packets += subject.forwarder.poll_once() as u64;
         }
         let cycles = cycles().wrapping_sub(start);
         if cycles >= counts {

@@ -98,7 +98,7 @@ fn racing<G: Configuration>(
         source.play(program);
     }
     for _ in 0..CYCLE * (RACERS as usize / BURST + 2) {
-        subject.forwarder.turn();
+        subject.forwarder.poll_once();
     }
     let programs = [subject.sources[0].take(), subject.sources[1].take()];
     let case = Case {

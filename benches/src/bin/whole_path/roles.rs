@@ -4,12 +4,12 @@ use std::net::IpAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Barrier};
 
-use appliance::clock::Clock;
-use appliance::dpdk::{Mbuf, cycles};
-use appliance::handoff::Mail;
-use appliance::steering::{Owners, Trust};
-use appliance::worker::{Idle, Parts, Queues, Worker};
 use crossbeam::utils::CachePadded;
+use firstack::datapath::clock::Clock;
+use firstack::datapath::handoff::Handoff;
+use firstack::datapath::rss::{RetaMap, RssCheck};
+use firstack::datapath::worker::{Idle, Parts, Queues, Worker};
+use firstack::dpdk::{Mbuf, cycles};
 use firstack_benches::BURST;
 use pipeline::configuration::Configuration;
 use pipeline::limiter::Limit;
@@ -42,7 +42,7 @@ fn address(endpoint: &str) -> IpAddr {
 
 /// A role in the appliance's worker, as `firstack run` makes it for one core.
 pub fn driven<R: Role>(lab: &Lab, ends: Ends, role: R, copies: usize) -> Option<Driven<R>> {
-    Some(one_of(lab, ends, role, copies, (Mail::new(1, 1).pop()?, 1)))
+    Some(one_of(lab, ends, role, copies, (Handoff::new(1, 1).pop()?, 1)))
 }
 
 /// The like for one core of so many.
@@ -51,23 +51,28 @@ pub fn one_of<R: Role>(
     ends: Ends,
     role: R,
     copies: usize,
-    (mail, workers): (Mail<Mbuf>, u16),
+    (handoff, workers): (Handoff<Mbuf>, u16),
 ) -> Driven<R> {
     let Ends { rx: [rx0, rx1], tx: [tx0, tx1] } = ends;
-    let queues = |rx, tx| Queues { rx: Some(rx), tx: Some(tx), sender: 0, trust: Trust::none() };
+    let queues = |rx, tx| Queues {
+        rx: Some(rx),
+        tx: Some(tx),
+        tx_worker: 0,
+        rss_check: RssCheck::untrusted(),
+    };
     let counters = Arc::clone(role.counters());
     let worker = Worker::new(Parts {
         role,
         queues: [queues(rx0, tx0), queues(rx1, tx1)],
         pool: lab.pool.handle(),
-        mail,
-        owners: Owners::new(workers, ENTRIES),
+        handoff,
+        reta: RetaMap::new(workers, ENTRIES),
         clock: Clock::new(cycles(), lab.eal.cycles_per_second()),
         idle: Idle::Busy,
         burst: BURST,
         copies,
         stop: Arc::new(CachePadded::new(AtomicBool::new(false))),
-        quiet: Arc::new(Barrier::new(1)),
+        stopped: Arc::new(Barrier::new(1)),
     });
     Driven { worker, counters }
 }

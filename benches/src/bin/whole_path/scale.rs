@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use anyhow::{Context, Result, ensure};
-use appliance::dpdk::cycles;
-use appliance::handoff::Mail;
-use appliance::steering::Owners;
-use appliance::worker::Worker;
+use firstack::datapath::handoff::Handoff;
+use firstack::datapath::rss::RetaMap;
+use firstack::datapath::worker::Worker;
+use firstack::dpdk::cycles;
 use pipeline::configuration::A;
 use pipeline::counters::Counters;
 use pipeline::role::gateway::Gateway;
@@ -26,7 +26,7 @@ use crate::subject::Opening;
 use crate::template::Template;
 
 /// Frames that each queue between two workers holds, as `firstack run` has it with enough buffers.
-const MAIL: usize = 2048;
+const HANDOFF_CAPACITY: usize = 2048;
 
 /// What so many workers do.
 #[derive(Clone, Debug, Serialize)]
@@ -88,10 +88,10 @@ fn of(
 ) -> Result<ScaleFigure> {
     let (mut first, mut second) = (None, None);
     let (mut counters, mut sources) = (Vec::new(), Vec::new());
-    for (number, mail) in Mail::new(workers, MAIL).into_iter().enumerate() {
+    for (number, handoff) in Handoff::new(workers, HANDOFF_CAPACITY).into_iter().enumerate() {
         let (ends, own) = lab.ends(number)?;
         let role = roles::gateway::<A>(connections as usize);
-        let driven = roles::one_of(lab, ends, role, 1, (mail, workers as u16));
+        let driven = roles::one_of(lab, ends, role, 1, (handoff, workers as u16));
         counters.push(driven.counters);
         sources.push(own);
         *(if number == 0 { &mut first } else { &mut second }) = Some(driven.worker);
@@ -102,7 +102,7 @@ fn of(
             let stop = Arc::clone(&stop);
             Some(lab.eal.launch(lcore, move || {
                 while !stop.load(Relaxed) {
-                    worker.turn();
+                    worker.poll_once();
                 }
                 worker
             })?)
@@ -180,12 +180,12 @@ impl Crew {
         for (side, verdict) in Side::ALL.into_iter().zip(opening.opened) {
             let mut next = 0;
             while next < connections {
-                let end = connections.min(next + MAIL as u32 / 2);
+                let end = connections.min(next + HANDOFF_CAPACITY as u32 / 2);
                 let template = opening.opening[side as usize].clone();
                 self.sources[0][side as usize].play(Program::Once { template, next, end, late: 0 });
                 let mut turns = 0;
                 while self.count(side, verdict) < u64::from(end) {
-                    self.first.turn();
+                    self.first.poll_once();
                     turns += 1;
                     ensure!(turns < 100_000_000, "connections do not open");
                 }
@@ -213,7 +213,7 @@ impl Crew {
         let start = cycles();
         loop {
             for _ in 0..16 {
-                self.first.turn();
+                self.first.poll_once();
             }
             let passed = cycles().wrapping_sub(start);
             if passed >= counts {
@@ -230,12 +230,12 @@ fn owned(
     connections: u32,
     there: &Template,
 ) -> Arc<[u32]> {
-    let owners = Owners::new(workers as u16, roles::ENTRIES);
+    let reta = RetaMap::new(workers as u16, roles::ENTRIES);
     let mut frame = vec![0; there.len()];
     let is_own = |connection: &u32| {
         there.stamp(&mut frame, *connection);
         let view = View::parse(&frame, frame.len());
-        owners.of(view.addresses(&frame).0) == worker
+        reta.worker_of(view.addresses(&frame).0) == worker
     };
     (0..connections).map(|_| walk.next()).filter(is_own).collect()
 }

@@ -1,10 +1,11 @@
-//! A source of packets that costs next to nothing, however many connections they are of: a hook
-//! on net_null's receive queues stamps frames into the buffers that the device hands out.
+//! A source of packets that costs next to nothing, however many connections they are of: a
+//! receive callback on net_null's queues stamps frames into the buffers that the device hands out.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use appliance::dpdk::{Error, Mbuf, RxQueue};
+use firstack::dpdk::{Mbuf, RxQueue};
 use firstack_benches::BURST;
+use firstack_benches::dpdk::{Error, RxCallback};
 use pipeline::buffer::Buffer;
 
 use crate::template::{SHORT, Template};
@@ -209,32 +210,48 @@ fn sized(frame: &mut Mbuf, template: &Template, write: impl FnOnce(&mut [u8])) {
 }
 
 /// One port's program, which can be changed while a worker has the port's queue.
-#[derive(Clone, Debug, Default)]
-pub struct Source(Arc<Mutex<Program>>);
+#[derive(Debug, Default)]
+pub struct Source {
+    program: Arc<Mutex<Program>>,
+    /// Without one the program is never asked.
+    callback: Option<RxCallback>,
+}
 
 impl Source {
-    /// Hooks a new source into a queue.
+    /// Adds a new source to a queue, for as long as it is kept.
     ///
     /// # Errors
-    /// When DPDK refuses.
-    pub fn hook(queue: &mut RxQueue) -> Result<Self, Error> {
-        let source = Self::default();
-        let program = Arc::clone(&source.0);
-        queue.hook(move |frames| {
-            program.lock().unwrap_or_else(PoisonError::into_inner).fill(frames)
-        })?;
-        Ok(source)
+    /// If DPDK refuses the callback.
+    pub fn add(queue: &mut RxQueue) -> Result<Self, Error> {
+        let program = Arc::<Mutex<Program>>::default();
+        let shared = Arc::clone(&program);
+        let fill = move |frames: &mut [Mbuf]| locked(&shared).fill(frames);
+        let callback = Some(RxCallback::add(queue, fill)?);
+        Ok(Self { program, callback })
     }
 
-    /// What comes from now on.
+    /// Sets what comes from now on.
     pub fn play(&self, program: Program) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = program;
+        *locked(&self.program) = program;
     }
 
-    /// What came until now, to be gone on with later.
+    /// Takes the present program out, to be continued later; nothing comes meanwhile.
     pub fn take(&self) -> Program {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *locked(&self.program))
     }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.callback = None;
+        // The callback's share of the program stays in memory: with nothing in it.
+        self.play(Program::Silence);
+    }
+}
+
+#[inline(always)]
+fn locked(program: &Mutex<Program>) -> MutexGuard<'_, Program> {
+    program.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

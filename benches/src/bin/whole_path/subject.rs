@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Result, ensure};
-use appliance::worker::Worker;
+use firstack::datapath::worker::Worker;
 use pipeline::counters::Counters;
 use pipeline::role::Role;
 use pipeline::verdict::{Fate, Verdict};
@@ -15,7 +15,7 @@ use crate::template::Template;
 /// Forwards between two ports.
 pub trait Forwarder {
     /// One burst from each port; how many frames that were.
-    fn turn(&mut self) -> usize;
+    fn poll_once(&mut self) -> usize;
     /// What a role counts; bare loops count nothing.
     fn counters(&self) -> Option<&Arc<Counters>>;
     /// Frames that did not leave as they should have.
@@ -31,8 +31,8 @@ pub struct Driven<R> {
 }
 
 impl<R: Role> Forwarder for Driven<R> {
-    fn turn(&mut self) -> usize {
-        self.worker.turn()
+    fn poll_once(&mut self) -> usize {
+        self.worker.poll_once()
     }
 
     fn counters(&self) -> Option<&Arc<Counters>> {
@@ -127,7 +127,7 @@ impl Subject {
         }
         let (mut left, mut idle) = (2 * count as usize, 0);
         while left > 0 {
-            let seen = self.forwarder.turn();
+            let seen = self.forwarder.poll_once();
             idle = if seen == 0 { idle + 1 } else { 0 };
             ensure!(idle < 1_000, "{}: the source has dried up", self.name);
             left -= seen.min(left);

@@ -14,19 +14,19 @@ use pcap_file::{DataLink, PcapError, TsResolution};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// It cannot be opened, read or written.
-    #[error("{path}: {source}")]
+    #[error("{}: {source}", path.display())]
     File {
         /// The file.
         path: PathBuf,
         /// Why.
         source: std::io::Error,
     },
-    /// It is no capture of Ethernet frames.
-    #[error("{path}: {reason}; expected a pcap or pcapng capture of Ethernet frames")]
+    /// The file is not a capture of Ethernet frames.
+    #[error("{}: {reason}", path.display())]
     Format {
         /// The file.
         path: PathBuf,
-        /// What is there instead.
+        /// What is wrong with it.
         reason: String,
     },
 }
@@ -70,10 +70,13 @@ impl Reader {
         let mut magic = Vec::new();
         File::open(path).map_err(file)?.take(4).read_to_end(&mut magic).map_err(file)?;
         if magic.is_empty() {
-            return Err(format("is empty".to_owned()));
+            return Err(format("is empty; expected a pcap or pcapng file".to_owned()));
         }
         let input = BufReader::new(File::open(path).map_err(file)?);
-        let damaged = |error: PcapError| format(error.to_string());
+        let damaged = |error: PcapError| match error {
+            PcapError::InvalidField(_) => format("not a pcap or pcapng file".to_owned()),
+            error => format(format!("not a whole pcap or pcapng file: {error}")),
+        };
         let source = if magic == PCAPNG_MAGIC {
             let reader = PcapNgReader::new(input).map_err(damaged)?;
             Source::PcapNg(Box::new(PcapNg { reader, interfaces: Vec::new() }))
@@ -81,7 +84,7 @@ impl Reader {
             let reader = PcapReader::new(input).map_err(damaged)?;
             let link = reader.header().datalink;
             if link != DataLink::ETHERNET {
-                return Err(format(format!("has link type {link:?}")));
+                return Err(format(format!("link type is {link:?}; expected Ethernet")));
             }
             Source::Pcap(reader)
         };

@@ -8,14 +8,14 @@ fn socket() -> (tempfile::TempDir, PathBuf) {
     (directory, path)
 }
 
-/// What a server answers to this, its sender waiting for the answer, with or without more to say.
+/// Returns the answer to a request whose sender waits for it, with its end closed or open.
 fn exchange(request: &[u8], end: bool) -> String {
     let (mut client, server) = UnixStream::pair().unwrap();
     client.write_all(request).unwrap();
     if end {
         client.shutdown(std::net::Shutdown::Write).unwrap();
     }
-    // What is too long is answered without being read to its end, which resets the sender.
+    // A request that is too long is answered before it is read to its end, which resets the sender.
     let _ = serve_one(server, &mut |command| Answer::Done(format!("{command:?}")));
     let mut line = String::new();
     BufReader::new(client).read_line(&mut line).unwrap();
@@ -23,7 +23,7 @@ fn exchange(request: &[u8], end: bool) -> String {
 }
 
 #[test]
-fn answers_what_is_asked_and_says_what_it_cannot_read() {
+fn a_request_is_answered_and_nonsense_is_refused() {
     let (_directory, path) = socket();
     let server = Server::bind(&path).unwrap();
     let client = std::thread::spawn({
@@ -43,7 +43,7 @@ fn answers_what_is_asked_and_says_what_it_cannot_read() {
     }
     let (drained, line) = client.join().unwrap();
     assert!(matches!(drained, Answer::Done(text) if text == "Drain { name: None }"));
-    assert!(line.contains("cannot be read"), "{line}");
+    assert!(line.contains("cannot parse the request"), "{line}");
 }
 
 #[test]
@@ -53,11 +53,12 @@ fn replaces_a_dead_socket_but_not_a_live_one() {
     assert!(matches!(Server::bind(&path), Err(Error::InUse(_))));
     drop(server);
     assert!(!path.exists());
-    // What a killed process leaves behind.
+    assert!(matches!(ask(&path, Command::Stats), Err(Error::NotRunning(_))));
+    // As a killed process leaves it behind.
     drop(UnixListener::bind(&path).unwrap());
     assert!(path.exists());
     drop(Server::bind(&path).unwrap());
-    // A slip in the configuration costs no file.
+    // A mistake in the configuration destroys no file.
     std::fs::write(&path, "precious").unwrap();
     assert!(matches!(Server::bind(&path), Err(Error::Occupied(_))));
     assert_eq!(std::fs::read(&path).unwrap(), b"precious");
@@ -84,7 +85,7 @@ fn commands_are_one_flat_object() {
 }
 
 #[test]
-fn what_is_no_command_is_said_so() {
+fn an_invalid_command_is_refused_with_the_reason() {
     let cases = [
         ("", "EOF"),
         ("\n{\"command\":\"stats\"}", "EOF"),
@@ -106,8 +107,8 @@ fn what_is_no_command_is_said_so() {
 
 #[test]
 fn a_sender_that_does_not_end_its_line_is_answered() {
-    assert!(exchange(b"", false).contains("cannot be read"));
-    assert!(exchange(br#"{"command":"#, false).contains("cannot be read"));
+    assert!(exchange(b"", false).contains("cannot parse the request"));
+    assert!(exchange(br#"{"command":"#, false).contains("cannot parse the request"));
     assert!(exchange(br#"{"command":"stats"}"#, false).contains("Stats"));
 }
 
@@ -115,7 +116,7 @@ fn a_sender_that_does_not_end_its_line_is_answered() {
 fn a_request_that_is_too_long_is_refused() {
     for end in [false, true] {
         let line = exchange(&b" ".repeat(10 * LONGEST), end);
-        assert!(line.contains("it has more than 4096 bytes"), "{line}");
+        assert!(line.contains("longer than 4096 bytes"), "{line}");
     }
     // As long as it may be.
     let mut longest = br#"{"command":"reload"}"#.to_vec();
@@ -124,7 +125,7 @@ fn a_request_that_is_too_long_is_refused() {
     assert!(exchange(&longest, false).contains("Reload"));
 }
 
-/// Text that is nearly a request.
+/// Returns text that is nearly a request.
 fn nearly() -> impl Strategy<Value = Vec<u8>> {
     let commands = "(stats|drain|undrain|busy|unbusy|reload|[a-z]{0,6})";
     let text =
@@ -134,7 +135,7 @@ fn nearly() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn whatever_is_sent_one_line_comes_back(
+    fn any_request_is_answered_by_one_line(
         request in prop_oneof![proptest::collection::vec(any::<u8>(), 0..600), nearly()],
     ) {
         let line = exchange(&request, true);

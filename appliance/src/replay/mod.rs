@@ -2,6 +2,9 @@
 //! run, with the captures' times as its clock. No DPDK, no root, no randomness: the same
 //! captures give the same bytes.
 
+pub mod capture;
+pub mod describe;
+
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,11 +19,10 @@ use pipeline::verdict::Verdict;
 use pipeline::view::Side;
 use serde_json::json;
 
-use crate::capture::{self, Frame, Reader, Writer};
+use self::capture::{Frame, Reader, Writer};
 use crate::config::Config;
-use crate::describe;
-use crate::roles::{self, Crew, Surroundings, Task};
-use crate::stats::Snapshot;
+use crate::control::stats::Snapshot;
+use crate::roles::{self, Environment, RoleSet, WithRole};
 
 /// What is to be replayed.
 #[derive(Clone, Debug)]
@@ -55,7 +57,7 @@ pub enum Error {
     Capture(#[from] capture::Error),
     /// The key file.
     #[error(transparent)]
-    Keys(#[from] crate::keys::Error),
+    Keys(#[from] crate::control::keys::Error),
     /// The directory for the output.
     #[error("{path}: {source}")]
     Directory {
@@ -78,7 +80,7 @@ pub fn run(
 ) -> Result<Vec<String>, Error> {
     std::fs::create_dir_all(&options.out)
         .map_err(|source| Error::Directory { path: options.out.clone(), source })?;
-    let surroundings = Surroundings {
+    let environment = Environment {
         workers: 1,
         macs: [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]],
         hash_key: (0, 0),
@@ -86,7 +88,7 @@ pub fn run(
         probe_id: 0,
     };
     let format = tag::Format { kind: config.tag.kind, exid: config.tag.exid };
-    roles::with_crew(config, &surroundings, Replay { options, print, format })
+    roles::with_role_set(config, &environment, Replay { options, print, format })
 }
 
 struct Replay<'a> {
@@ -95,17 +97,17 @@ struct Replay<'a> {
     format: tag::Format,
 }
 
-impl Task for Replay<'_> {
+impl WithRole for Replay<'_> {
     type Output = Result<Vec<String>, Error>;
 
-    fn run<R: Role + Send + 'static>(mut self, mut crew: Crew<R>) -> Self::Output {
+    fn run<R: Role + Send + 'static>(mut self, mut set: RoleSet<R>) -> Self::Output {
         let open = |path: &Option<PathBuf>| path.as_deref().map(Reader::open).transpose();
         let (inside, outside) = (open(&self.options.inside)?, open(&self.options.outside)?);
         let mut inputs = Inputs::new(inside, outside);
         let mut stage = Stage {
-            role: crew.roles.remove(0),
+            role: set.roles.remove(0),
             burst: Burst::default(),
-            out: Output::new(crew.copies),
+            out: Output::new(set.copies),
             pool: HeapPool::default(),
             writers: Writers::create(&self.options.out)?,
             clock: Duration::ZERO,
@@ -120,7 +122,7 @@ impl Task for Replay<'_> {
         if number > 0 {
             stage.settle()?;
         }
-        let snapshot = Snapshot::take(&crew.names, &[Arc::clone(stage.role.counters())]);
+        let snapshot = Snapshot::take(&set.labels, &[Arc::clone(stage.role.counters())]);
         match self.options.report {
             Report::Json => writeln!(self.print, "{}", json!({ "counters": snapshot }))?,
             _ => write!(self.print, "{snapshot}")?,

@@ -1,6 +1,6 @@
-//! What the kernel can tell of a port: that there is something to receive. DPDK has no call for
-//! it on net_af_packet, whose queues are sockets of this process; they are found by the
-//! interface that they are bound to.
+//! Receive events of a port: a socket on which the kernel signals that there is a packet to
+//! receive. DPDK has no call for this on net_af_packet, whose queues are sockets of this process;
+//! they are found by the interface they are bound to.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,64 +17,70 @@ use super::port::Port;
 /// The driver whose queues are packet sockets.
 const DRIVER: &str = "net_af_packet";
 
-/// More bells than that are not listened for.
-const MOST: usize = 16;
+/// The most sockets that are waited for at once; further ones are ignored.
+const LIMIT: usize = 16;
 
-/// A socket that a port receives from. It rings as long as a frame waits.
+/// A socket that a port receives from; it is readable as long as a frame waits.
 #[derive(Debug)]
-pub struct Bell(OwnedFd);
+pub struct RxEvent(OwnedFd);
 
-impl Bell {
-    /// Waits until one rings, or for so long; whether one rang. It may ring for something else
-    /// than a packet: an error, such as that the link went down, rings until something is sent. It
-    /// is left there, for by it the driver knows not to wait for good for room in its ring.
-    pub fn listen(bells: &[Self], time: Duration) -> bool {
-        let mut polled = ArrayVec::<PollFd<'_>, MOST>::new();
-        for bell in bells.iter().take(MOST) {
-            polled.push(PollFd::new(bell.0.as_fd(), PollFlags::POLLIN));
+impl RxEvent {
+    /// Waits until one of the sockets is readable, at most for `time`. Returns whether one is.
+    ///
+    /// The reason may be something else than a packet: an error such as a link that went down is
+    /// signalled until something is sent. The error is not taken off the socket, because the
+    /// driver relies on it to not wait for room in its ring forever.
+    pub fn wait_any(events: &[Self], time: Duration) -> bool {
+        let mut polled = ArrayVec::<PollFd<'_>, LIMIT>::new();
+        for event in events.iter().take(LIMIT) {
+            polled.push(PollFd::new(event.0.as_fd(), PollFlags::POLLIN));
         }
-        // What does not let itself be listened for is no better than one that rings for nothing.
+        // A failing poll counts as a false alarm: the caller then sleeps by timer.
         ppoll(&mut polled, Some(TimeSpec::from_duration(time)), None) != Ok(0)
     }
 }
 
 impl Port {
-    /// What rings when there is something to receive; nothing where that is not known of every
-    /// queue of the port.
-    pub fn bells(&self) -> Vec<Bell> {
+    /// Returns the receive events of all queues of the port; none if one queue has no known
+    /// socket.
+    pub fn rx_events(&self) -> Vec<RxEvent> {
         let Ok(Some(interface)) = self.kernel_interface(DRIVER) else { return Vec::new() };
         sockets(interface).unwrap_or_else(|error| {
-            tracing::debug!(device = self.device(), %error, "rests by timer alone");
+            tracing::debug!(
+                device = self.device(),
+                %error,
+                "no socket to wait on, falling back to timed sleep"
+            );
             Vec::new()
         })
     }
 }
 
-/// This process's packet sockets on an interface.
-fn sockets(interface: u32) -> io::Result<Vec<Bell>> {
+/// Returns this process's packet sockets on an interface.
+fn sockets(interface: u32) -> io::Result<Vec<RxEvent>> {
     let bound = bound_to(&fs::read_to_string("/proc/thread-self/net/packet")?, interface);
-    let mut bells = BTreeMap::new();
+    let mut events = BTreeMap::new();
     for entry in fs::read_dir("/proc/self/fd")? {
         let path = entry?.path();
-        // The descriptor of the directory itself is gone by now.
+        // The descriptor of the directory itself is closed by now.
         let Ok(target) = fs::read_link(&path) else { continue };
         let inode = socket_inode(&target.to_string_lossy());
         let number = path.file_name().and_then(|name| name.to_str()?.parse().ok());
         if let (Some(inode), Some(number)) = (inode.filter(|inode| bound.contains(inode)), number) {
-            // SAFETY: the number is that of a packet socket, which was open just now. Nothing in
-            // the process but a port opens any, and what closes it is the closing of that port,
-            // which the caller borrows.
+            // SAFETY: the number is that of a packet socket, which was open just now. Only a port
+            // of this process opens packet sockets, and closes them when it is closed; the caller
+            // borrows that port.
             let socket = unsafe { BorrowedFd::borrow_raw(number) };
-            bells.insert(inode, Bell(socket.try_clone_to_owned()?));
+            events.insert(inode, RxEvent(socket.try_clone_to_owned()?));
         }
     }
-    if bells.is_empty() {
+    if events.is_empty() {
         return Err(io::Error::new(ErrorKind::NotFound, "the port's sockets are not found"));
     }
-    Ok(bells.into_values().collect())
+    Ok(events.into_values().collect())
 }
 
-/// The inodes of the sockets bound to an interface, in the kernel's list of packet sockets.
+/// Returns the inodes of the sockets bound to an interface in the kernel's list of packet sockets.
 fn bound_to(list: &str, interface: u32) -> Vec<u64> {
     let inode = |line: &str| {
         let fields: Vec<_> = line.split_whitespace().collect();
@@ -84,7 +90,7 @@ fn bound_to(list: &str, interface: u32) -> Vec<u64> {
     list.lines().filter_map(inode).collect()
 }
 
-/// The inode in `socket:[1234]`.
+/// Returns the inode in `socket:[1234]`.
 fn socket_inode(target: &str) -> Option<u64> {
     target.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
@@ -108,13 +114,13 @@ mod tests {
     }
 
     #[test]
-    fn a_bell_ends_the_wait() {
+    fn an_event_ends_the_wait() {
         let (here, mut there) = UnixStream::pair().unwrap();
-        let bells = [Bell(here.into())];
-        assert!(!Bell::listen(&bells, Duration::from_micros(10)));
+        let events = [RxEvent(here.into())];
+        assert!(!RxEvent::wait_any(&events, Duration::from_micros(10)));
         there.write_all(b"!").unwrap();
         let start = Instant::now();
-        assert!(Bell::listen(&bells, Duration::from_secs(60)));
+        assert!(RxEvent::wait_any(&events, Duration::from_secs(60)));
         assert!(start.elapsed() < Duration::from_secs(30));
     }
 }

@@ -1,7 +1,5 @@
 //! All counters of a process at one moment: for people, and as JSON.
 
-mod text;
-
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -13,8 +11,8 @@ use pipeline::view::Side;
 use serde::{Deserialize, Serialize};
 
 use crate::config::MacAddress;
-use crate::health::TargetStats;
-use crate::roles::Names;
+use crate::control::health::TargetStats;
+use crate::roles::Labels;
 
 /// What was counted on one side. `received = forwarded + consumed + dropped` at rest.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -203,7 +201,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// Reads the counters of all workers.
-    pub fn take(names: &Names, workers: &[Arc<Counters>]) -> Self {
+    pub fn take(labels: &Labels, workers: &[Arc<Counters>]) -> Self {
         let sum = |read: &dyn Fn(&Counters) -> &Counter| {
             workers.iter().map(|counters| read(counters).get()).sum::<u64>()
         };
@@ -214,7 +212,7 @@ impl Snapshot {
             };
             names.iter().enumerate().map(count).collect()
         };
-        let states: Vec<_> = names.states.iter().map(|&state| state.to_owned()).collect();
+        let states: Vec<_> = labels.states.iter().map(|&state| state.to_owned()).collect();
         let table = |version| TableStats {
             capacity: sum(&|counters| &counters.table_of(version).capacity),
             live: named(&states, &|counters| &counters.table_of(version).live),
@@ -223,7 +221,7 @@ impl Snapshot {
             expired: sum(&|counters| &counters.table_of(version).expired),
         };
         Self {
-            role: names.role.to_owned(),
+            role: labels.role.to_owned(),
             sides: Side::ALL.map(|side| side_stats(workers, side)),
             generated: Generated::ALL
                 .into_iter()
@@ -237,10 +235,10 @@ impl Snapshot {
             clamped: sum(&|counters| &counters.clamped),
             held_dropped: sum(&|counters| &counters.held_dropped),
             paths_given_up: sum(&|counters| &counters.given_up.count),
-            races: races(names, workers),
-            copies: named(&names.replicas, &|counters| &counters.copies),
+            races: races(labels, workers),
+            copies: named(&labels.replicas, &|counters| &counters.copies),
             copies_failed: sum(&|counters| &counters.copies_failed),
-            starts: named(&names.servers, &|counters| &counters.starts),
+            starts: named(&labels.servers, &|counters| &counters.starts),
             workers: workers.iter().map(worker_stats).collect(),
             ports: Vec::new(),
             gates: Vec::new(),
@@ -298,12 +296,12 @@ fn worker_stats(counters: &Arc<Counters>) -> WorkerStats {
     }
 }
 
-fn races(names: &Names, workers: &[Arc<Counters>]) -> Vec<Answers> {
+fn races(labels: &Labels, workers: &[Arc<Counters>]) -> Vec<Answers> {
     let mut all: Vec<Answers> = Vec::new();
     for answerer in workers.iter().flat_map(|counters| counters.answerers.iter()) {
         let (service, address, origin) = match answerer.name() {
             Some((service, address, origin)) => {
-                let name = names.services.get(usize::from(service)).cloned();
+                let name = labels.services.get(usize::from(service)).cloned();
                 (name.unwrap_or_default(), Some(address), origin)
             }
             None => (String::new(), None, false),
@@ -370,7 +368,7 @@ mod tests {
     #[test]
     fn an_unaccounted_packet_shows() {
         let counters = Arc::new(Counters::default());
-        let take = || Snapshot::take(&Names::default(), &[Arc::clone(&counters)]);
+        let take = || Snapshot::take(&Labels::default(), &[Arc::clone(&counters)]);
         counters.side(Side::Inside).received.add(1);
         assert!(!take().is_conserved());
         counters.side(Side::Inside).verdicts[Verdict::Tagged as usize].add(1);

@@ -1,97 +1,105 @@
-//! Which replicas and servers are in, and why others are out.
+//! Which replicas and servers are in service, and why others are not.
 
 use crate::roles::Member;
 
-/// One of them, and all that speaks for or against it.
+/// A member and everything that takes it out of service.
 #[derive(Clone, Debug)]
 struct State {
     member: Member,
-    /// Its number among the probed, if it is.
+    /// Its number among the probed targets, if it is probed.
     target: Option<usize>,
-    /// An operator has taken it out.
+    /// An operator has drained it.
     drained: bool,
-    /// Probes fail.
+    /// Its health check fails.
     down: bool,
     /// Probes of its tunnel are not answered.
-    silent: bool,
+    unanswered: bool,
 }
 
 impl State {
-    fn is_in(&self) -> bool {
-        self.member.enabled && !self.drained && !self.down && !self.silent
+    fn in_service(&self) -> bool {
+        self.member.enabled && !self.drained && !self.down && !self.unanswered
     }
 }
 
-/// All of them.
+/// All replicas and servers of a role.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Members(Vec<State>);
 
 impl Members {
-    /// All in that are enabled; `target` gives each one's number among the probed.
+    /// Creates the members; `target` returns the number of each among the probed targets. Those that
+    /// are enabled are in service at first.
     pub fn new(members: Vec<Member>, mut target: impl FnMut(&Member) -> Option<usize>) -> Self {
         let state = |member: Member| State {
             target: target(&member),
             member,
             drained: false,
             down: false,
-            silent: false,
+            unanswered: false,
         };
         Self(members.into_iter().map(state).collect())
     }
 
-    /// Which are in, by their numbers.
+    /// Returns whether each member is in service, by number.
     pub fn states(&self) -> Vec<bool> {
-        self.0.iter().map(State::is_in).collect()
+        self.0.iter().map(State::in_service).collect()
     }
 
-    /// Takes notice of probes and tunnels; whether any went in or out.
+    /// Updates all members: `up` by number of the probed target, `answers` (the tunnel) by number of
+    /// the member. Returns whether any member went into or out of service.
     pub fn update(&mut self, up: impl Fn(usize) -> bool, answers: impl Fn(usize) -> bool) -> bool {
         let mut changed = false;
         for (number, state) in self.0.iter_mut().enumerate() {
-            let before = state.is_in();
+            let before = state.in_service();
             state.down = state.target.is_some_and(|target| !up(target));
-            let silent = !answers(number);
-            if silent != state.silent {
-                let name = &state.member.name;
-                tracing::warn!(name, silent, "tunnel");
-                state.silent = silent;
+            let unanswered = !answers(number);
+            if unanswered != state.unanswered {
+                log_tunnel(&state.member.name, unanswered);
+                state.unanswered = unanswered;
             }
-            changed |= state.is_in() != before;
+            changed |= state.in_service() != before;
         }
         changed
     }
 
-    /// Takes one out, or lets it in again; `false` when there is none of that name.
+    /// Drains a member, or undrains it. Returns `false` if there is none of this name.
     pub fn set_drained(&mut self, name: &str, value: bool) -> bool {
         let found = self.0.iter_mut().find(|state| state.member.name == name);
         found.map(|state| state.drained = value).is_some()
     }
 
-    /// The name of the one with this number among the probed.
+    /// Returns the name of the member with this number among the probed targets.
     pub fn name_of_target(&self, target: usize) -> Option<&str> {
         let found = self.0.iter().find(|state| state.target == Some(target))?;
         Some(&found.member.name)
     }
 
-    /// All names.
+    /// Returns all names, separated by commas.
     pub fn names(&self) -> String {
         self.0.iter().map(|state| state.member.name.as_str()).collect::<Vec<_>>().join(", ")
     }
 
-    /// Those that are out, and why.
+    /// Returns the members that are out of service, each with the reasons.
     pub fn out(&self) -> Vec<String> {
         let why = |state: &State| {
             let reasons = [
-                (!state.member.enabled, "not enabled"),
+                (!state.member.enabled, "disabled"),
                 (state.drained, "drained"),
-                (state.down, "down"),
-                (state.silent, "its tunnel is not answered"),
+                (state.down, "health check failed"),
+                (state.unanswered, "tunnel not answering probes"),
             ];
             let given = reasons.into_iter().filter(|(is, _)| *is).map(|(_, reason)| reason);
             let given = given.collect::<Vec<_>>().join(", ");
             (!given.is_empty()).then(|| format!("{}: {given}", state.member.name))
         };
         self.0.iter().filter_map(why).collect()
+    }
+}
+
+fn log_tunnel(name: &str, unanswered: bool) {
+    match unanswered {
+        true => tracing::warn!(name, "replica tunnel not answering probes, copies stopped"),
+        false => tracing::info!(name, "replica tunnel answering again"),
     }
 }
 
@@ -112,17 +120,17 @@ mod tests {
     }
 
     #[test]
-    fn every_reason_takes_one_out_and_all_have_to_go() {
+    fn any_reason_takes_a_member_out_of_service() {
         let mut members = members();
         assert_eq!(members.states(), [true, false, true]);
         assert!(members.update(|target| target != 1, |_| true));
         assert_eq!(members.states(), [true, false, false]);
         assert!(members.set_drained("c", true) && !members.set_drained("d", true));
         assert!(!members.update(|_| true, |_| true), "still drained");
-        assert_eq!(members.out(), ["b: not enabled", "c: drained"]);
+        assert_eq!(members.out(), ["b: disabled", "c: drained"]);
         members.set_drained("c", false);
         assert!(members.update(|_| true, |number| number != 0));
-        assert_eq!(members.out(), ["a: its tunnel is not answered", "b: not enabled"]);
+        assert_eq!(members.out(), ["a: tunnel not answering probes", "b: disabled"]);
         assert_eq!(members.name_of_target(1), Some("c"));
     }
 }

@@ -1,0 +1,268 @@
+//! The work of the control thread besides serving its socket: it probes servers, takes members into
+//! and out of service, marks a replica drained or busy, and reloads keys. The workers learn of
+//! changes through values that they read once a burst; they never wait.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use pipeline::counters::Counters;
+
+use super::health::{BusyFile, Change, Http, Prober, Settings, State, Target};
+use super::members::Members;
+use super::socket::{Answer, Command, Name};
+use super::stats::{Neighbour, Snapshot};
+use crate::config::{self, Check};
+use crate::control::keys;
+use crate::roles::{self, Controls, Labels};
+
+/// The name of the busy check among the probed targets.
+const BUSY_CHECK: &str = "busy_check";
+
+/// The shortest time between two log lines about destinations left untagged: a flood of SYNs that
+/// nobody answers can make the gateway back off over and over.
+const BACKOFF_LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Controls a role set while its workers run.
+pub struct Supervisor {
+    labels: Labels,
+    counters: Vec<Arc<Counters>>,
+    controls: Controls,
+    members: Members,
+    prober: Prober,
+    /// The number of the busy check among the probed targets.
+    busy_target: Option<usize>,
+    busy_file: Option<BusyFile>,
+    /// An operator has marked the replica busy.
+    busy_by_operator: bool,
+    /// Backoffs logged so far, by worker.
+    backoffs_logged: Vec<u64>,
+    /// When backoffs were last logged.
+    last_backoff_log: Option<Instant>,
+}
+
+impl Supervisor {
+    /// Creates the supervisor of workers with these counters, one per worker.
+    pub fn new(
+        labels: Labels,
+        counters: Vec<Arc<Counters>>,
+        mut controls: Controls,
+        health: &config::Health,
+    ) -> Self {
+        let mut targets = Vec::new();
+        let mut add = |name: &str, check: &Check, tells_busy| {
+            targets.push(target(name, check, tells_busy));
+            targets.len() - 1
+        };
+        let members = Members::new(std::mem::take(&mut controls.members), |member| {
+            member.check.as_ref().map(|check| add(&member.name, check, false))
+        });
+        let busy_target = controls.busy_check.as_ref().map(|check| add(BUSY_CHECK, check, true));
+        let settings = Settings {
+            interval: health.interval,
+            timeout: health.timeout,
+            rise: health.rise,
+            fall: health.fall,
+        };
+        let supervisor = Self {
+            backoffs_logged: vec![0; counters.len()],
+            last_backoff_log: None,
+            labels,
+            counters,
+            members,
+            prober: Prober::new(settings, targets, Instant::now()),
+            busy_target,
+            busy_file: controls.busy_file.clone().map(BusyFile::new),
+            busy_by_operator: false,
+            controls,
+        };
+        (supervisor.controls.apply)(&supervisor.members.states());
+        supervisor
+    }
+
+    /// Does everything that is due once. Waits for probes at most for `longest`.
+    pub fn run_once(&mut self, longest: Duration) {
+        self.prober.wait(longest);
+        let now = Instant::now();
+        let mut signal = self.busy_file.as_mut().and_then(|file| file.step(now)).is_some();
+        let changes: Vec<_> = self.prober.step(now).collect();
+        for change in changes {
+            signal |= Some(change.target) == self.busy_target;
+            let name = self.members.name_of_target(change.target).unwrap_or(BUSY_CHECK);
+            log_health(name, &change);
+        }
+        if signal {
+            self.set_busy();
+        }
+        let (prober, tunnels) = (&self.prober, self.controls.tunnels.as_deref());
+        let up = |target| prober.health(target).is_up();
+        let answers = |number| tunnels.is_none_or(|tunnels| tunnels.is_alive(number));
+        if self.members.update(up, answers) {
+            (self.controls.apply)(&self.members.states());
+        }
+        self.log_backoffs();
+    }
+
+    /// Logs destinations that were left untagged since the last such line.
+    fn log_backoffs(&mut self) {
+        if self.last_backoff_log.is_some_and(|at| at.elapsed() < BACKOFF_LOG_INTERVAL) {
+            return;
+        }
+        for (counters, seen) in self.counters.iter().zip(&mut self.backoffs_logged) {
+            let (count, server) = (counters.given_up.count.get(), counters.given_up.last());
+            if count > *seen {
+                let times = count - std::mem::replace(seen, count);
+                self.last_backoff_log = Some(Instant::now());
+                tracing::warn!(
+                    %server,
+                    times,
+                    "tagged SYNs not answered, leaving SYNs to this destination untagged for a while"
+                );
+            }
+        }
+    }
+
+    /// Returns the number of packets received by all workers.
+    pub fn received(&self) -> u64 {
+        let sides = self.counters.iter().flat_map(|counters| &counters.sides);
+        sides.map(|side| side.received.get()).sum()
+    }
+
+    /// Carries out an operator's command.
+    pub fn answer(&mut self, command: Command) -> Answer {
+        match command {
+            Command::Stats => Answer::Stats(Box::new(self.snapshot())),
+            Command::Drain { name: None } => self.drain_replica(true),
+            Command::Undrain { name: None } => self.drain_replica(false),
+            Command::Drain { name: Some(name) } => self.drain_member(&name, true),
+            Command::Undrain { name: Some(name) } => self.drain_member(&name, false),
+            Command::Busy => self.override_busy(true),
+            Command::Unbusy => self.override_busy(false),
+            Command::Reload => self.reload(),
+        }
+    }
+
+    /// Drains or undrains a replica as a whole (op 404).
+    fn drain_replica(&self, drained: bool) -> Answer {
+        let Some(gates) = &self.controls.gates else {
+            return Answer::Error(format!("a {} cannot be drained", self.labels.role));
+        };
+        gates.dead.store(drained, Relaxed);
+        log_drained(self.labels.role, drained);
+        Answer::Done(format!("{} {}", self.labels.role, drained_word(drained)))
+    }
+
+    /// Marks a replica busy, or lets its load decide again (op 406).
+    fn override_busy(&mut self, busy: bool) -> Answer {
+        if self.controls.gates.is_none() {
+            return Answer::Error(format!("a {} cannot be busy", self.labels.role));
+        }
+        self.busy_by_operator = busy;
+        self.set_busy();
+        match busy {
+            true => tracing::info!("busy override set by operator"),
+            false => tracing::info!("busy override cleared by operator"),
+        }
+        Answer::Done(format!("busy override {}", if busy { "set" } else { "cleared" }))
+    }
+
+    fn busy_by_signal(&self) -> bool {
+        let file = self.busy_file.as_ref().is_some_and(BusyFile::busy);
+        file || self.busy_target.is_some_and(|target| self.prober.health(target).busy())
+    }
+
+    fn set_busy(&self) {
+        if let Some(gates) = &self.controls.gates {
+            gates.busy.store(self.busy_by_operator || self.busy_by_signal(), Relaxed);
+        }
+    }
+
+    /// Drains or undrains one server or replica.
+    fn drain_member(&mut self, name: &Name, drained: bool) -> Answer {
+        if !self.members.set_drained(name.as_str(), drained) {
+            let known = self.members.names();
+            return Answer::Error(match known.is_empty() {
+                true => format!("a {} has no server or replica to drain", self.labels.role),
+                false => format!("unknown server or replica {:?}; known: {known}", name.as_str()),
+            });
+        }
+        (self.controls.apply)(&self.members.states());
+        log_drained(name.as_str(), drained);
+        Answer::Done(format!("{name} {}", drained_word(drained)))
+    }
+
+    /// Reloads the key file. If the file is rejected, the current keys stay in use.
+    pub fn reload(&mut self) -> Answer {
+        let Some((path, purpose)) = &self.controls.key_file else {
+            return Answer::Error(format!("this {} has no key file", self.labels.role));
+        };
+        match keys::Keys::load(path, *purpose) {
+            Ok(keys) => {
+                self.controls.keys.publish(roles::pipeline_keys(&keys, *purpose));
+                let ids: Vec<_> = keys.all().iter().map(|(id, _)| id.to_string()).collect();
+                tracing::info!(ids = ids.join(","), "key file reloaded");
+                Answer::Done(format!("key file reloaded, key ids: {}", ids.join(", ")))
+            }
+            Err(error) => {
+                tracing::warn!("key file rejected, keeping current keys: {error}");
+                Answer::Error(format!("key file rejected, keeping current keys: {error}"))
+            }
+        }
+    }
+
+    /// Returns all counters.
+    pub fn snapshot(&self) -> Snapshot {
+        let mut snapshot = Snapshot::take(&self.labels, &self.counters);
+        if let Some(gates) = &self.controls.gates {
+            let gates = [
+                ("drained", gates.dead.load(Relaxed)),
+                ("busy (set by operator)", self.busy_by_operator),
+                ("busy (busy_file or busy_check)", self.busy_by_signal()),
+            ];
+            let set = gates.into_iter().filter(|(_, value)| *value);
+            snapshot.gates = set.map(|(name, _)| name.to_owned()).collect();
+        }
+        snapshot.out = self.members.out();
+        snapshot.health = self.prober.stats();
+        let neighbours = self.controls.neighbours.iter().flat_map(|neighbours| neighbours.list());
+        snapshot.neighbours = neighbours.map(Neighbour::from).collect();
+        snapshot
+    }
+}
+
+fn drained_word(drained: bool) -> &'static str {
+    if drained { "drained" } else { "undrained" }
+}
+
+fn log_drained(name: &str, drained: bool) {
+    match drained {
+        true => tracing::info!(name, "drained by operator"),
+        false => tracing::info!(name, "undrained by operator"),
+    }
+}
+
+/// Logs a change of a probed server: trouble as a warning, all else as information.
+fn log_health(name: &str, change: &Change) {
+    let Change { from, to, busy, reason, .. } = change;
+    match (from, to) {
+        (_, State::Down) => tracing::warn!(name, reason, "health check failed"),
+        (State::Down, _) => tracing::info!(name, busy, reason, "health check recovered"),
+        (State::Unknown, _) => tracing::info!(name, busy, reason, "health check passed"),
+        (State::Up, _) => tracing::info!(name, busy, reason, "busy state changed"),
+    }
+}
+
+fn target(name: &str, check: &Check, tells_busy: bool) -> Target {
+    Target {
+        name: name.to_owned(),
+        address: check.target,
+        http: check.http.as_ref().map(|http| Http {
+            host: http.host.clone(),
+            path: http.path.clone(),
+            tells_busy,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,296 @@
+//! The loop of one worker: receive a burst, run the role over it, transmit the output; then do
+//! periodic work, and sleep when there is nothing to do.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use arrayvec::ArrayVec;
+use crossbeam::utils::CachePadded;
+use pipeline::burst::{BURST, Burst, Output};
+use pipeline::counters::{Counters, SideCounters};
+use pipeline::family::Version;
+use pipeline::role::{Context, Role};
+use pipeline::time::Ticks;
+use pipeline::verdict::Verdict;
+use pipeline::view::{Kind, Packet, Side, View};
+
+use crate::datapath::clock::Clock;
+use crate::datapath::handoff::{Handoff, HandoffFrame, HandoffKind, drain};
+pub use crate::datapath::idle::Idle;
+use crate::datapath::idle::Idler;
+use crate::datapath::rss::{RetaMap, RssCheck};
+use crate::dpdk::{Mbuf, PoolHandle, RxQueue, TxQueue, cycles};
+use crate::sys::sync::Barrier;
+
+/// The interval of the role's periodic work. A shorter one would cost a loaded worker a tenth of
+/// its time (benchmark `whole_path`).
+const TIMER_INTERVAL: Ticks = Ticks::from_micros(20);
+
+/// A worker's queues on one side. A port may have too few queues for every worker.
+#[derive(Debug)]
+pub struct Queues {
+    /// Its receive queue.
+    pub rx: Option<RxQueue>,
+    /// Its transmit queue.
+    pub tx: Option<TxQueue>,
+    /// The worker that transmits for it if it has no transmit queue.
+    pub tx_worker: usize,
+    /// Whether received packets are checked for their owner.
+    pub rss_check: RssCheck,
+}
+
+/// One worker, ready to run on its core.
+pub struct Worker<R> {
+    role: R,
+    queues: [Queues; 2],
+    pool: PoolHandle,
+    handoff: Handoff<Mbuf>,
+    reta: RetaMap,
+    clock: Clock,
+    idle: Idle,
+    /// The most frames received at once.
+    burst: usize,
+    stop: Arc<CachePadded<AtomicBool>>,
+    stopped: Arc<Barrier>,
+    counters: Arc<Counters>,
+    frames: ArrayVec<Mbuf, BURST>,
+    batch: Burst<Mbuf>,
+    out: Output<Mbuf>,
+    /// When this poll began.
+    now: Ticks,
+    /// When the role's periodic work is due.
+    next_timer: Ticks,
+    /// Packets that other workers have handed over, by side.
+    taken: [Burst<Mbuf>; 2],
+}
+
+/// Everything a worker is built from.
+pub struct Parts<R> {
+    /// The role it runs.
+    pub role: R,
+    /// Its queues, inside and outside.
+    pub queues: [Queues; 2],
+    /// The pool that new frames are allocated from.
+    pub pool: PoolHandle,
+    /// Its queues to and from the other workers.
+    pub handoff: Handoff<Mbuf>,
+    /// Which worker owns which client.
+    pub reta: RetaMap,
+    /// The clock.
+    pub clock: Clock,
+    /// What to do when there is nothing to do.
+    pub idle: Idle,
+    /// The most frames received at once, up to [`BURST`].
+    pub burst: usize,
+    /// The most frames that one packet can produce in addition to itself.
+    pub copies: usize,
+    /// Set to stop the worker.
+    pub stop: Arc<CachePadded<AtomicBool>>,
+    /// Where all workers meet after that.
+    pub stopped: Arc<Barrier>,
+}
+
+impl<R: Role> Worker<R> {
+    /// Builds a worker.
+    pub fn new(parts: Parts<R>) -> Self {
+        Self {
+            counters: Arc::clone(parts.role.counters()),
+            role: parts.role,
+            queues: parts.queues,
+            pool: parts.pool,
+            handoff: parts.handoff,
+            reta: parts.reta,
+            clock: parts.clock,
+            idle: parts.idle,
+            burst: parts.burst.clamp(1, BURST),
+            stop: parts.stop,
+            stopped: parts.stopped,
+            frames: ArrayVec::new(),
+            batch: Burst::default(),
+            out: Output::new(parts.copies),
+            now: Ticks::default(),
+            next_timer: Ticks::default(),
+            taken: [Burst::default(), Burst::default()],
+        }
+    }
+
+    /// Runs until `stop` is set, then transmits what other workers have still handed over.
+    pub fn run(mut self) {
+        let idle = std::mem::replace(&mut self.idle, Idle::Busy);
+        let mut idler = Idler::new(idle, self.clock);
+        while !self.stop.load(Relaxed) {
+            match self.poll_once() {
+                0 => idler.pause(),
+                _ => idler.busy(),
+            }
+        }
+        let stopped = Arc::clone(&self.stopped);
+        drain(&stopped, || self.process_handoffs());
+    }
+
+    /// Polls both sides and the handoff queues once, and does periodic work that is due. Returns
+    /// the number of frames received. [`Worker::run`] does nothing else until it is stopped;
+    /// benchmarks call this from a single thread instead.
+    pub fn poll_once(&mut self) -> usize {
+        let mut count = 0;
+        self.now = self.clock.at(cycles());
+        for side in Side::ALL {
+            count += self.receive(side);
+        }
+        if self.handoff.has_others() {
+            count += self.process_handoffs();
+        }
+        if self.now >= self.next_timer {
+            self.next_timer = self.now + TIMER_INTERVAL;
+            let Self { now, pool, out, .. } = self;
+            self.role.housekeep(&mut Context { now: *now, pool, out });
+            self.flush();
+        }
+        count
+    }
+
+    /// Receives a burst on a side and runs the role over it. Returns how many frames arrived.
+    #[inline]
+    fn receive(&mut self, side: Side) -> usize {
+        let Some(rx) = &mut self.queues[side as usize].rx else { return 0 };
+        let count = if self.handoff.has_others() {
+            let count = rx.burst_up_to(&mut self.frames, self.burst);
+            if count > 0 {
+                self.distribute(side);
+            }
+            count
+        } else {
+            rx.burst_up_to(self.batch.frames(), self.burst)
+        };
+        if !self.batch.is_empty() {
+            let Self { now, pool, out, batch, .. } = self;
+            self.role.process(side, batch, &mut Context { now: *now, pool, out });
+            self.flush();
+        }
+        count
+    }
+
+    /// Sorts the received frames: keeps those that this worker owns or that have no owner, and
+    /// hands the others to their owners. Packets distributed by a trusted port are kept unchecked.
+    fn distribute(&mut self, side: Side) {
+        let Self { handoff, reta, batch, counters, .. } = self;
+        let check = &mut self.queues[side as usize].rss_check;
+        let (own, mut pushed, mut rejected) = (handoff.worker(), 0, 0);
+        let mut reject = |frame: HandoffFrame<Mbuf>| {
+            rejected += 1;
+            count_rejected(counters, frame);
+        };
+        batch.clear();
+        for frame in self.frames.drain(..) {
+            let hashed = frame.is_hashed();
+            let packet = Packet::new(frame);
+            let hashed = hashed && is_plain_tcp(&packet.view);
+            if hashed && check.trusts() {
+                batch.push(packet.buffer, packet.view);
+                continue;
+            }
+            let owner = R::owner(side, &packet).map_or(own, |client| reta.worker_of(client));
+            if hashed {
+                check.record(owner == own);
+            }
+            if owner == own {
+                batch.push(packet.buffer, packet.view);
+            } else {
+                pushed += 1;
+                handoff.push(owner, HandoffFrame::received(side, packet), &mut reject);
+            }
+        }
+        handoff.flush(reject);
+        counters.handed_off.add(pushed - rejected);
+    }
+
+    /// Processes what other workers have handed over, a burst at most. Returns how many frames.
+    fn process_handoffs(&mut self) -> usize {
+        let Self { handoff, taken, out, queues, counters, .. } = self;
+        let mut received = 0;
+        let count = handoff.receive(BURST, |HandoffFrame { kind, frame, view }| match kind {
+            HandoffKind::Received(side) => {
+                received += 1;
+                taken[side as usize].push(frame, view);
+            }
+            HandoffKind::Transmit(side) => {
+                if !out.has_room(side) {
+                    transmit(&mut queues[side as usize], counters.side(side), out.side(side));
+                }
+                out.send(side, frame);
+            }
+        });
+        self.counters.taken_over.add(received);
+        for side in Side::ALL {
+            if !self.taken[side as usize].is_empty() {
+                let Self { now, pool, out, taken, .. } = self;
+                let burst = &mut taken[side as usize];
+                self.role.process(side, burst, &mut Context { now: *now, pool, out });
+                burst.clear();
+                self.flush();
+            }
+        }
+        self.flush();
+        count
+    }
+
+    /// Transmits the output, by this worker's own queues or through other workers.
+    fn flush(&mut self) {
+        for side in Side::ALL {
+            let frames = self.out.side(side);
+            if frames.is_empty() {
+                continue;
+            }
+            let counters = self.counters.side(side);
+            let queues = &mut self.queues[side as usize];
+            if queues.tx.is_some() {
+                transmit(queues, counters, frames);
+                continue;
+            }
+            let mut reject = |frame| count_rejected(&self.counters, frame);
+            for frame in frames.drain(..) {
+                let frame = HandoffFrame::transmit(side, frame);
+                self.handoff.push(queues.tx_worker, frame, &mut reject);
+            }
+            self.handoff.flush(reject);
+        }
+    }
+}
+
+/// Transmits frames by a worker's own queue. Frames that the port does not accept are counted and
+/// dropped.
+fn transmit(queues: &mut Queues, counters: &SideCounters, frames: &mut Vec<Mbuf>) {
+    if let Some(tx) = &mut queues.tx {
+        // Some drivers accept a part at a time. One that accepts nothing has no free descriptors:
+        // that is the queue, and waiting for it here would stall the other side as well.
+        while !frames.is_empty() {
+            let sent = tx.burst(frames);
+            counters.sent.add(sent as u64);
+            if sent == 0 {
+                break;
+            }
+        }
+    }
+    counters.unsent.add(frames.len() as u64);
+    frames.clear();
+}
+
+/// Counts and drops a frame for which another worker's queue had no room.
+fn count_rejected(counters: &Counters, frame: HandoffFrame<Mbuf>) {
+    match frame.kind {
+        HandoffKind::Received(side) => {
+            let side = counters.side(side);
+            side.received.add(1);
+            side.verdicts[Verdict::HandoffFull as usize].add(1);
+        }
+        HandoffKind::Transmit(side) => counters.side(side).unsent.add(1),
+    }
+}
+
+/// Returns whether a packet is TCP that every port hashes by the addresses of its IP header.
+/// Behind extension headers some ports use an address in one of those instead, and some use the
+/// inner addresses of a tunnel.
+#[inline]
+fn is_plain_tcp(view: &View) -> bool {
+    view.kind == Kind::Tcp && (view.version == Version::V4 || view.l4 - view.l3 == 40)
+}

@@ -1,0 +1,185 @@
+//! The two ports: their setup, the distribution of packets over workers, and their counters.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use pipeline::view::Side;
+
+use crate::config::{self, Config};
+use crate::control::socket::Answer;
+use crate::control::stats::PortStats;
+use crate::datapath::rss::{self, RetaMap, RssCheck, toeplitz};
+use crate::dpdk::{MbufPool, Port, PortConfig, PortReport, Rss, RssField, RxQueue, TxQueue};
+
+/// The longest frame in bytes that ports are asked to accept, as far as they can. A frame longer
+/// than a buffer is chained over several.
+const JUMBO: u32 = 9728;
+
+/// A started port and its queues, before the workers take them.
+pub(super) struct Opened {
+    pub(super) port: Port,
+    pub(super) report: PortReport,
+    pub(super) rx: Vec<RxQueue>,
+    pub(super) tx: Vec<TxQueue>,
+    pub(super) steering: Steering,
+}
+
+/// A port whose queues are with the workers.
+pub(super) struct Running {
+    pub(super) port: Port,
+    pub(super) driver: String,
+    pub(super) steering: Steering,
+}
+
+/// Who distributes a port's packets over the workers.
+#[derive(Clone, Debug)]
+pub(super) enum Steering {
+    /// Nobody: there is a single worker.
+    None,
+    /// The port, until a packet arrives on the wrong queue; then this flag is set.
+    Hardware(Arc<AtomicBool>),
+    /// The workers, for this reason.
+    Software(&'static str),
+}
+
+impl Steering {
+    /// Returns the mode and its reason in words; the reason of `hardware` is empty.
+    pub(super) fn text(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::None => ("none", "single worker"),
+            Self::Hardware(mismatch) if mismatch.load(Relaxed) => {
+                ("software", "packets arrived on other queues than the port's hash implies")
+            }
+            Self::Hardware(_) => ("hardware", ""),
+            Self::Software(why) => ("software", why),
+        }
+    }
+
+    /// Returns a new check for one of the port's queues.
+    pub(super) fn rss_check(&self) -> RssCheck {
+        match self {
+            Self::Hardware(mismatch) => RssCheck::on_trial(Arc::clone(mismatch)),
+            _ => RssCheck::untrusted(),
+        }
+    }
+}
+
+/// Configures and starts a port with a queue pair per worker, as far as it has them.
+pub(super) fn start_port(
+    mut port: Port,
+    pool: &MbufPool,
+    config: &Config,
+    side: Side,
+    workers: usize,
+) -> Result<Opened, crate::dpdk::Error> {
+    let wanted = match side {
+        Side::Inside => &config.ports.inside,
+        Side::Outside => &config.ports.outside,
+    };
+    // The client is the source on the gateway's inside, and the destination on its outside;
+    // the mirror image elsewhere.
+    let at_source = matches!(config.role, config::Role::Gateway(_)) == (side == Side::Inside);
+    let field = if at_source { RssField::Source } else { RssField::Destination };
+    let setup = PortConfig {
+        queues: workers as u16,
+        rx_descriptors: wanted.rx_descriptors,
+        tx_descriptors: wanted.tx_descriptors,
+        max_frame: JUMBO,
+        rss: (workers > 1).then_some(Rss { key: &toeplitz::KEY, field }),
+    };
+    port.configure(&setup, pool)?;
+    let started = port.start()?;
+    let report = started.report;
+    if !report.promiscuous && wanted.device.is_pci() {
+        tracing::warn!(
+            side = side.name(),
+            "port is not promiscuous, frames to other MAC addresses will not be received"
+        );
+    }
+    if let Some(reason) = report.mtu_refused {
+        tracing::debug!(side = side.name(), mtu = report.mtu, %reason, "port refused the MTU asked for");
+    }
+    tracing::info!(
+        side = side.name(),
+        device = port.device(),
+        driver = report.driver,
+        rx_queues = report.rx_queues,
+        tx_queues = report.tx_queues,
+        mtu = report.mtu,
+        rss = ?report.rss.scope,
+        "port started"
+    );
+    let steering = Steering::None;
+    Ok(Opened { port, report, rx: started.rx, tx: started.tx, steering })
+}
+
+/// Decides which worker owns which client, gives the ports a matching table where they accept one,
+/// and logs for each port who distributes its packets.
+pub(super) fn steer_ports(ports: &mut [Opened; 2], workers: usize) -> RetaMap {
+    let workers = workers.max(1) as u16;
+    let distributes = |opened: &Opened| {
+        opened.report.rss.distributes()?;
+        let enough = opened.report.rx_queues == workers;
+        enough.then_some(opened.report.rss.entries).ok_or("fewer receive queues than workers")
+    };
+    let tables = ports.each_ref().map(distributes);
+    // A port with more entries repeats those of the smallest table.
+    let smallest = tables.iter().flatten().min().copied().filter(|&entries| entries >= workers);
+    let reta = RetaMap::new(workers, smallest.unwrap_or(rss::ENTRIES));
+    for ((opened, table), side) in ports.iter_mut().zip(tables).zip(Side::ALL) {
+        opened.steering = match table {
+            _ if workers == 1 => Steering::None,
+            Err(why) => Steering::Software(why),
+            Ok(_) if smallest.is_none() => {
+                Steering::Software("fewer RSS table entries than workers")
+            }
+            Ok(entries) => match opened.port.set_table(&reta.port_table(entries)) {
+                Ok(true) => Steering::Hardware(Arc::default()),
+                Ok(false) => Steering::Software("the port did not accept the RSS table"),
+                Err(error) => {
+                    tracing::debug!(side = side.name(), %error, "cannot set RSS table");
+                    Steering::Software("the port has no settable RSS table")
+                }
+            },
+        };
+        let (mode, reason) = opened.steering.text();
+        let device = opened.port.device();
+        tracing::info!(side = side.name(), device, mode, reason, "RSS steering");
+    }
+    reta
+}
+
+/// Adds the ports' counters to an answer that has counters.
+pub(super) fn with_ports(answer: Answer, ports: &[Running; 2]) -> Answer {
+    match answer {
+        Answer::Stats(mut snapshot) => {
+            snapshot.ports = all_port_stats(ports);
+            Answer::Stats(snapshot)
+        }
+        answer => answer,
+    }
+}
+
+/// Returns the counters of both ports.
+pub(super) fn all_port_stats(ports: &[Running; 2]) -> Vec<PortStats> {
+    ports.iter().map(port_stats).collect()
+}
+
+/// Returns a port's counters; zeros if the port does not report them.
+fn port_stats(running: &Running) -> PortStats {
+    let stats = running.port.stats().unwrap_or_default();
+    let (steered_by, why) = running.steering.text();
+    PortStats {
+        device: running.port.device().to_owned(),
+        driver: running.driver.clone(),
+        link_up: running.port.link().is_ok_and(|link| link.up),
+        rx_packets: stats.ipackets,
+        tx_packets: stats.opackets,
+        rx_missed: stats.imissed,
+        rx_errors: stats.ierrors,
+        rx_no_buffer: stats.rx_nombuf,
+        tx_errors: stats.oerrors,
+        steered_by: steered_by.to_owned(),
+        steered_why: why.to_owned(),
+    }
+}

@@ -1,0 +1,5 @@
+//! What concerns the machine: huge pages, CPU features, thread primitives.
+
+pub mod cpu;
+pub mod hugepages;
+pub mod sync;
