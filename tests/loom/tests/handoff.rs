@@ -1,15 +1,15 @@
-//! Workers that hand frames to each other, and end together, in every order of their steps.
+//! Workers that hand frames to each other and stop together, in every interleaving.
 
 use std::ops::Deref;
 
 use arrayvec::ArrayVec;
-use firstack_models::handoff::mail::{Handed, Mail, What, wind_down};
-use firstack_models::sync::{Arc, Barrier};
+use firstack_loom::handoff::mail::{Handed, Mail, What, wind_down};
+use firstack_loom::sync::{Arc, Barrier};
 use loom::thread;
 use pipeline::burst::BURST;
 use pipeline::view::Side;
 
-/// A frame that says what it is: who received it, and its place in that.
+/// A frame identifies itself: the worker that received it, and its position there.
 type Frame = (usize, usize);
 
 fn handed(what: What, frame: Frame) -> Handed<Frame> {
@@ -19,19 +19,19 @@ fn handed(what: What, frame: Frame) -> Handed<Frame> {
 const RECEIVED: What = What::Received(Side::Inside);
 const TRANSMIT: What = What::Transmit(Side::Outside);
 
-/// What became of the frames that one worker saw.
+/// The fate of the frames that one worker saw.
 #[derive(Debug, Default)]
 struct Seen {
-    /// As their owner, in order.
+    /// Processed as their owner, in order.
     owned: Vec<Frame>,
     /// Sent by the port, in order.
     sent: Vec<Frame>,
-    /// Given back by a full queue.
+    /// Returned because a queue was full.
     refused: Vec<Frame>,
 }
 
-/// Takes all mail once: what is its own is processed and is to leave by worker 0, which alone has
-/// a transmit queue.
+/// Takes all handed-over frames once. A frame of its own is processed and leaves by worker 0, the
+/// only one with a transmit queue.
 fn work_off(mail: &mut Mail<Frame>, seen: &mut Seen) -> usize {
     let mut own = ArrayVec::<_, BURST>::new();
     let count = mail.take(BURST, |Handed { what, frame, .. }| match what {
@@ -52,8 +52,8 @@ fn process(mail: &mut Mail<Frame>, seen: &mut Seen, frame: Frame) {
     }
 }
 
-/// A worker that receives `bursts`, each frame for this or that worker, looks at its mail after
-/// each, and ends.
+/// A worker that receives `bursts` of frames for itself or others, takes the frames handed to it
+/// after each burst, and stops.
 fn worker(mut mail: Mail<Frame>, bursts: &[&[usize]], quiet: &Barrier) -> Seen {
     let (own, mut seen, mut number) = (mail.own(), Seen::default(), 0);
     for burst in bursts {
@@ -70,12 +70,12 @@ fn worker(mut mail: Mail<Frame>, bursts: &[&[usize]], quiet: &Barrier) -> Seen {
         work_off(&mut mail, &mut seen);
     }
     wind_down(quiet, || work_off(&mut mail, &mut seen));
-    assert_eq!(mail.take(1, |_| ()), 0, "left in the mail");
+    assert_eq!(mail.take(1, |_| ()), 0, "frames left in the queues");
     seen
 }
 
-/// Runs workers with what each receives, in all orders, or in those with so many interruptions of
-/// a thread that could go on: three workers have too many.
+/// Runs workers, each with the bursts it receives, in all interleavings, or in those with at most
+/// `preemptions` preemptions: three workers have too many interleavings.
 fn model(
     capacity: usize,
     received: &'static [&'static [&'static [usize]]],
@@ -114,11 +114,15 @@ fn check(seen: &[Seen], capacity: usize, received: &[&[&[usize]]]) {
         for (number, &owner) in owners.enumerate() {
             let others = (0..seen.len()).filter(|&other| other != owner);
             let wrong = others.filter(|&other| seen[other].owned.contains(&(worker, number)));
-            assert_eq!(wrong.count(), 0, "({worker}, {number}) is not its owner's");
+            assert_eq!(
+                wrong.count(),
+                0,
+                "({worker}, {number}) was processed by another than its owner"
+            );
         }
         most = most.max(bursts.iter().map(|burst| burst.len()).sum());
     }
-    // Nothing is lost, nothing is there twice: sent, or refused by a full queue.
+    // Nothing is lost or duplicated: each frame was sent, or refused by a full queue.
     let mut ends = all(|seen| &seen.sent);
     ends.extend(all(|seen| &seen.refused));
     ends.sort_unstable();
@@ -126,7 +130,7 @@ fn check(seen: &[Seen], capacity: usize, received: &[&[&[usize]]]) {
     if capacity >= 2 * most {
         assert!(seen.iter().all(|seen| seen.refused.is_empty()), "refused with room left");
     }
-    // Order: what came by one worker and belongs to one worker stays in it.
+    // Frames received by one worker and owned by one worker stay in order.
     for seen in seen {
         for frames in [&seen.owned, &seen.sent] {
             for (worker, bursts) in received.iter().enumerate() {
@@ -156,7 +160,7 @@ fn three_workers_end_together() {
     model(8, &[&[&[1, 2]], &[&[2]], &[]], Some(2));
 }
 
-/// Bursts of more frames for one worker than are collected at once.
+/// Bursts with more frames for one worker than are collected at once.
 #[test]
 fn more_than_a_burst() {
     const MANY: [usize; BURST + 2] = [1; BURST + 2];

@@ -1,13 +1,13 @@
-//! What the control thread publishes, and workers read, in every order of their steps.
+//! Values that the control thread publishes and workers read, in every interleaving.
 
 use std::sync::Arc as Plain;
 use std::sync::Mutex as PlainMutex;
 
-use firstack_models::shared::{Published, Reader};
+use firstack_loom::shared::{Published, Reader};
 use loom::thread;
 
-/// A value whose two halves must fit, and which notes the number of the one that frees it.
-/// `0` is the control thread.
+/// A value whose two halves must match, and which records its number when it is freed, and whether
+/// the control thread freed it.
 struct Value {
     number: u64,
     twice: u64,
@@ -29,13 +29,13 @@ fn value(number: u64, notes: &Notes) -> Value {
     Value { number, twice: number * 2, freed: Plain::clone(notes), control }
 }
 
-/// Refreshes a few times; values are whole, and never go back.
+/// Refreshes a few times and checks that values are consistent and never go back.
 fn read(mut reader: Reader<Value>, times: usize) -> Reader<Value> {
     let mut last = 0;
     for _ in 0..times {
         let refreshed = reader.refresh();
         let Value { number, twice, .. } = *reader.get();
-        assert_eq!(number * 2, twice, "half made");
+        assert_eq!(number * 2, twice, "inconsistent value");
         assert!(number >= last, "{number} after {last}");
         assert!(refreshed || number == last, "another value without a refresh");
         last = number;
@@ -57,14 +57,14 @@ fn values_are_whole(published: u64, readers: usize, times: usize) {
         (1..=published).for_each(|number| control.publish(value(number, &notes)));
         let mut readers: Vec<_> = threads.into_iter().map(|t| t.join().unwrap()).collect();
         for reader in &mut readers {
-            // Nobody is at it any more: the newest, at once.
+            // No publisher holds the lock any more: a refresh sees the newest value at once.
             reader.refresh();
             assert_eq!(reader.get().number, published);
         }
         let freed = notes.lock().unwrap().clone();
         assert!(freed.iter().all(|(_, by_control)| *by_control), "freed by a worker: {freed:?}");
         assert!(freed.iter().all(|(number, _)| *number < published), "in use: {freed:?}");
-        // What nobody reads any more goes with the next value.
+        // The next publication frees what no reader holds any more.
         control.publish(value(published + 1, &notes));
         let mut freed: Vec<_> = notes.lock().unwrap().iter().map(|(number, _)| *number).collect();
         freed.sort_unstable();
