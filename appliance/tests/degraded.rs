@@ -26,6 +26,7 @@ use appliance::steering::{Owners, Trust};
 use appliance::worker::{Idle, Parts, Queues, Worker};
 use arrayvec::ArrayVec;
 use crossbeam::utils::CachePadded;
+use firstack_packets::Segment;
 use pcap_file::pcap::{PcapPacket, PcapWriter};
 use pipeline::buffer::{Buffer, Pool};
 use pipeline::configuration::A;
@@ -37,7 +38,6 @@ use pipeline::services::Scope;
 use pipeline::shared::Published;
 use pipeline::stage::sign::Keys;
 use pipeline::stage::tag;
-use pipeline::testing::Segment;
 use pipeline::verdict::{Fate, Verdict};
 use pipeline::view::Side;
 

@@ -17,7 +17,7 @@ use arrayvec::ArrayVec;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use crossbeam::queue::ArrayQueue;
 use firstack_benches::client;
-use pipeline::testing::Segment;
+use firstack_packets::Segment;
 use pipeline::view::{Packet, Side, View};
 
 const CAPACITY: usize = 2048;

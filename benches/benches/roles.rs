@@ -9,10 +9,10 @@ use firstack_benches::cast::{
 };
 use firstack_benches::rigs::{established, gateway_rig, replica_rig, switch_rig};
 use firstack_benches::{BURST, client};
+use firstack_packets::Segment;
 use pipeline::configuration::{A, B, C, Configuration};
 use pipeline::role::gateway::Timeouts;
 use pipeline::stage::tag::Code;
-use pipeline::testing::Segment;
 use pipeline::time::Ticks;
 use pipeline::verdict::Verdict;
 use pipeline::view::Side;

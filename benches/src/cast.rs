@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use firstack_packets::{LINUX_OPTIONS, Segment, tag};
 use pipeline::role::Role;
 use pipeline::stage::tag::Code;
-use pipeline::testing::{LINUX_OPTIONS, Segment};
 use pipeline::verdict::Verdict;
 use pipeline::view::Side;
 
@@ -81,7 +81,7 @@ pub fn scattered(frames: &[Vec<u8>], burst: usize) -> impl Iterator<Item = &[u8]
 
 /// A tagged SYN, of which the tag says that the gateway is of this configuration.
 pub fn tagged(client: &str, server: &str, code: Code) -> Segment {
-    let flags = 1 | (code as u8) << 1;
-    let options = [&LINUX_OPTIONS[..], &[253, 5, 0x4e, 0x52, flags, 1, 1, 1]].concat();
+    let tag = tag::unsigned(tag::flags(code as u8));
+    let options = [&LINUX_OPTIONS[..], &tag].concat();
     Segment::syn(client, server, 7).options(&options)
 }

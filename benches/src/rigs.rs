@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use firstack_packets::Segment;
 use pipeline::configuration::Configuration;
 use pipeline::limiter::Limit;
 use pipeline::neighbours::Neighbours;
@@ -14,7 +15,6 @@ use pipeline::services::Scope;
 use pipeline::shared::Published;
 use pipeline::stage::sign::Keys;
 use pipeline::stage::tag;
-use pipeline::testing::Segment;
 use pipeline::time::Ticks;
 use pipeline::verdict::Verdict;
 use pipeline::view::Side;

@@ -7,10 +7,10 @@ use firstack_benches::cast::{LOSERS, REPLICA, SERVER, V4, V6, from_replica, ip, 
 use firstack_benches::find::scattered;
 use firstack_benches::rigs::{established, replica_rig, switch_rig};
 use firstack_benches::{BURST, Rig, cases, client};
+use firstack_packets::{Segment, icmp_error};
 use pipeline::configuration::{A, B, C};
 use pipeline::role::Role;
 use pipeline::stage::tag::Code;
-use pipeline::testing::{Segment, icmp_error};
 use pipeline::time::Ticks;
 use pipeline::view::Side;
 

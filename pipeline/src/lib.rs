@@ -24,7 +24,8 @@ pub mod shared;
 pub mod stage;
 mod sync;
 pub mod table;
-pub mod testing;
+#[cfg(test)]
+mod testing;
 pub mod time;
 pub mod verdict;
 pub mod view;

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use appliance::config::Config;
 use appliance::replay::{self, Options, Report};
+use firstack_packets::Frame;
 use firstack_tests::decoder;
 use firstack_tests::scenario::Scenario;
 use firstack_tests::scenario::check::Job;
-use firstack_tests::scenario::packet::Frame;
 
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")

@@ -1,10 +1,10 @@
 //! Whole roles: a burst looked at, decided, acted upon, and the housekeeping after it.
 
+use firstack_packets::{Segment, ethernet_frame, ip_packet};
 use pipeline::configuration::{A, B, C, Configuration};
 use pipeline::role::Role;
 use pipeline::role::gateway::Gateway;
 use pipeline::stage::tag::Code;
-use pipeline::testing::{Segment, ethernet_frame, ip_packet};
 use pipeline::time::Ticks;
 use pipeline::verdict::Verdict;
 use pipeline::view::Side;

@@ -2,8 +2,8 @@
 //! protocol's description and not from the code, and what it takes to drive the real roles
 //! beside it.
 //!
-//! [`Packet`] is a packet as fields, made into bytes and read back by a codec that shares
-//! nothing with the pipeline. [`Model`] says what becomes of one. [`event`] makes up what
+//! [`Packet`] is a packet as fields. The tests' packet builder writes it, `etherparse` reads it;
+//! neither shares code with the pipeline. [`Model`] says what becomes of one. [`event`] makes up what
 //! happens; [`Rig`] feeds it to a role and checks what must hold whatever happens.
 
 pub mod event;
@@ -16,7 +16,6 @@ pub mod related;
 pub mod replica;
 mod rig;
 pub mod soup;
-mod sum;
 mod tally;
 pub mod tunnel;
 mod world;

@@ -1,9 +1,10 @@
 //! Frames as an open network sends them: whole ones that the roles have a part in, and the same
 //! cut, bent, wrapped and split.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use firstack_packets::{Arp, Body, Frame, Ip, Mac, Neighbour, Payload, tag as tags};
 use pipeline::stage::tag::Code;
 use pipeline::view::Side;
 use pipeline::wire::tunnel::Format;
@@ -28,7 +29,7 @@ pub use samples::{forged_copy, prelude, samples};
 /// The key that the soup's signed tags are made with, when they are right.
 pub const KEY: Key = (3, [7; 16]);
 /// A tag without a signature, of configuration A.
-pub const UNSIGNED: [u8; 5] = [253, 5, 0x4e, 0x52, 1];
+pub const UNSIGNED: [u8; 8] = tags::unsigned(tags::PERMITTED);
 
 /// The frame's IP packet, or what stands in its place, in a tunnel. A frame without an Ethernet
 /// header stays as it is.
@@ -36,27 +37,29 @@ pub fn tunnelled(frame: &[u8], from: SocketAddr, to: SocketAddr, format: Format)
     Outer::new(format, from.ip(), to.ip(), 0).around(frame)
 }
 
-/// An ARP packet for IPv4.
-pub fn arp(operation: u8, mac: [u8; 6], sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {
-    let head = [0x08, 0x06, 0, 1, 0x08, 0x00, 6, 4, 0, operation];
-    [&[2, 0, 0, 0, 9, 1][..], &mac, &head, &mac, &sender, &[0; 6], &target].concat()
+/// The MAC address that neighbour messages are sent to.
+const APPLIANCE_MAC: Mac = [2, 0, 0, 0, 9, 1];
+
+/// Returns an ARP packet.
+pub fn arp(operation: u8, mac: Mac, sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {
+    let (sender, target) = ((mac, sender.into()), ([0; 6], target.into()));
+    let arp = Arp { operation: operation.into(), sender, target };
+    Frame::new((APPLIANCE_MAC, mac), Body::Arp(arp)).bytes()
 }
 
-/// A neighbour solicitation or advertisement (RFC 4861) from `sender` about `target`, with a MAC
-/// address in its option.
-pub fn neighbour(
-    advertises: bool,
-    mac: [u8; 6],
-    sender: SocketAddr,
-    target: SocketAddr,
-) -> Vec<u8> {
-    let ethernet = [&[2, 0, 0, 0, 9, 1][..], &mac, &[0x86, 0xdd]].concat();
-    let (kind, flags, option) = if advertises { (136, 0x60, 2) } else { (135, 0, 1) };
-    let data = [&super::sum::octets(target.ip())[..], &[option, 1], &mac].concat();
-    let ends = (sender.ip(), target.ip());
-    let mut frame = icmp(&ethernet, ends, (kind, 0), &[flags, 0, 0, 0], &data);
-    frame[14 + 7] = 255;
-    frame
+/// Returns a neighbour solicitation or advertisement from `sender` about `target`, with a MAC
+/// address in its option. Both are IPv6 addresses.
+pub fn neighbour(advertises: bool, mac: Mac, sender: SocketAddr, target: SocketAddr) -> Vec<u8> {
+    let IpAddr::V6(about) = target.ip() else { panic!("{target} is not IPv6") };
+    let message = Neighbour {
+        solicits: !advertises,
+        flags: if advertises { 0x60 } else { 0 },
+        target: about,
+        mac: Some(mac),
+        bad_checksum: false,
+    };
+    let ip = Ip::new(sender.ip(), target.ip(), Payload::Neighbour(message));
+    Frame::new((APPLIANCE_MAC, mac), Body::Ip(Ip { ttl: 255, ..ip })).bytes()
 }
 
 /// A start packet with this tag.
@@ -215,7 +218,7 @@ fn echo() -> BoxedStrategy<Vec<u8>> {
             let packet = Packet::new(switch, replica, 0);
             let ends = (switch.ip(), replica.ip());
             let kind = (kind[usize::from(client.is_ipv6())], 0);
-            icmp(&packet.ethernet(), ends, kind, &[0, 1, 0, 2], &vec![7; length])
+            icmp(&packet, ends, kind, 0x0001_0002, &vec![7; length])
         })
         .boxed()
 }

@@ -30,7 +30,6 @@ pub mod counters;
 pub mod names;
 pub mod notation;
 pub mod options;
-pub mod packet;
 pub mod pcap;
 pub mod render;
 
@@ -38,9 +37,9 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use firstack_packets::Frame;
 use names::Names;
 use notation::Scope;
-use packet::Frame;
 
 /// What a configuration says until it is known where the key file will be.
 pub const KEY_FILE: &str = "/KEYS";

@@ -46,9 +46,10 @@ pub use extensions::show as show_extensions;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use firstack_packets::{Arp, Body, Frame, Ip, Mac, Neighbour, Payload};
+
 use super::hex;
 use super::names::Names;
-use super::packet::{Arp, Body, Frame, Ip, Mac, Neighbour, Payload};
 
 /// The window of segments that say nothing else.
 pub const WINDOW: u16 = 64240;

@@ -16,6 +16,7 @@ use appliance::worker::{Idle, Parts, Queues, Worker};
 use arrayvec::ArrayVec;
 use crossbeam::utils::CachePadded;
 use firstack_benches::{BURST, client};
+use firstack_packets::Segment;
 use pipeline::buffer::{Buffer, Pool};
 use pipeline::configuration::A;
 use pipeline::path::Path;
@@ -24,7 +25,6 @@ use pipeline::services::Scope;
 use pipeline::shared::Published;
 use pipeline::stage::sign::Keys;
 use pipeline::stage::tag;
-use pipeline::testing::Segment;
 
 use crate::figures::{Capacity, Report, Row, Times};
 use crate::{Arguments, Result};

@@ -116,7 +116,7 @@ fn swap_all(frame: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pipeline::testing::Segment;
+    use firstack_packets::Segment;
 
     #[test]
     fn what_is_swapped_twice_is_what_it_was() {

@@ -64,12 +64,12 @@ pub enum Inside {
     Echo {
         /// Who sends it.
         switch: IpAddr,
-        /// Whom it is for.
+        /// Its receiver.
         to: IpAddr,
-        /// The Ethernet header of an answer, but for the way it goes.
-        ethernet: Vec<u8>,
+        /// A packet with the MAC addresses and VLAN tags of a reply.
+        packet: Packet,
         /// Identifier and sequence number.
-        word: [u8; 4],
+        word: u32,
         /// Its data.
         data: Vec<u8>,
     },

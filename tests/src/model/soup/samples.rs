@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use firstack_packets::tag::with_mac;
 use pipeline::stage::tag::Code;
 use pipeline::view::Side;
 use pipeline::wire::tunnel::Format;
@@ -140,6 +141,6 @@ pub fn forged_copy(client: SocketAddr) -> Vec<u8> {
     let mut start = tagged_start(client, server, &[]);
     let mut mac = signature(&start, 0x81, KEY.0, KEY.1);
     mac[7] ^= 1;
-    start.options = [&[253, 14, 0x4e, 0x52, 0x81, KEY.0][..], &mac, &[1, 1]].concat();
+    start.options = with_mac(0x81, KEY.0, mac);
     tunnelled(&start.frame(), server, replica, Format::Ipip)
 }

@@ -3,14 +3,15 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{complete, differences};
-use crate::scenario::packet::icmp::{self, Icmp, Neighbour};
-use crate::scenario::packet::ip::{AUTHENTICATION, FRAGMENT};
-use crate::scenario::packet::tunnel::{GUE_PORT, usual_sum};
-use crate::scenario::packet::{
+use firstack_packets::icmp::{self, Icmp, Neighbour};
+use firstack_packets::ip::{AUTHENTICATION, FRAGMENT};
+use firstack_packets::tunnel::{GUE_PORT, usual_sum};
+use firstack_packets::{
     Arp, Body, Content, Extension, Format, Frame, Gre, Gue, Header, Ip, PADDING, Payload, Sum, Tcp,
     Tunnel, Udp, Wrong,
 };
+
+use super::{complete, differences};
 
 /// The fields of a frame; `None` when it is not whole.
 pub(super) fn frame(bytes: &[u8]) -> Option<Frame> {

@@ -2,16 +2,18 @@
 
 use std::fmt::Write as _;
 
-use super::change;
-use crate::scenario::names::Names;
-use crate::scenario::notation::{Scope, WINDOW, pattern, show_extensions};
-use crate::scenario::options::{self, Signed};
-use crate::scenario::packet::icmp::{self, NEIGHBOUR_FLAGS};
-use crate::scenario::packet::tunnel::{GUE_PORT, GUE_SOURCE};
-use crate::scenario::packet::{
+use firstack_packets::icmp::{self, NEIGHBOUR_FLAGS};
+use firstack_packets::tag::Signed;
+use firstack_packets::tunnel::{GUE_PORT, GUE_SOURCE};
+use firstack_packets::{
     Arp, Body, Content, Extension, FLAGS, Format, Frame, Gre, Gue, Header, Icmp, Ip, Mac,
     Neighbour, Payload, Sum, Tcp, Udp,
 };
+
+use super::change;
+use crate::scenario::names::Names;
+use crate::scenario::notation::{Scope, WINDOW, pattern, show_extensions};
+use crate::scenario::options;
 use crate::scenario::to_hex;
 
 /// A frame.

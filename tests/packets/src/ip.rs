@@ -5,32 +5,32 @@ use std::net::IpAddr;
 use super::checksum::{checksum, octets, spoiled};
 use super::{Icmp, Neighbour, Sum, Tcp, Tunnel, Udp, icmp};
 
-/// An IP packet. Its family is that of its header and both addresses.
+/// An IP packet. Header and both addresses are of one family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ip {
     /// Source.
     pub source: IpAddr,
     /// Destination.
     pub destination: IpAddr,
-    /// DSCP and ECN: type of service, traffic class.
+    /// DSCP and ECN.
     pub tos: u8,
-    /// Identification; an IPv6 packet has one in its fragment header.
+    /// Identification. IPv6 carries it in the fragment header.
     pub id: u32,
     /// More fragments.
     pub mf: bool,
     /// Fragment offset in bytes.
     pub offset: u16,
-    /// Time to live, hop limit.
+    /// TTL or hop limit.
     pub ttl: u8,
-    /// What only one family has.
+    /// The fields of one family only.
     pub header: Header,
-    /// What it carries.
+    /// Its payload.
     pub payload: Payload,
-    /// What is not what it should be.
+    /// The wrong fields.
     pub wrong: Wrong,
 }
 
-/// What only one family's header has.
+/// The header fields that only one family has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Header {
     /// IPv4.
@@ -52,31 +52,31 @@ pub enum Header {
 /// An extension header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Extension {
-    /// The fragment header, made of the packet's fields.
+    /// The fragment header, from the packet's fields.
     Fragment,
-    /// Another one: its kind, and its bytes from the second on; the first is the next one's kind.
+    /// Any other: its kind, and its bytes from the second on. The first is the kind of the next.
     Other(u8, Vec<u8>),
 }
 
-/// The routing header's kind.
+/// Kind of the routing header.
 const ROUTING: u8 = 43;
-/// The fragment header's kind.
+/// Kind of the fragment header.
 pub const FRAGMENT: u8 = 44;
 
-/// Header fields that are not what they should be.
+/// Wrong header fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wrong {
     /// Whether the checksum is wrong (IPv4).
     pub checksum: bool,
-    /// Version.
+    /// Version, where it is wrong.
     pub version: Option<u8>,
-    /// Header length in words (IPv4).
+    /// Header length in words (IPv4), where it is wrong.
     pub words: Option<u8>,
-    /// Total length (IPv4), payload length (IPv6).
+    /// Total length (IPv4) or payload length (IPv6), where it is wrong.
     pub length: Option<u16>,
 }
 
-/// What an IP packet carries.
+/// The payload of an IP packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Payload {
     /// TCP.
@@ -89,12 +89,12 @@ pub enum Payload {
     Icmp(Icmp),
     /// Neighbour discovery.
     Neighbour(Neighbour),
-    /// Anything by its protocol number.
+    /// Any bytes with this protocol number.
     Other(u8, Vec<u8>),
 }
 
 impl Ip {
-    /// A plain packet: DF, TTL 64.
+    /// Creates a packet with DF set and TTL 64, nothing else set.
     pub fn new(source: IpAddr, destination: IpAddr, payload: Payload) -> Self {
         let header = match source {
             IpAddr::V4(_) => Header::V4 { df: true, options: Vec::new() },
@@ -114,17 +114,17 @@ impl Ip {
         }
     }
 
-    /// Source and destination.
+    /// Returns source and destination.
     pub fn ends(&self) -> (IpAddr, IpAddr) {
         (self.source, self.destination)
     }
 
-    /// Whether it is of IPv6.
+    /// Returns whether it is an IPv6 packet.
     pub fn header_is_v6(&self) -> bool {
         matches!(self.header, Header::V6 { .. })
     }
 
-    /// Makes a fragment of it: IPv4 without DF, IPv6 with a fragment header.
+    /// Clears DF (IPv4), or adds a fragment header (IPv6).
     pub fn allow_fragment(&mut self) {
         match &mut self.header {
             Header::V4 { df, .. } => *df = false,
@@ -135,7 +135,8 @@ impl Ip {
         }
     }
 
-    /// The part of it, or of the fragment that it is, from a byte of the whole payload on.
+    /// Turns the packet, or fragment, into the fragment of `length` bytes at `offset` of the whole
+    /// payload. Returns `None` when it does not contain these bytes.
     pub fn piece(&mut self, offset: u16, length: usize) -> Option<()> {
         let (protocol, data) = self.payload.bytes(self.ends());
         let start = usize::from(offset.checked_sub(self.offset)?);
@@ -147,7 +148,7 @@ impl Ip {
         Some(())
     }
 
-    /// Header and payload.
+    /// Returns header and payload.
     pub fn bytes(&self) -> Vec<u8> {
         let (protocol, payload) = self.payload.bytes(self.ends());
         match &self.header {
@@ -212,13 +213,13 @@ impl Ip {
             Payload::Tunnel(tunnel) => tunnel.is_sound(),
             Payload::Icmp(icmp) => icmp.is_sound(self.ends()),
             Payload::Neighbour(neighbour) => !neighbour.bad_checksum && self.ttl == 255,
-            // What is carried is a stand-in.
+            // The payload is arbitrary bytes.
             Payload::Udp(_) | Payload::Other(..) => false,
         };
         payload && self.has_sound_header()
     }
 
-    /// Bytes of the header, without extension headers.
+    /// Returns the length of the header, without extension headers.
     pub(super) fn header_length(&self) -> usize {
         match &self.header {
             Header::V4 { options, .. } => 20 + options.len(),
@@ -234,7 +235,7 @@ impl Ip {
         let sound = |(at, extension): (usize, &Extension)| match extension {
             Extension::Fragment => true,
             Extension::Other(0, _) if at > 0 => false,
-            // It leads on to an address that the checksum would have to cover.
+            // With segments left, the checksum would have to cover the final destination.
             Extension::Other(ROUTING, rest) if rest.get(2) != Some(&0) => false,
             Extension::Other(kind, rest) => {
                 let unit = if *kind == AUTHENTICATION { (4, 2) } else { (8, 1) };
@@ -246,11 +247,11 @@ impl Ip {
     }
 }
 
-/// The authentication header's kind; its length is counted in another way.
+/// Kind of the authentication header. Its length is in units of 4 bytes.
 pub const AUTHENTICATION: u8 = 51;
 
 impl Payload {
-    /// Protocol number and bytes.
+    /// Returns protocol number and bytes.
     pub fn bytes(&self, ends: (IpAddr, IpAddr)) -> (u8, Vec<u8>) {
         match self {
             Payload::Tcp(tcp) => (6, tcp.bytes(ends)),
@@ -262,7 +263,7 @@ impl Payload {
         }
     }
 
-    /// The ports of TCP and UDP.
+    /// Returns source and destination port of TCP or UDP.
     pub fn ports(&self) -> Option<(u16, u16)> {
         match self {
             Payload::Tcp(tcp) => Some((tcp.source, tcp.destination)),
@@ -271,7 +272,7 @@ impl Payload {
         }
     }
 
-    /// The ports to be changed.
+    /// Returns the ports of TCP or UDP, to be changed.
     pub fn ports_mut(&mut self) -> Option<(&mut u16, &mut u16)> {
         match self {
             Payload::Tcp(tcp) => Some((&mut tcp.source, &mut tcp.destination)),

@@ -5,15 +5,15 @@ use std::net::{IpAddr, Ipv6Addr};
 use super::checksum::{self, checksum, spoiled};
 use super::{Content, Mac};
 
-/// The protocol number of ICMP.
+/// Protocol number of ICMP.
 pub const V4: u8 = 1;
-/// The protocol number of ICMPv6.
+/// Protocol number of ICMPv6.
 pub const V6: u8 = 58;
 
 /// An ICMP or ICMPv6 message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Icmp {
-    /// Which of both: [`V4`] or [`V6`].
+    /// Protocol number: [`V4`] or [`V6`].
     pub protocol: u8,
     /// Type.
     pub kind: u8,
@@ -21,19 +21,19 @@ pub struct Icmp {
     pub code: u8,
     /// The second word of the header.
     pub word: u32,
-    /// What it quotes or bears.
+    /// The quoted packet, or the data of an echo.
     pub content: Content,
     /// Whether the checksum is wrong.
     pub bad_checksum: bool,
 }
 
 impl Icmp {
-    /// The types of an echo request and its reply.
+    /// Returns the types of an echo request and its reply.
     pub fn echo(protocol: u8) -> [u8; 2] {
         if protocol == V6 { [128, 129] } else { [8, 0] }
     }
 
-    /// Whether messages of a type quote packets.
+    /// Returns whether messages of this type quote a packet.
     pub fn is_error(protocol: u8, kind: u8) -> bool {
         if protocol == V6 { kind < 128 } else { matches!(kind, 3 | 4 | 5 | 11 | 12) }
     }
@@ -63,13 +63,13 @@ impl Icmp {
 /// A neighbour solicitation or advertisement (RFC 4861).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Neighbour {
-    /// Whether it asks.
+    /// Whether it is a solicitation.
     pub solicits: bool,
-    /// Router, solicited, override: the upper three bits.
+    /// Flags of an advertisement, in the upper three bits: router, solicited, override.
     pub flags: u8,
-    /// Who is asked for, or tells where it is.
+    /// The address asked for, or advertised.
     pub target: Ipv6Addr,
-    /// The link-layer address option: the asker's, or the target's.
+    /// Link-layer address option: of the sender or, in an advertisement, of the target.
     pub mac: Option<Mac>,
     /// Whether the checksum is wrong.
     pub bad_checksum: bool,
@@ -91,13 +91,13 @@ impl Neighbour {
         Icmp { protocol: V6, kind, code: 0, word, content, bad_checksum }.bytes(ends)
     }
 
-    /// The multicast address that an address's solicitations go to.
+    /// Returns the multicast address that solicitations for an address are sent to.
     pub fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
         const PREFIX: u128 = 0xff02_0000_0000_0000_0000_0001_ff00_0000;
         Ipv6Addr::from_bits(PREFIX | address.to_bits() & 0xff_ffff)
     }
 
-    /// The MAC address that a multicast address goes to.
+    /// Returns the MAC address of an IPv6 multicast address (RFC 2464, section 7).
     pub fn multicast_mac(address: Ipv6Addr) -> Mac {
         let [.., a, b, c, d] = address.octets();
         [0x33, 0x33, a, b, c, d]

@@ -1,16 +1,28 @@
-//! Frames from their fields, built plainly: every length and checksum is computed afresh from
-//! the bytes, unless the frame is to be wrong in just that.
+//! The one packet builder of firstack's tests and benchmarks.
+//!
+//! A [`Frame`] is built from its fields. Every length and checksum is computed from the bytes,
+//! unless the frame asks for a wrong one. [`Segment`] and its neighbours build common frames in
+//! one line.
+//!
+//! The scenarios, the model, the WAN emulator, the simulation and the benchmarks share this code.
+//! It does not depend on the pipeline, whose output it is compared with, and must never do so.
 
 use std::net::Ipv4Addr;
 
-mod checksum;
+pub mod checksum;
 pub mod icmp;
 pub mod ip;
+mod segment;
+pub mod tag;
 pub mod transport;
 pub mod tunnel;
 
 pub use icmp::{Icmp, Neighbour};
 pub use ip::{Extension, Header, Ip, Payload, Wrong};
+pub use segment::{
+    INSIDE_MAC, LINUX_OPTIONS, OUTSIDE_MAC, Segment, address, ethernet_frame, icmp_error,
+    ip_packet, socket, tunnel, tunnel_in,
+};
 pub use transport::{FLAGS, Sum, Tcp, Udp};
 pub use tunnel::{Content, Format, Gre, Gue, Tunnel};
 
@@ -26,33 +38,33 @@ pub struct Frame {
     pub from: Mac,
     /// VLAN tags, outer one first: TPID and TCI.
     pub vlans: Vec<(u16, u16)>,
-    /// What it carries.
+    /// Its payload.
     pub body: Body,
-    /// Bytes behind the packet.
+    /// Number of padding bytes behind the packet.
     pub padding: usize,
-    /// Cut off after so many bytes.
+    /// Length that the frame is cut off at.
     pub cut: Option<usize>,
-    /// Bytes overwritten at last, by offset in the frame.
+    /// Bytes overwritten last, by offset in the frame.
     pub patches: Vec<(usize, Vec<u8>)>,
 }
 
-/// What a frame carries.
+/// The payload of a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
-    /// IPv4, IPv6: the EtherType is that of the family.
+    /// IPv4 or IPv6, with the EtherType of the family.
     Ip(Ip),
     /// ARP for IPv4 over Ethernet.
     Arp(Arp),
-    /// Anything by its EtherType.
+    /// Any bytes with this EtherType.
     Other(u16, Vec<u8>),
-    /// The whole frame is these bytes: no Ethernet header is put in front.
+    /// The whole frame, Ethernet header included.
     Raw(Vec<u8>),
 }
 
 /// An ARP packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arp {
-    /// 1 asks, 2 answers.
+    /// 1 for a request, 2 for a reply.
     pub operation: u16,
     /// Sender.
     pub sender: (Mac, Ipv4Addr),
@@ -61,7 +73,13 @@ pub struct Arp {
 }
 
 impl Frame {
-    /// The bytes on the wire.
+    /// Creates a frame without VLAN tags and padding. `macs` are destination and source.
+    pub fn new((to, from): (Mac, Mac), body: Body) -> Self {
+        let (vlans, patches) = (Vec::new(), Vec::new());
+        Self { to, from, vlans, body, padding: 0, cut: None, patches }
+    }
+
+    /// Returns the bytes on the wire.
     pub fn bytes(&self) -> Vec<u8> {
         let (kind, body) = match &self.body {
             Body::Ip(ip) => (ip_type(ip), ip.bytes()),
@@ -90,8 +108,8 @@ impl Frame {
         bytes
     }
 
-    /// Whether a decoder has nothing to complain of: every field is what it should be, and what
-    /// is carried is more than a stand-in.
+    /// Returns whether a strict decoder accepts the frame: every field is correct, and the payload
+    /// is a real protocol's.
     pub fn is_sound(&self) -> bool {
         let body = match &self.body {
             Body::Ip(ip) => ip.is_sound(),
@@ -109,7 +127,7 @@ fn ip_type(ip: &Ip) -> u16 {
     }
 }
 
-/// What padding is filled with: not zero, so that it shows where it does not belong.
+/// The byte that padding consists of. It is not zero, so that misplaced padding is noticed.
 pub const PADDING: u8 = 0xee;
 
 impl Arp {
@@ -129,8 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_checksum_is_that_which_textbooks_compute() {
-        // The header that the encyclopaedias compute by hand.
+    fn the_header_checksum_is_that_of_the_textbook_example() {
         let payload = Payload::Other(17, vec![0; 0x73 - 20]);
         let [source, destination] = [[192, 168, 0, 1], [192, 168, 0, 199]].map(Into::into);
         assert_eq!(Ip::new(source, destination, payload).bytes()[10..12], [0xb8, 0x61]);

@@ -7,22 +7,22 @@ use super::transport::{Sum, Udp};
 
 /// The UDP port of GUE.
 pub const GUE_PORT: u16 = 6080;
-/// The source port of a GUE tunnel that says nothing else.
+/// The source port of a GUE tunnel unless another is given.
 pub const GUE_SOURCE: u16 = 49152;
 
-/// What is in a tunnel, or what an ICMP message bears.
+/// The content of a tunnel or of an ICMP message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Content {
     /// A packet.
     pub packet: Option<Box<Ip>>,
-    /// Only so many bytes of it.
+    /// Length that the packet is cut off at.
     pub cut: Option<usize>,
-    /// What stands behind it, or instead.
+    /// Bytes behind the packet, or instead of it.
     pub data: Vec<u8>,
 }
 
 impl Content {
-    /// Its bytes.
+    /// Returns its bytes.
     pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = self.packet.as_ref().map_or(Vec::new(), |packet| packet.bytes());
         bytes.truncate(self.cut.unwrap_or(usize::MAX));
@@ -30,7 +30,7 @@ impl Content {
         bytes
     }
 
-    /// The IP protocol number of what this is: that of IPv4 unless it looks like IPv6.
+    /// Returns the IP protocol number of the content: 41 if it looks like IPv6, else 4.
     pub fn protocol(&self) -> u8 {
         if self.bytes().first().is_some_and(|byte| byte >> 4 == 6) { 41 } else { 4 }
     }
@@ -41,35 +41,35 @@ impl Content {
 pub struct Gre {
     /// Flags and version.
     pub flags: u16,
-    /// EtherType, where it is not that of the content.
+    /// EtherType, where it differs from that of the content.
     pub protocol: Option<u16>,
-    /// Checksum, key, sequence number: as many bytes as the flags say, or not.
+    /// Checksum, key and sequence number. Their length may contradict the flags.
     pub options: Vec<u8>,
 }
 
 /// GUE (draft-ietf-intarea-gue).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gue {
-    /// The header below it; its data is not used.
+    /// The UDP header. Its data is not used.
     pub udp: Udp,
     /// Variant.
     pub version: u8,
     /// Whether this is a control message.
     pub control: bool,
-    /// Length of the options in words, where it is not what it should be.
+    /// Length of the options in words, where it is wrong.
     pub wrong_length: Option<u8>,
-    /// IP protocol, where it is not that of the content.
+    /// IP protocol, where it differs from that of the content.
     pub protocol: Option<u8>,
     /// Flags.
     pub flags: u16,
-    /// What the flags say follows, a multiple of 4 bytes.
+    /// Optional fields, a multiple of 4 bytes.
     pub options: Vec<u8>,
 }
 
-/// What stands between the outer and the inner header.
+/// The encapsulation: what is between the outer and the inner header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// Nothing; the protocol number, where it is not that of the content.
+    /// IP in IP. The protocol number, where it differs from that of the content.
     Ipip(Option<u8>),
     /// GRE.
     Gre(Gre),
@@ -77,12 +77,37 @@ pub enum Format {
     Gue(Gue),
 }
 
+impl Format {
+    /// All of them, without anything unusual.
+    pub const ALL: [Self; 3] = [Self::IPIP, Self::GRE, Self::GUE];
+    /// IP in IP.
+    pub const IPIP: Self = Self::Ipip(None);
+    /// GRE without options.
+    pub const GRE: Self = Self::Gre(Gre { flags: 0, protocol: None, options: Vec::new() });
+    /// GUE without options.
+    pub const GUE: Self = Self::Gue(Gue {
+        udp: Udp {
+            source: GUE_SOURCE,
+            destination: GUE_PORT,
+            sum: Sum::Usual,
+            wrong_length: None,
+            data: Vec::new(),
+        },
+        version: 0,
+        control: false,
+        wrong_length: None,
+        protocol: None,
+        flags: 0,
+        options: Vec::new(),
+    });
+}
+
 /// A tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tunnel {
-    /// Its kind.
+    /// Its encapsulation.
     pub format: Format,
-    /// What is in it.
+    /// Its content.
     pub content: Content,
 }
 
@@ -102,7 +127,7 @@ impl Tunnel {
         format && packet && content.cut.is_none() && content.data.is_empty()
     }
 
-    /// Protocol number and bytes.
+    /// Returns protocol number and bytes.
     pub(super) fn bytes(&self, ends: (IpAddr, IpAddr)) -> (u8, Vec<u8>) {
         let (content, protocol) = (self.content.bytes(), self.content.protocol());
         match &self.format {
@@ -128,8 +153,8 @@ impl Tunnel {
     }
 }
 
-/// What the checksum of a tunnel's UDP header is from this address: none over IPv4, where it
-/// may be left out.
+/// Returns the usual checksum field of a tunnel's UDP header: zero over IPv4, which allows it, the
+/// checksum over IPv6.
 pub fn usual_sum(source: IpAddr) -> Sum {
     if source.is_ipv4() { Sum::Zero } else { Sum::Right }
 }

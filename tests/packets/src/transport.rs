@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 
 use super::checksum::{self, spoiled};
-use crate::scenario::options::Signature;
+use super::tag::{Signature, Signed};
 
-/// TCP control bits by the names that scenarios use, in the order in which they are written.
+/// TCP control bits and the names that scenarios use, in the order in which they are written.
 pub const FLAGS: [(&str, u8); 8] = [
     ("SYN", 0x02),
     ("FIN", 0x01),
@@ -36,18 +36,19 @@ pub struct Tcp {
     pub urgent: u16,
     /// Option area.
     pub options: Vec<u8>,
-    /// The tag in it that is to be signed, for the addresses that the segment goes between.
+    /// The tag in the option area to be signed, for the addresses of the packet.
     pub signature: Option<Signature>,
     /// Data.
     pub data: Vec<u8>,
     /// Whether the checksum is wrong.
     pub bad_checksum: bool,
-    /// Data offset in words, where it is not what it should be.
+    /// Data offset in words, where it is wrong.
     pub wrong_offset: Option<u8>,
 }
 
 impl Tcp {
-    /// Options that a strict decoder takes: lengths that fit, only zeros behind the end.
+    /// Returns whether a strict decoder accepts the options: lengths fit, and only zeros follow
+    /// End-of-List.
     fn has_sound_options(&self) -> bool {
         let mut rest = self.options.as_slice();
         while let Some(&kind) = rest.first() {
@@ -69,11 +70,12 @@ impl Tcp {
         !self.bad_checksum && self.wrong_offset.is_none() && self.has_sound_options()
     }
 
-    /// The option area, its tag signed.
+    /// Returns the option area, with its tag signed.
     pub fn option_area(&self, ends: (IpAddr, IpAddr)) -> Vec<u8> {
         let mut area = self.options.clone();
         if let Some(signature) = &self.signature {
-            signature.write(&mut area, ends, (self.source, self.destination), self.seq);
+            let ports = (self.source, self.destination);
+            signature.write(&mut area, Signed { ends, ports, seq: self.seq });
         }
         area
     }
@@ -97,17 +99,17 @@ impl Tcp {
     }
 }
 
-/// What stands in a UDP header's checksum field.
+/// The checksum field of a UDP header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sum {
-    /// What is usual: the checksum, but zero in the outer header of a tunnel over IPv4.
+    /// The usual value: the checksum, but zero in the outer header of a tunnel over IPv4.
     #[default]
     Usual,
     /// The checksum.
     Right,
     /// A wrong one.
     Wrong,
-    /// Zero: none was computed.
+    /// Zero: no checksum.
     Zero,
 }
 
@@ -120,7 +122,7 @@ pub struct Udp {
     pub destination: u16,
     /// Checksum.
     pub sum: Sum,
-    /// Length, where it is not what it should be.
+    /// Length, where it is wrong.
     pub wrong_length: Option<u16>,
     /// Data.
     pub data: Vec<u8>,
@@ -136,7 +138,7 @@ impl Udp {
         bytes.extend(data);
         let sum = if self.sum == Sum::Usual { usual } else { self.sum };
         let right = match checksum::transport(ends, 17, &bytes) {
-            // Zero would say that there is none.
+            // Zero would mean that there is no checksum.
             0 => 0xffff,
             sum => sum,
         };
