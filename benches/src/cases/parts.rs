@@ -12,8 +12,8 @@ use pipeline::view::{Packet, View};
 use pipeline::wire::tunnel::Format;
 
 use super::{Case, Named, ROUNDS, Work};
-use crate::cast::{SERVER, V6};
 use crate::find::{self, Connections, Numbered};
+use crate::fixtures::{SERVER, V6};
 use crate::{BURST, Slab, SlabBuffer, client, client_v6};
 
 pub(super) fn cases() -> Vec<Case> {

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use firstack_tests::demo::{self, report::Report};
-use firstack_tests::fleet::Configuration;
 use firstack_tests::lab::{Family, Lab, LabError, Result};
+use firstack_tests::processes::Configuration;
 
 /// Race real connections between an origin and two replicas, in every configuration and family,
 /// and check every claim.

@@ -76,7 +76,7 @@ pub const PEERS: [SocketAddr; 7] = [
     v4([198, 18, 99, 1], 80),
 ];
 
-/// The same cast in IPv6.
+/// The same hosts in IPv6.
 pub const PEERS_V6: [SocketAddr; 7] = [
     v6(0x10, 0x10, 80),
     v6(0x10, 0x10, 443),
@@ -158,7 +158,7 @@ pub fn keys(key: Option<Key>) -> Published<Keys> {
     Published::new(Keys::new(key, key.map(|(id, _)| id)))
 }
 
-impl<C: Configuration> super::Rig<Gateway<C>> {
+impl<C: Configuration> super::Harness<Gateway<C>> {
     /// A gateway with these settings, which signs with this key.
     pub fn gateway(settings: gateway::Settings, key: Option<Key>) -> Self {
         // A packet that is too big leaves in up to eight pieces.
@@ -169,8 +169,8 @@ impl<C: Configuration> super::Rig<Gateway<C>> {
 /// The most copies that the switch makes of a start packet.
 const COPIES: usize = 3;
 
-impl super::Rig<Switch> {
-    /// A rig for a switch of this world.
+impl super::Harness<Switch> {
+    /// A harness for a switch of this world.
     pub fn switch(switch: Switch) -> Self {
         Self::new(switch, 8)
     }

@@ -8,8 +8,8 @@ use firstack_packets::{self as packets, Body, Ip, Payload, Tcp};
 use smoltcp::wire::{EthernetFrame, TcpControl};
 
 use super::address::{HOST, ORIGIN, PORT, ROUTER, mac, service};
-use super::dice::Dice;
 use super::plan::{Configuration, Family, Nanos, Plan, SECOND};
+use super::rng::Rng;
 use super::segment::{self, Segment};
 use super::station::Frame;
 use super::watch;
@@ -76,7 +76,7 @@ pub fn is_victim(address: IpAddr) -> bool {
 /// A tagged start packet of the flood as it reaches the switch. Where tags are to be signed it
 /// is unsigned, or bears a wrong signature.
 #[must_use]
-pub fn start(plan: &Plan, flood: &Flood, number: u64, forged: bool, dice: &mut Dice) -> Frame {
+pub fn start(plan: &Plan, flood: &Flood, number: u64, forged: bool, rng: &mut Rng) -> Frame {
     let code = match plan.configuration {
         Configuration::A => 0,
         Configuration::B => 1,
@@ -84,14 +84,14 @@ pub fn start(plan: &Plan, flood: &Flood, number: u64, forged: bool, dice: &mut D
     };
     let flags = tag::flags(code);
     let options = match forged {
-        true => tag::with_mac(flags | SIGNED, 3, dice.roll().to_be_bytes()),
+        true => tag::with_mac(flags | SIGNED, 3, rng.next_u64().to_be_bytes()),
         false => tag::unsigned(flags).to_vec(),
     };
     let from = flood.victim(plan.family, number);
     let tcp = Tcp {
         source: from.port(),
         destination: PORT,
-        seq: dice.roll() as u32,
+        seq: rng.next_u64() as u32,
         flags: SYN,
         window: 1_000,
         options,

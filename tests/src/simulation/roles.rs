@@ -23,9 +23,9 @@ use super::address::{
     prefix, service,
 };
 use super::control::{self, Levers, Members};
-use super::dice::Dice;
 use super::plan::{self, Gate, Permits, Plan, Reach};
-use super::station::{Appliance, Sabotage, Station};
+use super::rng::Rng;
+use super::station::{Appliance, Mutant, Station};
 use super::variety::{Signing, Source};
 
 /// Copies that the switch makes of one start packet, at the most.
@@ -37,18 +37,13 @@ fn table(plan: &Plan) -> usize {
 }
 
 /// The appliance of a site, and what can be moved of it.
-pub fn build(
-    plan: &Plan,
-    site: Site,
-    dice: &mut Dice,
-    sabotage: Option<Sabotage>,
-) -> (Station, Levers) {
-    let key = (dice.roll(), dice.roll());
+pub fn build(plan: &Plan, site: Site, rng: &mut Rng, mutant: Option<Mutant>) -> (Station, Levers) {
+    let key = (rng.next_u64(), rng.next_u64());
     match site {
         CLIENTS => match plan.configuration {
-            plan::Configuration::A => gateway::<A>(plan, key, sabotage),
-            plan::Configuration::B => gateway::<B>(plan, key, sabotage),
-            plan::Configuration::C => gateway::<C>(plan, key, sabotage),
+            plan::Configuration::A => gateway::<A>(plan, key, mutant),
+            plan::Configuration::B => gateway::<B>(plan, key, mutant),
+            plan::Configuration::C => gateway::<C>(plan, key, mutant),
         },
         ORIGIN => switch(plan, key),
         site => replica(plan, site, key),
@@ -93,7 +88,7 @@ fn clients(plan: &Plan, site: Site) -> Vec<IpNet> {
 fn gateway<X: Configuration>(
     plan: &Plan,
     hash_key: (u64, u64),
-    sabotage: Option<Sabotage>,
+    mutant: Option<Mutant>,
 ) -> (Station, Levers) {
     let sites = match plan.permits {
         Permits::Any => 0..0,
@@ -115,7 +110,7 @@ fn gateway<X: Configuration>(
     };
     let keys = Published::new(control::keys(plan, CLIENTS, false));
     let role = Gateway::<X>::new(settings, keys.reader());
-    let appliance = Appliance::new("gateway", role, (1, plan.segmented), sabotage);
+    let appliance = Appliance::new("gateway", role, (1, plan.segmented), mutant);
     let levers = Levers { keys, members: Members::None };
     (Box::new(appliance.with_buffers(plan.buffers_left)), levers)
 }

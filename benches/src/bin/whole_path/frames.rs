@@ -9,7 +9,7 @@ use pipeline::stage::tag::Code;
 use pipeline::verdict::Verdict;
 use pipeline::view::Side;
 
-use crate::subject::Opening;
+use crate::system_under_test::Opening;
 use crate::template::{CLIENTS, Client, NOBODY, STRANGERS, Template};
 
 /// The service, and the replica that wins.

@@ -10,7 +10,7 @@ use pipeline::buffer::Buffer;
 use pipeline::counters::Counters;
 
 use crate::lab::Ends;
-use crate::subject::Forwarder;
+use crate::system_under_test::Forwarder;
 
 /// What a loop does to a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -27,7 +27,7 @@ use pipeline::time::Ticks;
 
 use crate::frames::{LOSERS, REPLICA, SERVER, ip};
 use crate::lab::{Ends, Lab};
-use crate::subject::Driven;
+use crate::system_under_test::Driven;
 
 /// Of the table that shares clients out among workers.
 pub const ENTRIES: u16 = 128;

@@ -8,12 +8,12 @@ use pipeline::view::Side;
 
 use super::{BLIND, Event, Inside, Signature, Step, Tag, Who};
 use crate::model::ISNS;
+use crate::model::corpus::KEY;
 use crate::model::options::{signature, tagged};
 use crate::model::outcome::Outcome;
 use crate::model::packet::{ACK, Packet};
 use crate::model::related::{IcmpError, fragment, fragmented, icmp};
 use crate::model::replica::{ReplicaModel, server_of};
-use crate::model::soup::KEY;
 use crate::model::tunnel::Udp;
 use crate::model::world::{peers, router};
 

@@ -1,4 +1,4 @@
-//! Over virtual cables (DPDK's net_af_packet on veths, in namespaces of their own): both sides of
+//! Over veth pairs (DPDK's net_af_packet on veths, in namespaces of their own): both sides of
 //! many connections, step by step, with any number of workers and of queues.
 //!
 //! A step is over when the appliance's counters are at rest and everything that it has sent has
@@ -27,8 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What comes in by a side, all at once.
 type Step = (Side, Vec<Vec<u8>>);
 
-/// A running appliance, and the far ends of its cables.
-struct Rig {
+/// A running appliance, and the far ends of its veth pairs.
+struct Harness {
     process: Process,
     socket: PathBuf,
     ends: Namespace,
@@ -36,9 +36,9 @@ struct Rig {
     _lab: Lab,
 }
 
-impl Rig {
+impl Harness {
     fn start(scenario: &Scenario, workers: usize, queues: usize) -> Self {
-        let lab = Lab::new("cables").unwrap();
+        let lab = Lab::new("veths").unwrap();
         let (appliance, ends) = (lab.namespace("fs").unwrap(), lab.namespace("ends").unwrap());
         let mut config: toml::Table = scenario.config.parse().unwrap();
         let table = |text: String| text.parse::<toml::Table>().unwrap();
@@ -167,9 +167,9 @@ fn however_many_workers(configuration: char) {
     let mut alone = None;
     for (workers, queues) in [(1, 1), (2, 1), (3, 1), (4, 1), (2, 2), (3, 2), (4, 4)] {
         let what = format!("{configuration}, {workers} workers, {queues} queues");
-        let rig = Rig::start(&gateway, workers, queues);
-        let left = rig.exchange(&steps);
-        let counters = rig.stop();
+        let harness = Harness::start(&gateway, workers, queues);
+        let left = harness.exchange(&steps);
+        let counters = harness.stop();
         share_the_work(&counters, workers, &what);
         assert_eq!(counters["sides"][1]["verdicts"].as_array().map(Vec::is_empty), Some(false));
         let left = left.map(by_connection);
@@ -187,11 +187,11 @@ fn however_many_workers(configuration: char) {
 }
 
 #[test]
-fn over_cables_gateways_of_a_send_what_one_worker_sends() {
+fn over_veths_gateways_of_a_send_what_one_worker_sends() {
     however_many_workers('A');
 }
 
 #[test]
-fn over_cables_gateways_of_c_send_what_one_worker_sends() {
+fn over_veths_gateways_of_c_send_what_one_worker_sends() {
     however_many_workers('C');
 }

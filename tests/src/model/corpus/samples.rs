@@ -1,4 +1,4 @@
-//! Frames that are wanted by name: what a soup begins with, and one of each sort.
+//! Chosen frames: the start of every fuzzed run, and one frame of each kind.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,9 +16,9 @@ use crate::model::tunnel::Outer;
 use crate::model::world::router;
 use crate::model::{Arrival, CLIENTS, Carrier, FIRST_V6, ISNS, peers};
 
-/// What a soup begins with, of each family: three races at a gateway of whichever configuration,
-/// one of which a replica wins and one the origin; copies of start packets of all three for a
-/// replica, and the answers of its web servers.
+/// Returns the frames that every fuzzed run begins with, for each family: three races at a gateway
+/// of any configuration, of which a replica wins one and the origin another; copies of SYNs of all
+/// three configurations for a replica, and its web servers' SYN/ACKs.
 pub fn prelude(at: Duration) -> Vec<Arrival> {
     let mut arrivals = Vec::new();
     let mut add = |side, frame| {
@@ -36,7 +36,7 @@ pub fn prelude(at: Duration) -> Vec<Arrival> {
             answer.acknowledgement = ISNS[2] + 1;
             answer.frame()
         };
-        // In the form of every configuration: only its own counts.
+        // In the format of every configuration. The gateway accepts only its own.
         add(Side::Outside, answer(replica, own[0]));
         let tunnel = |frame: Vec<u8>, from| tunnelled(&frame, from, own[0], Format::Gue);
         add(Side::Outside, tunnel(answer(replica, own[0]), server));
@@ -52,7 +52,7 @@ pub fn prelude(at: Duration) -> Vec<Arrival> {
     arrivals
 }
 
-/// One sound frame of each sort and family, for what is to be tried with every one of them.
+/// Returns one sound frame of each kind and family.
 pub fn samples() -> Vec<Vec<u8>> {
     [CLIENTS[0], CLIENTS[FIRST_V6]].into_iter().flat_map(samples_of).collect()
 }
@@ -125,17 +125,17 @@ fn samples_of(client: SocketAddr) -> Vec<Vec<u8>> {
     all
 }
 
-/// The like from the server.
+/// Returns the packet in the opposite direction.
 fn data_back(data: &Packet) -> Packet {
     Packet { from: data.to, to: data.from, ..data.clone() }
 }
 
-/// Enough of it to be cut in two.
+/// Returns the packet with enough data for two fragments.
 fn data_of(data: &Packet) -> Packet {
     Packet { payload: vec![0x5a; 30], id: 9, ..data.clone() }
 }
 
-/// A copy of a start packet whose tag has a signature that is wrong by one bit.
+/// Returns a copy of a SYN whose signature is wrong in one bit.
 pub fn forged_copy(client: SocketAddr) -> Vec<u8> {
     let (server, replica) = (peers(client)[0], peers(client)[4]);
     let mut start = tagged_start(client, server, &[]);

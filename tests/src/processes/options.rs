@@ -1,4 +1,4 @@
-//! What may differ from one fleet to another.
+//! Options of a set of firstack processes.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -107,9 +107,10 @@ pub struct Further {
     pub replica: String,
 }
 
-/// What may differ from one fleet to another; files bear only what is not firstack's default.
+/// Options of a set of processes. Their configuration files contain only what differs from
+/// firstack's defaults.
 #[derive(Debug, Clone, Default)]
-pub struct FleetOptions {
+pub struct ProcessOptions {
     /// The gateway's configuration.
     pub configuration: Configuration,
     /// The families that services are of; none stands for IPv4 alone.
@@ -138,7 +139,7 @@ pub struct FleetOptions {
     pub binary: Option<PathBuf>,
 }
 
-impl FleetOptions {
+impl ProcessOptions {
     /// The families that services are of.
     #[must_use]
     pub fn families(&self) -> &[Family] {

@@ -1,5 +1,5 @@
-//! Where the gateway is known not to keep a connection alive: what is found here is counted, and
-//! is no failure. Each case goes when the gateway learns better.
+//! Expected failures: known limitations of the gateway, under which a connection may break. They
+//! are counted, not reported. A case is deleted once its limitation is lifted.
 
 use std::net::SocketAddr;
 
@@ -7,10 +7,10 @@ use super::address::{CLIENTS, ORIGIN, REPLICAS};
 use super::client::{Call, Outcome};
 use super::world::World;
 
-/// Start packets that a client sends within the time-out of a race.
+/// Number of SYNs that a client sends within the time-out of a race.
 const STARTS_OF_A_RACE: u32 = 6;
 
-/// The limitation that a connection has met, if it has met one.
+/// Returns the known limitation that explains the connection's failure, if there is one.
 #[must_use]
 pub fn limitation(world: &World, call: &Call, client: SocketAddr) -> Option<&'static str> {
     let tags_dropped = world.plan.paths[CLIENTS][ORIGIN].drops_options;
@@ -22,13 +22,13 @@ pub fn limitation(world: &World, call: &Call, client: SocketAddr) -> Option<&'st
         })
     };
     match call.outcome.as_ref()? {
-        // Where tags are dropped, start packets that come more than `racing` apart are each the
-        // first of a race, and are tagged.
+        // On a path that drops tagged SYNs, SYNs more than `racing` apart each start a new race and
+        // are tagged again.
         Outcome::Unanswered if tags_dropped && call.starts > STARTS_OF_A_RACE => {
             Some("tagged ever again on a path that drops tags: race timed out")
         }
-        // A connection that has seen both FINs, or a RST, makes room in a full table, though a FIN
-        // may have been lost.
+        // A full table evicts a connection after both FINs or a RST, although a FIN may have been
+        // lost.
         Outcome::Broken(_) | Outcome::GaveUp if crowded && by_replica() => {
             Some("cut off: closing, it had to make room in a full table")
         }

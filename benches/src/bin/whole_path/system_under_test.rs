@@ -45,7 +45,7 @@ impl<R: Role> Forwarder for Driven<R> {
 }
 
 /// A forwarder and the sources of its two ports.
-pub struct Subject {
+pub struct SystemUnderTest {
     pub name: String,
     pub forwarder: Box<dyn Forwarder>,
     pub sources: [Source; 2],
@@ -54,8 +54,8 @@ pub struct Subject {
 /// One thing to be measured.
 pub struct Case {
     pub name: String,
-    /// The subject's number.
-    pub subject: usize,
+    /// The system's number.
+    pub system: usize,
     /// What the ports receive, inside and outside; put aside between two slices.
     pub programs: [Program; 2],
     /// What every packet must come to, by side: one of these. Bare loops are not asked.
@@ -94,7 +94,7 @@ const AT_ONCE: u32 = 65_536;
 /// Bursts that the second side waits for the first one.
 const LATE: u32 = 4;
 
-impl Subject {
+impl SystemUnderTest {
     /// Opens connections through the pipeline, and sends a packet of each both ways.
     pub fn open(&mut self, how: &Opening, connections: u32) -> Result<()> {
         let mut from = 0;

@@ -1,43 +1,43 @@
-//! Chance: one seeded generator per run, so that a seed stands for a run.
+//! The random number generator: one per run, so that a seed reproduces the run.
 
 use crate::lab::wan;
 
-/// Dice that always fall alike for one seed.
+/// A seeded random number generator.
 #[derive(Debug, Clone)]
-pub struct Dice(wan::Dice);
+pub struct Rng(wan::Dice);
 
-impl Dice {
-    /// The dice of a seed.
+impl Rng {
+    /// Creates the generator of a seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(wan::Dice::new(seed))
     }
 
-    /// The next 64 bits.
-    pub fn roll(&mut self) -> u64 {
+    /// Returns the next 64 random bits.
+    pub fn next_u64(&mut self) -> u64 {
         self.0.roll()
     }
 
-    /// A number from `least` to `most`, both included.
+    /// Returns a number from `least` to `most`, both inclusive.
     pub fn between(&mut self, least: u64, most: u64) -> u64 {
-        // The bias is of no matter: ranges are small against 2^64.
-        least + self.roll() % (most - least + 1)
+        // The modulo bias is negligible: ranges are small against 2^64.
+        least + self.next_u64() % (most - least + 1)
     }
 
-    /// The same for sizes and counts.
+    /// Returns a size or count from `least` to `most`, both inclusive.
     pub fn size(&mut self, least: usize, most: usize) -> usize {
         self.between(least as u64, most as u64) as usize
     }
 
-    /// Whether something of this many per mille comes true.
+    /// Returns `true` with a probability of `per_mille` / 1000.
     pub fn chance(&mut self, per_mille: u64) -> bool {
-        self.roll() % 1000 < per_mille
+        self.next_u64() % 1000 < per_mille
     }
 
-    /// One of these, each as likely as its weight.
+    /// Returns one of the choices, with probabilities proportional to their weights.
     pub fn pick<T: Copy>(&mut self, choices: &[(u64, T)]) -> T {
         let sum = choices.iter().map(|(weight, _)| weight).sum::<u64>();
-        let mut at = self.roll() % sum;
+        let mut at = self.next_u64() % sum;
         for &(weight, choice) in choices {
             if at < weight {
                 return choice;

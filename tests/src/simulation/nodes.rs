@@ -1,18 +1,18 @@
-//! The hosts of a plan, and where each one sits.
+//! The hosts of a plan and their sites.
 
 use super::address::{
     self, CLIENTS, HOST, Mac, ORIGIN, PORT, REPLICAS, SERVICE, SOURCE, Site, address,
 };
 use super::client::Client;
-use super::dice::Dice;
 use super::host::Host;
 use super::plan::{Nanos, Plan};
+use super::rng::Rng;
 use super::roles;
 use super::server::Server;
 use super::variety::Source;
 
-/// A host, whatever it is.
-pub(super) enum Party {
+/// A host.
+pub(super) enum Node {
     /// A client.
     Client(Client),
     /// A server.
@@ -22,43 +22,43 @@ pub(super) enum Party {
 /// A host at its site.
 pub(super) struct Seat {
     pub(super) site: Site,
-    pub(super) party: Party,
-    /// When it is to be woken.
+    pub(super) node: Node,
+    /// Time of its next wake-up, if any.
     pub(super) wake: Option<Nanos>,
 }
 
-impl Party {
-    /// The host itself.
+impl Node {
+    /// Returns the TCP host.
     pub(super) fn host(&mut self) -> &mut Host {
         match self {
-            Party::Client(client) => &mut client.host,
-            Party::Server(server) => &mut server.host,
+            Node::Client(client) => &mut client.host,
+            Node::Server(server) => &mut server.host,
         }
     }
 
-    /// Its MAC address.
+    /// Returns its MAC address.
     pub(super) fn mac(&self) -> Mac {
         match self {
-            Party::Client(client) => client.host.mac,
-            Party::Server(server) => server.host.mac,
+            Node::Client(client) => client.host.mac,
+            Node::Server(server) => server.host.mac,
         }
     }
 
-    /// Whether nothing is left for it to do.
+    /// Returns whether the host has finished.
     pub(super) fn is_done(&self) -> bool {
         match self {
-            Party::Client(client) => client.is_done(),
-            Party::Server(server) => server.is_done(),
+            Node::Client(client) => client.is_done(),
+            Node::Server(server) => server.is_done(),
         }
     }
 }
 
-/// Everyone, clients first: a client's number is that of its seat.
-pub(super) fn seats(plan: &Plan, dice: &mut Dice) -> Vec<Seat> {
+/// Returns all hosts, clients first: a client's number is the index of its seat.
+pub(super) fn seats(plan: &Plan, rng: &mut Rng) -> Vec<Seat> {
     let mut seats = Vec::new();
-    let mut seat = |site, party| seats.push(Seat { site, party, wake: None });
+    let mut seat = |site, node| seats.push(Seat { site, node, wake: None });
     for number in 0..plan.clients {
-        seat(CLIENTS, Party::Client(Client::new(plan, number, dice)));
+        seat(CLIENTS, Node::Client(Client::new(plan, number, rng)));
     }
     let origins = (0..plan.services).flat_map(|s| (0..plan.origins).map(move |at| (s, at)));
     for (service, at) in origins {
@@ -70,8 +70,8 @@ pub(super) fn seats(plan: &Plan, dice: &mut Dice) -> Vec<Seat> {
         } else if service == 0 && plan.tunnels.source != Source::Service {
             bears.push(address(roles::outer(plan), ORIGIN, SOURCE));
         }
-        let server = Server::new(plan, (ORIGIN, own, &bears), (plan.origin, PORT), name, dice);
-        seat(ORIGIN, Party::Server(server));
+        let server = Server::new(plan, (ORIGIN, own, &bears), (plan.origin, PORT), name, rng);
+        seat(ORIGIN, Node::Server(server));
     }
     for (number, replica) in plan.replicas.iter().enumerate() {
         let (site, does) = (REPLICAS + number, (replica.manner, replica.port.unwrap_or(PORT)));
@@ -81,7 +81,7 @@ pub(super) fn seats(plan: &Plan, dice: &mut Dice) -> Vec<Seat> {
             if replica.bears_service {
                 bears.extend((0..plan.services).map(|s| address::service(plan.family, s)));
             }
-            seat(site, Party::Server(Server::new(plan, (site, own, &bears), does, name, dice)));
+            seat(site, Node::Server(Server::new(plan, (site, own, &bears), does, name, rng)));
         }
     }
     seats

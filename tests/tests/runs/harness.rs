@@ -30,7 +30,7 @@ pub fn scenario(name: &str) -> Scenario {
 pub type Inputs = [Vec<Vec<u8>>; 2];
 
 /// A configuration and what comes in, laid out for a replay and for a run.
-pub struct Rig {
+pub struct Harness {
     directory: TempDir,
     /// As it stands in the scenario's file.
     config: toml::Table,
@@ -40,7 +40,7 @@ pub struct Rig {
     memory: &'static str,
 }
 
-impl Rig {
+impl Harness {
     pub fn new(scenario: &Scenario, inputs: &Inputs) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let directory = tempfile::tempdir().unwrap();
@@ -208,12 +208,12 @@ pub fn timeless(counters: &Value) -> Value {
 
 pub fn same_as_replayed(scenario: &Scenario, inputs: &Inputs) {
     let name = scenario.name();
-    let rig = Rig::new(scenario, inputs);
-    let replayed = rig.replay();
-    let counters = ended_well(&rig.run(&[0], 1));
+    let harness = Harness::new(scenario, inputs);
+    let replayed = harness.replay();
+    let counters = ended_well(&harness.run(&[0], 1));
     let left = replayed.left().map(|records| records.map(|r| r.bytes).collect::<Vec<_>>());
     for side in Side::ALL {
-        let (found, expected) = (rig.sent(side), &left[side as usize]);
+        let (found, expected) = (harness.sent(side), &left[side as usize]);
         assert_eq!(found.len(), expected.len(), "{name}: packets sent by the {}", side.name());
         for (number, (found, expected)) in found.iter().zip(expected).enumerate() {
             assert_eq!(found, expected, "{name}: {} packet {number}", side.name());
@@ -221,5 +221,5 @@ pub fn same_as_replayed(scenario: &Scenario, inputs: &Inputs) {
     }
     is_conserved(&counters, inputs.each_ref().map(Vec::len), left.each_ref().map(Vec::len));
     assert_eq!(timeless(&counters), timeless(&replayed.counters), "{name}");
-    assert!(!rig.path("socket").exists(), "{name}: the control socket is left behind");
+    assert!(!harness.path("socket").exists(), "{name}: the control socket is left behind");
 }

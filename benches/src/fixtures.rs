@@ -9,7 +9,7 @@ use pipeline::stage::tag::Code;
 use pipeline::verdict::Verdict;
 use pipeline::view::Side;
 
-use crate::{BURST, Rig, client, client_v6};
+use crate::{BURST, Harness, client, client_v6};
 
 /// V: what clients ask for.
 pub const SERVER: &str = "203.0.113.10:80";
@@ -22,7 +22,7 @@ pub const KEY: (u64, u64) = (0x1234_5678, 0x9abc_def0);
 
 /// Who takes part, of one family.
 #[derive(Clone, Copy)]
-pub struct Cast {
+pub struct Peers {
     /// V.
     pub server: &'static str,
     /// R.
@@ -32,10 +32,10 @@ pub struct Cast {
 }
 
 /// Over IPv4.
-pub const V4: Cast = Cast { server: SERVER, replica: REPLICA, client };
+pub const V4: Peers = Peers { server: SERVER, replica: REPLICA, client };
 /// Over IPv6.
-pub const V6: Cast =
-    Cast { server: "[2001:db8:2::10]:80", replica: "[2001:db8:3::10]:80", client: client_v6 };
+pub const V6: Peers =
+    Peers { server: "[2001:db8:2::10]:80", replica: "[2001:db8:3::10]:80", client: client_v6 };
 
 /// The address of an endpoint, as text.
 pub fn ip(endpoint: &str) -> String {
@@ -44,32 +44,32 @@ pub fn ip(endpoint: &str) -> String {
 
 /// The frame of a replica's packet as a gateway of this configuration gets it; `answers` is an
 /// acknowledgement.
-pub fn from_replica(code: Code, cast: Cast, client: &str, answers: bool) -> Vec<u8> {
+pub fn from_replica(code: Code, peers: Peers, client: &str, answers: bool) -> Vec<u8> {
     let segment = |from: &str| match answers {
         true => Segment::syn_ack(from, client, 5, 8),
         false => Segment::ack(from, client, 6, 8).payload(&[0; 6]).inbound(),
     };
     match (code, answers) {
-        (Code::A, _) => segment(cast.replica).frame(),
-        (Code::B, true) => segment(cast.replica).tunnelled(&ip(cast.server), &ip(client)),
-        (Code::B, false) => segment(cast.server).frame(),
-        (Code::C, _) => segment(cast.server).tunnelled(&ip(cast.replica), &ip(client)),
+        (Code::A, _) => segment(peers.replica).frame(),
+        (Code::B, true) => segment(peers.replica).tunnelled(&ip(peers.server), &ip(client)),
+        (Code::B, false) => segment(peers.server).frame(),
+        (Code::C, _) => segment(peers.server).tunnelled(&ip(peers.replica), &ip(client)),
     }
 }
 
 /// A frame of each of the first `count` clients.
-pub fn frames(cast: Cast, count: usize, frame: impl Fn(&str) -> Vec<u8>) -> Vec<Vec<u8>> {
-    (0..count).map(|number| frame(&(cast.client)(number))).collect()
+pub fn frames(peers: Peers, count: usize, frame: impl Fn(&str) -> Vec<u8>) -> Vec<Vec<u8>> {
+    (0..count).map(|number| frame(&(peers.client)(number))).collect()
 }
 
 /// Runs frames through, burst by burst; how long the role took.
 pub fn run_all<R: Role>(
-    rig: &mut Rig<R>,
+    harness: &mut Harness<R>,
     side: Side,
     frames: &[Vec<u8>],
     expected: Verdict,
 ) -> Duration {
-    frames.chunks(BURST).map(|b| rig.run(side, b.iter().map(Vec::as_slice), expected)).sum()
+    frames.chunks(BURST).map(|b| harness.run(side, b.iter().map(Vec::as_slice), expected)).sum()
 }
 
 /// Bursts of connections that are far from each other, so that none finds its entry in cache.

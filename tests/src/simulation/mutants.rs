@@ -1,4 +1,4 @@
-//! Ways to break a gateway, for the simulation's own test: each must be found.
+//! Mutants: broken gateways that the simulation's checks must detect.
 
 use pipeline::verdict::Verdict;
 use pipeline::view::Side;
@@ -10,45 +10,39 @@ use smoltcp::wire::{
 use super::segment;
 use super::station::{Frame, Leaving};
 
-/// How a gateway is broken.
+/// A defect of a gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sabotage {
-    /// Losers get no reset.
+pub enum Mutant {
+    /// Losers are not reset.
     NoResets,
-    /// What a winner sends comes from the wrong port.
+    /// The winner's packets have a wrong source port.
     WrongSource,
-    /// A loser is not reset but acknowledged, as by the client.
+    /// A loser gets an ACK in the client's name instead of a RST.
     TwoWinners,
-    /// Losers' resets have a sequence number that no TCP takes.
+    /// RSTs to losers have an unacceptable sequence number.
     WrongResets,
-    /// One byte of the answers is another.
+    /// One byte of the responses is changed.
     WrongByte,
 }
 
-impl Sabotage {
+impl Mutant {
     /// All of them.
     pub const ALL: [Self; 5] =
         [Self::NoResets, Self::WrongSource, Self::TwoWinners, Self::WrongResets, Self::WrongByte];
 }
 
-/// Spoils what a burst has come to.
-pub fn spoil(
-    how: Sabotage,
-    from: Side,
-    came: &[Frame],
-    verdicts: &[Verdict],
-    leaving: &mut Leaving,
-) {
+/// Applies the defect to the output of a burst.
+pub fn spoil(how: Mutant, from: Side, came: &[Frame], verdicts: &[Verdict], leaving: &mut Leaving) {
     if from == Side::Inside {
         return;
     }
     let [onward, resets] = leaving;
     match how {
-        Sabotage::NoResets => resets.clear(),
-        Sabotage::WrongResets => resets.iter_mut().for_each(|frame| {
+        Mutant::NoResets => resets.clear(),
+        Mutant::WrongResets => resets.iter_mut().for_each(|frame| {
             change(frame, |tcp| tcp.set_seq_number(tcp.seq_number() + 100_000));
         }),
-        Sabotage::TwoWinners => {
+        Mutant::TwoWinners => {
             let losers = verdicts.iter().zip(came).filter(|(v, _)| **v == Verdict::LoserReset);
             for (reset, (_, answer)) in resets.iter_mut().zip(losers) {
                 let Some(answer) = segment::read(answer) else { continue };
@@ -60,12 +54,12 @@ pub fn spoil(
                 });
             }
         }
-        Sabotage::WrongSource => onward.iter_mut().zip(kept(verdicts)).for_each(|(frame, v)| {
+        Mutant::WrongSource => onward.iter_mut().zip(kept(verdicts)).for_each(|(frame, v)| {
             if v == Verdict::FromReplica {
                 change(frame, |tcp| tcp.set_src_port(tcp.src_port() ^ 1));
             }
         }),
-        Sabotage::WrongByte => onward.iter_mut().zip(kept(verdicts)).for_each(|(frame, v)| {
+        Mutant::WrongByte => onward.iter_mut().zip(kept(verdicts)).for_each(|(frame, v)| {
             if v == Verdict::FromReplica {
                 change(frame, |tcp| {
                     if let Some(byte) = tcp.payload_mut().last_mut() {
@@ -77,13 +71,13 @@ pub fn spoil(
     }
 }
 
-/// The verdicts of what goes on, in order.
+/// Returns the verdicts of forwarded packets, in order.
 fn kept(verdicts: &[Verdict]) -> impl Iterator<Item = Verdict> {
     let onward = |verdict: &Verdict| verdict.fate() == pipeline::verdict::Fate::Forwarded;
     verdicts.iter().copied().filter(onward)
 }
 
-/// Changes the plain segment in a frame, checksum included.
+/// Changes the plain TCP segment in a frame and updates its checksum.
 fn change(frame: &mut [u8], mut how: impl FnMut(&mut TcpPacket<&mut [u8]>)) {
     let Ok(mut frame) = EthernetFrame::new_checked(frame) else { return };
     let mut within = |ends: (IpAddress, IpAddress), bytes: &mut [u8]| {

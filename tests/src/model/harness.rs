@@ -1,4 +1,4 @@
-//! Feeds a role, and checks what must hold of every role whatever it is fed.
+//! Feeds frames to a role and checks the invariants of every role.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -10,33 +10,33 @@ use pipeline::time::Ticks;
 use pipeline::verdict::{Fate, Verdict};
 use pipeline::view::Side;
 
-/// How a frame lies in its buffer.
+/// The layout of a frame in its buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carrier {
-    /// In one piece.
+    /// One segment.
     Whole,
-    /// In two segments, the first of this many bytes.
+    /// Two segments, the first of this many bytes.
     Split(usize),
-    /// In one piece, at the buffer's very front: no room to grow to speak of. The frame is at
-    /// most 128 bytes long.
+    /// One segment at the front of the buffer, with almost no headroom. The frame is at most 128
+    /// bytes long.
     Cramped,
 }
 
-/// A frame that comes in.
+/// A received frame.
 #[derive(Clone, Debug)]
 pub struct Arrival {
-    /// When, since the start.
+    /// Time since the start.
     pub at: Duration,
-    /// By which side.
+    /// Receiving side.
     pub side: Side,
     /// The frame.
     pub frame: Vec<u8>,
-    /// Its buffer.
+    /// Its layout.
     pub carrier: Carrier,
 }
 
 impl Arrival {
-    /// The frame in its buffer.
+    /// Returns the frame in a buffer.
     pub fn buffer(&self) -> HeapBuffer {
         match self.carrier {
             Carrier::Whole => HeapBuffer::new(&self.frame),
@@ -51,8 +51,8 @@ impl Arrival {
     }
 }
 
-/// Cuts arrivals into bursts of these sizes, over and over; a burst also ends where the side or
-/// the time changes.
+/// Divides arrivals into bursts of these sizes, repeated as needed. A burst also ends where the
+/// side or the time changes.
 pub fn partition(arrivals: &[Arrival], sizes: &[usize]) -> Vec<Range<usize>> {
     let mut sizes = sizes.iter().copied().cycle();
     let mut bursts = Vec::new();
@@ -68,22 +68,22 @@ pub fn partition(arrivals: &[Arrival], sizes: &[usize]) -> Vec<Range<usize>> {
     bursts
 }
 
-/// What a burst came to.
+/// The result of a burst.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fed {
     /// One verdict per packet.
     pub verdicts: Vec<Verdict>,
-    /// The frames that left, by side.
+    /// Transmitted frames, by side.
     pub left: [Vec<Vec<u8>>; 2],
 }
 
 impl Fed {
-    /// What left by a side.
+    /// Returns the frames that left by a side.
     pub fn by(&self, side: Side) -> &[Vec<u8>] {
         &self.left[side as usize]
     }
 
-    /// This and then that.
+    /// Appends a later result.
     pub fn append(&mut self, mut later: Self) {
         self.verdicts.append(&mut later.verdicts);
         for (mine, theirs) in self.left.iter_mut().zip(&mut later.left) {
@@ -92,34 +92,34 @@ impl Fed {
     }
 }
 
-/// A role with what surrounds it.
-pub struct Rig<R> {
+/// A role with its pool, burst and output.
+pub struct Harness<R> {
     /// The role.
     pub role: R,
     pool: HeapPool,
     out: Output<HeapBuffer>,
     burst: Burst<HeapBuffer>,
-    /// Frames that left so far.
+    /// Number of frames transmitted so far.
     sent: u64,
 }
 
-impl<R: Role> Rig<R> {
-    /// A role that makes up to `copies` more of a packet.
+impl<R: Role> Harness<R> {
+    /// Creates a harness for a role that turns a packet into up to `copies` more.
     pub fn new(role: R, copies: usize) -> Self {
         Self::with_pool(role, copies, HeapPool::default())
     }
 
-    /// The same, with this pool.
+    /// Creates a harness with this pool.
     pub fn with_pool(role: R, copies: usize, pool: HeapPool) -> Self {
         Self { role, pool, out: Output::new(copies), burst: Burst::default(), sent: 0 }
     }
 
-    /// Another pool from now on.
+    /// Replaces the pool.
     pub fn set_pool(&mut self, pool: HeapPool) {
         self.pool = pool;
     }
 
-    /// Feeds arrivals of one side and one time as one burst.
+    /// Feeds arrivals of one side and one time as one burst, and returns the result.
     ///
     /// # Panics
     /// When a packet does not get exactly one verdict, a frame vanishes or appears uncounted,
@@ -159,7 +159,7 @@ impl<R: Role> Rig<R> {
         all
     }
 
-    /// Lets the role do what is to be done without a packet; gives the frames it made.
+    /// Runs the role's periodic work, and returns the frames that it generates.
     pub fn housekeep(&mut self, now: Duration) -> [Vec<Vec<u8>>; 2] {
         let capacity = Side::ALL.map(|side| self.out.side(side).capacity());
         let mut context =
@@ -170,7 +170,8 @@ impl<R: Role> Rig<R> {
         left
     }
 
-    /// Entries of each family's table by state, as the gauges say after the last housekeeping.
+    /// Returns the number of entries of each family's table by state, from the gauges as the last
+    /// periodic work left them.
     pub fn gauges(&self) -> [Vec<usize>; 2] {
         let counters = self.role.counters();
         [&counters.table, &counters.table_v6]
@@ -191,7 +192,7 @@ impl<R: Role> Rig<R> {
         Side::ALL.map(|side| counters.side(side).verdicts.iter().map(|c| c.get()).collect())
     }
 
-    /// The counters moved by these verdicts and by nothing else.
+    /// Checks that the counters moved by these verdicts and nothing else.
     fn check_counters(&self, before: &[Vec<u64>; 2], from: Side, verdicts: &[Verdict]) {
         let mut expected = before.clone();
         for verdict in verdicts {

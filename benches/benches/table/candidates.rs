@@ -5,18 +5,18 @@ use std::hash::BuildHasher;
 
 use appliance::dpdk::{Eal, HASH_KEY, HashTable};
 use firstack_benches::BURST;
-use firstack_benches::cast::KEY;
 use firstack_benches::find::{
     Ahead, Connections, NOTHING, Numbered, ask_for_buckets, ask_for_entries, find, find_hashed,
     flow, insert, remove, table,
 };
+use firstack_benches::fixtures::KEY;
 use hashbrown::HashMap;
 use pipeline::family::{Endpoint, V4, Version};
 use pipeline::flow::Flow;
 use pipeline::prefetch::prefetch;
 
 /// A table that is measured.
-pub(crate) trait Contestant {
+pub(crate) trait Candidate {
     /// What it is looked up by.
     type Key;
     /// Its name in the report.
@@ -42,7 +42,7 @@ impl<F: Numbered> Ours<F> {
     }
 }
 
-impl<F: Numbered> Contestant for Ours<F> {
+impl<F: Numbered> Candidate for Ours<F> {
     type Key = Endpoint<F>;
 
     fn name(&self) -> &'static str {
@@ -77,7 +77,7 @@ impl NoPrefetch {
     }
 }
 
-impl Contestant for NoPrefetch {
+impl Candidate for NoPrefetch {
     type Key = Endpoint<V4>;
 
     fn name(&self) -> &'static str {
@@ -116,7 +116,7 @@ impl Pipelined {
     }
 }
 
-impl Contestant for Pipelined {
+impl Candidate for Pipelined {
     type Key = Endpoint<V4>;
 
     fn name(&self) -> &'static str {
@@ -185,7 +185,7 @@ impl<S: BuildHasher> Hashbrown<S> {
     }
 }
 
-impl<S: Named> Contestant for Hashbrown<S> {
+impl<S: Named> Candidate for Hashbrown<S> {
     type Key = Endpoint<V4>;
 
     fn name(&self) -> &'static str {
@@ -228,11 +228,11 @@ impl<'a> Rte<'a> {
         let before = eal.bytes_in_use();
         let table = HashTable::new(eal, "table", u32::try_from(count)?)?;
         // Positions begin at zero, and one slot more than keys is had.
-        let mut contestant = Self { table, states: vec![State { isn: 0 }; count + 1], eal, before };
+        let mut candidate = Self { table, states: vec![State { isn: 0 }; count + 1], eal, before };
         for number in 0..count {
-            contestant.add(number);
+            candidate.add(number);
         }
-        Ok(contestant)
+        Ok(candidate)
     }
 
     fn add(&mut self, number: usize) {
@@ -241,7 +241,7 @@ impl<'a> Rte<'a> {
     }
 }
 
-impl Contestant for Rte<'_> {
+impl Candidate for Rte<'_> {
     type Key = [u8; HASH_KEY];
 
     fn name(&self) -> &'static str {

@@ -1,4 +1,4 @@
-//! What happens to the network besides traffic, and who looks at what leaves the gateway.
+//! Fault injection, and checks of the packets that leave the gateway.
 
 use smoltcp::wire::TcpControl;
 
@@ -14,8 +14,8 @@ use super::variety::{Change, Signing};
 use super::watch;
 use super::world::{CABLE, Event, World};
 
-/// When the switch knows by its probes at the latest that a tunnel is not answered: three probes in
-/// a row, 2 s apart, and the control thread has looked.
+/// Time within which the switch detects a dead tunnel: three unanswered probes, 2 s apart, and a
+/// round of the control thread.
 const UNANSWERED: Nanos = 10 * SECOND;
 
 impl World {
@@ -29,7 +29,7 @@ impl World {
         }
     }
 
-    /// The key of the gateway changes, or those of all others.
+    /// Changes the key of the gateway, or the keys of all others.
     pub(super) fn change_keys(&mut self, gateway: bool) {
         let sites = if gateway { CLIENTS..CLIENTS + 1 } else { ORIGIN..self.plan.sites() };
         for site in sites {
@@ -38,18 +38,18 @@ impl World {
         self.log.note(self.now, "control", || format!("new keys, gateway: {gateway}"));
     }
 
-    /// The next start packet of the flood.
+    /// Sends the next SYN of the flood.
     pub(super) fn flood(&mut self, number: u64) {
         let Some(flood) = self.plan.flood else { return };
         let forged = self.plan.signing != Signing::Not && number.is_multiple_of(2);
-        let frame = flood::start(&self.plan, &flood, number, forged, &mut self.dice);
+        let frame = flood::start(&self.plan, &flood, number, forged, &mut self.rng);
         self.after(0, Event::Station(ORIGIN, false, frame));
         if number + 1 < flood.packets() {
             self.after(flood.time(number + 1) - self.now, Event::Flood(number + 1));
         }
     }
 
-    /// A reset in the name of the server that a client is connected to, from the outside.
+    /// Sends a RST from the outside that spoofs the server that a client is connected to.
     pub(super) fn spoof(&mut self, id: usize) {
         let calls = self.clients().flat_map(|client| client.calls.iter().map(move |c| (client, c)));
         let Some((client, call)) = calls.into_iter().find(|(_, call)| call.id == id) else {
@@ -62,19 +62,20 @@ impl World {
             server.records.iter().find(|r| own(r) && open(r)).map(|_| server.endpoint())
         });
         let Some(from) = connected else { return };
-        // Under B and C it is the server that the client and its gateway know.
+        // Under B and C, client and gateway see the service's address.
         let from = if self.plan.configuration == Configuration::A { from } else { call.service };
         let ethertype = if to.is_ipv4() { [0x08, 0x00] } else { [0x86, 0xdd] };
         let header = [&mac[..], &address::mac(CLIENTS, ROUTER), &ethertype].concat();
-        let numbers = (self.dice.roll() as u32, None);
+        let numbers = (self.rng.next_u64() as u32, None);
         let frame = segment::bare(&header, (from, to), TcpControl::Rst, numbers);
         self.log.note(self.now, "spoofer", || log::describe(&frame));
         self.after(CABLE, Event::Station(CLIENTS, false, frame));
     }
 
-    /// What leaves the gateway toward a client names no replica that has its connection.
+    /// Checks that a packet from the gateway to a client does not contain the address of the
+    /// replica that has the client's connection.
     pub(super) fn watch(&mut self, frame: &[u8]) {
-        // A wrong bit makes a packet somebody else's, and a full table forgets.
+        // A corrupted packet may belong to another connection, and a full table evicts entries.
         let strict = self.plan.corrupted == 0 && self.plan.table >= self.plan.connections.len();
         let named = watch::names_replica(&self.plan, frame);
         let Some((client, site)) = named.filter(|_| strict) else { return };
@@ -94,8 +95,8 @@ impl World {
         }
     }
 
-    /// A replica whose appliance has died gets no copies, once its tunnel has not been answered
-    /// for some time: it is probed from the service's first tagged start packet on.
+    /// Checks that a replica whose appliance has died gets no copies once the switch has noticed.
+    /// The switch probes it from the service's first tagged SYN on.
     pub(super) fn watch_copies(&mut self, frame: &[u8]) {
         let Some(copy) = watch::copy(&self.plan, frame) else { return };
         let first = *self.copied.entry(copy).or_insert(self.now);

@@ -1,9 +1,9 @@
-//! The configuration files of a fleet.
+//! The configuration files of the processes.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use super::options::{Configuration, FleetOptions, OriginServer, TunnelFormat};
+use super::options::{Configuration, OriginServer, ProcessOptions, TunnelFormat};
 use crate::lab::{Family, Lab, Site, Topology};
 
 /// Frames that the kernel holds for a port, each way: bursts of a fast replica are larger
@@ -32,7 +32,7 @@ pub(super) fn keys(lab: &Lab, site: Site) -> PathBuf {
 pub(super) fn file(
     lab: &Lab,
     topology: &Topology,
-    options: &FleetOptions,
+    options: &ProcessOptions,
     site: Site,
     cores: &[usize],
 ) -> String {
@@ -86,7 +86,7 @@ socket = "{}"
 }
 
 /// The sections that a file has when something in them differs from the default.
-fn some(lab: &Lab, site: Site, options: &FleetOptions) -> String {
+fn some(lab: &Lab, site: Site, options: &ProcessOptions) -> String {
     let mut text = String::new();
     let format = (options.tunnel_format != TunnelFormat::default())
         .then(|| format!("format = \"{}\"\n", options.tunnel_format));
@@ -115,11 +115,11 @@ fn section<const N: usize>(text: &mut String, name: &str, keys: [Option<String>;
 }
 
 /// A service's name: "web", and of IPv6 beside IPv4 "web6".
-fn service(options: &FleetOptions, family: Family) -> &'static str {
+fn service(options: &ProcessOptions, family: Family) -> &'static str {
     if options.families().len() > 1 && family == Family::V6 { "web6" } else { "web" }
 }
 
-fn gateway(options: &FleetOptions) -> String {
+fn gateway(options: &ProcessOptions) -> String {
     let mut text = String::new();
     if options.configuration != Configuration::default() {
         let _ = write!(text, "\n[gateway]\nconfiguration = \"{}\"\n", options.configuration);
@@ -139,7 +139,7 @@ fn gateway(options: &FleetOptions) -> String {
     text
 }
 
-fn switch(topology: &Topology, options: &FleetOptions) -> String {
+fn switch(topology: &Topology, options: &ProcessOptions) -> String {
     let mut text = String::new();
     for family in options.families() {
         let (name, address) = (service(options, *family), Site::Origin.address_of(*family));
@@ -161,7 +161,7 @@ fn switch(topology: &Topology, options: &FleetOptions) -> String {
 }
 
 /// The origin servers of the service of a family.
-fn servers(text: &mut String, options: &FleetOptions, family: Family) {
+fn servers(text: &mut String, options: &ProcessOptions, family: Family) {
     if options.servers.is_empty() {
         let check = check(options.checks.origin, Site::Origin);
         let _ = write!(text, "\n[[switch.service.server]]\nname = \"origin\"\n{check}");
@@ -177,7 +177,7 @@ fn servers(text: &mut String, options: &FleetOptions, family: Family) {
     }
 }
 
-fn replica(number: usize, options: &FleetOptions) -> String {
+fn replica(number: usize, options: &ProcessOptions) -> String {
     let site = Site::Replica(number);
     let services: Vec<_> = options
         .families()

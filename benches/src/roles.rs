@@ -19,39 +19,39 @@ use pipeline::time::Ticks;
 use pipeline::verdict::Verdict;
 use pipeline::view::Side;
 
-use crate::Rig;
-use crate::cast::{Cast, KEY, V4, V6, frames, from_replica, ip, run_all};
+use crate::Harness;
+use crate::fixtures::{KEY, Peers, V4, V6, frames, from_replica, ip, run_all};
 
 /// A gateway with a service of each family, for this many connections of each.
-pub fn gateway_rig<Q: Configuration>(connections: usize) -> Rig<Gateway<Q>> {
+pub fn gateway_harness<Q: Configuration>(connections: usize) -> Harness<Gateway<Q>> {
     let service = |address: &str| gateway::Service {
         scope: Scope::Prefix(address.parse::<IpAddr>().expect("an address").into()),
         ports: vec![80],
         replicas: Vec::new(),
     };
     let settings = gateway::Settings {
-        services: [V4, V6].iter().map(|cast| service(&ip(cast.server))).collect(),
+        services: [V4, V6].iter().map(|peers| service(&ip(peers.server))).collect(),
         tag: tag::Format::default(),
         timeouts: Timeouts::default(),
         path: Path::default(),
         max_connections: [connections; 2],
         hash_key: KEY,
     };
-    Rig::new(Gateway::new(settings, Published::new(Keys::default()).reader()), 2)
+    Harness::new(Gateway::new(settings, Published::new(Keys::default()).reader()), 2)
 }
 
 /// Opens connections through the pipeline; the replica wins them all.
-pub fn established<Q: Configuration>(cast: Cast, connections: usize) -> Rig<Gateway<Q>> {
-    let mut rig = gateway_rig(connections);
-    let syns = frames(cast, connections, |client| Segment::syn(client, cast.server, 7).frame());
-    run_all(&mut rig, Side::Inside, &syns, Verdict::Tagged);
-    let answers = frames(cast, connections, |client| from_replica(Q::CODE, cast, client, true));
-    run_all(&mut rig, Side::Outside, &answers, Verdict::ReplicaWon);
-    rig
+pub fn established<Q: Configuration>(peers: Peers, connections: usize) -> Harness<Gateway<Q>> {
+    let mut harness = gateway_harness(connections);
+    let syns = frames(peers, connections, |client| Segment::syn(client, peers.server, 7).frame());
+    run_all(&mut harness, Side::Inside, &syns, Verdict::Tagged);
+    let answers = frames(peers, connections, |client| from_replica(Q::CODE, peers, client, true));
+    run_all(&mut harness, Side::Outside, &answers, Verdict::ReplicaWon);
+    harness
 }
 
 /// A switch with one service of two servers and two replicas.
-pub fn switch_rig() -> Rig<Switch> {
+pub fn switch_harness() -> Harness<Switch> {
     let server = |name: &str, last| switch::Server {
         name: name.to_owned(),
         delivery: Delivery::Direct([2, 0, 0, 0, 1, last]),
@@ -95,17 +95,17 @@ pub fn switch_rig() -> Rig<Switch> {
         neighbours: Arc::new(Neighbours::default()),
     };
     let (selection, keys) = (Published::new(selection), Published::new(Keys::default()));
-    Rig::new(Switch::new(settings, shares, selection.reader(), keys.reader()), 8)
+    Harness::new(Switch::new(settings, shares, selection.reader(), keys.reader()), 8)
 }
 
 /// A replica with a service of each family, one web server each.
-pub fn replica_rig() -> Rig<Replica> {
-    let service = |number: usize, cast: Cast| replica::Service {
-        address: ip(cast.server).parse().expect("an address"),
+pub fn replica_harness() -> Harness<Replica> {
+    let service = |number: usize, peers: Peers| replica::Service {
+        address: ip(peers.server).parse().expect("an address"),
         ports: vec![80],
         servers: vec![replica::Server {
             name: format!("web{number}"),
-            address: ip(cast.replica).parse().expect("an address"),
+            address: ip(peers.replica).parse().expect("an address"),
             port: None,
             mac: None,
             weight: 1,
@@ -117,7 +117,7 @@ pub fn replica_rig() -> Rig<Replica> {
     let selection = Published::new(replica::Selection::new(&services, |_| true));
     let settings = replica::Settings {
         switches: [V4, V6]
-            .map(|cast| ip(cast.server).parse::<IpAddr>().expect("one").into())
+            .map(|peers| ip(peers.server).parse::<IpAddr>().expect("one").into())
             .into(),
         gateways: Vec::new(),
         tunnel_addresses: services.iter().map(|service| service.servers[0].address).collect(),
@@ -137,5 +137,5 @@ pub fn replica_rig() -> Rig<Replica> {
     let shares =
         replica::Shares { gates: Arc::default(), neighbours: Arc::new(Neighbours::default()) };
     let keys = Published::new(Keys::default());
-    Rig::new(Replica::new(settings, shares, selection.reader(), keys.reader()), 1)
+    Harness::new(Replica::new(settings, shares, selection.reader(), keys.reader()), 1)
 }

@@ -18,20 +18,20 @@ use nix::unistd::Pid;
 use crate::lab::{Lab, LabError, Result, Topology};
 
 pub use options::{
-    Checks, Configuration, FleetOptions, Further, HealthTimes, OriginServer, TunnelFormat,
+    Checks, Configuration, Further, HealthTimes, OriginServer, ProcessOptions, TunnelFormat,
 };
 pub use process::{Appliance, Ended};
 
 /// The gateway, the switch and the replicas' appliances of one topology.
 #[derive(Debug)]
-pub struct Fleet {
+pub struct Processes {
     appliances: Vec<Appliance>,
     pause: Duration,
 }
 
-impl Fleet {
+impl Processes {
     /// Starts one process at every site and waits until all of them forward.
-    pub fn start(lab: &Lab, topology: &Topology, options: &FleetOptions) -> Result<Self> {
+    pub fn start(lab: &Lab, topology: &Topology, options: &ProcessOptions) -> Result<Self> {
         let binary = match &options.binary {
             Some(path) => path.clone(),
             None => find_firstack()?,
@@ -99,7 +99,7 @@ impl Fleet {
     }
 
     /// Waits until no counter moves any more and every packet is accounted for, at most so
-    /// long; gives the counters, in the order of [`Fleet::all`], whether that came to be or not.
+    /// long; gives the counters, in the order of [`Processes::all`], whether that came to be or not.
     pub fn settle(&self, limit: Duration) -> Result<Vec<Snapshot>> {
         let start = Instant::now();
         let mut last = self.stats()?;
@@ -114,7 +114,7 @@ impl Fleet {
         }
     }
 
-    /// The counters of all, in the order of [`Fleet::all`].
+    /// The counters of all, in the order of [`Processes::all`].
     pub fn stats(&self) -> Result<Vec<Snapshot>> {
         self.appliances.iter().map(Appliance::stats).collect()
     }

@@ -1,5 +1,5 @@
-//! Frames as an open network sends them: whole ones that the roles have a part in, and the same
-//! cut, bent, wrapped and split.
+//! A fuzz corpus: frames as an open network sends them. Some are sound packets that the roles
+//! process, others are truncated, modified, encapsulated or split.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -26,13 +26,13 @@ mod samples;
 pub use mutation::Mutation;
 pub use samples::{forged_copy, prelude, samples};
 
-/// The key that the soup's signed tags are made with, when they are right.
+/// The key of the corpus's valid signatures.
 pub const KEY: Key = (3, [7; 16]);
 /// A tag without a signature, of configuration A.
 pub const UNSIGNED: [u8; 8] = tags::unsigned(tags::PERMITTED);
 
-/// The frame's IP packet, or what stands in its place, in a tunnel. A frame without an Ethernet
-/// header stays as it is.
+/// Returns the frame with its IP packet, or the bytes in its place, in a tunnel. A frame without an
+/// Ethernet header is returned unchanged.
 pub fn tunnelled(frame: &[u8], from: SocketAddr, to: SocketAddr, format: Format) -> Vec<u8> {
     Outer::new(format, from.ip(), to.ip(), 0).around(frame)
 }
@@ -62,7 +62,7 @@ pub fn neighbour(advertises: bool, mac: Mac, sender: SocketAddr, target: SocketA
     Frame::new((APPLIANCE_MAC, mac), Body::Ip(Ip { ttl: 255, ..ip })).bytes()
 }
 
-/// A start packet with this tag.
+/// Returns a SYN with this tag.
 pub fn tagged_start(from: SocketAddr, to: SocketAddr, tag: &[u8]) -> Packet {
     let mut packet = Packet::new(from, to, SYN);
     packet.options = [&[2, 4, 5, 0xb4][..], tag].concat();
@@ -71,7 +71,7 @@ pub fn tagged_start(from: SocketAddr, to: SocketAddr, tag: &[u8]) -> Packet {
     packet
 }
 
-/// A start packet with a signed tag of this configuration; the signature is right.
+/// Returns a SYN with a signed tag of this configuration. The signature is valid.
 fn signed_start(from: SocketAddr, to: SocketAddr, configuration: Code) -> Packet {
     let mut packet = tagged_start(from, to, &[]);
     packet.options.clear();
@@ -97,7 +97,7 @@ fn client() -> BoxedStrategy<SocketAddr> {
     prop_oneof![2 => select(few), 1 => select(CLIENTS.to_vec())].boxed()
 }
 
-/// Servers and replicas of a client's family that any of the roles knows, and strangers.
+/// Returns servers and replicas of a client's family, configured at some role or at none.
 fn servers(client: SocketAddr) -> Vec<SocketAddr> {
     if client.is_ipv6() {
         let like = |host: u16| {
@@ -125,7 +125,7 @@ fn ends() -> BoxedStrategy<(SocketAddr, SocketAddr)> {
         .boxed()
 }
 
-/// TCP between a client and a server, either way.
+/// TCP between a client and a server, in either direction.
 fn tcp() -> BoxedStrategy<Packet> {
     let flags = select(vec![SYN, SYN, SYN | ACK, SYN | ACK, ACK, PSH | ACK, FIN | ACK, RST]);
     let data = prop_oneof![
@@ -151,7 +151,7 @@ fn tcp() -> BoxedStrategy<Packet> {
         .boxed()
 }
 
-/// A tagged start packet.
+/// A tagged SYN.
 fn start() -> BoxedStrategy<Packet> {
     let data = prop_oneof![4 => Just(Vec::new()), 1 => vec(any::<u8>(), 0..50)];
     let checksums = (proptest::bool::weighted(0.95), proptest::bool::weighted(0.95));
@@ -172,7 +172,7 @@ fn start() -> BoxedStrategy<Packet> {
         .boxed()
 }
 
-/// An ICMP error about TCP, plain or tunnelled, either way.
+/// An ICMP error about TCP, plain or tunnelled, in either direction.
 fn error() -> BoxedStrategy<Vec<u8>> {
     let kind = select(vec![[3u8, 2], [3, 1], [11, 3], [0, 129], [8, 128]]);
     let quoted = (tcp(), proptest::option::of(select(Format::ALL.to_vec())));
@@ -198,7 +198,7 @@ fn error() -> BoxedStrategy<Vec<u8>> {
         .boxed()
 }
 
-/// The first or the other fragment of a TCP packet.
+/// The first or the second fragment of a TCP packet.
 fn part() -> BoxedStrategy<Vec<u8>> {
     (ends(), any::<[bool; 2]>(), 0u16..3)
         .prop_map(|((client, server), [outbound, first], id)| {
@@ -210,7 +210,7 @@ fn part() -> BoxedStrategy<Vec<u8>> {
         .boxed()
 }
 
-/// An echo request of a switch, or to one.
+/// An ICMP echo request or reply from a switch to a replica.
 fn echo() -> BoxedStrategy<Vec<u8>> {
     (client(), select(vec![[8u8, 128], [0, 129]]), 0usize..40)
         .prop_map(|(client, kind, length)| {
@@ -242,7 +242,7 @@ fn resolution() -> BoxedStrategy<Vec<u8>> {
     prop_oneof![arp, nd].boxed()
 }
 
-/// A frame that a role has a part in, outside all tunnels.
+/// A frame that a role processes, outside tunnels.
 fn plain() -> BoxedStrategy<Vec<u8>> {
     let foreign = (tcp(), Foreign::any()).prop_map(|(packet, what)| {
         let bare = Packet { options: Vec::new(), payload: Vec::new(), ..packet };
@@ -259,7 +259,7 @@ fn plain() -> BoxedStrategy<Vec<u8>> {
     .boxed()
 }
 
-/// A frame in a tunnel: from a switch, or of a connection.
+/// A frame in a tunnel: from a switch, or part of a connection.
 fn tunnel() -> BoxedStrategy<Vec<u8>> {
     let format = || select(Format::ALL.to_vec());
     let six = || proptest::bool::weighted(0.4);
@@ -274,7 +274,7 @@ fn tunnel() -> BoxedStrategy<Vec<u8>> {
     let of_switch = (inner(), six(), 0usize..8, 0usize..6, format()).prop_map(
         |(inner, six, switch, end, format)| {
             let all = if six { &PEERS_V6 } else { &PEERS };
-            // The stranger now and then.
+            // Sometimes a peer that is not allowed.
             let switch = if switch == 0 { all[6] } else { all[0] };
             let mut end = all[4 + usize::from(end == 0)];
             if !six && format != Format::Gre {
@@ -292,7 +292,7 @@ fn tunnel() -> BoxedStrategy<Vec<u8>> {
     prop_oneof![3 => of_switch, 2 => of_connection].boxed()
 }
 
-/// A frame that a role has a part in.
+/// A frame that a role processes.
 fn base() -> BoxedStrategy<Vec<u8>> {
     prop_oneof![6 => plain(), 4 => tunnel(), 1 => resolution()].boxed()
 }
@@ -301,8 +301,8 @@ fn carrier() -> impl Strategy<Value = Option<Index>> {
     prop_oneof![6 => Just(None), 1 => any::<Index>().prop_map(Some)]
 }
 
-/// Frames that come in by both sides: one part damaged, `sane` parts not.
-pub fn soup(sane: u32) -> BoxedStrategy<Vec<Arrival>> {
+/// Returns frames that arrive on both sides. For each damaged frame, about `sane` are intact.
+pub fn fuzzed(sane: u32) -> BoxedStrategy<Vec<Arrival>> {
     let damaged = (base(), vec(Mutation::any(), 1..5)).prop_map(|(frame, mutations)| {
         mutations.iter().fold(frame, |frame, mutation| mutation.apply(frame))
     });
