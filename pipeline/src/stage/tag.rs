@@ -6,6 +6,8 @@
 //! Inserted behind the last option with NOPs up to a multiple of 4, taken out with them, so
 //! that the option area comes out as the client sent it.
 
+use std::fmt;
+
 use arrayvec::ArrayVec;
 
 use crate::buffer::Buffer;
@@ -44,15 +46,22 @@ impl Default for Format {
 }
 
 /// How gateway and winner exchange packets, as the tag carries it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Code {
     /// Full NAT.
+    #[default]
     A = 0,
     /// One-way NAT.
     B = 1,
     /// Tunnel both ways.
     C = 2,
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
 }
 
 /// What a tag says.

@@ -5,33 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use pipeline::stage::tag::Code as Configuration;
+
 use crate::lab::Family;
 
 /// Time between two looks at counters that may have come to rest.
 const PAUSE: Duration = Duration::from_millis(250);
-
-/// How gateway and winner exchange packets after the race.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-#[value(rename_all = "verbatim")]
-pub enum Configuration {
-    /// Plain both ways; the gateway rewrites both.
-    #[default]
-    A,
-    /// Plain both ways; the replica writes the server's source, the gateway passes that.
-    B,
-    /// Tunnelled both ways.
-    C,
-}
-
-impl fmt::Display for Configuration {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::A => "A",
-            Self::B => "B",
-            Self::C => "C",
-        })
-    }
-}
 
 /// The format of the tunnels that a process sends; all are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -8,7 +8,7 @@ use firstack_packets::{self as packets, Body, Ip, Payload, Tcp};
 use smoltcp::wire::{EthernetFrame, TcpControl};
 
 use super::address::{HOST, ORIGIN, PORT, ROUTER, mac, service};
-use super::plan::{Configuration, Family, Nanos, Plan, SECOND};
+use super::plan::{Family, Nanos, Plan, SECOND};
 use super::rng::Rng;
 use super::segment::{self, Segment};
 use super::station::Frame;
@@ -77,12 +77,7 @@ pub fn is_victim(address: IpAddr) -> bool {
 /// is unsigned, or bears a wrong signature.
 #[must_use]
 pub fn start(plan: &Plan, flood: &Flood, number: u64, forged: bool, rng: &mut Rng) -> Frame {
-    let code = match plan.configuration {
-        Configuration::A => 0,
-        Configuration::B => 1,
-        Configuration::C => 2,
-    };
-    let flags = tag::flags(code);
+    let flags = tag::flags(plan.configuration as u8);
     let options = match forged {
         true => tag::with_mac(flags | SIGNED, 3, rng.next_u64().to_be_bytes()),
         false => tag::unsigned(flags).to_vec(),

@@ -1,5 +1,7 @@
 //! What a seed stands for: who is there, how they are connected, and who talks to whom.
 
+pub use pipeline::stage::tag::Code as Configuration;
+
 use super::address::Site;
 use super::draw;
 use super::flood::Flood;
@@ -13,17 +15,6 @@ pub type Nanos = u64;
 pub const MS: Nanos = 1_000_000;
 /// A second.
 pub const SECOND: Nanos = 1_000 * MS;
-
-/// How gateway and winner exchange packets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Configuration {
-    /// Full NAT.
-    A,
-    /// One-way NAT.
-    B,
-    /// Tunnels.
-    C,
-}
 
 /// The IP family of clients and servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
