@@ -1,21 +1,17 @@
-//! The three roles, configured as for measurements: no probes, no limits that bite.
+//! The three roles as benchmarks configure them: no probes, no limit in effect.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use firstack_packets::Segment;
 use pipeline::configuration::Configuration;
-use pipeline::limiter::Limit;
 use pipeline::neighbours::Neighbours;
-use pipeline::path::Path;
-use pipeline::role::gateway::{self, Gateway, Timeouts};
+use pipeline::role::gateway::{self, Gateway};
 use pipeline::role::replica::{self, Replica};
 use pipeline::role::switch::{self, Delivery, Switch};
 use pipeline::services::Scope;
 use pipeline::shared::Published;
 use pipeline::stage::sign::Keys;
-use pipeline::stage::tag;
-use pipeline::time::Ticks;
 use pipeline::verdict::Verdict;
 use pipeline::view::Side;
 
@@ -29,13 +25,11 @@ pub fn gateway_harness<Q: Configuration>(connections: usize) -> Harness<Gateway<
         ports: vec![80],
         replicas: Vec::new(),
     };
+    let services = [V4, V6].iter().map(|peers| service(&ip(peers.server))).collect();
     let settings = gateway::Settings {
-        services: [V4, V6].iter().map(|peers| service(&ip(peers.server))).collect(),
-        tag: tag::Format::default(),
-        timeouts: Timeouts::default(),
-        path: Path::default(),
         max_connections: [connections; 2],
         hash_key: KEY,
+        ..firstack_fixtures::gateway(services)
     };
     Harness::new(Gateway::new(settings, Published::new(Keys::default()).reader()), 2)
 }
@@ -67,28 +61,11 @@ pub fn switch_harness() -> Harness<Switch> {
         servers: vec![server("web1", 1), server("web2", 2)],
         first_server: 0,
     }];
-    let unlimited = Limit { rate: 1 << 30, burst: 1 << 30, prefix_v4: 24, prefix_v6: 48 };
     let selection = switch::Selection::new(&services, &switch::Alive::default());
-    let seconds = Ticks::from_secs;
     let settings = switch::Settings {
-        services,
-        tag: tag::Format::default(),
-        require_signature: false,
-        gateways: Vec::new(),
-        max_copies: 8,
-        fan_out: unlimited,
-        path: Path::default(),
         max_connections: [100_000, 1],
-        timeouts: switch::Timeouts {
-            opening: seconds(30),
-            established: seconds(7440),
-            closing: seconds(120),
-            reuse_after: seconds(60),
-        },
-        probing: None,
-        probes: false,
-        macs: [[2; 6]; 2],
         hash_key: KEY,
+        ..firstack_fixtures::switch(services)
     };
     let shares = switch::Shares {
         tunnels: Arc::new(switch::TunnelHealth::new(2)),
@@ -119,20 +96,9 @@ pub fn replica_harness() -> Harness<Replica> {
         switches: [V4, V6]
             .map(|peers| ip(peers.server).parse::<IpAddr>().expect("one").into())
             .into(),
-        gateways: Vec::new(),
-        tunnel_addresses: services.iter().map(|service| service.servers[0].address).collect(),
-        services,
-        tag: tag::Format::default(),
-        require_signature: false,
-        path: Path::default(),
-        busy_connections: usize::MAX,
-        busy_syn_rate: 1 << 30,
-        acknowledgement_repeats: 0,
         max_connections: [100_000; 2],
-        timeouts: [30, 7440, 120].map(Ticks::from_secs),
-        macs: [[2; 6], [2; 6]],
-        probes: false,
         hash_key: KEY,
+        ..firstack_fixtures::replica(services)
     };
     let shares =
         replica::Shares { gates: Arc::default(), neighbours: Arc::new(Neighbours::default()) };
