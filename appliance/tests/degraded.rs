@@ -26,6 +26,12 @@ use firstack::dpdk::{
     Eal, Mbuf, MbufPool, PoolHandle, Port, PortConfig, RxQueue, Started, TxQueue,
     Worker as Launched, cycles,
 };
+use firstack::handoff::Mail;
+use firstack::steering::{Owners, Trust};
+use firstack::worker::{Idle, Parts, Queues, Worker};
+use arrayvec::ArrayVec;
+use crossbeam::utils::CachePadded;
+use firstack_packets::Segment;
 use pcap_file::pcap::{PcapPacket, PcapWriter};
 use pipeline::buffer::{Buffer, Pool};
 use pipeline::configuration::A;
@@ -37,7 +43,6 @@ use pipeline::services::Scope;
 use pipeline::shared::Published;
 use pipeline::stage::sign::Keys;
 use pipeline::stage::tag;
-use pipeline::testing::Segment;
 use pipeline::verdict::{Fate, Verdict};
 use pipeline::view::Side;
 

@@ -17,7 +17,7 @@ use crossbeam::queue::ArrayQueue;
 use firstack::datapath::handoff::ring::{Receiver, Sender, ring};
 use firstack::datapath::handoff::{Handoff, HandoffFrame, capacity};
 use firstack_benches::client;
-use pipeline::testing::Segment;
+use firstack_packets::Segment;
 use pipeline::view::{Packet, Side, View};
 
 const CAPACITY: usize = 2048;

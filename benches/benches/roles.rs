@@ -4,15 +4,15 @@
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use firstack_benches::cast::{
-    Cast, LOSERS, REPLICA, SERVER, V4, V6, frames, from_replica, ip, run_all, scattered, tagged,
+use firstack_benches::fixtures::{
+    LOSERS, Peers, REPLICA, SERVER, V4, V6, frames, from_replica, ip, run_all, scattered, tagged,
 };
-use firstack_benches::rigs::{established, gateway_rig, replica_rig, switch_rig};
+use firstack_benches::roles::{established, gateway_harness, replica_harness, switch_harness};
 use firstack_benches::{BURST, client};
+use firstack_packets::Segment;
 use pipeline::configuration::{A, B, C, Configuration};
 use pipeline::role::gateway::Timeouts;
 use pipeline::stage::tag::Code;
-use pipeline::testing::Segment;
 use pipeline::time::Ticks;
 use pipeline::verdict::Verdict;
 use pipeline::view::Side;
@@ -23,27 +23,27 @@ const COUNTS: [usize; 3] = [1_000, 64_000, 1_000_000];
 fn translate<Q: Configuration>(
     criterion: &mut Criterion,
     group: &str,
-    cast: Cast,
+    peers: Peers,
     counts: &[usize],
 ) {
     let mut group = criterion.benchmark_group(group);
     group.throughput(Throughput::Elements(BURST as u64));
     for &count in counts {
-        let mut rig = established::<Q>(cast, count);
+        let mut harness = established::<Q>(peers, count);
         let back = if Q::FOLLOWS_PLAIN { Verdict::FromReplica } else { Verdict::Passed };
         let cases = [
             ("to_replica", Side::Inside, Verdict::ToReplica),
             ("from_replica", Side::Outside, back),
         ];
         for (name, side, verdict) in cases {
-            let frames = frames(cast, count, |client| match side {
-                Side::Inside => Segment::ack(client, cast.server, 8, 6).payload(&[0; 6]).frame(),
-                Side::Outside => from_replica(Q::CODE, cast, client, false),
+            let frames = frames(peers, count, |client| match side {
+                Side::Inside => Segment::ack(client, peers.server, 8, 6).payload(&[0; 6]).frame(),
+                Side::Outside => from_replica(Q::CODE, peers, client, false),
             });
             group.bench_function(BenchmarkId::new(name, count), |bencher| {
                 bencher.iter_custom(|bursts| {
                     (0..bursts as usize)
-                        .map(|burst| rig.run(side, scattered(&frames, burst), verdict))
+                        .map(|burst| harness.run(side, scattered(&frames, burst), verdict))
                         .sum()
                 });
             });
@@ -64,7 +64,7 @@ fn strangers(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("gateway_a");
     group.throughput(Throughput::Elements(BURST as u64));
     let other = frames(V4, 1_000, |client| Segment::ack(client, "192.0.2.1:22", 8, 6).frame());
-    let mut rig = established::<A>(V4, 64_000);
+    let mut harness = established::<A>(V4, 64_000);
     // Connections that are not in the table: numbers past those that were opened.
     let other: Vec<_> = other
         .into_iter()
@@ -76,7 +76,7 @@ fn strangers(criterion: &mut Criterion) {
     group.bench_function("no_entry/64000", |bencher| {
         bencher.iter_custom(|bursts| {
             (0..bursts as usize)
-                .map(|burst| rig.run(Side::Inside, scattered(&other, burst), Verdict::NoEntry))
+                .map(|burst| harness.run(Side::Inside, scattered(&other, burst), Verdict::NoEntry))
                 .sum()
         });
     });
@@ -88,11 +88,11 @@ fn races(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("race_a");
     group.throughput(Throughput::Elements(BURST as u64));
     for live in [1_000, 1_000_000] {
-        let mut rig = gateway_rig::<A>(live + BURST);
+        let mut harness = gateway_harness::<A>(live + BURST);
         let opened = frames(V4, live, |client| Segment::syn(client, SERVER, 7).frame());
-        run_all(&mut rig, Side::Inside, &opened, Verdict::Tagged);
+        run_all(&mut harness, Side::Inside, &opened, Verdict::Tagged);
         let opened = frames(V4, live, |client| Segment::syn_ack(REPLICA, client, 5, 8).frame());
-        run_all(&mut rig, Side::Outside, &opened, Verdict::ReplicaWon);
+        run_all(&mut harness, Side::Outside, &opened, Verdict::ReplicaWon);
         let racers: Vec<_> = (live..live + BURST).map(client).collect();
         group.bench_function(BenchmarkId::new("whole_race", live), |bencher| {
             bencher.iter_custom(|rounds| {
@@ -106,30 +106,33 @@ fn races(criterion: &mut Criterion) {
                     let answer = |from: &'static str| {
                         build(&|client| Segment::syn_ack(from, client, 5, round * 2 + 1))
                     };
-                    let first = rig.run(
+                    let first = harness.run(
                         Side::Inside,
                         syns.iter().map(Vec::as_slice),
                         if round == 0 { Verdict::Tagged } else { Verdict::TaggedAnew },
                     );
                     let won = answer(REPLICA);
-                    let won =
-                        rig.run(Side::Outside, won.iter().map(Vec::as_slice), Verdict::ReplicaWon);
+                    let won = harness.run(
+                        Side::Outside,
+                        won.iter().map(Vec::as_slice),
+                        Verdict::ReplicaWon,
+                    );
                     let lost: Duration = LOSERS
                         .iter()
                         .map(|loser| {
                             let frames = answer(loser);
                             let frames = frames.iter().map(Vec::as_slice);
-                            rig.run(Side::Outside, frames, Verdict::LoserReset)
+                            harness.run(Side::Outside, frames, Verdict::LoserReset)
                         })
                         .sum();
                     total += first + won + lost;
                     let reset = build(&|client| Segment::new(client, SERVER, 4, round * 2 + 1, 0));
-                    rig.run(Side::Inside, reset.iter().map(Vec::as_slice), Verdict::ToReplica);
+                    harness.run(Side::Inside, reset.iter().map(Vec::as_slice), Verdict::ToReplica);
                 }
                 // The entries expire, so that the next sample begins as this one did.
-                rig.wait(Timeouts::default().closing + Ticks::from_secs(1));
+                harness.wait(Timeouts::default().closing + Ticks::from_secs(1));
                 for _ in 0..BURST {
-                    rig.run(Side::Inside, std::iter::empty(), Verdict::Tagged);
+                    harness.run(Side::Inside, std::iter::empty(), Verdict::Tagged);
                 }
                 total
             });
@@ -141,7 +144,7 @@ fn races(criterion: &mut Criterion) {
 fn switch(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("switch");
     group.throughput(Throughput::Elements(BURST as u64));
-    let mut rig = switch_rig();
+    let mut harness = switch_harness();
     let cases = [
         (
             "fan_out_to_2",
@@ -158,7 +161,7 @@ fn switch(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| {
             bencher.iter_custom(|bursts| {
                 (0..bursts as usize)
-                    .map(|burst| rig.run(Side::Outside, scattered(&frames, burst), verdict))
+                    .map(|burst| harness.run(Side::Outside, scattered(&frames, burst), verdict))
                     .sum()
             });
         });
@@ -166,20 +169,20 @@ fn switch(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn replica_of(criterion: &mut Criterion, group: &str, cast: Cast, code: Code) {
+fn replica_of(criterion: &mut Criterion, group: &str, peers: Peers, code: Code) {
     const COUNT: usize = 64_000;
     let mut group = criterion.benchmark_group(group);
     group.throughput(Throughput::Elements(BURST as u64));
-    let mut rig = replica_rig();
-    let copies = frames(cast, COUNT, |c| {
-        tagged(c, cast.server, code).tunnelled(&ip(cast.server), &ip(cast.replica))
+    let mut harness = replica_harness();
+    let copies = frames(peers, COUNT, |c| {
+        tagged(c, peers.server, code).tunnelled(&ip(peers.server), &ip(peers.replica))
     });
-    run_all(&mut rig, Side::Outside, &copies, Verdict::Cracked);
-    let to_web_server = frames(cast, COUNT, |c| match code {
-        Code::A | Code::B => Segment::ack(c, cast.replica, 8, 6).frame(),
-        Code::C => Segment::ack(c, cast.server, 8, 6).tunnelled(&ip(c), &ip(cast.replica)),
+    run_all(&mut harness, Side::Outside, &copies, Verdict::Cracked);
+    let to_web_server = frames(peers, COUNT, |c| match code {
+        Code::A | Code::B => Segment::ack(c, peers.replica, 8, 6).frame(),
+        Code::C => Segment::ack(c, peers.server, 8, 6).tunnelled(&ip(c), &ip(peers.replica)),
     });
-    let from_web_server = frames(cast, COUNT, |c| Segment::ack(cast.replica, c, 6, 8).frame());
+    let from_web_server = frames(peers, COUNT, |c| Segment::ack(peers.replica, c, 6, 8).frame());
     let cases = [
         ("crack_again", Side::Outside, copies, Verdict::CrackedAgain),
         ("to_web_server", Side::Outside, to_web_server, Verdict::ToWebServer),
@@ -189,7 +192,7 @@ fn replica_of(criterion: &mut Criterion, group: &str, cast: Cast, code: Code) {
         group.bench_function(BenchmarkId::new(name, COUNT), |bencher| {
             bencher.iter_custom(|bursts| {
                 (0..bursts as usize)
-                    .map(|burst| rig.run(side, scattered(&frames, burst), verdict))
+                    .map(|burst| harness.run(side, scattered(&frames, burst), verdict))
                     .sum()
             });
         });

@@ -6,7 +6,7 @@ use pipeline::table::{Guess, Hash, Table};
 use pipeline::time::Ticks;
 
 use crate::BURST;
-use crate::cast::KEY;
+use crate::fixtures::KEY;
 
 /// The gateway's table.
 pub type Connections<F> = Table<Endpoint<F>, Phase, Flow<F>>;

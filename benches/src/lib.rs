@@ -1,15 +1,13 @@
-//! Shared pieces of the benchmarks: buffers that are used again instead of allocated, and a rig
+//! Shared pieces of the benchmarks: buffers that are used again instead of allocated, and a harness
 //! that runs bursts through a role and times nothing but the role.
 //!
-//! [`cast`] has the frames, [`rigs`] the roles; [`cases`] is what the test of allocations and the
+//! [`fixtures`] has the frames, [`roles`] the roles; [`cases`] is what the test of allocations and the
 //! program `instructions` measure.
 
 pub mod cases;
-pub mod cast;
-#[cfg(feature = "dpdk")]
-pub mod dpdk;
 pub mod find;
-pub mod rigs;
+pub mod fixtures;
+pub mod roles;
 
 use std::time::{Duration, Instant};
 
@@ -119,7 +117,7 @@ impl Pool for Slab {
 }
 
 /// A role and what it needs.
-pub struct Rig<R> {
+pub struct Harness<R> {
     /// The role under test.
     pub role: R,
     burst: Burst<SlabBuffer>,
@@ -128,8 +126,8 @@ pub struct Rig<R> {
     now: Ticks,
 }
 
-impl<R: Role> Rig<R> {
-    /// A rig whose packets turn into at most `copies` more each.
+impl<R: Role> Harness<R> {
+    /// A harness whose packets turn into at most `copies` more each.
     pub fn new(role: R, copies: usize) -> Self {
         let (burst, out) = (Burst::default(), Output::new(copies));
         let (slab, now) = (Slab::default(), Ticks::from_secs(1));

@@ -3,14 +3,14 @@
 
 use std::collections::BTreeSet;
 
-use firstack_benches::cast::{LOSERS, REPLICA, SERVER, V4, V6, from_replica, ip, tagged};
 use firstack_benches::find::scattered;
-use firstack_benches::rigs::{established, replica_rig, switch_rig};
-use firstack_benches::{BURST, Rig, cases, client};
+use firstack_benches::fixtures::{LOSERS, REPLICA, SERVER, V4, V6, from_replica, ip, tagged};
+use firstack_benches::roles::{established, replica_harness, switch_harness};
+use firstack_benches::{BURST, Harness, cases, client};
+use firstack_packets::{Segment, icmp_error};
 use pipeline::configuration::{A, B, C};
 use pipeline::role::Role;
 use pipeline::stage::tag::Code;
-use pipeline::testing::{Segment, icmp_error};
 use pipeline::time::Ticks;
 use pipeline::view::Side;
 
@@ -50,20 +50,20 @@ fn an_allocation_in_a_burst_is_counted() {
 #[test]
 fn nor_does_a_burst_of_anything_in_any_order() {
     let verdicts = [
-        soup(established::<A>(V4, 32)),
-        soup(established::<B>(V4, 32)),
-        soup(established::<C>(V4, 32)),
-        soup(switch_rig()),
-        soup(replica_rig()),
+        fuzzed(established::<A>(V4, 32)),
+        fuzzed(established::<B>(V4, 32)),
+        fuzzed(established::<C>(V4, 32)),
+        fuzzed(switch_harness()),
+        fuzzed(replica_harness()),
     ];
-    // That the soup was one: each role came to many ends.
+    // That the fuzzed was one: each role came to many ends.
     let ends = verdicts.map(|verdicts| verdicts.len());
     assert!(ends.iter().all(|&ends| ends >= 8), "{ends:?}");
 }
 
 /// Bursts of all kinds of packets mixed, from both sides, while time passes and entries expire;
 /// panics when one of the later ones allocates. The verdicts that there were.
-fn soup<R: Role>(mut rig: Rig<R>) -> BTreeSet<u8> {
+fn fuzzed<R: Role>(mut harness: Harness<R>) -> BTreeSet<u8> {
     const BURSTS: usize = 3_000;
     let ingredients: Vec<Vec<u8>> =
         (0..64).flat_map(|number| ingredients(&client(number))).collect();
@@ -71,13 +71,13 @@ fn soup<R: Role>(mut rig: Rig<R>) -> BTreeSet<u8> {
     let mut seen = BTreeSet::new();
     for burst in 0..BURSTS {
         let side = Side::ALL[burst % 2];
-        rig.load(order.by_ref().take(BURST).map(|number| ingredients[number].as_slice()));
-        let made = allocation_counter::measure(|| rig.step(side));
+        harness.load(order.by_ref().take(BURST).map(|number| ingredients[number].as_slice()));
+        let made = allocation_counter::measure(|| harness.step(side));
         // Maps of what is rare grow to their size in the first bursts.
         assert!(made.count_total == 0 || burst < BURSTS / 2, "burst {burst}: {made:?}");
-        seen.extend(rig.verdicts().iter().map(|&verdict| verdict as u8));
-        rig.take_back();
-        rig.wait(Ticks::from_millis(if burst % 500 == 0 { 60_000 } else { 10 }));
+        seen.extend(harness.verdicts().iter().map(|&verdict| verdict as u8));
+        harness.take_back();
+        harness.wait(Ticks::from_millis(if burst % 500 == 0 { 60_000 } else { 10 }));
     }
     seen
 }

@@ -25,6 +25,7 @@ pub mod policy;
 pub mod role;
 pub mod stage;
 pub mod table;
-pub mod testing;
+#[cfg(test)]
+mod testing;
 pub mod verdict;
 pub mod wire;

@@ -3,8 +3,8 @@
 pub mod citation;
 pub mod decoder;
 pub mod demo;
-pub mod fleet;
 pub mod lab;
 pub mod model;
+pub mod processes;
 pub mod scenario;
 pub mod simulation;

@@ -1,8 +1,8 @@
 //! How packets are cut into bursts changes nothing: neither what becomes of each nor what
 //! leaves by each side, in order.
 
-use firstack_tests::model::soup::{KEY, soup};
-use firstack_tests::model::{Rig, Tally, gateway, partition, replica, run, switch};
+use firstack_tests::model::corpus::{KEY, fuzzed};
+use firstack_tests::model::{Harness, Tally, gateway, partition, replica, run, switch};
 use pipeline::burst::BURST;
 use pipeline::configuration::{A, B, C, Configuration};
 use pipeline::role::Role;
@@ -31,7 +31,7 @@ const AT_SWITCH: &[Verdict] = &[
     Verdict::TooBig,
 ];
 
-/// What a replica decides here in every run; in the model's stories, which go in bursts too, it
+/// What a replica decides here in every run; in the model's traces, which are fed in bursts too, it
 /// translates errors and gets busy.
 const AT_REPLICA: &[Verdict] = &[
     Verdict::NoEntry,
@@ -63,14 +63,14 @@ const AT_REPLICA: &[Verdict] = &[
     Verdict::Held,
 ];
 
-fn check<R: Role>(cases: u32, rig: impl Fn() -> Rig<R>, reachable: &[Verdict]) {
+fn check<R: Role>(cases: u32, harness: impl Fn() -> Harness<R>, reachable: &[Verdict]) {
     let tally = Tally::default();
     let sizes = || vec(1usize..=BURST, 1..6);
-    run(cases, &(soup(6), sizes(), sizes()), |(arrivals, one, other)| {
-        let singly = rig().feed_singly(&arrivals);
+    run(cases, &(fuzzed(6), sizes(), sizes()), |(arrivals, one, other)| {
+        let singly = harness().feed_singly(&arrivals);
         tally.add(&singly.verdicts);
         for sizes in [&one[..], &other, &[BURST]] {
-            let in_bursts = rig().feed_in_bursts(&arrivals, sizes);
+            let in_bursts = harness().feed_in_bursts(&arrivals, sizes);
             assert_eq!(in_bursts, singly, "bursts of {sizes:?}");
         }
     });
@@ -88,7 +88,11 @@ const AT_GATEWAY: [Verdict; 6] = [
 ];
 
 fn at_a_gateway<C: Configuration>() {
-    check(600, || Rig::<Gateway<C>>::gateway(gateway(4, Timeouts::default()), None), &AT_GATEWAY);
+    check(
+        600,
+        || Harness::<Gateway<C>>::gateway(gateway(4, Timeouts::default()), None),
+        &AT_GATEWAY,
+    );
 }
 
 #[test]
@@ -100,17 +104,17 @@ fn at_the_gateway() {
 
 #[test]
 fn at_the_switch() {
-    check(1500, || Rig::switch(switch(Some(KEY))), AT_SWITCH);
+    check(1500, || Harness::switch(switch(Some(KEY))), AT_SWITCH);
 }
 
 #[test]
 fn at_the_replica() {
-    check(1500, || Rig::new(replica(Some(KEY)), 8), AT_REPLICA);
+    check(1500, || Harness::new(replica(Some(KEY)), 8), AT_REPLICA);
 }
 
 #[test]
 fn a_partition_keeps_every_packet_in_order() {
-    run(200, &(soup(1), vec(1usize..=BURST, 1..6)), |(arrivals, sizes)| {
+    run(200, &(fuzzed(1), vec(1usize..=BURST, 1..6)), |(arrivals, sizes)| {
         let mut next = 0;
         for range in partition(&arrivals, &sizes) {
             assert_eq!(range.start, next);

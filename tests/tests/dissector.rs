@@ -6,14 +6,13 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use firstack_packets::{Format, LINUX_OPTIONS, Segment, ethernet_frame, tag as tags, tunnel_in};
 use pcap_file::pcap::{PcapPacket, PcapWriter};
 use pipeline::buffer::HeapBuffer;
 use pipeline::family::{Family, V4, V6};
 use pipeline::stage::sign::Keys;
 use pipeline::stage::tag::{self, Code, Found, Tag};
-use pipeline::testing::{LINUX_OPTIONS, Segment, ethernet_frame, tunnel_in};
 use pipeline::view::Packet;
-use pipeline::wire::tunnel::Format;
 
 const FIELDS: [&str; 8] = [
     "firstack.permitted",
@@ -104,11 +103,11 @@ fn shows_every_tag_plain_and_in_every_tunnel() {
         let protocol = if packet[0] >> 4 == 4 { 4 } else { 41 };
         for outer in OUTER {
             for format in Format::ALL {
-                let tunnelled = tunnel_in(format, outer, (0, 0x1234_5678), &packet);
+                let tunnelled = tunnel_in(format.clone(), outer, (0, 0x1234_5678), &packet);
                 frames.push(ethernet_frame(macs, &tunnelled));
                 expected.push(match format {
-                    Format::Gue => format!("{tag},{protocol},"),
-                    Format::Ipip | Format::Gre => format!("{tag},,"),
+                    Format::Gue(_) => format!("{tag},{protocol},"),
+                    Format::Ipip(_) | Format::Gre(_) => format!("{tag},,"),
                 });
             }
         }
@@ -147,8 +146,8 @@ fn tells_bad_tags_and_what_is_no_tag() {
 
 #[test]
 fn marks_gue_that_cannot_be_followed() {
-    let unsigned = [&LINUX_OPTIONS[..], &[253, 5, 0x4e, 0x52, 1, 1, 1, 1]].concat();
-    let good = tunnel_in(Format::Gue, OUTER[0], (0, 5), &syn(&unsigned).packet());
+    let unsigned = [&LINUX_OPTIONS[..], &tags::unsigned(tags::PERMITTED)].concat();
+    let good = tunnel_in(Format::GUE, OUTER[0], (0, 5), &syn(&unsigned).packet());
     let (udp, gue) = (20, 28);
     let with = |at: usize, value: u8| {
         let mut packet = good.clone();
@@ -181,7 +180,7 @@ fn marks_gue_that_cannot_be_followed() {
     let other_port = with(udp + 3, 0xc1);
     let mut inner = syn(&unsigned).packet();
     inner[9] = 17;
-    let udp_inside = tunnel_in(Format::Gue, OUTER[1], (0, 5), &inner);
+    let udp_inside = tunnel_in(Format::GUE, OUTER[1], (0, 5), &inner);
     let shown = dissect(&[other_port, ethernet_frame(syn(&[]).macs, &udp_inside)]);
     assert_eq!(shown, [format!("{NO_TAG},,"), format!("{NO_TAG},4,")]);
 }

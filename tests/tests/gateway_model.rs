@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use firstack_tests::model::event::{Input, Step, crowd, story};
+use firstack_tests::model::event::{Input, Step, crowd, trace};
 use firstack_tests::model::related::fragment;
 use firstack_tests::model::{
-    ACK, Arrival, CLIENTS, Carrier, FIRST_V6, Fed, Key, Model, Outer, Packet, Rig, SYN, State,
+    ACK, Arrival, CLIENTS, Carrier, FIRST_V6, Fed, Harness, Key, Model, Outer, Packet, SYN, State,
     Tally, gateway, peers, run,
 };
 use pipeline::configuration::{A, B, C, Configuration};
@@ -103,13 +103,13 @@ const UNDER_C: &[Verdict] = &[
     Verdict::NoBuffer,
 ];
 
-/// The clients of a story: of IPv4, of IPv6, of both.
-const CASTS: [&[usize]; 3] =
+/// The clients of a trace: IPv4, IPv6, both.
+const CLIENT_SETS: [&[usize]; 3] =
     [&[0, 1, 2], &[FIRST_V6, FIRST_V6 + 1, FIRST_V6 + 2], &[0, 1, FIRST_V6]];
 
 /// Gateway and model side by side.
 struct Pair<C: Configuration> {
-    rig: Rig<Gateway<C>>,
+    harness: Harness<Gateway<C>>,
     model: Model,
     now: Duration,
     /// Everything that came in, and what it came to.
@@ -127,7 +127,7 @@ impl<C: Configuration> Pair<C> {
         Self {
             capacity: settings.max_connections,
             model: Model::new(C::CODE, settings.clone(), key),
-            rig: Rig::gateway(settings, key),
+            harness: Harness::gateway(settings, key),
             now: Duration::from_secs(1),
             arrivals: Vec::new(),
             fed: Fed::default(),
@@ -150,7 +150,7 @@ impl<C: Configuration> Pair<C> {
     fn receive(&mut self, input: &Input, arrival: Arrival) {
         let headroom = arrival.carrier != Carrier::Cramped;
         let mut outcome = self.model.receive(self.now, arrival.side, input, headroom);
-        let fed = self.rig.feed(std::slice::from_ref(&arrival));
+        let fed = self.harness.feed(std::slice::from_ref(&arrival));
         if let Some(other) = outcome.or.take().filter(|or| fed.verdicts == [or.verdict]) {
             outcome = *other;
         }
@@ -168,7 +168,7 @@ impl<C: Configuration> Pair<C> {
                 }
             }
         }
-        let counters = self.rig.role.counters();
+        let counters = self.harness.role.counters();
         let evicted = [&counters.table, &counters.table_v6].map(|table| table.evicted.get());
         assert_eq!(evicted, self.model.evicted, "evictions");
         self.arrivals.push(arrival);
@@ -177,11 +177,11 @@ impl<C: Configuration> Pair<C> {
 
     /// Housekeeping, after which the gauges are exact.
     fn tidy(&mut self) {
-        let made = self.rig.housekeep(self.now);
+        let made = self.harness.housekeep(self.now);
         assert_eq!(made, [Vec::<Vec<u8>>::new(), Vec::new()]);
         self.model.tidied();
         self.tidied.push((self.arrivals.len(), self.now));
-        for (family, live) in self.rig.gauges().into_iter().enumerate() {
+        for (family, live) in self.harness.gauges().into_iter().enumerate() {
             let expected = State::ALL.map(|state| self.model.count(family == 1, state));
             assert_eq!(live, expected, "entries by state");
             assert!(live.iter().sum::<usize>() <= self.capacity[family]);
@@ -190,14 +190,14 @@ impl<C: Configuration> Pair<C> {
 
     /// What another gateway makes of all that came in, in bursts of these sizes.
     fn again(&self, settings: Settings, key: Option<Key>, sizes: &[usize]) -> Fed {
-        let mut rig = Rig::<Gateway<C>>::gateway(settings, key);
+        let mut harness = Harness::<Gateway<C>>::gateway(settings, key);
         let (mut fed, mut start) = (Fed::default(), 0);
         for &(end, at) in &self.tidied {
-            fed.append(rig.feed_in_bursts(&self.arrivals[start..end], sizes));
-            rig.housekeep(at);
+            fed.append(harness.feed_in_bursts(&self.arrivals[start..end], sizes));
+            harness.housekeep(at);
             start = end;
         }
-        fed.append(rig.feed_in_bursts(&self.arrivals[start..], sizes));
+        fed.append(harness.feed_in_bursts(&self.arrivals[start..], sizes));
         fed
     }
 }
@@ -227,9 +227,9 @@ fn settings(timeouts: Timeouts, anywhere: bool) -> Settings {
 
 fn beside_the_model<C: Configuration>(cases: u32, reachable: &[&[Verdict]]) {
     let tally = Tally::default();
-    for cast in CASTS {
+    for clients in CLIENT_SETS {
         let parameters = (timeouts(), any::<bool>(), key());
-        let case = (parameters, story(cast), vec(1usize..=64, 1..6));
+        let case = (parameters, trace(clients), vec(1usize..=64, 1..6));
         run(cases, &case, |((timeouts, anywhere, key), steps, sizes)| {
             let settings = settings(timeouts, anywhere);
             let mut pair = Pair::<C>::new(settings.clone(), key);
@@ -268,8 +268,8 @@ fn a_full_table_gives_up_the_expired_then_the_closing_then_the_oldest_race() {
 fn fill_tables<C: Configuration>() {
     let tally = Tally::default();
     let evicted = Cell::new([0; 2]);
-    let cast: Vec<_> = (0..CLIENTS.len()).collect();
-    let case = (crowd(&cast), select(vec![1usize, 4, 7]));
+    let clients: Vec<_> = (0..CLIENTS.len()).collect();
+    let case = (crowd(&clients), select(vec![1usize, 4, 7]));
     run(700, &case, |(steps, capacity)| {
         let mut pair = Pair::<C>::new(gateway(capacity, Timeouts::default()), None);
         for step in &steps {
@@ -378,7 +378,7 @@ fn errors_about_packets_that_are_too_big_are_limited() {
         pair.pass(Side::Inside, &packet);
     }
     let arrival = pair.arrivals.last().cloned().expect("a thousand");
-    let fed = pair.rig.feed(&[arrival]);
+    let fed = pair.harness.feed(&[arrival]);
     assert_eq!(fed.verdicts, [Verdict::TooBigUnanswered]);
     assert_eq!(fed.left, [Vec::<Vec<u8>>::new(), Vec::new()]);
     pair.now += Duration::from_millis(1);

@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use std::hash::Hasher;
 use std::net::{IpAddr, SocketAddr};
 
+use firstack_packets::{INSIDE_MAC, OUTSIDE_MAC, Segment, ethernet_frame};
 use pipeline::buffer::HeapBuffer;
 use pipeline::family::{Family, V4, V6};
 use pipeline::stage::sign::{Keys, Worth};
 use pipeline::stage::tag::{self, Code, Found, Tag};
 use pipeline::stage::{clamp, encap};
-use pipeline::testing::Segment;
 use pipeline::verdict::Verdict;
 use pipeline::view::Packet;
 use pipeline::wire::tunnel::Format;
@@ -192,8 +192,7 @@ fn tunnels_are_as_the_document_says() {
             _ => Format::Ipip,
         };
         let inner = vector.bytes("inner packet");
-        let macs = Segment::syn("192.0.2.1:1", "192.0.2.2:1", 0).macs;
-        let frame = pipeline::testing::ethernet_frame(macs, &inner);
+        let frame = ethernet_frame((OUTSIDE_MAC, INSIDE_MAC), &inner);
         let mut packet = Packet::new(HeapBuffer::new(&frame));
         let entropy = match inner[0] >> 4 {
             4 => packet.source::<V4>().entropy(),

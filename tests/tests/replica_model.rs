@@ -6,10 +6,12 @@ use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use firstack_tests::model::replica::event::{Event, Incoming, Step, story};
+use firstack_tests::model::corpus::KEY;
+use firstack_tests::model::replica::event::{Event, Incoming, Step, trace};
 use firstack_tests::model::replica::{Held, ReplicaModel, settings};
-use firstack_tests::model::soup::KEY;
-use firstack_tests::model::{Arrival, CLIENTS, FIRST_V6, Fed, Key, Rig, Tally, replica_of, run};
+use firstack_tests::model::{
+    Arrival, CLIENTS, FIRST_V6, Fed, Harness, Key, Tally, replica_of, run,
+};
 use pipeline::role::Role;
 use pipeline::role::replica::{Replica, Settings, Shares};
 use pipeline::verdict::Verdict;
@@ -62,8 +64,8 @@ const REACHABLE: &[Verdict] = &[
     Verdict::CrackedAnew,
 ];
 
-/// The clients of a story; the last of each is behind no permitted gateway.
-const CASTS: [&[usize]; 3] = [
+/// The clients of a trace; the last of each is behind no permitted gateway.
+const CLIENT_SETS: [&[usize]; 3] = [
     &[0, 1, 2, 11],
     &[FIRST_V6, FIRST_V6 + 1, FIRST_V6 + 2, FIRST_V6 + 11],
     &[0, 2, 3, 4, FIRST_V6, FIRST_V6 + 2],
@@ -78,7 +80,7 @@ enum Action {
 
 /// Replica and model side by side.
 struct Pair {
-    rig: Rig<Replica>,
+    harness: Harness<Replica>,
     shares: Shares,
     model: ReplicaModel,
     now: Duration,
@@ -90,14 +92,14 @@ struct Pair {
     ports: HashMap<SocketAddr, u16>,
 }
 
-fn launch(settings: Settings, key: Option<Key>) -> (Rig<Replica>, Shares) {
+fn launch(settings: Settings, key: Option<Key>) -> (Harness<Replica>, Shares) {
     let (replica, shares) = replica_of(settings, |_| true, key);
-    (Rig::new(replica, 8), shares)
+    (Harness::new(replica, 8), shares)
 }
 
-fn act(rig: &mut Rig<Replica>, shares: &Shares, action: Action) -> [Vec<Vec<u8>>; 2] {
+fn act(harness: &mut Harness<Replica>, shares: &Shares, action: Action) -> [Vec<Vec<u8>>; 2] {
     match action {
-        Action::Tidy(at) => rig.housekeep(at),
+        Action::Tidy(at) => harness.housekeep(at),
         Action::Gates(dead, busy) => {
             shares.gates.dead.store(dead, Relaxed);
             shares.gates.busy.store(busy, Relaxed);
@@ -108,9 +110,9 @@ fn act(rig: &mut Rig<Replica>, shares: &Shares, action: Action) -> [Vec<Vec<u8>>
 
 impl Pair {
     fn new(settings: Settings, key: Option<Key>) -> Self {
-        let (rig, shares) = launch(settings.clone(), key);
+        let (harness, shares) = launch(settings.clone(), key);
         Self {
-            rig,
+            harness,
             shares,
             model: ReplicaModel::new(settings, key),
             now: Duration::from_secs(1),
@@ -137,13 +139,13 @@ impl Pair {
 
     fn act(&mut self, action: Action) -> [Vec<Vec<u8>>; 2] {
         self.actions.push((self.arrivals.len(), action));
-        act(&mut self.rig, &self.shares, action)
+        act(&mut self.harness, &self.shares, action)
     }
 
     fn receive(&mut self, incoming: Incoming, client: SocketAddr) {
         let Incoming { side, frame, carrier, outcome } = incoming;
         let arrival = Arrival { at: self.now, side, frame, carrier };
-        let fed = self.rig.feed(std::slice::from_ref(&arrival));
+        let fed = self.harness.feed(std::slice::from_ref(&arrival));
         assert_eq!(fed.verdicts, [outcome.verdict]);
         for (side, expected) in [(side.other(), &outcome.onward), (side, &outcome.back)] {
             let left = fed.by(side);
@@ -156,7 +158,7 @@ impl Pair {
                 }
             }
         }
-        let counters = self.rig.role.counters();
+        let counters = self.harness.role.counters();
         let evicted = [&counters.table, &counters.table_v6].map(|table| table.evicted.get());
         assert_eq!(evicted, self.model.evicted, "evictions");
         self.arrivals.push(arrival);
@@ -171,7 +173,7 @@ impl Pair {
         for (leaving, frame) in released.iter().zip(&inside) {
             leaving.check(&[], frame);
         }
-        for (family, live) in self.rig.gauges().into_iter().enumerate() {
+        for (family, live) in self.harness.gauges().into_iter().enumerate() {
             let expected = Held::ALL.map(|state| self.model.count(family == 1, state));
             assert_eq!(live[..3], expected, "entries by state");
         }
@@ -179,14 +181,14 @@ impl Pair {
 
     /// What another replica makes of all that came in, in bursts of these sizes.
     fn again(&self, settings: Settings, key: Option<Key>, sizes: &[usize]) -> Fed {
-        let (mut rig, shares) = launch(settings, key);
+        let (mut harness, shares) = launch(settings, key);
         let (mut fed, mut start) = (Fed::default(), 0);
         for &(end, action) in &self.actions {
-            fed.append(rig.feed_in_bursts(&self.arrivals[start..end], sizes));
-            act(&mut rig, &shares, action);
+            fed.append(harness.feed_in_bursts(&self.arrivals[start..end], sizes));
+            act(&mut harness, &shares, action);
             start = end;
         }
-        fed.append(rig.feed_in_bursts(&self.arrivals[start..], sizes));
+        fed.append(harness.feed_in_bursts(&self.arrivals[start..], sizes));
         fed
     }
 }
@@ -197,8 +199,8 @@ fn does_what_the_model_says_in_bursts_of_any_size() {
     // Busy before it is full, or full before it is busy.
     let limits = select(vec![(4usize, 16usize), (100, 2), (100, 16)]);
     let parameters = (limits, proptest::option::of(Just(KEY)), any::<bool>(), 0u8..2);
-    for cast in CASTS {
-        let case = (parameters.clone(), story(cast), vec(1usize..=64, 1..6));
+    for clients in CLIENT_SETS {
+        let case = (parameters.clone(), trace(clients), vec(1usize..=64, 1..6));
         run(1000, &case, |((limits, key, require_signature, repeats), steps, sizes)| {
             let mut settings = settings(limits.0, limits.1);
             settings.require_signature = require_signature && key.is_some();

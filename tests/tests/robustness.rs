@@ -1,16 +1,16 @@
 //! Whatever comes in, by whichever side: no role panics, every packet gets one verdict, what is
 //! nobody's leaves byte for byte, and what leaves changed is whole.
 //!
-//! That verdicts, counters and frames add up is checked by [`Rig`] at every burst.
+//! That verdicts, counters and frames add up is checked by [`Harness`] at every burst.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use firstack_tests::model::soup::{
-    KEY, UNSIGNED, arp, neighbour, prelude, samples, soup, tagged_start, tunnelled,
+use firstack_tests::model::corpus::{
+    KEY, UNSIGNED, arp, fuzzed, neighbour, prelude, samples, tagged_start, tunnelled,
 };
 use firstack_tests::model::{
-    ACK, Arrival, CLIENTS, Carrier, FIRST_V6, Fed, Outer, PEERS, PEERS_V6, Packet, Rig, SYN,
+    ACK, Arrival, CLIENTS, Carrier, FIRST_V6, Fed, Harness, Outer, PEERS, PEERS_V6, Packet, SYN,
     gateway, partition, peers, replica, run, switch,
 };
 use pipeline::buffer::HeapPool;
@@ -57,11 +57,11 @@ const CHANGING: &[Verdict] = &[
 
 /// All roles; those that may know a key do in every other set.
 struct Roles {
-    a: Rig<Gateway<A>>,
-    b: Rig<Gateway<B>>,
-    c: Rig<Gateway<C>>,
-    switch: Rig<Switch>,
-    replica: Rig<Replica>,
+    a: Harness<Gateway<A>>,
+    b: Harness<Gateway<B>>,
+    c: Harness<Gateway<C>>,
+    switch: Harness<Switch>,
+    replica: Harness<Replica>,
 }
 
 impl Roles {
@@ -69,11 +69,11 @@ impl Roles {
         let key = with_key.then_some(KEY);
         let settings = || gateway(8, Timeouts::default());
         Self {
-            a: Rig::<Gateway<A>>::gateway(settings(), key),
-            b: Rig::<Gateway<B>>::gateway(settings(), key),
-            c: Rig::<Gateway<C>>::gateway(settings(), key),
-            switch: Rig::switch(switch(key)),
-            replica: Rig::new(replica(key), 8),
+            a: Harness::<Gateway<A>>::gateway(settings(), key),
+            b: Harness::<Gateway<B>>::gateway(settings(), key),
+            c: Harness::<Gateway<C>>::gateway(settings(), key),
+            switch: Harness::switch(switch(key)),
+            replica: Harness::new(replica(key), 8),
         }
     }
 
@@ -109,8 +109,8 @@ impl Roles {
 }
 
 /// What left of what came in.
-fn check<R: Role>(rig: &mut Rig<R>, arrivals: &[Arrival]) -> Fed {
-    let fed = rig.feed(arrivals);
+fn check<R: Role>(harness: &mut Harness<R>, arrivals: &[Arrival]) -> Fed {
+    let fed = harness.feed(arrivals);
     let Some(first) = arrivals.first() else { return fed };
     if fed.verdicts.contains(&Verdict::Fragmented) {
         // The pieces leave among the others.
@@ -146,7 +146,7 @@ fn check_changed(arrival: &Arrival, frame: &[u8]) {
 #[test]
 fn no_soup_upsets_a_role() {
     let pools = select(vec![0usize, 1, 5, usize::MAX]);
-    let case = (soup(1), vec(1usize..=64, 1..5), pools, proptest::bool::ANY);
+    let case = (fuzzed(1), vec(1usize..=64, 1..5), pools, proptest::bool::ANY);
     run(1500, &case, |(arrivals, sizes, limit, with_key)| {
         let mut roles = Roles::new(with_key);
         roles.set_pools(limit);
@@ -206,12 +206,12 @@ fn arrives(side: Side, frame: Vec<u8>) -> Arrival {
 #[test]
 fn a_gateway_without_buffers_drops_and_counts_what_it_cannot_reset() {
     let (client, server, replica) = (CLIENTS[0], PEERS[0], PEERS[4]);
-    let mut rig = Rig::<Gateway<A>>::gateway(gateway(4, Timeouts::default()), None);
-    rig.set_pool(HeapPool::with_limit(0));
+    let mut harness = Harness::<Gateway<A>>::gateway(gateway(4, Timeouts::default()), None);
+    harness.set_pool(HeapPool::with_limit(0));
     let mut answer = Packet::new(replica, client, SYN | ACK);
     answer.acknowledgement = 1;
     let start = Packet::new(client, server, SYN);
-    let fed = rig.feed_singly(&[
+    let fed = harness.feed_singly(&[
         arrives(Side::Inside, start.frame()),
         arrives(Side::Outside, answer.frame()),
         arrives(Side::Outside, answer.sent_by(server).frame()),
@@ -224,37 +224,37 @@ fn a_gateway_without_buffers_drops_and_counts_what_it_cannot_reset() {
 
 #[test]
 fn a_switch_without_buffers_still_delivers_and_counts_the_copies_it_could_not_make() {
-    let mut rig = Rig::switch(switch(None));
-    rig.set_pool(HeapPool::with_limit(0));
+    let mut harness = Harness::switch(switch(None));
+    harness.set_pool(HeapPool::with_limit(0));
     let start = tagged_start(CLIENTS[0], PEERS[0], &UNSIGNED);
-    let fed = rig.feed(&[arrives(Side::Outside, start.frame())]);
+    let fed = harness.feed(&[arrives(Side::Outside, start.frame())]);
     assert_eq!(fed.verdicts, [Verdict::FannedOut]);
     assert_eq!((fed.by(Side::Inside).len(), fed.by(Side::Outside).len()), (1, 0));
-    assert_eq!(rig.role.counters().copies_failed.get(), 3);
+    assert_eq!(harness.role.counters().copies_failed.get(), 3);
 }
 
 #[test]
 fn a_replica_without_buffers_answers_no_arp_and_counts_it() {
-    let mut rig = Rig::new(replica(None), 8);
-    rig.set_pool(HeapPool::with_limit(0));
+    let mut harness = Harness::new(replica(None), 8);
+    harness.set_pool(HeapPool::with_limit(0));
     let request = arp(1, [2, 0, 0, 0, 3, 1], [198, 51, 100, 1], [198, 51, 100, 5]);
     let solicitation = neighbour(false, [2, 0, 0, 0, 3, 1], PEERS_V6[6], tunnel_address());
     for frame in [request, solicitation] {
-        let fed = rig.feed(&[arrives(Side::Outside, frame)]);
+        let fed = harness.feed(&[arrives(Side::Outside, frame)]);
         assert_eq!(fed.verdicts, [Verdict::NoBuffer]);
     }
-    assert_eq!(rig.housekeep(Duration::from_secs(60)), [Vec::<Vec<u8>>::new(), Vec::new()]);
+    assert_eq!(harness.housekeep(Duration::from_secs(60)), [Vec::<Vec<u8>>::new(), Vec::new()]);
 }
 
 #[test]
 fn a_switch_sends_nothing_beside_a_tunnel_for_which_there_is_no_headroom() {
-    let mut rig = Rig::switch(switch(None));
+    let mut harness = Harness::switch(switch(None));
     let far = SocketAddr::from(([203, 0, 113, 40], 80));
     let mut data = Packet::new(CLIENTS[0], far, ACK);
     data.payload = vec![7; 60];
     let whole = arrives(Side::Outside, data.frame());
     let cramped = Arrival { carrier: Carrier::Cramped, ..whole.clone() };
-    let fed = rig.feed(&[whole, cramped]);
+    let fed = harness.feed(&[whole, cramped]);
     assert_eq!(fed.verdicts, [Verdict::ToServer, Verdict::NoBuffer]);
     assert_eq!(fed.by(Side::Inside).len(), 1);
 }
@@ -262,14 +262,14 @@ fn a_switch_sends_nothing_beside_a_tunnel_for_which_there_is_no_headroom() {
 /// A tagged start packet may carry data, and may then be longer than a buffer's first segment.
 #[test]
 fn a_switch_copes_with_a_tagged_start_packet_over_two_segments() {
-    let mut rig = Rig::switch(switch(None));
+    let mut harness = Harness::switch(switch(None));
     let (mut delivered, carrier) = (0, Carrier::Split(2048));
     for client in &CLIENTS[..FIRST_V6] {
         let mut start = tagged_start(*client, PEERS[0], &UNSIGNED);
         start.payload = vec![7; 3000];
         let arrival = Arrival { carrier, ..arrives(Side::Outside, start.frame()) };
         // One server is reached by a tunnel, which has no room for it.
-        match check(&mut rig, &[arrival]).by(Side::Inside) {
+        match check(&mut harness, &[arrival]).by(Side::Inside) {
             [frame] => delivered += usize::from(frame.len() > 3000),
             left => assert!(left.is_empty()),
         }
@@ -280,11 +280,11 @@ fn a_switch_copes_with_a_tagged_start_packet_over_two_segments() {
 /// A tunnel's outer header has no room for the length of the longest packets.
 #[test]
 fn a_switch_puts_no_packet_into_a_tunnel_that_cannot_hold_it() {
-    let mut rig = Rig::switch(switch(None));
+    let mut harness = Harness::switch(switch(None));
     let far = SocketAddr::from(([203, 0, 113, 40], 80));
     let mut data = Packet::new(CLIENTS[0], far, ACK);
     data.payload = vec![7; 65_535 - 40];
-    let fed = rig.feed(&[arrives(Side::Outside, data.frame())]);
+    let fed = harness.feed(&[arrives(Side::Outside, data.frame())]);
     for frame in fed.by(Side::Inside) {
         let length = usize::from(u16::from_be_bytes([frame[16], frame[17]]));
         assert_eq!(14 + length, frame.len(), "the outer length is that of the packet");
@@ -294,11 +294,11 @@ fn a_switch_puts_no_packet_into_a_tunnel_that_cannot_hold_it() {
 #[test]
 fn a_tunnel_in_a_tunnel_in_a_tunnel_goes_no_further() {
     for (client, peers) in [(CLIENTS[0], PEERS), (CLIENTS[FIRST_V6], PEERS_V6)] {
-        let mut rig = Rig::new(replica(None), 8);
+        let mut harness = Harness::new(replica(None), 8);
         let mut frame = tagged_start(client, peers[0], &UNSIGNED).frame();
         for depth in 1..8 {
             frame = tunnelled(&frame, peers[0], peers[4], Format::ALL[depth % 3]);
-            let fed = check(&mut rig, &[arrives(Side::Outside, frame.clone())]);
+            let fed = check(&mut harness, &[arrives(Side::Outside, frame.clone())]);
             if depth > 1 {
                 assert_eq!(fed.verdicts, [Verdict::TunnelNested]);
             }
@@ -316,17 +316,17 @@ fn tunnel_address() -> SocketAddr {
 fn under_c_without_buffers_or_headroom_packets_are_dropped_and_counted() {
     for client in [CLIENTS[0], CLIENTS[FIRST_V6]] {
         let (server, replica, other) = (peers(client)[0], peers(client)[4], peers(client)[5]);
-        let mut rig = Rig::<Gateway<C>>::gateway(gateway(4, Timeouts::default()), None);
+        let mut harness = Harness::<Gateway<C>>::gateway(gateway(4, Timeouts::default()), None);
         let mut answer = Packet::new(server, client, SYN | ACK);
         answer.acknowledgement = 1;
         let answer = |from| tunnelled(&answer.frame(), from, client, Format::Gre);
         let data = arrives(Side::Inside, Packet::new(client, server, ACK).frame());
-        rig.feed_singly(&[
+        harness.feed_singly(&[
             arrives(Side::Inside, Packet::new(client, server, SYN).frame()),
             arrives(Side::Outside, answer(replica)),
         ]);
-        rig.set_pool(HeapPool::with_limit(0));
-        let fed = rig.feed_singly(&[
+        harness.set_pool(HeapPool::with_limit(0));
+        let fed = harness.feed_singly(&[
             arrives(Side::Outside, answer(other)),
             Arrival { carrier: Carrier::Cramped, ..data.clone() },
             data,

@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 
 use firstack::config::Config;
 use firstack::replay::{self, Options, Report};
-use firstack_tests::citation::Documents;
+use firstack_packets::Frame;
 use firstack_tests::decoder;
 use firstack_tests::scenario::Scenario;
 use firstack_tests::scenario::check::Job;
-use firstack_tests::scenario::packet::Frame;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")

@@ -2,9 +2,9 @@
 //! which one alone, `FIRSTACK_LINES` how much of a failure's log is shown, and `FIRSTACK_LOG=1`
 //! shows it for seeds that do not fail too; `FIRSTACK_FAILURES` is how many failures end a run.
 
+use firstack_tests::simulation::mutants::Mutant;
 use firstack_tests::simulation::plan::Plan;
 use firstack_tests::simulation::report::Tally;
-use firstack_tests::simulation::sabotage::Sabotage;
 use firstack_tests::simulation::world::World;
 use firstack_tests::simulation::{Failure, explain, run};
 
@@ -50,11 +50,11 @@ fn every_connection_completes_or_is_refused_for_a_reason() {
 
 #[test]
 fn a_broken_gateway_is_found_within_few_seeds() {
-    for sabotage in Sabotage::ALL {
+    for mutant in Mutant::ALL {
         let mut tally = Tally::default();
-        let found = (0..60).find_map(|seed| run(seed, Some(sabotage), &mut tally).err());
-        let found = found.unwrap_or_else(|| panic!("{sabotage:?} was not found in 60 seeds"));
-        println!("{sabotage:?}: seed {}: {:?}", found.seed, found.wrong);
+        let found = (0..60).find_map(|seed| run(seed, Some(mutant), &mut tally).err());
+        let found = found.unwrap_or_else(|| panic!("{mutant:?} was not found in 60 seeds"));
+        println!("{mutant:?}: seed {}: {:?}", found.seed, found.wrong);
     }
 }
 

@@ -93,8 +93,7 @@ fn segment<F: Family>(packet: &Packet<HeapBuffer>, format: tag::Format) -> Strin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pipeline::testing::{Segment, ethernet_frame, tunnel_in};
-    use pipeline::wire::tunnel::Format;
+    use firstack_packets::{Format, Segment, ethernet_frame, tunnel_in};
 
     #[test]
     fn says_what_matters() {
@@ -116,7 +115,7 @@ mod tests {
         let plain = "[2001:db8::1]:40000 > [2001:db8::2]:80 [SYN]";
         let format = tag::Format::default();
         assert_eq!(frame(&syn.frame(), format), plain);
-        for (how, name) in [(Format::Ipip, ""), (Format::Gre, " GRE"), (Format::Gue, " GUE")] {
+        for (how, name) in [(Format::IPIP, ""), (Format::GRE, " GRE"), (Format::GUE, " GUE")] {
             let packet = tunnel_in(how, ("192.0.2.1", "192.0.2.2"), (0, 5), &syn.packet());
             let shown = frame(&ethernet_frame(syn.macs, &packet), format);
             assert_eq!(shown, format!("192.0.2.1 > 192.0.2.2{name} {{ {plain} }}"));

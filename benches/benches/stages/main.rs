@@ -10,12 +10,12 @@ mod cycles;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use cycles::Cycles;
 use firstack_benches::cases::{self, Work};
+use firstack_packets::{LINUX_OPTIONS, Segment, ethernet_frame, tag as tags, tunnel_in};
 use pipeline::buffer::{HeapBuffer, HeapPool};
 use pipeline::family::{V4, V6};
 use pipeline::stage::encap::Outer;
 use pipeline::stage::sign::Keys;
 use pipeline::stage::{classify, crack, encap, reset, rewrite, tag};
-use pipeline::testing::{LINUX_OPTIONS, Segment, ethernet_frame, tunnel_in};
 use pipeline::view::{Packet, View};
 use pipeline::wire::tunnel::Format;
 
@@ -33,7 +33,7 @@ fn stages(criterion: &mut Criterion<Cycles>) {
     let format = tag::Format::default();
     let data = Segment::ack(CLIENT, SERVER, 8, 6).payload(&[0; 6]).frame();
     let syn = Segment::syn(CLIENT, SERVER, 7);
-    let options = [&LINUX_OPTIONS[..], &[253, 5, 0x4e, 0x52, 1, 1, 1, 1]].concat();
+    let options = [&LINUX_OPTIONS[..], &tags::unsigned(tags::PERMITTED)].concat();
     let tagged = syn.clone().options(&options);
 
     group.bench_function("parse", |b| {
@@ -89,7 +89,7 @@ fn tunnels(criterion: &mut Criterion<Cycles>) {
     };
     let ends = ("198.18.1.10", "198.51.100.10");
     let ends_v6 = ("2001:db8:1::10", "2001:db8:3::10");
-    for format in Format::ALL {
+    for (format, built) in Format::ALL.into_iter().zip(firstack_packets::Format::ALL) {
         let name = format!("{format:?}").to_lowercase();
         let outer = Outer::<V4> {
             format,
@@ -112,7 +112,7 @@ fn tunnels(criterion: &mut Criterion<Cycles>) {
             assert!(crack::open(p, inner).is_ok());
         };
         for (frame, ends, family) in [(&data, ends, ""), (&data_v6, ends_v6, "_v6")] {
-            let tunnel = tunnel_in(format, ends, (0, 9), &frame[14..]);
+            let tunnel = tunnel_in(built.clone(), ends, (0, 9), &frame[14..]);
             let frame = ethernet_frame(macs, &tunnel);
             batched(&format!("crack_{name}{family}"), &frame, &open);
         }

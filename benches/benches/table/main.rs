@@ -16,7 +16,7 @@
 //! connection everywhere: in ours and in hashbrown it is beside the key, with rte_hash in an array
 //! by position, prefetched for the whole burst.
 
-mod contestants;
+mod candidates;
 mod measure;
 mod report;
 
@@ -28,7 +28,7 @@ use firstack::dpdk::{Eal, EalArgs, LogLevel};
 use firstack::sys::hugepages::HugePages;
 use pipeline::family::{V4, V6};
 
-use contestants::{Hashbrown, NoPrefetch, Ours, Pipelined, Rte, Sip};
+use candidates::{Hashbrown, NoPrefetch, Ours, Pipelined, Rte, Sip};
 use measure::{Measured, round};
 
 /// As the appliance has it: large tables in huge pages, hashbrown's too.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use firstack_benches::BURST;
 use firstack_benches::find::scattered;
 
-use crate::contestants::Contestant;
+use crate::candidates::Candidate;
 
 /// How long a sample takes, at least.
 const SAMPLE: Duration = Duration::from_millis(150);
@@ -31,7 +31,7 @@ pub(crate) struct Measured {
 }
 
 /// Gives the table that `build` makes, of `count` connections, its turn.
-pub(crate) fn round<C: Contestant>(
+pub(crate) fn round<C: Candidate>(
     count: usize,
     build: impl FnOnce() -> Result<C, Box<dyn Error>>,
 ) -> Result<Measured, Box<dyn Error>> {
@@ -59,7 +59,7 @@ pub(crate) fn round<C: Contestant>(
 }
 
 /// Nanoseconds per key.
-fn find<C: Contestant>(table: &mut C, bursts: &[&[C::Key]], at: &mut usize) -> f64 {
+fn find<C: Candidate>(table: &mut C, bursts: &[&[C::Key]], at: &mut usize) -> f64 {
     let (mut found, start) = (0, Instant::now());
     loop {
         for _ in 0..STRETCH {

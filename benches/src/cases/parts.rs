@@ -2,18 +2,18 @@
 
 use std::hint::black_box;
 
+use firstack_packets::{self as packets, LINUX_OPTIONS, Segment, ethernet_frame, tunnel_in};
 use pipeline::buffer::Buffer;
 use pipeline::family::{self, Endpoint};
 use pipeline::stage::encap::{self, Outer};
 use pipeline::stage::sign::Keys;
 use pipeline::stage::{classify, crack, rewrite, tag};
-use pipeline::testing::{LINUX_OPTIONS, Segment, endpoint, ethernet_frame, tunnel_in};
 use pipeline::view::{Packet, View};
 use pipeline::wire::tunnel::Format;
 
 use super::{Case, Named, ROUNDS, Work};
-use crate::cast::{REPLICA, SERVER, V6};
 use crate::find::{self, Connections, Numbered};
+use crate::fixtures::{SERVER, V6};
 use crate::{BURST, Slab, SlabBuffer, client, client_v6};
 
 pub(super) fn cases() -> Vec<Case> {
@@ -34,15 +34,15 @@ pub(super) fn cases() -> Vec<Case> {
             over(syn(), move |p| insert_tag(p, &keys))
         }),
         ("rewrite_destination", || {
-            let to = endpoint::<family::V4>(REPLICA);
+            let to = Endpoint::<family::V4>::new([198, 51, 100, 10].into(), 80);
             over(data(), move |p| rewrite::destination(p, to))
         }),
         ("encap_ipip", || encap(Format::Ipip)),
         ("encap_gre", || encap(Format::Gre)),
         ("encap_gue_v6", encap_v6),
-        ("crack_ipip", || crack(Format::Ipip, ENDS, data())),
-        ("crack_gre", || crack(Format::Gre, ENDS, data())),
-        ("crack_gue_v6", || crack(Format::Gue, ENDS_V6, data_v6())),
+        ("crack_ipip", || crack(packets::Format::IPIP, ENDS, data())),
+        ("crack_gre", || crack(packets::Format::GRE, ENDS, data())),
+        ("crack_gue_v6", || crack(packets::Format::GUE, ENDS_V6, data_v6())),
     ];
     let keys = keys.map(|(name, build)| Case::burst(name, "key", build));
     keys.into_iter()
@@ -203,7 +203,7 @@ fn encap_v6() -> Box<dyn Work> {
 }
 
 /// Out of a tunnel, the look inside included.
-fn crack(format: Format, ends: (&str, &str), inner: Vec<u8>) -> Box<dyn Work> {
+fn crack(format: packets::Format, ends: (&str, &str), inner: Vec<u8>) -> Box<dyn Work> {
     let tunnel = tunnel_in(format, ends, (0, 9), &inner[14..]);
     over(ethernet_frame(([2; 6], [2; 6]), &tunnel), |packet| {
         let inner = packet.view.inner(packet.buffer.head());

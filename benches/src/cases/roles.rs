@@ -1,18 +1,18 @@
 //! Whole roles: a burst looked at, decided, acted upon, and the housekeeping after it.
 
+use firstack_packets::{Segment, ethernet_frame, ip_packet};
 use pipeline::configuration::{A, B, C, Configuration};
 use pipeline::role::Role;
 use pipeline::role::gateway::Gateway;
 use pipeline::stage::tag::Code;
-use pipeline::testing::{Segment, ethernet_frame, ip_packet};
 use pipeline::time::Ticks;
 use pipeline::verdict::Verdict;
 use pipeline::view::Side;
 
 use super::{Case, Named, ROUNDS, Work};
-use crate::cast::{Cast, LOSERS, SERVER, V4, V6, frames, from_replica, ip, run_all, tagged};
-use crate::rigs::{established, gateway_rig, replica_rig, switch_rig};
-use crate::{BURST, Rig};
+use crate::fixtures::{LOSERS, Peers, SERVER, V4, V6, frames, from_replica, ip, run_all, tagged};
+use crate::roles::{established, gateway_harness, replica_harness, switch_harness};
+use crate::{BURST, Harness};
 
 /// Connections that are open where established ones are measured.
 const OPEN: usize = 1024;
@@ -56,11 +56,11 @@ pub(super) fn cases() -> Vec<Case> {
     let idle: [Named; 4] = [
         ("gateway_expiry", || expiry(open_races(), Ticks::from_secs(60))),
         ("switch_expiry", || {
-            expiry(opened(switch_rig(), &to_switch(), Verdict::FannedOut), Ticks::from_secs(60))
+            expiry(opened(switch_harness(), &to_switch(), Verdict::FannedOut), Ticks::from_secs(60))
         }),
         ("replica_expiry", || {
             let copies = copy_frames(Code::A, V4, NEW);
-            expiry(opened(replica_rig(), &copies, Verdict::Cracked), Ticks::from_secs(60))
+            expiry(opened(replica_harness(), &copies, Verdict::Cracked), Ticks::from_secs(60))
         }),
         ("gateway_empty_burst", || expiry(established::<A>(V4, OPEN), Ticks(0))),
     ];
@@ -80,22 +80,22 @@ struct Arrival {
 
 /// Bursts that arrive one after the other, and again from the first.
 struct Arrivals<R> {
-    rig: Rig<R>,
+    harness: Harness<R>,
     arrivals: Vec<Arrival>,
     next: usize,
 }
 
 impl<R: Role> Work for Arrivals<R> {
     fn prepare(&mut self) {
-        self.rig.load(self.arrivals[self.next].frames.iter().map(Vec::as_slice));
+        self.harness.load(self.arrivals[self.next].frames.iter().map(Vec::as_slice));
     }
 
     fn step(&mut self) {
-        self.rig.step(self.arrivals[self.next].side);
+        self.harness.step(self.arrivals[self.next].side);
     }
 
     fn check(&mut self) {
-        self.rig.unload(self.arrivals[self.next].expected);
+        self.harness.unload(self.arrivals[self.next].expected);
         self.next = (self.next + 1) % self.arrivals.len();
     }
 }
@@ -105,21 +105,21 @@ fn arrivals(side: Side, frames: &[Vec<u8>], expected: Verdict) -> Vec<Arrival> {
     frames.chunks(BURST).map(arrival).collect()
 }
 
-fn work<R: Role + 'static>(rig: Rig<R>, arrivals: Vec<Arrival>) -> Box<dyn Work> {
-    Box::new(Arrivals { rig, arrivals, next: 0 })
+fn work<R: Role + 'static>(harness: Harness<R>, arrivals: Vec<Arrival>) -> Box<dyn Work> {
+    Box::new(Arrivals { harness, arrivals, next: 0 })
 }
 
-fn to_replica<Q: Configuration + 'static>(cast: Cast) -> Box<dyn Work> {
-    let frames = frames(cast, OPEN, |client| {
-        Segment::ack(client, cast.server, 8, 6).payload(&[0; 6]).frame()
+fn to_replica<Q: Configuration + 'static>(peers: Peers) -> Box<dyn Work> {
+    let frames = frames(peers, OPEN, |client| {
+        Segment::ack(client, peers.server, 8, 6).payload(&[0; 6]).frame()
     });
-    work(established::<Q>(cast, OPEN), arrivals(Side::Inside, &frames, Verdict::ToReplica))
+    work(established::<Q>(peers, OPEN), arrivals(Side::Inside, &frames, Verdict::ToReplica))
 }
 
-fn back<Q: Configuration + 'static>(cast: Cast) -> Box<dyn Work> {
-    let frames = frames(cast, OPEN, |client| from_replica(Q::CODE, cast, client, false));
+fn back<Q: Configuration + 'static>(peers: Peers) -> Box<dyn Work> {
+    let frames = frames(peers, OPEN, |client| from_replica(Q::CODE, peers, client, false));
     let expected = if Q::FOLLOWS_PLAIN { Verdict::FromReplica } else { Verdict::Passed };
-    work(established::<Q>(cast, OPEN), arrivals(Side::Outside, &frames, expected))
+    work(established::<Q>(peers, OPEN), arrivals(Side::Outside, &frames, expected))
 }
 
 fn syn_frames(count: usize) -> Vec<Vec<u8>> {
@@ -129,17 +129,17 @@ fn syn_frames(count: usize) -> Vec<Vec<u8>> {
 /// Start packets of ever new clients, in a table of this many entries.
 fn syns(entries: usize) -> Box<dyn Work> {
     let arrivals = arrivals(Side::Inside, &syn_frames(NEW), Verdict::Tagged);
-    work(gateway_rig::<A>(entries), arrivals)
+    work(gateway_harness::<A>(entries), arrivals)
 }
 
 /// SYN in, tagged out; SYN/ACK in, decided, out; two losers reset: 32 races in four steps.
 fn races<Q: Configuration + 'static>() -> Box<dyn Work> {
-    let answers = |cast| frames(cast, NEW, |client| from_replica(Q::CODE, cast, client, true));
+    let answers = |peers| frames(peers, NEW, |client| from_replica(Q::CODE, peers, client, true));
     let origin = frames(V4, NEW, |client| Segment::syn_ack(LOSERS[1], client, 5, 8).frame());
     let mut parts = [
         arrivals(Side::Inside, &syn_frames(NEW), Verdict::Tagged),
         arrivals(Side::Outside, &answers(V4), Verdict::ReplicaWon),
-        arrivals(Side::Outside, &answers(Cast { replica: LOSERS[0], ..V4 }), Verdict::LoserReset),
+        arrivals(Side::Outside, &answers(Peers { replica: LOSERS[0], ..V4 }), Verdict::LoserReset),
         arrivals(Side::Outside, &origin, Verdict::LoserReset),
     ]
     .map(Vec::into_iter);
@@ -147,7 +147,7 @@ fn races<Q: Configuration + 'static>() -> Box<dyn Work> {
     for _ in 0..ROUNDS {
         all.extend(parts.iter_mut().filter_map(Iterator::next));
     }
-    work(gateway_rig::<Q>(NEW), all)
+    work(gateway_harness::<Q>(NEW), all)
 }
 
 /// Packets to a service whose connection the table does not know.
@@ -168,7 +168,7 @@ fn not_tcp() -> Box<dyn Work> {
         let (from, to) = (ends.0.expect("an address"), ends.1.expect("an address"));
         ethernet_frame(macs, &ip_packet(from, to, UDP, 0, &[0; 26]))
     });
-    work(gateway_rig::<A>(OPEN), arrivals(Side::Inside, &frames, Verdict::OtherProtocol))
+    work(gateway_harness::<A>(OPEN), arrivals(Side::Inside, &frames, Verdict::OtherProtocol))
 }
 
 fn to_switch() -> Vec<Vec<u8>> {
@@ -177,60 +177,60 @@ fn to_switch() -> Vec<Vec<u8>> {
 
 fn switch(segment: fn(&str) -> Segment, expected: Verdict) -> Box<dyn Work> {
     let frames = frames(V4, OPEN, |client| segment(client).frame());
-    work(switch_rig(), arrivals(Side::Outside, &frames, expected))
+    work(switch_harness(), arrivals(Side::Outside, &frames, expected))
 }
 
 /// Copies of start packets as the switch sends them.
-fn copy_frames(code: Code, cast: Cast, count: usize) -> Vec<Vec<u8>> {
-    frames(cast, count, |client| {
-        tagged(client, cast.server, code).tunnelled(&ip(cast.server), &ip(cast.replica))
+fn copy_frames(code: Code, peers: Peers, count: usize) -> Vec<Vec<u8>> {
+    frames(peers, count, |client| {
+        tagged(client, peers.server, code).tunnelled(&ip(peers.server), &ip(peers.replica))
     })
 }
 
-fn copies(code: Code, cast: Cast) -> Box<dyn Work> {
-    let frames = copy_frames(code, cast, NEW);
-    work(replica_rig(), arrivals(Side::Outside, &frames, Verdict::Cracked))
+fn copies(code: Code, peers: Peers) -> Box<dyn Work> {
+    let frames = copy_frames(code, peers, NEW);
+    work(replica_harness(), arrivals(Side::Outside, &frames, Verdict::Cracked))
 }
 
 fn copies_again() -> Box<dyn Work> {
     let frames = copy_frames(Code::A, V4, OPEN);
-    let rig = opened(replica_rig(), &frames, Verdict::Cracked);
-    work(rig, arrivals(Side::Outside, &frames, Verdict::CrackedAgain))
+    let harness = opened(replica_harness(), &frames, Verdict::Cracked);
+    work(harness, arrivals(Side::Outside, &frames, Verdict::CrackedAgain))
 }
 
-fn to_web_server(code: Code, cast: Cast) -> Box<dyn Work> {
-    let rig = opened(replica_rig(), &copy_frames(code, cast, OPEN), Verdict::Cracked);
-    let frames = frames(cast, OPEN, |client| match code {
-        Code::A | Code::B => Segment::ack(client, cast.replica, 8, 6).frame(),
+fn to_web_server(code: Code, peers: Peers) -> Box<dyn Work> {
+    let harness = opened(replica_harness(), &copy_frames(code, peers, OPEN), Verdict::Cracked);
+    let frames = frames(peers, OPEN, |client| match code {
+        Code::A | Code::B => Segment::ack(client, peers.replica, 8, 6).frame(),
         Code::C => {
-            Segment::ack(client, cast.server, 8, 6).tunnelled(&ip(client), &ip(cast.replica))
+            Segment::ack(client, peers.server, 8, 6).tunnelled(&ip(client), &ip(peers.replica))
         }
     });
-    work(rig, arrivals(Side::Outside, &frames, Verdict::ToWebServer))
+    work(harness, arrivals(Side::Outside, &frames, Verdict::ToWebServer))
 }
 
-fn from_web_server(code: Code, cast: Cast) -> Box<dyn Work> {
-    let rig = opened(replica_rig(), &copy_frames(code, cast, OPEN), Verdict::Cracked);
-    let frames = frames(cast, OPEN, |client| Segment::ack(cast.replica, client, 6, 8).frame());
-    work(rig, arrivals(Side::Inside, &frames, Verdict::FromWebServer))
+fn from_web_server(code: Code, peers: Peers) -> Box<dyn Work> {
+    let harness = opened(replica_harness(), &copy_frames(code, peers, OPEN), Verdict::Cracked);
+    let frames = frames(peers, OPEN, |client| Segment::ack(peers.replica, client, 6, 8).frame());
+    work(harness, arrivals(Side::Inside, &frames, Verdict::FromWebServer))
 }
 
 /// After these frames from the outside have opened connections.
-fn opened<R: Role>(mut rig: Rig<R>, frames: &[Vec<u8>], expected: Verdict) -> Rig<R> {
-    run_all(&mut rig, Side::Outside, frames, expected);
-    rig
+fn opened<R: Role>(mut harness: Harness<R>, frames: &[Vec<u8>], expected: Verdict) -> Harness<R> {
+    run_all(&mut harness, Side::Outside, frames, expected);
+    harness
 }
 
-fn open_races() -> Rig<Gateway<A>> {
-    let mut rig = gateway_rig(NEW);
-    run_all(&mut rig, Side::Inside, &syn_frames(NEW), Verdict::Tagged);
-    rig
+fn open_races() -> Harness<Gateway<A>> {
+    let mut harness = gateway_harness(NEW);
+    run_all(&mut harness, Side::Inside, &syn_frames(NEW), Verdict::Tagged);
+    harness
 }
 
 /// Bursts without a packet, after this time: the housekeeping alone, with entries that have
 /// expired when there are any.
-fn expiry<R: Role + 'static>(mut rig: Rig<R>, after: Ticks) -> Box<dyn Work> {
-    rig.wait(after);
+fn expiry<R: Role + 'static>(mut harness: Harness<R>, after: Ticks) -> Box<dyn Work> {
+    harness.wait(after);
     let (side, frames, expected) = (Side::Inside, Vec::new(), Verdict::Passed);
-    work(rig, vec![Arrival { side, frames, expected }])
+    work(harness, vec![Arrival { side, frames, expected }])
 }

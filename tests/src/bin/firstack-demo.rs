@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use firstack_tests::demo::{self, report::Report};
-use firstack_tests::fleet::Configuration;
 use firstack_tests::lab::{Family, Lab, LabError, Result};
+use firstack_tests::processes::Configuration;
 
 /// Race real connections between an origin and two replicas, in every configuration and family,
 /// and check every claim.
@@ -20,11 +21,22 @@ struct Arguments {
     #[arg(long, value_name = "DIRECTORY")]
     captures: Option<PathBuf>,
     /// Configurations to show
-    #[arg(long, value_enum, value_delimiter = ',', ignore_case = true, default_value = "A,B,C")]
+    #[arg(
+        long, value_delimiter = ',', ignore_case = true, default_value = "A,B,C",
+        value_parser = PossibleValuesParser::new(["A", "B", "C"]).map(configuration)
+    )]
     configurations: Vec<Configuration>,
     /// Leave IPv6 out
     #[arg(long)]
     no_ipv6: bool,
+}
+
+fn configuration(name: String) -> Configuration {
+    match name.as_str() {
+        "B" | "b" => Configuration::B,
+        "C" | "c" => Configuration::C,
+        _ => Configuration::A,
+    }
 }
 
 fn main() -> ExitCode {

@@ -15,8 +15,8 @@ pub mod world;
 use std::path::Path;
 use std::time::Instant;
 
-use crate::fleet::Configuration;
 use crate::lab::{Family, Result};
+use crate::processes::Configuration;
 use report::Report;
 use scenes::Scenes;
 use table::Row;

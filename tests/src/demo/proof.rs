@@ -7,8 +7,8 @@ use firstack::control::stats::{Answers, Snapshot};
 use super::capture::Captured;
 use super::report::{Report, ms};
 use super::world::World;
-use crate::fleet::Fleet;
 use crate::lab::{Family, Result};
+use crate::processes::Processes;
 
 /// Time that everything has to come to rest.
 const REST: Duration = Duration::from_secs(10);
@@ -80,7 +80,7 @@ fn race(world: &World, answers: &Answers) -> Vec<String> {
     vec![name, won, lost, time(answers.p50_us), time(answers.p99_us)]
 }
 
-fn decisions(fleet: &Fleet, report: &Report, all: &[Snapshot]) {
+fn decisions(fleet: &Processes, report: &Report, all: &[Snapshot]) {
     let verdicts = [
         ("of these, from a port used before", "tagged_anew"),
         ("start packets fanned out (op 310)", "fanned_out"),

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::fleet::{Configuration, Fleet, FleetOptions};
 use crate::lab::wan::Report;
 use crate::lab::{
     Content, ContentFile, Curl, Family, Fetched, Lab, LabError, Place, Result, Site, Topology,
     TopologyBuilder, WebServer,
 };
+use crate::processes::{Configuration, ProcessOptions, Processes};
 
 /// One-way delays in milliseconds.
 ///
@@ -42,7 +42,7 @@ fn topology() -> TopologyBuilder {
 /// A network that stands: hosts, web servers, WAN, and with or without firstack.
 #[derive(Debug)]
 pub struct World {
-    fleet: Option<Fleet>,
+    fleet: Option<Processes>,
     servers: Vec<Option<WebServer>>,
     topology: Topology,
     content: Content,
@@ -62,11 +62,11 @@ impl World {
         families: &[Family],
         captures: Option<&Path>,
     ) -> Result<Self> {
-        let options = FleetOptions {
+        let options = ProcessOptions {
             configuration,
             families: families.to_vec(),
             max_connections: vec![None, Some(BUSY)],
-            ..FleetOptions::default()
+            ..ProcessOptions::default()
         };
         let topology = match captures {
             Some(directory) => topology().captures(directory, SNAPLEN),
@@ -81,7 +81,7 @@ impl World {
         name: &str,
         topology: TopologyBuilder,
         files: &[(&str, u64)],
-        firstack: Option<&FleetOptions>,
+        firstack: Option<&ProcessOptions>,
     ) -> Result<Self> {
         let lab = Lab::new(name)?;
         let mut topology = topology;
@@ -98,7 +98,8 @@ impl World {
         let servers = topology.servers().iter();
         let servers = servers.map(|place| WebServer::start(&lab, place, &content).map(Some));
         let servers = servers.collect::<Result<_>>()?;
-        let fleet = firstack.map(|options| Fleet::start(&lab, &topology, options)).transpose()?;
+        let fleet =
+            firstack.map(|options| Processes::start(&lab, &topology, options)).transpose()?;
         Ok(Self { fleet, servers, topology, content, lab })
     }
 
@@ -133,12 +134,12 @@ impl World {
     }
 
     /// The processes of firstack.
-    pub fn fleet(&self) -> Result<&Fleet> {
+    pub fn fleet(&self) -> Result<&Processes> {
         self.fleet.as_ref().ok_or_else(|| LabError::Topology("firstack does not run".into()))
     }
 
     /// Takes the processes of firstack out, to end them.
-    pub fn take_fleet(&mut self) -> Result<Fleet> {
+    pub fn take_fleet(&mut self) -> Result<Processes> {
         self.fleet.take().ok_or_else(|| LabError::Topology("firstack does not run".into()))
     }
 

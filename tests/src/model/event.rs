@@ -18,7 +18,7 @@ use super::{CLIENTS, Carrier, ISNS, Model, peers};
 mod strategy;
 mod wrap;
 
-pub use strategy::{crowd, story};
+pub use strategy::{crowd, trace};
 pub use wrap::{Form, Twist, Wrap};
 
 /// Another end of a connection, as things stand when the event happens.

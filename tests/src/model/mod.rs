@@ -1,31 +1,30 @@
-//! A second, plain opinion on what the roles do: the gateway once more, written from the
-//! protocol's description and not from the code, and what it takes to drive the real roles
-//! beside it.
+//! Reference models of the gateway and the replica, written from docs/protocol.md and not from
+//! the code, and a harness that feeds the real roles the same packets.
 //!
-//! [`Packet`] is a packet as fields, made into bytes and read back by a codec that shares
-//! nothing with the pipeline. [`Model`] says what becomes of one. [`event`] makes up what
-//! happens; [`Rig`] feeds it to a role and checks what must hold whatever happens.
+//! [`Packet`] is a packet as fields. The tests' packet builder writes it, `etherparse` reads it;
+//! neither shares code with the pipeline. [`Model`] predicts the fate of one. [`event`] generates
+//! traces of events; [`Harness`] feeds them to a role and checks its invariants. [`corpus`] has
+//! frames for fuzzing.
 
+pub mod corpus;
 pub mod event;
 pub mod frames;
 mod gateway;
+mod harness;
 mod options;
 mod outcome;
 mod packet;
 pub mod related;
 pub mod replica;
-mod rig;
-pub mod soup;
-mod sum;
 mod tally;
 pub mod tunnel;
 mod world;
 
 pub use gateway::{Model, Record, State};
+pub use harness::{Arrival, Carrier, Fed, Harness, partition};
 pub use options::{Area, Key, clamped, obstacle, signature, tag, tagged};
 pub use outcome::{Leaving, Outcome};
 pub use packet::{ACK, FIN, PSH, Packet, RST, SYN};
-pub use rig::{Arrival, Carrier, Fed, Rig, partition};
 pub use tally::{Tally, run};
 pub use tunnel::Outer;
 pub use world::{

@@ -2,17 +2,17 @@
 
 use std::ops::Range;
 
+use firstack_packets::tag::{self, SIGNED, Signed};
 use pipeline::stage::tag::Code;
 use pipeline::verdict::Verdict;
 
 use super::Packet;
-use super::sum::octets;
 
 /// The most bytes of options.
 const MOST: usize = 40;
 
 /// A key for signatures, and its id.
-pub type Key = (u8, [u8; 16]);
+pub type Key = (u8, tag::Key);
 
 /// An option area taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,35 +78,21 @@ pub fn obstacle(packet: &Packet, key: Option<Key>) -> Option<Verdict> {
 /// The tag of a gateway of this configuration that permits redirection, padded. What it is for
 /// is the packet, whose signature it bears when there is a key.
 pub fn tag(packet: &Packet, configuration: Code, key: Option<Key>) -> Vec<u8> {
-    let flags = 1 | (configuration as u8) << 1;
+    let flags = tag::flags(configuration as u8);
     match key {
-        None => vec![253, 5, 0x4e, 0x52, flags, 1, 1, 1],
+        None => tag::unsigned(flags).to_vec(),
         Some((id, key)) => {
-            let flags = flags | 0x80;
-            let mac = signature(packet, flags, id, key);
-            [&[253, 14, 0x4e, 0x52, flags, id][..], &mac, &[1, 1]].concat()
+            let flags = flags | SIGNED;
+            tag::with_mac(flags, id, signature(packet, flags, id, key))
         }
     }
 }
 
-/// SipHash-2-4 over what a tag is for.
-#[allow(deprecated)]
-pub fn signature(packet: &Packet, flags: u8, id: u8, key: [u8; 16]) -> [u8; 8] {
-    use std::hash::Hasher;
-    let half = |at: usize| {
-        let mut bytes = [0; 8];
-        bytes.copy_from_slice(&key[at..at + 8]);
-        u64::from_le_bytes(bytes)
-    };
-    // The one hash of the standard library that is SipHash-2-4 by its documentation.
-    let mut hash = std::hash::SipHasher::new_with_keys(half(0), half(8));
-    hash.write(&octets(packet.from.ip()));
-    hash.write(&octets(packet.to.ip()));
-    hash.write(&packet.from.port().to_be_bytes());
-    hash.write(&packet.to.port().to_be_bytes());
-    hash.write(&packet.sequence.to_be_bytes());
-    hash.write(&[flags, id]);
-    hash.finish().to_be_bytes()
+/// Returns the MAC of a tag with these flags and this key id for the packet.
+pub fn signature(packet: &Packet, flags: u8, id: u8, key: tag::Key) -> [u8; 8] {
+    let ends = (packet.from.ip(), packet.to.ip());
+    let ports = (packet.from.port(), packet.to.port());
+    tag::mac(key, Signed { ends, ports, seq: packet.sequence }, flags, id)
 }
 
 /// The start packet with a tag behind its last option, before any End-of-List.

@@ -1,8 +1,9 @@
-//! A TCP packet as fields. Bytes are made and read by `etherparse`, not by the pipeline.
+//! A TCP packet as fields. The tests' packet builder writes it, and `etherparse` reads it back.
 
 use std::net::{IpAddr, SocketAddr};
 
 use etherparse::{EtherType, Ethernet2Header, IpNumber, Ipv4Header, Ipv6Header, TcpHeader};
+use firstack_packets::{Body, Extension, Frame, Header, Ip, Payload, Tcp, Wrong};
 
 /// No more data from the sender.
 pub const FIN: u8 = 0x01;
@@ -15,11 +16,7 @@ pub const PSH: u8 = 0x08;
 /// The acknowledgement number counts.
 pub const ACK: u8 = 0x10;
 
-/// What is laid over a checksum to make it wrong.
-const WRONG: u16 = 0x5a5a;
 const VLAN_TAGS: [u16; 3] = [0x8100, 0x88a8, 0x9100];
-/// Protocol number of TCP.
-const TCP: u8 = 6;
 /// The byte that IP options are made of: in IPv4 a NOP, in IPv6 a byte of padding.
 const FILLER: [u8; 2] = [1, 0];
 
@@ -146,75 +143,57 @@ impl Packet {
         self.header_len() - self.l3() + self.payload.len()
     }
 
-    /// The Ethernet header, VLAN tags included.
-    pub fn ethernet(&self) -> Vec<u8> {
-        let mut frame = [&self.macs.0[..], &self.macs.1[..]].concat();
-        for (ethertype, value) in &self.vlans {
-            frame.extend(ethertype.to_be_bytes());
-            frame.extend(value.to_be_bytes());
-        }
-        frame.extend(if self.is_v6() { [0x86, 0xdd] } else { [0x08, 0x00] });
-        frame
-    }
-
-    /// The Ethernet frame, without padding.
+    /// Returns the Ethernet frame, without padding.
     pub fn frame(&self) -> Vec<u8> {
-        let tcp = self.tcp_header();
-        let length = tcp.header_len() + self.payload.len();
-        let ip = match (self.from.ip(), self.to.ip()) {
-            (IpAddr::V4(from), IpAddr::V4(to)) => self.ipv4(from.octets(), to.octets(), length),
-            (IpAddr::V6(from), IpAddr::V6(to)) => self.ipv6(from.octets(), to.octets(), length),
-            _ => panic!("{} and {} are of two families", self.from, self.to),
-        };
-        [self.ethernet(), ip, tcp.to_bytes().to_vec(), self.payload.clone()].concat()
+        self.ethernet(Body::Ip(self.ip())).bytes()
     }
 
-    fn ipv4(&self, source: [u8; 4], destination: [u8; 4], length: usize) -> Vec<u8> {
-        let options = vec![FILLER[0]; 4 * self.ip_options];
-        let mut ip = Ipv4Header {
-            dscp: (self.traffic_class >> 2).try_into().expect("six bits"),
-            ecn: (self.traffic_class & 3).try_into().expect("two bits"),
-            identification: self.id,
-            dont_fragment: self.dont_fragment,
-            time_to_live: self.ttl,
-            protocol: IpNumber::TCP,
-            source,
-            destination,
-            options: options[..].try_into().expect("whole words of IP options"),
-            ..Ipv4Header::default()
-        };
-        ip.set_payload_len(length).expect("fits IPv4");
-        ip.header_checksum = ip.calc_header_checksum() ^ wrong(self.ip_checksum);
-        ip.to_bytes().to_vec()
+    /// Returns a frame with this body, and this packet's MAC addresses and VLAN tags.
+    pub fn ethernet(&self, body: Body) -> Frame {
+        Frame { vlans: self.vlans.clone(), ..Frame::new(self.macs, body) }
     }
 
-    fn ipv6(&self, source: [u8; 16], destination: [u8; 16], length: usize) -> Vec<u8> {
-        let mut extension = vec![FILLER[1]; 8 * self.ip_options];
-        if let Some(words) = (self.ip_options as u8).checked_sub(1) {
-            extension[..2].copy_from_slice(&[TCP, words]);
+    /// Returns the IP packet.
+    pub fn ip(&self) -> Ip {
+        let ip = Ip::new(self.from.ip(), self.to.ip(), Payload::Tcp(self.tcp()));
+        let wrong = Wrong { checksum: !self.ip_checksum, ..Wrong::default() };
+        Ip {
+            tos: self.traffic_class,
+            id: self.id.into(),
+            ttl: self.ttl,
+            header: self.ip_header(),
+            wrong,
+            ..ip
         }
-        let ip = Ipv6Header {
-            traffic_class: self.traffic_class,
-            flow_label: u32::from(self.id).try_into().expect("twenty bits"),
-            payload_length: (extension.len() + length).try_into().expect("fits IPv6"),
-            next_header: if extension.is_empty() { IpNumber::TCP } else { IpNumber(0) },
-            hop_limit: self.ttl,
-            source,
-            destination,
-        };
-        [&ip.to_bytes()[..], &extension].concat()
     }
 
-    fn tcp_header(&self) -> TcpHeader {
-        let bit = |number: u8| self.flags & 1 << number != 0;
-        let mut tcp = TcpHeader::new(self.from.port(), self.to.port(), self.sequence, self.window);
-        [tcp.fin, tcp.syn, tcp.rst, tcp.psh] = [bit(0), bit(1), bit(2), bit(3)];
-        [tcp.ack, tcp.urg, tcp.ece, tcp.cwr] = [bit(4), bit(5), bit(6), bit(7)];
-        tcp.acknowledgment_number = self.acknowledgement;
-        tcp.set_options_raw(&self.options).expect("at most 40 bytes of TCP options");
-        let checksum = checksum(&tcp, (self.from.ip(), self.to.ip()), &self.payload);
-        tcp.checksum = checksum.expect("fits IP") ^ wrong(self.tcp_checksum);
-        tcp
+    fn ip_header(&self) -> Header {
+        if !self.is_v6() {
+            let options = vec![FILLER[0]; 4 * self.ip_options];
+            return Header::V4 { df: self.dont_fragment, options };
+        }
+        let mut extensions = Vec::new();
+        if let Some(length) = (self.ip_options as u8).checked_sub(1) {
+            let mut hop_by_hop = vec![FILLER[1]; 8 * self.ip_options - 1];
+            hop_by_hop[0] = length;
+            extensions.push(Extension::Other(0, hop_by_hop));
+        }
+        Header::V6 { flow: self.id.into(), extensions }
+    }
+
+    fn tcp(&self) -> Tcp {
+        Tcp {
+            source: self.from.port(),
+            destination: self.to.port(),
+            seq: self.sequence,
+            ack: self.acknowledgement,
+            flags: self.flags,
+            window: self.window,
+            options: self.options.clone(),
+            data: self.payload.clone(),
+            bad_checksum: !self.tcp_checksum,
+            ..Tcp::default()
+        }
     }
 
     /// Reads a frame back: lengths checked, checksums judged, padding left out.
@@ -310,10 +289,6 @@ fn checksum(tcp: &TcpHeader, ends: (IpAddr, IpAddr), payload: &[u8]) -> Option<u
         }
         _ => None,
     }
-}
-
-fn wrong(is_right: bool) -> u16 {
-    if is_right { 0 } else { WRONG }
 }
 
 #[cfg(test)]

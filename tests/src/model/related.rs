@@ -3,12 +3,17 @@
 
 use std::net::IpAddr;
 
+use firstack_packets::{
+    Body, Content, Extension, Header, Icmp, Ip, Payload, Wrong, icmp as protocol,
+};
+
 use super::Packet;
-use super::sum::{checksum, pseudo};
-use super::tunnel::{Outer, ip_header, overhead};
+use super::tunnel::{Outer, overhead};
 
 /// Bytes of TCP payload in the first of two fragments.
 const FIRST: usize = 12;
+/// Protocol number of TCP.
+const TCP: u8 = 6;
 /// Bytes of an ICMP header.
 const ICMP_HEADER: usize = 8;
 /// Of a packet that is too big, the bytes that the error about it quotes: by family.
@@ -73,29 +78,24 @@ impl IcmpError {
                 outer.around(&whole)
             }
         };
-        let word = [&[0, 0][..], &self.mtu.to_be_bytes()].concat();
         let kind = (self.kind, self.code);
-        let ethernet = self.quoted.ethernet();
-        icmp(&ethernet, (self.from, self.to), kind, &word, &quoted[start..end])
+        icmp(&self.quoted, (self.from, self.to), kind, self.mtu.into(), &quoted[start..end])
     }
 }
 
-/// A frame with an ICMP message: type, code, word, and what follows.
+/// Returns a frame with an ICMP message: type and code, second word, and data. `packet` has the
+/// MAC addresses and VLAN tags.
 pub fn icmp(
-    ethernet: &[u8],
+    packet: &Packet,
     (from, to): (IpAddr, IpAddr),
     (kind, code): (u8, u8),
-    word: &[u8],
+    word: u32,
     data: &[u8],
 ) -> Vec<u8> {
-    let mut message = [&[kind, code, 0, 0], word, data].concat();
-    let (protocol, covered) = match from {
-        IpAddr::V4(_) => (1, Vec::new()),
-        IpAddr::V6(_) => (58, pseudo(from, to, 58, message.len())),
-    };
-    let checksum = checksum(&[&covered[..], &message].concat());
-    message[2..4].copy_from_slice(&checksum.to_be_bytes());
-    [ethernet, &ip_header((from, to), protocol, 0, message.len()), &message].concat()
+    let protocol = if from.is_ipv6() { protocol::V6 } else { protocol::V4 };
+    let content = Content { data: data.to_vec(), ..Content::default() };
+    let message = Icmp { protocol, kind, code, word, content, bad_checksum: false };
+    packet.ethernet(Body::Ip(Ip::new(from, to, Payload::Icmp(message)))).bytes()
 }
 
 /// What a packet of this identification carries that goes in fragments, and whether these bear DF:
@@ -116,8 +116,8 @@ fn about_too_big(packet: &Packet, ip: &[u8], mtu: usize) -> Vec<u8> {
     let back = Packet { macs: (packet.macs.1, packet.macs.0), ..packet.clone() };
     let quoted = &ip[..ip.len().min(QUOTED[usize::from(packet.is_v6())])];
     let kind = if packet.is_v6() { (2, 0) } else { (3, 4) };
-    let word = u32::try_from(mtu).expect("short").to_be_bytes();
-    icmp(&back.ethernet(), (packet.to.ip(), packet.from.ip()), kind, &word, quoted)
+    let word = u32::try_from(mtu).expect("short");
+    icmp(&back, (packet.to.ip(), packet.from.ip()), kind, word, quoted)
 }
 
 /// The first or the other of the two fragments of a packet that carries more than 12 bytes.
@@ -182,30 +182,15 @@ fn pieces(packet: &Packet, at: usize, all: &[u8], more: bool, mtu: usize) -> Vec
         .collect()
 }
 
-/// The fragment with these bytes of the packet's payload, which begin at `at`.
+/// Returns the fragment with these bytes of the packet's payload, which begin at `at`.
 fn piece(packet: &Packet, at: usize, bytes: &[u8], more: bool) -> Vec<u8> {
     assert_eq!(at % 8, 0, "fragments are cut at multiples of 8");
-    let frame = packet.frame();
-    let mut headers = frame[..packet.l3() + packet.ip_header_len()].to_vec();
-    let ip = &mut headers[packet.l3()..];
-    let (at, more) = (u16::try_from(at).expect("short"), u16::from(more));
-    if packet.is_v6() {
-        let length = packet.ip_header_len() - 40 + 8 + bytes.len();
-        ip[4..6].copy_from_slice(&(length as u16).to_be_bytes());
+    let mut ip = packet.ip();
+    (ip.mf, ip.offset) = (more, u16::try_from(at).expect("short"));
+    (ip.payload, ip.wrong) = (Payload::Other(TCP, bytes.to_vec()), Wrong::default());
+    if let Header::V6 { extensions, .. } = &mut ip.header {
         // Behind the hop-by-hop header, when there is one.
-        let next = if packet.ip_options > 0 { 40 } else { 6 };
-        ip[next] = 44;
-        headers.extend([6, 0]);
-        headers.extend((at | more).to_be_bytes());
-        headers.extend(u32::from(packet.id).to_be_bytes());
-    } else {
-        let length = packet.ip_header_len() + bytes.len();
-        ip[2..4].copy_from_slice(&(length as u16).to_be_bytes());
-        let kept = u16::from(packet.dont_fragment) << 14;
-        ip[6..8].copy_from_slice(&((at / 8) | (more << 13) | kept).to_be_bytes());
-        ip[10..12].fill(0);
-        let checksum = checksum(ip);
-        ip[10..12].copy_from_slice(&checksum.to_be_bytes());
+        extensions.push(Extension::Fragment);
     }
-    [&headers[..], bytes].concat()
+    packet.ethernet(Body::Ip(ip)).bytes()
 }

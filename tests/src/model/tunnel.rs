@@ -1,15 +1,17 @@
-//! Packets in tunnels, made and read as protocol.md 4.1, 4.2, 4.3 and the RFCs say.
+//! Packets in tunnels (docs/protocol.md, "Tunnels"): written by the tests' packet builder, read
+//! back by `etherparse`.
 
 use std::net::IpAddr;
 
-use etherparse::{EtherType, Ethernet2Header, IpNumber, Ipv4Header, Ipv6Header};
+use etherparse::{EtherType, Ethernet2Header, Ipv4Header, Ipv6Header};
+use firstack_packets::tunnel::GUE_PORT;
+use firstack_packets::{Content, Gre, Gue, Ip, Payload, Sum, Tunnel, Wrong, checksum};
 use pipeline::wire::tunnel::Format;
 
 use super::packet::vlans;
-use super::sum::{checksum, pseudo};
 
-/// UDP destination port of GUE.
-const GUE: u16 = 6080;
+/// UDP source port of GUE.
+const SOURCE: u16 = 50_000;
 const UDP: u8 = 17;
 const GRE: u8 = 47;
 
@@ -60,8 +62,8 @@ impl Outer {
         Self { format, from, to, traffic_class, ttl: 64, ip_checksum: true, udp }
     }
 
-    /// The frame's IP packet, or what stands in its place, in the tunnel. The frame bears no
-    /// padding. A frame without an Ethernet header stays as it is.
+    /// Returns the frame with its IP packet, or the bytes in its place, in the tunnel. The frame has
+    /// no padding. A frame without an Ethernet header is returned unchanged.
     pub fn around(&self, frame: &[u8]) -> Vec<u8> {
         let Ok((ethernet, rest)) = Ethernet2Header::from_slice(frame) else {
             return frame.to_vec();
@@ -69,54 +71,40 @@ impl Outer {
         let Ok((ethertype, _, inner)) = vlans(ethernet.ether_type, rest) else {
             return frame.to_vec();
         };
-        let is_v6 = ethertype == EtherType::IPV6;
-        let payload = [self.header(is_v6, inner), inner.to_vec()].concat();
-        let protocol = match self.format {
-            Format::Ipip => {
-                if is_v6 {
-                    41
-                } else {
-                    4
-                }
-            }
-            Format::Gre => GRE,
-            Format::Gue => UDP,
-        };
         let mut l2 = frame[..frame.len() - inner.len()].to_vec();
         let at = l2.len() - 2;
         l2[at..].copy_from_slice(if self.from.is_ipv6() { &[0x86, 0xdd] } else { &[0x08, 0x00] });
-        let mut ip = ip_header((self.from, self.to), protocol, self.traffic_class, payload.len());
-        match self.from {
-            IpAddr::V6(_) => ip[7] = self.ttl,
-            IpAddr::V4(_) => {
-                ip[8] = self.ttl;
-                ip[10..12].fill(0);
-                let checksum = checksum(&ip) ^ if self.ip_checksum { 0 } else { 0x5a5a };
-                ip[10..12].copy_from_slice(&checksum.to_be_bytes());
-            }
-        }
-        [l2, ip, payload].concat()
+        let content = Content { data: inner.to_vec(), ..Content::default() };
+        let format = self.built(ethertype == EtherType::IPV6);
+        let payload = Payload::Tunnel(Tunnel { format, content });
+        let wrong = Wrong { checksum: !self.ip_checksum, ..Wrong::default() };
+        let ip = Ip::new(self.from, self.to, payload);
+        let ip = Ip { tos: self.traffic_class, ttl: self.ttl, wrong, ..ip };
+        [l2, ip.bytes()].concat()
     }
 
-    /// What stands between the outer IP header and the inner one.
-    fn header(&self, is_v6: bool, inner: &[u8]) -> Vec<u8> {
+    /// Returns the encapsulation. The frame's EtherType, not its content, says what is inside.
+    fn built(&self, is_v6: bool) -> firstack_packets::Format {
+        let protocol = if is_v6 { 41 } else { 4 };
         match self.format {
-            Format::Ipip => Vec::new(),
-            Format::Gre if is_v6 => vec![0, 0, 0x86, 0xdd],
-            Format::Gre => vec![0, 0, 0x08, 0x00],
+            Format::Ipip => firstack_packets::Format::Ipip(Some(protocol)),
+            Format::Gre => {
+                let protocol = Some(if is_v6 { 0x86dd } else { 0x0800 });
+                firstack_packets::Format::Gre(Gre { protocol, ..Gre::default() })
+            }
             Format::Gue => {
-                let length = 12 + inner.len() as u16;
-                let mut udp = [50_000u16, GUE, length, 0].map(u16::to_be_bytes).concat();
-                udp.extend([0, if is_v6 { 41 } else { 4 }, 0, 0]);
-                if self.udp != Udp::None {
-                    let whole =
-                        [&pseudo(self.from, self.to, UDP, length.into())[..], &udp, inner].concat();
-                    let right = checksum(&whole);
-                    let right = if right == 0 { 0xffff } else { right };
-                    let written = if self.udp == Udp::Right { right } else { right ^ 0x5a5a };
-                    udp[6..8].copy_from_slice(&written.to_be_bytes());
-                }
-                udp
+                let sum = match self.udp {
+                    Udp::None => Sum::Zero,
+                    Udp::Right => Sum::Right,
+                    Udp::Wrong => Sum::Wrong,
+                };
+                let (source, destination) = (SOURCE, GUE_PORT);
+                let udp = firstack_packets::Udp { source, destination, sum, ..Default::default() };
+                firstack_packets::Format::Gue(Gue {
+                    udp,
+                    protocol: Some(protocol),
+                    ..Gue::default()
+                })
             }
         }
     }
@@ -139,7 +127,10 @@ impl Outer {
             4 => (false, 0, None),
             41 => (true, 0, None),
             GRE if word(0)? == 0 => (word(2)? == 0x86dd, 4, None),
-            UDP if word(2)? == GUE && usize::from(word(4)?) == payload.len() && word(10)? == 0 => {
+            UDP if word(2)? == GUE_PORT
+                && usize::from(word(4)?) == payload.len()
+                && word(10)? == 0 =>
+            {
                 (word(8)? == 41, 12, Some(word(0)?))
             }
             _ => return Err(format!("protocol {protocol}")),
@@ -150,8 +141,8 @@ impl Outer {
             _ => Format::Gue,
         };
         if port.is_some() {
-            let whole = [pseudo(outer.from, outer.to, UDP, payload.len()), payload.to_vec()];
-            outer.udp = match (word(6)?, checksum(&whole.concat())) {
+            let sum = checksum::transport((outer.from, outer.to), UDP, payload);
+            outer.udp = match (word(6)?, sum) {
                 (0, _) => Udp::None,
                 (_, 0) => Udp::Right,
                 _ => Udp::Wrong,
@@ -185,34 +176,6 @@ impl Outer {
         let mut outer = Self::new(Format::Ipip, ip.source.into(), ip.destination.into(), class);
         (outer.ttl, outer.udp) = (ip.hop_limit, Udp::None);
         Ok((outer, ip.next_header.0, payload))
-    }
-}
-
-/// An IP header as an appliance writes it: DF set, 64 hops, a right checksum.
-pub fn ip_header(ends: (IpAddr, IpAddr), protocol: u8, class: u8, length: usize) -> Vec<u8> {
-    let length = u16::try_from(length).expect("short");
-    match ends {
-        (IpAddr::V4(from), IpAddr::V4(to)) => {
-            let (from, to) = (from.octets(), to.octets());
-            let mut ip = Ipv4Header::new(length, 64, IpNumber(protocol), from, to).expect("short");
-            ip.dscp = (class >> 2).try_into().expect("six bits");
-            ip.ecn = (class & 3).try_into().expect("two bits");
-            (ip.identification, ip.dont_fragment) = (0, true);
-            ip.header_checksum = ip.calc_header_checksum();
-            ip.to_bytes().to_vec()
-        }
-        (IpAddr::V6(from), IpAddr::V6(to)) => Ipv6Header {
-            traffic_class: class,
-            payload_length: length,
-            next_header: IpNumber(protocol),
-            hop_limit: 64,
-            source: from.octets(),
-            destination: to.octets(),
-            ..Ipv6Header::default()
-        }
-        .to_bytes()
-        .to_vec(),
-        (from, to) => panic!("{from} and {to} are of two families"),
     }
 }
 

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
+pub use firstack_fixtures::MACS;
+use firstack_fixtures::UNLIMITED;
 use pipeline::configuration::Configuration;
 use pipeline::limiter::Limit;
 use pipeline::neighbours::Neighbours;
@@ -13,7 +15,6 @@ use pipeline::role::switch::{self, Delivery, Switch};
 use pipeline::services::Scope;
 use pipeline::shared::Published;
 use pipeline::stage::sign::Keys;
-use pipeline::stage::tag;
 use pipeline::time::Ticks;
 use pipeline::wire::tunnel::Format;
 
@@ -76,7 +77,7 @@ pub const PEERS: [SocketAddr; 7] = [
     v4([198, 18, 99, 1], 80),
 ];
 
-/// The same cast in IPv6.
+/// The same hosts in IPv6.
 pub const PEERS_V6: [SocketAddr; 7] = [
     v6(0x10, 0x10, 80),
     v6(0x10, 0x10, 443),
@@ -126,8 +127,6 @@ pub(super) fn path() -> Path {
     Path::new(MTU, Format::Ipip, peers)
 }
 
-pub(super) const HASH_KEY: (u64, u64) = (0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210);
-
 /// What a gateway before [`PEERS`] and [`PEERS_V6`] is told.
 pub fn gateway(max_connections: usize, timeouts: Timeouts) -> gateway::Settings {
     let net = |text: &str| text.parse().expect("a prefix");
@@ -138,18 +137,17 @@ pub fn gateway(max_connections: usize, timeouts: Timeouts) -> gateway::Settings 
     };
     let permitted =
         ["198.51.100.0/24", "203.0.113.200/32", "2001:db8:30::/64", "2001:db8:10::200/128"];
+    let services = vec![
+        service("203.0.113.0/24", &[80, 443], &permitted),
+        service("192.0.2.80/32", &[80], &[]),
+        service("2001:db8:10::/64", &[80, 443], &permitted),
+        service("2001:db8:20::80/128", &[80], &[]),
+    ];
     gateway::Settings {
-        services: vec![
-            service("203.0.113.0/24", &[80, 443], &permitted),
-            service("192.0.2.80/32", &[80], &[]),
-            service("2001:db8:10::/64", &[80, 443], &permitted),
-            service("2001:db8:20::80/128", &[80], &[]),
-        ],
-        tag: tag::Format::default(),
         timeouts,
         path: path(),
         max_connections: [max_connections; 2],
-        hash_key: HASH_KEY,
+        ..firstack_fixtures::gateway(services)
     }
 }
 
@@ -158,7 +156,7 @@ pub fn keys(key: Option<Key>) -> Published<Keys> {
     Published::new(Keys::new(key, key.map(|(id, _)| id)))
 }
 
-impl<C: Configuration> super::Rig<Gateway<C>> {
+impl<C: Configuration> super::Harness<Gateway<C>> {
     /// A gateway with these settings, which signs with this key.
     pub fn gateway(settings: gateway::Settings, key: Option<Key>) -> Self {
         // A packet that is too big leaves in up to eight pieces.
@@ -169,8 +167,8 @@ impl<C: Configuration> super::Rig<Gateway<C>> {
 /// The most copies that the switch makes of a start packet.
 const COPIES: usize = 3;
 
-impl super::Rig<Switch> {
-    /// A rig for a switch of this world.
+impl super::Harness<Switch> {
+    /// A harness for a switch of this world.
     pub fn switch(switch: Switch) -> Self {
         Self::new(switch, 8)
     }
@@ -225,26 +223,19 @@ fn switch_services() -> Vec<switch::Service> {
 pub fn switch(key: Option<Key>) -> Switch {
     let services = switch_services();
     let replicas = services.iter().map(|service| service.replicas.len()).sum();
-    let seconds = Ticks::from_secs;
+    let default = firstack_fixtures::switch(services);
     let settings = switch::Settings {
-        tag: tag::Format::default(),
-        require_signature: false,
-        gateways: Vec::new(),
         max_copies: COPIES,
-        fan_out: Limit { rate: COPIES as u64, burst: COPIES as u64, prefix_v4: 24, prefix_v6: 48 },
+        fan_out: Limit { rate: COPIES as u64, burst: COPIES as u64, ..UNLIMITED },
         path: path(),
         max_connections: [16; 2],
         timeouts: switch::Timeouts {
-            opening: seconds(30),
-            established: seconds(7440),
-            closing: seconds(10),
-            reuse_after: seconds(60),
+            opening: Ticks::from_secs(30),
+            closing: Ticks::from_secs(10),
+            ..default.timeouts
         },
-        probing: None,
         probes: true,
-        macs: MACS,
-        hash_key: HASH_KEY,
-        services,
+        ..default
     };
     let selection = switch::Selection::new(&settings.services, &switch::Alive::default());
     let shares = switch::Shares {
@@ -253,9 +244,6 @@ pub fn switch(key: Option<Key>) -> Switch {
     };
     Switch::new(settings, shares, Published::new(selection).reader(), keys(key).reader())
 }
-
-/// MAC addresses of the appliance's ports: inside, outside.
-pub const MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 9, 1], [2, 0, 0, 0, 9, 2]];
 
 /// What a replica of both families is told: of 203.0.113.10 with two web servers, one that shares
 /// the tunnel address and whose MAC address is learned, one with an address, a port and a MAC
@@ -279,34 +267,23 @@ pub fn replica_settings() -> replica::Settings {
     let (web_v6, second_v6) = (PEERS_V6[4].ip(), v6(0x30, 0x20, 0).ip());
     let mut bearer = server("four", second_v6, None, Some([2, 0, 0, 0, 2, 4]));
     bearer.bears_service = true;
+    let two = server("two", second, Some(8080), Some([2, 0, 0, 0, 2, 2]));
+    let services = vec![
+        service(PEERS[0], 0, vec![server("one", web, None, None), two]),
+        service(PEERS_V6[0], 2, vec![server("three", web_v6, None, None), bearer]),
+    ];
     replica::Settings {
-        services: vec![
-            service(
-                PEERS[0],
-                0,
-                vec![
-                    server("one", web, None, None),
-                    server("two", second, Some(8080), Some([2, 0, 0, 0, 2, 2])),
-                ],
-            ),
-            service(PEERS_V6[0], 2, vec![server("three", web_v6, None, None), bearer]),
-        ],
         switches: ["203.0.113.10/32", "2001:db8:10::10/128"]
             .map(|text| text.parse().expect("a prefix"))
             .to_vec(),
-        gateways: Vec::new(),
         tunnel_addresses: vec![web, IpAddr::from([198, 51, 100, 5]), web_v6, v6(0x30, 0x5, 0).ip()],
-        tag: tag::Format::default(),
-        require_signature: false,
         path: path(),
         busy_connections: 7,
         busy_syn_rate: 16,
-        acknowledgement_repeats: 0,
         max_connections: [16; 2],
-        timeouts: [Ticks::from_secs(30), Ticks::from_secs(7440), Ticks::from_secs(10)],
-        macs: MACS,
+        timeouts: [30, 7440, 10].map(Ticks::from_secs),
         probes: true,
-        hash_key: HASH_KEY,
+        ..firstack_fixtures::replica(services)
     }
 }
 

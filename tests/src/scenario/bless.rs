@@ -2,7 +2,7 @@
 //! packets that come in stay as they are.
 
 use super::check::Outcome;
-use super::{Scenario, Side, counters, render};
+use super::{Scenario, counters, render};
 
 /// Rewrites the scenario's file.
 pub fn rewrite(scenario: &Scenario, outcome: &Outcome) -> Result<(), String> {
@@ -23,7 +23,7 @@ pub fn rewrite(scenario: &Scenario, outcome: &Outcome) -> Result<(), String> {
             let input = line.split(" => ").next().unwrap_or_default();
             lines.push(format!("{input} => {fate}{}", said("verdict")));
             for out in packet["left"].as_array().into_iter().flatten() {
-                let side = Side::parse(out["side"].as_str().unwrap_or_default());
+                let side = super::side(out["side"].as_str().unwrap_or_default());
                 let side = side.ok_or("left by no side")?;
                 let record = left[side as usize].next().ok_or("fewer packets than said")?;
                 let scope = scenario.scope(side, Some(&step.frame));

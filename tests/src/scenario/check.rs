@@ -110,7 +110,7 @@ impl Scenario {
             }
             let mut sent = Vec::new();
             for side in packet["left"].as_array().into_iter().flatten() {
-                let side = Side::parse(side["side"].as_str().unwrap_or_default());
+                let side = super::side(side["side"].as_str().unwrap_or_default());
                 let side = side.unwrap_or(Side::Inside);
                 sent.extend(left[side as usize].next().map(|record| (side, record)));
             }

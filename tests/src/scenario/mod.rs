@@ -31,7 +31,6 @@ pub mod counters;
 pub mod names;
 pub mod notation;
 pub mod options;
-pub mod packet;
 pub mod pcap;
 pub mod render;
 
@@ -39,9 +38,11 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use firstack_packets::Frame;
+pub use pipeline::view::Side;
+
 use names::Names;
 use notation::Scope;
-use packet::Frame;
 
 /// What a configuration says until it is known where the key file will be.
 pub const KEY_FILE: &str = "/KEYS";
@@ -49,33 +50,9 @@ pub const KEY_FILE: &str = "/KEYS";
 /// When the first second of a scenario is, since the epoch.
 pub const EPOCH: Duration = Duration::from_secs(1_700_000_000);
 
-/// A side of the appliance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Side {
-    /// Clients, origin servers, web servers.
-    Inside,
-    /// The WAN.
-    Outside,
-}
-
-impl Side {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Inside, Self::Outside];
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        ["inside", "outside"][self as usize]
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|side| side.name() == text)
-    }
-
-    /// The other one.
-    #[must_use]
-    pub fn other(self) -> Self {
-        Self::ALL[1 - self as usize]
-    }
+/// Returns the side of this name.
+fn side(name: &str) -> Option<Side> {
+    Side::ALL.into_iter().find(|side| side.name() == name)
 }
 
 /// A packet that comes in, and what is to become of it.
@@ -203,7 +180,7 @@ impl Scenario {
         let (words, verdict) = words.split_once(" => ").unwrap_or((words, "?"));
         let mut parts = words.splitn(3, ' ');
         let time = seconds(parts.next().unwrap_or_default())?;
-        let side = parts.next().and_then(Side::parse).ok_or("neither inside nor outside")?;
+        let side = parts.next().and_then(self::side).ok_or("neither inside nor outside")?;
         let scope = self.scope(side.other(), None);
         let frame = notation::parse(parts.next().unwrap_or_default(), scope)?;
         let (fate, verdict) = verdict.split_once(' ').unwrap_or(("forwarded", verdict));
@@ -219,7 +196,7 @@ impl Scenario {
 
     fn leaves(&mut self, words: &str) -> Result<(), String> {
         let (side, words) = words.split_once(' ').unwrap_or((words, ""));
-        let side = Side::parse(side).ok_or("neither inside nor outside")?;
+        let side = self::side(side).ok_or("neither inside nor outside")?;
         let input = self.steps.last().ok_or("nothing has come in yet")?.frame.clone();
         let frame = notation::parse(words.trim(), self.scope(side, Some(&input)))?;
         let step = self.steps.last_mut().ok_or("nothing has come in yet")?;

@@ -2,14 +2,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use firstack_packets::Mac;
+
 use super::hex;
-use super::packet::Mac;
+pub use firstack_packets::tag::Key;
 
 /// An address and a port.
 pub type Endpoint = (IpAddr, u16);
-
-/// A key that tags are signed with.
-pub type Key = [u8; 16];
 
 /// Names and what they stand for.
 #[derive(Clone, Debug, Default)]

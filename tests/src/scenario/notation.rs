@@ -46,9 +46,10 @@ pub use extensions::show as show_extensions;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use firstack_packets::{Arp, Body, Frame, Ip, Mac, Neighbour, Payload};
+
 use super::hex;
 use super::names::Names;
-use super::packet::{Arp, Body, Frame, Ip, Mac, Neighbour, Payload};
 
 /// The window of segments that say nothing else.
 pub const WINDOW: u16 = 64240;
@@ -171,21 +172,21 @@ impl<'a> Parser<'a> {
             "reply" => 2,
             other => other.parse().map_err(|_| format!("{other} is no ARP operation"))?,
         };
-        let sender = self.arp_party()?;
+        let sender = self.arp_station()?;
         self.expect(">")?;
-        Ok(Arp { operation, sender, target: self.arp_party()? })
+        Ok(Arp { operation, sender, target: self.arp_station()? })
     }
 
-    fn arp_party(&mut self) -> Result<(Mac, Ipv4Addr), String> {
+    fn arp_station(&mut self) -> Result<(Mac, Ipv4Addr), String> {
         let word = self.next()?;
-        match self.party(word)? {
+        match self.station(word)? {
             (mac, IpAddr::V4(address)) => Ok((mac, address)),
             _ => Err(format!("{word} is not of IPv4")),
         }
     }
 
     /// `MAC/ADDRESS`.
-    fn party(&self, word: &str) -> Result<(Mac, IpAddr), String> {
+    fn station(&self, word: &str) -> Result<(Mac, IpAddr), String> {
         let (mac, address) = word.split_once('/').ok_or(format!("{word} is not MAC/address"))?;
         Ok((self.scope.names.mac(mac)?, self.scope.names.endpoint(address)?.0))
     }
@@ -200,7 +201,7 @@ impl<'a> Parser<'a> {
             other => return Err(format!("nd {other}: neither solicit nor advert")),
         };
         let sender = self.next()?;
-        let (mac, source) = self.party(sender)?;
+        let (mac, source) = self.station(sender)?;
         let source = v6(source)?;
         self.expect(">")?;
         let word = self.next()?;
@@ -208,7 +209,7 @@ impl<'a> Parser<'a> {
             "all" => (None, ALL_NODES, source),
             // Asks or tells one host.
             _ if word.contains('/') => {
-                let (mac, address) = self.party(word)?;
+                let (mac, address) = self.station(word)?;
                 let address = v6(address)?;
                 (Some(mac), address, if solicits { address } else { source })
             }

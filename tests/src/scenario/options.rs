@@ -11,78 +11,15 @@
 //! | `opt:KIND:HEX` | any other; the length byte is put in |
 //! | `hex:BYTES` | just these |
 
-use std::hash::Hasher;
-use std::net::IpAddr;
+use firstack_packets::tag::{EXID, KIND, Key, SIGNED, Signature, Signed, mac};
 
-use super::names::{Key, Names};
+use super::names::Names;
 use super::{hex, to_hex};
 
 /// What Linux puts into a SYN.
 const LINUX: &str = "mss:1460,sack,ts:1:0,nop,ws:7";
-/// The tag's kind where no scenario says otherwise (docs/configuration.md, `[tag]`).
-const KIND: u8 = 253;
-/// Its ExID.
-const EXID: [u8; 2] = [0x4e, 0x52];
-/// The flag that says that key id and MAC follow.
-const SIGNED: u8 = 0x80;
 /// The flags of permitted tags, by configuration.
 const CONFIGURATIONS: [(&str, u8); 3] = [("A", 0x01), ("B", 0x03), ("C", 0x05)];
-
-/// A tag that is to be signed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Signature {
-    /// Where in the option area the MAC goes; flags and key id are in front of it.
-    at: usize,
-    key: Key,
-}
-
-impl Signature {
-    /// Writes the MAC.
-    pub fn write(&self, area: &mut [u8], ends: (IpAddr, IpAddr), ports: (u16, u16), seq: u32) {
-        let tail = [area[self.at - 2], area[self.at - 1]];
-        let mac = mac(self.key, Signed { ends, ports, seq }, tail);
-        area[self.at..self.at + 8].copy_from_slice(&mac);
-    }
-}
-
-/// The start packet that a tag is signed for.
-#[derive(Clone, Copy, Debug)]
-pub struct Signed {
-    /// Client and service.
-    pub ends: (IpAddr, IpAddr),
-    /// Their ports.
-    pub ports: (u16, u16),
-    /// Sequence number.
-    pub seq: u32,
-}
-
-/// SipHash-2-4 as the standard library has it, which is not the appliance's.
-#[allow(deprecated)]
-fn siphash(key: Key, data: &[u8]) -> u64 {
-    let [low, high] = [0, 8].map(|at| {
-        let half = key[at..at + 8].try_into().expect("half a key");
-        u64::from_le_bytes(half)
-    });
-    let mut hasher = std::hash::SipHasher::new_with_keys(low, high);
-    hasher.write(data);
-    hasher.finish()
-}
-
-/// The MAC of a tag with these flags and this key id.
-fn mac(key: Key, signed: Signed, tail: [u8; 2]) -> [u8; 8] {
-    let mut data = Vec::new();
-    for address in [signed.ends.0, signed.ends.1] {
-        match address {
-            IpAddr::V4(address) => data.extend(address.octets()),
-            IpAddr::V6(address) => data.extend(address.octets()),
-        }
-    }
-    data.extend(signed.ports.0.to_be_bytes());
-    data.extend(signed.ports.1.to_be_bytes());
-    data.extend(signed.seq.to_be_bytes());
-    data.extend(tail);
-    siphash(key, &data).to_be_bytes()
-}
 
 /// An option list as it was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -213,11 +150,11 @@ fn option(bytes: &[u8], names: &Names, signed: Signed) -> String {
             text => format!("tag:{text}"),
         },
         (KIND, 6..) if bytes[2..4] == EXID => {
-            let tail = [bytes[4], bytes[5]];
-            let signs = |&(_, key): &(&str, Key)| mac(key, signed, tail) == bytes[6..];
+            let id = bytes[5];
+            let signs = |&(_, key): &(&str, Key)| mac(key, signed, bytes[4], id) == bytes[6..];
             let key = names.keys().find(signs).map(|(name, _)| name.to_owned());
             let mac = key.unwrap_or_else(|| to_hex(&bytes[6..]));
-            format!("tag:{}:{}:{mac}", flags(bytes[4], SIGNED), bytes[5])
+            format!("tag:{}:{}:{mac}", flags(bytes[4], SIGNED), id)
         }
         (kind, _) => format!("opt:{kind}:{}", to_hex(&bytes[2..])),
     }
@@ -232,6 +169,8 @@ fn flags(byte: u8, with: u8) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    use std::net::IpAddr;
 
     const TO_NOBODY: Signed =
         Signed { ends: (IpAddr::V4(UNSET), IpAddr::V4(UNSET)), ports: (0, 0), seq: 0 };
@@ -284,16 +223,12 @@ mod tests {
     fn a_tag_is_signed_for_where_it_goes() {
         let names = Names::parse("K 000102030405060708090a0b0c0d0e0f").unwrap();
         let key = names.key("K").unwrap();
-        // The example of the SipHash paper.
-        let message: Vec<u8> = (0..15).collect();
-        assert_eq!(siphash(key, &message), 0xa129_ca61_49be_45e5);
         let area = parse("sack,tag:B:7:K", &names).unwrap();
         let (mut bytes, signature) = (area.bytes, area.signature.unwrap());
         let ends = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
-        signature.write(&mut bytes, ends, (1, 2), 3);
-        let data = [10, 0, 0, 1, 10, 0, 0, 2, 0, 1, 0, 2, 0, 0, 0, 3, 0x83, 7];
-        assert_eq!(bytes[8..16], siphash(key, &data).to_be_bytes());
         let signed = Signed { ends, ports: (1, 2), seq: 3 };
+        signature.write(&mut bytes, signed);
+        assert_eq!(bytes[8..16], mac(key, signed, 0x83, 7));
         assert_eq!(show(&bytes, &names, signed), "sack,tag:B:7:K");
         let other = show(&bytes, &names, Signed { seq: 4, ..signed });
         assert!(other.starts_with("sack,tag:B:7:") && !other.ends_with('K'), "{other}");

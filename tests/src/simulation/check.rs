@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::address::{CLIENTS, ORIGIN, REPLICAS, Site, address};
 use super::client::{Call, Outcome};
-use super::known;
+use super::expected_failures;
 use super::plan::{Configuration, Gate, Manner, Nanos, PATIENT, Permits, Plan, SECOND};
 use super::server::{End, Record, Server};
 use super::station;
@@ -70,7 +70,7 @@ pub enum Judgement {
     /// It is complete, or not for a reason that is none of the appliances'.
     Right,
     /// It is neither, and that is known to happen.
-    Known(&'static str),
+    ExpectedFailure(&'static str),
     /// It is neither.
     Wrong(String),
 }
@@ -79,8 +79,8 @@ pub enum Judgement {
 #[must_use]
 pub fn judge(world: &World, client: SocketAddr, call: &Call) -> Judgement {
     let Err(why) = connection(world, client, call) else { return Judgement::Right };
-    match known::limitation(world, call, client) {
-        Some(limitation) => Judgement::Known(limitation),
+    match expected_failures::limitation(world, call, client) {
+        Some(limitation) => Judgement::ExpectedFailure(limitation),
         None => Judgement::Wrong(why),
     }
 }

@@ -8,9 +8,9 @@ use smoltcp::socket::tcp::State;
 
 use super::address::{CLIENTS, HOST, PORT, address, service};
 use super::content::{Filler, HEADER, PREFIX, Request};
-use super::dice::Dice;
 use super::host::Host;
 use super::plan::{Closer, ConnectionPlan, Nanos, Plan, SECOND};
+use super::rng::Rng;
 use super::segment;
 use super::station::Frame;
 
@@ -73,11 +73,11 @@ pub struct Client {
 
 impl Client {
     /// The client host of this number.
-    pub fn new(plan: &Plan, number: usize, dice: &mut Dice) -> Self {
+    pub fn new(plan: &Plan, number: usize, rng: &mut Rng) -> Self {
         let at = HOST + number as u8;
         let own = address(plan.family, CLIENTS, at);
         Self {
-            host: Host::new(plan, CLIENTS, at, &[own], dice),
+            host: Host::new(plan, CLIENTS, at, &[own], rng),
             calls: Vec::new(),
             services: (0..plan.services)
                 .map(|number| SocketAddr::new(service(plan.family, number), PORT))

@@ -3,20 +3,19 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use smoltcp::phy::ChecksumCapabilities;
-use smoltcp::wire::{
-    ETHERNET_HEADER_LEN, EthernetFrame, IpAddress, IpProtocol, IpRepr, TcpControl, TcpPacket,
-};
+use firstack_packets::tag::{self, SIGNED};
+use firstack_packets::{self as packets, Body, Ip, Payload, Tcp};
+use smoltcp::wire::{EthernetFrame, TcpControl};
 
-use super::address::{ORIGIN, PORT, ROUTER, mac, service};
-use super::dice::Dice;
-use super::plan::{Configuration, Family, Nanos, Plan, SECOND};
+use super::address::{HOST, ORIGIN, PORT, ROUTER, mac, service};
+use super::plan::{Family, Nanos, Plan, SECOND};
+use super::rng::Rng;
 use super::segment::{self, Segment};
 use super::station::Frame;
 use super::watch;
 
-/// Bytes of a TCP header without options.
-const TCP: usize = 20;
+/// The SYN bit.
+const SYN: u8 = 0x02;
 /// How often Linux repeats an acknowledgement, the first time after a second, then each time
 /// after twice as long.
 const REPETITIONS: u32 = 5;
@@ -77,39 +76,26 @@ pub fn is_victim(address: IpAddr) -> bool {
 /// A tagged start packet of the flood as it reaches the switch. Where tags are to be signed it
 /// is unsigned, or bears a wrong signature.
 #[must_use]
-pub fn start(plan: &Plan, flood: &Flood, number: u64, forged: bool, dice: &mut Dice) -> Frame {
-    let code = match plan.configuration {
-        Configuration::A => 0,
-        Configuration::B => 1,
-        Configuration::C => 2,
+pub fn start(plan: &Plan, flood: &Flood, number: u64, forged: bool, rng: &mut Rng) -> Frame {
+    let flags = tag::flags(plan.configuration as u8);
+    let options = match forged {
+        true => tag::with_mac(flags | SIGNED, 3, rng.next_u64().to_be_bytes()),
+        false => tag::unsigned(flags).to_vec(),
     };
-    let flags = 1 | code << 1;
-    let mut tag = vec![253, 5, 0x4e, 0x52, flags, 1, 1, 1];
-    if forged {
-        tag = vec![253, 14, 0x4e, 0x52, flags | 0x80, 3];
-        tag.extend(dice.roll().to_be_bytes());
-        tag.extend([1, 1]);
-    }
     let from = flood.victim(plan.family, number);
-    let to = SocketAddr::new(service(plan.family, 0), PORT);
-    let ethertype = if from.is_ipv4() { [0x08, 0x00] } else { [0x86, 0xdd] };
-    // The router sends it to the host that bears the service's address.
-    let to_mac = mac(ORIGIN, super::address::HOST);
-    let ethernet = [&to_mac[..], &mac(ORIGIN, ROUTER), &ethertype].concat();
-    let bare = segment::bare(&ethernet, (from, to), TcpControl::Syn, (dice.roll() as u32, None));
-    with_options(&bare, (from.ip().into(), to.ip().into()), &tag)
-}
-
-/// A TCP packet without options, with some.
-fn with_options(frame: &[u8], (from, to): (IpAddress, IpAddress), options: &[u8]) -> Frame {
-    let ip = IpRepr::new(from, to, IpProtocol::Tcp, TCP + options.len(), 64);
-    let tcp_at = ETHERNET_HEADER_LEN + ip.header_len();
-    let mut longer = [&frame[..tcp_at + TCP], options].concat();
-    ip.emit(&mut longer[ETHERNET_HEADER_LEN..], &ChecksumCapabilities::default());
-    let mut tcp = TcpPacket::new_unchecked(&mut longer[tcp_at..]);
-    tcp.set_header_len((TCP + options.len()) as u8);
-    tcp.fill_checksum(&from, &to);
-    longer
+    let tcp = Tcp {
+        source: from.port(),
+        destination: PORT,
+        seq: rng.next_u64() as u32,
+        flags: SYN,
+        window: 1_000,
+        options,
+        ..Tcp::default()
+    };
+    let ip = Ip::new(from.ip(), service(plan.family, 0), Payload::Tcp(tcp));
+    // The router sends it to the host that has the service's address.
+    let macs = (mac(ORIGIN, HOST), mac(ORIGIN, ROUTER));
+    packets::Frame::new(macs, Body::Ip(ip)).bytes()
 }
 
 /// What is done with the flood at a server: answers as Linux gives them.

@@ -14,9 +14,9 @@ use smoltcp::wire::{
 };
 
 use super::address::{self, ROUTER, Site, prefix};
-use super::dice::Dice;
 use super::plan::{Nanos, Plan};
 use super::pmtu::{self, Paths};
+use super::rng::Rng;
 use super::segment::{self, Segment};
 use super::station::Frame;
 
@@ -93,11 +93,11 @@ pub struct Host {
 impl Host {
     /// A host at a site: `number` is that of its MAC address; the first one of the addresses that
     /// it bears is its own.
-    pub fn new(plan: &Plan, site: Site, number: u8, bears: &[IpAddr], dice: &mut Dice) -> Self {
+    pub fn new(plan: &Plan, site: Site, number: u8, bears: &[IpAddr], rng: &mut Rng) -> Self {
         let mac = address::mac(site, number);
         let mut card = Card::default();
         let mut config = Config::new(HardwareAddress::Ethernet(EthernetAddress(mac)));
-        config.random_seed = dice.roll();
+        config.random_seed = rng.next_u64();
         let mut interface = Interface::new(config, &mut card, Instant::ZERO);
         let nets = [plan.family, plan.family.other()].map(|family| prefix(family, site));
         let length = |address: &IpAddr| match nets.iter().find(|net| net.contains(address)) {

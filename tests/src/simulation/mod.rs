@@ -1,21 +1,21 @@
-//! A whole network on a virtual clock: clients, gateway, WAN, switch, origin, replicas and their
-//! web servers exchange packets through the pipeline's own roles. The hosts' TCP is smoltcp's, so
-//! that nothing judges the pipeline but what others understand of the protocol.
+//! A simulated network on a virtual clock: clients, gateway, WAN, switch, origin, replicas and
+//! their web servers exchange packets through the pipeline's own roles. The hosts run smoltcp's
+//! TCP, so an independent implementation judges the pipeline.
 //!
-//! A seed stands for a run: it draws the [`plan`] (who is there, how far apart, what is lost,
-//! duplicated and reordered, who talks to whom), and all chance on the way. What must hold at the
-//! end is in [`check`]; how [`roles`] are built, and so what the pipeline can do, in one place.
+//! A seed reproduces a run. It determines the [`plan`] (hosts, distances, loss, duplication,
+//! reordering, connections) and every random choice on the way. [`check`] has the invariants that
+//! must hold at the end; [`roles`] builds the roles.
 //!
-//! | file | what it is |
+//! | file | subject |
 //! |---|---|
-//! | `plan`, `draw`, `variety`, `address`, `dice` | what a seed decides |
-//! | `roles`, `station`, `control` | the appliances, fed in bursts, and what is moved of them |
-//! | `host`, `pmtu`, `client`, `server`, `backlog`, `content`, `party` | smoltcp's hosts and what they say |
-//! | `wan` | the way between the sites |
-//! | `world`, `meddle` | the clock and everyone on it, and what happens to them |
-//! | `flood` | start packets in others' names, for a test of its own |
-//! | `check`, `watch`, `known`, `report` | what must hold, where it is known not to, and what came of it |
-//! | `sabotage` | broken gateways, to check the checks |
+//! | `plan`, `draw`, `variety`, `address`, `rng` | the random plan of a run |
+//! | `roles`, `station`, `control` | the appliances, fed in bursts, and their control plane |
+//! | `nodes`, `host`, `pmtu`, `client`, `server`, `backlog`, `content` | smoltcp's hosts and their data |
+//! | `wan` | the paths between the sites |
+//! | `world`, `faults` | the event loop, and fault injection |
+//! | `flood` | spoofed SYNs, for a separate test |
+//! | `check`, `watch`, `expected_failures`, `report` | invariants, known limitations, results |
+//! | `mutants` | broken gateways, to test the checks |
 
 pub mod address;
 mod backlog;
@@ -23,19 +23,19 @@ pub mod check;
 pub mod client;
 pub mod content;
 pub mod control;
-pub mod dice;
 mod draw;
+pub mod expected_failures;
+mod faults;
 pub mod flood;
 pub mod host;
-pub mod known;
 pub mod log;
-mod meddle;
-mod party;
+pub mod mutants;
+mod nodes;
 pub mod plan;
 pub mod pmtu;
 pub mod report;
+pub mod rng;
 pub mod roles;
-pub mod sabotage;
 pub mod segment;
 pub mod server;
 pub mod station;
@@ -44,9 +44,9 @@ pub mod wan;
 pub mod watch;
 pub mod world;
 
+use mutants::Mutant;
 use plan::Plan;
 use report::Tally;
-use sabotage::Sabotage;
 use world::World;
 
 /// What is wrong with a run.
@@ -59,8 +59,8 @@ pub struct Failure {
 }
 
 /// Runs a seed; adds what came of it to the tally.
-pub fn run(seed: u64, sabotage: Option<Sabotage>, tally: &mut Tally) -> Result<(), Failure> {
-    let mut world = World::new(Plan::draw(seed), false, sabotage);
+pub fn run(seed: u64, mutant: Option<Mutant>, tally: &mut Tally) -> Result<(), Failure> {
+    let mut world = World::new(Plan::draw(seed), false, mutant);
     let done = world.run();
     let wrong = check::check(&mut world, done);
     tally.add(&world);
@@ -69,8 +69,8 @@ pub fn run(seed: u64, sabotage: Option<Sabotage>, tally: &mut Tally) -> Result<(
 
 /// Runs a failed seed again with the log on: all that helps to understand it.
 #[must_use]
-pub fn explain(failure: &Failure, sabotage: Option<Sabotage>, lines: usize) -> String {
-    let mut world = World::new(Plan::draw(failure.seed), true, sabotage);
+pub fn explain(failure: &Failure, mutant: Option<Mutant>, lines: usize) -> String {
+    let mut world = World::new(Plan::draw(failure.seed), true, mutant);
     let done = world.run();
     let plan = format!("{:#?}", world.plan);
     let tail = world.log.tail(lines);

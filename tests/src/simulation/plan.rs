@@ -1,9 +1,11 @@
 //! What a seed stands for: who is there, how they are connected, and who talks to whom.
 
+pub use pipeline::stage::tag::Code as Configuration;
+
 use super::address::Site;
-use super::dice::Dice;
 use super::draw;
 use super::flood::Flood;
+use super::rng::Rng;
 use super::variety::{self, Change, Signing, Strangers, Tunnels};
 
 /// Virtual time and spans of it, in nanoseconds.
@@ -13,17 +15,6 @@ pub type Nanos = u64;
 pub const MS: Nanos = 1_000_000;
 /// A second.
 pub const SECOND: Nanos = 1_000 * MS;
-
-/// How gateway and winner exchange packets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Configuration {
-    /// Full NAT.
-    A,
-    /// One-way NAT.
-    B,
-    /// Tunnels.
-    C,
-}
 
 /// The IP family of clients and servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -238,16 +229,16 @@ impl Plan {
     /// The plan of a seed.
     #[must_use]
     pub fn draw(seed: u64) -> Self {
-        let dice = &mut Dice::new(seed);
+        let rng = &mut Rng::new(seed);
         // All six mixtures in turn, whatever else is drawn.
         let configuration =
             [Configuration::A, Configuration::B, Configuration::C][seed as usize % 3];
         let family = [Family::V4, Family::V6][seed as usize / 3 % 2];
-        let replicas: Vec<_> = (0..dice.size(0, 3)).map(|_| draw::replica(dice)).collect();
-        let clients = dice.size(1, 3);
-        let paths = draw::paths(dice, 2 + replicas.len());
-        let services = dice.pick(&[(3, 1), (2, 2)]);
-        let origins = dice.pick(&[(5, 1), (3, 2), (2, 3)]);
+        let replicas: Vec<_> = (0..rng.size(0, 3)).map(|_| draw::replica(rng)).collect();
+        let clients = rng.size(1, 3);
+        let paths = draw::paths(rng, 2 + replicas.len());
+        let services = rng.pick(&[(3, 1), (2, 2)]);
+        let origins = rng.pick(&[(5, 1), (3, 2), (2, 3)]);
         let mtu = paths.iter().flatten().map(|path| path.mtu).min().unwrap_or(1500);
         Self {
             seed,
@@ -256,21 +247,21 @@ impl Plan {
             clients,
             services,
             origins,
-            origin: dice.pick(&[(80, Manner::Serves), (10, Manner::Refuses), (10, Manner::Silent)]),
-            connections: draw::connections(dice, clients, services),
-            buffers: [dice.size(2_000, 16_000), dice.size(2_000, 32_000)],
-            timestamps: dice.chance(300),
-            permits: dice.pick(&[(6, Permits::Any), (3, Permits::Sites), (1, Permits::First)]),
-            table: dice.pick(&[(9, 64), (1, 2)]),
-            corrupted: if dice.chance(100) { dice.between(1, 20) } else { 0 },
-            buffers_left: if dice.chance(30) { dice.size(0, 3) } else { usize::MAX },
-            fan_out: dice.pick(&[(95, 1_000), (5, 1)]),
-            segmented: dice.chance(150),
-            tunnels: Tunnels::draw(dice, (configuration, family), mtu, replicas.len()),
-            signing: Signing::draw(dice),
-            strangers: Strangers::draw(dice),
+            origin: rng.pick(&[(80, Manner::Serves), (10, Manner::Refuses), (10, Manner::Silent)]),
+            connections: draw::connections(rng, clients, services),
+            buffers: [rng.size(2_000, 16_000), rng.size(2_000, 32_000)],
+            timestamps: rng.chance(300),
+            permits: rng.pick(&[(6, Permits::Any), (3, Permits::Sites), (1, Permits::First)]),
+            table: rng.pick(&[(9, 64), (1, 2)]),
+            corrupted: if rng.chance(100) { rng.between(1, 20) } else { 0 },
+            buffers_left: if rng.chance(30) { rng.size(0, 3) } else { usize::MAX },
+            fan_out: rng.pick(&[(95, 1_000), (5, 1)]),
+            segmented: rng.chance(150),
+            tunnels: Tunnels::draw(rng, (configuration, family), mtu, replicas.len()),
+            signing: Signing::draw(rng),
+            strangers: Strangers::draw(rng),
             flood: None,
-            changes: variety::changes(dice, origins, &replicas),
+            changes: variety::changes(rng, origins, &replicas),
             replicas,
             paths,
         }

@@ -56,7 +56,7 @@ impl Tally {
         for (client, call) in calls {
             let what = outcome(call.outcome.as_ref(), origin);
             *self.outcomes.entry(what).or_default() += 1;
-            if let Judgement::Known(what) = judge(world, client.endpoint(call), call) {
+            if let Judgement::ExpectedFailure(what) = judge(world, client.endpoint(call), call) {
                 self.limitations.entry(what).or_insert((0, world.plan.seed)).0 += 1;
             }
         }

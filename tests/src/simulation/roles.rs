@@ -5,17 +5,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use firstack_fixtures::UNLIMITED;
 use ipnet::IpNet;
 use pipeline::configuration::{A, B, C, Configuration};
 use pipeline::limiter::Limit;
 use pipeline::neighbours::Neighbours;
 use pipeline::path::Path;
-use pipeline::role::gateway::{self, Gateway, Timeouts};
+use pipeline::role::gateway::{self, Gateway};
 use pipeline::role::replica::{self, Gates, Replica};
 use pipeline::role::switch::{self, Alive, Delivery, Probing, Switch, TunnelHealth};
 use pipeline::services::Scope;
 use pipeline::shared::Published;
-use pipeline::stage::tag;
 use pipeline::time::Ticks;
 
 use super::address::{
@@ -23,9 +23,9 @@ use super::address::{
     prefix, service,
 };
 use super::control::{self, Levers, Members};
-use super::dice::Dice;
 use super::plan::{self, Gate, Permits, Plan, Reach};
-use super::station::{Appliance, Sabotage, Station};
+use super::rng::Rng;
+use super::station::{Appliance, Mutant, Station};
 use super::variety::{Signing, Source};
 
 /// Copies that the switch makes of one start packet, at the most.
@@ -37,18 +37,13 @@ fn table(plan: &Plan) -> usize {
 }
 
 /// The appliance of a site, and what can be moved of it.
-pub fn build(
-    plan: &Plan,
-    site: Site,
-    dice: &mut Dice,
-    sabotage: Option<Sabotage>,
-) -> (Station, Levers) {
-    let key = (dice.roll(), dice.roll());
+pub fn build(plan: &Plan, site: Site, rng: &mut Rng, mutant: Option<Mutant>) -> (Station, Levers) {
+    let key = (rng.next_u64(), rng.next_u64());
     match site {
         CLIENTS => match plan.configuration {
-            plan::Configuration::A => gateway::<A>(plan, key, sabotage),
-            plan::Configuration::B => gateway::<B>(plan, key, sabotage),
-            plan::Configuration::C => gateway::<C>(plan, key, sabotage),
+            plan::Configuration::A => gateway::<A>(plan, key, mutant),
+            plan::Configuration::B => gateway::<B>(plan, key, mutant),
+            plan::Configuration::C => gateway::<C>(plan, key, mutant),
         },
         ORIGIN => switch(plan, key),
         site => replica(plan, site, key),
@@ -93,7 +88,7 @@ fn clients(plan: &Plan, site: Site) -> Vec<IpNet> {
 fn gateway<X: Configuration>(
     plan: &Plan,
     hash_key: (u64, u64),
-    sabotage: Option<Sabotage>,
+    mutant: Option<Mutant>,
 ) -> (Station, Levers) {
     let sites = match plan.permits {
         Permits::Any => 0..0,
@@ -106,16 +101,14 @@ fn gateway<X: Configuration>(
         replicas: sites.clone().map(|site| prefix(plan.family, site)).collect(),
     };
     let settings = gateway::Settings {
-        services: (0..plan.services).map(service).collect(),
-        tag: tag::Format::default(),
-        timeouts: Timeouts::default(),
         path: path(plan, CLIENTS),
         max_connections: [plan.table; 2],
         hash_key,
+        ..firstack_fixtures::gateway((0..plan.services).map(service).collect())
     };
     let keys = Published::new(control::keys(plan, CLIENTS, false));
     let role = Gateway::<X>::new(settings, keys.reader());
-    let appliance = Appliance::new("gateway", role, (1, plan.segmented), sabotage);
+    let appliance = Appliance::new("gateway", role, (1, plan.segmented), mutant);
     let levers = Levers { keys, members: Members::None };
     (Box::new(appliance.with_buffers(plan.buffers_left)), levers)
 }
@@ -151,10 +144,7 @@ fn switch(plan: &Plan, hash_key: (u64, u64)) -> (Station, Levers) {
     let services: Vec<_> = (0..plan.services).map(|number| origin_service(plan, number)).collect();
     let probing = Probing { interval: Ticks::from_secs(2), fall: 3, rise: 2, id: 0x5157 };
     let burst = plan.fan_out.max(plan.replicas.len() as u64);
-    let timeouts = Timeouts::default();
     let settings = switch::Settings {
-        services: services.clone(),
-        tag: tag::Format::default(),
         require_signature: match plan.signing {
             Signing::Not => false,
             Signing::Missing { switch } => switch,
@@ -162,19 +152,14 @@ fn switch(plan: &Plan, hash_key: (u64, u64)) -> (Station, Levers) {
         },
         gateways: clients(plan, ORIGIN),
         max_copies: COPIES,
-        fan_out: Limit { rate: plan.fan_out, burst, prefix_v4: 24, prefix_v6: 48 },
+        fan_out: Limit { rate: plan.fan_out, burst, ..UNLIMITED },
         path: path(plan, ORIGIN),
         max_connections: [table(plan); 2],
-        timeouts: switch::Timeouts {
-            opening: timeouts.racing,
-            established: timeouts.established,
-            closing: timeouts.closing,
-            reuse_after: timeouts.reuse_after,
-        },
         probing: plan.tunnels.probes.then_some(probing),
         probes: true,
         macs: [0, 1].map(|port| port_mac(ORIGIN, port)),
         hash_key,
+        ..firstack_fixtures::switch(services.clone())
     };
     let replicas = plan.services * plan.replicas.len();
     let alive =
@@ -225,16 +210,13 @@ fn replica(plan: &Plan, site: Site, hash_key: (u64, u64)) -> (Station, Levers) {
     let servers = services.iter().flat_map(|service| &service.servers);
     let unresolved: std::collections::BTreeSet<_> =
         servers.filter(|s| s.mac.is_none()).map(|s| s.address).collect();
-    let timeouts = Timeouts::default();
     let gates = Arc::new(Gates::default());
     gates.dead.store(replica.gate == Gate::Dead, Relaxed);
     gates.busy.store(replica.gate == Gate::Busy, Relaxed);
     let settings = replica::Settings {
-        services: services.clone(),
         switches: vec![prefix(outer(plan), ORIGIN)],
         gateways: clients(plan, site),
         tunnel_addresses: vec![tunnel_address(plan, site)],
-        tag: tag::Format::default(),
         require_signature: match plan.signing {
             Signing::Not => false,
             Signing::Missing { switch } => !switch,
@@ -248,10 +230,10 @@ fn replica(plan: &Plan, site: Site, hash_key: (u64, u64)) -> (Station, Levers) {
         busy_syn_rate: 1000,
         acknowledgement_repeats: replica.repeats,
         max_connections: [table(plan); 2],
-        timeouts: [timeouts.racing, timeouts.established, timeouts.closing],
         macs: [0, 1].map(|port| port_mac(site, port)),
         probes: true,
         hash_key,
+        ..firstack_fixtures::replica(services.clone())
     };
     let shares = replica::Shares {
         gates: Arc::clone(&gates),

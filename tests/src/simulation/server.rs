@@ -9,10 +9,10 @@ use smoltcp::socket::tcp::{self, State};
 use super::address::Site;
 use super::backlog::{self, Judgement};
 use super::content::{Filler, HEADER, PREFIX, Request};
-use super::dice::Dice;
 use super::flood::{self, Crowd};
 use super::host::Host;
 use super::plan::{Closer, MS, Manner, Nanos, Plan, SECOND};
+use super::rng::Rng;
 use super::segment::{self, Segment};
 use super::station::Frame;
 
@@ -102,12 +102,12 @@ impl Server {
         (site, own, bears): (Site, u8, &[IpAddr]),
         (manner, port): (Manner, u16),
         number: u8,
-        dice: &mut Dice,
+        rng: &mut Rng,
     ) -> Self {
         let mut server = Self {
             number,
             site,
-            host: Host::new(plan, site, own, bears, dice),
+            host: Host::new(plan, site, own, bears, rng),
             records: Vec::new(),
             crowd: Crowd::default(),
             slots: Vec::new(),

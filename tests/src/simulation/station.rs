@@ -11,11 +11,11 @@ use pipeline::time::Ticks;
 use pipeline::verdict::{Fate, Verdict};
 use pipeline::view::Side;
 
-use super::dice::Dice;
 use super::log::Log;
+use super::mutants;
+pub use super::mutants::Mutant;
 use super::plan::Nanos;
-use super::sabotage;
-pub use super::sabotage::Sabotage;
+use super::rng::Rng;
 use super::watch;
 
 /// Bytes that always lie in the first segment.
@@ -35,7 +35,7 @@ pub trait Runs {
     fn receive(&mut self, side: Side, frame: Frame) -> bool;
     /// One turn of the worker's loop: a burst from each side, then housekeeping. Gives what
     /// leaves, by side.
-    fn turn(&mut self, now: Nanos, dice: &mut Dice, log: &mut Log) -> [Vec<Frame>; 2];
+    fn turn(&mut self, now: Nanos, rng: &mut Rng, log: &mut Log) -> [Vec<Frame>; 2];
     /// Whether frames wait for a turn.
     fn waits(&self) -> bool;
     /// What it counts.
@@ -54,7 +54,7 @@ pub struct Appliance<R> {
     waiting: [VecDeque<Frame>; 2],
     sent: u64,
     segmented: bool,
-    sabotage: Option<Sabotage>,
+    mutant: Option<Mutant>,
 }
 
 impl<R: Role> Appliance<R> {
@@ -64,7 +64,7 @@ impl<R: Role> Appliance<R> {
         name: &'static str,
         role: R,
         (copies, segmented): (usize, bool),
-        sabotage: Option<Sabotage>,
+        mutant: Option<Mutant>,
     ) -> Self {
         Self {
             name,
@@ -75,7 +75,7 @@ impl<R: Role> Appliance<R> {
             waiting: Default::default(),
             sent: 0,
             segmented,
-            sabotage,
+            mutant,
         }
     }
 
@@ -85,11 +85,11 @@ impl<R: Role> Appliance<R> {
         self
     }
 
-    fn feed(&mut self, from: Side, now: Nanos, dice: &mut Dice, log: &mut Log) -> Leaving {
+    fn feed(&mut self, from: Side, now: Nanos, rng: &mut Rng, log: &mut Log) -> Leaving {
         let waiting = &mut self.waiting[from as usize];
-        let most = waiting.len().min(dice.size(1, BURST));
+        let most = waiting.len().min(rng.size(1, BURST));
         let frames: Vec<_> = waiting.drain(..most).collect();
-        let first = if self.segmented { dice.size(HEADERS, 4 * HEADERS) } else { usize::MAX };
+        let first = if self.segmented { rng.size(HEADERS, 4 * HEADERS) } else { usize::MAX };
         // Errors are small against the buffers of a network card, and are taken whole alone.
         let of = |frame: &Frame| if watch::is_icmp(frame) { usize::MAX } else { first };
         self.burst.fill(frames.iter().map(|frame| HeapBuffer::segmented(frame, of(frame))));
@@ -100,8 +100,8 @@ impl<R: Role> Appliance<R> {
             log.verdict(now, self.name, from, frame, *verdict);
         }
         let mut leaving = self.leave(now, log);
-        if let Some(sabotage) = self.sabotage {
-            sabotage::spoil(sabotage, from, &frames, self.burst.verdicts(), &mut leaving);
+        if let Some(mutant) = self.mutant {
+            mutants::spoil(mutant, from, &frames, self.burst.verdicts(), &mut leaving);
         }
         leaving
     }
@@ -131,14 +131,14 @@ impl<R: Role> Runs for Appliance<R> {
         idle
     }
 
-    fn turn(&mut self, now: Nanos, dice: &mut Dice, log: &mut Log) -> Leaving {
+    fn turn(&mut self, now: Nanos, rng: &mut Rng, log: &mut Log) -> Leaving {
         let mut leaving = Leaving::default();
-        let first = if dice.chance(500) { Side::Inside } else { Side::Outside };
+        let first = if rng.chance(500) { Side::Inside } else { Side::Outside };
         for side in [first, first.other()] {
             if self.waiting[side as usize].is_empty() {
                 continue;
             }
-            let burst = self.feed(side, now, dice, log);
+            let burst = self.feed(side, now, rng, log);
             for (all, mut more) in leaving.iter_mut().zip(burst) {
                 all.append(&mut more);
             }

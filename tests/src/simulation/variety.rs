@@ -3,8 +3,8 @@
 use pipeline::wire::tunnel::Format;
 
 use super::address::{CLIENTS, ORIGIN, REPLICAS, Site};
-use super::dice::Dice;
 use super::plan::{Configuration, Family, MS, Nanos, ReplicaPlan, SECOND};
+use super::rng::Rng;
 
 /// Where the switch's tunnels to replicas come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,15 +88,15 @@ pub enum Change {
 
 impl Tunnels {
     pub(super) fn draw(
-        dice: &mut Dice,
+        rng: &mut Rng,
         (configuration, family): (Configuration, Family),
         narrowest: u16,
         replicas: usize,
     ) -> Self {
-        let format = |dice: &mut Dice| dice.pick(&Format::ALL.map(|format| (1, format)));
+        let format = |rng: &mut Rng| rng.pick(&Format::ALL.map(|format| (1, format)));
         let mut of = |peers: [Site; 2]| Formats {
-            usual: format(dice),
-            own: dice.chance(300).then(|| (dice.size(peers[0], peers[1]), format(dice))),
+            usual: format(rng),
+            own: rng.chance(300).then(|| (rng.size(peers[0], peers[1]), format(rng))),
         };
         let sites = [REPLICAS, REPLICAS + replicas.max(1) - 1];
         let formats = [of(sites), of(sites), of([CLIENTS, CLIENTS])];
@@ -105,18 +105,18 @@ impl Tunnels {
         let told = (configuration, family) == (Configuration::C, Family::V6) && narrowest < 1400;
         Self {
             formats,
-            path_mtu: if told || dice.chance(500) { narrowest } else { 1500 },
-            source: dice.pick(&[(5, Source::Service), (2, Source::Own), (3, Source::OtherFamily)]),
-            probes: dice.chance(600),
+            path_mtu: if told || rng.chance(500) { narrowest } else { 1500 },
+            source: rng.pick(&[(5, Source::Service), (2, Source::Own), (3, Source::OtherFamily)]),
+            probes: rng.chance(600),
         }
     }
 }
 
 impl Signing {
-    pub(super) fn draw(dice: &mut Dice) -> Self {
-        let at = dice.between(0, 6 * SECOND);
-        let after = dice.chance(300).then(|| dice.between(0, 3 * SECOND));
-        dice.pick(&[
+    pub(super) fn draw(rng: &mut Rng) -> Self {
+        let at = rng.between(0, 6 * SECOND);
+        let after = rng.chance(300).then(|| rng.between(0, 3 * SECOND));
+        rng.pick(&[
             (50, Signing::Not),
             (4, Signing::Missing { switch: true }),
             (4, Signing::Missing { switch: false }),
@@ -127,8 +127,8 @@ impl Signing {
 }
 
 impl Strangers {
-    pub(super) fn draw(dice: &mut Dice) -> Self {
-        dice.pick(&[
+    pub(super) fn draw(rng: &mut Rng) -> Self {
+        rng.pick(&[
             (70, Strangers::Nobody),
             (24, Strangers::Others),
             (3, Strangers::ToSwitch),
@@ -148,35 +148,35 @@ impl Strangers {
 }
 
 pub(super) fn changes(
-    dice: &mut Dice,
+    rng: &mut Rng,
     origins: usize,
     replicas: &[ReplicaPlan],
 ) -> Vec<(Nanos, Change)> {
     let mut changes = Vec::new();
-    let when = |dice: &mut Dice| {
-        let latest = dice.pick(&[(1, SECOND), (1, 12 * SECOND)]);
-        dice.between(10 * MS, latest)
+    let when = |rng: &mut Rng| {
+        let latest = rng.pick(&[(1, SECOND), (1, 12 * SECOND)]);
+        rng.between(10 * MS, latest)
     };
     for (number, replica) in replicas.iter().enumerate() {
-        match dice.pick(&[(85, 0), (6, 1), (4, 2), (5, 3)]) {
-            1 => changes.push((when(dice), Change::Turnabout(number))),
-            2 => changes.push((when(dice), Change::Dies(number))),
+        match rng.pick(&[(85, 0), (6, 1), (4, 2), (5, 3)]) {
+            1 => changes.push((when(rng), Change::Turnabout(number))),
+            2 => changes.push((when(rng), Change::Dies(number))),
             3 => {
-                let server = dice.size(0, replica.servers - 1);
-                let at = when(dice);
+                let server = rng.size(0, replica.servers - 1);
+                let at = when(rng);
                 changes.push((at, Change::WebServer(number, server)));
-                if dice.chance(500) {
-                    changes.push((at + when(dice), Change::WebServer(number, server)));
+                if rng.chance(500) {
+                    changes.push((at + when(rng), Change::WebServer(number, server)));
                 }
             }
             _ => {}
         }
     }
-    if origins > 1 && dice.chance(400) {
-        let (server, at) = (dice.size(0, origins - 1), when(dice));
+    if origins > 1 && rng.chance(400) {
+        let (server, at) = (rng.size(0, origins - 1), when(rng));
         changes.push((at, Change::Origin(server)));
-        if dice.chance(500) {
-            changes.push((at + when(dice), Change::Origin(server)));
+        if rng.chance(500) {
+            changes.push((at + when(rng), Change::Origin(server)));
         }
     }
     changes

@@ -9,9 +9,9 @@ use ipnet::IpNet;
 use smoltcp::wire::ETHERNET_HEADER_LEN;
 
 use super::address::{self, ROUTER, Site, mac, prefix};
-use super::dice::Dice;
 use super::log::{Log, describe};
 use super::plan::{Nanos, Path, Plan};
+use super::rng::Rng;
 use super::segment;
 use super::station::Frame;
 use crate::lab::wan::{Emulator, LinkConfig, Mac, PortConfig, WanConfig};
@@ -24,12 +24,12 @@ pub struct Wan {
     prefixes: Vec<[IpNet; 2]>,
     paths: Vec<Vec<Path>>,
     corrupted: u64,
-    dice: Dice,
+    rng: Rng,
 }
 
 impl Wan {
     /// The network of a plan.
-    pub fn new(plan: &Plan, dice: &mut Dice) -> Self {
+    pub fn new(plan: &Plan, rng: &mut Rng) -> Self {
         let name = |site: Site| format!("site{site}");
         let port = |site: Site| {
             let mut port = PortConfig { name: name(site), interface: name(site), ..<_>::default() };
@@ -57,7 +57,7 @@ impl Wan {
             }
         };
         let config = WanConfig {
-            seed: dice.roll(),
+            seed: rng.next_u64(),
             ports: sites.clone().map(port).collect(),
             links: pairs.filter(|(from, to)| from != to).map(link).collect(),
             ..WanConfig::default()
@@ -71,7 +71,7 @@ impl Wan {
                 .collect(),
             paths: plan.paths.clone(),
             corrupted: plan.corrupted,
-            dice: Dice::new(dice.roll()),
+            rng: Rng::new(rng.next_u64()),
         }
     }
 
@@ -90,10 +90,10 @@ impl Wan {
         let unusual = || segment::read(&frame).is_some_and(|s| s.is_start() && s.unusual_option);
         if path.drops_options && unusual() {
             log.note(now, "wan", || format!("drops for its option {}", describe(&frame)));
-        } else if self.dice.chance(path.loss) {
+        } else if self.rng.chance(path.loss) {
             log.note(now, "wan", || format!("loses {}", describe(&frame)));
         } else {
-            if self.dice.chance(path.duplicated) {
+            if self.rng.chance(path.duplicated) {
                 log.note(now, "wan", || format!("duplicates {}", describe(&frame)));
                 self.router.receive(from, frame.clone(), at);
             }
@@ -107,8 +107,8 @@ impl Wan {
         let mut arrived = Vec::new();
         for site in 0..self.prefixes.len() {
             for mut frame in self.router.outbox(site).drain(..) {
-                if self.dice.chance(self.corrupted) && segment::addresses(&frame).is_some() {
-                    let bit = self.dice.size(8 * ETHERNET_HEADER_LEN, 8 * frame.len() - 1);
+                if self.rng.chance(self.corrupted) && segment::addresses(&frame).is_some() {
+                    let bit = self.rng.size(8 * ETHERNET_HEADER_LEN, 8 * frame.len() - 1);
                     log.note(now, "wan", || format!("bit {bit} of {}", describe(&frame)));
                     frame[bit / 8] ^= 1 << (bit % 8);
                 }

@@ -11,14 +11,14 @@ use pipeline::view::Side;
 use super::address::{CLIENTS, ORIGIN, REPLICAS, Site};
 use super::client::Client;
 use super::control::Levers;
-use super::dice::Dice;
 use super::flood::Echo;
 use super::log::{self, Log};
-use super::party::{self, Party, Seat};
+use super::nodes::{self, Node, Seat};
 use super::plan::{MS, Nanos, Plan, SECOND, Start};
+use super::rng::Rng;
 use super::roles;
 use super::server::Server;
-use super::station::{self, Frame, Sabotage, Station};
+use super::station::{self, Frame, Mutant, Station};
 use super::variety::Signing;
 use super::wan::Wan;
 use super::watch;
@@ -84,20 +84,20 @@ pub struct World {
     advance: Option<Nanos>,
     queue: BinaryHeap<Reverse<(Nanos, u64, Event)>>,
     sequence: u64,
-    pub(super) dice: Dice,
+    pub(super) rng: Rng,
     to_begin: usize,
 }
 
 impl World {
     /// The network of a plan.
     #[must_use]
-    pub fn new(plan: Plan, log: bool, sabotage: Option<Sabotage>) -> Self {
-        let mut dice = Dice::new(plan.seed ^ 0x6669_7273_7461_636b);
-        let seats = party::seats(&plan, &mut dice);
+    pub fn new(plan: Plan, log: bool, mutant: Option<Mutant>) -> Self {
+        let mut rng = Rng::new(plan.seed ^ 0x6669_7273_7461_636b);
+        let seats = nodes::seats(&plan, &mut rng);
         let sites = 0..plan.sites();
         let (stations, levers) =
-            sites.clone().map(|site| roles::build(&plan, site, &mut dice, sabotage)).unzip();
-        let wan = Wan::new(&plan, &mut dice);
+            sites.clone().map(|site| roles::build(&plan, site, &mut rng, mutant)).unzip();
+        let wan = Wan::new(&plan, &mut rng);
         let mut world = Self {
             to_begin: plan.connections.len(),
             plan,
@@ -115,10 +115,10 @@ impl World {
             advance: None,
             queue: BinaryHeap::new(),
             sequence: 0,
-            dice,
+            rng,
         };
         for site in 0..world.stations.len() {
-            let at = world.dice.between(0, 20 * MS);
+            let at = world.rng.between(0, 20 * MS);
             world.after(at, Event::Idle(site));
         }
         for number in 0..world.plan.changes.len() {
@@ -168,19 +168,19 @@ impl World {
         for site in 0..self.stations.len() {
             // A turn of the worker looks at a few entries.
             for _ in 0..64 {
-                self.stations[site].turn(self.now, &mut self.dice, &mut self.log);
+                self.stations[site].turn(self.now, &mut self.rng, &mut self.log);
             }
             let mut left = u64::MAX;
             while station::live(&*self.stations[site]) < left {
                 left = station::live(&*self.stations[site]);
-                self.stations[site].turn(self.now, &mut self.dice, &mut self.log);
+                self.stations[site].turn(self.now, &mut self.rng, &mut self.log);
             }
         }
     }
 
     fn is_done(&self) -> bool {
         let quiet = |event: &Event| matches!(event, Event::Idle(_) | Event::Wake(_));
-        self.seats.iter().all(|seat| seat.party.is_done())
+        self.seats.iter().all(|seat| seat.node.is_done())
             && self.wan.next_event().is_none()
             && self.queue.iter().all(|Reverse((_, _, event))| quiet(event))
     }
@@ -198,8 +198,8 @@ impl World {
             Event::Station(site, inside, frame) => {
                 let side = if inside { Side::Inside } else { Side::Outside };
                 if self.stations[site].receive(side, frame) {
-                    let wait = self.dice.pick(&[(3, 2_000), (2, 50_000), (1, 1_000_000)]);
-                    let wait = self.dice.between(500, wait);
+                    let wait = self.rng.pick(&[(3, 2_000), (2, 50_000), (1, 1_000_000)]);
+                    let wait = self.rng.between(500, wait);
                     self.after(wait, Event::Turn(site));
                 }
             }
@@ -209,7 +209,7 @@ impl World {
                 if !self.stations[site].waits() {
                     self.turn(site);
                 }
-                let wait = self.dice.between(SECOND / 2, SECOND);
+                let wait = self.rng.between(SECOND / 2, SECOND);
                 self.after(wait, Event::Idle(site));
             }
             Event::Router(site, frame) => {
@@ -239,7 +239,7 @@ impl World {
         if let Some(at) = plan.spoofed {
             self.after(at, Event::Spoof(id));
         }
-        if let Party::Client(client) = &mut self.seats[plan.client].party {
+        if let Node::Client(client) = &mut self.seats[plan.client].node {
             client.begin(id, plan, self.now);
         }
         self.host(plan.client, None);
@@ -249,22 +249,22 @@ impl World {
     fn host(&mut self, host: usize, frame: Option<Frame>) {
         let seat = &mut self.seats[host];
         if let Some(tunnel) = frame.as_deref().filter(|frame| watch::is_tunnel(frame))
-            && tunnel[..6] == seat.party.mac()
+            && tunnel[..6] == seat.node.mac()
             && seat.site != CLIENTS
             && self.plan.corrupted == 0
         {
             let (site, what) = (seat.site, log::describe(tunnel));
             self.wrong.push(format!("a host at site {site} gets {what}"));
         }
-        let (ended, deadline) = match &mut seat.party {
-            Party::Client(client) => (client.turn(frame, self.now), client.deadline()),
-            Party::Server(server) => {
+        let (ended, deadline) = match &mut seat.node {
+            Node::Client(client) => (client.turn(frame, self.now), client.deadline()),
+            Node::Server(server) => {
                 server.turn(frame, self.now);
                 (Vec::new(), server.deadline())
             }
         };
         let site = seat.site;
-        let stack = seat.party.host();
+        let stack = seat.node.host();
         let next = stack.next_poll(self.now).into_iter().chain(deadline).min();
         let sent = stack.send();
         if let Some(at) = next.map(|at| at.max(self.now + 1_000))
@@ -297,7 +297,7 @@ impl World {
         let here = |seat: &Seat| seat.site == site;
         let to = all
             .clone()
-            .find(|at| here(&self.seats[*at]) && self.seats[*at].party.mac() == frame[..6]);
+            .find(|at| here(&self.seats[*at]) && self.seats[*at].node.mac() == frame[..6]);
         if let Some(to) = to {
             return self.after(CABLE, Event::Host(to, frame));
         }
@@ -313,7 +313,7 @@ impl World {
         if self.dead[site].is_some() {
             return;
         }
-        let leaving = self.stations[site].turn(self.now, &mut self.dice, &mut self.log);
+        let leaving = self.stations[site].turn(self.now, &mut self.rng, &mut self.log);
         let [inside, outside] = leaving;
         if site == CLIENTS {
             inside.iter().for_each(|frame| self.watch(frame));
@@ -343,26 +343,26 @@ impl World {
 
     /// The clients.
     pub fn clients(&self) -> impl Iterator<Item = &Client> {
-        self.seats.iter().filter_map(|seat| match &seat.party {
-            Party::Client(client) => Some(client),
-            Party::Server(_) => None,
+        self.seats.iter().filter_map(|seat| match &seat.node {
+            Node::Client(client) => Some(client),
+            Node::Server(_) => None,
         })
     }
 
     /// The servers.
     pub fn servers(&self) -> impl Iterator<Item = &Server> {
-        self.seats.iter().filter_map(|seat| match &seat.party {
-            Party::Server(server) => Some(server),
-            Party::Client(_) => None,
+        self.seats.iter().filter_map(|seat| match &seat.node {
+            Node::Server(server) => Some(server),
+            Node::Client(_) => None,
         })
     }
 
     /// What hosts say of ICMP errors that were about nothing of theirs: their site and that.
     pub fn stray_errors(&self) -> impl Iterator<Item = (Site, &String)> {
         self.seats.iter().flat_map(|seat| {
-            let paths = match &seat.party {
-                Party::Client(client) => &client.host.paths,
-                Party::Server(server) => &server.host.paths,
+            let paths = match &seat.node {
+                Node::Client(client) => &client.host.paths,
+                Node::Server(server) => &server.host.paths,
             };
             paths.wrong.iter().map(|what| (seat.site, what))
         })

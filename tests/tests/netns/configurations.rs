@@ -3,10 +3,10 @@
 
 use firstack_tests::demo::client::{Held, ask, burst, connect_from};
 use firstack_tests::demo::world::World;
-use firstack_tests::fleet::Configuration::{A, B, C};
-use firstack_tests::fleet::TunnelFormat::{Gre, Gue, Ipip};
 use firstack_tests::lab::Family::{V4, V6};
 use firstack_tests::lab::{Curl, Site};
+use firstack_tests::processes::Configuration::{A, B, C};
+use firstack_tests::processes::TunnelFormat::{Gre, Gue, Ipip};
 
 use super::{
     AFTER, OrFail, Way, all, alone, finish, kernel_tcp, made, options, races_of, topology,

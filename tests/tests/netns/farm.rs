@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::thread::{JoinHandle, spawn};
 use std::time::Duration;
 
-use firstack::control::stats::Snapshot;
-use firstack_tests::fleet::{Fleet, FleetOptions, HealthTimes, OriginServer};
+use firstack::stats::Snapshot;
 use firstack_tests::lab::{
     Content, Curl, Family, Farm, Fetched, Lab, LabError, Site, Topology, WebServer,
 };
+use firstack_tests::processes::{HealthTimes, OriginServer, ProcessOptions, Processes};
 
 use super::{OrFail, REST, all, alone, comes_true, ended_well};
 
@@ -21,7 +21,7 @@ const FIRST_PORT: u16 = 50_000;
 
 /// What stands; dropped in this order.
 struct World {
-    fleet: Fleet,
+    fleet: Processes,
     servers: Vec<WebServer>,
     topology: Topology,
     content: Content,
@@ -46,13 +46,13 @@ impl World {
             address: Farm::address(number, family),
             check: Some(Farm::probed(number)),
         };
-        let options = FleetOptions {
+        let options = ProcessOptions {
             families: vec![family],
             servers: [1, 2].map(server).into(),
             health: Some(HealthTimes { interval: Duration::from_millis(200), rise: 2, fall: 3 }),
-            ..FleetOptions::default()
+            ..ProcessOptions::default()
         };
-        let fleet = Fleet::start(&lab, &topology, &options)?;
+        let fleet = Processes::start(&lab, &topology, &options)?;
         let service = topology.origin().web(family);
         Ok(Self { fleet, servers, topology, content, service, _lab: lab })
     }

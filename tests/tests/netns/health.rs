@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use firstack::control::stats::Snapshot;
 use firstack_tests::demo::world::World;
-use firstack_tests::fleet::{Checks, FleetOptions, HealthTimes};
 use firstack_tests::lab::Site;
+use firstack_tests::processes::{Checks, HealthTimes, ProcessOptions};
 
 use super::{OrFail, all, alone, comes_true, finish, topology, winners};
 
@@ -14,7 +14,7 @@ const NOTICED: Duration = Duration::from_secs(8);
 
 fn probed(name: &str, checks: Checks) -> World {
     let health = HealthTimes { interval: Duration::from_millis(200), rise: 2, fall: 3 };
-    let options = FleetOptions { checks, health: Some(health), ..FleetOptions::default() };
+    let options = ProcessOptions { checks, health: Some(health), ..ProcessOptions::default() };
     World::build(name, topology(), &[], Some(&options)).or_fail()
 }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use firstack_tests::demo::client::burst;
 use firstack_tests::demo::world::World;
-use firstack_tests::fleet::FleetOptions;
 use firstack_tests::lab::Family;
+use firstack_tests::processes::ProcessOptions;
 
 use super::{AFTER, OrFail, all, alone, finish, winners, world};
 
@@ -14,7 +14,7 @@ const NEW: &str = "8 ffeeddccbbaa99887766554433221100";
 
 fn keyed(name: &str) -> World {
     let keys = Some(format!("# the only one\n{OLD} sign\n"));
-    world(name, &[("4KB", 4_000)], &FleetOptions { keys, ..FleetOptions::default() })
+    world(name, &[("4KB", 4_000)], &ProcessOptions { keys, ..ProcessOptions::default() })
 }
 
 #[test]

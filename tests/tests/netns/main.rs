@@ -18,9 +18,9 @@ use std::time::{Duration, Instant};
 
 use firstack::control::stats::Snapshot;
 use firstack_tests::demo::world::World;
-use firstack_tests::fleet::{Configuration, Ended, FleetOptions, TunnelFormat};
 use firstack_tests::lab::wan::Report;
 use firstack_tests::lab::{Family, LabError, Place, Site, Topology, TopologyBuilder};
+use firstack_tests::processes::{Configuration, Ended, ProcessOptions, TunnelFormat};
 
 /// Time that the losers' last packets take to come and go.
 const AFTER: Duration = Duration::from_millis(200);
@@ -57,7 +57,7 @@ fn topology() -> TopologyBuilder {
         .delay(Site::Origin, Site::Replica(2), 25.0)
 }
 
-fn world(name: &str, files: &[(&str, u64)], options: &FleetOptions) -> World {
+fn world(name: &str, files: &[(&str, u64)], options: &ProcessOptions) -> World {
     World::build(name, topology(), files, Some(options)).or_fail()
 }
 
@@ -140,9 +140,9 @@ fn kernel_tcp(place: &Place, name: &str) -> u64 {
 /// One way of connecting: configuration, family, and the format of its tunnels.
 type Way = (Configuration, Family, TunnelFormat);
 
-fn options((configuration, family, tunnel_format): Way) -> FleetOptions {
+fn options((configuration, family, tunnel_format): Way) -> ProcessOptions {
     let families = vec![family];
-    FleetOptions { configuration, families, tunnel_format, ..FleetOptions::default() }
+    ProcessOptions { configuration, families, tunnel_format, ..ProcessOptions::default() }
 }
 
 /// Looks until something is so, and says whether it came to be within a time.

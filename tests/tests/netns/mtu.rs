@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use firstack_tests::demo::world::World;
-use firstack_tests::fleet::Configuration::{A, B, C};
-use firstack_tests::fleet::FleetOptions;
-use firstack_tests::fleet::TunnelFormat::{Gre, Gue, Ipip};
 use firstack_tests::lab::Family::{V4, V6};
 use firstack_tests::lab::{Curl, Site};
+use firstack_tests::processes::Configuration::{A, B, C};
+use firstack_tests::processes::ProcessOptions;
+use firstack_tests::processes::TunnelFormat::{Gre, Gue, Ipip};
 
 use super::{OrFail, Way, alone, finish_world, options, topology};
 
@@ -42,7 +42,7 @@ fn passes(way: Way, path_mtu: Option<u16>) -> u64 {
     let _alone = alone();
     let (configuration, family, _) = way;
     let name = format!("mtu{configuration}").to_lowercase();
-    let options = FleetOptions { path_mtu, ..options(way) };
+    let options = ProcessOptions { path_mtu, ..options(way) };
     let topology = topology().narrow(Site::Client, 1400);
     let world = World::build(&name, topology, &[("100MB", 100_000_000)], Some(&options));
     let world = world.or_fail();

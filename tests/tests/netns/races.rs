@@ -6,8 +6,8 @@ use std::time::Duration;
 use firstack::control::stats::Snapshot;
 use firstack_tests::demo::client::{Held, ask, burst, connect_from};
 use firstack_tests::demo::world::World;
-use firstack_tests::fleet::FleetOptions;
 use firstack_tests::lab::{Curl, Family, Site};
+use firstack_tests::processes::ProcessOptions;
 use nix::sys::socket::{setsockopt, sockopt};
 
 use super::{
@@ -21,7 +21,7 @@ const BACK: Duration = Duration::from_secs(20);
 #[test]
 fn the_nearest_wins_and_the_kernels_of_the_losers_are_reset() {
     let _alone = alone();
-    let world = world("race", &[], &FleetOptions::default());
+    let world = world("race", &[], &ProcessOptions::default());
     assert_eq!(winners(&world, 8), all("replica1", 8));
     std::thread::sleep(AFTER);
     // Connections that a kernel gave up in the state SYN-RECEIVED.
@@ -44,7 +44,7 @@ fn the_nearest_wins_and_the_kernels_of_the_losers_are_reset() {
 fn dead_and_busy_replicas_leave_the_race_to_others() {
     let _alone = alone();
     let max_connections = vec![None, Some(5)];
-    let options = FleetOptions { max_connections, ..FleetOptions::default() };
+    let options = ProcessOptions { max_connections, ..ProcessOptions::default() };
     let mut world = world("mishaps", &[], &options);
     assert_eq!(winners(&world, 2), all("replica1", 2));
     // Its kernel refuses, and a replica that refuses has not won.
@@ -73,7 +73,7 @@ fn dead_and_busy_replicas_leave_the_race_to_others() {
 #[test]
 fn an_operator_sees_the_counters_and_drains_replicas() {
     let _alone = alone();
-    let world = world("operator", &[], &FleetOptions::default());
+    let world = world("operator", &[], &ProcessOptions::default());
     let fleet = world.fleet().or_fail();
     let near = fleet.replica(1);
     let address = world.service(Family::V4);
@@ -110,7 +110,7 @@ fn an_operator_sees_the_counters_and_drains_replicas() {
 fn every_byte_of_a_large_file_and_of_many_small_ones_arrives() {
     let _alone = alone();
     let files = [("20MB", 20_000_000), ("4KB", 4_000)];
-    let world = world("bytes", &files, &FleetOptions::default());
+    let world = world("bytes", &files, &ProcessOptions::default());
     let curl = Curl::new(&world.origin().url("20MB")).digest();
     let fetched = curl.run(&world.client().host).or_fail();
     let (wanted, _) = world.file("20MB").or_fail();
@@ -131,7 +131,7 @@ fn every_byte_of_a_large_file_and_of_many_small_ones_arrives() {
 #[test]
 fn a_client_port_serves_two_servers_and_is_used_again() {
     let _alone = alone();
-    let options = FleetOptions { any_service: true, ..FleetOptions::default() };
+    let options = ProcessOptions { any_service: true, ..ProcessOptions::default() };
     let world = world("ports", &[], &options);
     let service = world.service(Family::V4);
     let other = world.topology().replicas()[1].web(Family::V4);
@@ -175,7 +175,7 @@ fn a_client_port_serves_two_servers_and_is_used_again() {
 #[test]
 fn a_gateway_of_two_workers_steers_in_software() {
     let _alone = alone();
-    let options = FleetOptions { gateway_workers: 2, ..FleetOptions::default() };
+    let options = ProcessOptions { gateway_workers: 2, ..ProcessOptions::default() };
     let builder = topology().client_addresses(12);
     let world = World::build("workers", builder, &[("100KB", 100_000)], Some(&options)).or_fail();
     let (wanted, bytes) = world.file("100KB").or_fail();
@@ -207,7 +207,7 @@ fn a_gateway_of_two_workers_steers_in_software() {
 fn processes_told_to_end_under_load_give_everything_back() {
     let _alone = alone();
     let files = [("20MB", 20_000_000)];
-    let options = FleetOptions { gateway_workers: 2, ..FleetOptions::default() };
+    let options = ProcessOptions { gateway_workers: 2, ..ProcessOptions::default() };
     let mut world = world("end", &files, &options);
     let fleet = world.take_fleet().or_fail();
     let url = world.origin().url("20MB");

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use firstack_tests::scenario::notation::parse;
 use firstack_tests::scenario::{Scenario, Side};
 
-use crate::rig::BURST;
+use crate::harness::BURST;
 
 /// The clients of the tests with connections of many: one connection of each address, and so many
 /// that one packet of each is a round.

@@ -3,7 +3,7 @@
 use firstack_tests::scenario::{Scenario, Side};
 
 use crate::connections::in_rounds;
-use crate::rig::{Inputs, same_as_replayed, scenario};
+use crate::harness::{Inputs, same_as_replayed, scenario};
 use crate::workers::however_many_workers;
 
 /// How packets are on the WAN: configuration and family.

@@ -1,4 +1,4 @@
-//! `firstack run` over capture files (DPDK's net_pcap, no hugepages) and over virtual cables against
+//! `firstack run` over capture files (DPDK's net_pcap, no hugepages) and over veth pairs against
 //! `firstack replay`, and with several workers against one: the same packets leave, of each
 //! connection in the same order; none vanishes; the process ends as it should.
 //!
@@ -8,10 +8,10 @@
 //! outside. With several workers the order of the two sides is certain for the first round alone,
 //! for what is handed over of both waits in one batch.
 
-mod cables;
+mod bad_input;
 mod connections;
-mod ends;
 mod forms;
-mod rig;
+mod harness;
 mod scenarios;
+mod veths;
 mod workers;

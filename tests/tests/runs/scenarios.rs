@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use firstack_tests::scenario::{Scenario, Side};
 
-use crate::rig::{BURST, Inputs, directory, same_as_replayed};
+use crate::harness::{BURST, Inputs, directory, same_as_replayed};
 
 /// What comes in in a scenario; `None` when a run could not give what a replay gives: the
 /// appliance asks and answers by ARP when it likes, and with MAC addresses of its ports, and probes

@@ -5,7 +5,7 @@ use firstack_tests::scenario::{Scenario, Side};
 use serde_json::Value;
 
 use crate::connections::{by_connection, for_each_client};
-use crate::rig::{BURST, Inputs, Rig, ended_well, is_conserved, scenario, timeless};
+use crate::harness::{BURST, Harness, Inputs, ended_well, is_conserved, scenario, timeless};
 
 /// CPUs that this process may use.
 pub fn cpus() -> Vec<usize> {
@@ -21,9 +21,9 @@ pub fn cores(workers: usize) -> Vec<usize> {
 
 /// Runs with one to four workers and compares each connection.
 pub fn however_many_workers(scenario: &Scenario, inputs: &Inputs) {
-    let replayed = Rig::new(scenario, inputs).replay();
+    let replayed = Harness::new(scenario, inputs).replay();
     for workers in 1..=4 {
-        same_by_connection(&Rig::new(scenario, inputs), &replayed, workers, 1, inputs);
+        same_by_connection(&Harness::new(scenario, inputs), &replayed, workers, 1, inputs);
     }
 }
 
@@ -32,25 +32,25 @@ pub fn however_many_workers(scenario: &Scenario, inputs: &Inputs) {
 /// which of two queues is looked at first.
 fn however_many_queues(scenario: &Scenario, inputs: &Inputs) {
     assert!(inputs.iter().any(Vec::is_empty));
-    let replayed = Rig::new(scenario, inputs).replay();
+    let replayed = Harness::new(scenario, inputs).replay();
     for (workers, queues) in [(2, 2), (3, 3), (4, 4), (4, 2)] {
-        same_by_connection(&Rig::new(scenario, inputs), &replayed, workers, queues, inputs);
+        same_by_connection(&Harness::new(scenario, inputs), &replayed, workers, queues, inputs);
     }
 }
 
 fn same_by_connection(
-    rig: &Rig,
+    harness: &Harness,
     replayed: &Outcome,
     workers: usize,
     queues: usize,
     inputs: &Inputs,
 ) {
     let what = format!("{workers} workers, {queues} queues");
-    let counters = ended_well(&rig.run(&cores(workers), queues));
+    let counters = ended_well(&harness.run(&cores(workers), queues));
     let left = replayed.left().map(|records| records.map(|r| r.bytes).collect::<Vec<_>>());
     is_conserved(&counters, inputs.each_ref().map(Vec::len), left.each_ref().map(Vec::len));
     for side in Side::ALL {
-        let (found, expected) = (rig.sent(side), left[side as usize].clone());
+        let (found, expected) = (harness.sent(side), left[side as usize].clone());
         assert!(
             by_connection(found) == by_connection(expected),
             "{what}: what leaves by the {} is not what a replay sends",

@@ -143,7 +143,7 @@ fn spread(labels: &mut [(f64, &str, String)]) {
     }
 }
 
-/// One subject's points, joined.
+/// One system's points, joined.
 fn line(svg: &mut String, colour: &str, points: &[(f64, f64)]) -> Result<()> {
     let places: Vec<_> =
         points.iter().map(|&(n, ns)| format!("{:.1},{:.1}", x(n), y(ns))).collect();

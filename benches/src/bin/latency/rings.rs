@@ -16,15 +16,13 @@ use firstack::dpdk::{
     TxQueue, cycles,
 };
 use firstack_benches::{BURST, client};
+use firstack_packets::Segment;
 use pipeline::buffer::{Buffer, Pool};
 use pipeline::configuration::A;
-use pipeline::path::Path;
-use pipeline::role::gateway::{Gateway, Service, Settings, Timeouts};
+use pipeline::role::gateway::{Gateway, Service, Settings};
 use pipeline::services::Scope;
 use pipeline::shared::Published;
 use pipeline::stage::sign::Keys;
-use pipeline::stage::tag;
-use pipeline::testing::Segment;
 
 use crate::figures::{Capacity, Report, Row, Times};
 use crate::{Arguments, Result};
@@ -133,12 +131,9 @@ fn gateway(connections: usize) -> Result<Gateway<A>> {
     let service =
         Service { scope: Scope::Prefix(server.ip().into()), ports: vec![80], replicas: Vec::new() };
     let settings = Settings {
-        services: vec![service],
-        tag: tag::Format::default(),
-        timeouts: Timeouts::default(),
-        path: Path::default(),
         max_connections: [connections, 1],
         hash_key: (0x1234_5678, 0x9abc_def0),
+        ..firstack_fixtures::gateway(vec![service])
     };
     Ok(Gateway::new(settings, Published::new(Keys::default()).reader()))
 }

@@ -1,4 +1,4 @@
-//! The subjects of a run over one number of connections, and what each is put through.
+//! The systems of a run over one number of connections, and what each is put through.
 
 use anyhow::{Context, Result};
 use pipeline::configuration::{A, B, C, Configuration};
@@ -12,14 +12,14 @@ use crate::lab::Lab;
 use crate::loops::{Bare, Loop};
 use crate::roles;
 use crate::source::{Program, Walk};
-use crate::subject::{Base, Case, Opening, Subject};
+use crate::system_under_test::{Base, Case, Opening, SystemUnderTest};
 use crate::template::Template;
 
 /// The least table: an operator would not make one smaller.
 const LEAST_TABLE: u32 = 1_024;
 
-/// Which subjects there are.
-pub const SUBJECTS: [&str; 10] = [
+/// Which systems there are.
+pub const SYSTEMS: [&str; 10] = [
     "io",
     "macswap",
     "5tswap",
@@ -42,17 +42,17 @@ impl Base {
     }
 }
 
-/// Subjects with their connections open, and cases.
+/// Systems with their connections open, and cases.
 #[derive(Default)]
 pub struct Plan {
-    pub subjects: Vec<Subject>,
+    pub systems: Vec<SystemUnderTest>,
     pub cases: Vec<Case>,
 }
 
 /// What is put together.
 pub struct Wanted<'a> {
     pub connections: u32,
-    /// Names that a subject's must begin with one of; all when empty.
+    /// Names that a system's must begin with one of; all when empty.
     pub only: &'a [String],
     /// Whether each direction is measured by itself, too.
     pub directions: bool,
@@ -69,10 +69,10 @@ impl Wanted<'_> {
     }
 }
 
-/// Makes all wanted subjects and opens their connections; `tell` hears of each.
+/// Makes all wanted systems and opens their connections; `tell` hears of each.
 pub fn plan(lab: &mut Lab, wanted: &Wanted<'_>, mut tell: impl FnMut(&str)) -> Result<Plan> {
     let mut plan = Plan::default();
-    let order = SUBJECTS.iter().enumerate().filter(|(_, name)| wanted.wants(name));
+    let order = SYSTEMS.iter().enumerate().filter(|(_, name)| wanted.wants(name));
     for (number, &name) in order {
         tell(name);
         let table = wanted.table();
@@ -116,7 +116,7 @@ impl Plan {
         });
         self.cases.push(Case {
             name,
-            subject: self.subjects.len() - 1,
+            system: self.systems.len() - 1,
             programs,
             verdicts,
             base: if silent { Base::OneWay } else { Base::BothWays },
@@ -126,10 +126,10 @@ impl Plan {
 
     fn bare(&mut self, lab: &mut Lab, pair: usize, name: &str, wanted: &Wanted<'_>) -> Result<()> {
         let what = Loop::ALL.into_iter().find(|what| what.name() == name);
-        let what = what.with_context(|| format!("no subject is called {name}"))?;
+        let what = what.with_context(|| format!("no system is called {name}"))?;
         let (ends, sources) = lab.ends(pair)?;
         let forwarder = Box::new(Bare::new(ends, what));
-        self.subjects.push(Subject { name: name.to_owned(), forwarder, sources });
+        self.systems.push(SystemUnderTest { name: name.to_owned(), forwarder, sources });
         let templates = frames::gateway::<A>().going;
         let connections = wanted.connections;
         self.case(name.to_owned(), both_ways(&templates, connections), Default::default());
@@ -152,9 +152,9 @@ impl Plan {
         let (ends, sources) = lab.ends(pair)?;
         let driven = roles::driven(lab, ends, role, copies).context("a worker without mail")?;
         let forwarder = Box::new(driven);
-        let mut subject = Subject { name: name.to_owned(), forwarder, sources };
-        subject.open(how, wanted.connections)?;
-        self.subjects.push(subject);
+        let mut system = SystemUnderTest { name: name.to_owned(), forwarder, sources };
+        system.open(how, wanted.connections)?;
+        self.systems.push(system);
         let verdicts = how.gone.map(|verdict| vec![verdict]);
         let connections = wanted.connections;
         self.case(name.to_owned(), both_ways(&how.going, connections), verdicts.clone());

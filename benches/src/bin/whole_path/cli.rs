@@ -10,7 +10,7 @@ use clap::{Parser, ValueEnum};
 /// valid headers and checksums into the buffers that the devices hand out, in an order that
 /// scatters over all connections. Bare loops (io, macswap, 5tswap) and the appliance's roles, each
 /// in a real worker, forward bursts of 32 both ways between two ports. Connections are opened
-/// through the pipeline first. All subjects of one number of connections are measured in turn,
+/// through the pipeline first. All systems of one number of connections are measured in turn,
 /// several rounds; figures are medians, ratios are to the io loop of the same round. The roles'
 /// counters must say that every packet came to what it should, and every packet buffer must be
 /// back at the end, or the run fails.
@@ -33,13 +33,13 @@ pub struct Options {
     /// Connections open beside races; the last number is also that of the flood.
     #[arg(long, value_delimiter = ',', default_value = "1k,1M", value_parser = count)]
     pub live: Vec<u32>,
-    /// Subjects that begin with one of these, beside io: "gateway A", switch, ...
+    /// Systems that begin with one of these, beside io: "gateway A", switch, ...
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<String>,
     /// Measure each direction by itself, too.
     #[arg(long)]
     pub directions: bool,
-    /// Rounds over all subjects.
+    /// Rounds over all systems.
     #[arg(long, default_value_t = 9)]
     pub rounds: usize,
     /// Milliseconds of a slice.
@@ -64,7 +64,7 @@ pub struct Options {
 pub enum Part {
     /// Bare loops on plain net_null against dpdk-testpmd.
     Testpmd,
-    /// Packets of open connections, by subject and number of connections.
+    /// Packets of open connections, by system and number of connections.
     Paths,
     /// Whole races, with other connections open.
     Races,

@@ -26,8 +26,8 @@ use crate::frames;
 use crate::lab::Lab;
 use crate::measure::{Effort, median, spin};
 use crate::roles;
-use crate::source::{Dice, Program, Turn, Walk};
-use crate::subject::{Opening, Subject};
+use crate::source::{Program, Rng, Turn, Walk};
+use crate::system_under_test::{Opening, SystemUnderTest};
 
 /// Entries beside those of the open connections, for the flood to fill.
 const SPARE: u32 = 100_000;
@@ -96,32 +96,32 @@ pub fn measure(
     mut done: impl FnMut(),
 ) -> Result<FloodFigure> {
     let how = frames::gateway::<A>();
-    let mut subject = flooded(lab, connections, &how)?;
+    let mut system = flooded(lab, connections, &how)?;
     let open = resident()?;
-    fill(&mut subject, connections, effort)?;
-    let (full, before) = (resident()?, subject.tally());
+    fill(&mut system, connections, effort)?;
+    let (full, before) = (resident()?, system.tally());
     let mut rounds = Vec::new();
     let mut syns = 0;
     let mut alone = both_ways(&how.going, connections);
     let mut mixed = mixed(&how, connections);
     for _ in 0..effort.rounds {
-        play(&subject, &mut alone);
-        spin(&mut subject, effort.warm_up);
-        let alone_ns = spin(&mut subject, effort.slice).ns(effort);
-        put_aside(&subject, &mut alone);
-        play(&subject, &mut mixed);
-        by_turns(&mut subject, effort.warm_up);
-        let times = by_turns(&mut subject, effort.slice * 2);
-        put_aside(&subject, &mut mixed);
+        play(&system, &mut alone);
+        spin(&mut system, effort.warm_up);
+        let alone_ns = spin(&mut system, effort.slice).ns(effort);
+        put_aside(&system, &mut alone);
+        play(&system, &mut mixed);
+        by_turns(&mut system, effort.warm_up);
+        let times = by_turns(&mut system, effort.slice * 2);
+        put_aside(&system, &mut mixed);
         syns += times[1].1;
         let ns = |(cycles, packets): (u64, u64)| cycles as f64 / effort.per_ns / packets as f64;
         rounds.push(Round { alone: alone_ns, beside: ns(times[0]), syn: ns(times[1]) });
         done();
     }
-    let after = subject.tally();
+    let after = system.tally();
     let memory_kb = [open, full, resident()?];
-    let lost = verify(&mut subject, &how, connections)?;
-    let evicted = check(&subject, connections)?;
+    let lost = verify(&mut system, &how, connections)?;
+    let evicted = check(&system, connections)?;
     ensure!(lost == 0, "{lost} connections were lost under the flood");
     let grown = memory_kb[2] - memory_kb[1];
     ensure!(grown <= SLACK, "memory grew by {grown} kB under the flood");
@@ -137,24 +137,24 @@ pub fn measure(
     Ok(figure)
 }
 
-fn flooded(lab: &mut Lab, connections: u32, how: &Opening) -> Result<Subject> {
+fn flooded(lab: &mut Lab, connections: u32, how: &Opening) -> Result<SystemUnderTest> {
     let (ends, sources) = lab.ends(0)?;
     let role = roles::gateway::<A>((connections + SPARE) as usize);
     let driven = roles::driven(lab, ends, role, 1).context("a worker without mail")?;
     let forwarder = Box::new(driven);
-    let mut subject = Subject { name: "gateway A, flooded".to_owned(), forwarder, sources };
-    subject.open(how, connections)?;
-    Ok(subject)
+    let mut system = SystemUnderTest { name: "gateway A, flooded".to_owned(), forwarder, sources };
+    system.open(how, connections)?;
+    Ok(system)
 }
 
 /// Floods until the table is full.
-fn fill(subject: &mut Subject, connections: u32, effort: &Effort) -> Result<()> {
-    let flood = Turn::Random(frames::syn(), Dice(0x5eed_00ff_100d));
-    play(subject, &mut [Program::turns(vec![(flood, 1)]), Program::Silence]);
+fn fill(system: &mut SystemUnderTest, connections: u32, effort: &Effort) -> Result<()> {
+    let flood = Turn::Random(frames::syn(), Rng(0x5eed_00ff_100d));
+    play(system, &mut [Program::turns(vec![(flood, 1)]), Program::Silence]);
     let wanted = u64::from(connections) + u64::from(SPARE);
     for _ in 0..1_000 {
-        spin(subject, effort.warm_up.max(1));
-        let table = &subject.forwarder.counters().context("a gateway counts")?.table;
+        spin(system, effort.warm_up.max(1));
+        let table = &system.forwarder.counters().context("a gateway counts")?.table;
         let live: u64 = table.live.iter().map(|gauge| gauge.get()).sum();
         if live >= wanted.min(table.capacity.get()) {
             return Ok(());
@@ -168,28 +168,28 @@ fn mixed(how: &Opening, connections: u32) -> [Program; 2] {
     let going = |side: Side, part| {
         Turn::Round(how.going[side as usize].clone(), Walk::new(connections, part))
     };
-    let flood = Turn::Random(frames::syn(), Dice(0xf100_d5ee_d0f0_0d01));
+    let flood = Turn::Random(frames::syn(), Rng(0xf100_d5ee_d0f0_0d01));
     [
         Program::turns(vec![(going(Side::Inside, 64), TURNS), (flood, 2 * TURNS)]),
         Program::turns(vec![(going(Side::Outside, 192), TURNS), (Turn::Silence, 2 * TURNS)]),
     ]
 }
 
-fn play(subject: &Subject, programs: &mut [Program; 2]) {
-    for (source, program) in subject.sources.iter().zip(programs) {
+fn play(system: &SystemUnderTest, programs: &mut [Program; 2]) {
+    for (source, program) in system.sources.iter().zip(programs) {
         source.play(std::mem::take(program));
     }
 }
 
-fn put_aside(subject: &Subject, programs: &mut [Program; 2]) {
-    for (source, program) in subject.sources.iter().zip(programs) {
+fn put_aside(system: &SystemUnderTest, programs: &mut [Program; 2]) {
+    for (source, program) in system.sources.iter().zip(programs) {
         *program = source.take();
     }
 }
 
 /// Whole cycles of the mixed programs until so many counts have passed: counts and packets of
 /// the connections' turns, then of the flood's.
-fn by_turns(subject: &mut Subject, counts: u64) -> [(u64, u64); 2] {
+fn by_turns(system: &mut SystemUnderTest, counts: u64) -> [(u64, u64); 2] {
     let mut seen = [(0, 0); 2];
     let start = cycles();
     let mut last = start;
@@ -197,7 +197,7 @@ fn by_turns(subject: &mut Subject, counts: u64) -> [(u64, u64); 2] {
         for (kind, turns) in [(0, TURNS), (1, 2 * TURNS)] {
             let mut packets = 0;
             for _ in 0..turns {
-                packets += subject.forwarder.poll_once() as u64;
+                packets += system.forwarder.turn() as u64;
             }
             let now = cycles();
             seen[kind].0 += now.wrapping_sub(last);
@@ -209,25 +209,25 @@ fn by_turns(subject: &mut Subject, counts: u64) -> [(u64, u64); 2] {
 }
 
 /// Sends a packet of every connection both ways; how many did not come through.
-fn verify(subject: &mut Subject, how: &Opening, connections: u32) -> Result<u64> {
-    let before = subject.tally();
+fn verify(system: &mut SystemUnderTest, how: &Opening, connections: u32) -> Result<u64> {
+    let before = system.tally();
     let once = |side: Side| Program::Once {
         template: how.going[side as usize].clone(),
         next: 0,
         end: connections,
         late: 0,
     };
-    play(subject, &mut [once(Side::Inside), once(Side::Outside)]);
-    while subject.forwarder.poll_once() > 0 {}
-    let after = subject.tally();
+    play(system, &mut [once(Side::Inside), once(Side::Outside)]);
+    while system.forwarder.turn() > 0 {}
+    let after = system.tally();
     let through = |side: Side| after.since(&before, side as usize, how.gone[side as usize]);
     let fewest = through(Side::Inside).min(through(Side::Outside));
     Ok(u64::from(connections) - fewest)
 }
 
 /// The table's own figures: all connections are there, and only races had to go.
-fn check(subject: &Subject, connections: u32) -> Result<u64> {
-    let table = &subject.forwarder.counters().context("a gateway counts")?.table;
+fn check(system: &SystemUnderTest, connections: u32) -> Result<u64> {
+    let table = &system.forwarder.counters().context("a gateway counts")?.table;
     let won = table.live[Phase::Replica.queue()].get();
     ensure!(won == u64::from(connections), "{won} of {connections} connections are in the table");
     Ok(table.evicted.get())

@@ -1,12 +1,15 @@
 //! Which frames a role gets from either side, by configuration (compare docs/protocol.md).
 
+use firstack_packets::{
+    Body, Frame, INSIDE_MAC, Ip, LINUX_OPTIONS, OUTSIDE_MAC, Payload, Segment, Sum, Udp, socket,
+    tag,
+};
 use pipeline::configuration::Configuration;
 use pipeline::stage::tag::Code;
-use pipeline::testing::{self, INSIDE_MAC, LINUX_OPTIONS, OUTSIDE_MAC, Segment};
 use pipeline::verdict::Verdict;
 use pipeline::view::Side;
 
-use crate::subject::Opening;
+use crate::system_under_test::Opening;
 use crate::template::{CLIENTS, Client, NOBODY, STRANGERS, Template};
 
 /// The service, and the replica that wins.
@@ -95,32 +98,22 @@ pub fn strange_tcp() -> [Template; 2] {
 
 /// UDP, both ways, of the length of the TCP packets.
 pub fn strange_udp() -> [Template; 2] {
-    let udp = |ports: [u16; 2]| {
-        let [from, to] = ports.map(u16::to_be_bytes);
-        [&from[..], &to[..], &[0, 26, 0, 0], &[0; 18]].concat()
+    let frame = |macs, from: &str, to: &str, [source, destination]: [u16; 2]| {
+        let [from, to] = [from, to].map(|endpoint| socket(endpoint).ip());
+        // Without a checksum, which the client's address would change.
+        let udp = Udp { source, destination, sum: Sum::Zero, data: vec![0; 18], ..Udp::default() };
+        Frame::new(macs, Body::Ip(Ip::new(from, to, Payload::Udp(udp)))).bytes()
     };
-    let packet = |from: &str, to: &str, ports| {
-        let [from, to] = [from, to].map(|endpoint| testing::socket(endpoint).ip());
-        testing::ip_packet(from, to, 17, 0, &udp(ports))
-    };
-    let there = packet(NOBODY, OTHER, [0, 53]);
-    let back = packet(OTHER, NOBODY, [53, 0]);
-    let frame = |macs, packet| testing::ethernet_frame(macs, packet);
+    let there = frame((OUTSIDE_MAC, INSIDE_MAC), NOBODY, OTHER, [0, 53]);
+    let back = frame((INSIDE_MAC, OUTSIDE_MAC), OTHER, NOBODY, [53, 0]);
     [
-        Template::new(&frame((OUTSIDE_MAC, INSIDE_MAC), &there), Client::Source, STRANGERS, false),
-        Template::new(
-            &frame((INSIDE_MAC, OUTSIDE_MAC), &back),
-            Client::Destination,
-            STRANGERS,
-            false,
-        ),
+        Template::new(&there, Client::Source, STRANGERS, false),
+        Template::new(&back, Client::Destination, STRANGERS, false),
     ]
 }
 
 fn tagged(code: Code) -> Segment {
-    // Kind and length, the experiment's number, flags; padded to whole words.
-    let flags = 1 | (code as u8) << 1;
-    let tag = [253, 5, 0x4e, 0x52, flags, 1, 1, 1];
+    let tag = tag::unsigned(tag::flags(code as u8));
     Segment::syn(NOBODY, SERVER, 7).options(&[&LINUX_OPTIONS[..], &tag].concat())
 }
 

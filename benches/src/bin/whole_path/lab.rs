@@ -137,7 +137,7 @@ fn open(
     let (mut rx, mut tx) = (Vec::new(), Vec::new());
     for port in &mut ports[2 * number..][..2] {
         if port.is_started() {
-            port.stop().context("an earlier subject still has its queues")?;
+            port.stop().context("an earlier system still has its queues")?;
         }
         let started = port.start()?;
         rx.extend(started.rx);

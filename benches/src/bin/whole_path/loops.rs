@@ -10,7 +10,7 @@ use pipeline::buffer::Buffer;
 use pipeline::counters::Counters;
 
 use crate::lab::Ends;
-use crate::subject::Forwarder;
+use crate::system_under_test::Forwarder;
 
 /// What a loop does to a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +116,7 @@ fn swap_all(frame: &mut [u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pipeline::testing::Segment;
+    use firstack_packets::Segment;
 
     #[test]
     fn what_is_swapped_twice_is_what_it_was() {

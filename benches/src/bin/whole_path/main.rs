@@ -16,7 +16,7 @@ mod report;
 mod roles;
 mod scale;
 mod source;
-mod subject;
+mod system_under_test;
 mod template;
 mod testpmd;
 
@@ -115,7 +115,7 @@ fn paths_part(
         bar.set_message("");
         let cases = &mut plan.cases;
         let figures =
-            measure::rounds(&mut plan.subjects, cases, connections, effort, || bar.inc(1))?;
+            measure::rounds(&mut plan.systems, cases, connections, effort, || bar.inc(1))?;
         bar.finish_and_clear();
         drop(plan);
         lab.check_buffers()?;

@@ -4,7 +4,7 @@ use anyhow::Result;
 use firstack::dpdk::cycles;
 use serde::Serialize;
 
-use crate::subject::{Base, Case, Subject};
+use crate::system_under_test::{Base, Case, SystemUnderTest};
 
 /// Turns between two looks at the clock.
 const TURNS: usize = 16;
@@ -65,28 +65,28 @@ pub struct Figure {
 }
 
 /// Plays a case for as long as a slice lasts.
-pub fn slice(subject: &mut Subject, case: &mut Case, effort: &Effort) -> Result<Slice> {
-    for (source, program) in subject.sources.iter().zip(&mut case.programs) {
+pub fn slice(system: &mut SystemUnderTest, case: &mut Case, effort: &Effort) -> Result<Slice> {
+    for (source, program) in system.sources.iter().zip(&mut case.programs) {
         source.play(std::mem::take(program));
     }
-    spin(subject, effort.warm_up);
-    let before = subject.tally();
-    let slice = spin(subject, effort.slice);
-    let after = subject.tally();
-    for (source, program) in subject.sources.iter().zip(&mut case.programs) {
+    spin(system, effort.warm_up);
+    let before = system.tally();
+    let slice = spin(system, effort.slice);
+    let after = system.tally();
+    for (source, program) in system.sources.iter().zip(&mut case.programs) {
         *program = source.take();
     }
-    subject.check(&before, &after, &case.verdicts, slice.packets)?;
+    system.check(&before, &after, &case.verdicts, slice.packets)?;
     Ok(slice)
 }
 
 /// Turns until so many counts have passed.
-pub fn spin(subject: &mut Subject, counts: u64) -> Slice {
+pub fn spin(system: &mut SystemUnderTest, counts: u64) -> Slice {
     let start = cycles();
     let mut packets = 0;
     loop {
         for _ in 0..TURNS {
-            packets += subject.forwarder.poll_once() as u64;
+            packets += system.forwarder.turn() as u64;
         }
         let cycles = cycles().wrapping_sub(start);
         if cycles >= counts {
@@ -98,7 +98,7 @@ pub fn spin(subject: &mut Subject, counts: u64) -> Slice {
 /// Measures all cases, in turn, several times; `done` is told after each round. What gets packets
 /// from one side alone is given without the time of the other side's empty polls.
 pub fn rounds(
-    subjects: &mut [Subject],
+    systems: &mut [SystemUnderTest],
     cases: &mut [Case],
     connections: u32,
     effort: &Effort,
@@ -107,7 +107,7 @@ pub fn rounds(
     let mut seen = vec![Vec::new(); cases.len()];
     for _ in 0..effort.rounds {
         for (case, seen) in cases.iter_mut().zip(&mut seen) {
-            seen.push(slice(&mut subjects[case.subject], case, effort)?.ns(effort));
+            seen.push(slice(&mut systems[case.system], case, effort)?.ns(effort));
         }
         done();
     }

@@ -12,7 +12,7 @@ use crate::lab::Lab;
 use crate::measure::{Effort, median, slice};
 use crate::roles;
 use crate::source::{Program, Racers, Turn};
-use crate::subject::{Base, Case, Subject};
+use crate::system_under_test::{Base, Case, SystemUnderTest};
 
 /// Endpoints that race over and over.
 const RACERS: u32 = 512 * BURST as u32;
@@ -52,10 +52,10 @@ pub fn measure(
     ];
     let mut seen = [const { Vec::new() }; 3];
     for _ in 0..effort.rounds {
-        for ((subject, case), seen) in all.iter_mut().zip(&mut seen) {
-            let before = subject.tally();
-            let slice = slice(subject, case, effort)?;
-            let after = subject.tally();
+        for ((system, case), seen) in all.iter_mut().zip(&mut seen) {
+            let before = system.tally();
+            let slice = slice(system, case, effort)?;
+            let after = system.tally();
             let of = |side, verdict| after.since(&before, side, verdict) as f64;
             let packets =
                 (after.received[0] - before.received[0]) + (after.received[1] - before.received[1]);
@@ -65,11 +65,11 @@ pub fn measure(
         }
         done();
     }
-    let figure = |((subject, _), seen): (&(Subject, Case), &Vec<(f64, f64)>)| {
+    let figure = |((system, _), seen): (&(SystemUnderTest, Case), &Vec<(f64, f64)>)| {
         let ns: Vec<_> = seen.iter().map(|seen| seen.0).collect();
         let ns_per_race = median(ns.clone());
         RaceFigure {
-            name: subject.name.clone(),
+            name: system.name.clone(),
             live,
             races_per_second: 1e9 / ns_per_race,
             ns_per_race,
@@ -88,22 +88,23 @@ fn racing<G: Configuration>(
     pair: usize,
     name: &str,
     live: u32,
-) -> Result<(Subject, Case)> {
+) -> Result<(SystemUnderTest, Case)> {
     let (ends, sources) = lab.ends(pair)?;
     let role = roles::gateway::<G>((live + RACERS) as usize);
     let driven = roles::driven(lab, ends, role, 1).context("a worker without mail")?;
-    let mut subject = Subject { name: name.to_owned(), forwarder: Box::new(driven), sources };
-    subject.open(&frames::gateway::<G>(), live)?;
-    for (source, program) in subject.sources.iter().zip(programs::<G>(live)) {
+    let mut system =
+        SystemUnderTest { name: name.to_owned(), forwarder: Box::new(driven), sources };
+    system.open(&frames::gateway::<G>(), live)?;
+    for (source, program) in system.sources.iter().zip(programs::<G>(live)) {
         source.play(program);
     }
     for _ in 0..CYCLE * (RACERS as usize / BURST + 2) {
-        subject.forwarder.poll_once();
+        system.forwarder.turn();
     }
-    let programs = [subject.sources[0].take(), subject.sources[1].take()];
+    let programs = [system.sources[0].take(), system.sources[1].take()];
     let case = Case {
         name: format!("{name}, races"),
-        subject: 0,
+        system: 0,
         programs,
         verdicts: [
             vec![Verdict::TaggedAnew, Verdict::ToReplica],
@@ -112,7 +113,7 @@ fn racing<G: Configuration>(
         base: Base::BothWays,
         bytes: [0; 2],
     };
-    Ok((subject, case))
+    Ok((system, case))
 }
 
 /// Each answer comes a turn or more after what it answers:

@@ -61,7 +61,7 @@ pub fn comparisons(rows: &[Comparison]) -> String {
 /// Figures of one number of connections.
 pub fn figures(rows: &[Figure]) -> String {
     let mut text = String::from(
-        "| subject | frames, bytes | Mpps | ns per packet (least, most) | TSC cycles | of io | ns over io |\n\
+        "| system | frames, bytes | Mpps | ns per packet (least, most) | TSC cycles | of io | ns over io |\n\
          |---|---|---|---|---|---|---|\n",
     );
     for row in rows {
@@ -89,7 +89,7 @@ pub fn figures(rows: &[Figure]) -> String {
 /// Races at one number of other connections.
 pub fn races(rows: &[RaceFigure]) -> String {
     let mut text = String::from(
-        "| subject | whole races a second, millions | ns per race (least, most) | packets in for each |\n\
+        "| system | whole races a second, millions | ns per race (least, most) | packets in for each |\n\
          |---|---|---|---|\n",
     );
     for row in rows {

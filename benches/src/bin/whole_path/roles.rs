@@ -12,28 +12,23 @@ use firstack::datapath::worker::{Idle, Parts, Queues, Worker};
 use firstack::dpdk::{Mbuf, cycles};
 use firstack_benches::BURST;
 use pipeline::configuration::Configuration;
-use pipeline::limiter::Limit;
 use pipeline::neighbours::Neighbours;
-use pipeline::path::Path;
 use pipeline::role::Role;
-use pipeline::role::gateway::{self, Gateway, Timeouts};
+use pipeline::role::gateway::{self, Gateway};
 use pipeline::role::replica::{self, Replica};
 use pipeline::role::switch::{self, Delivery, Switch};
 use pipeline::services::Scope;
 use pipeline::shared::Published;
 use pipeline::stage::sign::Keys;
-use pipeline::stage::tag;
-use pipeline::time::Ticks;
 
 use crate::frames::{LOSERS, REPLICA, SERVER, ip};
 use crate::lab::{Ends, Lab};
-use crate::subject::Driven;
+use crate::system_under_test::Driven;
 
 /// Of the table that shares clients out among workers.
 pub const ENTRIES: u16 = 128;
 const KEY: (u64, u64) = (0x1234_5678_9abc_def0, 0x0fed_cba9_8765_4321);
 const WEB_SERVERS: [[u8; 6]; 2] = [[2, 0, 0, 0, 1, 1], [2, 0, 0, 0, 1, 2]];
-const MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
 
 fn address(endpoint: &str) -> IpAddr {
     // The endpoints are this program's own.
@@ -79,17 +74,15 @@ pub fn one_of<R: Role>(
 
 /// A gateway whose table holds this many connections of IPv4.
 pub fn gateway<C: Configuration>(connections: usize) -> Gateway<C> {
+    let service = gateway::Service {
+        scope: Scope::Prefix(address(SERVER).into()),
+        ports: vec![80],
+        replicas: Vec::new(),
+    };
     let settings = gateway::Settings {
-        services: vec![gateway::Service {
-            scope: Scope::Prefix(address(SERVER).into()),
-            ports: vec![80],
-            replicas: Vec::new(),
-        }],
-        tag: tag::Format::default(),
-        timeouts: Timeouts::default(),
-        path: Path::default(),
         max_connections: [connections, 1],
         hash_key: KEY,
+        ..firstack_fixtures::gateway(vec![service])
     };
     Gateway::new(settings, Published::new(Keys::default()).reader())
 }
@@ -111,27 +104,11 @@ pub fn switch(connections: usize) -> Switch {
         servers: WEB_SERVERS.into_iter().enumerate().map(server).collect(),
         first_server: 0,
     }];
-    let unlimited = Limit { rate: 1 << 30, burst: 1 << 30, prefix_v4: 24, prefix_v6: 48 };
     let selection = switch::Selection::new(&services, &switch::Alive::default());
     let settings = switch::Settings {
-        services,
-        tag: tag::Format::default(),
-        require_signature: false,
-        gateways: Vec::new(),
-        max_copies: 8,
-        fan_out: unlimited,
-        path: Path::default(),
         max_connections: [connections, 1],
-        timeouts: switch::Timeouts {
-            opening: Ticks::from_secs(30),
-            established: Ticks::from_secs(7440),
-            closing: Ticks::from_secs(120),
-            reuse_after: Ticks::from_secs(60),
-        },
-        probing: None,
-        probes: false,
-        macs: MACS,
         hash_key: KEY,
+        ..firstack_fixtures::switch(services)
     };
     let shares = switch::Shares {
         tunnels: Arc::new(switch::TunnelHealth::new(2)),
@@ -159,20 +136,9 @@ pub fn replica(connections: usize) -> Replica {
     let selection = Published::new(replica::Selection::new(&services, |_| true));
     let settings = replica::Settings {
         switches: vec![address(SERVER).into()],
-        gateways: Vec::new(),
-        tunnel_addresses: vec![address(REPLICA)],
-        services,
-        tag: tag::Format::default(),
-        require_signature: false,
-        path: Path::default(),
-        busy_connections: usize::MAX,
-        busy_syn_rate: 1 << 30,
-        acknowledgement_repeats: 0,
         max_connections: [connections, 1],
-        timeouts: [30, 7440, 120].map(Ticks::from_secs),
-        macs: MACS,
-        probes: false,
         hash_key: KEY,
+        ..firstack_fixtures::replica(services)
     };
     let shares =
         replica::Shares { gates: Arc::default(), neighbours: Arc::new(Neighbours::default()) };

@@ -22,7 +22,7 @@ use crate::lab::Lab;
 use crate::measure::{Effort, median};
 use crate::roles;
 use crate::source::{Program, Source, Walk};
-use crate::subject::Opening;
+use crate::system_under_test::Opening;
 use crate::template::Template;
 
 /// Frames that each queue between two workers holds, as `firstack run` has it with enough buffers.

@@ -74,7 +74,7 @@ pub enum Turn {
     /// Of the next batch of racers, in this round of theirs.
     Race(Template, Racers),
     /// Of random endpoints: a flood.
-    Random(Template, Dice),
+    Random(Template, Rng),
 }
 
 /// Endpoints that race in batches of a burst, and begin again with another number when all have.
@@ -111,9 +111,9 @@ impl Racers {
 
 /// Random numbers, quickly (xorshift64*).
 #[derive(Clone, Copy, Debug)]
-pub struct Dice(pub u64);
+pub struct Rng(pub u64);
 
-impl Dice {
+impl Rng {
     #[inline(always)]
     fn next(&mut self) -> u32 {
         self.0 ^= self.0 >> 12;
@@ -179,9 +179,9 @@ impl Turn {
                     sized(frame, template, |bytes| template.stamp_in(bytes, racer, round));
                 }
             }
-            Turn::Random(template, dice) => {
+            Turn::Random(template, rng) => {
                 for frame in &mut *frames {
-                    let n = dice.next();
+                    let n = rng.next();
                     sized(frame, template, |bytes| template.stamp_anywhere(bytes, n));
                 }
             }

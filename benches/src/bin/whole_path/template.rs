@@ -1,6 +1,7 @@
 //! Frames of many connections from one: what differs between them is written into a copy, and
 //! the checksums follow from what the template's sum to without it.
 
+use firstack_packets::checksum::complement;
 use pipeline::wire::ethernet;
 
 /// Client endpoints: connection `n` has the address `FIRST + n / PORTS`, and a port from
@@ -174,17 +175,10 @@ fn put_u32(bytes: &mut [u8], at: usize, value: u32) {
     bytes[at..at + 4].copy_from_slice(&value.to_be_bytes());
 }
 
-/// The checksum of words that sum to this.
-#[inline(always)]
-fn complement(sum: u32) -> u16 {
-    let sum = (sum & 0xffff) + (sum >> 16);
-    !((sum & 0xffff) + (sum >> 16)) as u16
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pipeline::testing::Segment;
+    use firstack_packets::Segment;
 
     const SERVER: &str = "203.0.113.10:80";
 

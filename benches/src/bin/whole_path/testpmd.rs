@@ -14,7 +14,7 @@ use crate::lab::{BUFFERS, Lab, memory_arguments};
 use crate::loops::{Bare, Loop};
 use crate::measure::{Effort, median, spin};
 use crate::source::Source;
-use crate::subject::Subject;
+use crate::system_under_test::SystemUnderTest;
 
 /// How long testpmd runs for one figure.
 const SPAN: Duration = Duration::from_millis(600);
@@ -150,13 +150,13 @@ pub fn compare(
     for (number, what) in Loop::ALL.into_iter().enumerate() {
         let forwarder = Box::new(Bare::new(lab.plain_ends(number)?, what));
         let sources = [Source::default(), Source::default()];
-        ours.push(Subject { name: what.name().to_owned(), forwarder, sources });
+        ours.push(SystemUnderTest { name: what.name().to_owned(), forwarder, sources });
     }
     let mut seen = [const { Vec::new() }; 3];
     for _ in 0..effort.rounds {
-        for (what, (subject, seen)) in Loop::ALL.into_iter().zip(ours.iter_mut().zip(&mut seen)) {
-            spin(subject, effort.warm_up);
-            let own = 1e9 / spin(subject, effort.slice * 2).ns(effort);
+        for (what, (system, seen)) in Loop::ALL.into_iter().zip(ours.iter_mut().zip(&mut seen)) {
+            spin(system, effort.warm_up);
+            let own = 1e9 / spin(system, effort.slice * 2).ns(effort);
             seen.push((own, testpmd.rate(what)?));
         }
         done();

@@ -15,7 +15,7 @@ pub use packet::Packet;
 pub(crate) use plain::Headers;
 
 /// The side of the appliance that a packet came in by or leaves by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Side {
     /// Clients, origin servers, web servers.

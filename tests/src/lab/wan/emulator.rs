@@ -11,11 +11,13 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use firstack_packets::ethernet_frame;
+
 use super::config::{ConfigError, WanConfig};
 use super::counters::{PairCounters, PortCounters, Report, ReportLine};
 use super::frame::{
-    ARP, ETHERNET, Frame, IPV4, IPV6, Mac, decrement_ttl, ethernet, ip_addresses, ip_length,
-    ipv4_is_sound, ipv6_is_sound, mac_at, set_macs, u16_at,
+    ARP, ETHERNET, Frame, IPV4, IPV6, Mac, decrement_ttl, ip_addresses, ip_length, ipv4_is_sound,
+    ipv6_is_sound, mac_at, set_macs, u16_at,
 };
 use super::icmp::{self, Trouble};
 use super::link::{Admission, Dice, Link};
@@ -255,9 +257,8 @@ impl Emulator {
     fn originate(&mut self, at: usize, packet: &[u8], now: Duration) {
         let (_, destination) = ip_addresses(packet);
         if let Some(hop) = self.routes.find(destination) {
-            let ethertype = if destination.is_ipv4() { IPV4 } else { IPV6 };
-            let mut frame = ethernet(Mac::default(), Mac::default(), ethertype);
-            frame.extend_from_slice(packet);
+            // The hop's link writes the MAC addresses.
+            let frame = ethernet_frame(([0; 6], [0; 6]), packet);
             self.ports[at].counters.generated += 1;
             self.offer(at, hop, frame, now);
         }

@@ -3,11 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use firstack_packets::{self as packets, Body, Ip, Payload, ethernet_frame};
+
 use super::config::WanConfig;
 use super::emulator::Emulator;
-use super::frame::{
-    ETHERNET, Frame, IPV4, IPV6, Mac, checksum, ethernet, ipv4_is_sound, mac_at, put_u16, u16_at,
-};
+use super::frame::{ETHERNET, Frame, IPV6, Mac, ipv4_is_sound, mac_at, u16_at};
 use super::neighbour;
 
 const MS: Duration = Duration::from_millis(1);
@@ -43,15 +43,17 @@ fn emulator(link: &str) -> Emulator {
 }
 
 fn packet(from: Ipv4Addr, to: Ipv4Addr, ttl: u8, payload: &[u8]) -> Frame {
-    let mut frame = ethernet(ROUTERS[0], CLIENT_MAC, IPV4);
-    frame.extend_from_slice(&[0x45, 0, 0, 0, 0, 0, 0x40, 0, ttl, 17, 0, 0]);
-    frame.extend_from_slice(&from.octets());
-    frame.extend_from_slice(&to.octets());
-    put_u16(&mut frame, 16, (20 + payload.len()) as u16);
-    let sum = checksum(&frame[14..34]);
-    put_u16(&mut frame, 24, sum);
-    frame.extend_from_slice(payload);
-    frame
+    frame_of(from, to, ttl, Payload::Other(17, payload.to_vec()))
+}
+
+fn frame_of(from: Ipv4Addr, to: Ipv4Addr, ttl: u8, payload: Payload) -> Frame {
+    let ip = Ip { ttl, ..Ip::new(from.into(), to.into(), payload) };
+    ethernet_frame((ROUTERS[0].0, CLIENT_MAC.0), &ip.bytes())
+}
+
+/// A frame of nothing but an Ethernet header.
+fn empty(ethertype: u16) -> Frame {
+    packets::Frame::new((ROUTERS[0].0, CLIENT_MAC.0), Body::Other(ethertype, Vec::new())).bytes()
 }
 
 /// Tells the router the origin's hardware address, as a gratuitous ARP would.
@@ -124,11 +126,8 @@ fn the_gateway_address_answers_arp_discovery_and_echo() {
     let answer = neighbour::parse_discovery(&answer[ETHERNET..]).unwrap();
     assert_eq!(answer.sender, Some((us.into(), ROUTERS[0])));
 
-    let mut echo = packet(CLIENT, gateway, 64, &[8, 0, 0xf7, 0xff, 0, 0, 0, 0]);
-    echo[ETHERNET + 9] = 1;
-    put_u16(&mut echo, 24, 0);
-    let sum = checksum(&echo[14..34]);
-    put_u16(&mut echo, 24, sum);
+    let echo = Payload::Other(1, vec![8, 0, 0xf7, 0xff, 0, 0, 0, 0]);
+    let echo = frame_of(CLIENT, gateway, 64, echo);
     emulator.receive(0, echo, MS);
     emulator.advance(MS);
     let reply = emulator.outbox(0).pop_front().unwrap();
@@ -163,11 +162,11 @@ fn what_is_not_for_the_router_or_malformed_is_counted() {
     let mut other = packet(CLIENT, ORIGIN, 64, &[]);
     other[5] = 99;
     emulator.receive(0, other, MS);
-    emulator.receive(0, ethernet(ROUTERS[0], CLIENT_MAC, 0x8100), MS);
+    emulator.receive(0, empty(0x8100), MS);
     let mut wrong = packet(CLIENT, ORIGIN, 64, &[]);
     wrong[24] ^= 1;
     emulator.receive(0, wrong, MS);
-    emulator.receive(0, ethernet(ROUTERS[0], CLIENT_MAC, IPV6), MS);
+    emulator.receive(0, empty(IPV6), MS);
     emulator.receive(0, vec![0; 5], MS);
     let port = emulator.report().port("client");
     assert_eq!((port.ignored, port.malformed, port.forwarded), (2, 3, 0));

@@ -1,11 +1,13 @@
-//! Header bytes as the WAN emulator needs them: Ethernet, IPv4, IPv6, ARP, checksums.
+//! The header fields that the WAN emulator reads and changes: Ethernet, IPv4, IPv6, ARP.
 //!
-//! Kept apart from `pipeline::wire` on purpose: the emulator judges what the appliance sends,
-//! so it must not share the appliance's idea of a correct header.
+//! Deliberately independent of `pipeline::wire`: the emulator checks what the appliance sends, so
+//! it must not share the appliance's idea of a correct header. `firstack_packets` builds packets.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
+
+use firstack_packets::checksum::{checksum, complement};
 
 /// One Ethernet frame, without its check sequence.
 pub type Frame = Vec<u8>;
@@ -37,13 +39,6 @@ impl Mac {
     #[must_use]
     pub fn is_multicast(self) -> bool {
         self.0[0] & 1 == 1
-    }
-
-    /// The group address that carries an IPv6 multicast address (RFC 2464, 7).
-    #[must_use]
-    pub fn of_ipv6_group(group: Ipv6Addr) -> Self {
-        let o = group.octets();
-        Self([0x33, 0x33, o[12], o[13], o[14], o[15]])
     }
 }
 
@@ -125,47 +120,10 @@ pub fn ipv6_at(bytes: &[u8], at: usize) -> Ipv6Addr {
     Ipv6Addr::from(octets)
 }
 
-/// Starts a frame with its Ethernet header.
-#[must_use]
-pub fn ethernet(destination: Mac, source: Mac, ethertype: u16) -> Frame {
-    let mut frame = Vec::with_capacity(128);
-    frame.extend_from_slice(&destination.0);
-    frame.extend_from_slice(&source.0);
-    frame.extend_from_slice(&ethertype.to_be_bytes());
-    frame
-}
-
 /// Writes both hardware addresses of a frame.
 pub fn set_macs(frame: &mut [u8], destination: Mac, source: Mac) {
     frame[0..6].copy_from_slice(&destination.0);
     frame[6..12].copy_from_slice(&source.0);
-}
-
-/// The ones' complement sum of bytes, not folded, not inverted.
-fn sum(bytes: &[u8]) -> u32 {
-    let (pairs, rest) = bytes.as_chunks::<2>();
-    let total: u32 = pairs.iter().map(|pair| u32::from(u16::from_be_bytes(*pair))).sum();
-    total + rest.first().map_or(0, |last| u32::from(*last) << 8)
-}
-
-fn fold(mut total: u32) -> u16 {
-    while total > 0xffff {
-        total = (total & 0xffff) + (total >> 16);
-    }
-    !(total as u16)
-}
-
-/// The Internet checksum (RFC 1071): 0 over bytes that contain a right one.
-#[must_use]
-pub fn checksum(bytes: &[u8]) -> u16 {
-    fold(sum(bytes))
-}
-
-/// The checksum of an ICMPv6 message with its pseudo-header (RFC 8200, 8.1).
-#[must_use]
-pub fn icmpv6_checksum(source: Ipv6Addr, destination: Ipv6Addr, message: &[u8]) -> u16 {
-    let pseudo = sum(&source.octets()) + sum(&destination.octets());
-    fold(pseudo + message.len() as u32 + u32::from(ICMPV6) + sum(message))
 }
 
 /// Checks the IPv4 header of a frame: version, lengths, header checksum.
@@ -176,7 +134,7 @@ pub fn ipv4_is_sound(packet: &[u8]) -> bool {
     }
     let header = usize::from(packet[0] & 0xf) * 4;
     let total = usize::from(u16_at(packet, 2));
-    header >= 20 && header <= total && total <= packet.len() && checksum(&packet[..header]) == 0
+    header >= 20 && header <= total && total <= packet.len() && checksum(&[&packet[..header]]) == 0
 }
 
 /// Checks the IPv6 header of a frame: version and payload length.
@@ -220,7 +178,7 @@ pub fn decrement_ttl(packet: &mut [u8]) -> bool {
         packet[8] -= 1;
         let new = u16_at(packet, 8);
         let total = u32::from(!u16_at(packet, 10)) + u32::from(!old) + u32::from(new);
-        put_u16(packet, 10, fold(total));
+        put_u16(packet, 10, complement(total));
     } else {
         packet[7] -= 1;
     }
@@ -237,7 +195,7 @@ mod tests {
 
     fn sound() -> [u8; 20] {
         let mut header = HEADER;
-        let value = checksum(&header);
+        let value = checksum(&[&header]);
         put_u16(&mut header, 10, value);
         header
     }

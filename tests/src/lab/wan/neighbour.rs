@@ -5,12 +5,10 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use firstack_packets::{self as packets, Arp, Body, Ip, Payload};
 use hashbrown::HashMap;
 
-use super::frame::{
-    ARP, ETHERNET, Frame, ICMPV6, IPV6, IPV6_HEADER, Mac, ethernet, icmpv6_checksum, ipv4_at,
-    ipv6_at, mac_at, put_u16, u16_at,
-};
+use super::frame::{ETHERNET, Frame, ICMPV6, IPV6_HEADER, Mac, ipv4_at, ipv6_at, mac_at, u16_at};
 
 /// Packets held per address while it is asked for.
 const HELD: usize = 1024;
@@ -181,16 +179,16 @@ pub fn parse_arp(frame: &[u8]) -> Option<Message> {
     })
 }
 
-/// Writes an ARP request (`to` none) or an answer to a station.
+/// Returns an ARP request (`to` is `None`), or a reply to a station.
 #[must_use]
 pub fn arp(us: (Ipv4Addr, Mac), target: Ipv4Addr, to: Option<Mac>) -> Frame {
-    let mut frame = ethernet(to.unwrap_or(Mac::BROADCAST), us.1, ARP);
-    frame.extend_from_slice(&[0, 1, 8, 0, 6, 4, 0, if to.is_some() { 2 } else { 1 }]);
-    frame.extend_from_slice(&us.1.0);
-    frame.extend_from_slice(&us.0.octets());
-    frame.extend_from_slice(&to.unwrap_or_default().0);
-    frame.extend_from_slice(&target.octets());
-    frame
+    let arp = Arp {
+        operation: if to.is_some() { 2 } else { 1 },
+        sender: (us.1.0, us.0),
+        target: (to.unwrap_or_default().0, target),
+    };
+    let macs = (to.unwrap_or(Mac::BROADCAST).0, us.1.0);
+    packets::Frame::new(macs, Body::Arp(arp)).bytes()
 }
 
 /// Reads a neighbour solicitation or advertisement out of a sound IPv6 packet.
@@ -225,33 +223,23 @@ fn link_layer_option(mut options: &[u8], wanted: u8) -> Option<Mac> {
     None
 }
 
-/// Writes a solicitation for an address (`to` none) or an advertisement of ours to a station.
+/// Returns a solicitation for an address (`to` is `None`), or an advertisement of our own address
+/// to a station.
 #[must_use]
 pub fn discovery(us: (Ipv6Addr, Mac), target: Ipv6Addr, to: Option<(Ipv6Addr, Mac)>) -> Frame {
     let (destination, mac) = to.unwrap_or_else(|| {
-        let group = solicited_group(target);
-        (group, Mac::of_ipv6_group(group))
+        let group = packets::Neighbour::solicited_node(target);
+        (group, Mac(packets::Neighbour::multicast_mac(group)))
     });
-    let (kind, flags, option) =
-        if to.is_some() { (ADVERTISEMENT, 0xe0, 2) } else { (SOLICITATION, 0, 1) };
-    let mut frame = ethernet(mac, us.1, IPV6);
-    frame.extend_from_slice(&[0x60, 0, 0, 0, 0, 32, ICMPV6, 255]);
-    frame.extend_from_slice(&us.0.octets());
-    frame.extend_from_slice(&destination.octets());
-    let start = frame.len();
-    frame.extend_from_slice(&[kind, 0, 0, 0, flags, 0, 0, 0]);
-    frame.extend_from_slice(&target.octets());
-    frame.extend_from_slice(&[option, 1]);
-    frame.extend_from_slice(&us.1.0);
-    let sum = icmpv6_checksum(us.0, destination, &frame[start..]);
-    put_u16(&mut frame, start + 2, sum);
-    frame
-}
-
-/// The solicited-node group of an address (RFC 4291, 2.7.1).
-fn solicited_group(address: Ipv6Addr) -> Ipv6Addr {
-    let [.., a, b] = address.segments();
-    Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | (a & 0xff), b)
+    let message = packets::Neighbour {
+        solicits: to.is_none(),
+        flags: if to.is_some() { 0xe0 } else { 0 },
+        target,
+        mac: Some(us.1.0),
+        bad_checksum: false,
+    };
+    let ip = Ip::new(us.0.into(), destination.into(), Payload::Neighbour(message));
+    packets::Frame::new((mac.0, us.1.0), Body::Ip(Ip { ttl: 255, ..ip })).bytes()
 }
 
 #[cfg(test)]
@@ -285,7 +273,9 @@ mod tests {
 
         let answer = discovery((us, US), us, Some((host, THEM)));
         let packet = &answer[ETHERNET..];
-        assert_eq!(icmpv6_checksum(us, host, &packet[IPV6_HEADER..]), 0);
+        let ends = (us.into(), host.into());
+        let message = &packet[IPV6_HEADER..];
+        assert_eq!(packets::checksum::transport(ends, ICMPV6, message), 0);
         let read = parse_discovery(packet).unwrap();
         assert!(!read.asks);
         assert_eq!(read.sender, Some((us.into(), US)));

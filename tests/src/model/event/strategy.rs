@@ -187,8 +187,8 @@ fn segment(side: Side, client: usize, flags: u8) -> Happening {
 /// What belongs together: a race that a certain one wins, one that nobody answers, three such,
 /// one that is refused, the end of a connection, a connection after another, one that the winner
 /// takes up, and the fragments of a packet.
-fn script(cast: &[usize]) -> impl Strategy<Value = Vec<Happening>> + use<> {
-    let client = || select(cast.to_vec());
+fn script(clients: &[usize]) -> impl Strategy<Value = Vec<Happening>> + use<> {
+    let client = || select(clients.to_vec());
     let race = (client(), who(), isn(), who(), any::<bool>()).prop_map(
         |(client, to, isn, winner, refused)| {
             let mut race = vec![start(client, to, isn), acknowledgement(client, winner)];
@@ -254,16 +254,16 @@ fn steps(parts: impl Strategy<Value = Vec<Happening>>) -> impl Strategy<Value = 
 }
 
 /// What happens among these clients, by their numbers.
-pub fn story(cast: &[usize]) -> BoxedStrategy<Vec<Step>> {
-    let client = select(cast.to_vec());
+pub fn trace(clients: &[usize]) -> BoxedStrategy<Vec<Step>> {
+    let client = select(clients.to_vec());
     let single = steps((client, who(), event()).prop_map(|happening| vec![happening]));
-    let several = steps(script(cast));
+    let several = steps(script(clients));
     vec(prop_oneof![6 => single, 1 => several], 1..120).prop_map(|parts| parts.concat()).boxed()
 }
 
 /// A throng of clients that open, win, end: what fills a small table.
-pub fn crowd(cast: &[usize]) -> BoxedStrategy<Vec<Step>> {
-    let client = || select(cast.to_vec());
+pub fn crowd(clients: &[usize]) -> BoxedStrategy<Vec<Step>> {
+    let client = || select(clients.to_vec());
     let opening = (client(), 0..ISNS.len())
         .prop_map(|(client, isn)| vec![start(client, Who::Server, Isn::Nth(isn))]);
     let winner = select(vec![Who::Peer(4), Who::Peer(5), Who::Server]);
@@ -272,7 +272,7 @@ pub fn crowd(cast: &[usize]) -> BoxedStrategy<Vec<Step>> {
     let side = select(vec![Side::Inside, Side::Outside]);
     let later = (side, client(), flags)
         .prop_map(|(side, client, flags)| vec![segment(side, client, flags)]);
-    let tidy = Just(vec![(cast[0], Who::Server, Event::Housekeeping)]);
+    let tidy = Just(vec![(clients[0], Who::Server, Event::Housekeeping)]);
     let part = prop_oneof![10 => opening, 4 => won, 4 => later, 1 => tidy];
     vec(steps(part), 1..200).prop_map(|parts| parts.concat()).boxed()
 }

@@ -45,7 +45,7 @@ impl ReplicaModel {
                 }
             }
             Inside::Error(error) => self.routers_word(now, outer, error),
-            Inside::Echo { switch, to, ethernet, word, data } => {
+            Inside::Echo { switch, to, packet, word, data } => {
                 if (*switch, *to) != (outer.from, outer.to) {
                     return Outcome::dropped(Verdict::TunnelIcmp);
                 }
@@ -53,7 +53,7 @@ impl ReplicaModel {
                     return Outcome::dropped(Verdict::ProbeIgnored);
                 }
                 let kind = if to.is_ipv6() { (129, 0) } else { (0, 0) };
-                let answer = icmp(ethernet, (*to, *switch), kind, word, data);
+                let answer = icmp(packet, (*to, *switch), kind, *word, data);
                 Outcome::answered(Verdict::ProbeAnswered, Leaving::Frame(answer))
             }
             Inside::Fragment(..) | Inside::Nested => Outcome::dropped(Verdict::TunnelMalformed),

@@ -10,11 +10,11 @@ use pipeline::view::Side;
 use pipeline::wire::tunnel::Format;
 
 use super::{ReplicaModel, server_of, service};
+use crate::model::corpus::{arp, neighbour};
 use crate::model::frames::Foreign;
 use crate::model::outcome::Outcome;
 use crate::model::packet::{ACK, Packet, SYN};
 use crate::model::related::IcmpError;
-use crate::model::soup::{arp, neighbour};
 use crate::model::tunnel::{Outer, Udp, overhead};
 use crate::model::world::{CLIENTS, FIRST_V6, MTU, format, peers};
 use crate::model::{Carrier, ISNS};
@@ -22,7 +22,7 @@ use crate::model::{Carrier, ISNS};
 mod strategy;
 mod wire;
 
-pub use strategy::story;
+pub use strategy::trace;
 
 /// The signature of a tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,12 +64,12 @@ pub enum Inside {
     Echo {
         /// Who sends it.
         switch: IpAddr,
-        /// Whom it is for.
+        /// Its receiver.
         to: IpAddr,
-        /// The Ethernet header of an answer, but for the way it goes.
-        ethernet: Vec<u8>,
+        /// A packet with the MAC addresses and VLAN tags of a reply.
+        packet: Packet,
         /// Identifier and sequence number.
-        word: [u8; 4],
+        word: u32,
         /// Its data.
         data: Vec<u8>,
     },

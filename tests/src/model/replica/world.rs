@@ -3,10 +3,9 @@
 use std::net::SocketAddr;
 
 use pipeline::role::replica::{Server, Service, Settings};
-use pipeline::stage::tag;
 use pipeline::time::Ticks;
 
-use crate::model::world::{CLIENTS, FIRST_V6, HASH_KEY, MACS, PEERS, PEERS_V6, path, peers};
+use crate::model::world::{CLIENTS, FIRST_V6, PEERS, PEERS_V6, path, peers};
 
 /// Services of a family: of a web server that shares the tunnel address and has to be resolved;
 /// of one with a port and a MAC address; of one that bears the service; of one that is down; of
@@ -67,7 +66,6 @@ pub fn settings(busy_connections: usize, max_connections: usize) -> Settings {
         }
     }
     Settings {
-        services,
         switches: ["203.0.113.10/32", "2001:db8:10::10/128"]
             .map(|text| text.parse().expect("a prefix"))
             .to_vec(),
@@ -76,16 +74,11 @@ pub fn settings(busy_connections: usize, max_connections: usize) -> Settings {
             .map(|text| text.parse().expect("a prefix"))
             .to_vec(),
         tunnel_addresses: vec![PEERS[4].ip(), PEERS_V6[4].ip()],
-        tag: tag::Format::default(),
-        require_signature: false,
         path: path(),
         busy_connections,
         busy_syn_rate: 6,
-        acknowledgement_repeats: 0,
         max_connections: [max_connections; 2],
         timeouts: [30, 7440, 120].map(Ticks::from_secs),
-        macs: MACS,
-        probes: false,
-        hash_key: HASH_KEY,
+        ..firstack_fixtures::replica(services)
     }
 }

@@ -1,8 +1,9 @@
 //! IPv6 extension headers.
 
+use firstack_packets::Extension;
+use firstack_packets::ip::AUTHENTICATION;
+
 use super::number;
-use crate::scenario::packet::Extension;
-use crate::scenario::packet::ip::AUTHENTICATION;
 use crate::scenario::{hex, to_hex};
 
 /// Those that have names.

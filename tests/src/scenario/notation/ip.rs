@@ -1,9 +1,10 @@
 //! IP packets: their headers, and what is in brackets.
 
+use firstack_packets::{Content, Extension, Format, Header, Ip, Payload, Tcp, Tunnel};
+
 use super::{Parser, inner, ip_of, number, unknown};
 use super::{WINDOW, extensions, payload};
 use crate::scenario::hex;
-use crate::scenario::packet::{Content, Extension, Format, Header, Ip, Payload, Tcp, Tunnel};
 
 impl Parser<'_> {
     /// A packet, up to the end or a closing bracket.

@@ -1,12 +1,13 @@
 //! What IP packets carry.
 
-use super::{data_bytes, hex16, number, v6};
-use crate::scenario::names::Names;
-use crate::scenario::packet::icmp::{self, NEIGHBOUR_FLAGS};
-use crate::scenario::packet::tunnel::{GUE_PORT, GUE_SOURCE};
-use crate::scenario::packet::{
+use firstack_packets::icmp::{self, NEIGHBOUR_FLAGS};
+use firstack_packets::tunnel::{GUE_PORT, GUE_SOURCE};
+use firstack_packets::{
     Content, FLAGS, Format, Gre, Gue, Icmp, Neighbour, Payload, Sum, Tcp, Tunnel, Udp,
 };
+
+use super::{data_bytes, hex16, number, v6};
+use crate::scenario::names::Names;
 use crate::scenario::{hex, options};
 
 /// Makes the payload another one, if the word says so.

@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 
+use firstack_packets::{Body, Frame, Header, Ip, Payload};
+
 use super::line;
 use crate::scenario::names::Names;
 use crate::scenario::notation::{Scope, inner, parse, parse_packet};
-use crate::scenario::packet::{Body, Frame, Header, Ip, Payload};
 
 /// For a frame.
 pub(super) fn of_frame(frame: &Frame, input: &Frame, scope: Scope<'_>) -> Option<String> {

@@ -1,10 +1,11 @@
 //! The rest of a packet that is cut off, as ICMP quotes them: what is to be seen says what it
 //! was, and the rest is made up as the notation would have it if nothing were said.
 
+use firstack_packets::Payload;
+use firstack_packets::tunnel::GUE_PORT;
+
 use super::dissect::{header, total, word};
 use crate::scenario::notation::{WINDOW, pattern};
-use crate::scenario::packet::Payload;
-use crate::scenario::packet::tunnel::GUE_PORT;
 
 /// The whole packet, if its header is there and what it carries is of a known kind.
 pub(super) fn packet(bytes: &[u8]) -> Option<Vec<u8>> {

@@ -3,14 +3,15 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{complete, differences};
-use crate::scenario::packet::icmp::{self, Icmp, Neighbour};
-use crate::scenario::packet::ip::{AUTHENTICATION, FRAGMENT};
-use crate::scenario::packet::tunnel::{GUE_PORT, usual_sum};
-use crate::scenario::packet::{
+use firstack_packets::icmp::{self, Icmp, Neighbour};
+use firstack_packets::ip::{AUTHENTICATION, FRAGMENT};
+use firstack_packets::tunnel::{GUE_PORT, usual_sum};
+use firstack_packets::{
     Arp, Body, Content, Extension, Format, Frame, Gre, Gue, Header, Ip, PADDING, Payload, Sum, Tcp,
     Tunnel, Udp, Wrong,
 };
+
+use super::{complete, differences};
 
 /// The fields of a frame; `None` when it is not whole.
 pub(super) fn frame(bytes: &[u8]) -> Option<Frame> {
@@ -35,11 +36,11 @@ pub(super) fn frame(bytes: &[u8]) -> Option<Frame> {
             (Body::Ip(ip), used)
         }
         0x0806 if rest.len() >= 28 => {
-            let party = |at: usize| {
+            let station = |at: usize| {
                 let address: [u8; 4] = rest[at + 6..at + 10].try_into().ok()?;
                 Some((rest[at..at + 6].try_into().ok()?, Ipv4Addr::from(address)))
             };
-            let arp = Arp { operation: word(rest, 6)?, sender: party(8)?, target: party(18)? };
+            let arp = Arp { operation: word(rest, 6)?, sender: station(8)?, target: station(18)? };
             (Body::Arp(arp), 28)
         }
         _ => (Body::Other(kind, rest.to_vec()), rest.len()),

@@ -2,16 +2,18 @@
 
 use std::fmt::Write as _;
 
-use super::change;
-use crate::scenario::names::Names;
-use crate::scenario::notation::{Scope, WINDOW, pattern, show_extensions};
-use crate::scenario::options::{self, Signed};
-use crate::scenario::packet::icmp::{self, NEIGHBOUR_FLAGS};
-use crate::scenario::packet::tunnel::{GUE_PORT, GUE_SOURCE};
-use crate::scenario::packet::{
+use firstack_packets::icmp::{self, NEIGHBOUR_FLAGS};
+use firstack_packets::tag::Signed;
+use firstack_packets::tunnel::{GUE_PORT, GUE_SOURCE};
+use firstack_packets::{
     Arp, Body, Content, Extension, FLAGS, Format, Frame, Gre, Gue, Header, Icmp, Ip, Mac,
     Neighbour, Payload, Sum, Tcp, Udp,
 };
+
+use super::change;
+use crate::scenario::names::Names;
+use crate::scenario::notation::{Scope, WINDOW, pattern, show_extensions};
+use crate::scenario::options;
 use crate::scenario::to_hex;
 
 /// A frame.
@@ -49,7 +51,7 @@ pub(super) fn frame(frame: &Frame, scope: Scope<'_>) -> String {
 }
 
 fn arp_line(arp: &Arp, names: &Names) -> String {
-    let party = |(mac, address): (Mac, std::net::Ipv4Addr)| {
+    let station = |(mac, address): (Mac, std::net::Ipv4Addr)| {
         format!("{}/{}", names.show_mac(mac), names.show_address(address.into()))
     };
     let operation = match arp.operation {
@@ -57,7 +59,7 @@ fn arp_line(arp: &Arp, names: &Names) -> String {
         2 => "reply".to_owned(),
         other => other.to_string(),
     };
-    format!("arp {operation} {} > {}", party(arp.sender), party(arp.target))
+    format!("arp {operation} {} > {}", station(arp.sender), station(arp.target))
 }
 
 /// A solicitation or advertisement, and the MAC addresses that the frame has if nothing else is
@@ -68,7 +70,7 @@ fn neighbour_line(frame: &Frame, neighbour: &Neighbour, names: &Names) -> (Strin
     let (std::net::IpAddr::V6(source), std::net::IpAddr::V6(destination)) = ip.ends() else {
         return (String::new(), (frame.to, from));
     };
-    let party = |mac, address| format!("{}/{}", names.show_mac(mac), names.show_address(address));
+    let station = |mac, address| format!("{}/{}", names.show_mac(mac), names.show_address(address));
     let group = Neighbour::multicast_mac(destination);
     let node = Neighbour::solicited_node(neighbour.target);
     let (to, usual, target, flags) = if neighbour.solicits && destination == node {
@@ -78,10 +80,10 @@ fn neighbour_line(frame: &Frame, neighbour: &Neighbour, names: &Names) -> (Strin
     } else {
         let target = if neighbour.solicits { destination } else { source };
         let flags = if neighbour.solicits { 0 } else { 0x60 };
-        (party(frame.to, ip.destination), frame.to, target, flags)
+        (station(frame.to, ip.destination), frame.to, target, flags)
     };
     let word = if neighbour.solicits { "solicit" } else { "advert" };
-    let mut text = format!("nd {word} {} > {to}", party(from, ip.source));
+    let mut text = format!("nd {word} {} > {to}", station(from, ip.source));
     if neighbour.target != target {
         let _ = write!(text, " target={}", names.show_address(neighbour.target.into()));
     }

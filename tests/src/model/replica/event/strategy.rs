@@ -137,13 +137,13 @@ fn script() -> BoxedStrategy<Vec<Event>> {
 }
 
 /// What happens among these clients, by their numbers.
-pub fn story(cast: &[usize]) -> BoxedStrategy<Vec<Step>> {
+pub fn trace(clients: &[usize]) -> BoxedStrategy<Vec<Step>> {
     let events = prop_oneof![5 => event().prop_map(|event| vec![event]), 1 => script()];
     let class = prop_oneof![2 => Just(0u8), 1 => any::<u8>()];
     let vlans = prop_oneof![3 => Just(Vec::new()), 1 => Just(vec![(0x8100u16, 5u16)])];
     let dress = (wrap(), class, vlans);
     let numbers = (0..ISNS.len(), proptest::bool::weighted(0.8));
-    let step = (wait(), select(cast.to_vec()), 0..SERVICES, events, dress, numbers).prop_map(
+    let step = (wait(), select(clients.to_vec()), 0..SERVICES, events, dress, numbers).prop_map(
         |(wait, client, service, events, dress, (sequence, acknowledges))| {
             let (wrap, traffic_class, vlans) = dress;
             let step = |(number, event)| Step {

@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
+use firstack_packets::tag::{self, PERMITTED, SIGNED};
 use pipeline::verdict::Verdict;
 use pipeline::view::Side;
 
 use super::{BLIND, Event, Inside, Signature, Step, Tag, Who};
 use crate::model::ISNS;
+use crate::model::corpus::KEY;
 use crate::model::options::{signature, tagged};
 use crate::model::outcome::Outcome;
 use crate::model::packet::{ACK, Packet};
 use crate::model::related::{IcmpError, fragment, fragmented, icmp};
 use crate::model::replica::{ReplicaModel, server_of};
-use crate::model::soup::KEY;
 use crate::model::tunnel::Udp;
 use crate::model::world::{peers, router};
 
@@ -44,12 +45,11 @@ impl Step {
             0 => {
                 let to = peers(client)[4].ip();
                 let switch = if what & 4 == 0 { peers(client)[0].ip() } else { router(client) };
-                let (word, data) = ([0, 7, 0, 9], vec![what; 8]);
+                let (word, data) = (0x0007_0009, vec![what; 8]);
                 let kind = if client.is_ipv6() { (128, 0) } else { (8, 0) };
-                let frame = icmp(&packet.ethernet(), (switch, to), kind, &word, &data);
+                let frame = icmp(&packet, (switch, to), kind, word, &data);
                 packet.macs = (packet.macs.1, packet.macs.0);
-                let ethernet = packet.ethernet();
-                (Inside::Echo { switch, to, ethernet, word, data }, frame)
+                (Inside::Echo { switch, to, packet, word, data }, frame)
             }
             1 => {
                 // A router's word about V's packet, which came to V.
@@ -167,17 +167,17 @@ impl Step {
 fn tag_bytes(packet: &Packet, tag: Tag) -> Vec<u8> {
     match tag {
         Tag::None => Vec::new(),
-        Tag::Bad => vec![253, 5, 0x4e, 0x52, 0x81, 1, 1, 1],
+        Tag::Bad => tag::unsigned(PERMITTED | SIGNED).to_vec(),
         Tag::Sound { permitted, configuration, signature: signed } => {
             let code = configuration.map_or(3, |code| code as u8);
             let flags = u8::from(permitted) | code << 1;
             if signed == Signature::None {
-                return vec![253, 5, 0x4e, 0x52, flags, 1, 1, 1];
+                return tag::unsigned(flags).to_vec();
             }
-            let flags = flags | 0x80;
+            let flags = flags | SIGNED;
             let mut mac = signature(packet, flags, KEY.0, KEY.1);
             mac[3] ^= u8::from(signed == Signature::Wrong);
-            [&[253, 14, 0x4e, 0x52, flags, KEY.0][..], &mac, &[1, 1]].concat()
+            tag::with_mac(flags, KEY.0, mac)
         }
     }
 }

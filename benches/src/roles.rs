@@ -1,0 +1,107 @@
+//! The three roles as benchmarks configure them: no probes, no limit in effect.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use firstack_packets::Segment;
+use pipeline::configuration::Configuration;
+use pipeline::neighbours::Neighbours;
+use pipeline::role::gateway::{self, Gateway};
+use pipeline::role::replica::{self, Replica};
+use pipeline::role::switch::{self, Delivery, Switch};
+use pipeline::services::Scope;
+use pipeline::shared::Published;
+use pipeline::stage::sign::Keys;
+use pipeline::verdict::Verdict;
+use pipeline::view::Side;
+
+use crate::Harness;
+use crate::fixtures::{KEY, Peers, V4, V6, frames, from_replica, ip, run_all};
+
+/// A gateway with a service of each family, for this many connections of each.
+pub fn gateway_harness<Q: Configuration>(connections: usize) -> Harness<Gateway<Q>> {
+    let service = |address: &str| gateway::Service {
+        scope: Scope::Prefix(address.parse::<IpAddr>().expect("an address").into()),
+        ports: vec![80],
+        replicas: Vec::new(),
+    };
+    let services = [V4, V6].iter().map(|peers| service(&ip(peers.server))).collect();
+    let settings = gateway::Settings {
+        max_connections: [connections; 2],
+        hash_key: KEY,
+        ..firstack_fixtures::gateway(services)
+    };
+    Harness::new(Gateway::new(settings, Published::new(Keys::default()).reader()), 2)
+}
+
+/// Opens connections through the pipeline; the replica wins them all.
+pub fn established<Q: Configuration>(peers: Peers, connections: usize) -> Harness<Gateway<Q>> {
+    let mut harness = gateway_harness(connections);
+    let syns = frames(peers, connections, |client| Segment::syn(client, peers.server, 7).frame());
+    run_all(&mut harness, Side::Inside, &syns, Verdict::Tagged);
+    let answers = frames(peers, connections, |client| from_replica(Q::CODE, peers, client, true));
+    run_all(&mut harness, Side::Outside, &answers, Verdict::ReplicaWon);
+    harness
+}
+
+/// A switch with one service of two servers and two replicas.
+pub fn switch_harness() -> Harness<Switch> {
+    let server = |name: &str, last| switch::Server {
+        name: name.to_owned(),
+        delivery: Delivery::Direct([2, 0, 0, 0, 1, last]),
+        weight: 1,
+    };
+    let services = vec![switch::Service {
+        address: [203, 0, 113, 10].into(),
+        ports: vec![80],
+        replicable: true,
+        source: [203, 0, 113, 10].into(),
+        replicas: vec![[198, 51, 100, 10].into(), [198, 51, 100, 20].into()],
+        first_replica: 0,
+        servers: vec![server("web1", 1), server("web2", 2)],
+        first_server: 0,
+    }];
+    let selection = switch::Selection::new(&services, &switch::Alive::default());
+    let settings = switch::Settings {
+        max_connections: [100_000, 1],
+        hash_key: KEY,
+        ..firstack_fixtures::switch(services)
+    };
+    let shares = switch::Shares {
+        tunnels: Arc::new(switch::TunnelHealth::new(2)),
+        neighbours: Arc::new(Neighbours::default()),
+    };
+    let (selection, keys) = (Published::new(selection), Published::new(Keys::default()));
+    Harness::new(Switch::new(settings, shares, selection.reader(), keys.reader()), 8)
+}
+
+/// A replica with a service of each family, one web server each.
+pub fn replica_harness() -> Harness<Replica> {
+    let service = |number: usize, peers: Peers| replica::Service {
+        address: ip(peers.server).parse().expect("an address"),
+        ports: vec![80],
+        servers: vec![replica::Server {
+            name: format!("web{number}"),
+            address: ip(peers.replica).parse().expect("an address"),
+            port: None,
+            mac: None,
+            weight: 1,
+            bears_service: false,
+        }],
+        first_server: number,
+    };
+    let services = vec![service(0, V4), service(1, V6)];
+    let selection = Published::new(replica::Selection::new(&services, |_| true));
+    let settings = replica::Settings {
+        switches: [V4, V6]
+            .map(|peers| ip(peers.server).parse::<IpAddr>().expect("one").into())
+            .into(),
+        max_connections: [100_000; 2],
+        hash_key: KEY,
+        ..firstack_fixtures::replica(services)
+    };
+    let shares =
+        replica::Shares { gates: Arc::default(), neighbours: Arc::new(Neighbours::default()) };
+    let keys = Published::new(Keys::default());
+    Harness::new(Replica::new(settings, shares, selection.reader(), keys.reader()), 1)
+}

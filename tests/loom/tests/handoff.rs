@@ -1,0 +1,168 @@
+//! Workers that hand frames to each other and stop together, in every interleaving.
+
+use std::ops::Deref;
+
+use arrayvec::ArrayVec;
+use firstack_loom::handoff::mail::{Handed, Mail, What, wind_down};
+use firstack_loom::sync::{Arc, Barrier};
+use loom::thread;
+use pipeline::burst::BURST;
+use pipeline::view::Side;
+
+/// A frame identifies itself: the worker that received it, and its position there.
+type Frame = (usize, usize);
+
+fn handed(kind: HandoffKind, frame: Frame) -> HandoffFrame<Frame> {
+    HandoffFrame { kind, ..HandoffFrame::transmit(Side::Outside, frame) }
+}
+
+const RECEIVED: HandoffKind = HandoffKind::Received(Side::Inside);
+const TRANSMIT: HandoffKind = HandoffKind::Transmit(Side::Outside);
+
+/// The fate of the frames that one worker saw.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Processed as their owner, in order.
+    owned: Vec<Frame>,
+    /// Sent by the port, in order.
+    sent: Vec<Frame>,
+    /// Returned because a queue was full.
+    refused: Vec<Frame>,
+}
+
+/// Takes all handed-over frames once. A frame of its own is processed and leaves by worker 0, the
+/// only one with a transmit queue.
+fn work_off(mail: &mut Mail<Frame>, seen: &mut Seen) -> usize {
+    let mut own = ArrayVec::<_, BURST>::new();
+    let count = handoff.receive(BURST, |HandoffFrame { kind, frame, .. }| match kind {
+        HandoffKind::Received(_) => own.push(frame),
+        HandoffKind::Transmit(_) => seen.sent.push(frame),
+    });
+    own.drain(..).for_each(|frame| process(handoff, seen, frame));
+    handoff.flush(|frame| seen.rejected.push(frame.frame));
+    count
+}
+
+fn process(handoff: &mut Handoff<Frame>, seen: &mut Seen, frame: Frame) {
+    seen.owned.push(frame);
+    if handoff.worker() == 0 {
+        seen.sent.push(frame);
+    } else {
+        handoff.push(0, handed(TRANSMIT, frame), |frame| seen.rejected.push(frame.frame));
+    }
+}
+
+/// A worker that receives `bursts` of frames for itself or others, takes the frames handed to it
+/// after each burst, and stops.
+fn worker(mut mail: Mail<Frame>, bursts: &[&[usize]], quiet: &Barrier) -> Seen {
+    let (own, mut seen, mut number) = (mail.own(), Seen::default(), 0);
+    for burst in bursts {
+        for &owner in *burst {
+            let frame = (own, number);
+            number += 1;
+            if owner == own {
+                process(&mut handoff, &mut seen, frame);
+            } else {
+                handoff.push(owner, handed(RECEIVED, frame), |back| seen.rejected.push(back.frame));
+            }
+        }
+        handoff.flush(|back| seen.rejected.push(back.frame));
+        process_queued(&mut handoff, &mut seen);
+    }
+    wind_down(quiet, || work_off(&mut mail, &mut seen));
+    assert_eq!(mail.take(1, |_| ()), 0, "frames left in the queues");
+    seen
+}
+
+/// Runs workers, each with the bursts it receives, in all interleavings, or in those with at most
+/// `preemptions` preemptions: three workers have too many interleavings.
+fn model(
+    capacity: usize,
+    received: &'static [&'static [&'static [usize]]],
+    preemptions: Option<usize>,
+) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = preemptions;
+    builder.check(move || {
+        let stopped = Arc::new(Barrier::new(received.len()));
+        let mut handoffs = Handoff::new(received.len(), capacity).into_iter();
+        let first = handoffs.next().unwrap();
+        let others: Vec<_> = handoffs
+            .zip(&received[1..])
+            .map(|(handoff, bursts)| {
+                let stopped = Arc::clone(&stopped);
+                thread::spawn(move || worker(handoff, bursts, stopped.deref()))
+            })
+            .collect();
+        let mut seen = vec![worker(first, received[0], &stopped)];
+        seen.extend(others.into_iter().map(|other| other.join().unwrap()));
+        check(&seen, capacity, received);
+    });
+}
+
+fn check(seen: &[Seen], capacity: usize, received: &[&[&[usize]]]) {
+    let all = |of: fn(&Seen) -> &Vec<Frame>| {
+        let mut all: Vec<_> = seen.iter().flat_map(|seen| of(seen).iter().copied()).collect();
+        all.sort_unstable();
+        all
+    };
+    let mut expected = Vec::new();
+    let mut most = 0;
+    for (worker, bursts) in received.iter().enumerate() {
+        let owners = bursts.iter().flat_map(|burst| burst.iter());
+        expected.extend(owners.clone().enumerate().map(|(number, _)| (worker, number)));
+        for (number, &owner) in owners.enumerate() {
+            let others = (0..seen.len()).filter(|&other| other != owner);
+            let wrong = others.filter(|&other| seen[other].owned.contains(&(worker, number)));
+            assert_eq!(
+                wrong.count(),
+                0,
+                "({worker}, {number}) was processed by another than its owner"
+            );
+        }
+        most = most.max(bursts.iter().map(|burst| burst.len()).sum());
+    }
+    // Nothing is lost or duplicated: each frame was sent, or refused by a full queue.
+    let mut ends = all(|seen| &seen.sent);
+    ends.extend(all(|seen| &seen.rejected));
+    ends.sort_unstable();
+    assert_eq!(ends, expected);
+    if capacity >= 2 * most {
+        assert!(seen.iter().all(|seen| seen.rejected.is_empty()), "rejected with room left");
+    }
+    // Frames received by one worker and owned by one worker stay in order.
+    for seen in seen {
+        for frames in [&seen.owned, &seen.sent] {
+            for (worker, bursts) in received.iter().enumerate() {
+                let owner = |number: usize| bursts.concat()[number];
+                for of in 0..received.len() {
+                    let numbers = frames.iter().filter(|f| f.0 == worker && owner(f.1) == of);
+                    let numbers: Vec<_> = numbers.map(|frame| frame.1).collect();
+                    assert!(numbers.is_sorted(), "{numbers:?} of {worker} for {of}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn two_workers_give_each_other_frames() {
+    model(8, &[&[&[1, 0, 1], &[1]], &[&[0, 1]]], None);
+}
+
+#[test]
+fn a_full_queue_rejects() {
+    model(1, &[&[&[1, 1], &[1]], &[&[0]]], None);
+}
+
+#[test]
+fn three_workers_end_together() {
+    model(8, &[&[&[1, 2]], &[&[2]], &[]], Some(2));
+}
+
+/// Bursts with more frames for one worker than are collected at once.
+#[test]
+fn more_than_a_burst() {
+    const MANY: [usize; BURST + 2] = [1; BURST + 2];
+    model(4 * BURST, &[&[&MANY], &[]], None);
+}

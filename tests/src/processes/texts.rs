@@ -1,0 +1,206 @@
+//! The configuration files of the processes.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use super::options::{Configuration, OriginServer, ProcessOptions, TunnelFormat};
+use crate::lab::{Family, Lab, Site, Topology};
+
+/// Frames that the kernel holds for a port, each way: bursts of a fast replica are larger
+/// than the driver's default of 512.
+const FRAMES: u32 = 2048;
+
+/// "gateway", "switch", "replica1" ...
+pub(super) fn name(site: Site) -> String {
+    match site {
+        Site::Replica(_) => site.name(),
+        _ => role(site).into(),
+    }
+}
+
+/// Path of a process's control socket.
+pub(super) fn socket(lab: &Lab, site: Site) -> PathBuf {
+    lab.directory().join(format!("{}.sock", name(site)))
+}
+
+/// Path of a process's key file.
+pub(super) fn keys(lab: &Lab, site: Site) -> PathBuf {
+    lab.directory().join(format!("{}.keys", name(site)))
+}
+
+/// The whole file of the process at a site.
+pub(super) fn file(
+    lab: &Lab,
+    topology: &Topology,
+    options: &ProcessOptions,
+    site: Site,
+    cores: &[usize],
+) -> String {
+    let further = &options.further;
+    let (own, further) = match site {
+        Site::Client => (gateway(options), &further.gateway),
+        Site::Origin => (switch(topology, options), &further.switch),
+        Site::Replica(number) => (replica(number, options), &further.replica),
+    };
+    let (role, common, some) = (role(site), common(lab, site, cores), some(lab, site, options));
+    format!("role = \"{role}\"\n{common}{some}{own}\n{further}")
+}
+
+fn role(site: Site) -> &'static str {
+    match site {
+        Site::Client => "gateway",
+        Site::Origin => "switch",
+        Site::Replica(_) => "replica",
+    }
+}
+
+/// The sections that all files have.
+fn common(lab: &Lab, site: Site, cores: &[usize]) -> String {
+    let name = name(site);
+    let prefix = lab.directory().file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let socket = socket(lab, site);
+    format!(
+        r#"
+[eal]
+file_prefix = "{prefix}-{name}"
+args = ["--no-huge", "-m", "96"]
+
+[port.inside]
+device = "net_af_packet0,iface=inside,framecnt={FRAMES}"
+
+[port.outside]
+device = "net_af_packet1,iface=outside,framecnt={FRAMES}"
+
+[worker]
+cores = {cores:?}
+poll = "adaptive"
+
+[memory]
+mbufs = 8192
+
+[control]
+socket = "{}"
+"#,
+        socket.display()
+    )
+}
+
+/// The sections that a file has when something in them differs from the default.
+fn some(lab: &Lab, site: Site, options: &ProcessOptions) -> String {
+    let mut text = String::new();
+    let format = (options.tunnel_format != TunnelFormat::default())
+        .then(|| format!("format = \"{}\"\n", options.tunnel_format));
+    let path_mtu = options.path_mtu.map(|mtu| format!("path_mtu = {mtu}\n"));
+    section(&mut text, "tunnel", [format, path_mtu]);
+    let keys = options.keys.as_ref().map(|_| format!("keys = \"{}\"\n", keys(lab, site).display()));
+    let required = keys.as_ref().filter(|_| site != Site::Client);
+    let required = required.map(|_| "require_signature = true\n".to_string());
+    section(&mut text, "tag", [keys, required]);
+    let health = options.health.map(|health| {
+        let (interval, timeout) = (health.interval.as_millis(), health.interval.as_millis() / 2);
+        let (rise, fall) = (health.rise, health.fall);
+        format!(
+            "interval = \"{interval}ms\"\ntimeout = \"{timeout}ms\"\nrise = {rise}\nfall = {fall}\n"
+        )
+    });
+    section(&mut text, "health", [health]);
+    text
+}
+
+fn section<const N: usize>(text: &mut String, name: &str, keys: [Option<String>; N]) {
+    let keys: String = keys.into_iter().flatten().collect();
+    if !keys.is_empty() {
+        let _ = write!(text, "\n[{name}]\n{keys}");
+    }
+}
+
+/// A service's name: "web", and of IPv6 beside IPv4 "web6".
+fn service(options: &ProcessOptions, family: Family) -> &'static str {
+    if options.families().len() > 1 && family == Family::V6 { "web6" } else { "web" }
+}
+
+fn gateway(options: &ProcessOptions) -> String {
+    let mut text = String::new();
+    if options.configuration != Configuration::default() {
+        let _ = write!(text, "\n[gateway]\nconfiguration = \"{}\"\n", options.configuration);
+    }
+    for family in options.families() {
+        let (name, address) = (service(options, *family), Site::Origin.address_of(*family));
+        let address = if options.any_service { "any".into() } else { address.to_string() };
+        let _ = write!(
+            text,
+            "\n[[gateway.service]]\nname = \"{name}\"\naddress = \"{address}\"\nports = [80]\n"
+        );
+        if options.any_service {
+            // It is of both families.
+            break;
+        }
+    }
+    text
+}
+
+fn switch(topology: &Topology, options: &ProcessOptions) -> String {
+    let mut text = String::new();
+    for family in options.families() {
+        let (name, address) = (service(options, *family), Site::Origin.address_of(*family));
+        let _ = write!(
+            text,
+            "\n[[switch.service]]\nname = \"{name}\"\naddress = \"{address}\"\nports = [80]\n"
+        );
+        for place in topology.replicas() {
+            let (site, address) = (place.site, place.address_of(*family));
+            let check = check(options.checks.replicas, site);
+            let _ = write!(
+                text,
+                "\n[[switch.service.replica]]\nname = \"{site}\"\naddress = \"{address}\"\n{check}"
+            );
+        }
+        servers(&mut text, options, *family);
+    }
+    text
+}
+
+/// The origin servers of the service of a family.
+fn servers(text: &mut String, options: &ProcessOptions, family: Family) {
+    if options.servers.is_empty() {
+        let check = check(options.checks.origin, Site::Origin);
+        let _ = write!(text, "\n[[switch.service.server]]\nname = \"origin\"\n{check}");
+    }
+    let is_own = |server: &&OriginServer| server.address.is_ipv6() == (family == Family::V6);
+    for OriginServer { name, address, check } in options.servers.iter().filter(is_own) {
+        let check = check.map(|at| format!("check = \"tcp://{at}\"\n")).unwrap_or_default();
+        let _ = write!(
+            text,
+            "\n[[switch.service.server]]\nname = \"{name}\"\ndelivery = \"direct\"\n\
+             address = \"{address}\"\n{check}"
+        );
+    }
+}
+
+fn replica(number: usize, options: &ProcessOptions) -> String {
+    let site = Site::Replica(number);
+    let services: Vec<_> = options
+        .families()
+        .iter()
+        .map(|family| Site::Origin.address_of(*family).to_string())
+        .collect();
+    let mut text = format!("\n[replica]\nname = \"{site}\"\nswitches = {services:?}\n");
+    if let Some(most) = options.max_connections.get(number - 1).copied().flatten() {
+        let _ = writeln!(text, "max_connections = {most}");
+    }
+    for (family, address) in options.families().iter().zip(&services) {
+        let (name, own) = (service(options, *family), site.address_of(*family));
+        let check = check(options.checks.own, site);
+        let _ = write!(
+            text,
+            "\n[[replica.service]]\nname = \"{name}\"\naddress = \"{address}\"\nports = [80]\n\
+             \n[[replica.service.server]]\nname = \"{site}\"\naddress = \"{own}\"\n{check}"
+        );
+    }
+    text
+}
+
+/// The key for the probes of a site's web server.
+fn check(wanted: bool, site: Site) -> String {
+    if wanted { format!("check = \"http://{}/\"\n", site.management()) } else { String::new() }
+}
