@@ -8,7 +8,7 @@ use appliance::capture::Reader;
 use crate::lab::{Lab, LabError, Process, Result, Topology};
 
 /// Time that tcpdump has to start.
-const START: Duration = Duration::from_secs(10);
+const START: Duration = Duration::from_secs(60);
 const SIDES: [&str; 2] = ["inside", "outside"];
 /// What came in at the gateway and, where it arrived, what the gateway sent; inside first.
 const FILES: [&str; 4] =

@@ -1,5 +1,6 @@
 //! The network of the demonstration, and what is asked of it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -142,6 +143,11 @@ impl World {
         self.fleet.take().ok_or_else(|| LabError::Topology("firstack does not run".into()))
     }
 
+    /// Gives processes back that were taken out.
+    pub fn give_fleet(&mut self, fleet: Fleet) {
+        self.fleet = Some(fleet);
+    }
+
     /// A file that every web server has.
     pub fn file(&self, name: &str) -> Result<(&ContentFile, Vec<u8>)> {
         let known = self.content.file(name);
@@ -179,7 +185,7 @@ impl World {
     pub fn kill_server(&mut self, number: usize) -> Result<()> {
         if let Some(mut server) = self.servers[number].take() {
             server.process().signal(Signal::SIGKILL);
-            server.process().wait(Duration::from_secs(5))?;
+            server.process().wait(Duration::from_secs(60))?;
         }
         Ok(())
     }
@@ -211,6 +217,20 @@ impl World {
         self.start_appliance(number)
     }
 
+    /// Reads the requests that the web servers have answered: for each client endpoint, the names
+    /// of the sites that answered it.
+    #[must_use]
+    pub fn answered(&self) -> BTreeMap<SocketAddr, BTreeSet<String>> {
+        let mut answered = BTreeMap::<_, BTreeSet<_>>::new();
+        for (place, server) in self.topology.servers().iter().zip(&self.servers) {
+            let log = server.as_ref().map(WebServer::access_log).unwrap_or_default();
+            for client in log.lines().filter_map(client_of) {
+                answered.entry(client).or_default().insert(place.site.name());
+            }
+        }
+        answered
+    }
+
     /// Ends all that is left of it; the WAN's counters.
     #[must_use]
     pub fn finish(self) -> Report {
@@ -226,4 +246,10 @@ impl World {
         let words = ["ss", "-H", "-t", "-a", "-n", "state", "syn-recv"];
         place.host.run(&words).map(|output| output.stdout)
     }
+}
+
+/// The client of a line of an access log: its address and port before the first space.
+fn client_of(line: &str) -> Option<SocketAddr> {
+    let (address, port) = line.split(' ').next()?.rsplit_once(':')?;
+    Some(SocketAddr::new(address.parse().ok()?, port.parse().ok()?))
 }
