@@ -10,7 +10,7 @@ fn captures_that_are_empty_or_break_off_end_well() {
     let scenario = scenario("gateway/op-210-tag");
     let syns = for_each_client(&scenario, Side::Inside, &["CLIENT > V SYN seq=1000 opts=linux"]);
     let rig = Rig::new(&scenario, &[Vec::new(), Vec::new()]);
-    is_conserved(&ended_well(&rig.run(&[0], 1)), [0, 0], [0, 0]);
+    is_conserved(&ended_well(&rig.run_until_idle()), [0, 0], [0, 0]);
     // The last frame is not whole: those before it are forwarded.
     let rig = Rig::new(&scenario, &[syns[..3].to_vec(), Vec::new()]);
     let whole = std::fs::read(&rig.inputs[0]).unwrap();
@@ -24,7 +24,7 @@ fn a_capture_that_is_none_is_named() {
     for bytes in [&b""[..], b"This is a text and no capture."] {
         let rig = Rig::new(&scenario, &[Vec::new(), Vec::new()]);
         std::fs::write(&rig.inputs[1], bytes).unwrap();
-        let output = rig.run(&[0], 1);
+        let output = rig.run_until_idle();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         let name = rig.inputs[1].to_string_lossy().into_owned();
         assert!(said.contains(&name) && !said.contains("panicked"), "{said}");
@@ -44,7 +44,7 @@ fn a_bad_configuration_starts_nothing() {
     let good = std::fs::read_to_string(rig.path("run.toml")).unwrap();
     let bad = rig.path("bad.toml");
     std::fs::write(&bad, good.replace("cores", "corse")).unwrap();
-    let output = rig.start(&bad);
+    let output = rig.start(&bad, None);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("bad.toml:") && said.contains("worker.cores"), "{said}");
