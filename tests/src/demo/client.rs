@@ -230,6 +230,27 @@ impl Held {
         Ok(held)
     }
 
+    /// Opens connections one after another until a site has answered so many of them, for a minute
+    /// at most. Those stay open; how many were opened in all.
+    pub fn open_at(
+        from: &Place,
+        to: SocketAddr,
+        site: &str,
+        count: usize,
+    ) -> Result<(Self, usize)> {
+        let (start, mut opened) = (Instant::now(), 0);
+        let mut held = Self { streams: Vec::new(), sites: BTreeMap::new() };
+        while held.count() < count && start.elapsed() < PATIENCE {
+            opened += 1;
+            let mut one = Self::open(from, to, 1)?;
+            if one.sites.contains_key(site) {
+                held.streams.append(&mut one.streams);
+                *held.sites.entry(site.into()).or_default() += 1;
+            }
+        }
+        Ok((held, opened))
+    }
+
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> usize {

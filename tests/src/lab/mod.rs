@@ -28,7 +28,7 @@ pub use command::{Output, run, run_within};
 pub use error::{LabError, Result};
 pub use namespace::{Lab, Namespace};
 pub use process::Process;
-pub use race_capture::{Race, RaceCapture};
+pub use race_capture::{Race, RaceCapture, served_by_others};
 pub use server_group::ServerGroup;
 pub use site::{Family, MOST_REPLICAS, Place, Site};
 pub use topology::{Topology, TopologyBuilder};

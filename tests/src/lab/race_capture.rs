@@ -1,11 +1,12 @@
 //! A capture of the SYN/ACKs that a gateway receives, in the order in which they arrive: it says
 //! who answered first in each race, independently of the gateway.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use appliance::stats::Snapshot;
 use nix::sys::signal::Signal;
 
 use super::error::{LabError, Result, at};
@@ -45,6 +46,27 @@ impl Race {
         }
         self.answers.iter().filter(|answer| *answer == site).count() as u64
     }
+}
+
+/// Compares races with what the web servers say: every client has to have been served by the site
+/// whose SYN/ACK reached the gateway first. A port that was used for several connections may have
+/// been served by several. Returns a line for each client of which that is not so.
+#[must_use]
+pub fn served_by_others(
+    races: &[Race],
+    answered: &BTreeMap<SocketAddr, BTreeSet<String>>,
+) -> Vec<String> {
+    let mut winners = BTreeMap::<_, BTreeSet<_>>::new();
+    for race in races {
+        winners.entry(race.client).or_default().insert(race.winner().to_string());
+    }
+    let nobody = BTreeSet::new();
+    let wrong = |(client, sites): (&SocketAddr, &BTreeSet<String>)| {
+        let winners = winners.get(client).unwrap_or(&nobody);
+        let text = || format!("{client}: {sites:?} answered, {winners:?} won");
+        (!sites.is_subset(winners)).then(text)
+    };
+    answered.iter().filter_map(wrong).collect()
 }
 
 /// tcpdump at the outside of the gateway of a [`Topology`], for frames that come in.
@@ -98,6 +120,21 @@ impl RaceCapture {
             races[place].answers.push(site);
         }
         Ok(races)
+    }
+
+    /// Returns the races once it has written as many SYN/ACKs as the gateway has counted, or after
+    /// a minute without them.
+    pub fn complete(&self, gateway: &Snapshot) -> Result<Vec<Race>> {
+        let counted: u64 = gateway.races.iter().map(|answers| answers.won + answers.lost).sum();
+        let start = Instant::now();
+        loop {
+            let races = self.races()?;
+            let written: usize = races.iter().map(|race| race.answers.len()).sum();
+            if written as u64 >= counted || start.elapsed() > PATIENCE {
+                return Ok(races);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Ends it and returns all races; an error when the kernel dropped frames, since the first
@@ -218,6 +255,17 @@ mod tests {
         let race = Race { client: "10.0.0.1:7".parse().unwrap(), acknowledgement: 9, answers };
         assert_eq!(race.winner(), "near");
         assert_eq!(["near", "origin", "far", "none"].map(|site| race.lost_by(site)), [0, 2, 1, 0]);
+    }
+
+    #[test]
+    fn a_client_is_served_by_the_winner_of_its_race() {
+        let client: SocketAddr = "10.0.0.1:7".parse().unwrap();
+        let answers = ["near", "origin"].map(String::from).to_vec();
+        let races = [Race { client, acknowledgement: 9, answers }];
+        let by = |site: &str| BTreeMap::from([(client, BTreeSet::from([site.to_string()]))]);
+        assert!(served_by_others(&races, &by("near")).is_empty());
+        assert_eq!(served_by_others(&races, &by("origin")).len(), 1);
+        assert_eq!(served_by_others(&[], &by("near")).len(), 1);
     }
 
     #[test]

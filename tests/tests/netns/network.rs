@@ -8,7 +8,7 @@
 //! - at rest no kernel holds a connection half open, and every packet is accounted for.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
@@ -18,7 +18,9 @@ use firstack_tests::demo::client::{Burst, ask, burst, connect_from};
 use firstack_tests::demo::world::World;
 use firstack_tests::fleet::{Ended, FleetOptions};
 use firstack_tests::lab::wan::Report;
-use firstack_tests::lab::{Curl, Family, Fetched, Place, Race, RaceCapture, Site, TopologyBuilder};
+use firstack_tests::lab::{
+    Curl, Family, Fetched, Place, Race, RaceCapture, Site, TopologyBuilder, served_by_others,
+};
 
 use super::{OrFail, PATIENCE, comes_true, ended_well, generated, topology};
 
@@ -213,14 +215,7 @@ impl Network {
 
     #[track_caller]
     fn races_of(&self, gateway: &Snapshot) -> Vec<Race> {
-        let counted: u64 = gateway.races.iter().map(|answers| answers.won + answers.lost).sum();
-        let mut races = Vec::new();
-        let complete = comes_true(PATIENCE, || {
-            races = self.capture.races().or_fail();
-            races.iter().map(|race| race.answers.len() as u64).sum::<u64>() >= counted
-        });
-        assert!(complete, "{counted} SYN/ACKs were counted: {races:?}");
-        races
+        self.capture.complete(gateway).or_fail()
     }
 
     /// Ends everything and checks all that is promised above.
@@ -243,23 +238,12 @@ impl Network {
         self.races_of(gateway);
         let Self { capture, world, connections } = self;
         let races = capture.stop().or_fail();
-        first_answers_win(&races, &world.answered());
+        assert_eq!(served_by_others(&races, &world.answered()), Vec::<String>::new());
         let connections = [raced, connections.get()];
         counters_add_up(&races, gateway, world.topology().servers(), connections);
         let wan = world.finish();
         wan.check_conservation().unwrap_or_else(|error| panic!("{error}"));
         Finished { ended, wan, races }
-    }
-}
-
-/// Every client was served by the site whose SYN/ACK reached the gateway first. A port that was
-/// used for several connections may have been served by several.
-#[track_caller]
-fn first_answers_win(races: &[Race], answered: &BTreeMap<SocketAddr, BTreeSet<String>>) {
-    for (client, sites) in answered {
-        let own = races.iter().filter(|race| race.client == *client);
-        let winners: BTreeSet<_> = own.map(|race| race.winner().to_string()).collect();
-        assert!(sites.is_subset(&winners), "{client}: {sites:?} answered, {winners:?} won");
     }
 }
 
