@@ -69,7 +69,8 @@ fn sockets_are_bounded_given_back_and_missed() {
     let results: Vec<_> = (3..6)
         .flat_map(|n| {
             let changes: Vec<_> = prober.step(now + n * SETTINGS.interval).collect();
-            prober.wait(Duration::from_secs(1));
+            // Until something comes, however busy the machine is.
+            prober.wait(Duration::from_secs(60));
             changes
         })
         .collect();

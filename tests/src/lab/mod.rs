@@ -6,17 +6,18 @@
 //! - [`Namespace`] runs programs: to their end ([`Namespace::run`]) or for as long as a
 //!   [`Process`] is kept ([`Lab::spawn`]).
 //! - [`Topology`] is firstack's: a client site, an origin, replicas, and [`wan`] between them;
-//!   [`Farm`] puts several servers in the origin's place.
+//!   [`ServerGroup`] puts several servers in the origin's place.
 //! - [`WebServer`], [`Content`] and [`Curl`] make and time traffic.
 //!
 //! It needs root, iproute2, ethtool, procps, and for traffic nginx and curl.
 
 mod command;
 mod error;
-mod farm;
 mod management;
 mod namespace;
 mod process;
+mod race_capture;
+mod server_group;
 mod site;
 mod topology;
 mod veth;
@@ -25,9 +26,10 @@ mod web;
 
 pub use command::{Output, run, run_within};
 pub use error::{LabError, Result};
-pub use farm::Farm;
 pub use namespace::{Lab, Namespace};
 pub use process::Process;
+pub use race_capture::{Race, RaceCapture, served_by_others};
+pub use server_group::ServerGroup;
 pub use site::{Family, MOST_REPLICAS, Place, Site};
 pub use topology::{Topology, TopologyBuilder};
 pub use web::{Content, ContentFile, Curl, Fetched, WebServer};

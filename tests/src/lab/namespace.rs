@@ -144,7 +144,7 @@ impl Namespace {
         &self.directory
     }
 
-    /// Runs a command in it, within 20 s.
+    /// Runs a command in it, within 60 s.
     pub fn run<S: AsRef<str>>(&self, words: &[S]) -> Result<Output> {
         self.run_within(words, SHORT)
     }

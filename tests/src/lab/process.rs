@@ -12,7 +12,7 @@ use super::command::{kill, kill_group, line, poll, prepare, tail, wait};
 use super::error::{LabError, Result, at};
 
 /// Time that a program has to end by itself after SIGTERM.
-const GRACE: Duration = Duration::from_secs(3);
+const GRACE: Duration = Duration::from_secs(30);
 
 /// A running program; dropping it ends it and its children.
 ///

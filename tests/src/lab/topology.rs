@@ -19,7 +19,7 @@ use super::site::{MOST_REPLICAS, Place, Site, Station};
 use super::wan::{LinkConfig, PortConfig, Report, RouteConfig, WanConfig};
 
 /// Time that the WAN has to come up.
-const START: Duration = Duration::from_secs(10);
+const START: Duration = Duration::from_secs(60);
 
 /// Describes a topology, then builds it in a [`Lab`].
 ///

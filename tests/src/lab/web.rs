@@ -14,7 +14,7 @@ use super::site::Place;
 use super::wan::Dice;
 
 /// Time that nginx has to come up.
-const START: Duration = Duration::from_secs(10);
+const START: Duration = Duration::from_secs(60);
 /// Bodies up to this size are returned.
 const SMALL: u64 = 64 << 10;
 
@@ -61,6 +61,14 @@ impl Content {
     #[must_use]
     pub fn file(&self, name: &str) -> Option<&ContentFile> {
         self.files.iter().find(|file| file.name == name)
+    }
+}
+
+impl ContentFile {
+    /// Where it lies.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 }
 
@@ -226,10 +234,10 @@ pub struct Fetched {
 }
 
 impl Curl {
-    /// A request, to be over within 30 s.
+    /// A request, to be over within 60 s.
     #[must_use]
     pub fn new(url: &str) -> Self {
-        let limit = Duration::from_secs(30);
+        let limit = Duration::from_secs(60);
         Self { url: url.into(), limit, sink: Sink::Keep, extra: Vec::new() }
     }
 

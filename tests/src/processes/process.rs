@@ -15,9 +15,9 @@ use super::texts;
 use crate::lab::{Lab, LabError, Namespace, Output, Place, Process, Result, run};
 
 /// Time that a process has until it forwards.
-const START: Duration = Duration::from_secs(20);
+const START: Duration = Duration::from_secs(60);
 /// Time that it has to end after SIGTERM.
-const END: Duration = Duration::from_secs(10);
+const END: Duration = Duration::from_secs(60);
 
 /// How a process of firstack ended.
 #[derive(Debug)]

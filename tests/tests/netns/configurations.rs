@@ -1,110 +1,141 @@
-//! Every configuration over both families: who wins, what the losers get, and that replicas
-//! may be killed.
+//! Every configuration over both families: connections of all kinds, what the losers get, and that
+//! replicas may be killed.
 
-use firstack_tests::demo::client::{Held, ask, burst, connect_from};
-use firstack_tests::demo::world::World;
-use firstack_tests::lab::Family::{V4, V6};
-use firstack_tests::lab::{Curl, Site};
-use firstack_tests::processes::Configuration::{A, B, C};
-use firstack_tests::processes::TunnelFormat::{Gre, Gue, Ipip};
+use firstack_tests::demo::client::ask;
+use firstack_tests::fleet::Configuration::{A, B, C};
+use firstack_tests::fleet::TunnelFormat::{Gre, Gue, Ipip};
+use firstack_tests::lab::Family::{self, V4, V6};
+use firstack_tests::lab::{Curl, Place, Race, Site};
 
-use super::{
-    AFTER, OrFail, Way, all, alone, finish, kernel_tcp, made, options, races_of, topology,
-    winners_of,
-};
+use super::network::{Network, results};
+use super::{OrFail, PATIENCE, Setup, alone, comes_true, tagged, topology};
 
 #[test]
 fn a_over_ipv4() {
-    serves((A, V4, Ipip));
+    serves(Setup::new(A, V4, Ipip));
 }
 
 #[test]
 fn b_over_ipv4() {
-    serves((B, V4, Gre));
+    serves(Setup::new(B, V4, Gre));
 }
 
 #[test]
 fn c_over_ipv4() {
-    serves((C, V4, Gue));
+    serves(Setup::new(C, V4, Gue));
 }
 
 #[test]
 fn a_over_ipv6() {
-    serves((A, V6, Gre));
+    serves(Setup::new(A, V6, Gre));
 }
 
 #[test]
 fn b_over_ipv6() {
-    serves((B, V6, Gue));
+    serves(Setup::new(B, V6, Gue));
 }
 
 #[test]
 fn c_over_ipv6() {
-    serves((C, V6, Ipip));
+    serves(Setup::new(C, V6, Ipip));
 }
 
 #[test]
 fn ipv6_without_a_service_passes_beside_ipv4() {
     let _alone = alone();
-    let topology = topology().ipv6(true);
-    let world = World::build("beside", topology, &[], Some(&options((A, V4, Ipip)))).or_fail();
-    assert_eq!(winners_of(&world, V6, 3), all("origin", 3));
-    let mut stream = connect_from(world.client(), 40_000, world.service(V6)).or_fail();
-    assert_eq!(ask(&mut stream, true).or_fail(), "origin");
-    assert_eq!(winners_of(&world, V4, 3), all("replica1", 3));
-    std::thread::sleep(AFTER);
-    let gateway = &finish(world)[0].snapshot;
-    assert_eq!((gateway.verdict("tagged"), made(gateway, "resets")), (3, 6));
+    let options = Setup::new(A, V4, Ipip).options();
+    let network = Network::build("beside", topology().ipv6(true), &[], &options);
+    for _ in 0..3 {
+        assert_eq!(network.answer(V6), "origin");
+    }
+    let gateway = network.gateway();
+    assert_eq!((tagged(&gateway), results(&gateway, Site::Origin)), (0, (0, 0)), "{gateway}");
+    network.comes_to(V4, "replica1");
+    let of_v4 = network.connections() - 3;
+    let finished = network.finish_with(of_v4);
+    assert!(tagged(finished.gateway()) >= of_v4, "{}", finished.gateway());
+    let mut of_v6 = finished.races.iter().filter(|race| race.client.is_ipv6());
+    assert!(of_v6.all(|race| race.answers == ["origin"]), "{:?}", finished.races);
 }
 
-fn serves(way: Way) {
+fn serves(setup: Setup) {
     let _alone = alone();
-    let (configuration, family, _) = way;
+    let Setup { configuration, family, .. } = setup;
     let name = format!("{configuration}{family}").to_lowercase();
     let files = [("4KB", 4_000), ("5MB", 5_000_000)];
-    let mut world = World::build(&name, topology(), &files, Some(&options(way))).or_fail();
-    let service = world.service(family);
+    let mut network = Network::new(&name, &files, &setup.options());
 
-    assert_eq!(winners_of(&world, family, 4), all("replica1", 4));
-    std::thread::sleep(AFTER);
-    let given_up = world.topology().servers().iter().map(|at| kernel_tcp(at, "AttemptFails"));
-    assert_eq!(given_up.collect::<Vec<_>>(), [4, 0, 4], "origin, replica 1, replica 2");
-    connections_that_stay(&world, way);
+    network.answers(family, 4);
+    network.rest();
+    kernels_gave_up_what_lost(&network);
+    connections_that_stay(&network, family);
 
-    let fetched = Curl::to(service, "5MB").digest().run(&world.client().host).or_fail();
-    let (wanted, _) = world.file("5MB").or_fail();
-    assert_eq!((fetched.status, fetched.bytes), (200, wanted.bytes));
+    let fetched = network.fetch(&Curl::to(network.service(family), "5MB").digest());
+    let (wanted, _) = network.file("5MB").or_fail();
+    assert_eq!(fetched.bytes, wanted.bytes);
     assert_eq!(fetched.sha256.as_deref(), Some(wanted.sha256.as_str()));
-    let (_, bytes) = world.file("4KB").or_fail();
-    let small = burst(world.client(), service, ("4KB", &bytes), 60, 20).or_fail();
-    assert_eq!((small.answered, small.failed), (all("replica1", 60), Vec::new()));
+    network.burst(family, "4KB", 60, 20);
+    network.comes_to(family, "replica1");
 
-    // Its kernel refuses; then it is silent.
-    world.kill_server(1).or_fail();
-    assert_eq!(winners_of(&world, family, 2), all("replica2", 2));
-    world.kill_appliance(1).or_fail();
-    assert_eq!(winners_of(&world, family, 2), all("replica2", 2));
-    std::thread::sleep(AFTER);
-    let ended = finish(world);
-    let (gateway, switch) = (&ended[0].snapshot, &ended[1].snapshot);
-    let races = |site| races_of(gateway, site, family);
-    assert_eq!(races(Site::Replica(1)), (4 + 3 + 1 + 60, 0), "{gateway}");
-    assert_eq!(races(Site::Replica(2)), (4, 68), "{gateway}");
-    assert_eq!(races(Site::Origin), (0, 72), "{gateway}");
-    assert_eq!(made(gateway, "resets"), 68 + 72);
-    assert_eq!(gateway.verdict("reset_by_replica"), 2);
-    assert_eq!(switch.verdict("fanned_out"), 72);
+    // Its kernel refuses, which wins no race; then it is silent.
+    network.kill_server(1).or_fail();
+    network.answers_without(family, 2, &["replica1"]);
+    let refused = || {
+        network.answers_without(family, 1, &["replica1"]);
+        network.gateway().verdict("reset_by_replica") > 0
+    };
+    assert!(comes_true(PATIENCE, refused), "{}", network.gateway());
+    network.kill_appliance(1).or_fail();
+    network.answers_without(family, 2, &["replica1"]);
+    network.comes_to(family, "replica2");
+
+    let connections = network.connections();
+    let finished = network.finish();
+    let (gateway, switch) = (finished.gateway(), finished.switch());
+    let [origin, near, far] =
+        [Site::Origin, Site::Replica(1), Site::Replica(2)].map(|site| results(gateway, site));
+    assert!(near.0 > 0 && far.0 > 0, "{gateway}");
+    // The origin gets every SYN, and answers it.
+    assert!(origin.0 + origin.1 >= connections, "{gateway}");
+    let copied = switch.verdict("fanned_out");
+    assert!(copied > 0 && copied <= tagged(gateway), "{switch}");
 }
 
-/// A few connections at once that are asked several times; then they are closed, by the server
-/// and by the client.
-fn connections_that_stay(world: &World, (_, family, _): Way) {
-    let service = world.service(family);
-    let held = Held::open(world.client(), service, 2).or_fail();
-    assert_eq!(held.sites, all("replica1", 2));
-    let mut stream = connect_from(world.client(), 40_000, service).or_fail();
-    for _ in 0..3 {
-        assert_eq!(ask(&mut stream, false).or_fail(), "replica1");
+/// The kernels of servers that lost a race have given their half of the connection up, and nobody
+/// else's.
+fn kernels_gave_up_what_lost(network: &Network) {
+    let before = network.races();
+    let given_up = |place: &Place| kernel_tcp(place, "AttemptFails");
+    let given_up: Vec<_> = network.topology().servers().iter().map(given_up).collect();
+    let after = network.races();
+    for (place, given_up) in network.topology().servers().iter().zip(given_up) {
+        let name = place.site.name();
+        // One at least for each race that it lost, and at most one for each SYN/ACK.
+        let least = before.iter().filter(|race| race.lost_by(&name) > 0).count() as u64;
+        let most: u64 = after.iter().map(|race| race.lost_by(&name)).sum();
+        assert!((least..=most).contains(&given_up), "{name}: {given_up} given up: {after:?}");
     }
-    assert_eq!(ask(&mut stream, true).or_fail(), "replica1");
+    let lost = |race: &Race| race.answers.iter().any(|at| at != race.winner());
+    assert!(before.iter().any(lost), "nobody has lost: {before:?}");
+}
+
+/// A figure of the kernel's TCP, as in /proc/net/snmp.
+fn kernel_tcp(place: &Place, name: &str) -> u64 {
+    let text = place.host.run(&["cat", "/proc/net/snmp"]).or_fail().stdout;
+    let mut lines = text.lines().filter(|line| line.starts_with("Tcp:"));
+    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+    let mut figures = names.split(' ').zip(values.split(' '));
+    figures.find(|(of, _)| *of == name).unwrap().1.parse().unwrap()
+}
+
+/// A few connections at once that are asked several times, each answered by one server; then they
+/// are closed, by the server and by the client.
+fn connections_that_stay(network: &Network, family: Family) {
+    let open = |_| network.connect_to(family, |_| true);
+    let mut streams: Vec<_> = (0..3).map(open).collect();
+    for close in [false, false, true] {
+        for (number, (stream, site)) in streams.iter_mut().enumerate() {
+            assert_eq!(ask(stream, close && number == 0).or_fail(), *site);
+        }
+    }
 }

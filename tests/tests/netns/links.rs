@@ -14,12 +14,10 @@ use firstack_tests::scenario::binary::full;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::Signal;
 
-use super::{OrFail, alone, comes_true};
+use super::{OrFail, PATIENCE, alone, comes_true};
 
 const CLIENT: &str = "10.9.0.1";
 const SERVER: &str = "10.9.0.2";
-/// Time for what takes long on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Line {
     client: Namespace,
@@ -107,11 +105,15 @@ fn within<T: Send + 'static>(at: &Namespace, make: impl FnOnce() -> T + Send + '
 fn a_gateway_at_rest_leaves_three_quarters_of_a_core() {
     let _alone = alone();
     let line = Line::new("rest");
-    let (before, start) = (line.used(), Instant::now());
-    thread::sleep(Duration::from_secs(1));
-    let share = (line.used() - before) as f64 / start.elapsed().as_nanos() as f64;
-    println!("{:.1} % of a core", share * 100.0);
-    assert!(share < 0.25, "{:.1} % of a core at rest", share * 100.0);
+    // The first second may still be part of the start.
+    let rests = || {
+        let (before, start) = (line.used(), Instant::now());
+        thread::sleep(Duration::from_secs(1));
+        let share = (line.used() - before) as f64 / start.elapsed().as_nanos() as f64;
+        println!("{:.1} % of a core", share * 100.0);
+        share < 0.25
+    };
+    assert!(comes_true(PATIENCE, rests), "a quarter of a core or more at rest, all the time");
     line.finish();
 }
 

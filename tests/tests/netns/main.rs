@@ -1,31 +1,32 @@
 //! firstack with real TCP: four processes on DPDK in network namespaces, nginx and curl.
 //!
-//! Needs root, DPDK, nginx and curl, and the binary `firstack` beside the tests, which
+//! Needs root, DPDK, nginx, curl and tcpdump, and the binary `firstack` beside the tests, which
 //! `cargo test --workspace` builds; without root every test fails and says so. One test at a
 //! time: each has four forwarding threads for itself.
+//!
+//! The machine may be busy, and any packet late. So nothing here depends on who is fastest: the
+//! simulation asserts that, on a clock of its own. A test asserts what holds however late a packet
+//! is, and waits for a condition instead of a time. [`network`] has what holds in all of them.
 
 mod configurations;
-mod farm;
 mod health;
 mod keys;
 mod links;
 mod mtu;
+mod network;
+mod origin_servers;
 mod races;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use firstack::control::stats::Snapshot;
-use firstack_tests::demo::world::World;
-use firstack_tests::lab::wan::Report;
-use firstack_tests::lab::{Family, LabError, Place, Site, Topology, TopologyBuilder};
-use firstack_tests::processes::{Configuration, Ended, ProcessOptions, TunnelFormat};
+use firstack::stats::Snapshot;
+use firstack_tests::fleet::{Configuration, Ended, FleetOptions, TunnelFormat};
+use firstack_tests::lab::{Family, LabError, Site, Topology, TopologyBuilder};
 
-/// Time that the losers' last packets take to come and go.
-const AFTER: Duration = Duration::from_millis(200);
-/// Time that everything has to come to rest.
-const REST: Duration = Duration::from_secs(10);
+/// Time that a condition has to come true, however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Ends a test with the message of an error, not with its innards.
 trait OrFail<T> {
@@ -45,11 +46,12 @@ fn alone() -> MutexGuard<'static, ()> {
     LOCK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// First answers: replica 1 after 60 ms, replica 2 after 80 ms, the origin after 100 ms.
+/// On a machine that is not busy the first answers come from replica 1 after 60 ms, replica 2
+/// after 80 ms, the origin after 100 ms.
 fn topology() -> TopologyBuilder {
     Topology::builder()
         .replicas(2)
-        .longest(Duration::from_secs(60))
+        .longest(Duration::from_secs(600))
         .delay(Site::Client, Site::Origin, 50.0)
         .delay(Site::Client, Site::Replica(1), 2.0)
         .delay(Site::Client, Site::Replica(2), 5.0)
@@ -57,68 +59,19 @@ fn topology() -> TopologyBuilder {
         .delay(Site::Origin, Site::Replica(2), 25.0)
 }
 
-fn world(name: &str, files: &[(&str, u64)], options: &ProcessOptions) -> World {
-    World::build(name, topology(), files, Some(options)).or_fail()
-}
-
-/// Fetches `/` from the service so many times; how often each site answered.
-#[track_caller]
-fn winners(world: &World, count: usize) -> BTreeMap<String, usize> {
-    winners_of(world, Family::V4, count)
-}
-
-#[track_caller]
-fn winners_of(world: &World, family: Family, count: usize) -> BTreeMap<String, usize> {
-    let (good, failed) = world.fetch_many(world.service(family), "/", count);
-    assert!(failed.is_empty(), "{failed:?}");
-    let mut sites = BTreeMap::new();
-    for fetched in good {
-        *sites.entry(fetched.site).or_default() += 1;
-    }
-    sites
-}
-
+/// Answers by site, when all are of one.
 fn all(site: &str, count: usize) -> BTreeMap<String, usize> {
     BTreeMap::from([(site.to_string(), count)])
 }
 
-/// Races won and answers that came too late, by address.
-fn races(gateway: &Snapshot, site: Site) -> (u64, u64) {
-    races_of(gateway, site, Family::V4)
+/// Packets of a kind that a process has generated.
+fn generated(snapshot: &Snapshot, name: &str) -> u64 {
+    snapshot.generated.iter().find(|kind| kind.name == name).map_or(0, |kind| kind.count)
 }
 
-fn races_of(gateway: &Snapshot, site: Site, family: Family) -> (u64, u64) {
-    let address = Some(site.address_of(family));
-    let found = gateway.races.iter().find(|answers| answers.address == address);
-    found.map_or((0, 0), |answers| (answers.won, answers.lost))
-}
-
-fn made(snapshot: &Snapshot, name: &str) -> u64 {
-    snapshot.generated.iter().find(|made| made.name == name).map_or(0, |made| made.count)
-}
-
-/// At rest every process accounts for every packet, no kernel holds a connection half open, and
-/// SIGTERM ends each process that was not killed with all its packet buffers back.
-#[track_caller]
-fn finish(world: World) -> Vec<Ended> {
-    finish_world(world).0
-}
-
-/// The same, and the WAN's counters.
-#[track_caller]
-fn finish_world(mut world: World) -> (Vec<Ended>, Report) {
-    let mut fleet = world.take_fleet().or_fail();
-    fleet.forget_killed();
-    for (appliance, snapshot) in fleet.all().iter().zip(fleet.settle(REST).or_fail()) {
-        assert!(snapshot.is_conserved(), "{} loses packets: {snapshot}", appliance.name());
-    }
-    for place in world.topology().servers() {
-        let half_open = World::half_open(place).or_fail();
-        assert_eq!(half_open.trim(), "", "half open at {}", place.site);
-    }
-    let ended = fleet.stop().or_fail();
-    ended.iter().for_each(ended_well);
-    (ended, world.finish())
+/// SYNs that a gateway has tagged, retransmissions included.
+fn tagged(gateway: &Snapshot) -> u64 {
+    ["tagged", "tagged_again", "tagged_anew"].iter().map(|name| gateway.verdict(name)).sum()
 }
 
 #[track_caller]
@@ -128,21 +81,24 @@ fn ended_well(ended: &Ended) {
     assert!(snapshot.is_conserved(), "{name} lost packets: {snapshot}");
 }
 
-/// A figure of the kernel's TCP, as in /proc/net/snmp.
-fn kernel_tcp(place: &Place, name: &str) -> u64 {
-    let text = place.host.run(&["cat", "/proc/net/snmp"]).or_fail().stdout;
-    let mut lines = text.lines().filter(|line| line.starts_with("Tcp:"));
-    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
-    let mut figures = names.split(' ').zip(values.split(' '));
-    figures.find(|(of, _)| *of == name).unwrap().1.parse().unwrap()
+/// How connections are made and forwarded.
+#[derive(Clone, Copy)]
+struct Setup {
+    configuration: Configuration,
+    family: Family,
+    tunnel_format: TunnelFormat,
 }
 
-/// One way of connecting: configuration, family, and the format of its tunnels.
-type Way = (Configuration, Family, TunnelFormat);
+impl Setup {
+    fn new(configuration: Configuration, family: Family, tunnel_format: TunnelFormat) -> Self {
+        Self { configuration, family, tunnel_format }
+    }
 
-fn options((configuration, family, tunnel_format): Way) -> ProcessOptions {
-    let families = vec![family];
-    ProcessOptions { configuration, families, tunnel_format, ..ProcessOptions::default() }
+    fn options(self) -> FleetOptions {
+        let Self { configuration, family, tunnel_format } = self;
+        let families = vec![family];
+        FleetOptions { configuration, families, tunnel_format, ..FleetOptions::default() }
+    }
 }
 
 /// Looks until something is so, and says whether it came to be within a time.

@@ -1,20 +1,25 @@
 //! A configuration and what comes in, for a run over capture files and for its replay.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, ExitStatus, Output};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use firstack::control::{self, Answer};
 use firstack_tests::scenario::binary::{full, printed, replay};
 use firstack_tests::scenario::check::{Job, Outcome};
 use firstack_tests::scenario::pcap::{self, Record};
 use firstack_tests::scenario::{EPOCH, KEY_FILE, Scenario, Side};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
+/// Time that a run may take before the test gives up, however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Packets that a worker takes at once, by default.
 pub const BURST: usize = 32;
 
@@ -81,8 +86,20 @@ impl Harness {
     }
 
     /// Runs it with a worker on each of these CPUs, of which one may have several, and so many
-    /// queues on each port.
+    /// queues on each port, until everything that comes in is accounted for.
     pub fn run(&self, cores: &[usize], queues: usize) -> Output {
+        let file = self.write_config(cores, queues);
+        let records = |input: &PathBuf| whole_records(&std::fs::read(input).unwrap());
+        let expected = self.inputs.iter().map(records).sum();
+        self.start(&file, Some(expected))
+    }
+
+    /// The same until nothing has come in for a while (`--exit-when-idle`).
+    pub fn run_until_idle(&self) -> Output {
+        self.start(&self.write_config(&[0], 1), None)
+    }
+
+    fn write_config(&self, cores: &[usize], queues: usize) -> PathBuf {
         let mut config = self.config.clone();
         let table = |text: String| text.parse::<toml::Table>().unwrap();
         for side in Side::ALL {
@@ -107,17 +124,52 @@ impl Harness {
         }
         let file = self.path("run.toml");
         std::fs::write(&file, config.to_string()).unwrap();
-        self.start(&file)
+        file
     }
 
-    pub fn start(&self, config: &Path) -> Output {
+    /// Starts it with a configuration and waits for its end. It ends by itself when it fails or is
+    /// idle, and is told to when it has received so many packets and all are accounted for: how
+    /// long that takes depends on what else the machine does.
+    pub fn start(&self, config: &Path, expected: Option<u64>) -> Output {
         let mut command = Command::new(full().unwrap());
-        command.args(["run", "--exit-when-idle", "100", "--json", "--config"]).arg(config);
-        let output = command.output().unwrap();
+        command.args(["run", "--json", "--config"]).arg(config);
+        if expected.is_none() {
+            command.args(["--exit-when-idle", "100"]);
+        }
+        let [stdout, stderr] = ["stdout", "stderr"].map(|name| self.path(name));
+        command.stdout(File::create(&stdout).unwrap()).stderr(File::create(&stderr).unwrap());
+        let status = self.wait(command.spawn().unwrap(), expected);
         for base in ["/var/run", "/tmp", &std::env::var("XDG_RUNTIME_DIR").unwrap_or_default()] {
             let _ = std::fs::remove_dir_all(Path::new(base).join("dpdk").join(&self.prefix));
         }
-        output
+        let [stdout, stderr] = [stdout, stderr].map(|path| std::fs::read(path).unwrap());
+        Output { status, stdout, stderr }
+    }
+
+    fn wait(&self, mut child: Child, expected: Option<u64>) -> ExitStatus {
+        let (start, socket) = (Instant::now(), self.path("socket"));
+        let mut told = false;
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status;
+            }
+            // Until the socket is there, nothing can be asked.
+            if let (false, Some(expected)) = (told, expected)
+                && let Ok(Answer::Stats(snapshot)) = control::ask(&socket, control::Command::Stats)
+            {
+                let received: u64 = snapshot.sides.iter().map(|side| side.received).sum();
+                if received == expected && snapshot.is_conserved() {
+                    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+                    told = true;
+                }
+            }
+            if start.elapsed() > PATIENCE {
+                let _ = child.kill();
+                let said = std::fs::read_to_string(self.path("stderr")).unwrap();
+                panic!("{expected:?} packets are not accounted for, or no end comes: {said}");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// What comes in by a side, a file for each queue.
@@ -149,6 +201,19 @@ impl Harness {
         let records = files.flat_map(|path| pcap::read(&std::fs::read(path).unwrap()));
         records.map(|record| record.bytes).collect()
     }
+}
+
+/// Counts the frames of a capture file, as [`pcap::write`] writes it, without one that breaks off.
+fn whole_records(file: &[u8]) -> u64 {
+    const HEADER: usize = 24;
+    const RECORD: usize = 16;
+    let (mut rest, mut count) = (file.get(HEADER..).unwrap_or_default(), 0);
+    while let Some(length) = rest.get(8..12).and_then(|field| field.first_chunk::<4>()) {
+        let length = u32::from_be_bytes(*length) as usize;
+        let Some(after) = rest.get(RECORD + length..) else { break };
+        (rest, count) = (after, count + 1);
+    }
+    count
 }
 
 /// The queue in which a port puts a frame that hashes both of its addresses, and a queue for what

@@ -22,7 +22,7 @@ use crate::forms::Form;
 use crate::workers::{cores, share_the_work};
 
 /// Time that anything may take before the test gives up.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What comes in by a side, all at once.
 type Step = (Side, Vec<Vec<u8>>);

@@ -37,11 +37,11 @@ fn supervise(controls: Controls) -> Supervisor {
     Supervisor::new(labels, Vec::new(), controls, &health)
 }
 
-/// Runs the supervisor until `what` is true, for five seconds at most. Returns whether it was.
+/// Rounds until it is so, for a minute at most: the machine may be busy.
 fn comes_true(supervisor: &mut Supervisor, what: impl Fn(&Supervisor) -> bool) -> bool {
     let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(5) {
-        supervisor.run_once(Duration::from_millis(5));
+    while start.elapsed() < Duration::from_secs(60) {
+        supervisor.round(Duration::from_millis(5));
         if what(supervisor) {
             return true;
         }

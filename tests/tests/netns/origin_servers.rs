@@ -1,23 +1,21 @@
 //! Several origin servers behind one switch, reached by the MAC addresses of their own addresses.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::thread::{JoinHandle, spawn};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use firstack::stats::Snapshot;
+use firstack_tests::demo::client::{ask, connect_from, download};
+use firstack_tests::fleet::{Fleet, FleetOptions, HealthTimes, OriginServer};
 use firstack_tests::lab::{
-    Content, Curl, Family, Farm, Fetched, Lab, LabError, Site, Topology, WebServer,
+    Content, Curl, Family, Lab, LabError, ServerGroup, Site, Topology, WebServer,
 };
 use firstack_tests::processes::{HealthTimes, OriginServer, ProcessOptions, Processes};
 
-use super::{OrFail, REST, all, alone, comes_true, ended_well};
+use super::{OrFail, PATIENCE, all, alone, comes_true, ended_well};
 
-/// Time in which anything is noticed.
-const NOTICED: Duration = Duration::from_secs(8);
-/// Downloads that go on while a server is drained, and the port of the first one.
-const LONG: u16 = 6;
-const FIRST_PORT: u16 = 50_000;
+/// Connections that stay while a server is drained, at least.
+const OPEN: usize = 6;
 
 /// What stands; dropped in this order.
 struct World {
@@ -32,25 +30,26 @@ struct World {
 impl World {
     fn build(name: &str, family: Family) -> Result<Self, LabError> {
         let (lab, ipv6) = (Lab::new(name)?, family == Family::V6);
-        let topology = Topology::builder().replicas(0).longest(Duration::from_secs(60));
+        let topology = Topology::builder().replicas(0).longest(Duration::from_secs(600));
         let topology = topology.ipv6(ipv6).delay(Site::Client, Site::Origin, 5.0);
-        let routes = Farm::routes().filter(|route| ipv6 || route.prefix.addr().is_ipv4());
+        let routes = ServerGroup::routes().filter(|route| ipv6 || route.prefix.addr().is_ipv4());
         let topology =
             routes.fold(topology, |topology, route| topology.route(route)).build(&lab)?;
-        let farm = Farm::build(&lab, &topology, 2, ipv6)?;
+        let group = ServerGroup::build(&lab, &topology, 2, ipv6)?;
         let content = Content::generate(&lab, &[("long", 2_000_000)])?;
-        let start = |(number, host)| WebServer::start_in(&lab, host, &Farm::name(number), &content);
-        let servers = (1..).zip(farm.hosts()).map(start).collect::<Result<_, _>>()?;
+        let start =
+            |(number, host)| WebServer::start_in(&lab, host, &ServerGroup::name(number), &content);
+        let servers = (1..).zip(group.hosts()).map(start).collect::<Result<_, _>>()?;
         let server = |number| OriginServer {
-            name: Farm::name(number),
-            address: Farm::address(number, family),
-            check: Some(Farm::probed(number)),
+            name: ServerGroup::name(number),
+            address: ServerGroup::address(number, family),
+            check: Some(ServerGroup::probed(number)),
         };
         let options = ProcessOptions {
             families: vec![family],
             servers: [1, 2].map(server).into(),
-            health: Some(HealthTimes { interval: Duration::from_millis(200), rise: 2, fall: 3 }),
-            ..ProcessOptions::default()
+            health: Some(HealthTimes { interval: Duration::from_millis(500), rise: 2, fall: 3 }),
+            ..FleetOptions::default()
         };
         let fleet = Processes::start(&lab, &topology, &options)?;
         let service = topology.origin().web(family);
@@ -69,17 +68,31 @@ impl World {
         servers
     }
 
-    /// Downloads that take two seconds or more.
-    fn long_downloads(&self) -> Vec<JoinHandle<Result<Fetched, LabError>>> {
-        let client = self.topology.client().host.clone();
-        let from = |number| {
-            let slowly = Curl::to(self.service, "long").option("--limit-rate").option("800K");
-            // Far apart: a port that is taken makes curl take one of the next.
-            let curl = slowly.local_port(FIRST_PORT + 200 * number).digest();
-            let client = client.clone();
-            spawn(move || curl.run(&client))
-        };
-        (0..LONG).map(from).collect()
+    /// Fetches `/` until each of two servers has answered.
+    #[track_caller]
+    fn both_answer(&self) {
+        let mut servers = BTreeMap::new();
+        let both = comes_true(PATIENCE, || {
+            servers.append(&mut self.answers(4));
+            servers.len() == 2
+        });
+        assert!(both, "{servers:?}: {}", self.switch());
+    }
+
+    /// Opens connections until there are some to either server; each with its server.
+    #[track_caller]
+    fn open_connections(&self) -> Vec<(TcpStream, String)> {
+        let mut open: Vec<(TcpStream, String)> = Vec::new();
+        let to = |open: &[(TcpStream, String)], server| open.iter().any(|(_, of)| of == server);
+        let enough = comes_true(PATIENCE, || {
+            let client = self.topology.client();
+            let mut stream = connect_from(client, 0, self.service).or_fail();
+            let server = ask(&mut stream, false).or_fail();
+            open.push((stream, server));
+            open.len() >= OPEN && to(&open, "web1") && to(&open, "web2")
+        });
+        assert!(enough, "{} connections: {}", open.len(), self.switch());
+        open
     }
 
     fn switch(&self) -> Snapshot {
@@ -93,9 +106,12 @@ impl World {
     #[track_caller]
     fn finish(self) {
         let Self { fleet, servers, topology, .. } = self;
-        for (appliance, snapshot) in fleet.all().iter().zip(fleet.settle(REST).or_fail()) {
-            assert!(snapshot.is_conserved(), "{} loses packets: {snapshot}", appliance.name());
-        }
+        let mut snapshots = Vec::new();
+        let conserved = comes_true(PATIENCE, || {
+            snapshots = fleet.stats().or_fail();
+            snapshots.iter().all(Snapshot::is_conserved)
+        });
+        assert!(conserved, "packets are lost: {snapshots:?}");
         fleet.stop().or_fail().iter().for_each(ended_well);
         drop((servers, topology));
     }
@@ -112,30 +128,24 @@ fn connections(snapshot: &Snapshot, family: Family, state: &str) -> u64 {
 fn servers_come_and_go(name: &str, family: Family) {
     let _alone = alone();
     let mut world = World::build(name, family).or_fail();
-    let shares = world.answers(16);
-    assert!(shares.len() == 2 && shares.values().all(|share| *share >= 2), "{shares:?}");
+    world.both_answer();
 
-    let long = world.long_downloads();
-    let live = || connections(&world.switch(), family, "established") >= u64::from(LONG);
-    assert!(comes_true(NOTICED, live), "{}", world.switch());
+    let open = world.open_connections();
+    let is_tracked = || connections(&world.switch(), family, "established") >= open.len() as u64;
+    assert!(comes_true(PATIENCE, is_tracked), "{}", world.switch());
     world.fleet.switch().command(&["gate", "drain", "web/web1"]).or_fail();
     assert!(world.is_out("web/web1"));
     assert_eq!(world.answers(8), all("web2", 8));
-    assert!(long.iter().any(|download| !download.is_finished()), "too fast to show anything");
-    let file = world.content.file("long").unwrap();
-    let mut servers = BTreeMap::<String, usize>::new();
-    for download in long {
-        let fetched = download.join().unwrap().or_fail();
-        assert_eq!(fetched.sha256.as_ref(), Some(&file.sha256), "{}", fetched.site);
-        *servers.entry(fetched.site).or_default() += 1;
+    let path = world.content.file("long").unwrap().path();
+    let bytes = std::fs::read(path).unwrap();
+    for (mut stream, server) in open {
+        assert_eq!(download(&mut stream, ("long", &bytes)).or_fail(), server);
     }
-    assert_eq!(servers.len(), 2, "{servers:?}");
 
     world.fleet.switch().command(&["gate", "undrain", "web/web1"]).or_fail();
-    let shares = world.answers(16);
-    assert!(shares.len() == 2, "{shares:?}");
+    world.both_answer();
     drop(world.servers.remove(1));
-    assert!(comes_true(NOTICED, || world.is_out("web/web2")), "{}", world.switch());
+    assert!(comes_true(PATIENCE, || world.is_out("web/web2")), "{}", world.switch());
     assert_eq!(world.answers(8), all("web1", 8));
     world.finish();
 }

@@ -2,7 +2,7 @@
 //! each with an address of its own, all bearing the service's.
 //!
 //! Nobody answers for the service's address on the wire, so that only who is given a frame takes
-//! it. The WAN's router is told a way there: [`Farm::routes`].
+//! it. The WAN's router is told a way there: [`ServerGroup::routes`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -15,18 +15,18 @@ use super::topology::Topology;
 use super::wan::RouteConfig;
 
 /// Name of the bridge.
-const BRIDGE: &str = "farm";
+const BRIDGE: &str = "servers";
 /// Name of the interface by which a server is probed.
 const PROBED: &str = "probed";
 
 /// The servers, number 1 first.
 #[derive(Debug)]
-pub struct Farm {
+pub struct ServerGroup {
     hosts: Vec<Namespace>,
 }
 
-impl Farm {
-    /// Routes that a topology with a farm needs: to the service by way of the first server's own
+impl ServerGroup {
+    /// Routes that a topology with such a group needs: to the service by way of the first server's own
     /// address. Which server a packet gets to is up to the switch all the same.
     pub fn routes() -> impl Iterator<Item = RouteConfig> {
         [Family::V4, Family::V6].into_iter().map(|family| RouteConfig {
@@ -111,7 +111,7 @@ fn configure(host: &Namespace, server: usize, ipv6: bool) -> Result<()> {
             Family::V4 => Site::Origin.gateway().into(),
             Family::V6 => Site::Origin.gateway_ipv6().into(),
         };
-        let own = Farm::address(server, family);
+        let own = ServerGroup::address(server, family);
         host.address("eth0", &format!("{own}/{}", gateway.prefix_len()))?;
         host.address("lo", &IpNet::from(Site::Origin.address_of(family)).to_string())?;
         host.route("default", &gateway.addr().to_string())?;
