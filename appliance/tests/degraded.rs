@@ -34,18 +34,18 @@ use crossbeam::utils::CachePadded;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use pcap_file::pcap::{PcapPacket, PcapWriter};
-use pipeline::buffer::{Buffer, Pool};
-use pipeline::configuration::A;
+use pipeline::packet::buffer::{Buffer, Pool};
+use pipeline::role::gateway::mode::A;
 use pipeline::counters::Counters;
-use pipeline::path::Path;
+use pipeline::policy::tunnel_path::TunnelPath;
 use pipeline::role::Role;
 use pipeline::role::gateway::{Gateway, Service, Settings, Timeouts};
-use pipeline::services::Scope;
-use pipeline::shared::Published;
+use pipeline::policy::services::Scope;
+use pipeline::base::published::Published;
 use pipeline::stage::sign::Keys;
 use pipeline::stage::tag;
 use pipeline::verdict::{Fate, Verdict};
-use pipeline::view::Side;
+use pipeline::packet::view::Side;
 
 const SERVER: &str = "203.0.113.10:80";
 const REPLICA: &str = "198.51.100.10:80";
@@ -55,14 +55,14 @@ const OTHER: &str = "192.0.2.1:80";
 const MANY: usize = 3000;
 /// Frames that queues between workers hold.
 const MAIL: usize = 16;
-const PATIENCE: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// Waits for what must come.
 #[track_caller]
 fn comes(mut so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !so() {
-        assert!(start.elapsed() < PATIENCE, "it does not come");
+        assert!(start.elapsed() < MAX_WAIT, "it does not come");
         std::thread::sleep(Duration::from_micros(100));
     }
 }
@@ -135,7 +135,7 @@ fn gateway() -> Gateway<A> {
         Service { scope: Scope::Prefix(server.ip().into()), ports: vec![80], replicas: Vec::new() };
     let settings = Settings {
         services: vec![service],
-        tag: tag::Format::default(),
+        tag: tag::OptionId::default(),
         timeouts: Timeouts::default(),
         path: Path::default(),
         max_connections: [64; 2],
@@ -368,7 +368,7 @@ fn a_worker_that_stands_still_costs_others_nothing_but_what_was_for_it() {
             rig.verdicts(Side::Inside, Verdict::HandoffFull),
             (MANY - HANDOFF_CAPACITY) as u64
         );
-        assert_eq!(rig.counters[0].handed_off.get(), rig.counters[1].taken_over.get());
+        assert_eq!(rig.counters[0].handed_off.get(), rig.counters[1].taken_from_workers.get());
         rig.finish();
     });
 }

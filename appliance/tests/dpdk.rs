@@ -14,7 +14,7 @@ use firstack::dpdk::{
     RxQueue, Started, TxQueue,
 };
 use pcap_file::pcap::{PcapPacket, PcapReader, PcapWriter};
-use pipeline::buffer::{Buffer, Pool};
+use pipeline::packet::buffer::{Buffer, Pool};
 use std::time::Duration;
 
 const MAX_FRAME: u32 = 9014;

@@ -18,7 +18,7 @@ use firstack::datapath::handoff::ring::{Receiver, Sender, ring};
 use firstack::datapath::handoff::{Handoff, HandoffFrame, capacity};
 use firstack_benches::client;
 use firstack_packets::Segment;
-use pipeline::view::{Packet, Side, View};
+use pipeline::packet::view::{Packet, Side, View};
 
 const CAPACITY: usize = 2048;
 const BURST: usize = 32;

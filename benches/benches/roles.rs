@@ -10,17 +10,17 @@ use firstack_benches::fixtures::{
 use firstack_benches::roles::{established, gateway_harness, replica_harness, switch_harness};
 use firstack_benches::{BURST, client};
 use firstack_packets::Segment;
-use pipeline::configuration::{A, B, C, Configuration};
+use pipeline::role::gateway::mode::{A, B, C, Mode};
 use pipeline::role::gateway::Timeouts;
-use pipeline::stage::tag::Code;
-use pipeline::time::Ticks;
+use pipeline::stage::tag::Configuration;
+use pipeline::base::time::Ticks;
 use pipeline::verdict::Verdict;
-use pipeline::view::Side;
+use pipeline::packet::view::Side;
 
 const COUNTS: [usize; 3] = [1_000, 64_000, 1_000_000];
 
 /// The packets of established connections, both ways.
-fn translate<Q: Configuration>(
+fn translate<Q: Mode>(
     criterion: &mut Criterion,
     group: &str,
     peers: Peers,
@@ -38,7 +38,7 @@ fn translate<Q: Configuration>(
         for (name, side, verdict) in cases {
             let frames = frames(peers, count, |client| match side {
                 Side::Inside => Segment::ack(client, peers.server, 8, 6).payload(&[0; 6]).frame(),
-                Side::Outside => from_replica(Q::CODE, peers, client, false),
+                Side::Outside => from_replica(Q::CONFIGURATION, peers, client, false),
             });
             group.bench_function(BenchmarkId::new(name, count), |bencher| {
                 bencher.iter_custom(|bursts| {
@@ -109,7 +109,7 @@ fn races(criterion: &mut Criterion) {
                     let first = harness.run(
                         Side::Inside,
                         syns.iter().map(Vec::as_slice),
-                        if round == 0 { Verdict::Tagged } else { Verdict::TaggedAnew },
+                        if round == 0 { Verdict::Tagged } else { Verdict::TaggedNewIsn },
                     );
                     let won = answer(REPLICA);
                     let won = harness.run(
@@ -148,7 +148,7 @@ fn switch(criterion: &mut Criterion) {
     let cases = [
         (
             "fan_out_to_2",
-            frames(V4, 1_000, |c| tagged(c, SERVER, Code::A).frame()),
+            frames(V4, 1_000, |c| tagged(c, SERVER, Configuration::A).frame()),
             Verdict::FannedOut,
         ),
         (
@@ -169,7 +169,7 @@ fn switch(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn replica_of(criterion: &mut Criterion, group: &str, peers: Peers, code: Code) {
+fn replica_of(criterion: &mut Criterion, group: &str, peers: Peers, code: Configuration) {
     const COUNT: usize = 64_000;
     let mut group = criterion.benchmark_group(group);
     group.throughput(Throughput::Elements(BURST as u64));
@@ -177,14 +177,14 @@ fn replica_of(criterion: &mut Criterion, group: &str, peers: Peers, code: Code) 
     let copies = frames(peers, COUNT, |c| {
         tagged(c, peers.server, code).tunnelled(&ip(peers.server), &ip(peers.replica))
     });
-    run_all(&mut harness, Side::Outside, &copies, Verdict::Cracked);
+    run_all(&mut harness, Side::Outside, &copies, Verdict::CopyAccepted);
     let to_web_server = frames(peers, COUNT, |c| match code {
-        Code::A | Code::B => Segment::ack(c, peers.replica, 8, 6).frame(),
-        Code::C => Segment::ack(c, peers.server, 8, 6).tunnelled(&ip(c), &ip(peers.replica)),
+        Configuration::A | Configuration::B => Segment::ack(c, peers.replica, 8, 6).frame(),
+        Configuration::C => Segment::ack(c, peers.server, 8, 6).tunnelled(&ip(c), &ip(peers.replica)),
     });
     let from_web_server = frames(peers, COUNT, |c| Segment::ack(peers.replica, c, 6, 8).frame());
     let cases = [
-        ("crack_again", Side::Outside, copies, Verdict::CrackedAgain),
+        ("crack_again", Side::Outside, copies, Verdict::CopyRetransmit),
         ("to_web_server", Side::Outside, to_web_server, Verdict::ToWebServer),
         ("from_web_server", Side::Inside, from_web_server, Verdict::FromWebServer),
     ];
@@ -201,10 +201,10 @@ fn replica_of(criterion: &mut Criterion, group: &str, peers: Peers, code: Code) 
 }
 
 fn replicas(criterion: &mut Criterion) {
-    replica_of(criterion, "replica_a", V4, Code::A);
-    replica_of(criterion, "replica_b", V4, Code::B);
-    replica_of(criterion, "replica_c", V4, Code::C);
-    replica_of(criterion, "replica_c_v6", V6, Code::C);
+    replica_of(criterion, "replica_a", V4, Configuration::A);
+    replica_of(criterion, "replica_b", V4, Configuration::B);
+    replica_of(criterion, "replica_c", V4, Configuration::C);
+    replica_of(criterion, "replica_c_v6", V6, Configuration::C);
 }
 
 criterion_group!(benches, gateways, strangers, races, switch, replicas);

@@ -1,9 +1,9 @@
 //! Finding a burst's connections in the translation table, as a role does it.
 
-use pipeline::family::{Endpoint, Family};
-use pipeline::flow::{Flow, Phase};
-use pipeline::table::{Guess, Hash, Table};
-use pipeline::time::Ticks;
+use pipeline::wire::family::{Endpoint, Family};
+use pipeline::role::gateway::flow::{Flow, Phase};
+use pipeline::table::{EntryHint, Hash, Table};
+use pipeline::base::time::Ticks;
 
 use crate::BURST;
 use crate::fixtures::KEY;
@@ -21,14 +21,14 @@ fn host_and_port(number: usize) -> (u32, u16) {
     ((number / 50_000) as u32, (10_000 + number % 50_000) as u16)
 }
 
-impl Numbered for pipeline::family::V4 {
+impl Numbered for pipeline::wire::family::V4 {
     fn numbered(number: usize) -> Endpoint<Self> {
         let (host, port) = host_and_port(number);
         Endpoint::new((0xc612_0000 + host).into(), port)
     }
 }
 
-impl Numbered for pipeline::family::V6 {
+impl Numbered for pipeline::wire::family::V6 {
     fn numbered(number: usize) -> Endpoint<Self> {
         let (host, port) = host_and_port(number);
         Endpoint::new((0x2001_0db8_u128 << 96 | u128::from(host)).into(), port)
@@ -62,10 +62,10 @@ pub fn table<F: Numbered>(capacity: usize, count: usize) -> Connections<F> {
 }
 
 /// What is known of a burst's keys before they are looked up.
-pub type Ahead = [(Hash, Guess); BURST];
+pub type Ahead = [(Hash, EntryHint); BURST];
 
 /// Nothing, of any of them.
-pub const NOTHING: Ahead = [(Hash::NONE, Guess::NONE); BURST];
+pub const NOTHING: Ahead = [(Hash::NONE, EntryHint::NONE); BURST];
 
 /// Hashes the burst's keys, and asks for their buckets.
 #[inline]
@@ -91,7 +91,7 @@ pub fn find_hashed<F: Family>(
 ) -> u32 {
     let mut sum = 0u32;
     for ((hash, guess), key) in ahead.iter().zip(keys) {
-        let slot = table.find_ahead(*hash, *guess, *key, Ticks(1)).expect("it was inserted");
+        let slot = table.find_hinted(*hash, *guess, *key, Ticks(1)).expect("it was inserted");
         sum = sum.wrapping_add(table.get(slot).value.isn);
     }
     sum

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use firstack_packets::{LINUX_OPTIONS, Segment, tag};
 use pipeline::role::Role;
-use pipeline::stage::tag::Code;
+use pipeline::stage::tag::Configuration;
 use pipeline::verdict::Verdict;
-use pipeline::view::Side;
+use pipeline::packet::view::Side;
 
 use crate::{BURST, Harness, client, client_v6};
 
@@ -44,16 +44,16 @@ pub fn ip(endpoint: &str) -> String {
 
 /// The frame of a replica's packet as a gateway of this configuration gets it; `answers` is an
 /// acknowledgement.
-pub fn from_replica(code: Code, peers: Peers, client: &str, answers: bool) -> Vec<u8> {
+pub fn from_replica(code: Configuration, peers: Peers, client: &str, answers: bool) -> Vec<u8> {
     let segment = |from: &str| match answers {
         true => Segment::syn_ack(from, client, 5, 8),
         false => Segment::ack(from, client, 6, 8).payload(&[0; 6]).inbound(),
     };
     match (code, answers) {
-        (Code::A, _) => segment(peers.replica).frame(),
-        (Code::B, true) => segment(peers.replica).tunnelled(&ip(peers.server), &ip(client)),
-        (Code::B, false) => segment(peers.server).frame(),
-        (Code::C, _) => segment(peers.server).tunnelled(&ip(peers.replica), &ip(client)),
+        (Configuration::A, _) => segment(peers.replica).frame(),
+        (Configuration::B, true) => segment(peers.replica).tunnelled(&ip(peers.server), &ip(client)),
+        (Configuration::B, false) => segment(peers.server).frame(),
+        (Configuration::C, _) => segment(peers.server).tunnelled(&ip(peers.replica), &ip(client)),
     }
 }
 
@@ -80,7 +80,7 @@ pub fn scattered(frames: &[Vec<u8>], burst: usize) -> impl Iterator<Item = &[u8]
 }
 
 /// A tagged SYN, of which the tag says that the gateway is of this configuration.
-pub fn tagged(client: &str, server: &str, code: Code) -> Segment {
+pub fn tagged(client: &str, server: &str, code: Configuration) -> Segment {
     let tag = tag::unsigned(tag::flags(code as u8));
     let options = [&LINUX_OPTIONS[..], &tag].concat();
     Segment::syn(client, server, 7).options(&options)

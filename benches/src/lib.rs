@@ -11,12 +11,12 @@ pub mod roles;
 
 use std::time::{Duration, Instant};
 
-use pipeline::buffer::{Buffer, Pool};
-use pipeline::burst::{Burst, Output};
+use pipeline::packet::buffer::{Buffer, Pool};
+use pipeline::packet::burst::{Burst, Output};
 use pipeline::role::{Context, Role};
-use pipeline::time::Ticks;
+use pipeline::base::time::Ticks;
 use pipeline::verdict::Verdict;
-use pipeline::view::Side;
+use pipeline::packet::view::Side;
 
 /// Packets per burst, as the workers' default.
 pub const BURST: usize = 32;
@@ -166,7 +166,7 @@ impl<R: Role> Harness<R> {
     pub fn step(&mut self, side: Side) {
         let mut context = Context { now: self.now, pool: &mut self.slab, out: &mut self.out };
         self.role.process(side, &mut self.burst, &mut context);
-        self.role.housekeep(&mut context);
+        self.role.on_timer(&mut context);
     }
 
     /// Takes what leaves back, and makes sure of the verdict that every packet came to.

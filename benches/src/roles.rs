@@ -4,22 +4,22 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use firstack_packets::Segment;
-use pipeline::configuration::Configuration;
+use pipeline::role::gateway::mode::Mode;
 use pipeline::neighbours::Neighbours;
 use pipeline::role::gateway::{self, Gateway};
 use pipeline::role::replica::{self, Replica};
 use pipeline::role::switch::{self, Delivery, Switch};
-use pipeline::services::Scope;
-use pipeline::shared::Published;
+use pipeline::policy::services::Scope;
+use pipeline::base::published::Published;
 use pipeline::stage::sign::Keys;
 use pipeline::verdict::Verdict;
-use pipeline::view::Side;
+use pipeline::packet::view::Side;
 
 use crate::Harness;
 use crate::fixtures::{KEY, Peers, V4, V6, frames, from_replica, ip, run_all};
 
 /// A gateway with a service of each family, for this many connections of each.
-pub fn gateway_harness<Q: Configuration>(connections: usize) -> Harness<Gateway<Q>> {
+pub fn gateway_harness<Q: Mode>(connections: usize) -> Harness<Gateway<Q>> {
     let service = |address: &str| gateway::Service {
         scope: Scope::Prefix(address.parse::<IpAddr>().expect("an address").into()),
         ports: vec![80],
@@ -35,11 +35,11 @@ pub fn gateway_harness<Q: Configuration>(connections: usize) -> Harness<Gateway<
 }
 
 /// Opens connections through the pipeline; the replica wins them all.
-pub fn established<Q: Configuration>(peers: Peers, connections: usize) -> Harness<Gateway<Q>> {
+pub fn established<Q: Mode>(peers: Peers, connections: usize) -> Harness<Gateway<Q>> {
     let mut harness = gateway_harness(connections);
     let syns = frames(peers, connections, |client| Segment::syn(client, peers.server, 7).frame());
     run_all(&mut harness, Side::Inside, &syns, Verdict::Tagged);
-    let answers = frames(peers, connections, |client| from_replica(Q::CODE, peers, client, true));
+    let answers = frames(peers, connections, |client| from_replica(Q::CONFIGURATION, peers, client, true));
     run_all(&mut harness, Side::Outside, &answers, Verdict::ReplicaWon);
     harness
 }
@@ -61,7 +61,7 @@ pub fn switch_harness() -> Harness<Switch> {
         servers: vec![server("web1", 1), server("web2", 2)],
         first_server: 0,
     }];
-    let selection = switch::Selection::new(&services, &switch::Alive::default());
+    let selection = switch::Selection::new(&services, &switch::Liveness::default());
     let settings = switch::Settings {
         max_connections: [100_000, 1],
         hash_key: KEY,
@@ -86,7 +86,7 @@ pub fn replica_harness() -> Harness<Replica> {
             port: None,
             mac: None,
             weight: 1,
-            bears_service: false,
+            has_vip: false,
         }],
         first_server: number,
     };

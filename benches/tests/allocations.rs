@@ -8,11 +8,11 @@ use firstack_benches::fixtures::{LOSERS, REPLICA, SERVER, V4, V6, from_replica, 
 use firstack_benches::roles::{established, replica_harness, switch_harness};
 use firstack_benches::{BURST, Harness, cases, client};
 use firstack_packets::{Segment, icmp_error};
-use pipeline::configuration::{A, B, C};
+use pipeline::role::gateway::mode::{A, B, C};
 use pipeline::role::Role;
-use pipeline::stage::tag::Code;
-use pipeline::time::Ticks;
-use pipeline::view::Side;
+use pipeline::stage::tag::Configuration;
+use pipeline::base::time::Ticks;
+use pipeline::packet::view::Side;
 
 #[test]
 fn no_burst_allocates() {
@@ -93,7 +93,7 @@ fn ingredients(client: &str) -> Vec<Vec<u8>> {
             frames.push(Segment::syn_ack(from, client, 5, isn + 1).frame());
         }
     }
-    for code in [Code::A, Code::B, Code::C] {
+    for code in [Configuration::A, Configuration::B, Configuration::C] {
         let syn = tagged(client, SERVER, code);
         frames.extend([syn.frame(), syn.tunnelled(&ip(SERVER), &ip(REPLICA))]);
         frames.extend([true, false].map(|answers| from_replica(code, V4, client, answers)));

@@ -12,7 +12,7 @@ use alone::{alone, eal};
 use arrayvec::ArrayVec;
 use firstack::dpdk::{DEFAULT_DATA_ROOM, Mbuf, MbufPool, Port, PortConfig, Started};
 use firstack_benches::dpdk::{Error, HashTable, RxCallback, bytes_in_use};
-use pipeline::buffer::Buffer;
+use pipeline::packet::buffer::Buffer;
 
 const CONFIG: PortConfig<'static> =
     PortConfig { queues: 1, rx_descriptors: 256, tx_descriptors: 256, max_frame: 9014, rss: None };

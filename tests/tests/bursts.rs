@@ -3,8 +3,8 @@
 
 use firstack_tests::model::corpus::{KEY, fuzzed};
 use firstack_tests::model::{Harness, Tally, gateway, partition, replica, run, switch};
-use pipeline::burst::BURST;
-use pipeline::configuration::{A, B, C, Configuration};
+use pipeline::packet::burst::BURST;
+use pipeline::role::gateway::mode::{A, B, C, Mode};
 use pipeline::role::Role;
 use pipeline::role::gateway::{Gateway, Timeouts};
 use pipeline::verdict::Verdict;
@@ -26,8 +26,8 @@ const AT_SWITCH: &[Verdict] = &[
     Verdict::BadSignature,
     Verdict::IcmpToServer,
     Verdict::FragmentToServer,
-    Verdict::Held,
-    Verdict::ArpLearned,
+    Verdict::Pending,
+    Verdict::NeighbourLearned,
     Verdict::TooBig,
 ];
 
@@ -36,31 +36,31 @@ const AT_SWITCH: &[Verdict] = &[
 const AT_REPLICA: &[Verdict] = &[
     Verdict::NoEntry,
     Verdict::ForeignTunnel,
-    Verdict::Cracked,
-    Verdict::CrackedAgain,
+    Verdict::CopyAccepted,
+    Verdict::CopyRetransmit,
     Verdict::ToWebServer,
     Verdict::FromWebServer,
-    Verdict::AcknowledgementUnasked,
+    Verdict::SynAckUnsolicited,
     Verdict::FragmentTranslated,
     Verdict::FragmentUnknown,
-    Verdict::ArpAnswered,
-    Verdict::ArpLearned,
+    Verdict::NeighbourAnswered,
+    Verdict::NeighbourLearned,
     Verdict::ProbeAnswered,
     Verdict::BadTag,
-    Verdict::TunnelStranger,
+    Verdict::PeerNotAllowed,
     Verdict::TunnelMalformed,
     Verdict::TunnelChecksum,
     Verdict::TunnelInnerChecksum,
     Verdict::TunnelNested,
-    Verdict::TunnelNotStart,
-    Verdict::TunnelNotTagged,
-    Verdict::TunnelNotService,
-    Verdict::TunnelConfiguration,
-    Verdict::TunnelBadSignature,
+    Verdict::CopyNotSyn,
+    Verdict::CopyNotTagged,
+    Verdict::CopyNoService,
+    Verdict::CopyUnknownConfiguration,
+    Verdict::CopyBadSignature,
     Verdict::TunnelOtherProtocol,
     Verdict::TunnelIcmp,
-    Verdict::TunnelData,
-    Verdict::Held,
+    Verdict::CopyData,
+    Verdict::Pending,
 ];
 
 fn check<R: Role>(cases: u32, harness: impl Fn() -> Harness<R>, reachable: &[Verdict]) {
@@ -84,10 +84,10 @@ const AT_GATEWAY: [Verdict; 6] = [
     Verdict::LoserReset,
     Verdict::ToReplica,
     Verdict::FragmentTranslated,
-    Verdict::WrongAcknowledgement,
+    Verdict::SynAckWrongNumber,
 ];
 
-fn at_a_gateway<C: Configuration>() {
+fn at_a_gateway<C: Mode>() {
     check(
         600,
         || Harness::<Gateway<C>>::gateway(gateway(4, Timeouts::default()), None),

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use firstack_packets::{Format, LINUX_OPTIONS, Segment, ethernet_frame, tag as tags, tunnel_in};
 use pcap_file::pcap::{PcapPacket, PcapWriter};
-use pipeline::buffer::HeapBuffer;
-use pipeline::family::{Family, V4, V6};
+use pipeline::packet::buffer::HeapBuffer;
+use pipeline::wire::family::{Family, V4, V6};
 use pipeline::stage::sign::Keys;
-use pipeline::stage::tag::{self, Code, Found, Tag};
-use pipeline::view::Packet;
+use pipeline::stage::tag::{self, Configuration, Found, Tag};
+use pipeline::packet::view::Packet;
 
 const FIELDS: [&str; 8] = [
     "firstack.permitted",
@@ -66,8 +66,8 @@ fn syn(options: &[u8]) -> Segment {
 /// A start packet that a gateway has tagged, and what is to be shown of its tag.
 fn tagged<F: Family>(ends: (&str, &str), tag: Tag, keys: &Keys) -> (Vec<u8>, String) {
     let mut packet = Packet::new(HeapBuffer::new(&Segment::syn(ends.0, ends.1, 7).frame()));
-    assert!(tag::insert::<F, _>(&mut packet, tag::Format::default(), tag, keys));
-    let Found::Tag(found, ..) = tag::Format::default().find(packet.options()) else {
+    assert!(tag::insert::<F, _>(&mut packet, tag::OptionId::default(), tag, keys));
+    let Found::Tag(found, ..) = tag::OptionId::default().find(packet.options()) else {
         panic!("no tag found");
     };
     let code = tag.configuration.map_or(3, |code| code as u8);
@@ -82,7 +82,7 @@ fn tagged<F: Family>(ends: (&str, &str), tag: Tag, keys: &Keys) -> (Vec<u8>, Str
 fn every_tag() -> Vec<(Vec<u8>, String)> {
     let mut all = Vec::new();
     for keys in [Keys::default(), Keys::new([(7, [3; 16])], Some(7))] {
-        for configuration in [Some(Code::A), Some(Code::B), Some(Code::C), None] {
+        for configuration in [Some(Configuration::A), Some(Configuration::B), Some(Configuration::C), None] {
             for permitted in [true, false] {
                 let tag = Tag { permitted, configuration, signature: None };
                 all.push(tagged::<V4>(CLIENTS[0], tag, &keys));

@@ -34,7 +34,7 @@ fn plan(configuration: Configuration, family: Family, signing: Signing) -> Plan 
     for replica in &mut plan.replicas {
         (replica.gate, replica.manner, replica.servers) = (Gate::Open, Manner::Serves, 2);
         (replica.reach, replica.repeats, replica.port) = (Reach::Mac, 0, Some(8080));
-        replica.bears_service = false;
+        replica.has_vip = false;
     }
     (plan.clients, plan.services, plan.origins, plan.origin) = (2, 1, 1, Manner::Serves);
     (plan.permits, plan.table, plan.segmented) = (Permits::Any, 64, false);

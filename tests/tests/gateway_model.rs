@@ -12,13 +12,13 @@ use firstack_tests::model::{
     ACK, Arrival, CLIENTS, Carrier, FIRST_V6, Fed, Harness, Key, Model, Outer, Packet, SYN, State,
     Tally, gateway, peers, run,
 };
-use pipeline::configuration::{A, B, C, Configuration};
+use pipeline::role::gateway::mode::{A, B, C, Mode};
 use pipeline::role::Role;
 use pipeline::role::gateway::{Gateway, Settings, Timeouts};
-use pipeline::stage::tag::Code;
-use pipeline::time::Ticks;
+use pipeline::stage::tag::Configuration;
+use pipeline::base::time::Ticks;
 use pipeline::verdict::Verdict;
-use pipeline::view::Side;
+use pipeline::packet::view::Side;
 use pipeline::wire::tunnel::Format;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -46,46 +46,46 @@ const ANYBODY: &[Verdict] = &[
 /// What every configuration's gateway can decide besides in the main property.
 const COMMON: &[Verdict] = &[
     Verdict::Tagged,
-    Verdict::TaggedAgain,
-    Verdict::TaggedAnew,
-    Verdict::UntaggedRepeat,
+    Verdict::TaggedRetransmit,
+    Verdict::TaggedNewIsn,
+    Verdict::UntaggedRetransmit,
     Verdict::UntaggedBackoff,
-    Verdict::UntaggedNoRoom,
+    Verdict::UntaggedNoOptionSpace,
     Verdict::UntaggedData,
     Verdict::UntaggedFastOpen,
-    Verdict::UntaggedAlready,
-    Verdict::UntaggedSigned,
+    Verdict::UntaggedAlreadyTagged,
+    Verdict::UntaggedTcpAuth,
     Verdict::UntaggedIpChecksum,
     Verdict::UntaggedTcpChecksum,
     Verdict::UntaggedOptions,
-    Verdict::UntaggedEndpointBusy,
+    Verdict::UntaggedEndpointInUse,
     Verdict::UntaggedNoHeadroom,
-    Verdict::StartToWinner,
+    Verdict::SynToWinner,
     Verdict::ToReplica,
     Verdict::OtherServer,
     Verdict::RaceUndecided,
     Verdict::WithOrigin,
     Verdict::OriginWon,
     Verdict::ReplicaWon,
-    Verdict::AcknowledgementRepeated,
+    Verdict::SynAckRetransmit,
     Verdict::ResetByOrigin,
     Verdict::FromReplica,
     Verdict::FromOther,
     Verdict::LoserReset,
-    Verdict::WrongAcknowledgement,
-    Verdict::NotPermitted,
+    Verdict::SynAckWrongNumber,
+    Verdict::ReplicaNotAllowed,
     Verdict::ResetByReplica,
     Verdict::FromLoser,
     Verdict::IcmpTranslated,
     Verdict::FragmentTranslated,
     Verdict::FragmentUnknown,
-    Verdict::AcknowledgementIpChecksum,
-    Verdict::AcknowledgementTcpChecksum,
+    Verdict::SynAckIpChecksum,
+    Verdict::SynAckTcpChecksum,
 ];
 
 /// What those can decide besides that open tunnels.
 const TUNNELS: &[Verdict] = &[
-    Verdict::WrongForm,
+    Verdict::ConfigurationMismatch,
     Verdict::TunnelChecksum,
     Verdict::TunnelInnerChecksum,
     Verdict::TunnelCongestion,
@@ -96,9 +96,9 @@ const UNDER_B: &[Verdict] = &[Verdict::Passed];
 
 /// What configuration C can decide besides.
 const UNDER_C: &[Verdict] = &[
-    Verdict::NotAuthentic,
+    Verdict::TunnelSpoofed,
     Verdict::TooBig,
-    Verdict::TooBigUnanswered,
+    Verdict::TooBigDropped,
     Verdict::Fragmented,
     Verdict::NoBuffer,
 ];
@@ -108,7 +108,7 @@ const CLIENT_SETS: [&[usize]; 3] =
     [&[0, 1, 2], &[FIRST_V6, FIRST_V6 + 1, FIRST_V6 + 2], &[0, 1, FIRST_V6]];
 
 /// Gateway and model side by side.
-struct Pair<C: Configuration> {
+struct Pair<C: Mode> {
     harness: Harness<Gateway<C>>,
     model: Model,
     now: Duration,
@@ -122,11 +122,11 @@ struct Pair<C: Configuration> {
     capacity: [usize; 2],
 }
 
-impl<C: Configuration> Pair<C> {
+impl<C: Mode> Pair<C> {
     fn new(settings: Settings, key: Option<Key>) -> Self {
         Self {
             capacity: settings.max_connections,
-            model: Model::new(C::CODE, settings.clone(), key),
+            model: Model::new(C::CONFIGURATION, settings.clone(), key),
             harness: Harness::gateway(settings, key),
             now: Duration::from_secs(1),
             arrivals: Vec::new(),
@@ -177,7 +177,7 @@ impl<C: Configuration> Pair<C> {
 
     /// Housekeeping, after which the gauges are exact.
     fn tidy(&mut self) {
-        let made = self.harness.housekeep(self.now);
+        let made = self.harness.on_timer(self.now);
         assert_eq!(made, [Vec::<Vec<u8>>::new(), Vec::new()]);
         self.model.tidied();
         self.tidied.push((self.arrivals.len(), self.now));
@@ -194,7 +194,7 @@ impl<C: Configuration> Pair<C> {
         let (mut fed, mut start) = (Fed::default(), 0);
         for &(end, at) in &self.tidied {
             fed.append(harness.feed_in_bursts(&self.arrivals[start..end], sizes));
-            harness.housekeep(at);
+            harness.on_timer(at);
             start = end;
         }
         fed.append(harness.feed_in_bursts(&self.arrivals[start..], sizes));
@@ -225,7 +225,7 @@ fn settings(timeouts: Timeouts, anywhere: bool) -> Settings {
     settings
 }
 
-fn beside_the_model<C: Configuration>(cases: u32, reachable: &[&[Verdict]]) {
+fn beside_the_model<C: Mode>(cases: u32, reachable: &[&[Verdict]]) {
     let tally = Tally::default();
     for clients in CLIENT_SETS {
         let parameters = (timeouts(), any::<bool>(), key());
@@ -265,7 +265,7 @@ fn a_full_table_gives_up_the_expired_then_the_closing_then_the_oldest_race() {
     fill_tables::<C>();
 }
 
-fn fill_tables<C: Configuration>() {
+fn fill_tables<C: Mode>() {
     let tally = Tally::default();
     let evicted = Cell::new([0; 2]);
     let clients: Vec<_> = (0..CLIENTS.len()).collect();
@@ -285,7 +285,7 @@ fn fill_tables<C: Configuration>() {
 }
 
 /// Every connection that a replica has won and that has not timed out is translated.
-fn still_translated<C: Configuration>(pair: &mut Pair<C>) {
+fn still_translated<C: Mode>(pair: &mut Pair<C>) {
     for client in CLIENTS {
         let Some(record) = pair.model.record(client).cloned() else { continue };
         if record.state != State::Replica {
@@ -296,7 +296,7 @@ fn still_translated<C: Configuration>(pair: &mut Pair<C>) {
     }
 }
 
-impl<C: Configuration> Pair<C> {
+impl<C: Mode> Pair<C> {
     /// A pair at which a replica has won this client's race.
     fn won(client: SocketAddr) -> Self {
         let mut pair = Self::new(gateway(64, Timeouts::default()), None);
@@ -305,10 +305,10 @@ impl<C: Configuration> Pair<C> {
         let mut answer = Packet::new(replica, client, SYN | ACK);
         answer.acknowledgement = 1;
         let outer = |from: SocketAddr| Outer::new(Format::Ipip, from.ip(), client.ip(), 0);
-        match C::CODE {
-            Code::A => pair.pass(Side::Outside, &answer),
-            Code::B => pair.pass_tunnelled(outer(server), &answer),
-            Code::C => pair.pass_tunnelled(outer(replica), &answer.sent_by(server)),
+        match C::CONFIGURATION {
+            Configuration::A => pair.pass(Side::Outside, &answer),
+            Configuration::B => pair.pass_tunnelled(outer(server), &answer),
+            Configuration::C => pair.pass_tunnelled(outer(replica), &answer.sent_by(server)),
         }
         assert_eq!(pair.fed.verdicts, [Verdict::Tagged, Verdict::ReplicaWon]);
         pair
@@ -339,7 +339,7 @@ impl<C: Configuration> Pair<C> {
 /// The host of the first client has another connection to the same server, untranslated.
 #[test]
 fn fragments_of_an_untranslated_connection_pass_beside_a_translated_one() {
-    fn beside<C: Configuration>(number: usize) {
+    fn beside<C: Mode>(number: usize) {
         let mut pair = Pair::<C>::won(CLIENTS[number]);
         pair.fragment(CLIENTS[number], true);
         pair.fragment(CLIENTS[number], false);
@@ -379,7 +379,7 @@ fn errors_about_packets_that_are_too_big_are_limited() {
     }
     let arrival = pair.arrivals.last().cloned().expect("a thousand");
     let fed = pair.harness.feed(&[arrival]);
-    assert_eq!(fed.verdicts, [Verdict::TooBigUnanswered]);
+    assert_eq!(fed.verdicts, [Verdict::TooBigDropped]);
     assert_eq!(fed.left, [Vec::<Vec<u8>>::new(), Vec::new()]);
     pair.now += Duration::from_millis(1);
     pair.pass(Side::Inside, &packet);

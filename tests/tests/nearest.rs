@@ -45,7 +45,7 @@ fn honest(seed: u64, map: Map) -> Plan {
     plan.replicas = vec![replica; dice.size(2, 3)];
     for replica in &mut plan.replicas {
         (replica.reach, replica.repeats, replica.port) = (Reach::Mac, 0, None);
-        (replica.servers, replica.bears_service) = (1, false);
+        (replica.servers, replica.has_vip) = (1, false);
         replica.manner =
             dice.pick(&[(6, Manner::Serves), (1, Manner::Refuses), (1, Manner::Silent)]);
         replica.gate = dice.pick(&[(6, Gate::Open), (1, Gate::Dead), (1, Gate::Busy)]);

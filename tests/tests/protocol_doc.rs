@@ -9,13 +9,13 @@ use std::hash::Hasher;
 use std::net::{IpAddr, SocketAddr};
 
 use firstack_packets::{INSIDE_MAC, OUTSIDE_MAC, Segment, ethernet_frame};
-use pipeline::buffer::HeapBuffer;
-use pipeline::family::{Family, V4, V6};
-use pipeline::stage::sign::{Keys, Worth};
-use pipeline::stage::tag::{self, Code, Found, Tag};
+use pipeline::packet::buffer::HeapBuffer;
+use pipeline::wire::family::{Family, V4, V6};
+use pipeline::stage::sign::{Keys, Verification};
+use pipeline::stage::tag::{self, Configuration, Found, Tag};
 use pipeline::stage::{clamp, encap};
 use pipeline::verdict::Verdict;
-use pipeline::view::Packet;
+use pipeline::packet::view::Packet;
 use pipeline::wire::tunnel::Format;
 
 const DOCUMENT: &str = include_str!("../../docs/protocol.md");
@@ -81,11 +81,11 @@ impl Vector {
         Keys::new([(id, key)], Some(id))
     }
 
-    fn code(&self) -> Code {
+    fn code(&self) -> Configuration {
         match self.text("configuration") {
-            "A" => Code::A,
-            "B" => Code::B,
-            _ => Code::C,
+            "A" => Configuration::A,
+            "B" => Configuration::B,
+            _ => Configuration::C,
         }
     }
 
@@ -100,7 +100,7 @@ impl Vector {
     fn tagged<F: Family>(&self, keys: &Keys) -> Packet<HeapBuffer> {
         let mut packet = self.start();
         let tag = Tag { permitted: true, configuration: Some(self.code()), signature: None };
-        assert!(tag::insert::<F, _>(&mut packet, tag::Format::default(), tag, keys));
+        assert!(tag::insert::<F, _>(&mut packet, tag::OptionId::default(), tag, keys));
         packet
     }
 }
@@ -148,11 +148,11 @@ fn check_tag<F: Family>(vector: &Vector, keys: &Keys) {
     vector.check("SYN", vector.start().ip());
     let packet = vector.tagged::<F>(keys);
     vector.check("tagged packet", packet.ip());
-    let Found::Tag(tag, at, length) = tag::Format::default().find(packet.options()) else {
+    let Found::Tag(tag, at, length) = tag::OptionId::default().find(packet.options()) else {
         panic!("vector {}: no tag found", vector.name);
     };
     vector.check("option", &packet.options()[at..at + length.next_multiple_of(4)]);
-    let worth = if tag.signature.is_some() { Worth::Genuine } else { Worth::Unsigned };
+    let worth = if tag.signature.is_some() { Verification::Valid } else { Verification::Unsigned };
     assert_eq!(keys.judge::<F, _>(&packet, &tag), worth);
     if let Some(signature) = tag.signature {
         vector.check("MAC", &signature.mac.to_be_bytes());

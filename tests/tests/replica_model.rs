@@ -29,39 +29,39 @@ const REACHABLE: &[Verdict] = &[
     Verdict::ForeignTunnel,
     Verdict::NoEntry,
     Verdict::TooBig,
-    Verdict::TooBigUnanswered,
+    Verdict::TooBigDropped,
     Verdict::Fragmented,
     Verdict::IcmpTranslated,
     Verdict::FragmentTranslated,
     Verdict::FragmentUnknown,
-    Verdict::Held,
+    Verdict::Pending,
     Verdict::BadTag,
-    Verdict::Cracked,
-    Verdict::CrackedAgain,
+    Verdict::CopyAccepted,
+    Verdict::CopyRetransmit,
     Verdict::ToWebServer,
     Verdict::FromWebServer,
-    Verdict::ArpLearned,
+    Verdict::NeighbourLearned,
     Verdict::ProbeAnswered,
     Verdict::ProbeIgnored,
-    Verdict::AcknowledgementUnasked,
-    Verdict::Dead,
+    Verdict::SynAckUnsolicited,
+    Verdict::OutOfService,
     Verdict::Busy,
-    Verdict::TunnelStranger,
+    Verdict::PeerNotAllowed,
     Verdict::TunnelMalformed,
     Verdict::TunnelChecksum,
     Verdict::TunnelInnerChecksum,
     Verdict::TunnelNested,
     Verdict::TunnelCongestion,
-    Verdict::TunnelNotStart,
+    Verdict::CopyNotSyn,
     Verdict::TunnelIcmp,
-    Verdict::TunnelData,
-    Verdict::TunnelNotTagged,
-    Verdict::TunnelConfiguration,
-    Verdict::TunnelNotSigned,
-    Verdict::TunnelBadSignature,
-    Verdict::ClientStranger,
-    Verdict::EndpointLive,
-    Verdict::CrackedAnew,
+    Verdict::CopyData,
+    Verdict::CopyNotTagged,
+    Verdict::CopyUnknownConfiguration,
+    Verdict::CopyNotSigned,
+    Verdict::CopyBadSignature,
+    Verdict::CopyClientNotAllowed,
+    Verdict::CopyEndpointInUse,
+    Verdict::CopyNewIsn,
 ];
 
 /// The clients of a trace; the last of each is behind no permitted gateway.
@@ -75,7 +75,7 @@ const CLIENT_SETS: [&[usize]; 3] = [
 #[derive(Clone, Copy)]
 enum Action {
     Tidy(Duration),
-    Gates(bool, bool),
+    Admission(bool, bool),
 }
 
 /// Replica and model side by side.
@@ -99,8 +99,8 @@ fn launch(settings: Settings, key: Option<Key>) -> (Harness<Replica>, Shares) {
 
 fn act(harness: &mut Harness<Replica>, shares: &Shares, action: Action) -> [Vec<Vec<u8>>; 2] {
     match action {
-        Action::Tidy(at) => harness.housekeep(at),
-        Action::Gates(dead, busy) => {
+        Action::Tidy(at) => harness.on_timer(at),
+        Action::Admission(dead, busy) => {
             shares.gates.dead.store(dead, Relaxed);
             shares.gates.busy.store(busy, Relaxed);
             Default::default()
@@ -128,9 +128,9 @@ impl Pair {
             self.now += step.wait;
             self.tidy();
         }
-        if let Event::Gates(dead, busy) = step.event {
+        if let Event::Admission(dead, busy) = step.event {
             (self.model.dead, self.model.busy) = (dead, busy);
-            self.act(Action::Gates(dead, busy));
+            self.act(Action::Admission(dead, busy));
         }
         if let Some(incoming) = step.happens(&mut self.model, self.now) {
             self.receive(incoming, CLIENTS[step.client]);
@@ -204,7 +204,7 @@ fn does_what_the_model_says_in_bursts_of_any_size() {
         run(1000, &case, |((limits, key, require_signature, repeats), steps, sizes)| {
             let mut settings = settings(limits.0, limits.1);
             settings.require_signature = require_signature && key.is_some();
-            settings.acknowledgement_repeats = repeats;
+            settings.syn_ack_retransmits = repeats;
             let mut pair = Pair::new(settings.clone(), key);
             steps.iter().for_each(|step| pair.step(step));
             pair.tidy();

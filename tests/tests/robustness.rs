@@ -13,14 +13,14 @@ use firstack_tests::model::{
     ACK, Arrival, CLIENTS, Carrier, FIRST_V6, Fed, Harness, Outer, PEERS, PEERS_V6, Packet, SYN,
     gateway, partition, peers, replica, run, switch,
 };
-use pipeline::buffer::HeapPool;
-use pipeline::configuration::{A, B, C};
+use pipeline::packet::buffer::HeapPool;
+use pipeline::role::gateway::mode::{A, B, C};
 use pipeline::role::Role;
 use pipeline::role::gateway::{Gateway, Timeouts};
 use pipeline::role::replica::Replica;
 use pipeline::role::switch::Switch;
 use pipeline::verdict::{Fate, Verdict};
-use pipeline::view::Side;
+use pipeline::packet::view::Side;
 use pipeline::wire::tunnel::Format;
 use proptest::collection::vec;
 use proptest::sample::select;
@@ -28,12 +28,12 @@ use proptest::sample::select;
 /// What changes a packet that it forwards, always or at some server.
 const CHANGING: &[Verdict] = &[
     Verdict::Tagged,
-    Verdict::TaggedAgain,
-    Verdict::TaggedAnew,
-    Verdict::StartToWinner,
+    Verdict::TaggedRetransmit,
+    Verdict::TaggedNewIsn,
+    Verdict::SynToWinner,
     Verdict::ToReplica,
     Verdict::ReplicaWon,
-    Verdict::AcknowledgementRepeated,
+    Verdict::SynAckRetransmit,
     Verdict::FromReplica,
     Verdict::IcmpTranslated,
     Verdict::FragmentTranslated,
@@ -41,7 +41,7 @@ const CHANGING: &[Verdict] = &[
     Verdict::NotFannedOut,
     Verdict::NotSigned,
     Verdict::BadSignature,
-    Verdict::GatewayStranger,
+    Verdict::ClientNotAllowed,
     Verdict::NoReplica,
     Verdict::FanOutLimited,
     Verdict::ToServer,
@@ -49,8 +49,8 @@ const CHANGING: &[Verdict] = &[
     Verdict::FragmentToServer,
     // The MSS of an acknowledgement, where servers are tunnelled to.
     Verdict::FromServer,
-    Verdict::Cracked,
-    Verdict::CrackedAgain,
+    Verdict::CopyAccepted,
+    Verdict::CopyRetransmit,
     Verdict::ToWebServer,
     Verdict::FromWebServer,
 ];
@@ -99,11 +99,11 @@ impl Roles {
         for range in partition(arrivals, sizes) {
             let last = arrivals[range.end - 1].at;
             self.check(&arrivals[range]);
-            self.a.housekeep(last);
-            self.b.housekeep(last);
-            self.c.housekeep(last);
-            self.switch.housekeep(last);
-            self.replica.housekeep(last);
+            self.a.on_timer(last);
+            self.b.on_timer(last);
+            self.c.on_timer(last);
+            self.switch.on_timer(last);
+            self.replica.on_timer(last);
         }
     }
 }
@@ -243,7 +243,7 @@ fn a_replica_without_buffers_answers_no_arp_and_counts_it() {
         let fed = harness.feed(&[arrives(Side::Outside, frame)]);
         assert_eq!(fed.verdicts, [Verdict::NoBuffer]);
     }
-    assert_eq!(harness.housekeep(Duration::from_secs(60)), [Vec::<Vec<u8>>::new(), Vec::new()]);
+    assert_eq!(harness.on_timer(Duration::from_secs(60)), [Vec::<Vec<u8>>::new(), Vec::new()]);
 }
 
 #[test]

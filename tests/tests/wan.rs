@@ -29,13 +29,13 @@ impl<T> OrFail<T> for Result<T, LabError> {
 }
 
 /// Time that a condition has to come true, however busy the machine is.
-const PATIENCE: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// Looks until something is so, and says whether it came to be in time.
 fn comes_true(mut look: impl FnMut() -> bool) -> bool {
     let start = Instant::now();
     while !look() {
-        if start.elapsed() > PATIENCE {
+        if start.elapsed() > MAX_WAIT {
             return false;
         }
         std::thread::sleep(Duration::from_millis(20));
@@ -385,7 +385,7 @@ fn a_sweep_spares_the_living_and_removes_the_rest() {
 fn the_wan_ends_by_itself_and_names_its_mistakes() {
     let lab = Lab::new("ends").or_fail();
     let mut topology = direct().longest(Duration::from_millis(300)).build(&lab).or_fail();
-    let status = topology.wan_process().wait(PATIENCE).or_fail();
+    let status = topology.wan_process().wait(MAX_WAIT).or_fail();
     assert!(status.success());
     finish(topology);
 

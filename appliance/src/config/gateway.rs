@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use pipeline::wire::configuration::Configuration;
 use toml::de::DeValue;
 
 use super::clients;
@@ -12,17 +13,6 @@ use super::schema;
 use super::service::{self, Head};
 use super::tunnel::Tunnel;
 use super::value::{self, Parsed};
-
-/// How gateway and winner exchange packets after the race.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Configuration {
-    /// Plain both ways; the gateway rewrites destination and source.
-    A,
-    /// Plain both ways; the gateway rewrites the destination, the replica the source.
-    B,
-    /// Tunnelled both ways.
-    C,
-}
 
 /// What a gateway does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,8 +33,8 @@ pub struct GatewayService {
     pub address: ServiceAddress,
     /// The TCP ports that clients ask for.
     pub ports: Vec<u16>,
-    /// Where a replica's acknowledgement may come from.
-    pub replicas: Vec<IpNet>,
+    /// The addresses from which a replica's SYN/ACK may come.
+    pub allowed_replicas: Vec<IpNet>,
 }
 
 /// The addresses of a service.
@@ -92,25 +82,21 @@ impl fmt::Display for ServiceAddress {
 /// Reads `[gateway]`. `tunnel` comes with the place of its `path_mtu`.
 pub(super) fn read(root: &Section<'_>, tunnel: Option<&(Tunnel, usize)>) -> Option<Gateway> {
     let section = root.section("gateway");
-    let configuration = section.choice("configuration", |name| match name {
-        "A" => Some(Configuration::A),
-        "B" => Some(Configuration::B),
-        "C" => Some(Configuration::C),
-        _ => None,
-    });
+    let configuration = section.choice("configuration", Configuration::from_name);
     let sections = section.sections("service");
     let read: Vec<_> = sections
         .iter()
         .map(|section| {
             let head = service::head(section, any_or_prefix);
-            let replicas = section.set("replicas", usize::MAX, schema::ONE_PREFIX, any_or_prefix);
-            (section, head, replicas)
+            let allowed_replicas = section.set("allowed_replicas", usize::MAX, schema::ONE_PREFIX, any_or_prefix);
+            (section, head, allowed_replicas)
         })
         .collect();
     let heads = || read.iter().filter_map(|(section, head, _)| Some((*section, head.as_ref()?)));
     service::check_claims(heads(), ToString::to_string);
     let names = service::service_names(heads(), shown);
-    if let (Some(Configuration::C), Some((tunnel, at))) = (configuration, tunnel)
+    if let (Some(configuration), Some((tunnel, at))) = (configuration, tunnel)
+        && configuration.data_in_tunnels()
         && heads().any(|(_, head)| head.address.value.is_v6())
     {
         tunnel.check_room_v6(root, *at);
@@ -118,9 +104,9 @@ pub(super) fn read(root: &Section<'_>, tunnel: Option<&(Tunnel, usize)>) -> Opti
 
     let mut names = names.into_iter();
     let mut services = Vec::new();
-    for (section, head, replicas) in read {
+    for (section, head, allowed_replicas) in read {
         let name = head.is_some().then(|| names.next()).flatten();
-        services.push(build(section, name, head, replicas));
+        services.push(build(section, name, head, allowed_replicas));
     }
     let mut services = services.into_iter().collect::<Option<Vec<_>>>()?;
     services.sort_by_key(|service| std::cmp::Reverse(service.address.length()));
@@ -131,12 +117,12 @@ fn build(
     section: &Section<'_>,
     name: Option<String>,
     head: Option<Head<ServiceAddress>>,
-    replicas: Option<Vec<Found<ServiceAddress>>>,
+    allowed_replicas: Option<Vec<Found<ServiceAddress>>>,
 ) -> Option<GatewayService> {
-    let (name, head, replicas) = (name?, head?, replicas?);
+    let (name, head, allowed_replicas) = (name?, head?, allowed_replicas?);
     let address = head.address.value;
-    let replicas = permitted(section, address, &replicas)?;
-    Some(GatewayService { name, address, ports: service::numbers(&head.ports), replicas })
+    let allowed_replicas = permitted(section, address, &allowed_replicas)?;
+    Some(GatewayService { name, address, ports: service::numbers(&head.ports), allowed_replicas })
 }
 
 /// One entry of a list of prefixes that may be "any".
@@ -160,21 +146,21 @@ fn shown(address: &ServiceAddress, port: Option<u16>) -> String {
     }
 }
 
-/// The prefixes that replicas may answer from. Every packet between client and replica is of the
+/// The prefixes that allowed_replicas may answer from. Every packet between client and replica is of the
 /// client's family, so a prefix of the other one could never match.
 fn permitted(
     section: &Section<'_>,
     address: ServiceAddress,
-    replicas: &[Found<ServiceAddress>],
+    allowed_replicas: &[Found<ServiceAddress>],
 ) -> Option<Vec<IpNet>> {
     let family = match address {
         ServiceAddress::Any => None,
         ServiceAddress::Prefix(prefix) => Some(prefix.addr()),
     };
     let mut prefixes = Vec::new();
-    let mut good = clients::any_alone(section, "replicas", replicas);
+    let mut good = clients::any_alone(section, "allowed_replicas", allowed_replicas);
     for (i, replica) in replicas.iter().enumerate() {
-        let key = format!("replicas[{i}]");
+        let key = format!("allowed_replicas[{i}]");
         match (replica.value, family) {
             (ServiceAddress::Any, _) => {
                 let every: [IpNet; 2] = [

@@ -31,7 +31,7 @@ pub struct Replica {
     /// Tunnelled SYNs per second from which on the replica is busy.
     pub max_syn_rate: u32,
     /// Repetitions of an acknowledgement that are let through for each copy, 0 to 5.
-    pub acknowledgement_repeats: u8,
+    pub syn_ack_retransmits: u8,
     /// The replica is busy while this file exists.
     pub busy_file: Option<PathBuf>,
     /// The replica is busy while this page says so (429 or 503); it has `http`.
@@ -73,7 +73,7 @@ pub struct WebServer {
     pub check: Option<Check>,
     /// Whether it has the service's address too, and gets what comes through a gateway's tunnel
     /// (configuration C) at that.
-    pub bears_service: bool,
+    pub has_vip: bool,
 }
 
 /// Reads `[replica]`.
@@ -91,7 +91,7 @@ pub(super) fn read(root: &Section<'_>, table: Option<&Table>) -> Option<Replica>
     };
     let max_connections = section.found_integer::<u32>("max_connections");
     let max_syn_rate = section.integer("max_syn_rate");
-    let acknowledgement_repeats = section.integer("acknowledgement_repeats");
+    let syn_ack_retransmits = section.integer("syn_ack_retransmits");
     let busy_file = section.optional("busy_file", value::file);
     let busy_check = health::busy_check_of(&section);
     let drained = section.get("drained", value::boolean);
@@ -113,7 +113,7 @@ pub(super) fn read(root: &Section<'_>, table: Option<&Table>) -> Option<Replica>
         gateways: gateways?.into_iter().map(|clients| clients.value).collect(),
         max_connections: max_connections?.value,
         max_syn_rate: max_syn_rate?,
-        acknowledgement_repeats: acknowledgement_repeats?,
+        syn_ack_retransmits: syn_ack_retransmits?,
         busy_file: busy_file?.map(|file| file.value),
         busy_check: busy_check?,
         drained: drained?,
@@ -228,7 +228,7 @@ fn servers(section: &Section<'_>, service: Option<&Head<IpAddr>>) -> Option<Vec<
         let mac = section.optional("mac", value::mac);
         let weight = section.integer("weight");
         let check = health::check_of(section);
-        let bears_service = section.get("bears_service", value::boolean);
+        let has_vip = section.get("has_vip", value::boolean);
         let (name, address, port) = (name?, address?, port?.map(|port| port.value));
         if let Some(service) = service {
             check_address(section, &address, service.address.value);
@@ -249,7 +249,7 @@ fn servers(section: &Section<'_>, service: Option<&Head<IpAddr>>) -> Option<Vec<
             mac: mac?.map(|mac| mac.value),
             weight: weight?,
             check: check?,
-            bears_service: bears_service?,
+            has_vip: has_vip?,
         })
     };
     let read: Vec<_> = section.sections("server").iter().map(server).collect();

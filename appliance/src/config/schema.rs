@@ -231,7 +231,7 @@ pub static KEYS: &[Key] = &[
     key("replica.gateways", PREFIXES, Value(r#"["any"]"#)),
     key("replica.max_connections", Integer(1, 64 << 20), Value("10000")),
     key("replica.max_syn_rate", Integer(1, 1_000_000_000), Value("10000")),
-    key("replica.acknowledgement_repeats", Integer(0, 5), Value("0")),
+    key("replica.syn_ack_retransmits", Integer(0, 5), Value("0")),
     key("replica.busy_file", ABSOLUTE, Derived("no such file")),
     key(
         "replica.busy_check",
@@ -250,7 +250,7 @@ pub static KEYS: &[Key] = &[
     key("replica.service.server.mac", MAC, Derived("resolved by ARP or neighbour discovery")),
     key("replica.service.server.weight", Integer(1, 100), Value("1")),
     key("replica.service.server.check", CHECK, NO_CHECK),
-    key("replica.service.server.bears_service", Boolean, Value("false")),
+    key("replica.service.server.has_vip", Boolean, Value("false")),
 ];
 
 const SERVICE_NAME: &str = "the service's `address`, with its first port when services share it";

@@ -9,7 +9,7 @@
 use super::{Bus, Config, Device, Ports};
 
 /// Frames that a worker works on at once: a burst, and what was handed to it.
-const IN_WORK: usize = 2 * pipeline::burst::BURST;
+const IN_WORK: usize = 2 * pipeline::packet::burst::BURST;
 /// New buffers that a worker has at hand.
 const STASH: usize = 32;
 /// The least to be shared out, for each worker, beyond what devices hold.

@@ -1,49 +1,18 @@
 //! `[tunnel]`: the form of the tunnels that this process sends, and what fits in them.
 
 use ipnet::IpNet;
+use pipeline::wire::family::V6;
+use pipeline::wire::tunnel::Format;
 
 use super::reader::{Found, Section};
 use super::service::Once;
 use super::value;
 
-/// What stands before a packet in a tunnel, behind the outer IP header.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TunnelFormat {
-    /// Nothing: IP in IP.
-    #[default]
-    Ipip,
-    /// A GRE header of 4 bytes.
-    Gre,
-    /// A UDP header and a GUE header of 4 bytes.
-    Gue,
-}
-
-impl TunnelFormat {
-    /// The format of this name.
-    fn from_name(name: &str) -> Option<Self> {
-        match name {
-            "ipip" => Some(Self::Ipip),
-            "gre" => Some(Self::Gre),
-            "gue" => Some(Self::Gue),
-            _ => None,
-        }
-    }
-
-    /// Bytes between the outer IP header and the packet.
-    fn header(self) -> u16 {
-        match self {
-            Self::Ipip => 0,
-            Self::Gre => 4,
-            Self::Gue => 12,
-        }
-    }
-}
-
 /// The tunnels that are sent. All formats are received, whatever stands here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tunnel {
     /// Format of tunnels to addresses that no peer holds.
-    pub format: TunnelFormat,
+    pub format: Format,
     /// Largest packet that the path takes, outer header included.
     pub path_mtu: u16,
     /// Addresses that get another format, the longest prefix first: the first that holds an
@@ -57,7 +26,7 @@ pub struct TunnelPeer {
     /// The outer destinations.
     pub prefix: IpNet,
     /// The format of tunnels to them.
-    pub format: TunnelFormat,
+    pub format: Format,
 }
 
 /// Every IPv6 host may send packets as long as this, whatever it is told (RFC 8200, section 5).
@@ -68,7 +37,7 @@ const OUTER_V6: u16 = 40;
 /// Reads `[tunnel]`; tells where `path_mtu` stands.
 pub(super) fn read(root: &Section<'_>) -> Option<(Tunnel, usize)> {
     let section = root.section("tunnel");
-    let format = section.choice("format", TunnelFormat::from_name);
+    let format = section.choice("format", Format::from_name);
     let path_mtu = section.found_integer::<u16>("path_mtu");
     let peers = peers(&section);
     let Found { value: path_mtu, at, .. } = path_mtu?;
@@ -79,7 +48,7 @@ fn peers(section: &Section<'_>) -> Option<Vec<TunnelPeer>> {
     let mut prefixes = Once::default();
     let peer = |section: &Section<'_>| {
         let prefix = section.found("prefix", value::prefix);
-        let format = section.choice("format", TunnelFormat::from_name);
+        let format = section.choice("format", Format::from_name);
         let Found { value: prefix, at, .. } = prefix?;
         prefixes.take(section, (at, "prefix"), prefix, &value::shown_prefix(prefix));
         Some(TunnelPeer { prefix, format: format? })
@@ -95,7 +64,7 @@ impl Tunnel {
     fn most_overhead_v6(&self) -> u16 {
         let peers = self.peers.iter().filter(|peer| peer.prefix.addr().is_ipv6());
         let formats = peers.map(|peer| peer.format).chain([self.format]);
-        OUTER_V6 + formats.map(TunnelFormat::header).max().unwrap_or_default()
+        OUTER_V6 + formats.map(Format::header).max().unwrap_or_default()
     }
 
     /// Notes a path on which the smallest packets that IPv6 hosts can be held to do not fit.

@@ -1,6 +1,6 @@
 //! The workers' clock: the time stamp counter as nanoseconds.
 
-use pipeline::time::Ticks;
+use pipeline::base::time::Ticks;
 
 /// Turns counts of the time stamp counter into time since the clock was made.
 #[derive(Clone, Copy, Debug)]

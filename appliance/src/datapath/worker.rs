@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use arrayvec::ArrayVec;
 use crossbeam::utils::CachePadded;
-use pipeline::burst::{BURST, Burst, Output};
+use pipeline::packet::burst::{BURST, Burst, Output};
 use pipeline::counters::{Counters, SideCounters};
-use pipeline::family::Version;
+use pipeline::wire::family::Version;
 use pipeline::role::{Context, Role};
-use pipeline::time::Ticks;
+use pipeline::base::time::Ticks;
 use pipeline::verdict::Verdict;
-use pipeline::view::{Kind, Packet, Side, View};
+use pipeline::packet::view::{Kind, Packet, Side, View};
 
 use crate::datapath::clock::Clock;
 use crate::datapath::handoff::{Handoff, HandoffFrame, HandoffKind, drain};
@@ -143,7 +143,7 @@ impl<R: Role> Worker<R> {
         if self.now >= self.next_timer {
             self.next_timer = self.now + TIMER_INTERVAL;
             let Self { now, pool, out, .. } = self;
-            self.role.housekeep(&mut Context { now: *now, pool, out });
+            self.role.on_timer(&mut Context { now: *now, pool, out });
             self.flush();
         }
         count
@@ -220,7 +220,7 @@ impl<R: Role> Worker<R> {
                 out.send(side, frame);
             }
         });
-        self.counters.taken_over.add(received);
+        self.counters.taken_from_workers.add(received);
         for side in Side::ALL {
             if !self.taken[side as usize].is_empty() {
                 let Self { now, pool, out, taken, .. } = self;

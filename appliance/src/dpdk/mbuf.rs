@@ -6,7 +6,7 @@ use std::ptr::{self, NonNull};
 use std::slice;
 
 use dpdk_sys::rte_mbuf;
-use pipeline::buffer::Buffer;
+use pipeline::packet::buffer::Buffer;
 
 /// One frame, owned: a chain of segments, none of which is referenced from elsewhere.
 /// Dropping it gives the segments back to their pools.

@@ -4,7 +4,7 @@ use std::ptr::NonNull;
 use std::sync::{Arc, PoisonError};
 
 use arrayvec::ArrayVec;
-use pipeline::buffer::Pool;
+use pipeline::packet::buffer::Pool;
 
 use super::eal::{Eal, RawPool, Runtime, c_string};
 use super::error::{Errno, Error};

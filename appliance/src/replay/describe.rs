@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use pipeline::buffer::{Buffer, HeapBuffer};
-use pipeline::family::{Family, V4, V6, Version};
+use pipeline::packet::buffer::{Buffer, HeapBuffer};
+use pipeline::wire::family::{Family, V4, V6, Version};
 use pipeline::stage::tag;
-use pipeline::view::{Kind, Packet};
+use pipeline::packet::view::{Kind, Packet};
 use pipeline::wire::{arp::Arp, tcp};
 
 const FLAGS: [(u8, &str); 8] = [
@@ -20,14 +20,14 @@ const FLAGS: [(u8, &str); 8] = [
 ];
 
 /// Describes a frame.
-pub fn frame(bytes: &[u8], format: tag::Format) -> String {
+pub fn frame(bytes: &[u8], format: tag::OptionId) -> String {
     nested(bytes, format, DEPTH)
 }
 
 /// Tunnels within tunnels that are looked into.
 const DEPTH: usize = 4;
 
-fn nested(bytes: &[u8], format: tag::Format, depth: usize) -> String {
+fn nested(bytes: &[u8], format: tag::OptionId, depth: usize) -> String {
     let packet = Packet::new(HeapBuffer::new(bytes));
     let view = packet.view;
     match view.kind {
@@ -65,7 +65,7 @@ fn addresses(packet: &Packet<HeapBuffer>, what: &str) -> String {
     format!("{source} > {destination} {what}")
 }
 
-fn segment<F: Family>(packet: &Packet<HeapBuffer>, format: tag::Format) -> String {
+fn segment<F: Family>(packet: &Packet<HeapBuffer>, format: tag::OptionId) -> String {
     let flags = tcp::flags(packet.tcp()).0;
     let names: Vec<_> = FLAGS.iter().filter(|(bit, _)| flags & bit != 0).map(|f| f.1).collect();
     let (from, to) = (packet.source::<F>(), packet.destination::<F>());
@@ -99,7 +99,7 @@ mod tests {
     fn says_what_matters() {
         let options = [253, 5, 0x4e, 0x52, 1, 1, 1, 1];
         let syn = Segment::syn("198.18.1.10:40000", "203.0.113.10:80", 7).options(&options);
-        let format = tag::Format::default();
+        let format = tag::OptionId::default();
         let plain = "198.18.1.10:40000 > 203.0.113.10:80 [SYN] tag A";
         assert_eq!(frame(&syn.frame(), format), plain);
         let tunnelled = frame(&syn.tunnelled("203.0.113.10", "198.51.100.10"), format);
@@ -113,7 +113,7 @@ mod tests {
     fn says_it_of_ipv6_and_every_tunnel() {
         let syn = Segment::syn("[2001:db8::1]:40000", "[2001:db8::2]:80", 7);
         let plain = "[2001:db8::1]:40000 > [2001:db8::2]:80 [SYN]";
-        let format = tag::Format::default();
+        let format = tag::OptionId::default();
         assert_eq!(frame(&syn.frame(), format), plain);
         for (how, name) in [(Format::IPIP, ""), (Format::GRE, " GRE"), (Format::GUE, " GUE")] {
             let packet = tunnel_in(how, ("192.0.2.1", "192.0.2.2"), (0, 5), &syn.packet());

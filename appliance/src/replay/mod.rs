@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use pipeline::buffer::{HeapBuffer, HeapPool};
-use pipeline::burst::{Burst, Output};
+use pipeline::packet::buffer::{HeapBuffer, HeapPool};
+use pipeline::packet::burst::{Burst, Output};
 use pipeline::role::{Context, Role};
 use pipeline::stage::tag;
-use pipeline::time::Ticks;
+use pipeline::base::time::Ticks;
 use pipeline::verdict::Verdict;
-use pipeline::view::Side;
+use pipeline::packet::view::Side;
 use serde_json::json;
 
 use self::capture::{Frame, Reader, Writer};
@@ -87,14 +87,14 @@ pub fn run(
         keys: roles::load_keys(config)?,
         probe_id: 0,
     };
-    let format = tag::Format { kind: config.tag.kind, exid: config.tag.exid };
+    let format = tag::OptionId { kind: config.tag.kind, exid: config.tag.exid };
     roles::with_role_set(config, &environment, Replay { options, print, format })
 }
 
 struct Replay<'a> {
     options: &'a Options,
     print: &'a mut dyn Write,
-    format: tag::Format,
+    format: tag::OptionId,
 }
 
 impl WithRole for Replay<'_> {
@@ -253,7 +253,7 @@ impl<R: Role> Stage<R> {
         self.clock = self.clock.max(frame.time);
         let mut context =
             Context { now: Ticks::from(self.clock), pool: &mut self.pool, out: &mut self.out };
-        self.role.housekeep(&mut context);
+        self.role.on_timer(&mut context);
         self.burst.fill(std::iter::once(HeapBuffer::new(&frame.bytes)));
         self.role.process(side, &mut self.burst, &mut context);
         let left = self.write_out()?;
@@ -264,7 +264,7 @@ impl<R: Role> Stage<R> {
     fn settle(&mut self) -> Result<(), capture::Error> {
         let now = Ticks::from(self.clock);
         let mut context = Context { now, pool: &mut self.pool, out: &mut self.out };
-        self.role.housekeep(&mut context);
+        self.role.on_timer(&mut context);
         self.write_out().map(drop)
     }
 

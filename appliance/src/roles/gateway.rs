@@ -1,13 +1,13 @@
-use pipeline::configuration::Configuration;
-use pipeline::family::Version;
+use pipeline::role::gateway::mode::Mode;
+use pipeline::wire::family::Version;
 use pipeline::role::Role;
 use pipeline::role::gateway::{Gateway, Service, Settings, Timeouts};
-use pipeline::services::Scope;
+use pipeline::policy::services::Scope;
 
 use super::{Environment, Labels, RoleSet, any_of, controls, path, tables, tag_format};
 use crate::config::{self, Config, ServiceAddress};
 
-pub(super) fn role_set<C: Configuration>(
+pub(super) fn role_set<C: Mode>(
     config: &Config,
     gateway: &config::Gateway,
     environment: &Environment,

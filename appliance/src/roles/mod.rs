@@ -9,14 +9,14 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use pipeline::configuration::{A, B, C};
-use pipeline::family::Version;
+use pipeline::role::gateway::mode::{A, B, C};
+use pipeline::wire::family::Version;
 use pipeline::neighbours::Neighbours;
-use pipeline::path::Path;
+use pipeline::policy::tunnel_path::TunnelPath;
 use pipeline::role::Role;
-use pipeline::role::replica::Gates;
+use pipeline::role::replica::Admission;
 use pipeline::role::switch::TunnelHealth;
-use pipeline::shared::Published;
+use pipeline::base::published::Published;
 use pipeline::stage::sign::Keys;
 use pipeline::stage::tag;
 use pipeline::wire::ethernet::Mac;
@@ -82,7 +82,7 @@ pub struct Controls {
     /// Which tunnels to replicas answer: those of the first members (switch).
     pub tunnels: Option<Arc<TunnelHealth>>,
     /// The replica's gates.
-    pub gates: Option<Arc<Gates>>,
+    pub gates: Option<Arc<Admission>>,
     /// The replica is busy while this file is there.
     pub busy_file: Option<PathBuf>,
     /// The replica is busy while this answers so.
@@ -103,7 +103,7 @@ pub struct RoleSet<R> {
     pub copies: usize,
 }
 
-/// Code that runs with a role set, generic over the role's type.
+/// Configuration that runs with a role set, generic over the role's type.
 pub trait WithRole {
     /// The result of [`WithRole::run`].
     type Output;
@@ -173,8 +173,8 @@ fn controls(config: &Config, environment: &Environment) -> Controls {
     }
 }
 
-fn tag_format(config: &Config) -> tag::Format {
-    tag::Format { kind: config.tag.kind, exid: config.tag.exid }
+fn tag_format(config: &Config) -> tag::OptionId {
+    tag::OptionId { kind: config.tag.kind, exid: config.tag.exid }
 }
 
 fn format(format: TunnelFormat) -> Format {

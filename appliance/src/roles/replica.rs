@@ -4,9 +4,9 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use pipeline::neighbours::Neighbours;
 use pipeline::role::Role;
-use pipeline::role::replica::{Gates, Replica, Selection, Server, Service, Settings, Shares};
-use pipeline::shared::Published;
-use pipeline::time::Ticks;
+use pipeline::role::replica::{Admission, Replica, Selection, Server, Service, Settings, Shares};
+use pipeline::base::published::Published;
+use pipeline::base::time::Ticks;
 
 use super::{
     Controls, Environment, Labels, Member, RoleSet, any_of, controls, path, share, tables,
@@ -37,7 +37,7 @@ pub(super) fn role_set(
             first_server,
         });
     }
-    let gates = Arc::new(Gates::default());
+    let gates = Arc::new(Admission::default());
     gates.dead.store(replica.drained, Relaxed);
     let shares = Shares { gates: Arc::clone(&gates), neighbours: Arc::new(unresolved(&services)) };
     let selection = Published::new(Selection::new(&services, |_| true));
@@ -87,7 +87,7 @@ fn settings(
         path: path(config),
         busy_connections: share(replica.max_connections.into(), workers) as usize,
         busy_syn_rate: share(replica.max_syn_rate.into(), workers),
-        acknowledgement_repeats: replica.acknowledgement_repeats,
+        syn_ack_retransmits: replica.syn_ack_retransmits,
         timeouts: [times.racing, times.established, times.closing].map(Ticks::from),
         macs: environment.macs,
         probes: false,
@@ -110,6 +110,6 @@ fn web_server(server: &config::WebServer) -> Server {
         port: server.port,
         mac: server.mac.map(|mac| mac.0),
         weight: server.weight.into(),
-        bears_service: server.bears_service,
+        has_vip: server.has_vip,
     }
 }

@@ -1,14 +1,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use pipeline::limiter::Limit;
+use pipeline::policy::limiter::Limit;
 use pipeline::neighbours::Neighbours;
 use pipeline::role::Role;
 use pipeline::role::switch::{
     Alive, Delivery, Probing, Selection, Server, Service, Settings, Shares, Switch, Timeouts,
     TunnelHealth,
 };
-use pipeline::shared::Published;
+use pipeline::base::published::Published;
 
 use super::{
     Controls, Environment, Labels, Member, RoleSet, controls, path, share, tables, tag_format,

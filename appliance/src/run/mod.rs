@@ -10,7 +10,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use pipeline::view::Side;
+use pipeline::packet::view::Side;
 
 use self::launch::Launch;
 use self::ports::{Running, start_port, steer_ports, with_ports};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use pipeline::view::Side;
+use pipeline::packet::view::Side;
 
 use crate::config::{self, Config};
 use crate::control::socket::Answer;

@@ -157,13 +157,13 @@ fn a_replica_with_nothing_but_what_is_required_has_the_defaults() {
     assert_eq!(replica.tunnel_addresses, ["198.51.100.10".parse::<std::net::IpAddr>().unwrap()]);
     assert_eq!((replica.max_connections, replica.max_syn_rate), (10000, 10000));
     assert!(!replica.drained && replica.gateways.is_empty());
-    assert_eq!(replica.acknowledgement_repeats, 0);
+    assert_eq!(replica.syn_ack_retransmits, 0);
     assert_eq!((replica.busy_file, replica.busy_check), (None, None));
     let servers = &replica.services[0].servers;
     assert_eq!((servers[0].name.as_str(), servers[0].port), ("198.51.100.10", None));
     assert_eq!((servers[1].name.as_str(), servers[1].port), ("198.51.100.10:8080", Some(8080)));
     assert_eq!((servers[0].mac, servers[0].weight), (None, 1));
-    assert_eq!((&servers[0].check, servers[0].bears_service), (&None, false));
+    assert_eq!((&servers[0].check, servers[0].has_vip), (&None, false));
 }
 
 #[test]
@@ -270,21 +270,21 @@ fn a_replica_does_as_it_is_told() {
         switches = ["203.0.113.1"]
         gateways = ["198.18.0.0/16"]
         max_connections = 1000
-        acknowledgement_repeats = 5
+        syn_ack_retransmits = 5
         busy_file = "/run/firstack/busy"
         [[replica.service]]
         address = "203.0.113.10"
         [[replica.service.server]]
         address = "198.51.100.10"
-        bears_service = true
+        has_vip = true
         "#,
     );
     assert_eq!((config.table.max_connections, config.table.max_connections_v6), (1000, 500));
     let Role::Replica(replica) = config.role else { panic!("{:?}", config.role) };
     assert_eq!(replica.gateways, ["198.18.0.0/16".parse().unwrap()]);
-    assert_eq!((replica.acknowledgement_repeats, replica.max_connections), (5, 1000));
+    assert_eq!((replica.syn_ack_retransmits, replica.max_connections), (5, 1000));
     assert_eq!(replica.busy_file.as_deref(), Some(Path::new("/run/firstack/busy")));
-    assert!(replica.services[0].servers[0].bears_service);
+    assert!(replica.services[0].servers[0].has_vip);
 }
 
 fn device(text: &str) -> Result<Device, String> {

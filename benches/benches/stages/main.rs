@@ -11,18 +11,18 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use cycles::Cycles;
 use firstack_benches::cases::{self, Work};
 use firstack_packets::{LINUX_OPTIONS, Segment, ethernet_frame, tag as tags, tunnel_in};
-use pipeline::buffer::{HeapBuffer, HeapPool};
-use pipeline::family::{V4, V6};
+use pipeline::packet::buffer::{HeapBuffer, HeapPool};
+use pipeline::wire::family::{V4, V6};
 use pipeline::stage::encap::Outer;
 use pipeline::stage::sign::Keys;
 use pipeline::stage::{classify, crack, encap, reset, rewrite, tag};
-use pipeline::view::{Packet, View};
+use pipeline::packet::view::{Packet, View};
 use pipeline::wire::tunnel::Format;
 
 const CLIENT: &str = "198.18.1.10:40000";
 const SERVER: &str = "203.0.113.10:80";
 const TAG: tag::Tag =
-    tag::Tag { permitted: true, configuration: Some(tag::Code::A), signature: None };
+    tag::Tag { permitted: true, configuration: Some(tag::Configuration::A), signature: None };
 
 fn packet(frame: &[u8]) -> Packet<HeapBuffer> {
     Packet::new(HeapBuffer::new(frame))
@@ -30,7 +30,7 @@ fn packet(frame: &[u8]) -> Packet<HeapBuffer> {
 
 fn stages(criterion: &mut Criterion<Cycles>) {
     let mut group = criterion.benchmark_group("stage");
-    let format = tag::Format::default();
+    let format = tag::OptionId::default();
     let data = Segment::ack(CLIENT, SERVER, 8, 6).payload(&[0; 6]).frame();
     let syn = Segment::syn(CLIENT, SERVER, 7);
     let options = [&LINUX_OPTIONS[..], &tags::unsigned(tags::PERMITTED)].concat();
@@ -108,7 +108,7 @@ fn tunnels(criterion: &mut Criterion<Cycles>) {
         let put = |p: &mut Packet<HeapBuffer>| assert!(encap::put(p, &outer));
         batched(&format!("encap_{name}_v6"), &data_v6, &put);
         let open = |p: &mut Packet<HeapBuffer>| {
-            let inner = p.view.inner(pipeline::buffer::Buffer::head(&p.buffer));
+            let inner = p.view.inner(pipeline::packet::buffer::Buffer::head(&p.buffer));
             assert!(crack::open(p, inner).is_ok());
         };
         for (frame, ends, family) in [(&data, ends, ""), (&data_v6, ends_v6, "_v6")] {
@@ -120,8 +120,8 @@ fn tunnels(criterion: &mut Criterion<Cycles>) {
     group.finish();
 }
 
-fn endpoint_of_replica() -> pipeline::family::Endpoint<V4> {
-    pipeline::family::Endpoint::new([198, 51, 100, 10].into(), 8080)
+fn endpoint_of_replica() -> pipeline::wire::family::Endpoint<V4> {
+    pipeline::wire::family::Endpoint::new([198, 51, 100, 10].into(), 8080)
 }
 
 /// Work of the library's cases, a step at a time: 32 keys, packets, or one burst's housekeeping.

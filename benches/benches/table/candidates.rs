@@ -11,9 +11,9 @@ use firstack_benches::find::{
 };
 use firstack_benches::fixtures::KEY;
 use hashbrown::HashMap;
-use pipeline::family::{Endpoint, V4, Version};
-use pipeline::flow::Flow;
-use pipeline::prefetch::prefetch;
+use pipeline::wire::family::{Endpoint, V4, Version};
+use pipeline::role::gateway::flow::Flow;
+use pipeline::base::prefetch::prefetch;
 
 /// A table that is measured.
 pub(crate) trait Candidate {

@@ -26,7 +26,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use firstack::dpdk::{Eal, EalArgs, LogLevel};
 use firstack::sys::hugepages::HugePages;
-use pipeline::family::{V4, V6};
+use pipeline::wire::family::{V4, V6};
 
 use candidates::{Hashbrown, NoPrefetch, Ours, Pipelined, Rte, Sip};
 use measure::{Measured, round};

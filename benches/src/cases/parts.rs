@@ -3,12 +3,12 @@
 use std::hint::black_box;
 
 use firstack_packets::{self as packets, LINUX_OPTIONS, Segment, ethernet_frame, tunnel_in};
-use pipeline::buffer::Buffer;
-use pipeline::family::{self, Endpoint};
+use pipeline::packet::buffer::Buffer;
+use pipeline::wire::family::{self, Endpoint};
 use pipeline::stage::encap::{self, Outer};
 use pipeline::stage::sign::Keys;
 use pipeline::stage::{classify, crack, rewrite, tag};
-use pipeline::view::{Packet, View};
+use pipeline::packet::view::{Packet, View};
 use pipeline::wire::tunnel::Format;
 
 use super::{Case, Named, ROUNDS, Work};
@@ -173,13 +173,13 @@ fn parse(packet: &mut Packet<SlabBuffer>) {
 }
 
 fn classify_start(packet: &mut Packet<SlabBuffer>) {
-    assert!(classify::start::<family::V4, _>(packet, tag::Format::default(), 8).is_ok());
+    assert!(classify::start::<family::V4, _>(packet, tag::OptionId::default(), 8).is_ok());
 }
 
 fn insert_tag(packet: &mut Packet<SlabBuffer>, keys: &Keys) {
     const TAG: tag::Tag =
-        tag::Tag { permitted: true, configuration: Some(tag::Code::A), signature: None };
-    assert!(tag::insert::<family::V4, _>(packet, tag::Format::default(), TAG, keys));
+        tag::Tag { permitted: true, configuration: Some(tag::Configuration::A), signature: None };
+    assert!(tag::insert::<family::V4, _>(packet, tag::OptionId::default(), TAG, keys));
 }
 
 fn encap(format: Format) -> Box<dyn Work> {

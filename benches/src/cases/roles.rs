@@ -1,13 +1,13 @@
 //! Whole roles: a burst looked at, decided, acted upon, and the housekeeping after it.
 
 use firstack_packets::{Segment, ethernet_frame, ip_packet};
-use pipeline::configuration::{A, B, C, Configuration};
+use pipeline::role::gateway::mode::{A, B, C, Mode};
 use pipeline::role::Role;
 use pipeline::role::gateway::Gateway;
-use pipeline::stage::tag::Code;
-use pipeline::time::Ticks;
+use pipeline::stage::tag::Configuration;
+use pipeline::base::time::Ticks;
 use pipeline::verdict::Verdict;
-use pipeline::view::Side;
+use pipeline::packet::view::Side;
 
 use super::{Case, Named, ROUNDS, Work};
 use crate::fixtures::{LOSERS, Peers, SERVER, V4, V6, frames, from_replica, ip, run_all, tagged};
@@ -35,20 +35,20 @@ pub(super) fn cases() -> Vec<Case> {
         ("gateway_syn_in_full_table", || syns(OPEN / 2)),
         ("gateway_no_entry", no_entry),
         ("gateway_not_tcp", not_tcp),
-        ("switch_fan_out_to_2", || switch(|c| tagged(c, SERVER, Code::A), Verdict::FannedOut)),
+        ("switch_fan_out_to_2", || switch(|c| tagged(c, SERVER, Configuration::A), Verdict::FannedOut)),
         ("switch_to_server", || switch(|c| Segment::ack(c, SERVER, 8, 6), Verdict::ToServer)),
-        ("replica_a_copy", || copies(Code::A, V4)),
-        ("replica_a_to_web_server", || to_web_server(Code::A, V4)),
-        ("replica_a_from_web_server", || from_web_server(Code::A, V4)),
-        ("replica_b_copy", || copies(Code::B, V4)),
-        ("replica_b_to_web_server", || to_web_server(Code::B, V4)),
-        ("replica_b_from_web_server", || from_web_server(Code::B, V4)),
-        ("replica_c_copy", || copies(Code::C, V4)),
-        ("replica_c_to_web_server", || to_web_server(Code::C, V4)),
-        ("replica_c_from_web_server", || from_web_server(Code::C, V4)),
-        ("replica_c_copy_v6", || copies(Code::C, V6)),
-        ("replica_c_to_web_server_v6", || to_web_server(Code::C, V6)),
-        ("replica_c_from_web_server_v6", || from_web_server(Code::C, V6)),
+        ("replica_a_copy", || copies(Configuration::A, V4)),
+        ("replica_a_to_web_server", || to_web_server(Configuration::A, V4)),
+        ("replica_a_from_web_server", || from_web_server(Configuration::A, V4)),
+        ("replica_b_copy", || copies(Configuration::B, V4)),
+        ("replica_b_to_web_server", || to_web_server(Configuration::B, V4)),
+        ("replica_b_from_web_server", || from_web_server(Configuration::B, V4)),
+        ("replica_c_copy", || copies(Configuration::C, V4)),
+        ("replica_c_to_web_server", || to_web_server(Configuration::C, V4)),
+        ("replica_c_from_web_server", || from_web_server(Configuration::C, V4)),
+        ("replica_c_copy_v6", || copies(Configuration::C, V6)),
+        ("replica_c_to_web_server_v6", || to_web_server(Configuration::C, V6)),
+        ("replica_c_from_web_server_v6", || from_web_server(Configuration::C, V6)),
         ("replica_a_copy_again", copies_again),
     ];
     let races: [Named; 3] =
@@ -59,8 +59,8 @@ pub(super) fn cases() -> Vec<Case> {
             expiry(opened(switch_harness(), &to_switch(), Verdict::FannedOut), Ticks::from_secs(60))
         }),
         ("replica_expiry", || {
-            let copies = copy_frames(Code::A, V4, NEW);
-            expiry(opened(replica_harness(), &copies, Verdict::Cracked), Ticks::from_secs(60))
+            let copies = copy_frames(Configuration::A, V4, NEW);
+            expiry(opened(replica_harness(), &copies, Verdict::CopyAccepted), Ticks::from_secs(60))
         }),
         ("gateway_empty_burst", || expiry(established::<A>(V4, OPEN), Ticks(0))),
     ];
@@ -109,15 +109,15 @@ fn work<R: Role + 'static>(harness: Harness<R>, arrivals: Vec<Arrival>) -> Box<d
     Box::new(Arrivals { harness, arrivals, next: 0 })
 }
 
-fn to_replica<Q: Configuration + 'static>(peers: Peers) -> Box<dyn Work> {
+fn to_replica<Q: Mode + 'static>(peers: Peers) -> Box<dyn Work> {
     let frames = frames(peers, OPEN, |client| {
         Segment::ack(client, peers.server, 8, 6).payload(&[0; 6]).frame()
     });
     work(established::<Q>(peers, OPEN), arrivals(Side::Inside, &frames, Verdict::ToReplica))
 }
 
-fn back<Q: Configuration + 'static>(peers: Peers) -> Box<dyn Work> {
-    let frames = frames(peers, OPEN, |client| from_replica(Q::CODE, peers, client, false));
+fn back<Q: Mode + 'static>(peers: Peers) -> Box<dyn Work> {
+    let frames = frames(peers, OPEN, |client| from_replica(Q::CONFIGURATION, peers, client, false));
     let expected = if Q::FOLLOWS_PLAIN { Verdict::FromReplica } else { Verdict::Passed };
     work(established::<Q>(peers, OPEN), arrivals(Side::Outside, &frames, expected))
 }
@@ -133,8 +133,8 @@ fn syns(entries: usize) -> Box<dyn Work> {
 }
 
 /// SYN in, tagged out; SYN/ACK in, decided, out; two losers reset: 32 races in four steps.
-fn races<Q: Configuration + 'static>() -> Box<dyn Work> {
-    let answers = |peers| frames(peers, NEW, |client| from_replica(Q::CODE, peers, client, true));
+fn races<Q: Mode + 'static>() -> Box<dyn Work> {
+    let answers = |peers| frames(peers, NEW, |client| from_replica(Q::CONFIGURATION, peers, client, true));
     let origin = frames(V4, NEW, |client| Segment::syn_ack(LOSERS[1], client, 5, 8).frame());
     let mut parts = [
         arrivals(Side::Inside, &syn_frames(NEW), Verdict::Tagged),
@@ -172,7 +172,7 @@ fn not_tcp() -> Box<dyn Work> {
 }
 
 fn to_switch() -> Vec<Vec<u8>> {
-    frames(V4, NEW, |client| tagged(client, SERVER, Code::A).frame())
+    frames(V4, NEW, |client| tagged(client, SERVER, Configuration::A).frame())
 }
 
 fn switch(segment: fn(&str) -> Segment, expected: Verdict) -> Box<dyn Work> {
@@ -181,36 +181,36 @@ fn switch(segment: fn(&str) -> Segment, expected: Verdict) -> Box<dyn Work> {
 }
 
 /// Copies of start packets as the switch sends them.
-fn copy_frames(code: Code, peers: Peers, count: usize) -> Vec<Vec<u8>> {
+fn copy_frames(code: Configuration, peers: Peers, count: usize) -> Vec<Vec<u8>> {
     frames(peers, count, |client| {
         tagged(client, peers.server, code).tunnelled(&ip(peers.server), &ip(peers.replica))
     })
 }
 
-fn copies(code: Code, peers: Peers) -> Box<dyn Work> {
+fn copies(code: Configuration, peers: Peers) -> Box<dyn Work> {
     let frames = copy_frames(code, peers, NEW);
-    work(replica_harness(), arrivals(Side::Outside, &frames, Verdict::Cracked))
+    work(replica_harness(), arrivals(Side::Outside, &frames, Verdict::CopyAccepted))
 }
 
 fn copies_again() -> Box<dyn Work> {
-    let frames = copy_frames(Code::A, V4, OPEN);
-    let harness = opened(replica_harness(), &frames, Verdict::Cracked);
-    work(harness, arrivals(Side::Outside, &frames, Verdict::CrackedAgain))
+    let frames = copy_frames(Configuration::A, V4, OPEN);
+    let harness = opened(replica_harness(), &frames, Verdict::CopyAccepted);
+    work(harness, arrivals(Side::Outside, &frames, Verdict::CopyRetransmit))
 }
 
-fn to_web_server(code: Code, peers: Peers) -> Box<dyn Work> {
-    let harness = opened(replica_harness(), &copy_frames(code, peers, OPEN), Verdict::Cracked);
+fn to_web_server(code: Configuration, peers: Peers) -> Box<dyn Work> {
+    let harness = opened(replica_harness(), &copy_frames(code, peers, OPEN), Verdict::CopyAccepted);
     let frames = frames(peers, OPEN, |client| match code {
-        Code::A | Code::B => Segment::ack(client, peers.replica, 8, 6).frame(),
-        Code::C => {
+        Configuration::A | Configuration::B => Segment::ack(client, peers.replica, 8, 6).frame(),
+        Configuration::C => {
             Segment::ack(client, peers.server, 8, 6).tunnelled(&ip(client), &ip(peers.replica))
         }
     });
     work(harness, arrivals(Side::Outside, &frames, Verdict::ToWebServer))
 }
 
-fn from_web_server(code: Code, peers: Peers) -> Box<dyn Work> {
-    let harness = opened(replica_harness(), &copy_frames(code, peers, OPEN), Verdict::Cracked);
+fn from_web_server(code: Configuration, peers: Peers) -> Box<dyn Work> {
+    let harness = opened(replica_harness(), &copy_frames(code, peers, OPEN), Verdict::CopyAccepted);
     let frames = frames(peers, OPEN, |client| Segment::ack(peers.replica, client, 6, 8).frame());
     work(harness, arrivals(Side::Inside, &frames, Verdict::FromWebServer))
 }

@@ -5,8 +5,10 @@ use super::named_values;
 named_values! {
     /// How the gateway and the winner of a race exchange packets. The number is the one in the
     /// tag (docs/protocol.md, 3.1).
+    #[derive(Default)]
     pub enum Configuration {
         /// Full NAT: the gateway rewrites both directions.
+        #[default]
         A = "A",
         /// One-way NAT: the gateway rewrites packets to the replica; the replica writes the
         /// server's source address into its packets to the client.

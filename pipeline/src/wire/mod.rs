@@ -43,6 +43,12 @@ macro_rules! named_values {
             }
         }
 
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+
         impl TryFrom<u8> for $type {
             type Error = u8;
 

@@ -6,8 +6,8 @@ use arrayvec::ArrayVec;
 use firstack_loom::handoff::mail::{Handed, Mail, What, wind_down};
 use firstack_loom::sync::{Arc, Barrier};
 use loom::thread;
-use pipeline::burst::BURST;
-use pipeline::view::Side;
+use pipeline::packet::burst::BURST;
+use pipeline::packet::view::Side;
 
 /// A frame identifies itself: the worker that received it, and its position there.
 type Frame = (usize, usize);

@@ -17,7 +17,7 @@ pub struct Icmp {
     pub protocol: u8,
     /// Type.
     pub kind: u8,
-    /// Code.
+    /// Configuration.
     pub code: u8,
     /// The second word of the header.
     pub word: u32,

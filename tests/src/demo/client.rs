@@ -17,7 +17,7 @@ use crate::lab::{Family, LabError, Namespace, Place, Result};
 
 /// Time that one step of a connection may take. A lost SYN costs a second or two, a busy machine
 /// more.
-const PATIENCE: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// Does some work on a thread in a network namespace; threads that it starts are in it too.
 pub fn within<T: Send>(namespace: &Namespace, work: impl FnOnce() -> T + Send) -> Result<T> {
@@ -146,9 +146,9 @@ fn compare(stream: &mut TcpStream, request: &str, wanted: &[u8]) -> Result<Strin
 }
 
 fn connect(address: SocketAddr) -> Result<TcpStream, String> {
-    let stream = TcpStream::connect_timeout(&address, PATIENCE);
+    let stream = TcpStream::connect_timeout(&address, MAX_WAIT);
     let stream = stream.map_err(|error| format!("connect: {error}"))?;
-    let patience = Some(PATIENCE);
+    let patience = Some(MAX_WAIT);
     let set = stream.set_read_timeout(patience).and_then(|()| stream.set_write_timeout(patience));
     set.map_err(|error| format!("connect: {error}"))?;
     Ok(stream)
@@ -179,7 +179,7 @@ pub fn connect_from(from: &Place, port: u16, to: SocketAddr) -> Result<TcpStream
         let flags = SockFlag::SOCK_CLOEXEC;
         let socket = socket(family, SockType::Stream, flags, None)?;
         setsockopt(&socket, sockopt::ReuseAddr, &true)?;
-        let patience = TimeVal::new(PATIENCE.as_secs() as i64, 0);
+        let patience = TimeVal::new(MAX_WAIT.as_secs() as i64, 0);
         setsockopt(&socket, sockopt::ReceiveTimeout, &patience)?;
         setsockopt(&socket, sockopt::SendTimeout, &patience)?;
         let own = SocketAddr::new(own, port);
@@ -240,7 +240,7 @@ impl Held {
     ) -> Result<(Self, usize)> {
         let (start, mut opened) = (Instant::now(), 0);
         let mut held = Self { streams: Vec::new(), sites: BTreeMap::new() };
-        while held.count() < count && start.elapsed() < PATIENCE {
+        while held.count() < count && start.elapsed() < MAX_WAIT {
             opened += 1;
             let mut one = Self::open(from, to, 1)?;
             if one.sites.contains_key(site) {

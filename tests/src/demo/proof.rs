@@ -110,7 +110,7 @@ fn race(world: &World, answers: &Answers) -> Vec<String> {
 
 fn decisions(fleet: &Processes, report: &Report, all: &[Snapshot]) {
     let verdicts = [
-        ("of these, from a port used before", "tagged_anew"),
+        ("of these, from a port used before", "tagged_new_isn"),
         ("start packets fanned out (op 310)", "fanned_out"),
         ("copies given to a web server (op 410)", "cracked"),
         ("copies dropped: busy (op 408)", "busy"),
@@ -118,7 +118,7 @@ fn decisions(fleet: &Processes, report: &Report, all: &[Snapshot]) {
         ("to the replica, rewritten (op 612)", "to_replica"),
         ("from the replica, rewritten (op 612)", "from_replica"),
     ];
-    let tagged = ["tagged", "tagged_again", "tagged_anew"];
+    let tagged = ["tagged", "tagged_retransmit", "tagged_new_isn"];
     let tagged = |one: &Snapshot| tagged.iter().map(|name| one.verdict(name)).sum();
     let mut rows = vec![row("start packets tagged (op 210)", all.iter().map(tagged))];
     let counted = verdicts

@@ -16,7 +16,7 @@ use super::site::{Family, Place, Site};
 use super::topology::Topology;
 
 /// Time that tcpdump has to start and to end.
-const PATIENCE: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_secs(60);
 /// Longer frames hold no SYN/ACK, in any tunnel.
 const LONGEST: &str = "180";
 
@@ -89,7 +89,7 @@ impl RaceCapture {
         // 32 MiB for what tcpdump is too late for.
         let more = ["-Z", "root", "-B", "32768", "-s", "200", "--immediate-mode", "less", LONGEST];
         let mut process = lab.spawn(gateway, &[&words[..], &more].concat())?;
-        process.wait_for("listening on", PATIENCE)?;
+        process.wait_for("listening on", MAX_WAIT)?;
         let named = |place: &Place| {
             let name = place.site.name();
             [Family::V4, Family::V6].map(|family| (place.address_of(family), name.clone()))
@@ -130,7 +130,7 @@ impl RaceCapture {
         loop {
             let races = self.races()?;
             let written: usize = races.iter().map(|race| race.answers.len()).sum();
-            if written as u64 >= counted || start.elapsed() > PATIENCE {
+            if written as u64 >= counted || start.elapsed() > MAX_WAIT {
                 return Ok(races);
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -141,7 +141,7 @@ impl RaceCapture {
     /// SYN/ACK of a race may be among them.
     pub fn stop(mut self) -> Result<Vec<Race>> {
         self.process.signal(Signal::SIGINT);
-        self.process.wait(PATIENCE)?;
+        self.process.wait(MAX_WAIT)?;
         let said = self.process.stderr();
         if !said.lines().any(|line| line.starts_with("0 packets dropped by kernel")) {
             return Err(LabError::Unreadable { command: "tcpdump".into(), output: said });

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use firstack_packets::{Arp, Body, Frame, Ip, Mac, Neighbour, Payload, tag as tags};
-use pipeline::stage::tag::Code;
-use pipeline::view::Side;
+use pipeline::stage::tag::Configuration;
+use pipeline::packet::view::Side;
 use pipeline::wire::tunnel::Format;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -72,7 +72,7 @@ pub fn tagged_start(from: SocketAddr, to: SocketAddr, tag: &[u8]) -> Packet {
 }
 
 /// Returns a SYN with a signed tag of this configuration. The signature is valid.
-fn signed_start(from: SocketAddr, to: SocketAddr, configuration: Code) -> Packet {
+fn signed_start(from: SocketAddr, to: SocketAddr, configuration: Configuration) -> Packet {
     let mut packet = tagged_start(from, to, &[]);
     packet.options.clear();
     let tag = tag(&packet, configuration, Some(KEY));
@@ -155,7 +155,7 @@ fn tcp() -> BoxedStrategy<Packet> {
 fn start() -> BoxedStrategy<Packet> {
     let data = prop_oneof![4 => Just(Vec::new()), 1 => vec(any::<u8>(), 0..50)];
     let checksums = (proptest::bool::weighted(0.95), proptest::bool::weighted(0.95));
-    let code = select(vec![Code::A, Code::B, Code::C]);
+    let code = select(vec![Configuration::A, Configuration::B, Configuration::C]);
     let tag = prop_oneof![
         2 => unsigned_tag().prop_map(Ok),
         1 => code.prop_map(Err),

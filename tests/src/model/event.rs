@@ -4,9 +4,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use pipeline::stage::tag::Code;
+use pipeline::stage::tag::Configuration;
 use pipeline::verdict::Verdict;
-use pipeline::view::Side;
+use pipeline::packet::view::Side;
 
 use super::frames::Foreign;
 use super::packet::{ACK, Packet, SYN};
@@ -234,8 +234,8 @@ impl Step {
 
     /// A packet from the outside, in its tunnel when it is in one.
     fn incoming(&self, model: &Model, mut packet: Packet) -> Incoming {
-        let is_acknowledgement = packet.is_acknowledgement();
-        match self.wrap.apply(model, self.end(), &mut packet, is_acknowledgement) {
+        let is_syn_ack = packet.is_syn_ack();
+        match self.wrap.apply(model, self.end(), &mut packet, is_syn_ack) {
             Some(outer) => {
                 let frame = packet.frame();
                 self.wrap.tunnelled(outer, Input::Tcp(packet), &frame)
@@ -276,7 +276,7 @@ impl Step {
             packet.dont_fragment = dont_fragment || packet.is_v6();
         }
         // What opens or answers is judged by a checksum that must be within reach.
-        let split = segment.split && segment.fill.is_none() && !packet.is_acknowledgement();
+        let split = segment.split && segment.fill.is_none() && !packet.is_syn_ack();
         packet.tcp_checksum = !split;
         packet
     }
@@ -292,7 +292,7 @@ impl Step {
         }
         // Only a tunnel that is quoted, or that the error comes in, is to be opened.
         let form = self.wrap.form;
-        let under_c = model.configuration == Code::C && matches!(form, Form::Usual | Form::AsC);
+        let under_c = model.configuration == Configuration::C && matches!(form, Form::Usual | Form::AsC);
         let peer = quoted.to;
         let mut tunnel = None;
         if side == Side::Outside && under_c {
@@ -342,7 +342,7 @@ fn damage(packet: &mut Packet, (ip, tcp): (bool, bool)) {
 }
 
 /// Length of a frame that leaves its buffer 4 bytes of headroom.
-const CRAMPED: usize = pipeline::buffer::HEADROOM - 4;
+const CRAMPED: usize = pipeline::packet::buffer::HEADROOM - 4;
 
 fn find(model: &Model, client: SocketAddr, who: Who) -> SocketAddr {
     let (record, peers) = (model.record(client), peers(client));

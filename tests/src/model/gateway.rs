@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use pipeline::role::gateway::{Service, Settings};
-use pipeline::services::Scope;
-use pipeline::stage::tag::Code;
-use pipeline::time::Ticks;
+use pipeline::policy::services::Scope;
+use pipeline::stage::tag::Configuration;
+use pipeline::base::time::Ticks;
 use pipeline::verdict::Verdict;
-use pipeline::view::Side;
+use pipeline::packet::view::Side;
 
 use super::event::Input;
 use super::options::Key;
@@ -82,7 +82,7 @@ impl Record {
 /// The gateway.
 pub struct Model {
     /// Which configuration it runs.
-    pub configuration: Code,
+    pub configuration: Configuration,
     settings: Settings,
     key: Option<Key>,
     records: HashMap<SocketAddr, Record>,
@@ -97,7 +97,7 @@ pub struct Model {
 }
 
 /// By then what was on its way when a RST was sent has arrived.
-const QUIET: Duration = Duration::from_secs(3);
+const RST_GRACE: Duration = Duration::from_secs(3);
 
 fn span(ticks: Ticks) -> Duration {
     Duration::from_nanos(ticks.0)
@@ -105,7 +105,7 @@ fn span(ticks: Ticks) -> Duration {
 
 impl Model {
     /// A gateway without connections, which signs tags with the key.
-    pub fn new(configuration: Code, settings: Settings, key: Option<Key>) -> Self {
+    pub fn new(configuration: Configuration, settings: Settings, key: Option<Key>) -> Self {
         Self {
             configuration,
             settings,
@@ -158,7 +158,7 @@ impl Model {
         match input {
             Input::Foreign(verdict) => Outcome::untouched(*verdict),
             Input::Tunnelled(outer, inner) => match (side, self.configuration) {
-                (Side::Inside, _) | (_, Code::A) => Outcome::untouched(Verdict::ForeignTunnel),
+                (Side::Inside, _) | (_, Configuration::A) => Outcome::untouched(Verdict::ForeignTunnel),
                 _ => self.tunnelled(now, outer, inner),
             },
             Input::Error(error) => self.error(side, error),
@@ -168,20 +168,20 @@ impl Model {
     }
 
     fn tcp(&mut self, now: Duration, side: Side, packet: &Packet, headroom: bool) -> Outcome {
-        let ends = packet.flags & (FIN | RST) != 0 || packet.is_acknowledgement();
-        if self.configuration == Code::B && side == Side::Outside && !ends {
+        let ends = packet.flags & (FIN | RST) != 0 || packet.is_syn_ack();
+        if self.configuration == Configuration::B && side == Side::Outside && !ends {
             return Outcome::untouched(Verdict::Passed);
         }
         let client = if side == Side::Inside { packet.from } else { packet.to };
         let known = self.records.get(&client).cloned();
         match (side, known) {
-            (Side::Inside, None) if packet.is_start() => self.race(now, packet, headroom),
-            (Side::Inside, Some(known)) if packet.is_start() => {
+            (Side::Inside, None) if packet.is_syn() => self.race(now, packet, headroom),
+            (Side::Inside, Some(known)) if packet.is_syn() => {
                 self.start(now, packet, headroom, &known)
             }
             (_, None) => Outcome::untouched(Verdict::NoEntry),
             (Side::Inside, Some(known)) => self.client_packet(now, packet, headroom, &known),
-            (Side::Outside, Some(known)) if packet.is_acknowledgement() => {
+            (Side::Outside, Some(known)) if packet.is_syn_ack() => {
                 self.acknowledgement(now, packet, None, &known)
             }
             (Side::Outside, Some(known)) => self.server_packet(now, packet, &known),
@@ -196,7 +196,7 @@ impl Model {
         (server, replica): (SocketAddr, SocketAddr),
         verdict: Verdict,
     ) -> Outcome {
-        if self.configuration != Code::C {
+        if self.configuration != Configuration::C {
             return Outcome::changed(verdict, packet.sent_to(replica));
         }
         debug_assert_eq!(packet.to, server);
@@ -240,7 +240,7 @@ impl Model {
         self.touch(now, client);
         let record = self.change(client);
         // A RST that closed nothing: its connection goes on.
-        if record.state == State::Closing && record.fins != [true; 2] && idle >= QUIET {
+        if record.state == State::Closing && record.fins != [true; 2] && idle >= RST_GRACE {
             record.state = State::Replica;
         }
         record.fins[side as usize] |= flags & FIN != 0;

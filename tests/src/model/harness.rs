@@ -3,12 +3,12 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use pipeline::buffer::{Buffer, HeapBuffer, HeapPool};
-use pipeline::burst::{BURST, Burst, Output};
+use pipeline::packet::buffer::{Buffer, HeapBuffer, HeapPool};
+use pipeline::packet::burst::{BURST, Burst, Output};
 use pipeline::role::{Context, Role};
-use pipeline::time::Ticks;
+use pipeline::base::time::Ticks;
 use pipeline::verdict::{Fate, Verdict};
-use pipeline::view::Side;
+use pipeline::packet::view::Side;
 
 /// The layout of a frame in its buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +127,7 @@ impl<R: Role> Harness<R> {
     pub fn feed(&mut self, arrivals: &[Arrival]) -> Fed {
         let Some(first) = arrivals.first() else { return Fed::default() };
         for arrival in arrivals {
-            let packet = pipeline::view::Packet::new(arrival.buffer());
+            let packet = pipeline::packet::view::Packet::new(arrival.buffer());
             let _ = R::owner(arrival.side, &packet);
         }
         self.burst.fill(arrivals.iter().map(Arrival::buffer));
@@ -160,11 +160,11 @@ impl<R: Role> Harness<R> {
     }
 
     /// Runs the role's periodic work, and returns the frames that it generates.
-    pub fn housekeep(&mut self, now: Duration) -> [Vec<Vec<u8>>; 2] {
+    pub fn on_timer(&mut self, now: Duration) -> [Vec<Vec<u8>>; 2] {
         let capacity = Side::ALL.map(|side| self.out.side(side).capacity());
         let mut context =
             Context { now: Ticks::from(now), pool: &mut self.pool, out: &mut self.out };
-        self.role.housekeep(&mut context);
+        self.role.on_timer(&mut context);
         let left = self.drain(capacity);
         self.check_balance();
         left

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use firstack_packets::tag::{self, SIGNED, Signed};
-use pipeline::stage::tag::Code;
+use pipeline::stage::tag::Configuration;
 use pipeline::verdict::Verdict;
 
 use super::Packet;
@@ -62,9 +62,9 @@ pub fn obstacle(packet: &Packet, key: Option<Key>) -> Option<Verdict> {
     for (kind, place) in area.options {
         let identifier = packet.options[place].get(2..4).unwrap_or_default();
         match (kind, identifier) {
-            (253, [0x4e, 0x52]) => return Some(Verdict::UntaggedAlready),
+            (253, [0x4e, 0x52]) => return Some(Verdict::UntaggedAlreadyTagged),
             (34, _) | (253 | 254, [0xf9, 0x89]) => return Some(Verdict::UntaggedFastOpen),
-            (19 | 29, _) => return Some(Verdict::UntaggedSigned),
+            (19 | 29, _) => return Some(Verdict::UntaggedTcpAuth),
             _ => {}
         }
     }
@@ -72,12 +72,12 @@ pub fn obstacle(packet: &Packet, key: Option<Key>) -> Option<Verdict> {
         return Some(Verdict::UntaggedOptions);
     }
     let room = if key.is_some() { 16 } else { 8 };
-    (packet.options.len() + room > MOST).then_some(Verdict::UntaggedNoRoom)
+    (packet.options.len() + room > MOST).then_some(Verdict::UntaggedNoOptionSpace)
 }
 
 /// The tag of a gateway of this configuration that permits redirection, padded. What it is for
 /// is the packet, whose signature it bears when there is a key.
-pub fn tag(packet: &Packet, configuration: Code, key: Option<Key>) -> Vec<u8> {
+pub fn tag(packet: &Packet, configuration: Configuration, key: Option<Key>) -> Vec<u8> {
     let flags = tag::flags(configuration as u8);
     match key {
         None => tag::unsigned(flags).to_vec(),

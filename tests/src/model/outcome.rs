@@ -62,7 +62,7 @@ impl Outcome {
                 Self { onward, ..Self::dropped(Verdict::Fragmented) }
             }
             Fitting::Answered(error) => Self::answered(Verdict::TooBig, Leaving::Frame(error)),
-            Fitting::Unanswered => Self::dropped(Verdict::TooBigUnanswered),
+            Fitting::Unanswered => Self::dropped(Verdict::TooBigDropped),
         }
     }
 

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use pipeline::role::replica::{Server, Settings};
-use pipeline::stage::tag::Code;
-use pipeline::time::Ticks;
+use pipeline::stage::tag::Configuration;
+use pipeline::base::time::Ticks;
 use pipeline::verdict::Verdict;
 
 use super::options::Key;
@@ -48,7 +48,7 @@ pub struct Entry {
     /// R.
     pub replica: SocketAddr,
     /// The gateway's configuration.
-    pub configuration: Code,
+    pub configuration: Configuration,
     /// Where it stands.
     pub state: Held,
     /// The start packet's sequence number.
@@ -63,7 +63,7 @@ pub struct Entry {
     taken: bool,
     /// A later start packet of the same endpoints that the web server has been given, and its
     /// configuration.
-    next: Option<(u32, Code)>,
+    next: Option<(u32, Configuration)>,
     fins: [bool; 2],
     since: Duration,
     order: u64,
@@ -82,9 +82,9 @@ impl Entry {
 }
 
 /// By then what was on its way when a RST was sent has arrived.
-const QUIET: Duration = Duration::from_secs(3);
+const RST_GRACE: Duration = Duration::from_secs(3);
 /// How long a frame waits for a MAC address.
-const PATIENCE: Duration = Duration::from_secs(1);
+const MAX_WAIT: Duration = Duration::from_secs(1);
 
 /// The replica.
 pub struct ReplicaModel {
@@ -158,7 +158,7 @@ impl ReplicaModel {
         let mut released = Vec::new();
         let neighbours = &self.neighbours;
         self.waiting.retain(|(address, since, frame)| {
-            if now - *since > PATIENCE {
+            if now - *since > MAX_WAIT {
                 return false;
             }
             let Some(mac) = neighbours.get(address) else { return true };
@@ -182,18 +182,18 @@ impl ReplicaModel {
         if packet.from != known.sends_as() {
             return Outcome::untouched(Verdict::NoEntry);
         }
-        let is_acknowledgement = packet.is_acknowledgement();
-        let accepted = |(isn, _): &(u32, Code)| packet.acknowledgement == isn.wrapping_add(1);
-        let next = known.next.filter(accepted).filter(|_| is_acknowledgement);
+        let is_syn_ack = packet.is_syn_ack();
+        let accepted = |(isn, _): &(u32, Configuration)| packet.acknowledgement == isn.wrapping_add(1);
+        let next = known.next.filter(accepted).filter(|_| is_syn_ack);
         let known = match next {
             Some((isn, configuration)) => self.succeed(now, client, isn, configuration),
             None => known,
         };
         let opening = known.state == Held::Opening;
-        if !known.taken && is_acknowledgement {
+        if !known.taken && is_syn_ack {
             if known.credit == 0 {
                 self.touch(now, client);
-                return Outcome::dropped(Verdict::AcknowledgementUnasked);
+                return Outcome::dropped(Verdict::SynAckUnsolicited);
             }
             let entry = self.change(client);
             entry.credit -= 1;
@@ -201,10 +201,10 @@ impl ReplicaModel {
         }
         // The first refusal, or that of a copy that came twice.
         let refuses = packet.sequence == 0 && packet.acknowledgement == known.isn.wrapping_add(1);
-        let answers = is_acknowledgement || packet.flags & RST != 0 && (opening || refuses);
+        let answers = is_syn_ack || packet.flags & RST != 0 && (opening || refuses);
         self.heard(now, client, 0, packet.flags);
-        let packet = match (known.configuration, is_acknowledgement) {
-            (Code::C, true) => super::options::clamped(packet, self.room(client)),
+        let packet = match (known.configuration, is_syn_ack) {
+            (Configuration::C, true) => super::options::clamped(packet, self.room(client)),
             _ => packet.clone(),
         };
         self.to_client(packet, client, &known, answers, Verdict::FromWebServer)
@@ -216,9 +216,9 @@ impl ReplicaModel {
         now: Duration,
         client: SocketAddr,
         isn: u32,
-        configuration: Code,
+        configuration: Configuration,
     ) -> Entry {
-        let credit = 1 + u32::from(self.settings.acknowledgement_repeats);
+        let credit = 1 + u32::from(self.settings.syn_ack_retransmits);
         let entry = self.change(client);
         (entry.isn, entry.configuration, entry.credit) = (isn, configuration, credit);
         (entry.state, entry.fins, entry.taken) = (Held::Opening, [false; 2], false);
@@ -237,10 +237,10 @@ impl ReplicaModel {
         verdict: Verdict,
     ) -> Outcome {
         match known.configuration {
-            Code::A => Outcome::untouched(verdict),
-            Code::B if answers => self.tunnel(packet, known.server.ip(), client, verdict),
-            Code::B => Outcome::changed(verdict, packet.sent_by(known.server)),
-            Code::C => {
+            Configuration::A => Outcome::untouched(verdict),
+            Configuration::B if answers => self.tunnel(packet, known.server.ip(), client, verdict),
+            Configuration::B => Outcome::changed(verdict, packet.sent_by(known.server)),
+            Configuration::C => {
                 let room = self.room(client);
                 if packet.ip_len() > room && packet.dont_fragment {
                     let error = Leaving::Frame(too_big(&packet, room));
@@ -284,9 +284,9 @@ impl ReplicaModel {
 
     /// A packet of the client has come.
     fn client_goes_on(&mut self, now: Duration, client: SocketAddr, packet: &Packet) {
-        let more = 1 + u32::from(self.settings.acknowledgement_repeats);
+        let more = 1 + u32::from(self.settings.syn_ack_retransmits);
         let entry = self.change(client);
-        if packet.is_start() {
+        if packet.is_syn() {
             entry.credit += more;
         }
         let fits = entry.answered.is_none_or(|number| number == packet.acknowledgement);
@@ -303,7 +303,7 @@ impl ReplicaModel {
 
     fn heard(&mut self, now: Duration, client: SocketAddr, side: usize, flags: u8) {
         let entry = self.change(client);
-        let quiet = now - entry.since >= QUIET;
+        let quiet = now - entry.since >= RST_GRACE;
         if entry.state == Held::Closing && entry.fins != [true; 2] && quiet {
             entry.state = if entry.taken { Held::Established } else { Held::Opening };
         }

@@ -5,17 +5,17 @@ use std::sync::Arc;
 
 pub use firstack_fixtures::MACS;
 use firstack_fixtures::UNLIMITED;
-use pipeline::configuration::Configuration;
-use pipeline::limiter::Limit;
+use pipeline::role::gateway::mode::Mode;
+use pipeline::policy::limiter::Limit;
 use pipeline::neighbours::Neighbours;
-use pipeline::path::Path;
+use pipeline::policy::tunnel_path::TunnelPath;
 use pipeline::role::gateway::{self, Gateway, Timeouts};
 use pipeline::role::replica::{self, Replica};
 use pipeline::role::switch::{self, Delivery, Switch};
-use pipeline::services::Scope;
-use pipeline::shared::Published;
+use pipeline::policy::services::Scope;
+use pipeline::base::published::Published;
 use pipeline::stage::sign::Keys;
-use pipeline::time::Ticks;
+use pipeline::base::time::Ticks;
 use pipeline::wire::tunnel::Format;
 
 use super::options::Key;
@@ -156,7 +156,7 @@ pub fn keys(key: Option<Key>) -> Published<Keys> {
     Published::new(Keys::new(key, key.map(|(id, _)| id)))
 }
 
-impl<C: Configuration> super::Harness<Gateway<C>> {
+impl<C: Mode> super::Harness<Gateway<C>> {
     /// A gateway with these settings, which signs with this key.
     pub fn gateway(settings: gateway::Settings, key: Option<Key>) -> Self {
         // A packet that is too big leaves in up to eight pieces.
@@ -237,7 +237,7 @@ pub fn switch(key: Option<Key>) -> Switch {
         probes: true,
         ..default
     };
-    let selection = switch::Selection::new(&settings.services, &switch::Alive::default());
+    let selection = switch::Selection::new(&settings.services, &switch::Liveness::default());
     let shares = switch::Shares {
         tunnels: Arc::new(switch::TunnelHealth::new(replicas)),
         neighbours: Arc::new(Neighbours::new([v6(0x10, 0x55, 0).ip()])),
@@ -255,7 +255,7 @@ pub fn replica_settings() -> replica::Settings {
         port,
         mac,
         weight: 1,
-        bears_service: false,
+        has_vip: false,
     };
     let service = |address: SocketAddr, first_server, servers| replica::Service {
         address: address.ip(),
@@ -266,7 +266,7 @@ pub fn replica_settings() -> replica::Settings {
     let (web, second) = (PEERS[4].ip(), IpAddr::from([198, 51, 100, 20]));
     let (web_v6, second_v6) = (PEERS_V6[4].ip(), v6(0x30, 0x20, 0).ip());
     let mut bearer = server("four", second_v6, None, Some([2, 0, 0, 0, 2, 4]));
-    bearer.bears_service = true;
+    bearer.has_vip = true;
     let two = server("two", second, Some(8080), Some([2, 0, 0, 0, 2, 2]));
     let services = vec![
         service(PEERS[0], 0, vec![server("one", web, None, None), two]),

@@ -43,7 +43,7 @@ pub fn differences(scenario: &Scenario, snapshot: &Value) -> Vec<String> {
                         differences.push("the worker's counters are not the process's".to_owned());
                     }
                     flatten("handed_off", &value[0]["handed_off"], &mut found);
-                    flatten("taken_over", &value[0]["taken_over"], &mut found);
+                    flatten("taken_from_workers", &value[0]["taken_from_workers"], &mut found);
                 }
                 _ => flatten(name, value, &mut found),
             }
@@ -104,7 +104,7 @@ fn flatten(path: &str, value: &Value, counts: &mut Counts) {
     }
 }
 
-/// One answerer of a service's races.
+/// One responder of a service's races.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Race {
     service: String,

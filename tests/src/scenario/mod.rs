@@ -39,7 +39,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use firstack_packets::Frame;
-pub use pipeline::view::Side;
+pub use pipeline::packet::view::Side;
 
 use names::Names;
 use notation::Scope;

@@ -58,7 +58,7 @@ pub struct Call {
     handle: Option<SocketHandle>,
     sent: usize,
     got: usize,
-    answerer: u8,
+    responder: u8,
     deadline: Nanos,
 }
 
@@ -108,7 +108,7 @@ impl Client {
             handle: Some(self.host.connect(service, plan.port)),
             sent: 0,
             got: 0,
-            answerer: 0,
+            responder: 0,
             deadline: now + plan.patience,
         });
     }
@@ -135,7 +135,7 @@ impl Client {
             let own = |call: &&mut Call| {
                 call.handle.is_some() && call.port == start.from.port() && call.service == start.to
             };
-            if let Some(call) = self.calls.iter_mut().find(own).filter(|_| start.is_start()) {
+            if let Some(call) = self.calls.iter_mut().find(own).filter(|_| start.is_syn()) {
                 call.isn = Some(start.sequence);
                 call.starts += 1;
             }
@@ -243,7 +243,7 @@ impl Call {
                 (bytes.len(), (bytes.len(), first, right))
             });
             let Ok((count, first, right)) = read else { break };
-            self.answerer = first.unwrap_or(self.answerer);
+            self.responder = first.unwrap_or(self.responder);
             self.got += count;
             if !right || self.got > PREFIX + self.plan.response {
                 let (got, all) = (self.got, PREFIX + self.plan.response);
@@ -258,7 +258,7 @@ impl Call {
         let all = PREFIX + self.plan.response;
         let peer_closed = !host.socket(handle).may_recv();
         if self.got == all && (peer_closed || self.plan.closer == Closer::Client) {
-            return self.end(host, handle, Outcome::Completed(self.answerer), now);
+            return self.end(host, handle, Outcome::Completed(self.responder), now);
         }
         if peer_closed {
             let outcome = Outcome::Broken(format!("closed after {} of {all} bytes", self.got));

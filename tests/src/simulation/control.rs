@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use pipeline::role::replica::{self, Gates};
+use pipeline::role::replica::{self, Admission};
 use pipeline::role::switch::{self, Alive, TunnelHealth};
-use pipeline::shared::Published;
+use pipeline::base::published::Published;
 use pipeline::stage::sign::Keys;
 
 use super::address::{CLIENTS, Site};
@@ -48,7 +48,7 @@ pub enum Members {
         /// Which servers are up.
         up: Vec<bool>,
         /// Whether it takes start packets.
-        gates: Arc<Gates>,
+        gates: Arc<Admission>,
     },
 }
 

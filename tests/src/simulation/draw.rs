@@ -9,7 +9,7 @@ use super::rng::Rng;
 /// One replica.
 pub(super) fn replica(rng: &mut Rng) -> ReplicaPlan {
     let reach = rng.pick(&[(2, Reach::Mac), (2, Reach::Resolved), (1, Reach::Bears)]);
-    let bears_service = rng.chance(200);
+    let has_vip = rng.chance(200);
     ReplicaPlan {
         servers: if reach == Reach::Bears { 1 } else { rng.size(1, 2) },
         manner: rng.pick(&[(80, Manner::Serves), (10, Manner::Refuses), (10, Manner::Silent)]),
@@ -20,8 +20,8 @@ pub(super) fn replica(rng: &mut Rng) -> ReplicaPlan {
             (10, Gate::Limit(1)),
         ]),
         reach,
-        port: if bears_service { None } else { rng.chance(200).then_some(8080) },
-        bears_service,
+        port: if has_vip { None } else { rng.chance(200).then_some(8080) },
+        has_vip,
         repeats: rng.pick(&[(8, 0), (2, 2)]),
     }
 }

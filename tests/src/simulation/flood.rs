@@ -118,7 +118,7 @@ struct Waiting {
 impl Crowd {
     /// Takes what comes in a victim's name; gives the answer.
     pub fn take(&mut self, frame: &[u8], segment: &Segment, now: Nanos) -> Option<Frame> {
-        if !segment.is_start() {
+        if !segment.is_syn() {
             if let Some(over) = self.waiting.remove(&segment.from) {
                 self.due.remove(&(over.due, segment.from));
             }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use firstack::replay::describe;
 use pipeline::stage::tag;
 use pipeline::verdict::Verdict;
-use pipeline::view::Side;
+use pipeline::packet::view::Side;
 
 use super::plan::{MS, Nanos, SECOND};
 
@@ -63,5 +63,5 @@ impl Log {
 pub fn describe(frame: &[u8]) -> String {
     let numbers = super::segment::read(frame)
         .map(|segment| format!(" seq {} ack {}", segment.sequence, segment.acknowledgement));
-    describe::frame(frame, tag::Format::default()) + &numbers.unwrap_or_default()
+    describe::frame(frame, tag::OptionId::default()) + &numbers.unwrap_or_default()
 }

@@ -78,7 +78,7 @@ pub(super) fn seats(plan: &Plan, rng: &mut Rng) -> Vec<Seat> {
         for at in 0..replica.servers {
             let (own, name) = (HOST + at as u8, (10 * (number + 1) + at) as u8);
             let mut bears = vec![address(plan.family, site, own)];
-            if replica.bears_service {
+            if replica.has_vip {
                 bears.extend((0..plan.services).map(|s| address::service(plan.family, s)));
             }
             seat(site, Node::Server(Server::new(plan, (site, own, &bears), does, name, rng)));

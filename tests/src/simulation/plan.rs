@@ -1,6 +1,6 @@
 //! What a seed stands for: who is there, how they are connected, and who talks to whom.
 
-pub use pipeline::stage::tag::Code as Configuration;
+pub use pipeline::stage::tag::Configuration as Configuration;
 
 use super::address::Site;
 use super::draw;
@@ -96,7 +96,7 @@ pub struct ReplicaPlan {
     /// Their port, when it is another than the one asked for.
     pub port: Option<u16>,
     /// Whether they bear the services' addresses themselves.
-    pub bears_service: bool,
+    pub has_vip: bool,
     /// How often they may repeat an acknowledgement unasked.
     pub repeats: u8,
 }

@@ -7,16 +7,16 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use firstack_fixtures::UNLIMITED;
 use ipnet::IpNet;
-use pipeline::configuration::{A, B, C, Configuration};
-use pipeline::limiter::Limit;
+use pipeline::role::gateway::mode::{A, B, C, Mode};
+use pipeline::policy::limiter::Limit;
 use pipeline::neighbours::Neighbours;
-use pipeline::path::Path;
+use pipeline::policy::tunnel_path::TunnelPath;
 use pipeline::role::gateway::{self, Gateway};
-use pipeline::role::replica::{self, Gates, Replica};
+use pipeline::role::replica::{self, Admission, Replica};
 use pipeline::role::switch::{self, Alive, Delivery, Probing, Switch, TunnelHealth};
-use pipeline::services::Scope;
-use pipeline::shared::Published;
-use pipeline::time::Ticks;
+use pipeline::policy::services::Scope;
+use pipeline::base::published::Published;
+use pipeline::base::time::Ticks;
 
 use super::address::{
     CLIENTS, HOST, ORIGIN, PORT, REPLICAS, SERVICE, SOURCE, Site, TUNNEL, address, mac, port_mac,
@@ -85,7 +85,7 @@ fn clients(plan: &Plan, site: Site) -> Vec<IpNet> {
         .collect()
 }
 
-fn gateway<X: Configuration>(
+fn gateway<X: Mode>(
     plan: &Plan,
     hash_key: (u64, u64),
     mutant: Option<Mutant>,
@@ -192,7 +192,7 @@ fn held_service(plan: &Plan, site: Site, number: usize) -> replica::Service {
             port: replica.port,
             mac: (replica.reach == Reach::Mac).then(|| mac(site, host)),
             weight: 1,
-            bears_service: replica.bears_service,
+            has_vip: replica.has_vip,
         }
     };
     replica::Service {
@@ -210,7 +210,7 @@ fn replica(plan: &Plan, site: Site, hash_key: (u64, u64)) -> (Station, Levers) {
     let servers = services.iter().flat_map(|service| &service.servers);
     let unresolved: std::collections::BTreeSet<_> =
         servers.filter(|s| s.mac.is_none()).map(|s| s.address).collect();
-    let gates = Arc::new(Gates::default());
+    let gates = Arc::new(Admission::default());
     gates.dead.store(replica.gate == Gate::Dead, Relaxed);
     gates.busy.store(replica.gate == Gate::Busy, Relaxed);
     let settings = replica::Settings {
@@ -228,7 +228,7 @@ fn replica(plan: &Plan, site: Site, hash_key: (u64, u64)) -> (Station, Levers) {
             _ => table(plan),
         },
         busy_syn_rate: 1000,
-        acknowledgement_repeats: replica.repeats,
+        syn_ack_retransmits: replica.repeats,
         max_connections: [table(plan); 2],
         macs: [0, 1].map(|port| port_mac(site, port)),
         probes: true,

@@ -37,7 +37,7 @@ pub struct Segment {
 impl Segment {
     /// Whether it is a start packet.
     #[must_use]
-    pub fn is_start(&self) -> bool {
+    pub fn is_syn(&self) -> bool {
         self.syn && !self.ack && !self.rst
     }
 }
@@ -158,7 +158,7 @@ mod tests {
             let segment = read(&frame).unwrap();
             assert_eq!((segment.from, segment.to), (from, to));
             assert_eq!((segment.sequence, segment.acknowledgement, segment.length), (7, 9, 1));
-            assert!(segment.syn && segment.ack && !segment.rst && !segment.is_start());
+            assert!(segment.syn && segment.ack && !segment.rst && !segment.is_syn());
         }
     }
 

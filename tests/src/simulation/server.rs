@@ -150,7 +150,7 @@ impl Server {
         if self.manner == Manner::Silent && segment.is_some() {
             return;
         }
-        if let Some(start) = segment.filter(Segment::is_start) {
+        if let Some(start) = segment.filter(Segment::is_syn) {
             self.last_start = Some(start);
             match backlog::judge(self, &start, now) {
                 Judgement::Take => {}

@@ -3,13 +3,13 @@
 
 use std::collections::VecDeque;
 
-use pipeline::buffer::{HeapBuffer, HeapPool};
-use pipeline::burst::{BURST, Burst, Output};
+use pipeline::packet::buffer::{HeapBuffer, HeapPool};
+use pipeline::packet::burst::{BURST, Burst, Output};
 use pipeline::counters::Counters;
 use pipeline::role::{Context, Role};
-use pipeline::time::Ticks;
+use pipeline::base::time::Ticks;
 use pipeline::verdict::{Fate, Verdict};
-use pipeline::view::Side;
+use pipeline::packet::view::Side;
 
 use super::log::Log;
 use super::mutants;
@@ -144,7 +144,7 @@ impl<R: Role> Runs for Appliance<R> {
             }
         }
         let mut context = Context { now: Ticks(now), pool: &mut self.pool, out: &mut self.out };
-        self.role.housekeep(&mut context);
+        self.role.on_timer(&mut context);
         for (all, mut more) in leaving.iter_mut().zip(self.leave(now, log)) {
             all.append(&mut more);
         }

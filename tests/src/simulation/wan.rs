@@ -87,7 +87,7 @@ impl Wan {
             return self.router.receive(from, frame, at);
         };
         let path = self.paths[from][to];
-        let unusual = || segment::read(&frame).is_some_and(|s| s.is_start() && s.unusual_option);
+        let unusual = || segment::read(&frame).is_some_and(|s| s.is_syn() && s.unusual_option);
         if path.drops_options && unusual() {
             log.note(now, "wan", || format!("drops for its option {}", describe(&frame)));
         } else if self.rng.chance(path.loss) {

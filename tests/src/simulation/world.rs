@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::net::IpAddr;
 
-use pipeline::view::Side;
+use pipeline::packet::view::Side;
 
 use super::address::{CLIENTS, ORIGIN, REPLICAS, Site};
 use super::client::Client;

@@ -8,7 +8,7 @@ use firstack_tests::lab::Family::{self, V4, V6};
 use firstack_tests::lab::{Curl, Place, Race, Site};
 
 use super::network::{Network, results};
-use super::{OrFail, PATIENCE, Setup, alone, comes_true, tagged, topology};
+use super::{OrFail, MAX_WAIT, Setup, alone, comes_true, tagged, topology};
 
 #[test]
 fn a_over_ipv4() {
@@ -84,7 +84,7 @@ fn serves(setup: Setup) {
         network.answers_without(family, 1, &["replica1"]);
         network.gateway().verdict("reset_by_replica") > 0
     };
-    assert!(comes_true(PATIENCE, refused), "{}", network.gateway());
+    assert!(comes_true(MAX_WAIT, refused), "{}", network.gateway());
     network.kill_appliance(1).or_fail();
     network.answers_without(family, 2, &["replica1"]);
     network.comes_to(family, "replica2");
@@ -105,15 +105,15 @@ fn serves(setup: Setup) {
 /// else's.
 fn kernels_gave_up_what_lost(network: &Network) {
     let before = network.races();
-    let given_up = |place: &Place| kernel_tcp(place, "AttemptFails");
-    let given_up: Vec<_> = network.topology().servers().iter().map(given_up).collect();
+    let tag_backoffs = |place: &Place| kernel_tcp(place, "AttemptFails");
+    let tag_backoffs: Vec<_> = network.topology().servers().iter().map(tag_backoffs).collect();
     let after = network.races();
-    for (place, given_up) in network.topology().servers().iter().zip(given_up) {
+    for (place, tag_backoffs) in network.topology().servers().iter().zip(tag_backoffs) {
         let name = place.site.name();
         // One at least for each race that it lost, and at most one for each SYN/ACK.
         let least = before.iter().filter(|race| race.lost_by(&name) > 0).count() as u64;
         let most: u64 = after.iter().map(|race| race.lost_by(&name)).sum();
-        assert!((least..=most).contains(&given_up), "{name}: {given_up} given up: {after:?}");
+        assert!((least..=most).contains(&tag_backoffs), "{name}: {tag_backoffs} given up: {after:?}");
     }
     let lost = |race: &Race| race.answers.iter().any(|at| at != race.winner());
     assert!(before.iter().any(lost), "nobody has lost: {before:?}");

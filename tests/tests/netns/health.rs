@@ -6,7 +6,7 @@ use firstack_tests::fleet::{Checks, FleetOptions, HealthTimes};
 use firstack_tests::lab::Family::V4;
 
 use super::network::Network;
-use super::{OrFail, PATIENCE, alone, comes_true};
+use super::{OrFail, MAX_WAIT, alone, comes_true};
 
 fn probed(name: &str, checks: Checks) -> Network {
     let health = HealthTimes { interval: Duration::from_millis(500), rise: 2, fall: 3 };
@@ -34,7 +34,7 @@ fn a_replica_whose_web_server_is_down_is_dead_until_it_is_up_again() {
         network.answers_without(V4, 1, &["replica1"]);
         network.replica(1).verdict("dead") > 0
     };
-    assert!(comes_true(PATIENCE, dead), "{}", network.replica(1));
+    assert!(comes_true(MAX_WAIT, dead), "{}", network.replica(1));
     let cracked = network.replica(1).verdict("cracked");
     network.answers_without(V4, 3, &["replica1"]);
     assert_eq!(network.replica(1).verdict("cracked"), cracked);
@@ -72,7 +72,7 @@ fn a_switch_sends_no_copies_to_an_appliance_that_is_silent() {
 #[track_caller]
 fn stops_copying(network: &Network) {
     let mut last = copies(network);
-    let stopped = comes_true(PATIENCE, || {
+    let stopped = comes_true(MAX_WAIT, || {
         network.answers_without(V4, 1, &["replica1"]);
         let before = std::mem::replace(&mut last, copies(network));
         last[0] == before[0] && last[1] > before[1]

@@ -14,7 +14,7 @@ use firstack_tests::scenario::binary::full;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::Signal;
 
-use super::{OrFail, PATIENCE, alone, comes_true};
+use super::{OrFail, MAX_WAIT, alone, comes_true};
 
 const CLIENT: &str = "10.9.0.1";
 const SERVER: &str = "10.9.0.2";
@@ -56,7 +56,7 @@ impl Line {
         let binary = binary.to_string_lossy();
         let words = ["env", &runtime, &*binary, "run", "--json", "-c", &*config];
         let mut process = lab.spawn(&gateway, &words).or_fail();
-        process.wait_for("forwarding", PATIENCE).or_fail();
+        process.wait_for("forwarding", MAX_WAIT).or_fail();
         Self { client, gateway, server, process, socket, _lab: lab }
     }
 
@@ -83,7 +83,7 @@ impl Line {
 
     fn finish(mut self) {
         self.process.signal(Signal::SIGTERM);
-        let status = self.process.wait(PATIENCE).or_fail();
+        let status = self.process.wait(MAX_WAIT).or_fail();
         // Buffers that are missing are an error.
         assert!(status.success(), "{status}: {}", self.process.stderr());
         let last: Snapshot = serde_json::from_str(self.process.stdout().trim()).unwrap();
@@ -113,7 +113,7 @@ fn a_gateway_at_rest_leaves_three_quarters_of_a_core() {
         println!("{:.1} % of a core", share * 100.0);
         share < 0.25
     };
-    assert!(comes_true(PATIENCE, rests), "a quarter of a core or more at rest, all the time");
+    assert!(comes_true(MAX_WAIT, rests), "a quarter of a core or more at rest, all the time");
     line.finish();
 }
 
@@ -125,7 +125,7 @@ fn a_link_that_goes_down_is_counted_and_comes_back_with_its_connections() {
     let mut client = within(&line.client, || TcpStream::connect((SERVER, 80)).unwrap());
     let (mut server, _) = listener.accept().unwrap();
     for stream in [&client, &server] {
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(MAX_WAIT)).unwrap();
         stream.set_nodelay(true).unwrap();
     }
     let mut exchange = |text: &[u8; 4]| {
@@ -150,7 +150,7 @@ fn a_link_that_goes_down_is_counted_and_comes_back_with_its_connections() {
         let set = |state| namespace.run(&["ip", "link", "set", "dev", interface, state]).or_fail();
         set("down");
         // net_af_packet's ring takes 512 frames more, then none.
-        assert!(comes_true(PATIENCE, || {
+        assert!(comes_true(MAX_WAIT, || {
             flood();
             line.unsent() > before
         }));

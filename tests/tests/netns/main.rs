@@ -26,7 +26,7 @@ use firstack_tests::fleet::{Configuration, Ended, FleetOptions, TunnelFormat};
 use firstack_tests::lab::{Family, LabError, Site, Topology, TopologyBuilder};
 
 /// Time that a condition has to come true, however busy the machine is.
-const PATIENCE: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// Ends a test with the message of an error, not with its innards.
 trait OrFail<T> {
@@ -71,7 +71,7 @@ fn generated(snapshot: &Snapshot, name: &str) -> u64 {
 
 /// SYNs that a gateway has tagged, retransmissions included.
 fn tagged(gateway: &Snapshot) -> u64 {
-    ["tagged", "tagged_again", "tagged_anew"].iter().map(|name| gateway.verdict(name)).sum()
+    ["tagged", "tagged_retransmit", "tagged_new_isn"].iter().map(|name| gateway.verdict(name)).sum()
 }
 
 #[track_caller]

@@ -22,7 +22,7 @@ use firstack_tests::lab::{
     Curl, Family, Fetched, Place, Race, RaceCapture, Site, TopologyBuilder, served_by_others,
 };
 
-use super::{OrFail, PATIENCE, comes_true, ended_well, generated, topology};
+use super::{OrFail, MAX_WAIT, comes_true, ended_well, generated, topology};
 
 /// Time after which no kernel holds a connection half open whose resets it has missed: Linux gives
 /// one up 63 s after its SYN.
@@ -139,7 +139,7 @@ impl Network {
     /// Connects until a site answers, which others may have to be slow for.
     #[track_caller]
     pub fn comes_to(&self, family: Family, site: &str) {
-        let answered = comes_true(PATIENCE, || self.answer(family) == site);
+        let answered = comes_true(MAX_WAIT, || self.answer(family) == site);
         assert!(answered, "{site} never answers: {}", self.gateway());
     }
 
@@ -165,7 +165,7 @@ impl Network {
         mut will_do: impl FnMut(&str) -> bool,
     ) -> (std::net::TcpStream, String) {
         let mut found = None;
-        let came = comes_true(PATIENCE, || {
+        let came = comes_true(MAX_WAIT, || {
             let mut stream = self.connect(0, self.service(family));
             let site = ask(&mut stream, false).or_fail();
             let fits = will_do(&site);
@@ -257,7 +257,7 @@ fn counters_add_up(
     [raced, connections]: [u64; 2],
 ) {
     // A SYN that went out untagged starts no race, though its SYN/ACK is captured like others.
-    let is_untagged = |name: &str| name.starts_with("untagged") && name != "untagged_repeat";
+    let is_untagged = |name: &str| name.starts_with("untagged") && name != "untagged_retransmit";
     let verdicts = gateway.sides[0].verdicts.iter();
     let untagged: u64 = verdicts.filter(|v| is_untagged(&v.name)).map(|v| v.packets).sum();
     let (mut won, mut lost, mut too_late) = (0, 0, 0);
@@ -271,7 +271,7 @@ fn counters_add_up(
     }
     assert_eq!(generated(gateway, "resets"), lost, "{gateway}");
     // Those of an earlier connection from the same port are dropped.
-    assert!(too_late <= lost + gateway.verdict("wrong_acknowledgement") + untagged, "{gateway}");
+    assert!(too_late <= lost + gateway.verdict("syn_ack_wrong_number") + untagged, "{gateway}");
     if untagged == 0 {
         assert_eq!((won, races.len() as u64), (raced, connections), "{gateway}");
     } else {

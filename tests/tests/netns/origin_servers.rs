@@ -12,7 +12,7 @@ use firstack_tests::lab::{
 };
 use firstack_tests::processes::{HealthTimes, OriginServer, ProcessOptions, Processes};
 
-use super::{OrFail, PATIENCE, all, alone, comes_true, ended_well};
+use super::{OrFail, MAX_WAIT, all, alone, comes_true, ended_well};
 
 /// Connections that stay while a server is drained, at least.
 const OPEN: usize = 6;
@@ -72,7 +72,7 @@ impl World {
     #[track_caller]
     fn both_answer(&self) {
         let mut servers = BTreeMap::new();
-        let both = comes_true(PATIENCE, || {
+        let both = comes_true(MAX_WAIT, || {
             servers.append(&mut self.answers(4));
             servers.len() == 2
         });
@@ -84,7 +84,7 @@ impl World {
     fn open_connections(&self) -> Vec<(TcpStream, String)> {
         let mut open: Vec<(TcpStream, String)> = Vec::new();
         let to = |open: &[(TcpStream, String)], server| open.iter().any(|(_, of)| of == server);
-        let enough = comes_true(PATIENCE, || {
+        let enough = comes_true(MAX_WAIT, || {
             let client = self.topology.client();
             let mut stream = connect_from(client, 0, self.service).or_fail();
             let server = ask(&mut stream, false).or_fail();
@@ -107,7 +107,7 @@ impl World {
     fn finish(self) {
         let Self { fleet, servers, topology, .. } = self;
         let mut snapshots = Vec::new();
-        let conserved = comes_true(PATIENCE, || {
+        let conserved = comes_true(MAX_WAIT, || {
             snapshots = fleet.stats().or_fail();
             snapshots.iter().all(Snapshot::is_conserved)
         });
@@ -132,7 +132,7 @@ fn servers_come_and_go(name: &str, family: Family) {
 
     let open = world.open_connections();
     let is_tracked = || connections(&world.switch(), family, "established") >= open.len() as u64;
-    assert!(comes_true(PATIENCE, is_tracked), "{}", world.switch());
+    assert!(comes_true(MAX_WAIT, is_tracked), "{}", world.switch());
     world.fleet.switch().command(&["gate", "drain", "web/web1"]).or_fail();
     assert!(world.is_out("web/web1"));
     assert_eq!(world.answers(8), all("web2", 8));
@@ -145,7 +145,7 @@ fn servers_come_and_go(name: &str, family: Family) {
     world.fleet.switch().command(&["gate", "undrain", "web/web1"]).or_fail();
     world.both_answer();
     drop(world.servers.remove(1));
-    assert!(comes_true(PATIENCE, || world.is_out("web/web2")), "{}", world.switch());
+    assert!(comes_true(MAX_WAIT, || world.is_out("web/web2")), "{}", world.switch());
     assert_eq!(world.answers(8), all("web1", 8));
     world.finish();
 }

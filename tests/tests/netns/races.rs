@@ -11,7 +11,7 @@ use firstack_tests::lab::{Curl, Site};
 use nix::sys::socket::{setsockopt, sockopt};
 
 use super::network::{Network, results};
-use super::{OrFail, PATIENCE, all, alone, comes_true, ended_well, generated, tagged, topology};
+use super::{OrFail, MAX_WAIT, all, alone, comes_true, ended_well, generated, tagged, topology};
 
 #[test]
 fn the_first_answer_wins_and_the_others_are_reset() {
@@ -35,7 +35,7 @@ fn the_first_answer_wins_and_the_others_are_reset() {
     let (won, lost) = results(&gateway.snapshot, Site::Origin);
     assert!(won + lost >= connections, "the origin gets every SYN: {}", gateway.snapshot);
     for (replica, copies) in [(replica1, near), (replica2, far)] {
-        let verdicts = ["cracked", "cracked_again", "cracked_anew", "endpoint_live"];
+        let verdicts = ["cracked", "copy_retransmit", "copy_new_isn", "copy_endpoint_in_use"];
         let received: u64 = verdicts.iter().map(|name| replica.snapshot.verdict(name)).sum();
         assert_eq!(received, copies, "{}: {}", replica.name, replica.snapshot);
     }
@@ -55,7 +55,7 @@ fn dead_and_busy_replicas_leave_the_race_to_others() {
         network.answers_without(V4, 1, &["replica1"]);
         network.gateway().verdict("reset_by_replica") >= 3
     };
-    assert!(comes_true(PATIENCE, refused), "{}", network.gateway());
+    assert!(comes_true(MAX_WAIT, refused), "{}", network.gateway());
     // It is silent.
     network.kill_appliance(1).or_fail();
     network.answers_without(V4, 3, &["replica1"]);
@@ -66,7 +66,7 @@ fn dead_and_busy_replicas_leave_the_race_to_others() {
         assert_eq!(network.answer(V4), "origin");
         network.replica(2).verdict("busy") >= 3
     };
-    assert!(comes_true(PATIENCE, busy), "{}", network.replica(2));
+    assert!(comes_true(MAX_WAIT, busy), "{}", network.replica(2));
     drop(held);
     network.comes_to(V4, "replica2");
     network.revive(1).or_fail();
@@ -88,7 +88,7 @@ fn an_operator_sees_the_counters_and_drains_replicas() {
         network.answers_without(V4, 1, &["replica1"]);
         network.replica(1).verdict("dead") > 0
     };
-    assert!(comes_true(PATIENCE, dropped), "{}", network.replica(1));
+    assert!(comes_true(MAX_WAIT, dropped), "{}", network.replica(1));
     assert_eq!(ask(&mut open, false).or_fail(), site, "an open connection goes on");
     assert_eq!(fleet.replica(2).command(&["gate", "busy"]).or_fail().stdout, "busy: true\n");
     assert_eq!(network.answers(V4, 2), all("origin", 2));
@@ -133,7 +133,7 @@ fn every_byte_of_a_large_file_and_of_many_small_ones_arrives() {
 #[track_caller]
 fn connect_again(network: &Network, port: u16, to: SocketAddr) -> TcpStream {
     let mut stream = None;
-    let connected = comes_true(PATIENCE, || {
+    let connected = comes_true(MAX_WAIT, || {
         stream = connect_from(network.client(), port, to).ok();
         stream.is_some()
     });
@@ -157,7 +157,7 @@ fn a_client_port_serves_two_servers_and_is_used_again() {
     // The table has one entry for this client endpoint, and that is the first connection's.
     let mut second = network.connect(port, other);
     assert_eq!(ask(&mut second, false).or_fail(), "replica2");
-    assert!(network.gateway().verdict("untagged_endpoint_busy") > 0, "{}", network.gateway());
+    assert!(network.gateway().verdict("untagged_endpoint_in_use") > 0, "{}", network.gateway());
     assert_eq!(ask(&mut first, false).or_fail(), site);
     assert_eq!(ask(&mut second, true).or_fail(), "replica2");
     assert_eq!(ask(&mut first, true).or_fail(), site);
@@ -208,7 +208,7 @@ fn a_gateway_of_two_workers_steers_in_software() {
     }
     let handed_off = first.handed_off + second.handed_off;
     assert!(handed_off > 0, "nothing was handed over: {gateway}");
-    assert_eq!(handed_off, first.taken_over + second.taken_over);
+    assert_eq!(handed_off, first.taken_from_workers + second.taken_from_workers);
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn processes_told_to_end_under_load_give_everything_back() {
         options.into_iter().fold(curl, |curl, option| curl.option(option)).run(&client)
     });
     let flows = || network.gateway().sides[1].received > 200;
-    assert!(comes_true(PATIENCE, flows), "{}", network.gateway());
+    assert!(comes_true(MAX_WAIT, flows), "{}", network.gateway());
     let ended = network.take_fleet().or_fail().stop().or_fail();
     ended.iter().for_each(ended_well);
     let error = download.join().unwrap().expect_err("the download went on without a gateway");

@@ -19,7 +19,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// Time that a run may take before the test gives up, however busy the machine is.
-const PATIENCE: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_secs(60);
 /// Packets that a worker takes at once, by default.
 pub const BURST: usize = 32;
 
@@ -163,7 +163,7 @@ impl Harness {
                     told = true;
                 }
             }
-            if start.elapsed() > PATIENCE {
+            if start.elapsed() > MAX_WAIT {
                 let _ = child.kill();
                 let said = std::fs::read_to_string(self.path("stderr")).unwrap();
                 panic!("{expected:?} packets are not accounted for, or no end comes: {said}");

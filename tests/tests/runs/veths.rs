@@ -22,7 +22,7 @@ use crate::forms::Form;
 use crate::workers::{cores, share_the_work};
 
 /// Time that anything may take before the test gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// What comes in by a side, all at once.
 type Step = (Side, Vec<Vec<u8>>);
@@ -66,7 +66,7 @@ impl Harness {
         let (binary, file) = (full().unwrap().to_string_lossy(), file.to_string_lossy());
         let words = ["env", &runtime, &*binary, "run", "--json", "-c", &*file];
         let mut process = lab.spawn(&appliance, &words).unwrap();
-        process.wait_for("forwarding", PATIENCE).unwrap();
+        process.wait_for("forwarding", MAX_WAIT).unwrap();
         Self { process, socket, ends, _lab: lab }
     }
 
@@ -104,14 +104,14 @@ impl Harness {
             if sides[0].received + sides[1].received == received && snapshot.is_conserved() {
                 return *snapshot;
             }
-            assert!(start.elapsed() < PATIENCE, "{received} packets were given: {snapshot}");
+            assert!(start.elapsed() < MAX_WAIT, "{received} packets were given: {snapshot}");
             std::thread::sleep(Duration::from_millis(1));
         }
     }
 
     fn stop(mut self) -> Value {
         self.process.signal(Signal::SIGTERM);
-        let status = self.process.wait(PATIENCE).unwrap();
+        let status = self.process.wait(MAX_WAIT).unwrap();
         let said = self.process.stderr();
         assert!(status.success(), "{status}: {said}");
         serde_json::from_str(&self.process.stdout())
@@ -124,7 +124,7 @@ fn collect(port: &mut Port, pool: &mut Pool, left: &mut Vec<Vec<u8>>, count: usi
     let start = Instant::now();
     while left.len() < count {
         port.receive(pool, |frame| left.push(frame)).unwrap();
-        assert!(start.elapsed() < PATIENCE, "{} of {count} arrived", left.len());
+        assert!(start.elapsed() < MAX_WAIT, "{} of {count} arrived", left.len());
     }
     assert_eq!(left.len(), count);
 }

@@ -67,7 +67,7 @@ fn same_by_connection(
 pub fn share_the_work(counters: &Value, workers: usize, what: &str) {
     let worker = |at: usize, name: &str| counters["workers"][at][name].as_u64().unwrap();
     let sum = |name: &str| (0..workers).map(|at| worker(at, name)).sum::<u64>();
-    assert_eq!(sum("handed_off"), sum("taken_over"), "{what}");
+    assert_eq!(sum("handed_off"), sum("taken_from_workers"), "{what}");
     assert_eq!(sum("handed_off") > 0, workers > 1, "{what}: nothing was handed over");
     let busy = |at: &usize| {
         let sides = counters["workers"][*at]["sides"].as_array().unwrap();

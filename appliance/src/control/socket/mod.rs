@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::control::stats::Snapshot;
 
 /// How long each end waits for the other.
-const PATIENCE: Duration = Duration::from_millis(500);
+const MAX_WAIT: Duration = Duration::from_millis(500);
 /// The longest request in bytes.
 const LONGEST: usize = 4096;
 
@@ -193,8 +193,8 @@ impl Drop for Server {
 
 fn serve_one(mut stream: UnixStream, answer: &mut impl FnMut(Command) -> Answer) -> io::Result<()> {
     stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(MAX_WAIT))?;
+    stream.set_write_timeout(Some(MAX_WAIT))?;
     let answer = match parse(&read_request(&mut stream)?) {
         Ok(command) => answer(command),
         Err(error) => Answer::Error(format!("cannot parse the request: {error}")),
@@ -204,11 +204,11 @@ fn serve_one(mut stream: UnixStream, answer: &mut impl FnMut(Command) -> Answer)
     stream.write_all(text.as_bytes())
 }
 
-/// Reads up to a newline, for at most twice [`PATIENCE`] however slowly the bytes come. Returns what
+/// Reads up to a newline, for at most twice [`MAX_WAIT`] however slowly the bytes come. Returns what
 /// has come by then.
 fn read_request(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
     let (start, mut line, mut part) = (Instant::now(), Vec::new(), [0; 256]);
-    while !line.contains(&b'\n') && line.len() <= LONGEST && start.elapsed() < PATIENCE {
+    while !line.contains(&b'\n') && line.len() <= LONGEST && start.elapsed() < MAX_WAIT {
         match stream.read(&mut part) {
             Ok(0) => break,
             Ok(count) => line.extend_from_slice(&part[..count]),
@@ -242,7 +242,7 @@ pub fn ask(path: &Path, command: Command) -> Result<Answer, Error> {
         }
         _ => failed(error),
     })?;
-    stream.set_read_timeout(Some(10 * PATIENCE)).map_err(failed)?;
+    stream.set_read_timeout(Some(10 * MAX_WAIT)).map_err(failed)?;
     let mut request = serde_json::to_string(&command).map_err(unreadable)?;
     request.push('\n');
     stream.write_all(request.as_bytes()).map_err(failed)?;

@@ -4,10 +4,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use pipeline::counters::{Counter, Counters, Generated, Histogram};
-use pipeline::family::Version;
+use pipeline::wire::family::Version;
 use pipeline::neighbours::Resolution;
 use pipeline::verdict::{Fate, Verdict};
-use pipeline::view::Side;
+use pipeline::packet::view::Side;
 use serde::{Deserialize, Serialize};
 
 use crate::config::MacAddress;
@@ -121,7 +121,7 @@ impl From<Resolution> for Neighbour {
 pub struct Answers {
     /// The service's name.
     pub service: String,
-    /// The answerer's address; `None` for all that found no place of their own.
+    /// The responder's address; `None` for all that found no place of their own.
     pub address: Option<IpAddr>,
     /// Whether it is the origin.
     pub origin: bool,
@@ -147,7 +147,7 @@ pub struct WorkerStats {
     /// Packets given to the worker that owns them.
     pub handed_off: u64,
     /// Packets taken from other workers.
-    pub taken_over: u64,
+    pub taken_from_workers: u64,
 }
 
 /// Everything.
@@ -172,7 +172,7 @@ pub struct Snapshot {
     pub clamped: u64,
     /// Switch and replica: packets that waited for a MAC address in vain.
     #[serde(default)]
-    pub held_dropped: u64,
+    pub pending_dropped: u64,
     /// Gateway: how often a destination whose path drops tagged start packets was left untagged.
     pub paths_given_up: u64,
     /// Gateway: who answered.
@@ -233,8 +233,8 @@ impl Snapshot {
             table: table(Version::V4),
             table_v6: table(Version::V6),
             clamped: sum(&|counters| &counters.clamped),
-            held_dropped: sum(&|counters| &counters.held_dropped),
-            paths_given_up: sum(&|counters| &counters.given_up.count),
+            pending_dropped: sum(&|counters| &counters.pending_dropped),
+            paths_given_up: sum(&|counters| &counters.tag_backoffs.count),
             races: races(labels, workers),
             copies: named(&labels.replicas, &|counters| &counters.copies),
             copies_failed: sum(&|counters| &counters.copies_failed),
@@ -292,14 +292,14 @@ fn worker_stats(counters: &Arc<Counters>) -> WorkerStats {
     WorkerStats {
         sides: Side::ALL.map(|side| side_stats(own, side)),
         handed_off: counters.handed_off.get(),
-        taken_over: counters.taken_over.get(),
+        taken_from_workers: counters.taken_from_workers.get(),
     }
 }
 
 fn races(labels: &Labels, workers: &[Arc<Counters>]) -> Vec<Answers> {
     let mut all: Vec<Answers> = Vec::new();
-    for answerer in workers.iter().flat_map(|counters| counters.answerers.iter()) {
-        let (service, address, origin) = match answerer.name() {
+    for responder in workers.iter().flat_map(|counters| counters.responders.iter()) {
+        let (service, address, origin) = match responder.name() {
             Some((service, address, origin)) => {
                 let name = labels.services.get(usize::from(service)).cloned();
                 (name.unwrap_or_default(), Some(address), origin)
@@ -326,9 +326,9 @@ fn races(labels: &Labels, workers: &[Arc<Counters>]) -> Vec<Answers> {
             });
             all.len() - 1
         });
-        all[place].won += answerer.won.get();
-        all[place].lost += answerer.lost.get();
-        for (bucket, count) in all[place].histogram.iter_mut().zip(answerer.times.counts()) {
+        all[place].won += responder.won.get();
+        all[place].lost += responder.lost.get();
+        for (bucket, count) in all[place].histogram.iter_mut().zip(responder.times.counts()) {
             bucket.1 += count;
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use pipeline::verdict::{Fate, Verdict};
-use pipeline::view::Side;
+use pipeline::packet::view::Side;
 
 use super::{PortStats, SideStats, Snapshot, TableStats, WorkerStats};
 
@@ -24,8 +24,8 @@ impl fmt::Display for Snapshot {
         if self.clamped > 0 {
             writeln!(f, "{} SYNs and SYN/ACKs with their MSS lowered", self.clamped)?;
         }
-        if self.held_dropped > 0 {
-            writeln!(f, "{} packets waited for a MAC address in vain", self.held_dropped)?;
+        if self.pending_dropped > 0 {
+            writeln!(f, "{} packets waited for a MAC address in vain", self.pending_dropped)?;
         }
         if self.paths_given_up > 0 {
             writeln!(f, "{} times a path that drops tags was given up", self.paths_given_up)?;
@@ -50,10 +50,10 @@ impl fmt::Display for Snapshot {
         }
         for (number, worker) in self.workers.iter().enumerate().filter(|_| self.workers.len() > 1) {
             let received: u64 = worker.sides.iter().map(|side| side.received).sum();
-            let WorkerStats { handed_off, taken_over, .. } = worker;
+            let WorkerStats { handed_off, taken_from_workers, .. } = worker;
             writeln!(
                 f,
-                "  {number}: {received} processed, {handed_off} handed off, {taken_over} taken over"
+                "  {number}: {received} processed, {handed_off} handed off, {taken_from_workers} taken over"
             )?;
         }
         Ok(())

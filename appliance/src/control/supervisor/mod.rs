@@ -109,7 +109,7 @@ impl Supervisor {
             return;
         }
         for (counters, seen) in self.counters.iter().zip(&mut self.backoffs_logged) {
-            let (count, server) = (counters.given_up.count.get(), counters.given_up.last());
+            let (count, server) = (counters.tag_backoffs.count.get(), counters.tag_backoffs.last());
             if count > *seen {
                 let times = count - std::mem::replace(seen, count);
                 self.last_backoff_log = Some(Instant::now());

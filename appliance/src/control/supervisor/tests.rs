@@ -2,8 +2,8 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Mutex;
 
-use pipeline::role::replica::Gates;
-use pipeline::shared::Published;
+use pipeline::role::replica::Admission;
+use pipeline::base::published::Published;
 
 use super::*;
 use crate::roles::Member;
@@ -11,7 +11,7 @@ use crate::roles::Member;
 /// Each list of member states that the workers were given.
 type Told = Arc<Mutex<Vec<Vec<bool>>>>;
 
-fn controls(gates: &Arc<Gates>, told: &Told, members: Vec<Member>) -> Controls {
+fn controls(gates: &Arc<Admission>, told: &Told, members: Vec<Member>) -> Controls {
     let told = Arc::clone(told);
     Controls {
         keys: Published::new(pipeline::stage::sign::Keys::default()),
@@ -53,7 +53,7 @@ fn comes_true(supervisor: &mut Supervisor, what: impl Fn(&Supervisor) -> bool) -
 fn a_busy_file_and_an_operator_each_make_the_replica_busy() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("busy");
-    let gates = Arc::new(Gates::default());
+    let gates = Arc::new(Admission::default());
     let mut supervisor = supervise(Controls {
         busy_file: Some(path.clone()),
         ..controls(&gates, &Told::default(), Vec::new())

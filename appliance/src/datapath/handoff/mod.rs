@@ -14,7 +14,7 @@ pub fn capacity(workers: usize, share: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use pipeline::view::Side;
+    use pipeline::packet::view::Side;
 
     use super::*;
 

@@ -5,8 +5,8 @@
 //! full queue rejects frames; it never blocks.
 
 use arrayvec::ArrayVec;
-use pipeline::burst::BURST;
-use pipeline::view::{Packet, Side, View};
+use pipeline::packet::burst::BURST;
+use pipeline::packet::view::{Packet, Side, View};
 
 use super::ring::{Receiver, Sender, ring};
 use crate::sys::sync::Barrier;

@@ -17,11 +17,11 @@ use firstack::dpdk::{
 };
 use firstack_benches::{BURST, client};
 use firstack_packets::Segment;
-use pipeline::buffer::{Buffer, Pool};
-use pipeline::configuration::A;
+use pipeline::packet::buffer::{Buffer, Pool};
+use pipeline::role::gateway::mode::A;
 use pipeline::role::gateway::{Gateway, Service, Settings};
-use pipeline::services::Scope;
-use pipeline::shared::Published;
+use pipeline::policy::services::Scope;
+use pipeline::base::published::Published;
 use pipeline::stage::sign::Keys;
 
 use crate::figures::{Capacity, Report, Row, Times};

@@ -1,11 +1,11 @@
 //! The systems of a run over one number of connections, and what each is put through.
 
 use anyhow::{Context, Result};
-use pipeline::configuration::{A, B, C, Configuration};
+use pipeline::role::gateway::mode::{A, B, C, Mode};
 use pipeline::role::Role;
-use pipeline::stage::tag::Code;
+use pipeline::stage::tag::Configuration;
 use pipeline::verdict::Verdict;
-use pipeline::view::Side;
+use pipeline::packet::view::Side;
 
 use crate::frames;
 use crate::lab::Lab;
@@ -83,9 +83,9 @@ pub fn plan(lab: &mut Lab, wanted: &Wanted<'_>, mut tell: impl FnMut(&str)) -> R
             "switch" => {
                 plan.role(lab, (number, name), roles::switch(table), 2, &frames::switch(), wanted)?
             }
-            "replica A" => plan.replica(lab, number, name, Code::A, wanted)?,
-            "replica B" => plan.replica(lab, number, name, Code::B, wanted)?,
-            "replica C" => plan.replica(lab, number, name, Code::C, wanted)?,
+            "replica A" => plan.replica(lab, number, name, Configuration::A, wanted)?,
+            "replica B" => plan.replica(lab, number, name, Configuration::B, wanted)?,
+            "replica C" => plan.replica(lab, number, name, Configuration::C, wanted)?,
             _ => plan.bare(lab, number, name, wanted)?,
         }
     }
@@ -166,7 +166,7 @@ impl Plan {
         Ok(())
     }
 
-    fn gateway<G: Configuration>(
+    fn gateway<G: Mode>(
         &mut self,
         lab: &mut Lab,
         pair: usize,
@@ -175,7 +175,7 @@ impl Plan {
         wanted: &Wanted<'_>,
     ) -> Result<()> {
         self.role(lab, (pair, name), role, 1, &frames::gateway::<G>(), wanted)?;
-        if G::CODE == Code::A {
+        if G::CONFIGURATION == Configuration::A {
             let strangers = [
                 ("TCP of nobody", frames::strange_tcp(), Verdict::NoEntry),
                 ("UDP", frames::strange_udp(), Verdict::OtherProtocol),
@@ -193,7 +193,7 @@ impl Plan {
         lab: &mut Lab,
         pair: usize,
         name: &str,
-        code: Code,
+        code: Configuration,
         wanted: &Wanted<'_>,
     ) -> Result<()> {
         let role = roles::replica(wanted.table());

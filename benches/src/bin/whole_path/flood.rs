@@ -15,10 +15,10 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use firstack::dpdk::cycles;
-use pipeline::configuration::A;
-use pipeline::flow::Phase;
+use pipeline::role::gateway::mode::A;
+use pipeline::role::gateway::flow::Phase;
 use pipeline::table::State;
-use pipeline::view::Side;
+use pipeline::packet::view::Side;
 use serde::Serialize;
 
 use crate::cases::both_ways;

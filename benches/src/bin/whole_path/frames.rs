@@ -4,10 +4,10 @@ use firstack_packets::{
     Body, Frame, INSIDE_MAC, Ip, LINUX_OPTIONS, OUTSIDE_MAC, Payload, Segment, Sum, Udp, socket,
     tag,
 };
-use pipeline::configuration::Configuration;
-use pipeline::stage::tag::Code;
+use pipeline::role::gateway::mode::Mode;
+use pipeline::stage::tag::Configuration;
 use pipeline::verdict::Verdict;
-use pipeline::view::Side;
+use pipeline::packet::view::Side;
 
 use crate::system_under_test::Opening;
 use crate::template::{CLIENTS, Client, NOBODY, STRANGERS, Template};
@@ -48,12 +48,12 @@ pub fn syn() -> Template {
 }
 
 /// A replica's acknowledgement, in the form of a configuration.
-pub fn acknowledgement(code: Code, from: &str) -> Template {
+pub fn acknowledgement(code: Configuration, from: &str) -> Template {
     let answer = |from| Segment::syn_ack(from, NOBODY, 5, 8);
     match code {
-        Code::A => to_client(&answer(from).frame()),
-        Code::B => tunnelled_to_client(&answer(from), ip(SERVER)),
-        Code::C => tunnelled_to_client(&answer(SERVER), ip(from)),
+        Configuration::A => to_client(&answer(from).frame()),
+        Configuration::B => tunnelled_to_client(&answer(from), ip(SERVER)),
+        Configuration::C => tunnelled_to_client(&answer(SERVER), ip(from)),
     }
 }
 
@@ -68,18 +68,18 @@ pub fn client_reset() -> Template {
 }
 
 /// What a gateway gets.
-pub fn gateway<C: Configuration>() -> Opening {
+pub fn gateway<C: Mode>() -> Opening {
     let data = |from| Segment::ack(from, NOBODY, 6, 8).payload(&FILL).inbound();
-    let back = match C::CODE {
-        Code::A => to_client(&data(REPLICA).frame()),
-        Code::B => to_client(&data(SERVER).frame()),
-        Code::C => tunnelled_to_client(&data(SERVER), ip(REPLICA)),
+    let back = match C::CONFIGURATION {
+        Configuration::A => to_client(&data(REPLICA).frame()),
+        Configuration::B => to_client(&data(SERVER).frame()),
+        Configuration::C => tunnelled_to_client(&data(SERVER), ip(REPLICA)),
     };
     let there = from_client(&Segment::ack(NOBODY, SERVER, 8, 6).payload(&FILL).frame());
     let gone = if C::FOLLOWS_PLAIN { Verdict::FromReplica } else { Verdict::Passed };
     Opening {
         first: Side::Inside,
-        opening: [syn(), acknowledgement(C::CODE, REPLICA)],
+        opening: [syn(), acknowledgement(C::CONFIGURATION, REPLICA)],
         opened: [Verdict::Tagged, Verdict::ReplicaWon],
         going: [there, back],
         gone: [Verdict::ToReplica, gone],
@@ -112,7 +112,7 @@ pub fn strange_udp() -> [Template; 2] {
     ]
 }
 
-fn tagged(code: Code) -> Segment {
+fn tagged(code: Configuration) -> Segment {
     let tag = tag::unsigned(tag::flags(code as u8));
     Segment::syn(NOBODY, SERVER, 7).options(&[&LINUX_OPTIONS[..], &tag].concat())
 }
@@ -124,7 +124,7 @@ pub fn switch() -> Opening {
     let back = Segment::ack(SERVER, NOBODY, 6, 8).payload(&FILL).frame();
     Opening {
         first: Side::Outside,
-        opening: [to_client(&answer), from_client(&tagged(Code::A).frame())],
+        opening: [to_client(&answer), from_client(&tagged(Configuration::A).frame())],
         opened: [Verdict::FromServer, Verdict::FannedOut],
         going: [to_client(&back), from_client(&there)],
         gone: [Verdict::FromServer, Verdict::ToServer],
@@ -132,13 +132,13 @@ pub fn switch() -> Opening {
 }
 
 /// What a replica gets of connections of this configuration.
-pub fn replica(code: Code) -> Opening {
+pub fn replica(code: Configuration) -> Opening {
     let copy = tagged(code).tunnelled(ip(SERVER), ip(REPLICA));
     let answer = Segment::syn_ack(REPLICA, NOBODY, 5, 8).frame();
     let data = |to| Segment::ack(NOBODY, to, 8, 6).payload(&FILL);
     let there = match code {
-        Code::A | Code::B => from_client(&data(REPLICA).frame()),
-        Code::C => {
+        Configuration::A | Configuration::B => from_client(&data(REPLICA).frame()),
+        Configuration::C => {
             let frame = data(SERVER).tunnelled(ip(NOBODY), ip(REPLICA));
             Template::new(&frame, Client::Source, CLIENTS, true)
         }
@@ -147,7 +147,7 @@ pub fn replica(code: Code) -> Opening {
     Opening {
         first: Side::Outside,
         opening: [to_client(&answer), from_client(&copy)],
-        opened: [Verdict::FromWebServer, Verdict::Cracked],
+        opened: [Verdict::FromWebServer, Verdict::CopyAccepted],
         going: [to_client(&back), there],
         gone: [Verdict::FromWebServer, Verdict::ToWebServer],
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use firstack::dpdk::Mbuf;
 use firstack_benches::BURST;
-use pipeline::buffer::Buffer;
+use pipeline::packet::buffer::Buffer;
 use pipeline::counters::Counters;
 
 use crate::lab::Ends;

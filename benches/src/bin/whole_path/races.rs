@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result};
 use firstack_benches::BURST;
-use pipeline::configuration::{A, B, C, Configuration};
+use pipeline::role::gateway::mode::{A, B, C, Mode};
 use pipeline::verdict::Verdict;
 use serde::Serialize;
 
@@ -83,7 +83,7 @@ pub fn measure(
 }
 
 /// A gateway with connections open, whose racers have raced once.
-fn racing<G: Configuration>(
+fn racing<G: Mode>(
     lab: &mut Lab,
     pair: usize,
     name: &str,
@@ -107,7 +107,7 @@ fn racing<G: Configuration>(
         system: 0,
         programs,
         verdicts: [
-            vec![Verdict::TaggedAnew, Verdict::ToReplica],
+            vec![Verdict::TaggedNewIsn, Verdict::ToReplica],
             vec![Verdict::ReplicaWon, Verdict::LoserReset],
         ],
         base: Base::BothWays,
@@ -123,9 +123,9 @@ fn racing<G: Configuration>(
 /// | 0 | SYN of batch n | second loser of batch n - 1 |
 /// | 1 | RST of batch n - 1 | winner of batch n |
 /// | 2 | | first loser of batch n |
-fn programs<G: Configuration>(live: u32) -> [Program; 2] {
+fn programs<G: Mode>(live: u32) -> [Program; 2] {
     let racers = Racers::new(live, RACERS);
-    let answer = |from| frames::acknowledgement(G::CODE, from).numbered_acknowledgement();
+    let answer = |from| frames::acknowledgement(G::CONFIGURATION, from).numbered_acknowledgement();
     let origin = frames::origin_acknowledgement().numbered_acknowledgement();
     [
         Program::turns(vec![

@@ -11,14 +11,14 @@ use firstack::datapath::rss::{RetaMap, RssCheck};
 use firstack::datapath::worker::{Idle, Parts, Queues, Worker};
 use firstack::dpdk::{Mbuf, cycles};
 use firstack_benches::BURST;
-use pipeline::configuration::Configuration;
+use pipeline::role::gateway::mode::Mode;
 use pipeline::neighbours::Neighbours;
 use pipeline::role::Role;
 use pipeline::role::gateway::{self, Gateway};
 use pipeline::role::replica::{self, Replica};
 use pipeline::role::switch::{self, Delivery, Switch};
-use pipeline::services::Scope;
-use pipeline::shared::Published;
+use pipeline::policy::services::Scope;
+use pipeline::base::published::Published;
 use pipeline::stage::sign::Keys;
 
 use crate::frames::{LOSERS, REPLICA, SERVER, ip};
@@ -73,7 +73,7 @@ pub fn one_of<R: Role>(
 }
 
 /// A gateway whose table holds this many connections of IPv4.
-pub fn gateway<C: Configuration>(connections: usize) -> Gateway<C> {
+pub fn gateway<C: Mode>(connections: usize) -> Gateway<C> {
     let service = gateway::Service {
         scope: Scope::Prefix(address(SERVER).into()),
         ports: vec![80],
@@ -104,7 +104,7 @@ pub fn switch(connections: usize) -> Switch {
         servers: WEB_SERVERS.into_iter().enumerate().map(server).collect(),
         first_server: 0,
     }];
-    let selection = switch::Selection::new(&services, &switch::Alive::default());
+    let selection = switch::Selection::new(&services, &switch::Liveness::default());
     let settings = switch::Settings {
         max_connections: [connections, 1],
         hash_key: KEY,
@@ -129,7 +129,7 @@ pub fn replica(connections: usize) -> Replica {
             port: None,
             mac: Some(WEB_SERVERS[0]),
             weight: 1,
-            bears_service: false,
+            has_vip: false,
         }],
         first_server: 0,
     }];

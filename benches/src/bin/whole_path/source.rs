@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use firstack::dpdk::{Mbuf, RxQueue};
 use firstack_benches::BURST;
 use firstack_benches::dpdk::{Error, RxCallback};
-use pipeline::buffer::Buffer;
+use pipeline::packet::buffer::Buffer;
 
 use crate::template::{SHORT, Template};
 

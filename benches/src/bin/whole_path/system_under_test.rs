@@ -7,7 +7,7 @@ use firstack::datapath::worker::Worker;
 use pipeline::counters::Counters;
 use pipeline::role::Role;
 use pipeline::verdict::{Fate, Verdict};
-use pipeline::view::Side;
+use pipeline::packet::view::Side;
 
 use crate::source::{Program, Source};
 use crate::template::Template;

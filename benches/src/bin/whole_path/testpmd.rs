@@ -19,7 +19,7 @@ use crate::system_under_test::SystemUnderTest;
 /// How long testpmd runs for one figure.
 const SPAN: Duration = Duration::from_millis(600);
 /// How long it may take to answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// A loop of ours beside testpmd's of the same name.
 #[derive(Clone, Debug, Serialize)]
@@ -84,7 +84,7 @@ impl Testpmd {
     /// Both ports' packets sent per second since the last call.
     fn statistics(&mut self) -> Result<f64> {
         self.order("show port stats all")?;
-        let (deadline, mut sum, mut ports) = (Instant::now() + PATIENCE, 0.0, 0);
+        let (deadline, mut sum, mut ports) = (Instant::now() + MAX_WAIT, 0.0, 0);
         while ports < 2 {
             let left = deadline.saturating_duration_since(Instant::now());
             let line = match self.lines.recv_timeout(left) {

@@ -281,7 +281,7 @@ impl Emulator {
             }
         }
         let due = self.neighbours.due(now);
-        for (port, held) in due.given_up {
+        for (port, held) in due.tag_backoffs {
             self.pair(held.from, port).counters.unresolved += 1;
         }
         for (at, address) in due.ask {

@@ -15,7 +15,7 @@ const HELD: usize = 1024;
 /// Questions asked before the held packets are given up.
 const QUESTIONS: u32 = 5;
 /// Time between questions.
-const PATIENCE: Duration = Duration::from_millis(200);
+const MAX_WAIT: Duration = Duration::from_millis(200);
 
 const ARP_LENGTH: usize = 28;
 const SOLICITATION: u8 = 135;
@@ -49,7 +49,7 @@ pub struct Due {
     /// Ask for these addresses at these ports.
     pub ask: Vec<(usize, IpAddr)>,
     /// Nobody answered: port of departure and the packet.
-    pub given_up: Vec<(usize, Held)>,
+    pub tag_backoffs: Vec<(usize, Held)>,
 }
 
 impl Neighbours {
@@ -119,11 +119,11 @@ impl Neighbours {
             match entry {
                 Entry::Asking { asked, again, held } if *again <= now => {
                     if *asked == QUESTIONS {
-                        due.given_up.extend(held.drain(..).map(|packet| (port, packet)));
+                        due.tag_backoffs.extend(held.drain(..).map(|packet| (port, packet)));
                         silent.push((port, address));
                     } else {
                         *asked += 1;
-                        *again = now + PATIENCE;
+                        *again = now + MAX_WAIT;
                         due.ask.push((port, address));
                     }
                 }
@@ -136,7 +136,7 @@ impl Neighbours {
         }
         // The map has no order of its own: the same packets shall get the same answers.
         due.ask.sort_unstable();
-        due.given_up.sort_by_key(|(port, _)| *port);
+        due.tag_backoffs.sort_by_key(|(port, _)| *port);
         due
     }
 
@@ -291,8 +291,8 @@ mod tests {
             let now = table.next_due().unwrap();
             let due = table.due(now);
             asked += due.ask.len();
-            if !due.given_up.is_empty() {
-                assert_eq!(now, PATIENCE * QUESTIONS);
+            if !due.tag_backoffs.is_empty() {
+                assert_eq!(now, MAX_WAIT * QUESTIONS);
                 break;
             }
         }

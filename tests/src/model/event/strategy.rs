@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pipeline::view::Side;
+use pipeline::packet::view::Side;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -198,7 +198,7 @@ fn script(clients: &[usize]) -> impl Strategy<Value = Vec<Happening>> + use<> {
     );
     let unanswered = (client(), 0..PEERS.len(), 0..ISNS.len())
         .prop_map(|(client, to, isn)| vec![start(client, Who::Peer(to), Isn::Nth(isn)); 3]);
-    let given_up = (client(), 0..PEERS.len()).prop_map(|(client, to)| {
+    let tag_backoffs = (client(), 0..PEERS.len()).prop_map(|(client, to)| {
         let race = |isn| vec![start(client, Who::Peer(to), Isn::Nth(isn)); 3];
         let mut races: Vec<_> = (0..ISNS.len()).flat_map(race).collect();
         races.push(start(client, Who::Peer(to), Isn::Nth(0)));
@@ -230,7 +230,7 @@ fn script(clients: &[usize]) -> impl Strategy<Value = Vec<Happening>> + use<> {
     prop_oneof![
         4 => race,
         2 => unanswered,
-        1 => given_up,
+        1 => tag_backoffs,
         1 => refused,
         1 => end,
         1 => reuse,

@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use pipeline::stage::tag::Code;
+use pipeline::stage::tag::Configuration;
 use pipeline::verdict::Verdict;
-use pipeline::view::Side;
+use pipeline::packet::view::Side;
 use pipeline::wire::tunnel::Format;
 
 use super::{Incoming, Input, Who, find};
@@ -76,20 +76,20 @@ impl Wrap {
         model: &Model,
         client: SocketAddr,
         packet: &mut Packet,
-        is_acknowledgement: bool,
+        is_syn_ack: bool,
     ) -> Option<Outer> {
         let (peer, server) = (packet.from, find(model, client, Who::Server));
         let form = match (self.form, model.configuration) {
             (Form::Usual, _) if peer == server => Form::Plain,
-            (Form::Usual, Code::B) if is_acknowledgement => Form::AsB,
-            (Form::Usual, Code::B) => {
+            (Form::Usual, Configuration::B) if is_syn_ack => Form::AsB,
+            (Form::Usual, Configuration::B) => {
                 // The replica writes the server's address.
                 let winner = find(model, client, Who::Winner);
                 packet.from = if peer == winner { server } else { peer };
                 Form::Plain
             }
-            (Form::Usual, Code::C) => Form::AsC,
-            (Form::Usual, Code::A) => Form::Plain,
+            (Form::Usual, Configuration::C) => Form::AsC,
+            (Form::Usual, Configuration::A) => Form::Plain,
             (form, _) => form,
         };
         let mut outer = match form {

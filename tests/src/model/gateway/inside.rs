@@ -3,9 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use pipeline::stage::tag::Code;
+use pipeline::stage::tag::Configuration;
 use pipeline::verdict::Verdict;
-use pipeline::view::Side;
+use pipeline::packet::view::Side;
 
 use super::{Model, Record, State, span};
 use crate::model::Packet;
@@ -30,7 +30,7 @@ impl Model {
         if packet.to != known.server {
             self.change(packet.from).second = Some(packet.to);
             return Outcome::untouched(match self.service(packet.to) {
-                Some(_) => Verdict::UntaggedEndpointBusy,
+                Some(_) => Verdict::UntaggedEndpointInUse,
                 None => Verdict::NoService,
             });
         }
@@ -51,11 +51,11 @@ impl Model {
                 self.change(packet.from).asked = packet.sequence;
                 // Full segments are to fit the tunnels.
                 let packet = match self.configuration {
-                    Code::C => clamped(packet, self.room(replica.ip())),
-                    Code::A | Code::B => packet.clone(),
+                    Configuration::C => clamped(packet, self.room(replica.ip())),
+                    Configuration::A | Configuration::B => packet.clone(),
                 };
                 let way = (known.server, replica);
-                self.to_replica(&packet, headroom, way, Verdict::StartToWinner)
+                self.to_replica(&packet, headroom, way, Verdict::SynToWinner)
             }
         }
     }
@@ -104,7 +104,7 @@ impl Model {
             order: self.order,
         };
         self.records.insert(client, record);
-        let verdict = if earlier.is_some() { Verdict::TaggedAnew } else { Verdict::Tagged };
+        let verdict = if earlier.is_some() { Verdict::TaggedNewIsn } else { Verdict::Tagged };
         Outcome::changed(verdict, self.tagged(packet))
     }
 
@@ -112,7 +112,7 @@ impl Model {
     /// they are to be is not known yet.
     fn tagged(&self, packet: &Packet) -> Packet {
         let tagged = tagged(packet, &tag(packet, self.configuration, self.key));
-        if self.configuration != Code::C {
+        if self.configuration != Configuration::C {
             return tagged;
         }
         let outer = overhead(self.settings.path.format, packet.is_v6());
@@ -128,19 +128,19 @@ impl Model {
         if let Some(verdict) = obstacle(packet, self.key) {
             return Outcome::untouched(verdict);
         }
-        let given_up = self.is_given_up(packet.to, now);
+        let tag_backoffs = self.is_given_up(packet.to, now);
         self.touch(now, packet.from);
         let record = self.change(packet.from);
         record.repetitions += 1;
         match record.repetitions {
-            1 if given_up => Outcome::untouched(Verdict::UntaggedBackoff),
-            1 if headroom => Outcome::changed(Verdict::TaggedAgain, self.tagged(packet)),
+            1 if tag_backoffs => Outcome::untouched(Verdict::UntaggedBackoff),
+            1 if headroom => Outcome::changed(Verdict::TaggedRetransmit, self.tagged(packet)),
             1 => Outcome::untouched(Verdict::UntaggedNoHeadroom),
             2 => {
                 self.path_missed(packet.to.ip(), now);
-                Outcome::untouched(Verdict::UntaggedRepeat)
+                Outcome::untouched(Verdict::UntaggedRetransmit)
             }
-            _ => Outcome::untouched(Verdict::UntaggedRepeat),
+            _ => Outcome::untouched(Verdict::UntaggedRetransmit),
         }
     }
 

@@ -4,9 +4,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use pipeline::stage::tag::Code;
+use pipeline::stage::tag::Configuration;
 use pipeline::verdict::Verdict;
-use pipeline::view::Side;
+use pipeline::packet::view::Side;
 
 use super::{Model, Record, State};
 use crate::model::Packet;
@@ -29,14 +29,14 @@ impl Model {
             return Outcome::untouched(Verdict::FromOther);
         }
         if !packet.ip_checksum {
-            return Outcome::dropped(Verdict::AcknowledgementIpChecksum);
+            return Outcome::dropped(Verdict::SynAckIpChecksum);
         }
         if !packet.tcp_checksum {
-            return Outcome::dropped(Verdict::AcknowledgementTcpChecksum);
+            return Outcome::dropped(Verdict::SynAckTcpChecksum);
         }
         let is_origin = claimant.is_none() && from == known.server;
         // The origin answers plainly always, replicas in the configuration's form.
-        let in_form = is_origin || claimant.is_some() == (self.configuration != Code::A);
+        let in_form = is_origin || claimant.is_some() == (self.configuration != Configuration::A);
         let winner = match known.state {
             State::Racing => None,
             State::Origin => Some(known.server).filter(|_| is_origin),
@@ -44,15 +44,15 @@ impl Model {
         };
         let won = winner == Some(from);
         if !fits && !won {
-            return Outcome::dropped(Verdict::WrongAcknowledgement);
+            return Outcome::dropped(Verdict::SynAckWrongNumber);
         }
         match known.state {
-            _ if !in_form => Outcome::dropped(Verdict::WrongForm),
+            _ if !in_form => Outcome::dropped(Verdict::ConfigurationMismatch),
             State::Racing if !is_origin && !self.permits(known.service, from.ip()) => {
-                Outcome::dropped(Verdict::NotPermitted)
+                Outcome::dropped(Verdict::ReplicaNotAllowed)
             }
             State::Racing => self.decide(now, packet, from, is_origin, known),
-            State::Origin if won => Outcome::untouched(Verdict::AcknowledgementRepeated),
+            State::Origin if won => Outcome::untouched(Verdict::SynAckRetransmit),
             State::Replica | State::Closing if won => {
                 self.touch(now, packet.to);
                 let acknowledged = packet.acknowledgement.wrapping_sub(1);
@@ -62,12 +62,12 @@ impl Model {
                     record.isn = acknowledged;
                     (record.fins, record.state) = ([false; 2], State::Replica);
                 }
-                self.winners(packet, from, known.server, Verdict::AcknowledgementRepeated)
+                self.winners(packet, from, known.server, Verdict::SynAckRetransmit)
             }
             State::Origin | State::Replica | State::Closing => {
                 let reset = Leaving::Packet(Box::new(packet.reset()));
                 let reset = match (self.configuration, is_origin) {
-                    (Code::C, false) => {
+                    (Configuration::C, false) => {
                         let outer = self.outer(packet.to.ip(), from.ip(), 0);
                         Leaving::Tunnel(outer, Box::new(reset))
                     }
@@ -87,8 +87,8 @@ impl Model {
         verdict: Verdict,
     ) -> Outcome {
         let packet = match self.configuration {
-            Code::C => clamped(packet, self.room(from.ip())),
-            Code::A | Code::B => packet.clone(),
+            Configuration::C => clamped(packet, self.room(from.ip())),
+            Configuration::A | Configuration::B => packet.clone(),
         };
         Outcome::changed(verdict, packet.sent_by(server))
     }
@@ -130,9 +130,9 @@ impl Model {
         let is_origin = packet.from == known.server;
         // Where the winner's plain packets come from, if it sends any.
         let winner = known.winner().and_then(|replica| match self.configuration {
-            Code::A => Some(replica),
-            Code::B => Some(known.server),
-            Code::C => None,
+            Configuration::A => Some(replica),
+            Configuration::B => Some(known.server),
+            Configuration::C => None,
         });
         let answers = packet.acknowledgement == known.isn.wrapping_add(1);
         // A refusal that answers the start packet is not the winner's, who has accepted.
@@ -157,7 +157,7 @@ impl Model {
             State::Racing
                 if is_reset
                     && !is_origin
-                    && self.configuration == Code::A
+                    && self.configuration == Configuration::A
                     && known.second != Some(packet.from)
                     && self.permits(known.service, packet.from.ip()) =>
             {

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use pipeline::stage::tag::Code;
+use pipeline::stage::tag::Configuration;
 use pipeline::verdict::Verdict;
-use pipeline::view::Side;
+use pipeline::packet::view::Side;
 
 use super::{Model, State};
 use crate::model::Packet;
@@ -61,23 +61,23 @@ impl Model {
         let tunnelled = error.tunnel.is_some();
         let mut changed = error.clone();
         match (side, self.configuration) {
-            (Side::Outside, Code::A | Code::B) if other == replica && !tunnelled => {
+            (Side::Outside, Configuration::A | Configuration::B) if other == replica && !tunnelled => {
                 changed.quoted.to = server;
             }
-            (Side::Outside, Code::C) if other == server && tunnelled => {
+            (Side::Outside, Configuration::C) if other == server && tunnelled => {
                 let ends = error.tunnel.as_ref().map(|outer| (outer.from, outer.to));
                 if ends != Some((client.ip(), replica.ip())) {
                     return passed;
                 }
                 changed = error.peeled();
             }
-            (Side::Inside, Code::A | Code::B) if other == server && !tunnelled => {
+            (Side::Inside, Configuration::A | Configuration::B) if other == server && !tunnelled => {
                 changed.quoted.from = replica;
                 if error.to == server.ip() {
                     changed.to = replica.ip();
                 }
             }
-            (Side::Inside, Code::C) if other == server && !tunnelled => {
+            (Side::Inside, Configuration::C) if other == server && !tunnelled => {
                 let outer = self.outer(client.ip(), replica.ip(), 0);
                 let inside = Box::new(Leaving::Frame(error.frame()));
                 let leaving = Leaving::Tunnel(outer, inside);
@@ -100,7 +100,7 @@ impl Model {
         first: bool,
     ) -> Outcome {
         let passed = Outcome::untouched(Verdict::Fragment);
-        if side == Side::Outside && self.configuration == Code::B {
+        if side == Side::Outside && self.configuration == Configuration::B {
             return passed;
         }
         let way = if first {
@@ -121,9 +121,9 @@ impl Model {
         };
         let Some(way) = way else { return passed };
         match (side, self.configuration) {
-            (Side::Inside, Code::A | Code::B) => put(packet.sent_to(way.1), first),
-            (Side::Outside, Code::A) => put(packet.sent_by(way.0), first),
-            (Side::Inside, Code::C) => {
+            (Side::Inside, Configuration::A | Configuration::B) => put(packet.sent_to(way.1), first),
+            (Side::Outside, Configuration::A) => put(packet.sent_by(way.0), first),
+            (Side::Inside, Configuration::C) => {
                 let outer = self.outer(packet.from.ip(), way.1.ip(), packet.traffic_class);
                 Outcome::fragment(through_tunnel(packet, first, self.room(way.1.ip())), &outer)
             }
@@ -135,7 +135,7 @@ impl Model {
     /// A first fragment of no translated connection. Under C one from the outside does not take
     /// the place of the winner's.
     pub(super) fn learn_untranslated(&mut self, side: Side, packet: &Packet, now: Duration) {
-        let others = self.configuration == Code::C && side == Side::Outside;
+        let others = self.configuration == Configuration::C && side == Side::Outside;
         let followed = matches!(self.fragments.find(packet, now), Some(Some(_)));
         if !(others && followed) {
             self.fragments.learn(packet, None, now);
@@ -148,7 +148,7 @@ impl Model {
         let Some(way) = self.translation(client) else { return Ok(None) };
         match (side, self.configuration) {
             (Side::Inside, _) => Ok((other == way.0).then_some(way)),
-            (Side::Outside, Code::A) if other == way.1 => Ok(Some(way)),
+            (Side::Outside, Configuration::A) if other == way.1 => Ok(Some(way)),
             (Side::Outside, _) if other == way.0 => Err(Verdict::FromLoser),
             (Side::Outside, _) => Ok(None),
         }
@@ -158,7 +158,7 @@ impl Model {
     pub(super) fn unknown_fragment(&self, side: Side, packet: &Packet, passed: Outcome) -> Outcome {
         let is_v6 = packet.is_v6();
         let suspect = match (side, self.configuration) {
-            (Side::Outside, Code::A) => {
+            (Side::Outside, Configuration::A) => {
                 (0..self.settings.services.len()).any(|n| self.permits(n, packet.from.ip()))
             }
             (Side::Outside, _) => self.is_service(packet.from.ip()),

@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use pipeline::stage::tag::Code;
+use pipeline::stage::tag::Configuration;
 use pipeline::verdict::Verdict;
-use pipeline::view::Side;
+use pipeline::packet::view::Side;
 
 use super::{Model, Record, State};
 use crate::model::event::Input;
@@ -47,8 +47,8 @@ impl Model {
         }
         match (inner, self.configuration) {
             (Input::Tcp(packet), _) => self.tunnelled_tcp(now, outer, packet),
-            (Input::Error(error), Code::C) => self.tunnelled_error(outer, error),
-            (Input::Fragment(packet, first), Code::C) => {
+            (Input::Error(error), Configuration::C) => self.tunnelled_error(outer, error),
+            (Input::Fragment(packet, first), Configuration::C) => {
                 self.tunnelled_fragment(now, outer, packet, *first)
             }
             // Under B acknowledgements alone are tunnelled.
@@ -61,15 +61,15 @@ impl Model {
         let Some(known) = self.records.get(&packet.to).cloned() else { return foreign };
         let server = known.server;
         let claimant = match self.configuration {
-            Code::B if outer.from == server.ip() && packet.from.ip() != server.ip() => packet.from,
-            Code::A | Code::B => return foreign,
-            Code::C if packet.from.ip() != server.ip() => return foreign,
-            Code::C if packet.from.port() != server.port() || outer.from == server.ip() => {
-                return Outcome::dropped(Verdict::NotAuthentic);
+            Configuration::B if outer.from == server.ip() && packet.from.ip() != server.ip() => packet.from,
+            Configuration::A | Configuration::B => return foreign,
+            Configuration::C if packet.from.ip() != server.ip() => return foreign,
+            Configuration::C if packet.from.port() != server.port() || outer.from == server.ip() => {
+                return Outcome::dropped(Verdict::TunnelSpoofed);
             }
-            Code::C => SocketAddr::new(outer.from, server.port()),
+            Configuration::C => SocketAddr::new(outer.from, server.port()),
         };
-        if !packet.is_acknowledgement() {
+        if !packet.is_syn_ack() {
             return self.tunnelled_data(now, outer, packet, claimant, &known);
         }
         match cracked(outer, packet) {
@@ -96,7 +96,7 @@ impl Model {
             _ if is_reset && known.replica != Some(claimant) => {
                 Outcome::dropped(Verdict::ResetByReplica)
             }
-            _ if self.configuration == Code::B => Outcome::dropped(Verdict::WrongForm),
+            _ if self.configuration == Configuration::B => Outcome::dropped(Verdict::ConfigurationMismatch),
             _ if known.winner() == Some(claimant) => match cracked(outer, packet) {
                 Ok(inside) => {
                     self.heard(now, Side::Outside, packet.to, packet.flags);
@@ -104,7 +104,7 @@ impl Model {
                 }
                 Err(verdict) => Outcome::dropped(verdict),
             },
-            _ => Outcome::dropped(Verdict::NotAuthentic),
+            _ => Outcome::dropped(Verdict::TunnelSpoofed),
         }
     }
 
@@ -172,7 +172,7 @@ impl Model {
         verdict: Verdict,
     ) -> Outcome {
         if outer.from != replica.ip() {
-            return Outcome::dropped(Verdict::NotAuthentic);
+            return Outcome::dropped(Verdict::TunnelSpoofed);
         }
         match opened(outer, true, true, class) {
             Ok(_) => Outcome::sends(verdict, Leaving::Frame(frame)),

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use pipeline::stage::tag::Code;
+use pipeline::stage::tag::Configuration;
 use pipeline::verdict::Verdict;
 
 use super::event::{Inside, Signature, Tag};
@@ -22,7 +22,7 @@ impl ReplicaModel {
             return Outcome::untouched(Verdict::ForeignTunnel);
         }
         if !self.settings.switches.iter().any(|net| net.contains(&outer.from)) {
-            return Outcome::dropped(Verdict::TunnelStranger);
+            return Outcome::dropped(Verdict::PeerNotAllowed);
         }
         let (ip, tcp, class) = match inside {
             Inside::Copy(packet, ..) => {
@@ -61,45 +61,45 @@ impl ReplicaModel {
     }
 
     /// What keeps a copy from being taken; of one that is, its configuration and service.
-    fn read(&self, packet: &Packet, tag: Tag) -> Result<(Code, usize), Verdict> {
+    fn read(&self, packet: &Packet, tag: Tag) -> Result<(Configuration, usize), Verdict> {
         if !packet.tcp_checksum {
             return Err(Verdict::TunnelInnerChecksum);
         }
-        if !packet.is_start() {
-            return Err(Verdict::TunnelNotStart);
+        if !packet.is_syn() {
+            return Err(Verdict::CopyNotSyn);
         }
         if !packet.payload.is_empty() {
-            return Err(Verdict::TunnelData);
+            return Err(Verdict::CopyData);
         }
         let (permitted, configuration, signature) = match tag {
-            Tag::None => return Err(Verdict::TunnelNotTagged),
+            Tag::None => return Err(Verdict::CopyNotTagged),
             Tag::Bad => return Err(Verdict::BadTag),
             Tag::Sound { permitted, configuration, signature } => {
                 (permitted, configuration, signature)
             }
         };
         if !permitted {
-            return Err(Verdict::TunnelNotTagged);
+            return Err(Verdict::CopyNotTagged);
         }
         // Without keys nobody can tell.
         let genuine = match signature {
             Signature::Right | Signature::Wrong if self.key.is_none() => false,
             Signature::Right => true,
-            Signature::Wrong => return Err(Verdict::TunnelBadSignature),
+            Signature::Wrong => return Err(Verdict::CopyBadSignature),
             Signature::None => false,
         };
         if !genuine && self.settings.require_signature {
-            return Err(Verdict::TunnelNotSigned);
+            return Err(Verdict::CopyNotSigned);
         }
         let mut services = self.settings.services.iter();
         let number = services
             .position(|s| s.address == packet.to.ip() && s.ports.contains(&packet.to.port()))
-            .ok_or(Verdict::TunnelNotService)?;
+            .ok_or(Verdict::CopyNoService)?;
         let gateways = &self.settings.gateways;
         if !gateways.is_empty() && !gateways.iter().any(|net| net.contains(&packet.from.ip())) {
-            return Err(Verdict::ClientStranger);
+            return Err(Verdict::CopyClientNotAllowed);
         }
-        Ok((configuration.ok_or(Verdict::TunnelConfiguration)?, number))
+        Ok((configuration.ok_or(Verdict::CopyUnknownConfiguration)?, number))
     }
 
     /// Past the gates and on to the web server.
@@ -108,12 +108,12 @@ impl ReplicaModel {
         now: Duration,
         outer: &Outer,
         bare: &Packet,
-        configuration: Code,
+        configuration: Configuration,
         number: usize,
     ) -> Outcome {
         let server = self.settings.services[number].servers[0].clone();
         if self.dead || server.weight == 0 {
-            return Outcome::dropped(Verdict::Dead);
+            return Outcome::dropped(Verdict::OutOfService);
         }
         let client = bare.from;
         let known = self.entry(client).cloned();
@@ -133,21 +133,21 @@ impl ReplicaModel {
                 return Outcome::dropped(Verdict::Busy);
             }
             let replica = SocketAddr::new(server.address, server.port.unwrap_or(bare.to.port()));
-            let bears = server.bears_service && configuration == Code::C;
+            let bears = server.has_vip && configuration == Configuration::C;
             // A RST says nothing, nor does quiet.
             let live = |e: &Entry| e.taken && e.fins != [true; 2];
             if let Some(known) = known.clone().filter(live) {
                 if (known.server, known.replica, known.bears) != (bare.to, replica, bears) {
-                    return Outcome::dropped(Verdict::EndpointLive);
+                    return Outcome::dropped(Verdict::CopyEndpointInUse);
                 }
                 self.change(client).next = Some((bare.sequence, configuration));
-                self.translates[usize::from(client.is_ipv6())] |= configuration != Code::A;
+                self.translates[usize::from(client.is_ipv6())] |= configuration != Configuration::A;
                 let packet = match configuration {
-                    Code::C => clamped(bare, self.room(client)),
-                    Code::A | Code::B => bare.clone(),
+                    Configuration::C => clamped(bare, self.room(client)),
+                    Configuration::A | Configuration::B => bare.clone(),
                 };
                 let onward = packet.sent_to(known.sends_as());
-                return self.give(now, outer, onward, &known, Verdict::CrackedAnew);
+                return self.give(now, outer, onward, &known, Verdict::CopyNewIsn);
             }
             if known.is_none() && !self.has_room(client) {
                 return Outcome::dropped(Verdict::Busy);
@@ -168,19 +168,19 @@ impl ReplicaModel {
                 order: 0,
             };
             self.entries.insert(client, entry);
-            self.translates[usize::from(client.is_ipv6())] |= configuration != Code::A;
+            self.translates[usize::from(client.is_ipv6())] |= configuration != Configuration::A;
         }
         self.touch(now, client);
-        let more = 1 + u32::from(self.settings.acknowledgement_repeats);
+        let more = 1 + u32::from(self.settings.syn_ack_retransmits);
         let room = self.room(client);
         let entry = self.change(client);
         entry.credit += more;
         let entry = entry.clone();
         let packet = match entry.configuration {
-            Code::C => clamped(bare, room),
-            Code::A | Code::B => bare.clone(),
+            Configuration::C => clamped(bare, room),
+            Configuration::A | Configuration::B => bare.clone(),
         };
-        let verdict = if repeated { Verdict::CrackedAgain } else { Verdict::Cracked };
+        let verdict = if repeated { Verdict::CopyRetransmit } else { Verdict::CopyAccepted };
         self.give(now, outer, packet.sent_to(entry.sends_as()), &entry, verdict)
     }
 
@@ -202,7 +202,7 @@ impl ReplicaModel {
             }
             None => {
                 self.waiting.push((address, now, packet.frame()));
-                Outcome::dropped(Verdict::Held)
+                Outcome::dropped(Verdict::Pending)
             }
         }
     }
@@ -253,7 +253,7 @@ impl ReplicaModel {
     fn routers_word(&mut self, now: Duration, outer: &Outer, error: &IcmpError) -> Outcome {
         let about = self
             .entry(error.quoted.to)
-            .filter(|entry| entry.configuration == Code::B && error.quoted.from == entry.server);
+            .filter(|entry| entry.configuration == Configuration::B && error.quoted.from == entry.server);
         let Some(entry) = about.cloned() else { return Outcome::dropped(Verdict::TunnelIcmp) };
         if !error.is_sound() || !error.is_too_big() || error.tunnel.is_some() {
             return Outcome::dropped(Verdict::TunnelIcmp);
@@ -267,7 +267,7 @@ impl ReplicaModel {
             Some(Some(mac)) => changed.quoted.macs.0 = mac,
             None => {
                 self.waiting.push((address, now, changed.frame()));
-                return Outcome::dropped(Verdict::Held);
+                return Outcome::dropped(Verdict::Pending);
             }
         }
         Outcome::sends(Verdict::IcmpTranslated, Leaving::Frame(changed.frame()))

@@ -4,9 +4,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use pipeline::stage::tag::Code;
+use pipeline::stage::tag::Configuration;
 use pipeline::verdict::Verdict;
-use pipeline::view::Side;
+use pipeline::packet::view::Side;
 use pipeline::wire::tunnel::Format;
 
 use super::{ReplicaModel, server_of, service};
@@ -47,7 +47,7 @@ pub enum Tag {
         /// Whether it permits redirection.
         permitted: bool,
         /// The configuration; none for the value without a meaning.
-        configuration: Option<Code>,
+        configuration: Option<Configuration>,
         /// Its signature.
         signature: Signature,
     },
@@ -142,7 +142,7 @@ pub enum Event {
     /// A web server says what its MAC address is.
     Learn,
     /// The operator or the health check: dead, busy.
-    Gates(bool, bool),
+    Admission(bool, bool),
     /// The replica tidies up.
     Housekeeping,
 }
@@ -197,7 +197,7 @@ impl Step {
     /// What comes in and what becomes of it; `None` when nothing does.
     pub fn happens(&self, model: &mut ReplicaModel, now: Duration) -> Option<Incoming> {
         let (side, frame, outcome) = match &self.event {
-            Event::Housekeeping | Event::Gates(..) => return None,
+            Event::Housekeeping | Event::Admission(..) => return None,
             Event::Copy { .. } => self.copy(model, now),
             Event::OfSwitch(what) => self.of_switch(model, now, *what),
             Event::Web(who, flags, fill) => {
@@ -233,7 +233,7 @@ impl Step {
                     IpAddr::V4(v4) => arp(2, mac, v4.octets(), [0; 4]),
                     IpAddr::V6(_) => neighbour(true, mac, address, address),
                 };
-                (Side::Inside, frame, Outcome::dropped(Verdict::ArpLearned))
+                (Side::Inside, frame, Outcome::dropped(Verdict::NeighbourLearned))
             }
         };
         Some(Incoming { side, frame, carrier: Carrier::Whole, outcome })

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pipeline::stage::tag::Code;
+use pipeline::stage::tag::Configuration;
 use pipeline::verdict::Verdict;
 
 use super::{Entry, ReplicaModel};
@@ -16,7 +16,7 @@ use crate::model::tunnel::{Outer, decapsulated_class};
 impl ReplicaModel {
     /// A plain packet from the outside.
     pub fn from_gateway(&mut self, now: Duration, packet: &Packet) -> Outcome {
-        let plain = |entry: &&Entry| entry.configuration != Code::C && entry.replica == packet.to;
+        let plain = |entry: &&Entry| entry.configuration != Configuration::C && entry.replica == packet.to;
         if self.entry(packet.from).filter(plain).is_none() {
             return Outcome::untouched(Verdict::NoEntry);
         }
@@ -33,7 +33,7 @@ impl ReplicaModel {
             Ok(inside) => inside,
             Err(verdict) => return Outcome::dropped(verdict),
         };
-        let inside = match inside.is_start() {
+        let inside = match inside.is_syn() {
             true => clamped(&inside, self.room(packet.from)),
             false => inside,
         };
@@ -44,7 +44,7 @@ impl ReplicaModel {
     /// The end of what is neither a gateway's nor a switch's.
     pub(super) fn stranger(&self, outer: &Outer) -> Outcome {
         match self.settings.tunnel_addresses.contains(&outer.to) {
-            true => Outcome::dropped(Verdict::TunnelStranger),
+            true => Outcome::dropped(Verdict::PeerNotAllowed),
             false => Outcome::untouched(Verdict::ForeignTunnel),
         }
     }
@@ -102,7 +102,7 @@ impl ReplicaModel {
 
 /// Whether this is the tunnel of a connection's gateway.
 fn is_tunnel(entry: &Entry, outer: &Outer, client: std::net::SocketAddr) -> bool {
-    entry.configuration == Code::C && (outer.from, outer.to) == (client.ip(), entry.replica.ip())
+    entry.configuration == Configuration::C && (outer.from, outer.to) == (client.ip(), entry.replica.ip())
 }
 
 /// An error as the web server is to get it: it must find itself in it.

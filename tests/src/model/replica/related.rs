@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use pipeline::stage::tag::Code;
+use pipeline::stage::tag::Configuration;
 use pipeline::verdict::Verdict;
-use pipeline::view::Side;
+use pipeline::packet::view::Side;
 
 use super::gateway::about_itself;
 use super::{Entry, ReplicaModel};
@@ -43,7 +43,7 @@ impl ReplicaModel {
         let passed = Outcome::untouched(Verdict::Icmp);
         let quoted = &error.quoted;
         let client = if side == Side::Inside { quoted.from } else { quoted.to };
-        let known = self.entry(client).filter(|e| e.configuration == Code::C).cloned();
+        let known = self.entry(client).filter(|e| e.configuration == Configuration::C).cloned();
         let Some(entry) = known.filter(|_| error.is_sound()) else { return passed };
         match (side, &error.tunnel) {
             (Side::Inside, None) if quoted.to == entry.sends_as() => {
@@ -71,7 +71,7 @@ impl ReplicaModel {
         let passed = Outcome::untouched(Verdict::Fragment);
         let owner = if first {
             let known = self.entry(packet.to).cloned();
-            let own = known.filter(|e| e.configuration != Code::A && e.sends_as() == packet.from);
+            let own = known.filter(|e| e.configuration != Configuration::A && e.sends_as() == packet.from);
             let owner = own.map(|entry| (packet.to, entry));
             self.fragments.learn(packet, owner.clone(), now);
             owner
@@ -95,12 +95,12 @@ impl ReplicaModel {
         let Some((client, entry)) = owner else { return passed };
         let changed = packet.sent_by(entry.server);
         match entry.configuration {
-            Code::A => passed,
-            Code::B => {
+            Configuration::A => passed,
+            Configuration::B => {
                 let frame = Leaving::Frame(fragment(&changed, first));
                 Outcome::sends(Verdict::FragmentTranslated, frame)
             }
-            Code::C => {
+            Configuration::C => {
                 let outer = self.outer(entry.replica.ip(), client, packet.traffic_class);
                 let room = self.room(client);
                 let fitting = match through_tunnel(&changed, first, room) {

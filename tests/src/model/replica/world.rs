@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use pipeline::role::replica::{Server, Service, Settings};
-use pipeline::time::Ticks;
+use pipeline::base::time::Ticks;
 
 use crate::model::world::{CLIENTS, FIRST_V6, PEERS, PEERS_V6, path, peers};
 
@@ -60,7 +60,7 @@ pub fn settings(busy_connections: usize, max_connections: usize) -> Settings {
                     port: (number == 1).then_some(server.port()),
                     mac: (1..4).contains(&number).then_some([2, 0, 0, 0, 2, number as u8]),
                     weight: u32::from(number != 3),
-                    bears_service: number == 2,
+                    has_vip: number == 2,
                 }],
             });
         }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use pipeline::stage::tag::Code;
-use pipeline::view::Side;
+use pipeline::stage::tag::Configuration;
+use pipeline::packet::view::Side;
 use pipeline::wire::tunnel::Format;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -45,8 +45,8 @@ fn wrap() -> BoxedStrategy<Wrap> {
         .boxed()
 }
 
-fn code() -> impl Strategy<Value = Code> {
-    select(vec![Code::A, Code::B, Code::C])
+fn code() -> impl Strategy<Value = Configuration> {
+    select(vec![Configuration::A, Configuration::B, Configuration::C])
 }
 
 fn tag() -> BoxedStrategy<Tag> {
@@ -99,7 +99,7 @@ fn event() -> BoxedStrategy<Event> {
         .prop_map(|(side, tunnelled, id, first)| Event::Fragment(side, tunnelled, id, first));
     let foreign = (side(), Foreign::passing()).prop_map(|(side, what)| Event::Foreign(side, what));
     let gates = (proptest::bool::weighted(0.2), proptest::bool::weighted(0.2))
-        .prop_map(|(dead, busy)| Event::Gates(dead, busy));
+        .prop_map(|(dead, busy)| Event::Admission(dead, busy));
     prop_oneof![
         10 => copy(),
         3 => any::<u8>().prop_map(Event::OfSwitch),

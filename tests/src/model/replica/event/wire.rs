@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use firstack_packets::tag::{self, PERMITTED, SIGNED};
 use pipeline::verdict::Verdict;
-use pipeline::view::Side;
+use pipeline::packet::view::Side;
 
 use super::{BLIND, Event, Inside, Signature, Step, Tag, Who};
 use crate::model::ISNS;
