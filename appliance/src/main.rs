@@ -1,4 +1,4 @@
-//! firstack: gives every TCP connection to the replica that answers first.
+//! firstack: gives each TCP connection to the replica whose SYN/ACK arrives first.
 
 use std::process::ExitCode;
 

@@ -1,23 +1,23 @@
-//! The workers' clock: the time stamp counter as nanoseconds.
+//! The workers' clock: converts the CPU's time stamp counter to nanoseconds.
 
 use pipeline::base::time::Ticks;
 
-/// Turns counts of the time stamp counter into time since the clock was made.
+/// A conversion from counts of the time stamp counter to the time since the clock was created.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     origin: u64,
-    /// Nanoseconds per count, as a fraction of 2^32.
+    /// Nanoseconds per count, in units of 2^-32.
     scale: u64,
 }
 
 impl Clock {
-    /// A clock that starts at `origin` counts and sees `per_second` of them in a second.
+    /// Creates a clock that starts at `origin` counts and advances by `per_second` counts a second.
     pub fn new(origin: u64, per_second: u64) -> Self {
         let scale = (1_000_000_000u128 << 32) / u128::from(per_second.max(1));
         Self { origin, scale: scale as u64 }
     }
 
-    /// The time at a count.
+    /// Returns the time at a count.
     #[inline]
     pub fn at(&self, count: u64) -> Ticks {
         let elapsed = u128::from(count.saturating_sub(self.origin));

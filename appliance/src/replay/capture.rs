@@ -1,4 +1,4 @@
-//! Capture files: pcap and pcapng in, pcap out.
+//! Capture files: reads pcap and pcapng, writes pcap.
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
@@ -10,15 +10,15 @@ use pcap_file::pcapng::blocks::interface_description::InterfaceDescriptionOption
 use pcap_file::pcapng::{Block, PcapNgReader};
 use pcap_file::{DataLink, PcapError, TsResolution};
 
-/// What is wrong with a capture.
+/// An error of a capture file.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It cannot be opened, read or written.
+    /// The file cannot be opened, read or written.
     #[error("{}: {source}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: std::io::Error,
     },
     /// The file is not a capture of Ethernet frames.
@@ -36,34 +36,38 @@ enum Source {
     PcapNg(Box<PcapNg>),
 }
 
-/// A pcapng file and the resolution of its interfaces' times, in units per second.
+/// A pcapng file and the resolution of its interfaces' timestamps, in units per second.
 struct PcapNg {
     reader: PcapNgReader<BufReader<File>>,
     interfaces: Vec<u64>,
 }
 
-/// A capture that is read frame by frame.
+/// A capture file, read frame by frame. As an iterator it returns whole frames, and ends where the
+/// file is damaged.
 pub struct Reader {
     path: PathBuf,
     source: Source,
     frames: u64,
-    /// Set when the file ends in the middle of a frame, or has a block that cannot be read.
+    /// Set if the file ends in the middle of a frame or has an unreadable block.
     damage: Option<String>,
 }
 
-/// A frame and when it was captured.
+/// A frame and the time of its capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// Since the epoch.
+    /// Time of the capture, since the Unix epoch.
     pub time: Duration,
-    /// From the Ethernet header on.
+    /// The frame's bytes, from the Ethernet header on.
     pub bytes: Vec<u8>,
 }
 
 const PCAPNG_MAGIC: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
 
 impl Reader {
-    /// Opens a capture; its kind is told by its first bytes.
+    /// Opens a capture. The file's first bytes tell pcap from pcapng.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or is not a capture of Ethernet frames.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let file = |source| Error::File { path: path.to_owned(), source };
         let format = |reason| Error::Format { path: path.to_owned(), reason };
@@ -91,7 +95,7 @@ impl Reader {
         Ok(Self { path: path.to_owned(), source, frames: 0, damage: None })
     }
 
-    /// Where the file broke off, if it did.
+    /// Returns where and why the file broke off, or `None` if it did not.
     pub fn damage(&self) -> Option<String> {
         let damage = self.damage.as_ref()?;
         Some(format!("{}: after frame {}: {damage}", self.path.display(), self.frames))
@@ -104,7 +108,7 @@ impl Reader {
                     TsResolution::MicroSecond => 1_000,
                     TsResolution::NanoSecond => 1,
                 };
-                // Raw, for the checked form refuses frames of which only the start was captured.
+                // Raw, because the checked form refuses frames that were captured in part.
                 Some(reader.next_raw_packet()?.map(|packet| Frame {
                     time: Duration::from_secs(packet.ts_sec.into())
                         + Duration::from_nanos(u64::from(packet.ts_frac) * nanos),
@@ -129,7 +133,7 @@ impl PcapNg {
                 }
                 Ok(Block::EnhancedPacket(packet)) => {
                     let units = self.interfaces.get(packet.interface_id as usize).copied();
-                    // The reader takes the units for nanoseconds, whatever they are.
+                    // The reader takes the timestamp's units for nanoseconds whatever they are.
                     let count = packet.timestamp.as_nanos();
                     let nanos = count * 1_000_000_000 / u128::from(units.unwrap_or(1_000_000));
                     let time = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
@@ -145,7 +149,8 @@ impl PcapNg {
     }
 }
 
-/// The resolution of an interface's times: a power of ten, or of two; microseconds unless said.
+/// Returns the resolution of an interface's timestamps in units per second: a power of ten or two,
+/// microseconds by default.
 fn units_per_second(options: &[InterfaceDescriptionOption<'_>]) -> u64 {
     let resolution = options.iter().find_map(|option| match option {
         InterfaceDescriptionOption::IfTsResol(resolution) => Some(*resolution),
@@ -178,17 +183,17 @@ impl Iterator for Reader {
     }
 }
 
-/// As tcpdump has it: no frame is longer.
+/// The snapshot length of tcpdump; no frame is longer.
 const SNAPLEN: u32 = 262_144;
 
-/// A pcap file with nanosecond times.
+/// A pcap file with nanosecond timestamps.
 pub struct Writer {
     path: PathBuf,
     inner: PcapWriter<BufWriter<File>>,
 }
 
 impl Writer {
-    /// Creates the file, or empties it.
+    /// Creates the file, or truncates it.
     pub fn create(path: &Path) -> Result<Self, Error> {
         let file = |source| Error::File { path: path.to_owned(), source };
         let header = PcapHeader {
@@ -210,7 +215,7 @@ impl Writer {
         written.map_err(|error| self.failed(std::io::Error::other(error)))
     }
 
-    /// Writes what is still buffered.
+    /// Writes buffered bytes to the file.
     pub fn finish(self) -> Result<(), Error> {
         let path = self.path.clone();
         self.inner.into_writer().flush().map_err(|source| Error::File { path, source })

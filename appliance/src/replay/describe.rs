@@ -1,4 +1,4 @@
-//! One line about a frame, for people: endpoints, TCP flags, tunnel and tag.
+//! A one-line description of a frame: endpoints, TCP flags, tunnel and tag.
 
 use std::fmt::Write as _;
 
@@ -19,12 +19,12 @@ const FLAGS: [(u8, &str); 8] = [
     (0x80, "CWR"),
 ];
 
-/// Describes a frame.
+/// Returns a one-line description of an Ethernet frame. `format` is the tag's TCP option.
 pub fn frame(bytes: &[u8], format: tag::OptionId) -> String {
     nested(bytes, format, DEPTH)
 }
 
-/// Tunnels within tunnels that are looked into.
+/// How many nested tunnels are described.
 const DEPTH: usize = 4;
 
 fn nested(bytes: &[u8], format: tag::OptionId, depth: usize) -> String {
@@ -37,7 +37,7 @@ fn nested(bytes: &[u8], format: tag::OptionId, depth: usize) -> String {
         },
         Kind::Tunnel if depth == 0 => addresses(&packet, "tunnel"),
         Kind::Tunnel => {
-            // The inner packet behind an Ethernet header of its own.
+            // The inner packet is described behind an Ethernet header of its own.
             let inner = view.inner(bytes).version.ethertype().to_be_bytes();
             let ethernet = &bytes[..usize::from(view.l3) - 2];
             let inner = [ethernet, &inner, &bytes[view.payload.into()..]];

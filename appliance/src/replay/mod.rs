@@ -1,6 +1,6 @@
-//! `firstack replay`: captures in, captures out, through the very pipeline that the workers
-//! run, with the captures' times as its clock. No DPDK, no root, no randomness: the same
-//! captures give the same bytes.
+//! `firstack replay`: runs captures through the same pipeline as the workers, with the captures'
+//! timestamps as its clock. It needs no DPDK and no root and uses no randomness: the same captures
+//! give the same bytes.
 
 pub mod capture;
 pub mod describe;
@@ -24,55 +24,58 @@ use crate::config::Config;
 use crate::control::stats::Snapshot;
 use crate::roles::{self, Environment, RoleSet, WithRole};
 
-/// What is to be replayed.
+/// The inputs and outputs of a replay.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What came in by the inside.
+    /// Capture of packets received on the inside.
     pub inside: Option<PathBuf>,
-    /// What came in by the outside.
+    /// Capture of packets received on the outside.
     pub outside: Option<PathBuf>,
-    /// Where `inside.pcap` and `outside.pcap` go; made when it is not there.
+    /// Directory for `inside.pcap` and `outside.pcap`; created if it does not exist.
     pub out: PathBuf,
-    /// What is printed per packet.
+    /// What is printed.
     pub report: Report,
 }
 
-/// What is printed.
+/// What a replay prints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Report {
-    /// A summary at the end.
+    /// The counters at the end.
     #[default]
     Summary,
-    /// A line per packet, and the summary.
+    /// A description of each packet, then the counters.
     Explain,
-    /// JSON lines, the last of which holds the counters.
+    /// A JSON object per packet, then one with the counters.
     Json,
 }
 
-/// Why a replay failed.
+/// An error that ends a replay.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A capture.
+    /// An error of a capture file.
     #[error(transparent)]
     Capture(#[from] capture::Error),
-    /// The key file.
+    /// An error of the key file.
     #[error(transparent)]
     Keys(#[from] crate::control::keys::Error),
-    /// The directory for the output.
+    /// The output directory cannot be created.
     #[error("{path}: {source}")]
     Directory {
         /// The directory.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
-    /// What is printed could not be.
+    /// The report cannot be printed.
     #[error("cannot print: {0}")]
     Print(#[from] io::Error),
 }
 
-/// Replays; prints to `print`. Gives what was wrong with a capture that broke off, which is
-/// replayed as far as it goes.
+/// Replays captures and prints the report to `print`. Returns a message for each capture that is
+/// damaged; such a capture is replayed up to the damage.
+///
+/// # Errors
+/// If a file cannot be read or written, or the key file is rejected.
 pub fn run(
     config: &Config,
     options: &Options,
@@ -183,7 +186,7 @@ impl Replay<'_> {
     }
 }
 
-/// Both captures, merged by time.
+/// Both captures, merged by timestamp.
 struct Inputs {
     sides: [Option<Reader>; 2],
     heads: [Option<Frame>; 2],
@@ -196,7 +199,7 @@ impl Inputs {
         Self { sides, heads }
     }
 
-    /// The earlier of the two next frames, that of the inside on a tie.
+    /// Returns the earlier of the two next frames; the inside's if both have the same time.
     fn next(&mut self) -> Option<(Side, Frame)> {
         let [inside, outside] = self.heads.each_ref().map(|head| head.as_ref().map(|f| f.time));
         let side = match (inside, outside) {
@@ -210,7 +213,7 @@ impl Inputs {
         Some((side, std::mem::replace(&mut self.heads[index], next)?))
     }
 
-    /// Where captures broke off.
+    /// Returns where captures broke off, and why.
     fn damage(&self) -> Vec<String> {
         self.sides.iter().flatten().filter_map(Reader::damage).collect()
     }
@@ -231,7 +234,7 @@ impl Writers {
     }
 }
 
-/// The pipeline under replay.
+/// A role and all it needs to process packets.
 struct Stage<R> {
     role: R,
     burst: Burst<HeapBuffer>,
@@ -241,7 +244,7 @@ struct Stage<R> {
     clock: Duration,
 }
 
-/// What became of one packet.
+/// What happened to one packet.
 struct Step {
     verdict: Verdict,
     left: Vec<(Side, Vec<u8>)>,
@@ -249,7 +252,7 @@ struct Step {
 
 impl<R: Role> Stage<R> {
     fn step(&mut self, side: Side, frame: &Frame) -> Result<Step, capture::Error> {
-        // A capture whose times run backwards does not turn the clock back.
+        // Timestamps that run backwards do not turn the clock back.
         self.clock = self.clock.max(frame.time);
         let mut context =
             Context { now: Ticks::from(self.clock), pool: &mut self.pool, out: &mut self.out };
@@ -260,7 +263,7 @@ impl<R: Role> Stage<R> {
         Ok(Step { verdict: self.burst.verdicts()[0], left })
     }
 
-    /// Brings the gauges up to date.
+    /// Does the role's periodic work, which updates its gauges.
     fn settle(&mut self) -> Result<(), capture::Error> {
         let now = Ticks::from(self.clock);
         let mut context = Context { now, pool: &mut self.pool, out: &mut self.out };
@@ -268,7 +271,7 @@ impl<R: Role> Stage<R> {
         self.write_out().map(drop)
     }
 
-    /// Writes what leaves.
+    /// Writes the output to the captures and returns it.
     fn write_out(&mut self) -> Result<Vec<(Side, Vec<u8>)>, capture::Error> {
         let mut left = Vec::new();
         for side in Side::ALL {

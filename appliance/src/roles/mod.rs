@@ -1,5 +1,5 @@
-//! From a checked configuration to the roles that the workers run. Here, and nowhere else, is
-//! the choice of role and configuration made: each worker's loop is compiled for its own.
+//! Builds the roles that the workers run from a checked configuration. The choice of role and of
+//! configuration A, B or C is made only here, so that each worker's loop is compiled for its role.
 
 mod gateway;
 mod replica;
@@ -25,81 +25,81 @@ use pipeline::wire::tunnel::Format;
 use crate::config::{self, Check, Config, TunnelFormat};
 use crate::control::keys;
 
-/// What the roles need to know beyond the configuration.
+/// What the roles need in addition to the configuration.
 #[derive(Clone, Debug)]
 pub struct Environment {
-    /// How many workers share the work.
+    /// The number of workers.
     pub workers: usize,
     /// MAC addresses of the inside and the outside port.
     pub macs: [Mac; 2],
-    /// Secret of the tables' hash.
+    /// The secret key of the connection tables' hash.
     pub hash_key: (u64, u64),
-    /// What tags are signed with, or judged by.
+    /// The keys that tags are signed and verified with.
     pub keys: keys::Keys,
-    /// Tells this switch's probes of tunnels from others'.
+    /// The identifier of this switch's tunnel probes.
     pub probe_id: u16,
 }
 
-/// The names that counters are shown under.
+/// The names under which counters are shown.
 #[derive(Clone, Debug, Default)]
 pub struct Labels {
-    /// "gateway", "switch" or "replica".
+    /// The role: "gateway", "switch" or "replica".
     pub role: &'static str,
-    /// States of the table.
+    /// The states of an entry in the connection table.
     pub states: &'static [&'static str],
-    /// Services, by number.
+    /// The services, by number.
     pub services: Vec<String>,
-    /// Replicas of all services in order, as "service/replica" (switch).
+    /// The replicas of all services in order, as "service/replica" (switch).
     pub replicas: Vec<String>,
-    /// Servers of all services in order, as "service/server" (switch, replica).
+    /// The servers of all services in order, as "service/server" (switch, replica).
     pub servers: Vec<String>,
 }
 
-/// A replica or server that can be taken out while the process runs.
+/// A replica or server that can be taken out of service while the process runs.
 #[derive(Clone, Debug)]
 pub struct Member {
-    /// "service/replica" or "service/server".
+    /// The name: "service/replica" or "service/server".
     pub name: String,
-    /// Whether the configuration has it in.
+    /// Whether the configuration enables it.
     pub enabled: bool,
-    /// How it is probed.
+    /// Its health check, if it has one.
     pub check: Option<Check>,
 }
 
-/// Told which members are in, by their numbers.
+/// A function that is given whether each member is in service, by number.
 pub type Apply = Box<dyn Fn(&[bool]) + Send>;
 
 /// What the control thread changes while the workers run.
 pub struct Controls {
-    /// What tags are signed with, or judged by.
+    /// Publishes the keys that tags are signed and verified with.
     pub keys: Published<Keys>,
-    /// Where they come from, and what for.
+    /// The key file and what its keys are for.
     pub key_file: Option<(PathBuf, keys::Purpose)>,
-    /// Replicas, then servers, of a switch; servers of a replica.
+    /// A switch's replicas, then its servers; a replica's servers.
     pub members: Vec<Member>,
-    /// Puts members in and takes them out.
+    /// Puts members into service and takes them out.
     pub apply: Apply,
-    /// Which tunnels to replicas answer: those of the first members (switch).
+    /// Which replicas' tunnels answer probes; those replicas are the first members (switch).
     pub tunnels: Option<Arc<TunnelHealth>>,
-    /// The replica's gates.
+    /// Whether the replica admits new connections (replica).
     pub gates: Option<Arc<Admission>>,
-    /// The replica is busy while this file is there.
+    /// The replica is busy while this file exists.
     pub busy_file: Option<PathBuf>,
-    /// The replica is busy while this answers so.
+    /// The replica is busy while this check says so.
     pub busy_check: Option<Check>,
-    /// MAC addresses that the role asks for.
+    /// The neighbours whose MAC addresses the role resolves.
     pub neighbours: Option<Arc<Neighbours>>,
 }
 
-/// The roles of all workers, and what the control thread keeps of them.
+/// The roles of all workers, and what the control thread needs of them.
 pub struct RoleSet<R> {
-    /// One per worker.
+    /// The roles, one per worker.
     pub roles: Vec<R>,
-    /// The names of what they count.
+    /// The names of their counters.
     pub labels: Labels,
     /// What can be changed while they run.
     pub controls: Controls,
-    /// The most frames that one packet can turn into beyond itself.
+    /// The most frames that one packet can produce in addition to itself.
     pub copies: usize,
 }
 
@@ -135,7 +135,7 @@ pub fn with_role_set<T: WithRole>(
     }
 }
 
-/// What a key file is read for.
+/// Returns what the keys of a role are for.
 pub fn purpose(config: &Config) -> keys::Purpose {
     match config.role {
         config::Role::Gateway(_) => keys::Purpose::Sign,
@@ -143,7 +143,10 @@ pub fn purpose(config: &Config) -> keys::Purpose {
     }
 }
 
-/// The keys that a configuration names; none when it names no file.
+/// Loads the key file that a configuration names; without one there are no keys.
+///
+/// # Errors
+/// If the file cannot be read, is not protected, or has mistakes.
 pub fn load_keys(config: &Config) -> Result<keys::Keys, keys::Error> {
     match &config.tag.keys {
         Some(path) => keys::Keys::load(path, purpose(config)),
@@ -151,7 +154,7 @@ pub fn load_keys(config: &Config) -> Result<keys::Keys, keys::Error> {
     }
 }
 
-/// Keys as the pipeline has them. Only a gateway signs, whatever the file says.
+/// Converts keys for the pipeline. Only a gateway signs, whatever the file says.
 pub fn pipeline_keys(keys: &keys::Keys, purpose: keys::Purpose) -> Keys {
     let signing = keys.sign_with().filter(|_| purpose == keys::Purpose::Sign);
     Keys::new(keys.all().iter().copied(), signing)
@@ -191,12 +194,12 @@ fn path(config: &Config) -> Path {
     Path::new(tunnel.path_mtu, format(tunnel.format), peers)
 }
 
-/// This worker's part of a number that is given for the process; at least one.
+/// Returns one worker's part of a number that is given for the process, at least 1.
 fn share(total: u64, workers: usize) -> u64 {
     total.div_ceil(workers as u64).max(1)
 }
 
-/// This worker's part of the tables, by family; a family that no service is of needs none.
+/// Returns the table capacities of one worker, by family; 1 for a family without services.
 fn tables(config: &Config, workers: usize, serves: impl Fn(Version) -> bool) -> [usize; 2] {
     let table = &config.table;
     [(Version::V4, table.max_connections), (Version::V6, table.max_connections_v6)].map(
@@ -207,7 +210,7 @@ fn tables(config: &Config, workers: usize, serves: impl Fn(Version) -> bool) -> 
     )
 }
 
-/// Whether any of these addresses is of a family.
+/// Returns whether any of the addresses is of a family.
 fn any_of(version: Version, mut addresses: impl Iterator<Item = IpAddr>) -> bool {
     addresses.any(|address| Version::of(address) == version)
 }

@@ -95,7 +95,7 @@ fn settings(
     }
 }
 
-/// The servers whose MAC addresses are to be asked for.
+/// Returns the servers whose MAC addresses have to be resolved.
 fn unresolved(services: &[Service]) -> Neighbours {
     let servers = services.iter().flat_map(|service| &service.servers);
     let addresses: BTreeSet<_> =

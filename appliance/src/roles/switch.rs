@@ -107,7 +107,7 @@ fn settings(
         max_copies: switch.max_copies.into(),
         fan_out: Limit {
             rate: share(switch.copies_per_second.into(), workers),
-            // A worker's share holds the copies of one start packet at least.
+            // A worker's share must hold the copies of at least one SYN.
             burst: share(switch.copies_burst.into(), workers).max(switch.max_copies.into()),
             prefix_v4: switch.copies_prefix_v4,
             prefix_v6: switch.copies_prefix_v6,
@@ -127,7 +127,7 @@ fn settings(
     }
 }
 
-/// The servers whose MAC addresses are to be asked for.
+/// Returns the servers whose MAC addresses have to be resolved.
 fn unresolved(services: &[Service]) -> Neighbours {
     let servers = services.iter().flat_map(|service| &service.servers);
     let addresses: BTreeSet<_> = servers

@@ -1,5 +1,5 @@
-//! The workers: built from a role set and the ports' queues, launched on their cores, joined at the
-//! end.
+//! The workers: built from a role set and the ports' queues, launched on their cores and joined at
+//! the end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};

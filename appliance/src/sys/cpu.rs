@@ -1,10 +1,12 @@
-//! Whether the processor has what this program is compiled for (`.cargo/config.toml`): without it
-//! the first packet would end the process by an illegal instruction, which says nothing to anybody.
+//! Checks that the CPU has the features this program is compiled for (`.cargo/config.toml`).
+//! Without the check, the first packet would end the process with an illegal instruction and no
+//! message.
 
-/// What x86-64-v3 and AES are called in `/proc/cpuinfo`, as far as one would stop at it.
+/// The features of x86-64-v3 and AES that the compiler makes use of, by their names in
+/// `/proc/cpuinfo`.
 const NEEDED: [&str; 7] = ["avx2", "bmi1", "bmi2", "fma", "movbe", "f16c", "aes"];
 
-/// What this machine's processor lacks; nothing where that cannot be told.
+/// Returns the required features that this CPU lacks; none if that cannot be determined.
 pub fn lacks() -> Vec<&'static str> {
     if !cfg!(all(target_arch = "x86_64", target_feature = "avx2")) {
         return Vec::new();

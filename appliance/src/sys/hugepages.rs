@@ -1,45 +1,46 @@
-//! Memory of tables and buffers: large pieces lie in huge pages, and are there from the start.
+//! An allocator that puts tables and buffers into huge pages, populated at once.
 //!
-//! A packet finds its connection by two lines far from all others, and with pages of 4 KiB the
-//! processor first has to find the pages of both: a third of a look-up's time at a million
-//! connections. So each large allocation begins at a boundary of 2 MiB and asks the kernel for
-//! transparent huge pages, which it gives where `/sys/kernel/mm/transparent_hugepage/enabled` says
-//! `madvise` or `always`; else the pages are small and nothing else differs. It is filled at once,
-//! so that no packet waits while the kernel clears a page, and a table that there is no memory for
-//! is found out at the start.
+//! Finding a packet's connection touches two cache lines far from all others. With pages of 4 KiB
+//! the CPU misses the TLB for both, which takes a third of a lookup at a million connections. So
+//! each large allocation is aligned to 2 MiB and asks the kernel for transparent huge pages. The
+//! kernel grants them if `/sys/kernel/mm/transparent_hugepage/enabled` says `madvise` or `always`;
+//! otherwise the pages are small and nothing else differs. The memory is populated at once, so that
+//! no packet waits while the kernel clears a page, and a table too large for the machine fails at
+//! the start.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
-/// Bytes of a huge page, and of the smallest allocation that lies in some.
+/// Bytes of a huge page, and the smallest allocation that is put into huge pages.
 const HUGE: usize = 2 << 20;
 
-/// The system's allocator, but for large pieces. To be a program's `#[global_allocator]`.
+/// The system allocator, with huge pages for large allocations. Meant as a program's
+/// `#[global_allocator]`.
 #[derive(Debug)]
 pub struct HugePages;
 
-/// Programs choose it, as `firstack` does; these tests are one.
+/// `firstack` installs the allocator; so do these tests.
 #[cfg(test)]
 #[global_allocator]
 static MEMORY: HugePages = HugePages;
 
 impl HugePages {
-    /// What is asked of the system: a large piece at a huge page's boundary.
+    /// Returns the layout to request from the system: large allocations are aligned to a huge page.
     fn of(layout: Layout) -> Layout {
         match layout.size() < HUGE {
             true => layout,
-            // A size that is too large for the boundary is too large for any memory.
+            // A size that is too large to align is too large for any memory.
             false => layout.align_to(HUGE).unwrap_or(layout),
         }
     }
 }
 
-// SAFETY: all is the system allocator's, asked with the same layout when memory is given back as
-// when it was taken: `of` depends upon nothing but the layout. What is added is advice about the
-// pages of a piece that was just handed out and that nobody else knows of yet.
+// SAFETY: all calls go to the system allocator, with the same layout for deallocation as for
+// allocation, as `of` depends only on the layout. The only addition is advice about the pages of an
+// allocation that was just made and that nobody else knows yet.
 unsafe impl GlobalAlloc for HugePages {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's layout is sound, and `of` only raises its alignment.
+        // SAFETY: the caller's layout is valid, and `of` only raises its alignment.
         let piece = unsafe { System.alloc(Self::of(layout)) };
         if layout.size() >= HUGE && !piece.is_null() {
             fill(piece, layout.size());
@@ -48,17 +49,18 @@ unsafe impl GlobalAlloc for HugePages {
     }
 
     unsafe fn dealloc(&self, piece: *mut u8, layout: Layout) {
-        // SAFETY: the piece was taken with this layout, as `of` has it.
+        // SAFETY: the memory was allocated with this layout, as changed by `of`.
         unsafe { System.dealloc(piece, Self::of(layout)) }
     }
 
     unsafe fn realloc(&self, piece: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         if layout.size().max(size) < HUGE {
-            // SAFETY: small before and after, so the layout is the system's own.
+            // SAFETY: small before and after, so `of` changes neither layout.
             return unsafe { System.realloc(piece, layout, size) };
         }
-        // SAFETY: the caller's promises: the size is not zero and, rounded up, no overflow. The new
-        // piece holds the smaller of both sizes, and the two are apart.
+        // SAFETY: the caller guarantees that the size is not zero and does not overflow when
+        // rounded up. The new allocation holds the smaller of both sizes, and the two do not
+        // overlap.
         unsafe {
             let new = self.alloc(Layout::from_size_align_unchecked(size, layout.align()));
             if !new.is_null() {
@@ -70,12 +72,12 @@ unsafe impl GlobalAlloc for HugePages {
     }
 }
 
-/// Has whole huge pages for a piece, and has them now. Refused, the pages are small, or come when
-/// they are touched.
+/// Asks for huge pages for an allocation and populates them. If the kernel refuses, the pages are
+/// small or are populated when touched.
 fn fill(piece: *mut u8, size: usize) {
     let whole = size / HUGE * HUGE;
-    // SAFETY: the range lies within the piece, which begins at a page's boundary and is the
-    // caller's alone. Neither advice changes what is in it: it is not initialised yet.
+    // SAFETY: the range lies within the allocation, which begins at a page boundary and is owned by
+    // the caller. Neither advice changes its content, which is not initialised yet.
     unsafe {
         libc::madvise(piece.cast(), whole, libc::MADV_HUGEPAGE);
         libc::madvise(piece.cast(), whole, libc::MADV_POPULATE_WRITE);
@@ -108,7 +110,7 @@ mod tests {
         let before = resident();
         let large = Vec::<u8>::with_capacity(64 * HUGE);
         let grown = resident().saturating_sub(before);
-        // Other tests come and go beside this one, with less.
+        // Other tests run at the same time, with less memory.
         assert!(grown > 48 * HUGE, "{grown} bytes of {}", large.capacity());
     }
 }

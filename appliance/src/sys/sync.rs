@@ -1,4 +1,4 @@
-//! What threads share, in one place: the loom models in `tests/loom` compile the files that
-//! use it with loom's kind instead.
+//! The thread primitives used by code that the loom models compile: there they are replaced by
+//! loom's.
 
 pub use std::sync::Barrier;

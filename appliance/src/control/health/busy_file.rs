@@ -1,13 +1,13 @@
-//! A file whose being there says that a replica wants no new connections.
+//! A file that marks a replica busy while it exists.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// Between two looks.
+/// The interval between two checks.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Busy while a file exists.
+/// The state of a busy file: busy while the file exists.
 #[derive(Debug)]
 pub struct BusyFile {
     path: PathBuf,
@@ -16,23 +16,23 @@ pub struct BusyFile {
 }
 
 impl BusyFile {
-    /// Not busy until the first look.
+    /// Creates the state for a path, not busy until the first check.
     pub fn new(path: PathBuf) -> Self {
         Self { path, due: None, busy: false }
     }
 
-    /// The file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether the file was there at the last look.
+    /// Returns whether the file existed at the last check.
     pub fn busy(&self) -> bool {
         self.busy
     }
 
-    /// Looks, if that is due: at once at first, then once a second. What is the case now, if that
-    /// has changed.
+    /// Checks the file if that is due: at once the first time, then once a second. Returns the new
+    /// state if it has changed.
     pub fn step(&mut self, now: Instant) -> Option<bool> {
         if self.due.is_some_and(|due| now < due) {
             return None;
@@ -42,7 +42,7 @@ impl BusyFile {
             Ok(_) => true,
             Err(error) => match error.kind() {
                 ErrorKind::NotFound | ErrorKind::NotADirectory => false,
-                // Nobody knows, so nothing changes.
+                // Whether the file exists is unknown, so nothing changes.
                 _ => self.busy,
             },
         };
@@ -86,7 +86,7 @@ mod tests {
         let mut file = BusyFile::new(path);
         let start = Instant::now();
         assert_eq!(file.step(start), Some(true));
-        // Too long a name is an error that even root gets.
+        // A name that is too long is an error even for root.
         file.path = directory.path().join("x".repeat(300));
         assert_eq!(file.step(start + PERIOD), None);
         assert!(file.busy());

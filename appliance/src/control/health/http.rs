@@ -1,11 +1,11 @@
-//! The little HTTP/1.1 that a probe speaks: a GET, and the first bytes of the answer.
+//! The subset of HTTP/1.1 that a probe needs: a GET request and the first bytes of the answer.
 
 use super::Http;
 
-/// Bytes of an answer that are read: "HTTP/1.1 200" and what comes after it.
+/// Bytes of an answer that are read: "HTTP/1.1 200" and the character after it.
 pub(super) const NEEDED: usize = 13;
 
-/// The request.
+/// Returns the request of a check.
 pub(super) fn request(http: &Http) -> Vec<u8> {
     let Http { host, path, .. } = http;
     format!(
@@ -16,25 +16,25 @@ pub(super) fn request(http: &Http) -> Vec<u8> {
     .into_bytes()
 }
 
-/// What the beginning of an answer says.
+/// The result of parsing the beginning of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Line {
-    /// Nothing yet.
+    /// More bytes are needed.
     More,
     /// The status code.
     Status(u16),
-    /// It is not HTTP/1.
+    /// The answer is not HTTP/1.
     Garbage,
 }
 
-/// Reads a status line as soon as its code is complete, whatever comes after it.
+/// Parses a status line as soon as its code is complete; later bytes are ignored.
 pub(super) fn status(line: &[u8]) -> Line {
     let fits = |(at, byte): (usize, &u8)| match at {
         0..=6 => b"HTTP/1."[at] == *byte,
         7 | 10 | 11 => byte.is_ascii_digit(),
         8 => *byte == b' ',
         9 => matches!(byte, b'1'..=b'9'),
-        // The end of the code: a reason follows, or the line ends.
+        // The end of the code: a space and a reason, or the end of the line.
         12 => matches!(byte, b' ' | b'\r' | b'\n'),
         _ => true,
     };
@@ -89,7 +89,7 @@ mod tests {
     }
 
     proptest! {
-        /// What is decided stays so, whatever follows.
+        /// A decision stays the same whatever bytes follow.
         #[test]
         fn more_bytes_change_no_decision(
             line in prop_oneof![

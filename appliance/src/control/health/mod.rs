@@ -1,12 +1,12 @@
-//! Whether servers are there: TCP and HTTP probes over the host's own network.
+//! Health checks: TCP and HTTP probes over the host's own network.
 //!
-//! A [`Prober`] belongs to the control thread and waits for nobody: each [`Prober::step`] looks
-//! once at all sockets, gives up those whose time is over, begins what is due, and says what has
-//! changed. Between two steps it may sleep in [`Prober::wait`], which an answer ends.
+//! A [`Prober`] runs on the control thread and never blocks: each [`Prober::step`] looks at all
+//! sockets once, ends probes whose time is over, starts those that are due, and returns the
+//! changes. Between two steps the thread may sleep in [`Prober::wait`], which an answer ends.
 //!
-//! `target` counts successes and failures and makes a state of them, `probe` is one
-//! connection, `http` what is said on it. [`BusyFile`] is the other way for a server to say
-//! that it wants no more.
+//! `target` counts successes and failures and derives a state from them, `probe` is one connection,
+//! `http` its protocol. [`BusyFile`] is another way for a server to say that it accepts no new
+//! connections.
 
 mod busy_file;
 mod http;
@@ -32,74 +32,74 @@ pub use target::{Health, State};
 
 use probe::{Answer, Probe};
 
-/// The most probes begun in one step, which is to be over in a few milliseconds.
+/// The most probes started in one step, so that a step takes a few milliseconds.
 const STARTS: usize = 32;
 /// The most connections at a time; further probes wait. The process needs file descriptors for
-/// other things too, and most systems give it 1024.
+/// other purposes too, and most systems allow it 1024.
 const CONNECTIONS: usize = 512;
-/// After a longer time without a step, the rest of it is not held against the servers: an answer
-/// to a probe, or the second half of it, may have waited for this thread.
+/// If the time between two steps is longer than this, the excess is not held against the servers:
+/// the answer to a probe, or its second half, may have waited for this thread.
 const STALL: Duration = Duration::from_millis(100);
 
-/// How servers are probed.
+/// How servers are probed, the same for all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// From one probe of a server to the next.
+    /// Time between two probes of a server.
     pub interval: Duration,
-    /// How long a probe may take; no longer than the interval.
+    /// The longest time a probe may take; at most the interval.
     pub timeout: Duration,
-    /// Successes in a row after which a server that is down is up.
+    /// Consecutive successes after which a server that is down counts as up.
     pub rise: u8,
-    /// Failures in a row after which a server that is up is down.
+    /// Consecutive failures after which a server that is up counts as down.
     pub fall: u8,
 }
 
-/// A server to be probed.
+/// A server that is probed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// Its name in logs and counters.
     pub name: String,
-    /// Where it listens.
+    /// The address to connect to.
     pub address: SocketAddr,
-    /// What to ask it; nothing when it is enough that it accepts a connection.
+    /// The HTTP request to send; without one, an accepted connection is a success.
     pub http: Option<Http>,
 }
 
-/// What to ask a server: `GET path`. 200 to 399 is a success.
+/// An HTTP check: `GET path`. Status codes from 200 to 399 are a success.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Http {
     /// Value of the Host header.
     pub host: String,
-    /// Path and query, as they stand in the request.
+    /// Path and query, as in the request.
     pub path: String,
-    /// Whether 429 and 503 mean that the server is up but wants no more; failures otherwise.
+    /// Whether 429 and 503 mean that the server is up but busy; otherwise they are failures.
     pub tells_busy: bool,
 }
 
-/// A server whose state or whose busyness has changed.
+/// A change of a server's state or of whether it is busy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Its place in the list of targets.
+    /// The target's index in the list of targets.
     pub target: usize,
-    /// What it was.
+    /// The state before.
     pub from: State,
-    /// What it is.
+    /// The state now.
     pub to: State,
-    /// Whether it is busy.
+    /// Whether it is busy now.
     pub busy: bool,
-    /// The result that made the difference.
+    /// The result that caused the change, in words.
     pub reason: String,
 }
 
-/// How a socket is opened and its connection begun.
+/// Opens a socket and starts to connect.
 type Connect = fn(SocketAddr) -> Result<TcpStream, Failure>;
 
-/// Probes all targets, each once an interval, spread evenly over it.
+/// Probes all targets, each once per interval, spread evenly over it.
 #[derive(Debug)]
 pub struct Prober {
     settings: Settings,
     targets: Vec<Watched>,
-    /// When which target is next; in the order of time, as all have one interval.
+    /// When each target is due, in order of time, as all have the same interval.
     due: VecDeque<(Instant, usize)>,
     probes: Vec<Probe>,
     changes: Vec<Change>,
@@ -116,7 +116,7 @@ struct Watched {
 }
 
 impl Prober {
-    /// Takes up probing; the first probe of the first target is due now.
+    /// Creates a prober; the first probe of the first target is due at `now`.
     pub fn new(settings: Settings, targets: Vec<Target>, now: Instant) -> Self {
         Self::with(settings, targets, now, probe::connect)
     }
@@ -141,12 +141,12 @@ impl Prober {
         }
     }
 
-    /// Goes on with everything that can go on without waiting; what has changed by it. One look at
-    /// all sockets, and a bounded number of new ones.
+    /// Advances all probes as far as possible without blocking, starts a bounded number of new
+    /// ones, and returns what has changed.
     pub fn step(&mut self, now: Instant) -> impl Iterator<Item = Change> {
         let lost = now.saturating_duration_since(self.stepped).saturating_sub(STALL);
         self.stepped = now;
-        // Answers first: one that has come in the meantime counts, however late it is seen.
+        // Answers first: an answer that has come in the meantime counts, however late it is seen.
         self.look(now);
         self.give_up(now, lost);
         self.begin(now);
@@ -158,29 +158,29 @@ impl Prober {
         let _ = poll_all(&self.probes, longest);
     }
 
-    /// How many targets there are.
+    /// Returns the number of targets.
     pub fn len(&self) -> usize {
         self.targets.len()
     }
 
-    /// Whether there is nothing to probe.
+    /// Returns whether there are no targets.
     pub fn is_empty(&self) -> bool {
         self.targets.is_empty()
     }
 
-    /// How a target is, by its place in the list.
+    /// Returns the health of a target, by its index.
     pub fn health(&self, target: usize) -> &Health {
         &self.targets[target].health
     }
 
-    /// All targets as people want to see them, in the order of the list.
+    /// Returns the statistics of all targets, in the order of the list.
     pub fn stats(&self) -> Vec<TargetStats> {
         self.targets.iter().map(|it| TargetStats::new(&it.target, &it.health)).collect()
     }
 
     fn look(&mut self, now: Instant) {
         let ready = poll_all(&self.probes, Duration::ZERO);
-        // From the end, so that those not yet looked at keep their places.
+        // From the end, so that the places of those not yet looked at stay valid.
         for place in ready.into_iter().rev() {
             let probe = &mut self.probes[place];
             let request = self.targets[probe.target].request.as_deref();
@@ -207,8 +207,8 @@ impl Prober {
             if due > now || self.probes.len() >= CONNECTIONS {
                 return;
             }
-            // Both keep the order of the queue. By the second, a target that comes late, even by
-            // many intervals, is not probed twice in a row to make up for it.
+            // Both keep the order of the queue. Because of the second, a target that is late, even
+            // by many intervals, is not probed twice in a row.
             let again = (due + self.settings.interval).max(now + self.settings.timeout);
             self.due.pop_front();
             self.due.push_back((again, place));
@@ -227,7 +227,7 @@ impl Prober {
         }
     }
 
-    /// Ends a probe, which closes its socket.
+    /// Ends a probe and closes its socket.
     fn finish(&mut self, place: usize, result: Result<Answer, Failure>, now: Instant) {
         let probe = self.probes.swap_remove(place);
         self.targets[probe.target].probing = false;
@@ -249,11 +249,11 @@ impl Prober {
     }
 }
 
-/// Waits for any of them, for no longer than `longest`; the places of those that can go on.
+/// Waits until any probe can go on, at most for `longest`. Returns the indices of those that can.
 fn poll_all(probes: &[Probe], longest: Duration) -> Vec<usize> {
     let mut fds: Vec<_> =
         probes.iter().map(|probe| PollFd::new(probe.stream.as_fd(), probe.events())).collect();
-    // Rounded up: a wait that ends early leads to another one.
+    // Rounded up, because a wait that ends early leads to another one.
     let millis = longest.as_nanos().div_ceil(1_000_000).try_into().unwrap_or(i32::MAX);
     let timeout = PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX);
     match poll(&mut fds, timeout) {
@@ -261,7 +261,7 @@ fn poll_all(probes: &[Probe], longest: Duration) -> Vec<usize> {
             let ready = |fd: &PollFd<'_>| fd.revents() != Some(PollFlags::empty());
             fds.iter().enumerate().filter(|(_, fd)| ready(fd)).map(|(place, _)| place).collect()
         }
-        // A signal, at most: the next look will do.
+        // Interrupted by a signal, at most: the next call looks again.
         _ => Vec::new(),
     }
 }

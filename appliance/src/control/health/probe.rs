@@ -1,4 +1,4 @@
-//! One probe: a connection from its first packet to the answer, never waiting.
+//! One probe: a non-blocking connection, from its first packet to the answer.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
@@ -12,31 +12,31 @@ use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrStorage}
 
 use super::http::{self, Line, NEEDED};
 
-/// Why a probe failed.
+/// The reason why a probe failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// Nobody listens there.
+    /// The connection was refused.
     #[error("connection refused")]
     Refused,
-    /// No connection in time.
+    /// The connection was not established in time.
     #[error("timed out")]
     TimedOut,
-    /// A connection, but no answer to the request in time.
+    /// The connection was established, but no answer came in time.
     #[error("timed out after connecting")]
     NoAnswer,
-    /// The connection ended before an answer.
+    /// The connection was closed before an answer.
     #[error("closed without an answer")]
     Closed,
-    /// Something else than HTTP/1 came back.
+    /// The answer was not HTTP/1.
     #[error("not an HTTP answer")]
     Garbage,
-    /// A status that is no success.
+    /// The status code is not a success.
     #[error("HTTP {0}")]
     Status(u16),
-    /// This host has no socket for it.
+    /// This host could not open a socket.
     #[error("no socket: {}", .0.desc().to_lowercase())]
     NoSocket(Errno),
-    /// The network says so, or this host's kernel.
+    /// The network or this host's kernel reported an error.
     #[error("{}", .0.desc().to_lowercase())]
     Network(Errno),
 }
@@ -50,7 +50,7 @@ impl Failure {
         }
     }
 
-    /// The same once there is a connection: a reset is an end like another then.
+    /// Converts an error of an established connection, where a reset counts as closed.
     fn after_connecting(error: &io::Error) -> Self {
         match error.kind() {
             ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Self::Closed,
@@ -60,7 +60,7 @@ impl Failure {
     }
 }
 
-/// How a probe succeeded.
+/// The way in which a probe succeeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Success {
     Connected,
@@ -83,7 +83,7 @@ impl fmt::Display for Success {
     }
 }
 
-/// What came back, good or bad.
+/// The answer to a probe, before it is evaluated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
     Connected,
@@ -91,8 +91,8 @@ pub(super) enum Answer {
 }
 
 impl Answer {
-    /// Whether it is a success; 429 Too Many Requests and 503 Service Unavailable are one where
-    /// they tell that the server is busy.
+    /// Evaluates an answer. 429 Too Many Requests and 503 Service Unavailable are a success if
+    /// `tells_busy` is set: the server is up and busy.
     pub fn judge(self, tells_busy: bool) -> Result<Success, Failure> {
         match self {
             Self::Connected => Ok(Success::Connected),
@@ -103,7 +103,7 @@ impl Answer {
     }
 }
 
-/// Opens a socket and begins to connect.
+/// Opens a socket and starts to connect.
 pub(super) fn connect(address: SocketAddr) -> Result<TcpStream, Failure> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
@@ -118,16 +118,16 @@ pub(super) fn connect(address: SocketAddr) -> Result<TcpStream, Failure> {
 #[derive(Clone, Copy, Debug)]
 enum Phase {
     Connecting,
-    /// So many bytes of the request are sent.
+    /// The request is being sent; the number of bytes sent.
     Asking(usize),
-    /// The beginning of the answer, and how much of it is there.
+    /// The answer is being read; its beginning, and the number of bytes read.
     Reading([u8; NEEDED], usize),
 }
 
-/// A probe under way; its socket closes with it.
+/// A probe in progress. Its socket is closed when it is dropped.
 #[derive(Debug)]
 pub(super) struct Probe {
-    /// The target's place in the list.
+    /// The target's index.
     pub target: usize,
     pub stream: TcpStream,
     pub started: Instant,
@@ -140,7 +140,7 @@ impl Probe {
         Self { target, stream, started, deadline, phase: Phase::Connecting }
     }
 
-    /// What it waits for.
+    /// Returns the event that the probe waits for.
     pub fn events(&self) -> PollFlags {
         match self.phase {
             Phase::Connecting | Phase::Asking(_) => PollFlags::POLLOUT,
@@ -148,7 +148,7 @@ impl Probe {
         }
     }
 
-    /// What it is to be told when its time is over.
+    /// Returns the failure if the probe's time is over now.
     pub fn too_late(&self) -> Failure {
         match self.phase {
             Phase::Connecting => Failure::TimedOut,
@@ -156,7 +156,8 @@ impl Probe {
         }
     }
 
-    /// Goes on as far as it can without waiting; the result when there is one.
+    /// Advances the probe as far as possible without blocking. Returns the result once there is
+    /// one.
     pub fn advance(&mut self, request: Option<&[u8]>) -> Option<Result<Answer, Failure>> {
         match self.go_on(request) {
             Ok(answer) => answer.map(Ok),
@@ -202,18 +203,19 @@ impl Probe {
             Ok(None) => {}
             Ok(Some(error)) | Err(error) => return Err(Failure::from_io(&error)),
         }
-        // A port of this host on which nobody listens can be the one that the kernel chose for
-        // this end: TCP then connects the socket with itself.
+        // If nobody listens on a port of this host, the kernel may choose that port for this end of
+        // the connection, and TCP then connects the socket with itself.
         let ends = (self.stream.local_addr().ok(), self.stream.peer_addr().ok());
         if ends.0 == ends.1 { Err(Failure::Refused) } else { Ok(()) }
     }
 }
 
-/// The bytes that went over; none when it would have to wait for that.
+/// Returns the number of bytes transferred, or `None` if the call would block.
 fn unless_waiting(result: io::Result<usize>) -> Result<Option<usize>, Failure> {
     match result {
         Ok(count) => Ok(Some(count)),
-        // Interrupted before anything was done: it is ready still, and looked at again.
+        // Interrupted before anything was transferred: the socket is still ready, and is looked at
+        // again.
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
             Ok(None)
         }

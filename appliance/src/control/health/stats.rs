@@ -1,4 +1,4 @@
-//! Probed servers as `firstack stats` shows them.
+//! Health checks as `firstack stats` shows them.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -7,26 +7,26 @@ use serde::{Deserialize, Serialize};
 
 use super::{Health, State, Target};
 
-/// A probed server at one moment.
+/// The health of a probed server at one moment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetStats {
-    /// Its name.
+    /// The server's name.
     pub name: String,
-    /// Where it is probed.
+    /// The address that is probed.
     pub address: SocketAddr,
-    /// The path that it is asked for; none when it is enough that it accepts a connection.
+    /// The path of an HTTP check; `None` for a TCP check.
     pub path: Option<String>,
-    /// Whether it is there.
+    /// Whether it counts as up.
     pub state: State,
-    /// Whether it says that it wants no more.
+    /// Whether it says that it is busy.
     pub busy: bool,
-    /// The last result in words.
+    /// The last result, in words.
     pub reason: String,
     /// Probes that succeeded.
     pub successes: u64,
     /// Probes that failed.
     pub failures: u64,
-    /// How long the last successful probe took, in microseconds.
+    /// Duration of the last successful probe in microseconds.
     pub round_trip_us: Option<u64>,
 }
 
@@ -46,7 +46,7 @@ impl TargetStats {
     }
 }
 
-/// On one line, without a newline.
+/// Formats the server on one line, without a newline.
 impl fmt::Display for TargetStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, address, path, successes, failures, reason, .. } = self;

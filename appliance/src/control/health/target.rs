@@ -1,4 +1,4 @@
-//! What the results of probes make of a server.
+//! The state of a server, derived from the results of its probes.
 
 use std::time::Duration;
 
@@ -7,21 +7,21 @@ use serde::{Deserialize, Serialize};
 use super::Settings;
 use super::probe::{Failure, Success};
 
-/// Whether a server is there.
+/// Whether a server is up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// No probe has succeeded and too few have failed; counts as up.
+    /// No probe has succeeded yet, and too few have failed; counts as up.
     #[default]
     Unknown,
-    /// It is.
+    /// The server is up.
     Up,
-    /// It is not.
+    /// The server is down.
     Down,
 }
 
 impl State {
-    /// Its name in counters and logs.
+    /// Returns the name used in counters and logs.
     pub fn name(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
@@ -31,12 +31,12 @@ impl State {
     }
 }
 
-/// How a server is, and how its probes went.
+/// The state of a server and the results of its probes.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
     state: State,
     busy: bool,
-    /// Results in a row that speak against the state.
+    /// Consecutive results that contradict the state.
     against: u8,
     last: Option<Result<Success, Failure>>,
     successes: u64,
@@ -45,38 +45,39 @@ pub struct Health {
 }
 
 impl Health {
-    /// Whether it is there.
+    /// Returns the state.
     pub fn state(&self) -> State {
         self.state
     }
 
-    /// Whether connections may be sent to it: until the contrary is known.
+    /// Returns whether the server may get connections: unless it is known to be down.
     pub fn is_up(&self) -> bool {
         self.state != State::Down
     }
 
-    /// Whether its last answer was that it wants no more. Only one that counts as up is busy.
+    /// Returns whether the server's last answer was that it is busy. Only a server that counts as
+    /// up is busy.
     pub fn busy(&self) -> bool {
         self.busy
     }
 
-    /// Probes that succeeded.
+    /// Returns the number of probes that succeeded.
     pub fn successes(&self) -> u64 {
         self.successes
     }
 
-    /// Probes that failed.
+    /// Returns the number of probes that failed.
     pub fn failures(&self) -> u64 {
         self.failures
     }
 
-    /// How long the last successful probe took, from its beginning to the answer; as exact as the
-    /// steps are close together.
+    /// Returns the duration of the last successful probe, from its start to the answer. It is as
+    /// precise as the steps are frequent.
     pub fn round_trip(&self) -> Option<Duration> {
         self.round_trip
     }
 
-    /// The last result in words.
+    /// Returns the last result, in words.
     pub fn reason(&self) -> String {
         match &self.last {
             None => "not probed yet".to_owned(),
@@ -110,7 +111,7 @@ impl Health {
                 }
             }
         }
-        // A probe that failed says nothing about it, as long as the server counts as up.
+        // A failed probe says nothing about being busy as long as the server counts as up.
         self.busy = match &result {
             _ if self.state == State::Down => false,
             Ok(success) => success.busy(),
@@ -134,7 +135,8 @@ mod tests {
         fall: 3,
     };
 
-    /// The states and busyness after each of these: `+` a success, `b` a busy one, `-` a failure.
+    /// Returns a letter for the state after each result: `+` is a success, `b` a busy one, `-` a
+    /// failure.
     fn states(results: &str) -> String {
         let mut health = Health::default();
         let letter = |result| {

@@ -1,4 +1,4 @@
-//! Web servers that answer as they are told, in the thread of the test that asks them.
+//! Web servers with prescribed behaviour, run in the thread of the test that probes them.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -12,23 +12,23 @@ pub(super) const SETTINGS: Settings = Settings {
     rise: 2,
     fall: 3,
 };
-/// From one step to the next, by the clock of the test.
+/// Time between two steps, by the test's clock.
 pub(super) const TICK: Duration = Duration::from_millis(10);
-/// How long a step's answers may take in truth.
+/// How long the answers of a step may take in real time.
 const GRACE: Duration = Duration::from_millis(1);
 
-/// What a server does with a connection.
+/// How a server treats a connection.
 #[derive(Clone, Debug)]
 pub(super) enum Manner {
-    /// Takes it and says nothing.
+    /// Accepts it and sends nothing.
     Silent,
     /// Closes it at once.
     Close,
     /// Answers a whole request with this, and closes.
     Say(Vec<u8>),
-    /// The same, a byte in so many rounds.
+    /// Answers with this, one byte every given number of rounds.
     Trickle(Vec<u8>, usize),
-    /// Answers with this, and then with one byte for ever.
+    /// Answers with this, then with one byte for ever.
     Endless(Vec<u8>),
 }
 
@@ -41,12 +41,12 @@ struct Connection {
     stream: TcpStream,
     request: Vec<u8>,
     said: usize,
-    /// Rounds since it was accepted.
+    /// Rounds since the connection was accepted.
     rounds: usize,
     closed: bool,
 }
 
-/// One server.
+/// One web server.
 #[derive(Debug)]
 pub(super) struct Server {
     listener: TcpListener,
@@ -60,7 +60,7 @@ impl Server {
         Self::at(Ipv4Addr::LOCALHOST.into(), manner).unwrap()
     }
 
-    /// None on a host without IPv6.
+    /// Creates a server on IPv6; `None` on a host without it.
     pub fn v6(manner: Manner) -> Option<Self> {
         Self::at(Ipv6Addr::LOCALHOST.into(), manner)
     }
@@ -75,7 +75,7 @@ impl Server {
         self.listener.local_addr().unwrap()
     }
 
-    /// Connections that the other end has not closed.
+    /// Returns the number of connections that the other end has not closed.
     pub fn open(&self) -> usize {
         self.connections.iter().filter(|connection| !connection.closed).count()
     }
@@ -93,7 +93,7 @@ impl Server {
 }
 
 impl Connection {
-    /// Whether it stays.
+    /// Serves the connection once. Returns whether it stays open.
     fn serve(&mut self, manner: &Manner) -> bool {
         self.rounds += 1;
         let mut part = [0; 1024];
@@ -139,13 +139,13 @@ pub(super) fn http(address: SocketAddr, tells_busy: bool) -> Target {
     Target { http: Some(Http { host, path, tells_busy }), ..tcp(address) }
 }
 
-/// A prober, its servers and a clock that passes by ticks.
+/// A prober, its servers, and a clock that advances in ticks.
 #[derive(Debug)]
 pub(super) struct Rig {
     pub prober: Prober,
     pub servers: Vec<Server>,
     pub now: Instant,
-    /// Of the prober: each looks at its sockets once.
+    /// Steps of the prober so far.
     pub steps: usize,
 }
 
@@ -155,7 +155,7 @@ impl Rig {
         Self { prober: Prober::new(SETTINGS, targets, now), servers, now, steps: 0 }
     }
 
-    /// One server, asked by HTTP.
+    /// Creates a rig with one server and an HTTP check.
     pub fn asking(manner: Manner, tells_busy: bool) -> Self {
         let server = Server::new(manner);
         let targets = vec![http(server.address(), tells_busy)];
@@ -169,7 +169,7 @@ impl Rig {
         changes
     }
 
-    /// Steps until so much time has passed.
+    /// Steps until this much time has passed.
     pub fn run(&mut self, time: Duration) -> Vec<Change> {
         let end = self.now + time;
         let mut changes = Vec::new();
@@ -181,7 +181,7 @@ impl Rig {
         changes
     }
 
-    /// How the only target is after one probe of it.
+    /// Returns the state, busyness and reason of the only target after one probe.
     pub fn first_result(&mut self) -> (super::State, bool, String) {
         while self.prober.health(0).successes() + self.prober.health(0).failures() == 0 {
             self.run(TICK);

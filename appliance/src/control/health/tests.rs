@@ -7,7 +7,7 @@ use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, Sockadd
 use super::testing::{Manner, Rig, SETTINGS, Server, TICK, http, say, tcp};
 use super::*;
 
-/// A socket on a port of this host, on which nobody listens, and its address.
+/// Returns a socket bound to a port of this host on which nobody listens, and its address.
 fn unheard() -> (OwnedFd, SocketAddr) {
     let (kind, flags) = (SockType::Stream, SockFlag::SOCK_CLOEXEC);
     let fd = socket::socket(AddressFamily::Inet, kind, flags, None).unwrap();
@@ -24,7 +24,7 @@ fn seconds(count: u64) -> Duration {
 #[test]
 fn a_server_that_accepts_is_up_in_both_families() {
     for server in [Some(Server::new(Manner::Silent)), Server::v6(Manner::Silent)] {
-        // A host may be without IPv6.
+        // The host may have no IPv6.
         let Some(server) = server else { continue };
         let target = tcp(server.address());
         let mut rig = Rig::new(vec![server], vec![target]);
@@ -114,7 +114,7 @@ fn a_server_that_is_too_slow_times_out_and_its_connection_is_closed() {
 fn a_connection_that_nobody_takes_times_out() {
     let (port, address) = unheard();
     socket::listen(&port, Backlog::new(1).unwrap()).unwrap();
-    // Fills the queue; what comes then is dropped without a word.
+    // Fills the accept queue; further connections are dropped silently.
     let queued: Vec<_> = (0..4).map(|_| probe::connect(address).unwrap()).collect();
     let mut rig = Rig::new(Vec::new(), vec![tcp(address)]);
     assert_eq!(rig.first_result(), (State::Unknown, false, "timed out".to_owned()));
@@ -143,7 +143,7 @@ fn rise_and_fall_hold_over_the_network() {
     assert_eq!(then(say(204), 1), change(State::Up, false, "HTTP 204"));
 }
 
-/// As many targets on several servers: each holds no more connections than are not yet taken.
+/// Creates `count` targets on several servers; each server has a limited accept queue.
 fn many(count: usize) -> Rig {
     let servers: Vec<_> = (0..4).map(|_| Server::new(say(200))).collect();
     let target = |place: usize| http(servers[place % servers.len()].address(), false);
@@ -157,7 +157,7 @@ fn many_targets_are_spread_over_the_interval_and_need_one_look_a_step() {
     rig.step();
     assert_eq!(rig.prober.probes.len(), 1);
     rig.run(SETTINGS.interval);
-    // One a tick, and a few that take another one.
+    // One per tick, and a few that take another one.
     assert!(rig.servers.iter().all(|server| (48..=52).contains(&server.accepted)));
     rig.run(10 * TICK);
     let up = |rig: &Rig| rig.prober.stats().iter().filter(|it| it.successes > 0).count();
@@ -167,7 +167,7 @@ fn many_targets_are_spread_over_the_interval_and_need_one_look_a_step() {
 #[test]
 fn what_is_due_all_at_once_is_begun_bit_by_bit() {
     let mut rig = many(200);
-    // Nobody has looked for ten intervals: each is probed once for that, not ten times.
+    // No step for ten intervals: each target is probed once after that, not ten times.
     rig.now += 10 * SETTINGS.interval;
     let begun = |rig: &Rig| {
         let over: u64 = rig.prober.stats().iter().map(|it| it.successes + it.failures).sum();
@@ -187,7 +187,7 @@ fn what_is_due_all_at_once_is_begun_bit_by_bit() {
 fn a_pause_of_the_prober_is_not_held_against_a_server() {
     let mut rig = Rig::asking(say(200), false);
     rig.step();
-    // Connected long since, but it has not been asked yet.
+    // Connected long ago, but the request has not been sent yet.
     rig.now += 5 * SETTINGS.timeout;
     assert_eq!(rig.first_result(), (State::Up, false, "HTTP 200".to_owned()));
 }

@@ -1,7 +1,7 @@
-//! The key file of signed tags: `ID HEX32 [sign]`, one key a line.
+//! The key file of signed tags: one key per line, `ID HEX32 [sign]`.
 //!
-//! Nothing here shows what a key is, neither in errors nor in debug output. A word that stands
-//! in a wrong place may be a key that lost its place: no word of the file is repeated.
+//! Keys are never shown, neither in errors nor in debug output. A word in the wrong place may be a
+//! misplaced key, so errors repeat no word of the file.
 
 use std::fmt;
 use std::fs::{File, Metadata, OpenOptions};
@@ -9,24 +9,24 @@ use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// Far more than 256 keys need, comments included.
+/// The largest accepted file in bytes, far more than 256 keys with comments need.
 const LONGEST: u64 = 1 << 20;
 /// Bytes of a key.
 const KEY: usize = 16;
-/// The group's and everybody else's access.
+/// The permission bits of group and others.
 const OTHERS: u32 = 0o077;
 
-/// Whether tags are signed here, or only checked.
+/// What the keys are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// A gateway: one of the keys signs.
+    /// Signing, at a gateway: the file must name the key that signs.
     Sign,
-    /// A switch or replica: a key that signs may be named, as one file may serve all; it is not
-    /// needed.
+    /// Verifying, at a switch or replica: a key marked `sign` is accepted, as one file may serve
+    /// all roles, but not required.
     Check,
 }
 
-/// The keys of a file.
+/// The keys of a key file.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Keys {
     keys: Vec<(u8, [u8; KEY])>,
@@ -37,20 +37,20 @@ pub struct Keys {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{file}:{line}: {message}")]
 pub struct Mistake {
-    /// The file's name, as the caller gave it.
+    /// The file's name, as given by the caller.
     pub file: String,
-    /// Line, counted from 1.
+    /// The line number, counted from 1.
     pub line: usize,
-    /// What is wrong and what is expected.
+    /// What is wrong, and what is expected.
     pub message: String,
 }
 
-/// Every mistake of a file, in the order of its lines; never empty.
+/// All mistakes of a key file, in the order of its lines; at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistakes(Vec<Mistake>);
 
 impl Mistakes {
-    /// The mistakes, in the order of their lines.
+    /// Returns the mistakes in the order of their lines.
     pub fn iter(&self) -> std::slice::Iter<'_, Mistake> {
         self.0.iter()
     }
@@ -65,7 +65,7 @@ impl<'a> IntoIterator for &'a Mistakes {
     }
 }
 
-/// One line for each mistake, without a newline after the last.
+/// Formats one line per mistake, without a newline at the end.
 impl fmt::Display for Mistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (number, mistake) in self.iter().enumerate() {
@@ -78,38 +78,41 @@ impl fmt::Display for Mistakes {
 
 impl std::error::Error for Mistakes {}
 
-/// Why there are no keys.
+/// The reason why a key file is rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It cannot be opened or read.
+    /// The file cannot be opened or read.
     #[error("{}: cannot be read: {source}; expected a key file", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: io::Error,
     },
-    /// It is not safe to take keys from it.
+    /// The file is not protected, not a regular file, or too large.
     #[error("{}: {what}", path.display())]
     Unsafe {
         /// The file.
         path: PathBuf,
-        /// What is wrong and what is expected.
+        /// What is wrong, and what is expected.
         what: String,
     },
-    /// Its text is not right.
+    /// The file has mistakes.
     #[error(transparent)]
     Text(#[from] Mistakes),
 }
 
 impl Keys {
-    /// Reads a key file, which must belong to the process's user or to root, and be closed to
-    /// everybody else.
+    /// Reads a key file. The file must belong to the process's user or to root, and group and
+    /// others must have no access.
+    ///
+    /// # Errors
+    /// If the file cannot be read, is not protected, or has mistakes.
     pub fn load(path: &Path, purpose: Purpose) -> Result<Self, Error> {
         let failed = |source| Error::Read { path: path.to_owned(), source };
         let refused = |what| Error::Unsafe { path: path.to_owned(), what };
-        // Opened first, and then the open file is looked at: the name may change its meaning in
-        // between. A FIFO would hold up an open that waits.
+        // The file is opened before its attributes are checked, because the path could be replaced
+        // in between. Opening a FIFO must not block.
         let mut options = OpenOptions::new();
         options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
         let file = options.open(path).map_err(failed)?;
@@ -123,7 +126,10 @@ impl Keys {
         Ok(Self::parse(&path.display().to_string(), &text, purpose)?)
     }
 
-    /// Reads the text of a key file; mistakes call it `file`.
+    /// Parses the text of a key file; `file` is its name in mistakes.
+    ///
+    /// # Errors
+    /// All mistakes of the text.
     pub fn parse(file: &str, text: &[u8], purpose: Purpose) -> Result<Self, Mistakes> {
         let mut parsed = Parser::default();
         let mut mistakes = Vec::new();
@@ -146,18 +152,18 @@ impl Keys {
         }
     }
 
-    /// The keys and their ids; every id is there once.
+    /// Returns the keys with their ids; every id occurs once.
     pub fn all(&self) -> &[(u8, [u8; KEY])] {
         &self.keys
     }
 
-    /// The id of the key that signs.
+    /// Returns the id of the key that signs.
     pub fn sign_with(&self) -> Option<u8> {
         self.sign
     }
 }
 
-/// Shows the ids alone.
+/// Formats the ids only.
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ids: Vec<_> = self.keys.iter().map(|(id, _)| id).collect();
@@ -171,7 +177,7 @@ fn read(file: File) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// What keeps others from a file.
+/// The attributes that protect a file from others.
 #[derive(Clone, Copy, Debug)]
 struct Protection {
     regular: bool,
@@ -206,16 +212,16 @@ impl Protection {
     }
 }
 
-/// What has been found so far.
+/// The result of the lines parsed so far.
 #[derive(Default)]
 struct Parser {
-    /// Each with its line.
+    /// The keys, each with its line number.
     keys: Vec<(usize, u8, [u8; KEY])>,
-    /// The line and id of the key that signs.
+    /// The line number and id of the key that signs.
     sign: Option<(usize, u8)>,
 }
 
-/// What every line should be.
+/// The expected form of a line, for messages.
 const LINE: &str = "expected ID HEX [sign], such as `7 000102030405060708090a0b0c0d0e0f`";
 
 impl Parser {
@@ -249,7 +255,7 @@ impl Parser {
         Ok(())
     }
 
-    /// What shows at the end of the file.
+    /// Checks what can be known only at the end of the file.
     fn check(&self, purpose: Purpose) -> Result<(), String> {
         if self.keys.is_empty() {
             return Err(format!("the file ends without a key; {LINE}"));

@@ -80,7 +80,7 @@ fn what_a_key_is_shows_nowhere() {
     assert_eq!(format!("{keys:?}"), "Keys { ids: [7], sign: Some(7), .. }");
 }
 
-/// A file with this text and mode.
+/// Returns a file with this text and mode.
 fn file(text: &str, mode: u32) -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("keys");
@@ -131,14 +131,14 @@ fn only_the_processs_user_and_root_own_keys() {
     assert!(owned_by(0).check(0).is_ok());
     assert!(owned_by(0).check(1000).is_ok());
     assert!(owned_by(1000).check(1000).is_ok());
-    // Root can read it, but its owner could put other keys in.
+    // Root can read it, but its owner could replace the keys.
     for user in [0, 1001] {
         let error = owned_by(1000).check(user).unwrap_err();
         assert!(error.contains("belongs to user 1000; expected"), "{error}");
     }
 }
 
-/// Text that is nearly a key file.
+/// Returns text that is nearly a key file.
 fn nearly() -> impl Strategy<Value = String> {
     let word = prop_oneof![
         "[0-9]{1,4}",
@@ -152,7 +152,7 @@ fn nearly() -> impl Strategy<Value = String> {
     proptest::collection::vec(line, 0..8).prop_map(|lines| lines.join("\n"))
 }
 
-/// Whatever the text is: keys that hold what is promised, or mistakes that show no key.
+/// Checks that any text gives either valid keys or mistakes that reveal no key.
 fn check(text: &[u8]) {
     match Keys::parse("file", text, Purpose::Sign) {
         Ok(keys) => {
@@ -165,7 +165,7 @@ fn check(text: &[u8]) {
         Err(mistakes) => {
             let shown = mistakes.to_string().replace(LINE, "").to_lowercase();
             let words = String::from_utf8_lossy(text).to_lowercase();
-            // Shorter words may be in any sentence.
+            // Shorter words may occur in any sentence.
             let mut long = words.split_whitespace().filter(|word| word.len() >= 12);
             assert!(long.all(|word| !shown.contains(word)), "{shown}");
             assert_eq!(shown.lines().count(), mistakes.iter().count());

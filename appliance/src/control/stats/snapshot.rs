@@ -1,4 +1,4 @@
-//! All counters of a process at one moment: for people, and as JSON.
+//! All counters of a process at one moment, as text and as JSON.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,79 +14,80 @@ use crate::config::MacAddress;
 use crate::control::health::TargetStats;
 use crate::roles::Labels;
 
-/// What was counted on one side. `received = forwarded + consumed + dropped` at rest.
+/// The counters of one side. At rest, `received = forwarded + consumed + dropped`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SideStats {
-    /// Packets received by this side.
+    /// Packets received on this side.
     pub received: u64,
-    /// Of these, sent on by the other side.
+    /// Received packets that were forwarded.
     pub forwarded: u64,
-    /// Used up by the appliance.
+    /// Received packets that the appliance consumed.
     pub consumed: u64,
-    /// Thrown away.
+    /// Received packets that were dropped.
     pub dropped: u64,
-    /// Packets given to this side's port.
+    /// Packets that this side's port accepted for sending.
     pub sent: u64,
-    /// Packets that this side's port did not take.
+    /// Packets that this side's port did not accept; they were dropped.
     pub unsent: u64,
-    /// Received packets by verdict, those with any.
+    /// Received packets by verdict; verdicts that did not occur are left out.
     pub verdicts: Vec<VerdictStats>,
 }
 
-/// How often a verdict was given.
+/// The number of packets with one verdict.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerdictStats {
-    /// Its name.
+    /// The verdict's name.
     pub name: String,
     /// "forwarded", "consumed" or "dropped".
     pub fate: String,
-    /// The patent's operation, when there is one.
+    /// The patent's operation, such as "op 404"; empty if there is none.
     pub operation: String,
-    /// How often.
+    /// Packets with this verdict.
     pub packets: u64,
 }
 
-/// The port of a side, as DPDK counts.
+/// A port's state, and its counters as kept by DPDK.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortStats {
-    /// DPDK's device.
+    /// The DPDK device.
     pub device: String,
-    /// Its driver.
+    /// The DPDK driver.
     pub driver: String,
-    /// Whether the link is up.
+    /// Whether the link is up, as far as the driver knows.
     pub link_up: bool,
     /// Packets received.
     pub rx_packets: u64,
     /// Packets sent.
     pub tx_packets: u64,
-    /// Lost because a receive queue was full.
+    /// Packets lost because a receive queue was full.
     pub rx_missed: u64,
-    /// Received bad.
+    /// Packets received with errors.
     pub rx_errors: u64,
-    /// Lost because the pool was empty.
+    /// Packets lost because the buffer pool was empty.
     pub rx_no_buffer: u64,
-    /// Could not be sent.
+    /// Packets that failed to be sent.
     pub tx_errors: u64,
-    /// Who places packets on workers: "hardware", "software", or "none" with one worker.
+    /// Who distributes packets over the workers: "hardware" (RSS), "software", or "none" with a
+    /// single worker.
     #[serde(default)]
     pub steered_by: String,
-    /// Why it is not the hardware; empty when it is.
+    /// Why the hardware does not; empty if it does.
     #[serde(default)]
     pub steered_why: String,
 }
 
-/// The translation tables.
+/// The connection tables of one address family, all workers together.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableStats {
-    /// Connections they can hold.
+    /// The most connections they can hold.
     pub capacity: u64,
-    /// Connections they hold, by state.
+    /// Connections they hold now, by state.
     pub live: Vec<Named>,
-    /// Entries made.
+    /// Entries inserted.
     pub inserted: u64,
-    /// Entries pushed out by new ones.
+    /// Entries evicted by new ones.
     pub evicted: u64,
-    /// Entries whose time was up.
+    /// Entries that timed out.
     pub expired: u64,
 }
 
@@ -99,12 +100,12 @@ pub struct Named {
     pub count: u64,
 }
 
-/// A neighbour on the inside that packets are sent to.
+/// A neighbour on the inside whose MAC address is resolved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Neighbour {
     /// Its IP address.
     pub address: IpAddr,
-    /// Its MAC address, when it is known.
+    /// Its MAC address, if resolved.
     pub mac: Option<String>,
 }
 
@@ -116,91 +117,93 @@ impl From<Resolution> for Neighbour {
     }
 }
 
-/// One server or replica in the races of a service.
+/// The results of one origin server or replica in the races of a service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answers {
     /// The service's name.
     pub service: String,
-    /// The responder's address; `None` for all that found no place of their own.
+    /// The responder's address; `None` for all responders that have no entry of their own.
     pub address: Option<IpAddr>,
-    /// Whether it is the origin.
+    /// Whether it is the origin server.
     pub origin: bool,
-    /// Races it won.
+    /// Races that it won.
     pub won: u64,
-    /// Acknowledgements that came too late.
+    /// SYN/ACKs that arrived too late.
     pub lost: u64,
-    /// Time from start packet to acknowledgement, microseconds: median.
+    /// Median time from SYN to SYN/ACK in microseconds.
     pub p50_us: u64,
-    /// 90th percentile.
+    /// 90th percentile of that time in microseconds.
     pub p90_us: u64,
-    /// 99th percentile.
+    /// 99th percentile of that time in microseconds.
     pub p99_us: u64,
-    /// The histogram: lower bound of each bucket in microseconds, and how many.
+    /// The histogram of that time: lower bound of each bucket in microseconds, and its count. Empty
+    /// buckets are left out.
     pub histogram: Vec<(u64, u64)>,
 }
 
-/// One worker's share.
+/// The counters of one worker.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerStats {
-    /// Inside and outside.
+    /// The sides, inside and outside.
     pub sides: [SideStats; 2],
-    /// Packets given to the worker that owns them.
+    /// Packets handed to the worker that owns their client.
     pub handed_off: u64,
-    /// Packets taken from other workers.
+    /// Packets taken over from other workers.
     pub taken_from_workers: u64,
 }
 
-/// Everything.
+/// All counters of a process at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// The role.
+    /// The role: "gateway", "switch" or "replica".
     pub role: String,
-    /// All workers' inside and outside together.
+    /// The sides, inside and outside, all workers together.
     pub sides: [SideStats; 2],
     /// The ports, inside and outside; empty in a replay.
     #[serde(default)]
     pub ports: Vec<PortStats>,
-    /// Packets that the appliance made.
+    /// Packets that the appliance generated, by kind.
     pub generated: Vec<Named>,
-    /// The tables of IPv4.
+    /// The connection tables for IPv4.
     pub table: TableStats,
-    /// The tables of IPv6.
+    /// The connection tables for IPv6.
     #[serde(default)]
     pub table_v6: TableStats,
-    /// SYNs and SYN/ACKs whose MSS was lowered to fit a tunnel.
+    /// SYNs and SYN/ACKs whose MSS option was lowered to fit a tunnel.
     #[serde(default)]
     pub clamped: u64,
-    /// Switch and replica: packets that waited for a MAC address in vain.
+    /// Switch and replica: packets that waited for a MAC address and were dropped.
     #[serde(default)]
     pub pending_dropped: u64,
-    /// Gateway: how often a destination whose path drops tagged start packets was left untagged.
+    /// Gateway: how often SYNs to a destination were left untagged for a while because tagged ones
+    /// went unanswered.
     pub paths_given_up: u64,
-    /// Gateway: who answered.
+    /// Gateway: the results of races, by responder.
     pub races: Vec<Answers>,
-    /// Switch: copies sent, by service and replica.
+    /// Switch: SYN copies sent, by replica.
     pub copies: Vec<Named>,
-    /// Switch: copies that could not be made.
+    /// Switch: SYN copies that could not be created.
     pub copies_failed: u64,
-    /// Switch and replica: start packets given to each server.
+    /// Switch and replica: SYNs sent to each server.
     pub starts: Vec<Named>,
-    /// Replica: whether it is dead or drained, and busy by order; empty elsewhere.
+    /// Replica: why it accepts no new connections (drained, busy); empty elsewhere.
     #[serde(default)]
     pub gates: Vec<String>,
-    /// Switch and replica: replicas and servers that are out, and why.
+    /// Switch and replica: replicas and servers that are out of service, and why.
     #[serde(default)]
     pub out: Vec<String>,
-    /// Switch and replica: what is probed, and how it is.
+    /// Switch and replica: health checks.
     #[serde(default)]
     pub health: Vec<TargetStats>,
-    /// Switch and replica: MAC addresses that are asked for.
+    /// Switch and replica: neighbours whose MAC addresses are resolved.
     #[serde(default)]
     pub neighbours: Vec<Neighbour>,
-    /// Each worker.
+    /// The counters of each worker.
     pub workers: Vec<WorkerStats>,
 }
 
 impl Snapshot {
-    /// Reads the counters of all workers.
+    /// Collects the counters of all workers. Ports, gates, health and neighbours stay empty.
     pub fn take(labels: &Labels, workers: &[Arc<Counters>]) -> Self {
         let sum = |read: &dyn Fn(&Counters) -> &Counter| {
             workers.iter().map(|counters| read(counters).get()).sum::<u64>()
@@ -248,8 +251,8 @@ impl Snapshot {
         }
     }
 
-    /// Whether no packet is unaccounted for: every received one has a fate, and what was
-    /// forwarded or made was sent or counted as unsent.
+    /// Returns whether every packet is accounted for: every received packet has a fate, and every
+    /// forwarded or generated packet was sent or counted as unsent.
     pub fn is_conserved(&self) -> bool {
         let [inside, outside] = &self.sides;
         let settled =
@@ -259,7 +262,7 @@ impl Snapshot {
         settled(inside) && settled(outside) && inside.forwarded + outside.forwarded + made == left
     }
 
-    /// The count of a verdict, both sides together.
+    /// Returns the number of packets with a verdict, both sides together.
     pub fn verdict(&self, name: &str) -> u64 {
         let of =
             |side: &SideStats| side.verdicts.iter().find(|v| v.name == name).map(|v| v.packets);
@@ -342,7 +345,7 @@ fn races(labels: &Labels, workers: &[Arc<Counters>]) -> Vec<Answers> {
     all
 }
 
-/// The lower bound of the bucket that holds this quantile; zero when there is nothing.
+/// Returns the lower bound of the bucket with this quantile; zero for an empty histogram.
 fn quantile(histogram: &[(u64, u64)], quantile: f64) -> u64 {
     let total: u64 = histogram.iter().map(|(_, count)| count).sum();
     let rank = (total as f64 * quantile).ceil().max(1.0) as u64;

@@ -1,4 +1,4 @@
-//! The counters as people read them.
+//! The counters as text.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ impl fmt::Display for Snapshot {
         self.fmt_sides(f)?;
         self.fmt_races(f)?;
         for (family, table) in [("IPv4", &self.table), ("IPv6", &self.table_v6)] {
-            // A family without services has a table of one.
+            // The table of a family without services has a capacity of 1.
             if table.capacity > 1 {
                 write!(f, "\n{family} table of {}:", table.capacity)?;
                 table.live.iter().try_for_each(|s| write!(f, " {} {},", s.count, s.name))?;

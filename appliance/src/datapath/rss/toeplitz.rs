@@ -1,33 +1,33 @@
-//! The hash by which network cards place packets on receive queues, in software: Toeplitz, as the
-//! Microsoft RSS specification has it.
+//! The Toeplitz hash, which NICs use to distribute packets over receive queues (Microsoft RSS
+//! specification), in software.
 //!
-//! The owner of a packet must be the same whether a card has placed it or a worker looks, so both
-//! compute this hash of the client's address alone, under [`KEY`].
+//! The owner of a packet must be the same whether a NIC or a worker determines it, so both compute
+//! this hash of the client's address alone, under [`KEY`].
 //!
 //! # The key
-//! Its period is 32 bits. So an address has one hash wherever a card puts it among the bytes it
-//! hashes, at any multiple of four: a source alone, a destination alone, either of them in its
-//! usual place with nothing in the other's. That is all that a hash of one address needs. A period
-//! of 16 bits, which also makes the hash of *both* addresses and ports symmetric, would cost half
-//! of an IPv4 address: its two halves are then XORed before anything else happens to them, and all
-//! of `10.7.10.7`, `10.8.10.8`, ... would share a queue. The four words of an IPv6 address are
-//! XORed here; a client varies one of them, mostly.
+//! The key has a period of 32 bits. So an address has the same hash at any offset that is a
+//! multiple of four among the bytes that the NIC hashes: a source alone, a destination alone, or
+//! either of them in its usual place with zeros in the other's. This is all that hashing a single
+//! address needs. A period of 16 bits, which also makes the hash of *both* addresses and ports
+//! symmetric, would lose half of an IPv4 address: its two halves are XORed before anything else
+//! happens to them, and all of `10.7.10.7`, `10.8.10.8`, ... would share a queue. The four words of
+//! an IPv6 address are XORed here; mostly a client varies only one of them.
 //!
-//! # The spread
-//! Cards look at the lowest 6 to 11 bits of the hash. Under a periodic key these are a linear map of
-//! the address's 32 bits. Of the 32-bit words of odd weight (which lose nothing of the address: the
-//! map is one to one) this is one under which *any* eight neighbouring bits of the address give all
-//! 256 values of the lowest eight bits of the hash: clients with consecutive addresses, a /24, a
-//! /16 in steps of 256, all are spread over 2, 4, ..., 256 queues in exactly equal shares, and over
-//! other numbers as evenly as 256 entries can be shared out. `0x6d5a`, the usual word, does that
-//! in 10 of the 25 places that eight neighbouring bits have. Tests below count it.
+//! # The distribution
+//! NICs use the lowest 6 to 11 bits of the hash. Under a periodic key these are a linear map of the
+//! address's 32 bits. Every 32-bit word of odd weight keeps all information of the address (the map
+//! is one to one). This word is one under which *any* eight adjacent bits of the address give all
+//! 256 values of the lowest eight bits of the hash: clients with consecutive addresses, a /24, or a
+//! /16 in steps of 256, are distributed over 2, 4, ..., 256 queues in exactly equal shares, and
+//! over other numbers of queues as evenly as 256 entries allow. The usual word, `0x6d5a`, does so
+//! at 10 of the 25 positions of eight adjacent bits. The tests below count this.
 
 use std::net::IpAddr;
 
-/// The word that [`KEY`] repeats.
+/// The word repeated in [`KEY`].
 const WORD: u32 = 0x6d05_2bbd;
 
-/// The key: as long as any card in use wants it.
+/// The key, as long as the longest key of any NIC in use.
 pub const KEY: [u8; 64] = {
     let word = WORD.to_be_bytes();
     let mut key = [0; 64];
@@ -39,11 +39,11 @@ pub const KEY: [u8; 64] = {
     key
 };
 
-/// The hash of any input of up to `key.len() - 4` bytes: the key's 32 bits from each position on
-/// where the input has a one, XORed.
+/// Returns the Toeplitz hash of an input of up to `key.len() - 4` bytes: for each one bit of the
+/// input, the key's 32 bits from the same position, XORed.
 ///
 /// # Panics
-/// When the key is too short.
+/// If the key is too short.
 pub const fn toeplitz(key: &[u8], input: &[u8]) -> u32 {
     assert!(key.len() >= input.len() + 4);
     let mut hash = 0;
@@ -61,7 +61,7 @@ pub const fn toeplitz(key: &[u8], input: &[u8]) -> u32 {
     hash
 }
 
-/// 32 bits of the key from bit `from` on.
+/// Returns 32 bits of the key, starting at bit `from`.
 const fn window(key: &[u8], from: usize) -> u32 {
     let mut bits = 0u64;
     let mut at = 0;
@@ -73,7 +73,7 @@ const fn window(key: &[u8], from: usize) -> u32 {
     (bits >> (8 - from % 8)) as u32
 }
 
-/// The hashes of each value of each byte of a 32-bit word.
+/// The hash of each value of each byte of a 32-bit word.
 static BYTES: [[u32; 256]; 4] = {
     let mut table = [[0; 256]; 4];
     let mut place = 0;
@@ -90,12 +90,12 @@ static BYTES: [[u32; 256]; 4] = {
     table
 };
 
-/// The hash of one address under [`KEY`].
+/// Returns the hash of one address under [`KEY`].
 #[inline]
 pub fn of_address(address: IpAddr) -> u32 {
     let word = match address {
         IpAddr::V4(address) => address.to_bits(),
-        // The key repeats itself after each word: the hashes of all four are those of the first.
+        // The key repeats after each word, so all four words have the same hashes as the first.
         IpAddr::V6(address) => {
             let bits = address.to_bits();
             (bits ^ bits >> 32 ^ bits >> 64 ^ bits >> 96) as u32
@@ -111,14 +111,15 @@ mod tests {
 
     use super::*;
 
-    /// The key of the Microsoft RSS specification's "Verifying the RSS hash calculation".
+    /// The key in the Microsoft RSS specification, "Verifying the RSS hash calculation".
     const MICROSOFT: [u8; 40] = [
         0x6d, 0x5a, 0x56, 0xda, 0x25, 0x5b, 0x0e, 0xc2, 0x41, 0x67, 0x25, 0x3d, 0x43, 0xa3, 0x8f,
         0xb0, 0xd0, 0xca, 0x2b, 0xcb, 0xae, 0x7b, 0x30, 0xb4, 0x77, 0xcb, 0x2d, 0xa3, 0x80, 0x30,
         0xf2, 0x0c, 0x6a, 0x42, 0xb7, 0x3b, 0xbe, 0xac, 0x01, 0xfa,
     ];
 
-    /// Source, its port, destination, its port; the hash of the addresses, that with the ports.
+    /// Source and port, destination and port; the hash of the addresses, the hash of addresses and
+    /// ports.
     type Vector = (&'static str, u16, &'static str, u16, u32, u32);
 
     const VECTORS: [Vector; 8] = [
@@ -172,8 +173,8 @@ mod tests {
         }
     }
 
-    /// How many of `clients` come to the fullest and to the emptiest of `queues`, by a table of
-    /// `entries`.
+    /// Returns how many of `clients` the fullest and the emptiest of `queues` queues get, with a
+    /// table of `entries` entries.
     fn extremes(
         clients: impl Iterator<Item = IpAddr>,
         entries: u32,
@@ -184,7 +185,7 @@ mod tests {
         (*shares.iter().max().unwrap(), *shares.iter().min().unwrap())
     }
 
-    /// `count` addresses from `first` on, so far apart.
+    /// Returns `count` addresses from `first` on, `step` apart.
     fn v4(first: [u8; 4], step: u32, count: u32) -> impl Iterator<Item = IpAddr> {
         let first = u32::from_be_bytes(first);
         (0..count).map(move |n| Ipv4Addr::from_bits(first + n * step).into())
@@ -195,7 +196,7 @@ mod tests {
         for entries in [64, 128, 512, 2048] {
             for queues in [2, 4, 8, 16, 32, 64] {
                 let even = (256 / queues, 256 / queues);
-                // Any eight neighbouring bits of the address.
+                // Any eight adjacent bits of the address.
                 for place in 0..=24 {
                     let some = v4([0, 0, 0, 0], 1 << place, 256);
                     assert_eq!(extremes(some, entries, queues), even, "bits from {place} on");
@@ -208,7 +209,7 @@ mod tests {
                     let (most, least) =
                         extremes(v4([198, 18, 0, 0], step, clients), entries, queues);
                     let fair = clients as usize / queues;
-                    // 64 entries are 6 for one of 12 and 5 for another.
+                    // Of 64 entries, some of 12 queues get 6 and others 5.
                     let tolerance = fair / 4 + 8;
                     assert!(
                         most <= fair + tolerance && least + tolerance >= fair,
