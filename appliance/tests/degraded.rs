@@ -18,6 +18,9 @@ use std::time::{Duration, Instant};
 use alone::{alone, eal};
 use arrayvec::ArrayVec;
 use crossbeam::utils::CachePadded;
+use firstack_packets::Segment;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use firstack::datapath::clock::Clock;
 use firstack::datapath::handoff::Handoff;
 use firstack::datapath::rss::{RetaMap, RssCheck};
@@ -26,24 +29,16 @@ use firstack::dpdk::{
     Eal, Mbuf, MbufPool, PoolHandle, Port, PortConfig, RxQueue, Started, TxQueue,
     Worker as Launched, cycles,
 };
-use firstack::handoff::Mail;
-use firstack::steering::{Owners, Trust};
-use firstack::worker::{Idle, Parts, Queues, Worker};
-use arrayvec::ArrayVec;
-use crossbeam::utils::CachePadded;
-use nix::sys::stat::Mode;
-use nix::unistd::mkfifo;
 use pcap_file::pcap::{PcapPacket, PcapWriter};
 use pipeline::packet::buffer::{Buffer, Pool};
 use pipeline::role::gateway::mode::A;
-use pipeline::counters::Counters;
-use pipeline::policy::tunnel_path::TunnelPath;
+use pipeline::counters::{RoleCounters, Scalar};
+use pipeline::policy::allow_list::AllowList;
 use pipeline::role::Role;
-use pipeline::role::gateway::{Gateway, Service, Settings, Timeouts};
+use pipeline::role::gateway::{Gateway, Service, Settings};
 use pipeline::policy::services::Scope;
 use pipeline::base::published::Published;
 use pipeline::stage::sign::Keys;
-use pipeline::stage::tag;
 use pipeline::verdict::{Fate, Verdict};
 use pipeline::packet::view::Side;
 
@@ -54,7 +49,7 @@ const OTHER: &str = "192.0.2.1:80";
 /// What a ring holds, and more.
 const MANY: usize = 3000;
 /// Frames that queues between workers hold.
-const MAIL: usize = 16;
+const HANDOFF_CAPACITY: usize = 16;
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// Waits for what must come.
@@ -117,7 +112,7 @@ struct Rig {
     /// The workers not yet launched, the first one last.
     waiting: Vec<Worker<Gateway<A>>>,
     launched: Vec<Launched<()>>,
-    counters: Vec<Arc<Counters>>,
+    counters: Vec<Arc<dyn RoleCounters>>,
     ends: [End; 2],
     ports: Vec<Port>,
     stop: Arc<CachePadded<AtomicBool>>,
@@ -132,15 +127,8 @@ fn queues(number: u16) -> PortConfig<'static> {
 fn gateway() -> Gateway<A> {
     let server: std::net::SocketAddr = SERVER.parse().unwrap();
     let service =
-        Service { scope: Scope::Prefix(server.ip().into()), ports: vec![80], replicas: Vec::new() };
-    let settings = Settings {
-        services: vec![service],
-        tag: tag::OptionId::default(),
-        timeouts: Timeouts::default(),
-        path: Path::default(),
-        max_connections: [64; 2],
-        hash_key: (1, 2),
-    };
+        Service { scope: Scope::Prefix(server.ip().into()), ports: vec![80], allowed_replicas: AllowList::Any };
+    let settings = Settings { max_connections: [64; 2], ..Settings::new(vec![service]) };
     Gateway::new(settings, Published::new(Keys::default()).reader())
 }
 
@@ -257,14 +245,14 @@ fn workers(
     own: [Queues; 2],
     workers: usize,
     stop: &Arc<CachePadded<AtomicBool>>,
-) -> (Vec<Worker<Gateway<A>>>, Vec<Arc<Counters>>) {
+) -> (Vec<Worker<Gateway<A>>>, Vec<Arc<dyn RoleCounters>>) {
     let stopped = Arc::new(Barrier::new(workers));
     let clock = Clock::new(cycles(), eal.cycles_per_second());
     let mut own = Some(own);
     let (mut all, mut counters) = (Vec::new(), Vec::new());
     for handoff in Handoff::new(workers, HANDOFF_CAPACITY) {
         let role = gateway();
-        counters.push(Arc::clone(role.counters()));
+        counters.push(role.counters());
         all.insert(
             0,
             Worker::new(Parts {
@@ -286,7 +274,7 @@ fn workers(
 }
 
 /// Per side received = forwarded + consumed + dropped; forwarded + generated = sent + unsent.
-fn is_conserved(counters: &[Arc<Counters>]) {
+fn is_conserved(counters: &[Arc<dyn RoleCounters>]) {
     let (mut forwarded, mut left) = (0, 0);
     for counters in counters {
         forwarded += counters.generated.iter().map(|counter| counter.get()).sum::<u64>();
@@ -356,7 +344,7 @@ fn a_worker_that_stands_still_costs_others_nothing_but_what_was_for_it() {
         comes(|| {
             rig.verdicts(Side::Inside, Verdict::HandoffFull) == (MANY - HANDOFF_CAPACITY) as u64
         });
-        assert_eq!(rig.counters[0].handed_off.get(), HANDOFF_CAPACITY as u64);
+        assert_eq!(rig.counters[0].scalar(Scalar::HandedOff).get(), HANDOFF_CAPACITY as u64);
         rig.is_alive(&first);
         // Once it runs, what waited for it leaves, and it has connections of its own.
         rig.launch();
@@ -368,7 +356,7 @@ fn a_worker_that_stands_still_costs_others_nothing_but_what_was_for_it() {
             rig.verdicts(Side::Inside, Verdict::HandoffFull),
             (MANY - HANDOFF_CAPACITY) as u64
         );
-        assert_eq!(rig.counters[0].handed_off.get(), rig.counters[1].taken_from_workers.get());
+        assert_eq!(rig.counters[0].scalar(Scalar::HandedOff).get(), rig.counters[1].scalar(Scalar::TakenFromWorkers).get());
         rig.finish();
     });
 }

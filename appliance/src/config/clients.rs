@@ -1,4 +1,4 @@
-//! `gateways` of a switch and of a replica: whose start packets count.
+//! `allowed_clients` of a switch and of a replica: whose SYNs are copied, or accepted.
 
 use std::net::IpAddr;
 
@@ -8,10 +8,10 @@ use super::gateway::{ServiceAddress, any_or_prefix};
 use super::reader::{Found, Section};
 use super::{schema, value};
 
-/// Reads the key `gateways` of a section: the prefixes of clients, none for any.
-pub(super) fn gateways(section: &Section<'_>) -> Option<Vec<Found<IpNet>>> {
-    let entries = section.set("gateways", usize::MAX, schema::ONE_PREFIX, any_or_prefix)?;
-    let good = any_alone(section, "gateways", &entries);
+/// Reads the key `allowed_clients` of a section: the prefixes of clients, none for any.
+pub(super) fn allowed_clients(section: &Section<'_>) -> Option<Vec<Found<IpNet>>> {
+    let entries = section.set("allowed_clients", usize::MAX, schema::ONE_PREFIX, any_or_prefix)?;
+    let good = any_alone(section, "allowed_clients", &entries);
     let prefix = |found: Found<ServiceAddress>| match found.value {
         ServiceAddress::Any => None,
         ServiceAddress::Prefix(prefix) => {
@@ -37,10 +37,10 @@ pub(super) fn any_alone(
 /// Notes clients of a family that no service has: a client and its service are of one family.
 pub(super) fn check_families(
     section: &Section<'_>,
-    gateways: &[Found<IpNet>],
+    allowed_clients: &[Found<IpNet>],
     services: impl Iterator<Item = IpAddr> + Clone,
 ) {
-    for (i, clients) in gateways.iter().enumerate() {
+    for (i, clients) in allowed_clients.iter().enumerate() {
         let address = clients.value.addr();
         if services.clone().all(|service| service.is_ipv4() != address.is_ipv4()) {
             let message = format!(
@@ -48,7 +48,7 @@ pub(super) fn check_families(
                 value::shown_prefix(clients.value),
                 value::family(address)
             );
-            section.error(clients.at, &format!("gateways[{i}]"), message);
+            section.error(clients.at, &format!("allowed_clients[{i}]"), message);
         }
     }
 }

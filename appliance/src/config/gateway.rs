@@ -146,7 +146,7 @@ fn shown(address: &ServiceAddress, port: Option<u16>) -> String {
     }
 }
 
-/// The prefixes that allowed_replicas may answer from. Every packet between client and replica is of the
+/// The prefixes that replicas may answer from. Every packet between client and replica is of the
 /// client's family, so a prefix of the other one could never match.
 fn permitted(
     section: &Section<'_>,
@@ -159,7 +159,7 @@ fn permitted(
     };
     let mut prefixes = Vec::new();
     let mut good = clients::any_alone(section, "allowed_replicas", allowed_replicas);
-    for (i, replica) in replicas.iter().enumerate() {
+    for (i, replica) in allowed_replicas.iter().enumerate() {
         let key = format!("allowed_replicas[{i}]");
         match (replica.value, family) {
             (ServiceAddress::Any, _) => {

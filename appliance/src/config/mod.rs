@@ -43,12 +43,14 @@ pub use common::{Control, Log, Memory, Poll, Port, Ports, Table, Tag, Timeouts, 
 pub use device::{Bus, Device};
 pub use eal::Eal;
 pub use error::{ConfigError, ConfigErrors};
-pub use gateway::{Configuration, Gateway, GatewayService, ServiceAddress};
+pub use gateway::{Gateway, GatewayService, ServiceAddress};
+pub use pipeline::wire::configuration::Configuration;
+pub use pipeline::wire::tunnel::Format as TunnelFormat;
 pub use health::{Check, Health, HttpCheck};
 pub use present::Places;
 pub use replica::{Replica, ReplicaService, WebServer};
 pub use switch::{Content, Delivery, OriginServer, Switch, SwitchReplica, SwitchService};
-pub use tunnel::{Tunnel, TunnelFormat, TunnelPeer};
+pub use tunnel::{Tunnel, TunnelPeer};
 pub use value::{DURATIONS, MacAddress};
 
 use document::Document;

@@ -25,11 +25,11 @@ pub struct Replica {
     /// Outer destinations that are the replica's own; at least one.
     pub tunnel_addresses: Vec<IpAddr>,
     /// The clients that are served; none listed: all of them.
-    pub gateways: Vec<IpNet>,
+    pub allowed_clients: Vec<IpNet>,
     /// Live connections from which on the replica is busy.
-    pub max_connections: u32,
+    pub busy_connections: u32,
     /// Tunnelled SYNs per second from which on the replica is busy.
-    pub max_syn_rate: u32,
+    pub busy_syn_rate: u32,
     /// Repetitions of an acknowledgement that are let through for each copy, 0 to 5.
     pub syn_ack_retransmits: u8,
     /// The replica is busy while this file exists.
@@ -89,19 +89,19 @@ pub(super) fn read(root: &Section<'_>, table: Option<&Table>) -> Option<Replica>
             read.map(Some)
         }
     };
-    let max_connections = section.found_integer::<u32>("max_connections");
-    let max_syn_rate = section.integer("max_syn_rate");
+    let busy_connections = section.found_integer::<u32>("busy_connections");
+    let busy_syn_rate = section.integer("busy_syn_rate");
     let syn_ack_retransmits = section.integer("syn_ack_retransmits");
     let busy_file = section.optional("busy_file", value::file);
     let busy_check = health::busy_check_of(&section);
     let drained = section.get("drained", value::boolean);
-    let gateways = clients::gateways(&section);
+    let allowed_clients = clients::allowed_clients(&section);
     let services = services(&section);
-    if let (Some(gateways), Some(services)) = (&gateways, &services) {
+    if let (Some(allowed_clients), Some(services)) = (&allowed_clients, &services) {
         let families = services.iter().map(|service| service.address);
-        clients::check_families(&section, gateways, families);
+        clients::check_families(&section, allowed_clients, families);
     }
-    if let (Some(most), Some(table)) = (&max_connections, table) {
+    if let (Some(most), Some(table)) = (&busy_connections, table) {
         check_table(&section, most, table, services.as_deref());
     }
     let (switches, own, services) = (switches?, own?, services?);
@@ -110,9 +110,9 @@ pub(super) fn read(root: &Section<'_>, table: Option<&Table>) -> Option<Replica>
         name: name?.map(|name| name.value),
         switches: switches.into_iter().map(|switch| switch.value).collect(),
         tunnel_addresses,
-        gateways: gateways?.into_iter().map(|clients| clients.value).collect(),
-        max_connections: max_connections?.value,
-        max_syn_rate: max_syn_rate?,
+        allowed_clients: allowed_clients?.into_iter().map(|clients| clients.value).collect(),
+        busy_connections: busy_connections?.value,
+        busy_syn_rate: busy_syn_rate?,
         syn_ack_retransmits: syn_ack_retransmits?,
         busy_file: busy_file?.map(|file| file.value),
         busy_check: busy_check?,
@@ -140,7 +140,7 @@ fn check_table(
     };
     if most.given && u64::from(most.value) > holds {
         let message = format!("{} is more than {tables}; expected at most {holds}", most.value);
-        section.error(most.at, "max_connections", message);
+        section.error(most.at, "busy_connections", message);
     }
 }
 

@@ -4,6 +4,9 @@
 //! read by the same code as a file's own values. Error messages and the tables of
 //! docs/configuration.md state what stands here; a test compares the latter.
 
+use pipeline::wire::configuration::Configuration;
+use pipeline::wire::tunnel::Format;
+
 /// What a key takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expect {
@@ -101,7 +104,7 @@ const CHECK: Expect = Words(
 const DEVICE: Expect = Words(
     r#"a PCI address such as "0000:03:00.0", or a virtual device such as "net_tap0" or "net_af_packet0,iface=eth0""#,
 );
-const FORMAT: Expect = OneOf(&["ipip", "gre", "gue"]);
+const FORMAT: Expect = OneOf(&Format::NAMES);
 const LABEL: Expect = Words("1 to 64 letters, digits or characters of . _ : / -");
 const MAC: Expect = Words(r#"a unicast MAC address such as "02:00:00:00:00:01""#);
 const NO_CHECK: Fallback = Derived("no check");
@@ -173,18 +176,18 @@ pub static KEYS: &[Key] = &[
         Value(r#""/run/firstack/<role>.sock""#),
     ),
     key("log.level", OneOf(&["error", "warn", "info", "debug", "trace"]), Value(r#""info""#)),
-    key("gateway.configuration", OneOf(&["A", "B", "C"]), Value(r#""A""#)),
+    key("gateway.configuration", OneOf(&Configuration::NAMES), Value(r#""A""#)),
     key("gateway.service", Sections(1, Some(1024)), Required),
     key("gateway.service.address", Words(ONE_PREFIX), Required),
     key("gateway.service.ports", PORTS, Value("[80, 443]")),
-    key("gateway.service.replicas", PREFIXES, Value(r#"["any"]"#)),
+    key("gateway.service.allowed_replicas", PREFIXES, Value(r#"["any"]"#)),
     key("gateway.service.name", LABEL, Derived(SERVICE_NAME)),
     key("switch.max_copies", Integer(1, 64), Value("8")),
     key("switch.copies_per_second", Integer(1, 1_000_000_000), Value("1000")),
     key("switch.copies_burst", Integer(1, 1_000_000_000), Value("2000")),
     key("switch.copies_prefix_v4", Integer(1, 32), Value("24")),
     key("switch.copies_prefix_v6", Integer(1, 128), Value("48")),
-    key("switch.gateways", PREFIXES, Value(r#"["any"]"#)),
+    key("switch.allowed_clients", PREFIXES, Value(r#"["any"]"#)),
     key("switch.tunnel_probes", Boolean, Value("true")),
     key("switch.service", Sections(1, Some(1024)), Required),
     key("switch.service.address", ADDRESS, Required),
@@ -228,9 +231,9 @@ pub static KEYS: &[Key] = &[
         Words("a list of at least one unicast address, each once"),
         Derived("the addresses of all servers"),
     ),
-    key("replica.gateways", PREFIXES, Value(r#"["any"]"#)),
-    key("replica.max_connections", Integer(1, 64 << 20), Value("10000")),
-    key("replica.max_syn_rate", Integer(1, 1_000_000_000), Value("10000")),
+    key("replica.allowed_clients", PREFIXES, Value(r#"["any"]"#)),
+    key("replica.busy_connections", Integer(1, 64 << 20), Value("10000")),
+    key("replica.busy_syn_rate", Integer(1, 1_000_000_000), Value("10000")),
     key("replica.syn_ack_retransmits", Integer(0, 5), Value("0")),
     key("replica.busy_file", ABSOLUTE, Derived("no such file")),
     key(

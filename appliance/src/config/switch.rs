@@ -25,7 +25,7 @@ pub struct Switch {
     /// Length in bits of the prefix that IPv6 sources are counted by.
     pub copies_prefix_v6: u8,
     /// The clients whose start packets get copies; none listed: all of them.
-    pub gateways: Vec<IpNet>,
+    pub allowed_clients: Vec<IpNet>,
     /// Whether replicas are probed through their tunnels.
     pub tunnel_probes: bool,
     /// The services, in the order of the file. At least one; no two have an address and port in
@@ -121,12 +121,12 @@ pub(super) fn read(root: &Section<'_>) -> Option<Switch> {
         );
         section.error(burst.at, "copies_burst", message);
     }
-    let gateways = clients::gateways(&section);
+    let allowed_clients = clients::allowed_clients(&section);
     let tunnel_probes = section.get("tunnel_probes", value::boolean);
     let services = services(&section);
-    if let (Some(gateways), Some(services)) = (&gateways, &services) {
+    if let (Some(allowed_clients), Some(services)) = (&allowed_clients, &services) {
         let families = services.iter().map(|service| service.address);
-        clients::check_families(&section, gateways, families);
+        clients::check_families(&section, allowed_clients, families);
     }
     Some(Switch {
         max_copies: max_copies?.value,
@@ -134,7 +134,7 @@ pub(super) fn read(root: &Section<'_>) -> Option<Switch> {
         copies_burst: copies_burst?.value,
         copies_prefix_v4: copies_prefix_v4?,
         copies_prefix_v6: copies_prefix_v6?,
-        gateways: gateways?.into_iter().map(|clients| clients.value).collect(),
+        allowed_clients: allowed_clients?.into_iter().map(|clients| clients.value).collect(),
         tunnel_probes: tunnel_probes?,
         services: services?,
     })

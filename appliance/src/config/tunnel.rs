@@ -31,8 +31,6 @@ pub struct TunnelPeer {
 
 /// Every IPv6 host may send packets as long as this, whatever it is told (RFC 8200, section 5).
 const LEAST_MTU_V6: u16 = 1280;
-/// The outer header around an IPv6 packet between gateway and replica, which is IPv6 as well.
-const OUTER_V6: u16 = 40;
 
 /// Reads `[tunnel]`; tells where `path_mtu` stands.
 pub(super) fn read(root: &Section<'_>) -> Option<(Tunnel, usize)> {
@@ -64,7 +62,7 @@ impl Tunnel {
     fn most_overhead_v6(&self) -> u16 {
         let peers = self.peers.iter().filter(|peer| peer.prefix.addr().is_ipv6());
         let formats = peers.map(|peer| peer.format).chain([self.format]);
-        OUTER_V6 + formats.map(Format::header).max().unwrap_or_default()
+        formats.map(|format| format.overhead::<V6>() as u16).max().unwrap_or_default()
     }
 
     /// Notes a path on which the smallest packets that IPv6 hosts can be held to do not fit.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use arrayvec::ArrayVec;
 use crossbeam::utils::CachePadded;
 use pipeline::packet::burst::{BURST, Burst, Output};
-use pipeline::counters::{Counters, SideCounters};
+use pipeline::counters::{CommonCounters, Scalar, SideCounters};
 use pipeline::wire::family::Version;
 use pipeline::role::{Context, Role};
 use pipeline::base::time::Ticks;
@@ -52,7 +52,6 @@ pub struct Worker<R> {
     burst: usize,
     stop: Arc<CachePadded<AtomicBool>>,
     stopped: Arc<Barrier>,
-    counters: Arc<Counters>,
     frames: ArrayVec<Mbuf, BURST>,
     batch: Burst<Mbuf>,
     out: Output<Mbuf>,
@@ -94,7 +93,6 @@ impl<R: Role> Worker<R> {
     /// Builds a worker.
     pub fn new(parts: Parts<R>) -> Self {
         Self {
-            counters: Arc::clone(parts.role.counters()),
             role: parts.role,
             queues: parts.queues,
             pool: parts.pool,
@@ -173,7 +171,8 @@ impl<R: Role> Worker<R> {
     /// Sorts the received frames: keeps those that this worker owns or that have no owner, and
     /// hands the others to their owners. Packets distributed by a trusted port are kept unchecked.
     fn distribute(&mut self, side: Side) {
-        let Self { handoff, reta, batch, counters, .. } = self;
+        let Self { handoff, reta, batch, role, .. } = self;
+        let counters = role.common_counters();
         let check = &mut self.queues[side as usize].rss_check;
         let (own, mut pushed, mut rejected) = (handoff.worker(), 0, 0);
         let mut reject = |frame: HandoffFrame<Mbuf>| {
@@ -201,12 +200,13 @@ impl<R: Role> Worker<R> {
             }
         }
         handoff.flush(reject);
-        counters.handed_off.add(pushed - rejected);
+        counters.scalar(Scalar::HandedOff).add(pushed - rejected);
     }
 
     /// Processes what other workers have handed over, a burst at most. Returns how many frames.
     fn process_handoffs(&mut self) -> usize {
-        let Self { handoff, taken, out, queues, counters, .. } = self;
+        let Self { handoff, taken, out, queues, role, .. } = self;
+        let counters = role.common_counters();
         let mut received = 0;
         let count = handoff.receive(BURST, |HandoffFrame { kind, frame, view }| match kind {
             HandoffKind::Received(side) => {
@@ -220,7 +220,7 @@ impl<R: Role> Worker<R> {
                 out.send(side, frame);
             }
         });
-        self.counters.taken_from_workers.add(received);
+        counters.scalar(Scalar::TakenFromWorkers).add(received);
         for side in Side::ALL {
             if !self.taken[side as usize].is_empty() {
                 let Self { now, pool, out, taken, .. } = self;
@@ -241,13 +241,13 @@ impl<R: Role> Worker<R> {
             if frames.is_empty() {
                 continue;
             }
-            let counters = self.counters.side(side);
+            let counters = self.role.common_counters().side(side);
             let queues = &mut self.queues[side as usize];
             if queues.tx.is_some() {
                 transmit(queues, counters, frames);
                 continue;
             }
-            let mut reject = |frame| count_rejected(&self.counters, frame);
+            let mut reject = |frame| count_rejected(self.role.common_counters(), frame);
             for frame in frames.drain(..) {
                 let frame = HandoffFrame::transmit(side, frame);
                 self.handoff.push(queues.tx_worker, frame, &mut reject);
@@ -276,7 +276,7 @@ fn transmit(queues: &mut Queues, counters: &SideCounters, frames: &mut Vec<Mbuf>
 }
 
 /// Counts and drops a frame for which another worker's queue had no room.
-fn count_rejected(counters: &Counters, frame: HandoffFrame<Mbuf>) {
+fn count_rejected(counters: &CommonCounters, frame: HandoffFrame<Mbuf>) {
     match frame.kind {
         HandoffKind::Received(side) => {
             let side = counters.side(side);

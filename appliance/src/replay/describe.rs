@@ -35,19 +35,19 @@ fn nested(bytes: &[u8], format: tag::OptionId, depth: usize) -> String {
             Version::V4 => segment::<V4>(&packet, format),
             Version::V6 => segment::<V6>(&packet, format),
         },
-        Kind::Tunnel if depth == 0 => addresses(&packet, "tunnel"),
-        Kind::Tunnel => {
+        Kind::Tunnel(_) if depth == 0 => addresses(&packet, "tunnel"),
+        Kind::Tunnel(tunnel) => {
             // The inner packet is described behind an Ethernet header of its own.
             let inner = view.inner(bytes).version.ethertype().to_be_bytes();
             let ethernet = &bytes[..usize::from(view.l3) - 2];
             let inner = [ethernet, &inner, &bytes[view.payload.into()..]];
             let inner = nested(&inner.concat(), format, depth - 1);
-            let how = match view.payload - view.l4 {
-                0 => "",
-                4 => " GRE",
-                _ => " GUE",
+            // IP in IP has no header to be named.
+            let name = match tunnel.header() {
+                0 => String::new(),
+                _ => format!(" {}", tunnel.name().to_uppercase()),
             };
-            format!("{}{how} {{ {inner} }}", addresses(&packet, "").trim_end())
+            format!("{}{name} {{ {inner} }}", addresses(&packet, "").trim_end())
         }
         Kind::BadTunnel => addresses(&packet, "bad tunnel"),
         Kind::Icmp => addresses(&packet, "ICMP"),

@@ -7,7 +7,6 @@ pub mod describe;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use pipeline::packet::buffer::{HeapBuffer, HeapPool};
@@ -125,7 +124,7 @@ impl WithRole for Replay<'_> {
         if number > 0 {
             stage.settle()?;
         }
-        let snapshot = Snapshot::take(&set.labels, &[Arc::clone(stage.role.counters())]);
+        let snapshot = Snapshot::take(&set.labels, &[stage.role.counters()]);
         match self.options.report {
             Report::Json => writeln!(self.print, "{}", json!({ "counters": snapshot }))?,
             _ => write!(self.print, "{snapshot}")?,

@@ -2,16 +2,17 @@ use pipeline::role::gateway::mode::Mode;
 use pipeline::wire::family::Version;
 use pipeline::role::Role;
 use pipeline::role::gateway::{Gateway, Service, Settings, Timeouts};
+use pipeline::policy::allow_list::AllowList;
 use pipeline::policy::services::Scope;
 
-use super::{Environment, Labels, RoleSet, any_of, controls, path, tables, tag_format};
+use super::{Environment, Labels, RoleSet, any_of, controls, path, tables, tag_option};
 use crate::config::{self, Config, ServiceAddress};
 
-pub(super) fn role_set<C: Mode>(
+pub(super) fn role_set<M: Mode>(
     config: &Config,
     gateway: &config::Gateway,
     environment: &Environment,
-) -> RoleSet<Gateway<C>> {
+) -> RoleSet<Gateway<M>> {
     let times = &config.timeouts;
     let serves = |version: Version| {
         gateway.services.iter().any(|service| match service.address {
@@ -19,9 +20,9 @@ pub(super) fn role_set<C: Mode>(
             ServiceAddress::Prefix(net) => any_of(version, std::iter::once(net.addr())),
         })
     };
+    let services = gateway.services.iter().map(service).collect();
     let settings = Settings {
-        services: gateway.services.iter().map(service).collect(),
-        tag: tag_format(config),
+        tag: tag_option(config),
         timeouts: Timeouts {
             racing: times.racing.into(),
             established: times.established.into(),
@@ -33,6 +34,7 @@ pub(super) fn role_set<C: Mode>(
         path: path(config),
         max_connections: tables(config, environment.workers, serves),
         hash_key: environment.hash_key,
+        ..Settings::new(services)
     };
     let controls = controls(config, environment);
     let role = |_| Gateway::new(settings.clone(), controls.keys.reader());
@@ -40,7 +42,7 @@ pub(super) fn role_set<C: Mode>(
         roles: (0..environment.workers).map(role).collect(),
         labels: Labels {
             role: config.role.name(),
-            states: Gateway::<C>::STATES,
+            states: Gateway::<M>::STATES,
             services: gateway.services.iter().map(|service| service.name.clone()).collect(),
             ..Labels::default()
         },
@@ -56,6 +58,6 @@ fn service(service: &config::GatewayService) -> Service {
             ServiceAddress::Prefix(net) => Scope::Prefix(net),
         },
         ports: service.ports.clone(),
-        replicas: service.replicas.clone(),
+        allowed_replicas: AllowList::Only(service.allowed_replicas.clone()),
     }
 }

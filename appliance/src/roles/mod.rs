@@ -20,9 +20,8 @@ use pipeline::base::published::Published;
 use pipeline::stage::sign::Keys;
 use pipeline::stage::tag;
 use pipeline::wire::ethernet::Mac;
-use pipeline::wire::tunnel::Format;
 
-use crate::config::{self, Check, Config, TunnelFormat};
+use crate::config::{self, Check, Config};
 use crate::control::keys;
 
 /// What the roles need in addition to the configuration.
@@ -82,7 +81,7 @@ pub struct Controls {
     /// Which replicas' tunnels answer probes; those replicas are the first members (switch).
     pub tunnels: Option<Arc<TunnelHealth>>,
     /// Whether the replica admits new connections (replica).
-    pub gates: Option<Arc<Admission>>,
+    pub admission: Option<Arc<Admission>>,
     /// The replica is busy while this file exists.
     pub busy_file: Option<PathBuf>,
     /// The replica is busy while this check says so.
@@ -169,29 +168,21 @@ fn controls(config: &Config, environment: &Environment) -> Controls {
         members: Vec::new(),
         apply: Box::new(|_| {}),
         tunnels: None,
-        gates: None,
+        admission: None,
         busy_file: None,
         busy_check: None,
         neighbours: None,
     }
 }
 
-fn tag_format(config: &Config) -> tag::OptionId {
+fn tag_option(config: &Config) -> tag::OptionId {
     tag::OptionId { kind: config.tag.kind, exid: config.tag.exid }
 }
 
-fn format(format: TunnelFormat) -> Format {
-    match format {
-        TunnelFormat::Ipip => Format::Ipip,
-        TunnelFormat::Gre => Format::Gre,
-        TunnelFormat::Gue => Format::Gue,
-    }
-}
-
-fn path(config: &Config) -> Path {
+fn path(config: &Config) -> TunnelPath {
     let tunnel = &config.tunnel;
-    let peers = tunnel.peers.iter().map(|peer| (peer.prefix, format(peer.format)));
-    Path::new(tunnel.path_mtu, format(tunnel.format), peers)
+    let peers = tunnel.peers.iter().map(|peer| (peer.prefix, peer.format));
+    TunnelPath::new(tunnel.path_mtu, tunnel.format, peers)
 }
 
 /// Returns one worker's part of a number that is given for the process, at least 1.

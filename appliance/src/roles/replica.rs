@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use pipeline::neighbours::Neighbours;
+use pipeline::policy::allow_list::AllowList;
 use pipeline::role::Role;
 use pipeline::role::replica::{Admission, Replica, Selection, Server, Service, Settings, Shares};
 use pipeline::base::published::Published;
@@ -10,7 +11,7 @@ use pipeline::base::time::Ticks;
 
 use super::{
     Controls, Environment, Labels, Member, RoleSet, any_of, controls, path, share, tables,
-    tag_format,
+    tag_option,
 };
 use crate::config::{self, Config};
 
@@ -37,14 +38,15 @@ pub(super) fn role_set(
             first_server,
         });
     }
-    let gates = Arc::new(Admission::default());
-    gates.dead.store(replica.drained, Relaxed);
-    let shares = Shares { gates: Arc::clone(&gates), neighbours: Arc::new(unresolved(&services)) };
+    let admission = Arc::new(Admission::default());
+    admission.dead.store(replica.drained, Relaxed);
+    let neighbours = Arc::new(unresolved(&services));
+    let shares = Shares { admission: Arc::clone(&admission), neighbours };
     let selection = Published::new(Selection::new(&services, |_| true));
     let settings = settings(config, replica, environment, services.clone());
     let controls = Controls {
         members,
-        gates: Some(gates),
+        admission: Some(admission),
         busy_file: replica.busy_file.clone(),
         busy_check: replica.busy_check.clone(),
         neighbours: Some(Arc::clone(&shares.neighbours)),
@@ -78,20 +80,19 @@ fn settings(
     let serves = |version| any_of(version, services.iter().map(|service| service.address));
     Settings {
         max_connections: tables(config, workers, serves),
-        services,
-        switches: replica.switches.clone(),
-        gateways: replica.gateways.clone(),
+        switches: AllowList::Only(replica.switches.clone()),
+        allowed_clients: AllowList::only_or_any(replica.allowed_clients.clone()),
         tunnel_addresses: replica.tunnel_addresses.clone(),
-        tag: tag_format(config),
+        tag: tag_option(config),
         require_signature: config.tag.require_signature,
         path: path(config),
-        busy_connections: share(replica.max_connections.into(), workers) as usize,
-        busy_syn_rate: share(replica.max_syn_rate.into(), workers),
+        busy_connections: share(replica.busy_connections.into(), workers) as usize,
+        busy_syn_rate: share(replica.busy_syn_rate.into(), workers),
         syn_ack_retransmits: replica.syn_ack_retransmits,
         timeouts: [times.racing, times.established, times.closing].map(Ticks::from),
         macs: environment.macs,
-        probes: false,
         hash_key: environment.hash_key,
+        ..Settings::new(services)
     }
 }
 

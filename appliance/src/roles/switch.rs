@@ -1,17 +1,18 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use pipeline::policy::allow_list::AllowList;
 use pipeline::policy::limiter::Limit;
 use pipeline::neighbours::Neighbours;
 use pipeline::role::Role;
 use pipeline::role::switch::{
-    Alive, Delivery, Probing, Selection, Server, Service, Settings, Shares, Switch, Timeouts,
+    Delivery, Liveness, Probing, Selection, Server, Service, Settings, Shares, Switch, Timeouts,
     TunnelHealth,
 };
 use pipeline::base::published::Published;
 
 use super::{
-    Controls, Environment, Labels, Member, RoleSet, controls, path, share, tables, tag_format,
+    Controls, Environment, Labels, Member, RoleSet, controls, path, share, tables, tag_option,
 };
 use crate::config::{self, Config};
 
@@ -56,7 +57,7 @@ pub(super) fn role_set(
     };
     let first_server = replicas.len();
     let members: Vec<_> = replicas.into_iter().chain(servers).collect();
-    let alive = move |up: &[bool]| Alive {
+    let alive = move |up: &[bool]| Liveness {
         replicas: up[..first_server].to_vec(),
         servers: up[first_server..].to_vec(),
     };
@@ -92,7 +93,7 @@ fn settings(
 ) -> Settings {
     let workers = environment.workers;
     let times = &config.timeouts;
-    let keeps = Settings::keeps(&services);
+    let needs_affinity = Settings::needs_affinity(&services);
     let probing = Probing {
         interval: config.health.interval.into(),
         fall: config.health.fall,
@@ -100,20 +101,19 @@ fn settings(
         id: environment.probe_id,
     };
     Settings {
-        services,
-        tag: tag_format(config),
+        tag: tag_option(config),
         require_signature: config.tag.require_signature,
-        gateways: switch.gateways.clone(),
+        allowed_clients: AllowList::only_or_any(switch.allowed_clients.clone()),
         max_copies: switch.max_copies.into(),
         fan_out: Limit {
             rate: share(switch.copies_per_second.into(), workers),
-            // A worker's share must hold the copies of at least one SYN.
+            // A worker's share holds the copies of one SYN at least.
             burst: share(switch.copies_burst.into(), workers).max(switch.max_copies.into()),
             prefix_v4: switch.copies_prefix_v4,
             prefix_v6: switch.copies_prefix_v6,
         },
         path: path(config),
-        max_connections: tables(config, workers, |version| keeps[version as usize]),
+        max_connections: tables(config, workers, |version| needs_affinity[version as usize]),
         timeouts: Timeouts {
             opening: times.racing.into(),
             established: times.established.into(),
@@ -121,9 +121,9 @@ fn settings(
             reuse_after: times.reuse_after.into(),
         },
         probing: switch.tunnel_probes.then_some(probing),
-        probes: false,
         macs: environment.macs,
         hash_key: environment.hash_key,
+        ..Settings::new(services)
     }
 }
 

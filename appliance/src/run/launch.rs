@@ -37,7 +37,7 @@ impl WithRole for Launch<'_> {
     type Output = Result<Outcome, Error>;
 
     fn run<R: Role + Send + 'static>(mut self, set: RoleSet<R>) -> Self::Output {
-        let counters: Vec<_> = set.roles.iter().map(|role| Arc::clone(role.counters())).collect();
+        let counters: Vec<_> = set.roles.iter().map(Role::counters).collect();
         let halt = Arc::new(CachePadded::new(AtomicBool::new(false)));
         let launched = self.launch_workers(set.roles, set.copies, &halt)?;
         let Launch { config, eal, pool, ports, server, signals, options, .. } = self;

@@ -18,13 +18,13 @@ fn a_gateway_has_services_of_both_families() {
         gateway.configuration = "C"
         [[gateway.service]]
         address = "203.0.113.10"
-        replicas = ["198.51.100.0/24"]
+        allowed_replicas = ["198.51.100.0/24"]
         [[gateway.service]]
         address = "2001:db8::/64"
         [[gateway.service]]
         address = "2001:db8::80"
         ports = [443]
-        replicas = ["2001:db8:1::/48", "2001:db8:2::10"]
+        allowed_replicas = ["2001:db8:1::/48", "2001:db8:2::10"]
         [[gateway.service]]
         address = "2001:DB8:0::80"
         ports = [80]
@@ -38,8 +38,8 @@ fn a_gateway_has_services_of_both_families() {
     let [specific, other, wide, _] = &gateway.services[..] else { panic!("{names:?}") };
     assert_eq!(specific.address, ServiceAddress::Prefix("2001:db8::80/128".parse().unwrap()));
     let replicas = ["2001:db8:1::/48", "2001:db8:2::10/128"].map(|net| net.parse().unwrap());
-    assert_eq!(specific.replicas, replicas);
-    assert_eq!(other.replicas, ["::/0".parse().unwrap()]);
+    assert_eq!(specific.allowed_replicas, replicas);
+    assert_eq!(other.allowed_replicas, ["::/0".parse().unwrap()]);
     assert!(wide.address.contains(address("2001:db8::7")));
     assert!(!wide.address.contains(address("203.0.113.10")));
 }
@@ -49,7 +49,7 @@ fn a_switch_reaches_ipv6_services_over_either_family() {
     let config = accepted(
         "switch",
         r#"
-        switch.gateways = ["198.18.0.0/16", "2001:db8:f::/48"]
+        switch.allowed_clients = ["198.18.0.0/16", "2001:db8:f::/48"]
         [[switch.service]]
         address = "2001:db8::80"
         source = "203.0.113.1"
@@ -106,8 +106,8 @@ fn a_replica_has_servers_of_its_services_families() {
         table.max_connections_v6 = 500
         [replica]
         switches = ["203.0.113.1", "2001:db8::/64"]
-        max_connections = 1500
-        gateways = ["198.18.0.0/16", "2001:db8:f::/48"]
+        busy_connections = 1500
+        allowed_clients = ["198.18.0.0/16", "2001:db8:f::/48"]
         [[replica.service]]
         address = "203.0.113.10"
         [[replica.service.server]]
@@ -125,7 +125,7 @@ fn a_replica_has_servers_of_its_services_families() {
     let expected = ["198.51.100.10", "2001:db8:1::10"].map(address);
     assert_eq!(replica.tunnel_addresses, expected);
     assert_eq!(replica.services[1].servers[1].name, "[2001:db8:1::10]:8080");
-    assert_eq!(replica.gateways.len(), 2);
+    assert_eq!(replica.allowed_clients.len(), 2);
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn copies_for_an_ipv6_service_may_come_in_ipv4_tunnels() {
         [replica]
         switches = ["203.0.113.1"]
         tunnel_addresses = ["198.51.100.10"]
-        max_connections = 500
+        busy_connections = 500
         [[replica.service]]
         address = "2001:db8::80"
         [[replica.service.server]]

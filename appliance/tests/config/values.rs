@@ -48,7 +48,7 @@ fn a_gateway_with_nothing_but_what_is_required_has_the_defaults() {
     assert_eq!(service.name, "any");
     assert_eq!(service.address, ServiceAddress::Any);
     assert_eq!(service.ports, [80, 443]);
-    assert_eq!(service.replicas, ["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()]);
+    assert_eq!(service.allowed_replicas, ["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()]);
 }
 
 #[test]
@@ -75,8 +75,8 @@ fn the_most_specific_service_comes_first_and_replicas_have_its_family() {
     let expected =
         ["203.0.113.80:443", "203.0.113.10", "203.0.113.80:8443", "203.0.113.0/24", "any"];
     assert_eq!(names, expected);
-    assert_eq!(gateway.services[0].replicas, ["0.0.0.0/0".parse().unwrap()]);
-    assert_eq!(gateway.services[2].replicas, ["0.0.0.0/0".parse().unwrap()]);
+    assert_eq!(gateway.services[0].allowed_replicas, ["0.0.0.0/0".parse().unwrap()]);
+    assert_eq!(gateway.services[2].allowed_replicas, ["0.0.0.0/0".parse().unwrap()]);
     assert!(gateway.services[3].address.contains("203.0.113.7".parse().unwrap()));
     assert!(!gateway.services[3].address.contains("203.0.114.7".parse().unwrap()));
     assert!(gateway.services[4].address.contains("2001:db8::7".parse().unwrap()));
@@ -92,7 +92,7 @@ fn a_switch_with_nothing_but_what_is_required_has_the_defaults() {
     let Role::Switch(switch) = config.role else { panic!("{:?}", config.role) };
     assert_eq!((switch.max_copies, switch.copies_per_second, switch.copies_burst), (8, 1000, 2000));
     assert_eq!((switch.copies_prefix_v4, switch.copies_prefix_v6), (24, 48));
-    assert!(switch.gateways.is_empty() && switch.tunnel_probes);
+    assert!(switch.allowed_clients.is_empty() && switch.tunnel_probes);
     let [service] = &switch.services[..] else { panic!("{:?}", switch.services) };
     assert_eq!((service.name.as_str(), service.content), ("203.0.113.10", Content::Static));
     assert_eq!((service.source, service.ports.as_slice()), (service.address, &[80, 443][..]));
@@ -155,8 +155,8 @@ fn a_replica_with_nothing_but_what_is_required_has_the_defaults() {
     assert_eq!(replica.name, None);
     assert_eq!(replica.switches[1], "203.0.114.1/32".parse().unwrap());
     assert_eq!(replica.tunnel_addresses, ["198.51.100.10".parse::<std::net::IpAddr>().unwrap()]);
-    assert_eq!((replica.max_connections, replica.max_syn_rate), (10000, 10000));
-    assert!(!replica.drained && replica.gateways.is_empty());
+    assert_eq!((replica.busy_connections, replica.busy_syn_rate), (10000, 10000));
+    assert!(!replica.drained && replica.allowed_clients.is_empty());
     assert_eq!(replica.syn_ack_retransmits, 0);
     assert_eq!((replica.busy_file, replica.busy_check), (None, None));
     let servers = &replica.services[0].servers;
@@ -247,7 +247,7 @@ fn clients_are_listed_where_not_all_of_them_count() {
         "switch",
         r#"
         [switch]
-        gateways = ["198.18.0.0/16", "198.19.0.1"]
+        allowed_clients = ["198.18.0.0/16", "198.19.0.1"]
         tunnel_probes = false
         [[switch.service]]
         address = "203.0.113.10"
@@ -255,7 +255,7 @@ fn clients_are_listed_where_not_all_of_them_count() {
         "#,
     );
     let Role::Switch(switch) = config.role else { panic!("{:?}", config.role) };
-    assert_eq!(switch.gateways, ["198.18.0.0/16", "198.19.0.1/32"].map(|net| net.parse().unwrap()));
+    assert_eq!(switch.allowed_clients, ["198.18.0.0/16", "198.19.0.1/32"].map(|net| net.parse().unwrap()));
     assert!(!switch.tunnel_probes);
 }
 
@@ -268,8 +268,8 @@ fn a_replica_does_as_it_is_told() {
         table.max_connections_v6 = 500
         [replica]
         switches = ["203.0.113.1"]
-        gateways = ["198.18.0.0/16"]
-        max_connections = 1000
+        allowed_clients = ["198.18.0.0/16"]
+        busy_connections = 1000
         syn_ack_retransmits = 5
         busy_file = "/run/firstack/busy"
         [[replica.service]]
@@ -281,8 +281,8 @@ fn a_replica_does_as_it_is_told() {
     );
     assert_eq!((config.table.max_connections, config.table.max_connections_v6), (1000, 500));
     let Role::Replica(replica) = config.role else { panic!("{:?}", config.role) };
-    assert_eq!(replica.gateways, ["198.18.0.0/16".parse().unwrap()]);
-    assert_eq!((replica.syn_ack_retransmits, replica.max_connections), (5, 1000));
+    assert_eq!(replica.allowed_clients, ["198.18.0.0/16".parse().unwrap()]);
+    assert_eq!((replica.syn_ack_retransmits, replica.busy_connections), (5, 1000));
     assert_eq!(replica.busy_file.as_deref(), Some(Path::new("/run/firstack/busy")));
     assert!(replica.services[0].servers[0].has_vip);
 }

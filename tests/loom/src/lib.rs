@@ -3,19 +3,29 @@
 //! its threads' steps, and every value that a load may see.
 //!
 //! The files are the appliance's and the pipeline's own, included by path. They take atomics,
-//! locks and barriers from `crate::sync`, which is loom's here. The queue between two workers is
+//! locks and barriers from `base::sync` and `sys::sync`, which are loom's here. The queue between two workers is
 //! the exception: the appliance uses `rtrb`, which does not support loom. [`handoff::ring`], a
 //! bounded queue under a lock, replaces it. These models verify what is built on the queues, not
 //! the queues.
 
 pub mod sync;
 
-#[path = "../../../pipeline/src/shared.rs"]
-pub mod shared;
+/// The pipeline's `base`.
+pub mod base {
+    pub use crate::sync;
 
-/// The appliance's `handoff`, over another queue.
+    #[path = "../../../../pipeline/src/base/published.rs"]
+    pub mod published;
+}
+
+/// The appliance's `sys`.
+pub mod sys {
+    pub use crate::sync;
+}
+
+/// The appliance's `datapath::handoff`, over another queue.
 pub mod handoff {
-    #[path = "../../../../appliance/src/handoff/mail.rs"]
-    pub mod mail;
+    #[path = "../../../../appliance/src/datapath/handoff/queues.rs"]
+    pub mod queues;
     pub mod ring;
 }

@@ -3,7 +3,7 @@
 use std::ops::Deref;
 
 use arrayvec::ArrayVec;
-use firstack_loom::handoff::mail::{Handed, Mail, What, wind_down};
+use firstack_loom::handoff::queues::{Handoff, HandoffFrame, HandoffKind, drain};
 use firstack_loom::sync::{Arc, Barrier};
 use loom::thread;
 use pipeline::packet::burst::BURST;

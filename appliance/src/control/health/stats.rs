@@ -3,38 +3,29 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use serde::{Deserialize, Serialize};
-
 use super::{Health, State, Target};
+use crate::control::stats::documented;
 
-/// The health of a probed server at one moment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TargetStats {
-    /// The server's name.
-    pub name: String,
-    /// The address that is probed.
-    pub address: SocketAddr,
-    /// The path of an HTTP check; `None` for a TCP check.
-    pub path: Option<String>,
-    /// Whether it counts as up.
-    pub state: State,
-    /// Whether it says that it is busy.
-    pub busy: bool,
-    /// The last result, in words.
-    pub reason: String,
-    /// Probes that succeeded.
-    pub successes: u64,
-    /// Probes that failed.
-    pub failures: u64,
-    /// Duration of the last successful probe in microseconds.
-    pub round_trip_us: Option<u64>,
+documented! {
+    /// The health of a probed server at one moment.
+    pub struct TargetStats {
+        name: String = "" "The server's name.",
+        address: Option<SocketAddr> = "" "The address that is probed.",
+        path: Option<String> = "" "The path of an HTTP check; null for a TCP check.",
+        state: State = "" "Whether the server counts as up: unknown, up or down.",
+        busy: bool = "" "Whether the server says that it is busy.",
+        reason: String = "" "The last result, in words.",
+        successes: u64 = "probes" "Probes that succeeded.",
+        failures: u64 = "probes" "Probes that failed.",
+        round_trip_us: Option<u64> = "microseconds" "Duration of the last successful probe; null before the first.",
+    }
 }
 
 impl TargetStats {
     pub(super) fn new(target: &Target, health: &Health) -> Self {
         Self {
             name: target.name.clone(),
-            address: target.address,
+            address: Some(target.address),
             path: target.http.as_ref().map(|http| http.path.clone()),
             state: health.state(),
             busy: health.busy(),
@@ -51,6 +42,7 @@ impl fmt::Display for TargetStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, address, path, successes, failures, reason, .. } = self;
         let state = if self.busy { "busy" } else { self.state.name() };
+        let address = address.map_or(String::new(), |address| address.to_string());
         let check = match path {
             None => format!("tcp://{address}"),
             Some(path) => format!("http://{address}{path}"),
@@ -72,7 +64,7 @@ mod tests {
     fn a_server_is_one_line_and_one_object() {
         let stats = TargetStats {
             name: "shop/web1".to_owned(),
-            address: "[2001:db8::1]:80".parse().unwrap(),
+            address: "[2001:db8::1]:80".parse().ok(),
             path: Some("/health".to_owned()),
             state: State::Up,
             busy: true,

@@ -1,9 +1,13 @@
 //! The counters of a process: collected from the workers, shown as text and as JSON.
 
+mod fields;
+mod quantile;
 mod snapshot;
 mod text;
 
+pub use fields::Field;
+pub(crate) use fields::documented;
 pub use snapshot::{
-    Answers, Named, Neighbour, PortStats, SideStats, Snapshot, TableStats, VerdictStats,
+    Named, Neighbour, PortStats, ResponderStats, SideStats, Snapshot, TableStats, VerdictStats,
     WorkerStats,
 };

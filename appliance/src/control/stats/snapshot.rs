@@ -1,277 +1,241 @@
-//! All counters of a process at one moment, as text and as JSON.
+//! All counters of a process at one moment.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use pipeline::counters::{Counter, Counters, Generated, Histogram};
-use pipeline::wire::family::Version;
+use pipeline::counters::{CommonCounters, Counter, Generated, Histogram, RoleCounters, Scalar};
 use pipeline::neighbours::Resolution;
-use pipeline::verdict::{Fate, Verdict};
 use pipeline::packet::view::Side;
-use serde::{Deserialize, Serialize};
+use pipeline::verdict::{Fate, Verdict};
+use pipeline::wire::family::Version;
 
+use super::documented;
+use super::quantile::quantile;
 use crate::config::MacAddress;
 use crate::control::health::TargetStats;
 use crate::roles::Labels;
 
-/// The counters of one side. At rest, `received = forwarded + consumed + dropped`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SideStats {
-    /// Packets received on this side.
-    pub received: u64,
-    /// Received packets that were forwarded.
-    pub forwarded: u64,
-    /// Received packets that the appliance consumed.
-    pub consumed: u64,
-    /// Received packets that were dropped.
-    pub dropped: u64,
-    /// Packets that this side's port accepted for sending.
-    pub sent: u64,
-    /// Packets that this side's port did not accept; they were dropped.
-    pub unsent: u64,
-    /// Received packets by verdict; verdicts that did not occur are left out.
-    pub verdicts: Vec<VerdictStats>,
+/// The counters of all workers.
+type Workers = [Arc<dyn RoleCounters>];
+
+documented! {
+    /// All counters of a process at one moment.
+    pub struct Snapshot {
+        role: String = "" "The role: gateway, switch or replica.",
+        sides: [SideStats; 2] = "" "The sides, inside and outside, all workers together.",
+        ports: Vec<PortStats> = "" "The ports, inside and outside; empty in a replay.",
+        generated: Vec<Named> = "packets" "Packets that the appliance generated, by kind.",
+        counters: Vec<Named> = "" "The role's single counters.",
+        table: TableStats = "" "The connection tables for IPv4, all workers together.",
+        table_v6: TableStats = "" "The connection tables for IPv6, all workers together.",
+        races: Vec<ResponderStats> = "" "Gateway: the results of races, by responder.",
+        copies: Vec<Named> = "packets" "Switch: SYN copies sent, by replica.",
+        syns: Vec<Named> = "packets" "Switch and replica: SYNs given to each server.",
+        admission: Vec<String> = "" "Replica: why it accepts no new connections: drained, busy.",
+        out_of_service: Vec<String> = "" "Switch and replica: replicas and servers that are out of service, and why.",
+        health: Vec<TargetStats> = "" "Switch and replica: health checks.",
+        neighbours: Vec<Neighbour> = "" "Switch and replica: hosts whose MAC addresses are resolved.",
+        workers: Vec<WorkerStats> = "" "The counters of each worker.",
+    }
 }
 
-/// The number of packets with one verdict.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VerdictStats {
-    /// The verdict's name.
-    pub name: String,
-    /// "forwarded", "consumed" or "dropped".
-    pub fate: String,
-    /// The patent's operation, such as "op 404"; empty if there is none.
-    pub operation: String,
-    /// Packets with this verdict.
-    pub packets: u64,
+documented! {
+    /// The counters of one side. At rest, `received = forwarded + consumed + dropped`.
+    pub struct SideStats {
+        received: u64 = "packets" "Packets received on this side.",
+        forwarded: u64 = "packets" "Received packets that were forwarded to the other side.",
+        consumed: u64 = "packets" "Received packets that the appliance consumed.",
+        dropped: u64 = "packets" "Received packets that were dropped.",
+        sent: u64 = "packets" "Packets that this side's port accepted for sending.",
+        unsent: u64 = "packets" "Packets that this side's port did not accept; they were dropped.",
+        verdicts: Vec<VerdictStats> = "" "Received packets by verdict; verdicts that did not occur are left out.",
+    }
 }
 
-/// A port's state, and its counters as kept by DPDK.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PortStats {
-    /// The DPDK device.
-    pub device: String,
-    /// The DPDK driver.
-    pub driver: String,
-    /// Whether the link is up, as far as the driver knows.
-    pub link_up: bool,
-    /// Packets received.
-    pub rx_packets: u64,
-    /// Packets sent.
-    pub tx_packets: u64,
-    /// Packets lost because a receive queue was full.
-    pub rx_missed: u64,
-    /// Packets received with errors.
-    pub rx_errors: u64,
-    /// Packets lost because the buffer pool was empty.
-    pub rx_no_buffer: u64,
-    /// Packets that failed to be sent.
-    pub tx_errors: u64,
-    /// Who distributes packets over the workers: "hardware" (RSS), "software", or "none" with a
-    /// single worker.
-    #[serde(default)]
-    pub steered_by: String,
-    /// Why the hardware does not; empty if it does.
-    #[serde(default)]
-    pub steered_why: String,
+documented! {
+    /// The number of packets with one verdict.
+    pub struct VerdictStats {
+        name: String = "" "The verdict's name.",
+        fate: String = "" "forwarded, consumed or dropped.",
+        operation: String = "" "The patent's operations, such as op 404; empty if there are none.",
+        packets: u64 = "packets" "Packets with this verdict.",
+    }
 }
 
-/// The connection tables of one address family, all workers together.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TableStats {
-    /// The most connections they can hold.
-    pub capacity: u64,
-    /// Connections they hold now, by state.
-    pub live: Vec<Named>,
-    /// Entries inserted.
-    pub inserted: u64,
-    /// Entries evicted by new ones.
-    pub evicted: u64,
-    /// Entries that timed out.
-    pub expired: u64,
+documented! {
+    /// A port's state, and its counters as DPDK keeps them.
+    pub struct PortStats {
+        device: String = "" "The DPDK device.",
+        driver: String = "" "The DPDK driver.",
+        link_up: bool = "" "Whether the link is up, as far as the driver knows.",
+        rx_packets: u64 = "packets" "Packets received.",
+        tx_packets: u64 = "packets" "Packets sent.",
+        rx_missed: u64 = "packets" "Packets lost because a receive queue was full.",
+        rx_errors: u64 = "packets" "Packets received with errors.",
+        rx_no_buffer: u64 = "packets" "Packets lost because the buffer pool was empty.",
+        tx_errors: u64 = "packets" "Packets that failed to be sent.",
+        steered_by: String = "" "What distributes packets over the workers: hardware (RSS), software, or none with one worker.",
+        steered_why: String = "" "Why the hardware does not; empty if it does.",
+    }
 }
 
-/// A counter with a name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Named {
-    /// The name.
-    pub name: String,
-    /// The count.
-    pub count: u64,
+documented! {
+    /// The connection tables of one address family, all workers together.
+    pub struct TableStats {
+        capacity: u64 = "connections" "The most connections they can hold.",
+        live: Vec<Named> = "connections" "Connections they hold now, by state.",
+        inserted: u64 = "connections" "Entries inserted.",
+        evicted: u64 = "connections" "Entries evicted for new ones.",
+        expired: u64 = "connections" "Entries whose time-out passed.",
+    }
 }
 
-/// A neighbour on the inside whose MAC address is resolved.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Neighbour {
-    /// Its IP address.
-    pub address: IpAddr,
-    /// Its MAC address, if resolved.
-    pub mac: Option<String>,
+documented! {
+    /// A counter with a name.
+    pub struct Named {
+        name: String = "" "The name.",
+        count: u64 = "" "The count, in the unit of the list.",
+    }
+}
+
+documented! {
+    /// The results of one origin server or replica in the races of a service.
+    pub struct ResponderStats {
+        service: String = "" "The service's name.",
+        address: Option<IpAddr> = "" "The responder's address; null for all responders beyond the limit of 127 a worker.",
+        origin: bool = "" "Whether it is an origin server.",
+        won: u64 = "races" "Races that it won.",
+        lost: u64 = "packets" "SYN/ACKs that arrived too late; each was answered with a reset.",
+        p50_us: u64 = "microseconds" "Median time from the race's first SYN to its SYN/ACKs, interpolated within the bucket.",
+        p90_us: u64 = "microseconds" "90th percentile of that time.",
+        p99_us: u64 = "microseconds" "99th percentile of that time.",
+        histogram: Vec<(u64, u64)> = "microseconds" "The histogram of that time: lower bound and count of each bucket that is not empty. Buckets are an eighth of an octave wide.",
+    }
+}
+
+documented! {
+    /// The counters of one worker.
+    pub struct WorkerStats {
+        sides: [SideStats; 2] = "" "The sides, inside and outside.",
+        handed_off: u64 = "packets" "Packets handed to the worker that owns their client.",
+        taken_from_workers: u64 = "packets" "Packets taken from other workers.",
+    }
+}
+
+documented! {
+    /// A host on the inside whose MAC address is resolved.
+    pub struct Neighbour {
+        address: Option<IpAddr> = "" "Its IP address.",
+        mac: Option<String> = "" "Its MAC address; null while it is unknown.",
+    }
 }
 
 impl From<Resolution> for Neighbour {
     fn from(resolution: Resolution) -> Self {
         let mac = resolution.mac.filter(|_| resolution.known);
         let mac = mac.map(|mac| MacAddress(mac).to_string());
-        Self { address: resolution.address, mac }
+        Self { address: Some(resolution.address), mac }
     }
-}
-
-/// The results of one origin server or replica in the races of a service.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Answers {
-    /// The service's name.
-    pub service: String,
-    /// The responder's address; `None` for all responders that have no entry of their own.
-    pub address: Option<IpAddr>,
-    /// Whether it is the origin server.
-    pub origin: bool,
-    /// Races that it won.
-    pub won: u64,
-    /// SYN/ACKs that arrived too late.
-    pub lost: u64,
-    /// Median time from SYN to SYN/ACK in microseconds.
-    pub p50_us: u64,
-    /// 90th percentile of that time in microseconds.
-    pub p90_us: u64,
-    /// 99th percentile of that time in microseconds.
-    pub p99_us: u64,
-    /// The histogram of that time: lower bound of each bucket in microseconds, and its count. Empty
-    /// buckets are left out.
-    pub histogram: Vec<(u64, u64)>,
-}
-
-/// The counters of one worker.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WorkerStats {
-    /// The sides, inside and outside.
-    pub sides: [SideStats; 2],
-    /// Packets handed to the worker that owns their client.
-    pub handed_off: u64,
-    /// Packets taken over from other workers.
-    pub taken_from_workers: u64,
-}
-
-/// All counters of a process at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Snapshot {
-    /// The role: "gateway", "switch" or "replica".
-    pub role: String,
-    /// The sides, inside and outside, all workers together.
-    pub sides: [SideStats; 2],
-    /// The ports, inside and outside; empty in a replay.
-    #[serde(default)]
-    pub ports: Vec<PortStats>,
-    /// Packets that the appliance generated, by kind.
-    pub generated: Vec<Named>,
-    /// The connection tables for IPv4.
-    pub table: TableStats,
-    /// The connection tables for IPv6.
-    #[serde(default)]
-    pub table_v6: TableStats,
-    /// SYNs and SYN/ACKs whose MSS option was lowered to fit a tunnel.
-    #[serde(default)]
-    pub clamped: u64,
-    /// Switch and replica: packets that waited for a MAC address and were dropped.
-    #[serde(default)]
-    pub pending_dropped: u64,
-    /// Gateway: how often SYNs to a destination were left untagged for a while because tagged ones
-    /// went unanswered.
-    pub paths_given_up: u64,
-    /// Gateway: the results of races, by responder.
-    pub races: Vec<Answers>,
-    /// Switch: SYN copies sent, by replica.
-    pub copies: Vec<Named>,
-    /// Switch: SYN copies that could not be created.
-    pub copies_failed: u64,
-    /// Switch and replica: SYNs sent to each server.
-    pub starts: Vec<Named>,
-    /// Replica: why it accepts no new connections (drained, busy); empty elsewhere.
-    #[serde(default)]
-    pub gates: Vec<String>,
-    /// Switch and replica: replicas and servers that are out of service, and why.
-    #[serde(default)]
-    pub out: Vec<String>,
-    /// Switch and replica: health checks.
-    #[serde(default)]
-    pub health: Vec<TargetStats>,
-    /// Switch and replica: neighbours whose MAC addresses are resolved.
-    #[serde(default)]
-    pub neighbours: Vec<Neighbour>,
-    /// The counters of each worker.
-    pub workers: Vec<WorkerStats>,
 }
 
 impl Snapshot {
-    /// Collects the counters of all workers. Ports, gates, health and neighbours stay empty.
-    pub fn take(labels: &Labels, workers: &[Arc<Counters>]) -> Self {
-        let sum = |read: &dyn Fn(&Counters) -> &Counter| {
-            workers.iter().map(|counters| read(counters).get()).sum::<u64>()
-        };
-        let named = |names: &[String], read: &dyn Fn(&Counters) -> &[Counter]| {
-            let count = |(i, name): (usize, &String)| Named {
-                name: name.clone(),
-                count: workers.iter().map(|c| read(c).get(i).map_or(0, Counter::get)).sum(),
-            };
-            names.iter().enumerate().map(count).collect()
-        };
+    /// Collects the counters of all workers. Ports, admission, health and neighbours stay empty.
+    pub fn take(labels: &Labels, workers: &Workers) -> Self {
         let states: Vec<_> = labels.states.iter().map(|&state| state.to_owned()).collect();
-        let table = |version| TableStats {
-            capacity: sum(&|counters| &counters.table_of(version).capacity),
-            live: named(&states, &|counters| &counters.table_of(version).live),
-            inserted: sum(&|counters| &counters.table_of(version).inserted),
-            evicted: sum(&|counters| &counters.table_of(version).evicted),
-            expired: sum(&|counters| &counters.table_of(version).expired),
-        };
         Self {
             role: labels.role.to_owned(),
             sides: Side::ALL.map(|side| side_stats(workers, side)),
-            generated: Generated::ALL
-                .into_iter()
-                .map(|what| Named {
-                    name: what.name().to_owned(),
-                    count: sum(&|counters| &counters.generated[what as usize]),
-                })
-                .collect(),
-            table: table(Version::V4),
-            table_v6: table(Version::V6),
-            clamped: sum(&|counters| &counters.clamped),
-            pending_dropped: sum(&|counters| &counters.pending_dropped),
-            paths_given_up: sum(&|counters| &counters.tag_backoffs.count),
+            generated: generated(workers),
+            counters: scalars(workers),
+            table: table(&states, workers, Version::V4),
+            table_v6: table(&states, workers, Version::V6),
             races: races(labels, workers),
-            copies: named(&labels.replicas, &|counters| &counters.copies),
-            copies_failed: sum(&|counters| &counters.copies_failed),
-            starts: named(&labels.servers, &|counters| &counters.starts),
+            copies: named(&labels.replicas, workers, |worker| worker.copies()),
+            syns: named(&labels.servers, workers, |worker| worker.syns()),
             workers: workers.iter().map(worker_stats).collect(),
-            ports: Vec::new(),
-            gates: Vec::new(),
-            out: Vec::new(),
-            health: Vec::new(),
-            neighbours: Vec::new(),
+            ..Self::default()
         }
     }
 
-    /// Returns whether every packet is accounted for: every received packet has a fate, and every
-    /// forwarded or generated packet was sent or counted as unsent.
+    /// Returns whether every packet is accounted for: each received packet has a fate, and each
+    /// packet that was forwarded or generated was sent or counted as unsent.
     pub fn is_conserved(&self) -> bool {
         let [inside, outside] = &self.sides;
         let settled =
             |side: &SideStats| side.received == side.forwarded + side.consumed + side.dropped;
-        let made: u64 = self.generated.iter().map(|made| made.count).sum();
+        let generated: u64 = self.generated.iter().map(|generated| generated.count).sum();
         let left: u64 = self.sides.iter().map(|side| side.sent + side.unsent).sum();
-        settled(inside) && settled(outside) && inside.forwarded + outside.forwarded + made == left
+        settled(inside)
+            && settled(outside)
+            && inside.forwarded + outside.forwarded + generated == left
     }
 
-    /// Returns the number of packets with a verdict, both sides together.
+    /// Returns the count of a verdict, both sides together; zero if it did not occur.
     pub fn verdict(&self, name: &str) -> u64 {
         let of =
             |side: &SideStats| side.verdicts.iter().find(|v| v.name == name).map(|v| v.packets);
         self.sides.iter().filter_map(of).sum()
     }
+
+    /// Returns a single counter of the role; zero if the role has none of that name.
+    pub fn counter(&self, name: &str) -> u64 {
+        self.counters.iter().find(|counter| counter.name == name).map_or(0, |found| found.count)
+    }
 }
 
-fn side_stats(workers: &[Arc<Counters>], side: Side) -> SideStats {
-    let sides = || workers.iter().map(|counters| counters.side(side));
+/// Adds up one counter of all workers.
+fn sum(workers: &Workers, read: impl Fn(&CommonCounters) -> &Counter) -> u64 {
+    workers.iter().map(|worker| read(worker.common()).get()).sum()
+}
+
+/// Adds up lists of counters that have these names.
+fn named<'a>(
+    names: &[String],
+    workers: &'a Workers,
+    read: impl Fn(&'a dyn RoleCounters) -> &'a [Counter],
+) -> Vec<Named> {
+    let count = |(number, name): (usize, &String)| Named {
+        name: name.clone(),
+        count: workers
+            .iter()
+            .map(|worker| read(worker.as_ref()).get(number).map_or(0, Counter::get))
+            .sum(),
+    };
+    names.iter().enumerate().map(count).collect()
+}
+
+fn generated(workers: &Workers) -> Vec<Named> {
+    let Some(role) = workers.first().map(|worker| worker.role()) else { return Vec::new() };
+    let own = Generated::ALL.into_iter().filter(|what| what.roles().has(role));
+    own.map(|what| Named {
+        name: what.name().to_owned(),
+        count: sum(workers, |counters| &counters.generated[what as usize]),
+    })
+    .collect()
+}
+
+fn scalars(workers: &Workers) -> Vec<Named> {
+    let Some(role) = workers.first().map(|worker| worker.role()) else { return Vec::new() };
+    let own = Scalar::ALL.into_iter().filter(|what| what.roles().has(role));
+    own.map(|what| Named {
+        name: what.name().to_owned(),
+        count: sum(workers, |counters| counters.scalar(what)),
+    })
+    .collect()
+}
+
+fn table(states: &[String], workers: &Workers, version: Version) -> TableStats {
+    TableStats {
+        capacity: sum(workers, |counters| &counters.table_of(version).capacity),
+        live: named(states, workers, |worker| &worker.common().table_of(version).live),
+        inserted: sum(workers, |counters| &counters.table_of(version).inserted),
+        evicted: sum(workers, |counters| &counters.table_of(version).evicted),
+        expired: sum(workers, |counters| &counters.table_of(version).expired),
+    }
+}
+
+fn side_stats(workers: &Workers, side: Side) -> SideStats {
+    let sides = || workers.iter().map(|worker| worker.common().side(side));
     let fate = |fate| sides().map(|side| side.fate(fate)).sum();
     let verdict = |verdict: &Verdict| VerdictStats {
         name: verdict.name().to_owned(),
@@ -290,18 +254,19 @@ fn side_stats(workers: &[Arc<Counters>], side: Side) -> SideStats {
     }
 }
 
-fn worker_stats(counters: &Arc<Counters>) -> WorkerStats {
-    let own = std::slice::from_ref(counters);
+fn worker_stats(worker: &Arc<dyn RoleCounters>) -> WorkerStats {
+    let own = std::slice::from_ref(worker);
     WorkerStats {
         sides: Side::ALL.map(|side| side_stats(own, side)),
-        handed_off: counters.handed_off.get(),
-        taken_from_workers: counters.taken_from_workers.get(),
+        handed_off: worker.common().scalar(Scalar::HandedOff).get(),
+        taken_from_workers: worker.common().scalar(Scalar::TakenFromWorkers).get(),
     }
 }
 
-fn races(labels: &Labels, workers: &[Arc<Counters>]) -> Vec<Answers> {
-    let mut all: Vec<Answers> = Vec::new();
-    for responder in workers.iter().flat_map(|counters| counters.responders.iter()) {
+fn races(labels: &Labels, workers: &Workers) -> Vec<ResponderStats> {
+    let mut all: Vec<ResponderStats> = Vec::new();
+    let responders = workers.iter().filter_map(|worker| worker.responders());
+    for responder in responders.flat_map(|responders| responders.iter()) {
         let (service, address, origin) = match responder.name() {
             Some((service, address, origin)) => {
                 let name = labels.services.get(usize::from(service)).cloned();
@@ -315,69 +280,59 @@ fn races(labels: &Labels, workers: &[Arc<Counters>]) -> Vec<Answers> {
         let place = known.unwrap_or_else(|| {
             let histogram = (0..Histogram::BUCKETS).map(|b| (Histogram::lower_bound(b), 0));
             let histogram = histogram.collect();
-            let (won, lost, p50_us, p90_us, p99_us) = (0, 0, 0, 0, 0);
-            all.push(Answers {
+            all.push(ResponderStats {
                 service,
                 address,
                 origin,
-                won,
-                lost,
-                p50_us,
-                p90_us,
-                p99_us,
                 histogram,
+                ..ResponderStats::default()
             });
             all.len() - 1
         });
         all[place].won += responder.won.get();
         all[place].lost += responder.lost.get();
-        for (bucket, count) in all[place].histogram.iter_mut().zip(responder.times.counts()) {
+        let counts = responder.time_to_syn_ack.counts();
+        for (bucket, count) in all[place].histogram.iter_mut().zip(counts) {
             bucket.1 += count;
         }
     }
-    for answers in &mut all {
-        answers.histogram.retain(|(_, count)| *count > 0);
-        answers.p50_us = quantile(&answers.histogram, 0.50);
-        answers.p90_us = quantile(&answers.histogram, 0.90);
-        answers.p99_us = quantile(&answers.histogram, 0.99);
+    for responder in &mut all {
+        responder.histogram.retain(|(_, count)| *count > 0);
+        responder.p50_us = quantile(&responder.histogram, 0.50);
+        responder.p90_us = quantile(&responder.histogram, 0.90);
+        responder.p99_us = quantile(&responder.histogram, 0.99);
     }
     all.sort_by(|a, b| (&a.service, b.won, a.address).cmp(&(&b.service, a.won, b.address)));
     all
 }
 
-/// Returns the lower bound of the bucket with this quantile; zero for an empty histogram.
-fn quantile(histogram: &[(u64, u64)], quantile: f64) -> u64 {
-    let total: u64 = histogram.iter().map(|(_, count)| count).sum();
-    let rank = (total as f64 * quantile).ceil().max(1.0) as u64;
-    let mut seen = 0;
-    let holds = |(_, count): &&(u64, u64)| {
-        seen += count;
-        seen >= rank
-    };
-    histogram.iter().find(holds).map_or(0, |(bound, _)| *bound)
-}
-
 #[cfg(test)]
 mod tests {
+    use pipeline::counters::GatewayCounters;
+
     use super::*;
 
     #[test]
-    fn quantiles_are_those_of_the_buckets() {
-        let histogram = [(10, 50), (20, 40), (30, 9), (40, 1)];
-        assert_eq!([0.5, 0.9, 0.99, 1.0].map(|q| quantile(&histogram, q)), [10, 20, 30, 40]);
-        assert_eq!(quantile(&[], 0.5), 0);
+    fn an_unaccounted_packet_shows() {
+        let counters = Arc::new(GatewayCounters::default());
+        let take =
+            || Snapshot::take(&Labels::default(), &[Arc::clone(&counters) as Arc<dyn RoleCounters>]);
+        let common = &counters.common;
+        common.side(Side::Inside).received.add(1);
+        assert!(!take().is_conserved());
+        common.side(Side::Inside).verdicts[Verdict::Tagged as usize].add(1);
+        assert!(!take().is_conserved());
+        common.side(Side::Outside).sent.add(1);
+        assert!(take().is_conserved());
+        assert_eq!(take().verdict("tagged"), 1);
     }
 
     #[test]
-    fn an_unaccounted_packet_shows() {
-        let counters = Arc::new(Counters::default());
-        let take = || Snapshot::take(&Labels::default(), &[Arc::clone(&counters)]);
-        counters.side(Side::Inside).received.add(1);
-        assert!(!take().is_conserved());
-        counters.side(Side::Inside).verdicts[Verdict::Tagged as usize].add(1);
-        assert!(!take().is_conserved());
-        counters.side(Side::Outside).sent.add(1);
-        assert!(take().is_conserved());
-        assert_eq!(take().verdict("tagged"), 1);
+    fn a_role_shows_its_own_counters_only() {
+        let counters = Arc::new(GatewayCounters::default()) as Arc<dyn RoleCounters>;
+        let snapshot = Snapshot::take(&Labels::default(), &[counters]);
+        let names: Vec<_> = snapshot.counters.iter().map(|counter| &*counter.name).collect();
+        assert_eq!(names, ["mss_clamped", "tag_backoffs", "handed_off", "taken_from_workers"]);
+        assert!(snapshot.generated.iter().all(|generated| generated.name != "copies"));
     }
 }

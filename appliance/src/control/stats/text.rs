@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use pipeline::counters::Scalar;
 use pipeline::verdict::{Fate, Verdict};
 use pipeline::packet::view::Side;
 
-use super::{PortStats, SideStats, Snapshot, TableStats, WorkerStats};
+use super::{PortStats, SideStats, Snapshot, TableStats, VerdictStats, WorkerStats};
 
 impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -15,31 +16,28 @@ impl fmt::Display for Snapshot {
         for (family, table) in [("IPv4", &self.table), ("IPv6", &self.table_v6)] {
             // The table of a family without services has a capacity of 1.
             if table.capacity > 1 {
-                write!(f, "\n{family} table of {}:", table.capacity)?;
-                table.live.iter().try_for_each(|s| write!(f, " {} {},", s.count, s.name))?;
-                let TableStats { inserted, evicted, expired, .. } = table;
-                writeln!(f, " {inserted} inserted, {evicted} evicted, {expired} expired")?;
+                let TableStats { capacity, inserted, evicted, expired, .. } = table;
+                let live: u64 = table.live.iter().map(|state| state.count).sum();
+                write!(f, "\n{family} connections: {live}/{capacity} (")?;
+                let states = table.live.iter().map(|state| format!("{} {}", state.count, state.name));
+                writeln!(f, "{})", states.collect::<Vec<_>>().join(", "))?;
+                writeln!(f, "  {inserted} inserted, {evicted} evicted, {expired} expired")?;
             }
         }
-        if self.clamped > 0 {
-            writeln!(f, "{} SYNs and SYN/ACKs with their MSS lowered", self.clamped)?;
+        for counter in self.counters.iter().filter(|counter| counter.count > 0) {
+            let unit = Scalar::ALL.into_iter().find(|scalar| scalar.name() == counter.name);
+            let unit = unit.map_or("", Scalar::unit);
+            writeln!(f, "{:<44} {:>12} {unit}", counter.name, counter.count)?;
         }
-        if self.pending_dropped > 0 {
-            writeln!(f, "{} packets waited for a MAC address in vain", self.pending_dropped)?;
-        }
-        if self.paths_given_up > 0 {
-            writeln!(f, "{} times a path that drops tags was given up", self.paths_given_up)?;
-        }
-        self.gates.iter().try_for_each(|gate| writeln!(f, "replica is {gate}"))?;
-        self.out.iter().try_for_each(|out| writeln!(f, "out: {out}"))?;
-        self.health.iter().try_for_each(|target| writeln!(f, "probed: {target}"))?;
+        self.admission.iter().try_for_each(|why| writeln!(f, "replica is {why}"))?;
+        self.out_of_service.iter().try_for_each(|out| writeln!(f, "out of service: {out}"))?;
+        self.health.iter().try_for_each(|target| writeln!(f, "health check: {target}"))?;
         for neighbour in &self.neighbours {
-            let mac = neighbour.mac.as_deref().unwrap_or("not known");
-            writeln!(f, "neighbour: {} {mac}", neighbour.address)?;
+            let address = neighbour.address.map_or(String::new(), |address| address.to_string());
+            let mac = neighbour.mac.as_deref().unwrap_or("unknown");
+            writeln!(f, "neighbour: {address} {mac}")?;
         }
-        for (title, counts) in
-            [("copies sent to", &self.copies), ("start packets given to", &self.starts)]
-        {
+        for (title, counts) in [("copies sent to", &self.copies), ("SYNs given to", &self.syns)] {
             if !counts.is_empty() {
                 writeln!(f, "\n{title}")?;
                 counts.iter().try_for_each(|c| writeln!(f, "  {:<42} {:>12}", c.name, c.count))?;
@@ -53,7 +51,8 @@ impl fmt::Display for Snapshot {
             let WorkerStats { handed_off, taken_from_workers, .. } = worker;
             writeln!(
                 f,
-                "  {number}: {received} processed, {handed_off} handed off, {taken_from_workers} taken over"
+                "  {number}: {received} processed, {handed_off} handed off, \
+                 {taken_from_workers} taken from workers"
             )?;
         }
         Ok(())
@@ -77,7 +76,8 @@ impl Snapshot {
             row(&format!("  {}", fate.name()), in_count, out_count)?;
             for verdict in Verdict::ALL.iter().filter(|verdict| verdict.fate() == fate) {
                 let of = |side: &SideStats| {
-                    let found = side.verdicts.iter().find(|v| v.name == verdict.name());
+                    let is_it = |v: &&VerdictStats| v.name == verdict.name() && v.fate == fate.name();
+                    let found = side.verdicts.iter().find(is_it);
                     found.map_or(0, |v| v.packets)
                 };
                 let (a, b) = (of(inside), of(outside));
@@ -92,9 +92,8 @@ impl Snapshot {
         }
         row("sent", inside.sent, outside.sent)?;
         row("unsent", inside.unsent, outside.unsent)?;
-        let made: Vec<_> = self.generated.iter().filter(|made| made.count > 0).collect();
-        for made in made {
-            writeln!(f, "made: {:<38} {:>12}", made.name, made.count)?;
+        for generated in self.generated.iter().filter(|generated| generated.count > 0) {
+            writeln!(f, "generated: {:<33} {:>12}", generated.name, generated.count)?;
         }
         for (port, side) in self.ports.iter().zip(Side::ALL) {
             let link = if port.link_up { "up" } else { "down" };
@@ -114,7 +113,7 @@ impl Snapshot {
             if self.workers.len() > 1 {
                 let why = if port.steered_why.is_empty() { "" } else { ": " };
                 let PortStats { steered_by, steered_why, .. } = port;
-                writeln!(f, "  its packets are steered by {steered_by}{why}{steered_why}")?;
+                writeln!(f, "  RSS steering: {steered_by}{why}{steered_why}")?;
             }
         }
         Ok(())
@@ -127,19 +126,19 @@ impl Snapshot {
         writeln!(
             f,
             "\n{:<16} {:<22} {:>8} {:>8} {:>9} {:>9} {:>9}",
-            "races of", "answered by", "won", "lost", "p50 ms", "p90 ms", "p99 ms"
+            "service", "responder", "won", "lost", "p50 ms", "p90 ms", "p99 ms"
         )?;
-        for answers in &self.races {
-            let mut name = answers.address.map_or("others".to_owned(), |a| a.to_string());
-            if answers.origin {
+        for responder in &self.races {
+            let mut name = responder.address.map_or("others".to_owned(), |a| a.to_string());
+            if responder.origin {
                 name += " origin";
             }
             let ms = |us: u64| us as f64 / 1000.0;
-            let times = [answers.p50_us, answers.p90_us, answers.p99_us].map(ms);
+            let times = [responder.p50_us, responder.p90_us, responder.p99_us].map(ms);
             writeln!(
                 f,
                 "{:<16} {name:<22} {:>8} {:>8} {:>9.2} {:>9.2} {:>9.2}",
-                answers.service, answers.won, answers.lost, times[0], times[1], times[2]
+                responder.service, responder.won, responder.lost, times[0], times[1], times[2]
             )?;
         }
         Ok(())

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use pipeline::counters::Counters;
+use pipeline::counters::{RoleCounters, Scalar};
 
 use super::health::{BusyFile, Change, Http, Prober, Settings, State, Target};
 use super::members::Members;
@@ -26,7 +26,7 @@ const BACKOFF_LOG_INTERVAL: Duration = Duration::from_secs(1);
 /// Controls a role set while its workers run.
 pub struct Supervisor {
     labels: Labels,
-    counters: Vec<Arc<Counters>>,
+    counters: Vec<Arc<dyn RoleCounters>>,
     controls: Controls,
     members: Members,
     prober: Prober,
@@ -45,7 +45,7 @@ impl Supervisor {
     /// Creates the supervisor of workers with these counters, one per worker.
     pub fn new(
         labels: Labels,
-        counters: Vec<Arc<Counters>>,
+        counters: Vec<Arc<dyn RoleCounters>>,
         mut controls: Controls,
         health: &config::Health,
     ) -> Self {
@@ -109,8 +109,10 @@ impl Supervisor {
             return;
         }
         for (counters, seen) in self.counters.iter().zip(&mut self.backoffs_logged) {
-            let (count, server) = (counters.tag_backoffs.count.get(), counters.tag_backoffs.last());
-            if count > *seen {
+            let count = counters.common().scalar(Scalar::TagBackoffs).get();
+            if count > *seen
+                && let Some(server) = counters.last_backoff()
+            {
                 let times = count - std::mem::replace(seen, count);
                 self.last_backoff_log = Some(Instant::now());
                 tracing::warn!(
@@ -124,7 +126,7 @@ impl Supervisor {
 
     /// Returns the number of packets received by all workers.
     pub fn received(&self) -> u64 {
-        let sides = self.counters.iter().flat_map(|counters| &counters.sides);
+        let sides = self.counters.iter().flat_map(|counters| &counters.common().sides);
         sides.map(|side| side.received.get()).sum()
     }
 
@@ -144,17 +146,17 @@ impl Supervisor {
 
     /// Drains or undrains a replica as a whole (op 404).
     fn drain_replica(&self, drained: bool) -> Answer {
-        let Some(gates) = &self.controls.gates else {
+        let Some(admission) = &self.controls.admission else {
             return Answer::Error(format!("a {} cannot be drained", self.labels.role));
         };
-        gates.dead.store(drained, Relaxed);
+        admission.dead.store(drained, Relaxed);
         log_drained(self.labels.role, drained);
         Answer::Done(format!("{} {}", self.labels.role, drained_word(drained)))
     }
 
     /// Marks a replica busy, or lets its load decide again (op 406).
     fn override_busy(&mut self, busy: bool) -> Answer {
-        if self.controls.gates.is_none() {
+        if self.controls.admission.is_none() {
             return Answer::Error(format!("a {} cannot be busy", self.labels.role));
         }
         self.busy_by_operator = busy;
@@ -172,8 +174,8 @@ impl Supervisor {
     }
 
     fn set_busy(&self) {
-        if let Some(gates) = &self.controls.gates {
-            gates.busy.store(self.busy_by_operator || self.busy_by_signal(), Relaxed);
+        if let Some(admission) = &self.controls.admission {
+            admission.busy.store(self.busy_by_operator || self.busy_by_signal(), Relaxed);
         }
     }
 
@@ -213,16 +215,16 @@ impl Supervisor {
     /// Returns all counters.
     pub fn snapshot(&self) -> Snapshot {
         let mut snapshot = Snapshot::take(&self.labels, &self.counters);
-        if let Some(gates) = &self.controls.gates {
-            let gates = [
-                ("drained", gates.dead.load(Relaxed)),
+        if let Some(admission) = &self.controls.admission {
+            let reasons = [
+                ("drained", admission.dead.load(Relaxed)),
                 ("busy (set by operator)", self.busy_by_operator),
                 ("busy (busy_file or busy_check)", self.busy_by_signal()),
             ];
-            let set = gates.into_iter().filter(|(_, value)| *value);
-            snapshot.gates = set.map(|(name, _)| name.to_owned()).collect();
+            let set = reasons.into_iter().filter(|(_, value)| *value);
+            snapshot.admission = set.map(|(name, _)| name.to_owned()).collect();
         }
-        snapshot.out = self.members.out();
+        snapshot.out_of_service = self.members.out();
         snapshot.health = self.prober.stats();
         let neighbours = self.controls.neighbours.iter().flat_map(|neighbours| neighbours.list());
         snapshot.neighbours = neighbours.map(Neighbour::from).collect();

@@ -11,7 +11,7 @@ use crate::roles::Member;
 /// Each list of member states that the workers were given.
 type Told = Arc<Mutex<Vec<Vec<bool>>>>;
 
-fn controls(gates: &Arc<Admission>, told: &Told, members: Vec<Member>) -> Controls {
+fn controls(admission: &Arc<Admission>, told: &Told, members: Vec<Member>) -> Controls {
     let told = Arc::clone(told);
     Controls {
         keys: Published::new(pipeline::stage::sign::Keys::default()),
@@ -19,7 +19,7 @@ fn controls(gates: &Arc<Admission>, told: &Told, members: Vec<Member>) -> Contro
         members,
         apply: Box::new(move |up| told.lock().unwrap().push(up.to_vec())),
         tunnels: None,
-        gates: Some(Arc::clone(gates)),
+        admission: Some(Arc::clone(admission)),
         busy_file: None,
         busy_check: None,
         neighbours: None,
@@ -41,7 +41,7 @@ fn supervise(controls: Controls) -> Supervisor {
 fn comes_true(supervisor: &mut Supervisor, what: impl Fn(&Supervisor) -> bool) -> bool {
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(60) {
-        supervisor.round(Duration::from_millis(5));
+        supervisor.run_once(Duration::from_millis(5));
         if what(supervisor) {
             return true;
         }
@@ -53,19 +53,19 @@ fn comes_true(supervisor: &mut Supervisor, what: impl Fn(&Supervisor) -> bool) -
 fn a_busy_file_and_an_operator_each_make_the_replica_busy() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("busy");
-    let gates = Arc::new(Admission::default());
+    let admission = Arc::new(Admission::default());
     let mut supervisor = supervise(Controls {
         busy_file: Some(path.clone()),
-        ..controls(&gates, &Told::default(), Vec::new())
+        ..controls(&admission, &Told::default(), Vec::new())
     });
-    let busy = || gates.busy.load(Relaxed);
+    let busy = || admission.busy.load(Relaxed);
     assert!(!busy());
     std::fs::write(&path, "").unwrap();
     assert!(comes_true(&mut supervisor, |_| busy()));
-    assert_eq!(supervisor.snapshot().gates, ["busy (busy_file or busy_check)"]);
+    assert_eq!(supervisor.snapshot().admission, ["busy (busy_file or busy_check)"]);
     assert!(matches!(supervisor.answer(Command::Busy), Answer::Done(_)));
     std::fs::remove_file(&path).unwrap();
-    assert!(comes_true(&mut supervisor, |s| s.snapshot().gates == ["busy (set by operator)"]));
+    assert!(comes_true(&mut supervisor, |s| s.snapshot().admission == ["busy (set by operator)"]));
     assert!(busy());
     supervisor.answer(Command::Unbusy);
     assert!(!busy());
@@ -84,7 +84,7 @@ fn members_go_out_of_service_by_their_probes_and_by_operator() {
     assert_eq!(last(), [true, true]);
     drop(listener);
     assert!(comes_true(&mut supervisor, |_| last() == [false, true]));
-    assert_eq!(supervisor.snapshot().out, ["web/a: health check failed"]);
+    assert_eq!(supervisor.snapshot().out_of_service, ["web/a: health check failed"]);
     let name = |text: &str| text.parse::<Name>().unwrap();
     supervisor.answer(Command::Drain { name: Some(name("web/b")) });
     assert_eq!(last(), [false, false]);
