@@ -17,7 +17,7 @@ use super::variety::Signing;
 const KEYS: [(u8, [u8; 16]); 2] = [(3, [0x33; 16]), (9, [0x99; 16])];
 
 /// What can be moved of one appliance.
-pub struct Levers {
+pub struct Controls {
     /// What tags are signed with, or judged by.
     pub keys: Published<Keys>,
     /// Who takes part.
@@ -52,7 +52,7 @@ pub enum Members {
     },
 }
 
-impl Levers {
+impl Controls {
     /// A replica is drained, or open again.
     pub fn turnabout(&self) {
         if let Members::Replica { gates, .. } = &self.members {

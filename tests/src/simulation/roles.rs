@@ -22,7 +22,7 @@ use super::address::{
     CLIENTS, HOST, ORIGIN, PORT, REPLICAS, SERVICE, SOURCE, Site, TUNNEL, address, mac, port_mac,
     prefix, service,
 };
-use super::control::{self, Levers, Members};
+use super::control::{self, Controls, Members};
 use super::plan::{self, Gate, Permits, Plan, Reach};
 use super::rng::Rng;
 use super::station::{Appliance, Mutant, Station};
@@ -37,7 +37,7 @@ fn table(plan: &Plan) -> usize {
 }
 
 /// The appliance of a site, and what can be moved of it.
-pub fn build(plan: &Plan, site: Site, rng: &mut Rng, mutant: Option<Mutant>) -> (Station, Levers) {
+pub fn build(plan: &Plan, site: Site, rng: &mut Rng, mutant: Option<Mutant>) -> (Station, Controls) {
     let key = (rng.next_u64(), rng.next_u64());
     match site {
         CLIENTS => match plan.configuration {
@@ -89,7 +89,7 @@ fn gateway<X: Configuration>(
     plan: &Plan,
     hash_key: (u64, u64),
     mutant: Option<Mutant>,
-) -> (Station, Levers) {
+) -> (Station, Controls) {
     let sites = match plan.permits {
         Permits::Any => 0..0,
         Permits::Sites => REPLICAS..plan.sites(),
@@ -109,8 +109,8 @@ fn gateway<X: Configuration>(
     let keys = Published::new(control::keys(plan, CLIENTS, false));
     let role = Gateway::<X>::new(settings, keys.reader());
     let appliance = Appliance::new("gateway", role, (1, plan.segmented), mutant);
-    let levers = Levers { keys, members: Members::None };
-    (Box::new(appliance.with_buffers(plan.buffers_left)), levers)
+    let controls = Controls { keys, members: Members::None };
+    (Box::new(appliance.with_buffers(plan.buffers_left)), controls)
 }
 
 fn origin_service(plan: &Plan, number: usize) -> switch::Service {
@@ -140,7 +140,7 @@ fn origin_service(plan: &Plan, number: usize) -> switch::Service {
     }
 }
 
-fn switch(plan: &Plan, hash_key: (u64, u64)) -> (Station, Levers) {
+fn switch(plan: &Plan, hash_key: (u64, u64)) -> (Station, Controls) {
     let services: Vec<_> = (0..plan.services).map(|number| origin_service(plan, number)).collect();
     let probing = Probing { interval: Ticks::from_secs(2), fall: 3, rise: 2, id: 0x5157 };
     let burst = plan.fan_out.max(plan.replicas.len() as u64);
@@ -179,7 +179,7 @@ fn switch(plan: &Plan, hash_key: (u64, u64)) -> (Station, Levers) {
     let role = Switch::new(settings, shares, selection.reader(), keys.reader());
     let appliance = Appliance::new("switch", role, (COPIES, plan.segmented), None);
     let members = Members::Switch { selection, services, alive, tunnels };
-    (Box::new(appliance), Levers { keys, members })
+    (Box::new(appliance), Controls { keys, members })
 }
 
 fn held_service(plan: &Plan, site: Site, number: usize) -> replica::Service {
@@ -203,7 +203,7 @@ fn held_service(plan: &Plan, site: Site, number: usize) -> replica::Service {
     }
 }
 
-fn replica(plan: &Plan, site: Site, hash_key: (u64, u64)) -> (Station, Levers) {
+fn replica(plan: &Plan, site: Site, hash_key: (u64, u64)) -> (Station, Controls) {
     let replica = &plan.replicas[site - REPLICAS];
     let services: Vec<_> =
         (0..plan.services).map(|number| held_service(plan, site, number)).collect();
@@ -247,6 +247,6 @@ fn replica(plan: &Plan, site: Site, hash_key: (u64, u64)) -> (Station, Levers) {
     let appliance = Appliance::new(name, role, (1, plan.segmented), None);
     (
         Box::new(appliance),
-        Levers { keys, members: Members::Replica { selection, services, up, gates } },
+        Controls { keys, members: Members::Replica { selection, services, up, gates } },
     )
 }

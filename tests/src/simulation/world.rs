@@ -10,7 +10,7 @@ use pipeline::view::Side;
 
 use super::address::{CLIENTS, ORIGIN, REPLICAS, Site};
 use super::client::Client;
-use super::control::Levers;
+use super::control::Controls;
 use super::flood::Echo;
 use super::log::{self, Log};
 use super::nodes::{self, Node, Seat};
@@ -79,7 +79,7 @@ pub struct World {
     /// Appliances that have died, and when.
     pub dead: Vec<Option<Nanos>>,
     stations: Vec<Station>,
-    pub(super) levers: Vec<Levers>,
+    pub(super) controls: Vec<Controls>,
     wan: Wan,
     advance: Option<Nanos>,
     queue: BinaryHeap<Reverse<(Nanos, u64, Event)>>,
@@ -95,7 +95,7 @@ impl World {
         let mut rng = Rng::new(plan.seed ^ 0x6669_7273_7461_636b);
         let seats = nodes::seats(&plan, &mut rng);
         let sites = 0..plan.sites();
-        let (stations, levers) =
+        let (stations, controls) =
             sites.clone().map(|site| roles::build(&plan, site, &mut rng, mutant)).unzip();
         let wan = Wan::new(&plan, &mut rng);
         let mut world = Self {
@@ -110,7 +110,7 @@ impl World {
             echo: Echo::default(),
             dead: sites.map(|_| None).collect(),
             stations,
-            levers,
+            controls,
             wan,
             advance: None,
             queue: BinaryHeap::new(),
@@ -205,7 +205,7 @@ impl World {
             }
             Event::Turn(site) => self.turn(site),
             Event::Idle(site) => {
-                self.levers[site].look();
+                self.controls[site].look();
                 if !self.stations[site].waits() {
                     self.turn(site);
                 }
