@@ -37,7 +37,12 @@ fn table(plan: &Plan) -> usize {
 }
 
 /// The appliance of a site, and what can be moved of it.
-pub fn build(plan: &Plan, site: Site, rng: &mut Rng, mutant: Option<Mutant>) -> (Station, Controls) {
+pub fn build(
+    plan: &Plan,
+    site: Site,
+    rng: &mut Rng,
+    mutant: Option<Mutant>,
+) -> (Station, Controls) {
     let key = (rng.next_u64(), rng.next_u64());
     match site {
         CLIENTS => match plan.configuration {
