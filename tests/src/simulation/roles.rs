@@ -1,5 +1,5 @@
-//! The appliances of a plan: the pipeline's own roles with the settings that the appliance
-//! would make of a configuration. What the pipeline learns to do is told to it here.
+//! The appliances of a plan: the pipeline's own roles, with the settings that the appliance would
+//! derive from a configuration. New abilities of the pipeline are configured here.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -28,15 +28,15 @@ use super::rng::Rng;
 use super::station::{Appliance, Mutant, Station};
 use super::variety::{Signing, Source};
 
-/// Copies that the switch makes of one start packet, at the most.
+/// Maximum number of copies of a SYN.
 const COPIES: usize = 8;
 
-/// Connections that each table of switch and replicas holds.
+/// Capacity of each table of switch and replicas.
 fn table(plan: &Plan) -> usize {
     if plan.flood.is_some() { 1 << 14 } else { 64 }
 }
 
-/// The appliance of a site, and what can be moved of it.
+/// Returns the appliance of a site, and its controls.
 pub fn build(
     plan: &Plan,
     site: Site,
@@ -55,7 +55,7 @@ pub fn build(
     }
 }
 
-/// The family of the tunnels from switch to replicas.
+/// Returns the family of the tunnels from switch to replicas.
 #[must_use]
 pub fn outer(plan: &Plan) -> plan::Family {
     match plan.tunnels.source {
@@ -64,14 +64,14 @@ pub fn outer(plan: &Plan) -> plan::Family {
     }
 }
 
-/// Where copies for a replica are sent.
+/// Returns the tunnel address of a replica.
 fn tunnel_address(plan: &Plan, site: Site) -> IpAddr {
     let bears = plan.replicas[site - REPLICAS].reach == Reach::Bears;
     let number = if bears && outer(plan) == plan.family { HOST } else { TUNNEL };
     address(outer(plan), site, number)
 }
 
-/// What an appliance knows of tunnels: 0 gateway, 1 switch, 2 replica.
+/// Returns an appliance's tunnel settings: 0 gateway, 1 switch, 2 replica.
 fn path(plan: &Plan, role: usize) -> Path {
     let formats = plan.tunnels.formats[role];
     let own = |(site, format)| {
@@ -81,7 +81,7 @@ fn path(plan: &Plan, role: usize) -> Path {
     Path::new(plan.tunnels.path_mtu, formats.usual, formats.own.map(own))
 }
 
-/// The clients' prefixes that the appliance of a site is told to serve.
+/// Returns the allowed clients of a site's appliance.
 fn clients(plan: &Plan, site: Site) -> Vec<IpNet> {
     let excludes = plan.strangers.excludes(site);
     excludes
@@ -125,7 +125,7 @@ fn origin_service(plan: &Plan, number: usize) -> switch::Service {
         delivery: match (plan.origins, at % 2) {
             (1, _) => Delivery::None,
             (_, 0) => Delivery::Direct(mac(ORIGIN, host(at))),
-            // It has an address of its own, too.
+            // It has its own address, too.
             _ => Delivery::Neighbour(address(plan.family, ORIGIN, host(at))),
         },
         weight: 1 + at as u32 % 2,
