@@ -1,10 +1,10 @@
-//! What it costs to hand a frame to another worker, in nanoseconds a frame and both ends together:
-//! the appliance's ring for each pair of workers, written and read in bursts, beside crossbeam's
-//! queue for any number of writers, a frame at a time; and whether to hand the look at a frame
-//! over, or to take it again.
+//! The cost of handing a frame to another worker, in nanoseconds per frame, both ends together. It
+//! compares the appliance's ring per pair of workers, written and read in bursts, with crossbeam's
+//! multi-producer queue, one frame at a time, and handing the parsed view over with parsing the
+//! frame again.
 //!
-//! On one thread only the instructions count; between two threads the cache lines that travel as
-//! well, where each has a core of its own.
+//! On one thread the figures contain only instructions. Between two threads on two cores they
+//! contain cache line transfers, too.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use pipeline::packet::view::{Packet, Side, View};
 const CAPACITY: usize = 2048;
 const BURST: usize = 32;
 
-/// One end of a queue writes a burst, the other reads what there is; how many frames.
+/// Writes a burst at one end of a queue and reads at the other. Returns the number of frames read.
 trait Way: Send {
     fn write(&mut self, frames: &mut ArrayVec<HandoffFrame<usize>, BURST>);
 }
@@ -105,7 +105,7 @@ fn queues(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// How long so many bursts take from one thread to another.
+/// Returns the time that bursts take from one thread to another.
 fn through(name: &str, bursts: u64) -> Duration {
     let (mut way, mut end) = queue(name);
     let mut left = bursts as usize * BURST;
@@ -134,7 +134,7 @@ fn through(name: &str, bursts: u64) -> Duration {
     start.elapsed()
 }
 
-/// What comes of a look that was handed over, and of one that is taken again.
+/// Compares a view that is handed over with one that is parsed again.
 fn looks(criterion: &mut Criterion) {
     let ack = |number| Segment::ack(&client(number), "203.0.113.10:80", 8, 6).frame();
     let frames: Vec<_> = (0..BURST).map(ack).collect();

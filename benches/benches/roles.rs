@@ -1,5 +1,5 @@
 //! Whole roles over bursts of 32 packets of 60 bytes, by number of connections: parse, look up,
-//! decide, act. Time is per packet (criterion's throughput), or per race where it says so.
+//! decide, act. Times are per packet (criterion's throughput), or per race where noted.
 
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ use pipeline::packet::view::Side;
 
 const COUNTS: [usize; 3] = [1_000, 64_000, 1_000_000];
 
-/// The packets of established connections, both ways.
-fn translate<Q: Mode>(
+/// Packets of established connections, in both directions.
+fn translate<Q: Configuration>(
     criterion: &mut Criterion,
     group: &str,
     peers: Peers,
@@ -65,7 +65,7 @@ fn strangers(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(BURST as u64));
     let other = frames(V4, 1_000, |client| Segment::ack(client, "192.0.2.1:22", 8, 6).frame());
     let mut harness = established::<A>(V4, 64_000);
-    // Connections that are not in the table: numbers past those that were opened.
+    // Connections beyond those that were opened are not in the table.
     let other: Vec<_> = other
         .into_iter()
         .map(|mut frame| {
@@ -83,7 +83,7 @@ fn strangers(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// SYN in, tagged out, SYN/ACK in, decided, out, two losers reset: 32 races in four bursts.
+/// 32 races in four bursts: SYNs are tagged, SYN/ACKs decide the race, two losers are reset.
 fn races(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("race_a");
     group.throughput(Throughput::Elements(BURST as u64));
@@ -98,7 +98,7 @@ fn races(criterion: &mut Criterion) {
             bencher.iter_custom(|rounds| {
                 let mut total = Duration::ZERO;
                 for round in 0..rounds as u32 {
-                    // A new sequence number after a reset: the endpoints race afresh.
+                    // After a reset, a SYN with a new sequence number starts a new race.
                     let build = |frame: &dyn Fn(&str) -> Segment| -> Vec<Vec<u8>> {
                         racers.iter().map(|client| frame(client).frame()).collect()
                     };
@@ -129,7 +129,7 @@ fn races(criterion: &mut Criterion) {
                     let reset = build(&|client| Segment::new(client, SERVER, 4, round * 2 + 1, 0));
                     harness.run(Side::Inside, reset.iter().map(Vec::as_slice), Verdict::ToReplica);
                 }
-                // The entries expire, so that the next sample begins as this one did.
+                // Expire the entries, so that every sample starts alike.
                 harness.wait(Timeouts::default().closing + Ticks::from_secs(1));
                 for _ in 0..BURST {
                     harness.run(Side::Inside, std::iter::empty(), Verdict::Tagged);

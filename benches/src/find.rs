@@ -1,4 +1,4 @@
-//! Finding a burst's connections in the translation table, as a role does it.
+//! Lookup of a burst's connections in the translation table, as a role does it.
 
 use pipeline::wire::family::{Endpoint, Family};
 use pipeline::role::gateway::flow::{Flow, Phase};
@@ -11,9 +11,9 @@ use crate::fixtures::KEY;
 /// The gateway's table.
 pub type Connections<F> = Table<Endpoint<F>, Phase, Flow<F>>;
 
-/// A family for which keys can be made by number.
+/// A family with numbered keys.
 pub trait Numbered: Family {
-    /// The client endpoint of connection `number`: one address for 50,000 ports.
+    /// Returns the client endpoint of connection `number`: 50,000 ports per address.
     fn numbered(number: usize) -> Endpoint<Self>;
 }
 
@@ -35,39 +35,39 @@ impl Numbered for pipeline::wire::family::V6 {
     }
 }
 
-/// What is kept of connection `number`.
+/// Returns the state of connection `number`.
 pub fn flow<F: Numbered>(number: usize) -> Flow<F> {
     Flow::new(F::numbered(0), number as u32, 0, Ticks(0))
 }
 
-/// Makes an entry for connection `number`.
+/// Inserts connection `number`.
 pub fn insert<F: Numbered>(table: &mut Connections<F>, number: usize) {
     let key = F::numbered(number);
     let inserted = table.insert(table.hash(key), key, Phase::Replica, Ticks(0), flow(number));
     assert!(inserted.is_some(), "a table without room");
 }
 
-/// Takes connection `number` out.
+/// Removes connection `number`.
 pub fn remove<F: Numbered>(table: &mut Connections<F>, number: usize) {
     let key = F::numbered(number);
     let slot = table.find(table.hash(key), key, Ticks(1)).expect("it was inserted");
     table.remove(slot);
 }
 
-/// A table of `capacity` with connections 0 to `count`, which never expire.
+/// Returns a table of `capacity` with the connections 0 to `count`, which never expire.
 pub fn table<F: Numbered>(capacity: usize, count: usize) -> Connections<F> {
     let mut table = Table::new(capacity, [Ticks(u64::MAX); 4], KEY);
     (0..count).for_each(|number| insert(&mut table, number));
     table
 }
 
-/// What is known of a burst's keys before they are looked up.
-pub type Ahead = [(Hash, EntryHint); BURST];
+/// The prefetched state of a burst's lookups.
+pub type Ahead = [(Hash, Guess); BURST];
 
-/// Nothing, of any of them.
-pub const NOTHING: Ahead = [(Hash::NONE, EntryHint::NONE); BURST];
+/// Nothing is prefetched.
+pub const NOTHING: Ahead = [(Hash::NONE, Guess::NONE); BURST];
 
-/// Hashes the burst's keys, and asks for their buckets.
+/// Hashes the burst's keys and prefetches their buckets.
 #[inline]
 pub fn ask_for_buckets<F: Family>(table: &Connections<F>, keys: &[Endpoint<F>], ahead: &mut Ahead) {
     for ((hash, _), key) in ahead.iter_mut().zip(keys) {
@@ -76,13 +76,13 @@ pub fn ask_for_buckets<F: Family>(table: &Connections<F>, keys: &[Endpoint<F>], 
     }
 }
 
-/// Asks for the entries.
+/// Prefetches the entries.
 #[inline]
 pub fn ask_for_entries<F: Family>(table: &Connections<F>, ahead: &mut Ahead) {
     ahead.iter_mut().for_each(|(hash, guess)| *guess = table.prefetch_entry(*hash));
 }
 
-/// Finds the burst's connections, and reads the state of each.
+/// Finds the burst's connections and reads the state of each.
 #[inline]
 pub fn find_hashed<F: Family>(
     table: &mut Connections<F>,
@@ -97,7 +97,7 @@ pub fn find_hashed<F: Family>(
     sum
 }
 
-/// The whole of it: hash, ask for buckets, then entries, then find.
+/// The whole lookup: hash, prefetch buckets, prefetch entries, find.
 #[inline]
 pub fn find<F: Family>(table: &mut Connections<F>, keys: &[Endpoint<F>]) -> u32 {
     let mut ahead = NOTHING;
@@ -106,7 +106,7 @@ pub fn find<F: Family>(table: &mut Connections<F>, keys: &[Endpoint<F>]) -> u32 
     find_hashed(table, keys, &ahead)
 }
 
-/// Numbers below `below`, scattered; the same each time.
+/// Returns scattered numbers below `below`, the same each time.
 pub fn scattered(count: usize, below: usize) -> impl Iterator<Item = usize> {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     (0..count).map(move |_| {

@@ -1,8 +1,8 @@
-//! Shared pieces of the benchmarks: buffers that are used again instead of allocated, and a harness
-//! that runs bursts through a role and times nothing but the role.
+//! The library of the benchmarks: reusable buffers, and a harness that runs bursts through a role
+//! and times only the role.
 //!
-//! [`fixtures`] has the frames, [`roles`] the roles; [`cases`] is what the test of allocations and the
-//! program `instructions` measure.
+//! [`fixtures`] has the frames, [`roles`] the roles, [`cases`] the cases of the test `allocations`
+//! and the program `instructions`.
 
 pub mod cases;
 pub mod find;
@@ -18,13 +18,13 @@ use pipeline::base::time::Ticks;
 use pipeline::verdict::Verdict;
 use pipeline::packet::view::Side;
 
-/// Packets per burst, as the workers' default.
+/// Packets per burst: the workers' default.
 pub const BURST: usize = 32;
 
 const SIZE: usize = 512;
 const HEADROOM: usize = 128;
 
-/// A frame in a buffer of fixed size, as an mbuf is.
+/// A buffer of fixed size, like an mbuf.
 #[derive(Debug)]
 pub struct SlabBuffer {
     bytes: Box<[u8; SIZE]>,
@@ -37,7 +37,7 @@ impl SlabBuffer {
         Self { bytes: Box::new([0; SIZE]), start: HEADROOM, end: HEADROOM }
     }
 
-    /// Puts a frame in.
+    /// Writes a frame into the buffer.
     pub fn set(&mut self, frame: &[u8]) {
         (self.start, self.end) = (HEADROOM, HEADROOM + frame.len());
         self.bytes[self.start..self.end].copy_from_slice(frame);
@@ -80,20 +80,20 @@ impl Buffer for SlabBuffer {
     }
 }
 
-/// Free buffers. What a role drops is lost to the slab, which then makes a new one, untimed
-/// except where the role itself asks for more than there are.
+/// Free buffers. Buffers that a role drops are lost, and replaced outside the timed part, unless
+/// the role itself allocates more than there are.
 #[derive(Debug, Default)]
 pub struct Slab(Vec<SlabBuffer>);
 
 impl Slab {
-    /// Makes sure of `count` free buffers.
+    /// Ensures that there are `count` free buffers.
     pub fn refill(&mut self, count: usize) {
         while self.0.len() < count {
             self.0.push(SlabBuffer::new());
         }
     }
 
-    /// A buffer with this frame in it.
+    /// Returns a buffer with this frame.
     pub fn with(&mut self, frame: &[u8]) -> SlabBuffer {
         let mut buffer = self.0.pop().unwrap_or_else(SlabBuffer::new);
         buffer.set(frame);
@@ -116,9 +116,9 @@ impl Pool for Slab {
     }
 }
 
-/// A role and what it needs.
+/// A role with its burst, output, buffers and time.
 pub struct Harness<R> {
-    /// The role under test.
+    /// The role.
     pub role: R,
     burst: Burst<SlabBuffer>,
     out: Output<SlabBuffer>,
@@ -127,20 +127,20 @@ pub struct Harness<R> {
 }
 
 impl<R: Role> Harness<R> {
-    /// A harness whose packets turn into at most `copies` more each.
+    /// Creates a harness. A packet turns into at most `copies` more.
     pub fn new(role: R, copies: usize) -> Self {
         let (burst, out) = (Burst::default(), Output::new(copies));
         let (slab, now) = (Slab::default(), Ticks::from_secs(1));
         Self { role, burst, out, slab, now }
     }
 
-    /// Lets time pass.
+    /// Advances the time.
     pub fn wait(&mut self, span: Ticks) {
         self.now = self.now + span;
     }
 
-    /// Runs frames through in one burst; how long the role took, parsing included, and whether
-    /// every packet came to the verdict expected.
+    /// Runs frames through the role in one burst, and returns the role's time, parsing included.
+    /// Panics when a packet gets another verdict than `expected`.
     pub fn run<'a>(
         &mut self,
         side: Side,
@@ -155,33 +155,33 @@ impl<R: Role> Harness<R> {
         elapsed
     }
 
-    /// Makes a burst of these frames ready.
+    /// Prepares a burst of these frames.
     pub fn load<'a>(&mut self, frames: impl Iterator<Item = &'a [u8]>) {
         self.slab.refill(8 * BURST);
         self.burst.frames().extend(frames.map(|frame| self.slab.with(frame)));
     }
 
-    /// What a worker does for a burst, and nothing else: looks at the packets that are ready, has
-    /// the role decide and act, and keeps house.
+    /// Does what a worker does for a burst, and nothing else: the role processes the prepared
+    /// packets, then does its periodic work.
     pub fn step(&mut self, side: Side) {
         let mut context = Context { now: self.now, pool: &mut self.slab, out: &mut self.out };
         self.role.process(side, &mut self.burst, &mut context);
         self.role.on_timer(&mut context);
     }
 
-    /// Takes what leaves back, and makes sure of the verdict that every packet came to.
+    /// Takes transmitted buffers back, and checks the verdict of every packet.
     pub fn unload(&mut self, expected: Verdict) {
         self.take_back();
         let mut verdicts = self.burst.verdicts().iter();
         assert!(verdicts.all(|&verdict| verdict == expected), "a verdict other than {expected:?}");
     }
 
-    /// The verdicts that the last burst's packets came to.
+    /// Returns the verdicts of the last burst.
     pub fn verdicts(&self) -> &[Verdict] {
         self.burst.verdicts()
     }
 
-    /// Takes what leaves back.
+    /// Takes transmitted buffers back.
     pub fn take_back(&mut self) {
         for side in Side::ALL {
             while let Some(buffer) = self.out.side(side).pop() {
@@ -191,13 +191,13 @@ impl<R: Role> Harness<R> {
     }
 }
 
-/// The client endpoint of connection `number`, as text: one address for 50,000 ports.
+/// Returns the client endpoint of connection `number`, as text: 50,000 ports per address.
 pub fn client(number: usize) -> String {
     let (host, port) = (number / 50_000, 10_000 + number % 50_000);
     format!("198.18.{}.{}:{port}", host / 250, 1 + host % 250)
 }
 
-/// The like in IPv6.
+/// Returns the IPv6 client endpoint of connection `number`, as text.
 pub fn client_v6(number: usize) -> String {
     let (host, port) = (number / 50_000, 10_000 + number % 50_000);
     format!("[2001:db8:1::{:x}]:{port}", 1 + host)

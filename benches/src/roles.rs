@@ -18,8 +18,8 @@ use pipeline::packet::view::Side;
 use crate::Harness;
 use crate::fixtures::{KEY, Peers, V4, V6, frames, from_replica, ip, run_all};
 
-/// A gateway with a service of each family, for this many connections of each.
-pub fn gateway_harness<Q: Mode>(connections: usize) -> Harness<Gateway<Q>> {
+/// Returns a gateway with a service of each family, for this many connections of each.
+pub fn gateway_harness<Q: Configuration>(connections: usize) -> Harness<Gateway<Q>> {
     let service = |address: &str| gateway::Service {
         scope: Scope::Prefix(address.parse::<IpAddr>().expect("an address").into()),
         ports: vec![80],
@@ -34,8 +34,8 @@ pub fn gateway_harness<Q: Mode>(connections: usize) -> Harness<Gateway<Q>> {
     Harness::new(Gateway::new(settings, Published::new(Keys::default()).reader()), 2)
 }
 
-/// Opens connections through the pipeline; the replica wins them all.
-pub fn established<Q: Mode>(peers: Peers, connections: usize) -> Harness<Gateway<Q>> {
+/// Returns a gateway with open connections. The replica has won every race.
+pub fn established<Q: Configuration>(peers: Peers, connections: usize) -> Harness<Gateway<Q>> {
     let mut harness = gateway_harness(connections);
     let syns = frames(peers, connections, |client| Segment::syn(client, peers.server, 7).frame());
     run_all(&mut harness, Side::Inside, &syns, Verdict::Tagged);
@@ -44,7 +44,7 @@ pub fn established<Q: Mode>(peers: Peers, connections: usize) -> Harness<Gateway
     harness
 }
 
-/// A switch with one service of two servers and two replicas.
+/// Returns a switch with one service of two servers and two replicas.
 pub fn switch_harness() -> Harness<Switch> {
     let server = |name: &str, last| switch::Server {
         name: name.to_owned(),
@@ -75,7 +75,7 @@ pub fn switch_harness() -> Harness<Switch> {
     Harness::new(Switch::new(settings, shares, selection.reader(), keys.reader()), 8)
 }
 
-/// A replica with a service of each family, one web server each.
+/// Returns a replica with a service of each family, one web server each.
 pub fn replica_harness() -> Harness<Replica> {
     let service = |number: usize, peers: Peers| replica::Service {
         address: ip(peers.server).parse().expect("an address"),

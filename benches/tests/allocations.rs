@@ -1,5 +1,5 @@
-//! The data path allocates nothing: no burst of any kind of work does, once the first few of its
-//! kind have passed. Counted by a global allocator that counts, for the thread that asks.
+//! The data path does not allocate: no burst of any kind does, after the first few of its kind. A
+//! counting global allocator counts per thread.
 
 use std::collections::BTreeSet;
 
@@ -32,7 +32,7 @@ fn no_burst_allocates() {
     assert!(allocating.is_empty(), "allocations:\n{}", allocating.join("\n"));
 }
 
-/// What the test above rests on: an allocation in a burst does count.
+/// The premise of the test above: an allocation in a burst is counted.
 #[test]
 fn an_allocation_in_a_burst_is_counted() {
     let case = cases::all().next().unwrap();
@@ -56,13 +56,13 @@ fn nor_does_a_burst_of_anything_in_any_order() {
         fuzzed(switch_harness()),
         fuzzed(replica_harness()),
     ];
-    // That the fuzzed was one: each role came to many ends.
+    // The mix was diverse: each role reached many verdicts.
     let ends = verdicts.map(|verdicts| verdicts.len());
     assert!(ends.iter().all(|&ends| ends >= 8), "{ends:?}");
 }
 
-/// Bursts of all kinds of packets mixed, from both sides, while time passes and entries expire;
-/// panics when one of the later ones allocates. The verdicts that there were.
+/// Runs bursts of all kinds of packets, from both sides, while time passes and entries expire.
+/// Panics when a later burst allocates. Returns the verdicts that occurred.
 fn fuzzed<R: Role>(mut harness: Harness<R>) -> BTreeSet<u8> {
     const BURSTS: usize = 3_000;
     let ingredients: Vec<Vec<u8>> =
@@ -73,7 +73,7 @@ fn fuzzed<R: Role>(mut harness: Harness<R>) -> BTreeSet<u8> {
         let side = Side::ALL[burst % 2];
         harness.load(order.by_ref().take(BURST).map(|number| ingredients[number].as_slice()));
         let made = allocation_counter::measure(|| harness.step(side));
-        // Maps of what is rare grow to their size in the first bursts.
+        // Maps of rare states grow in the first bursts.
         assert!(made.count_total == 0 || burst < BURSTS / 2, "burst {burst}: {made:?}");
         seen.extend(harness.verdicts().iter().map(|&verdict| verdict as u8));
         harness.take_back();
@@ -82,7 +82,7 @@ fn fuzzed<R: Role>(mut harness: Harness<R>) -> BTreeSet<u8> {
     seen
 }
 
-/// What is sent by, to and about one client.
+/// Returns frames from, to and about one client.
 fn ingredients(client: &str) -> Vec<Vec<u8>> {
     const RST: u8 = 4;
     const FIN: u8 = 0x11;
@@ -116,7 +116,7 @@ fn ingredients(client: &str) -> Vec<Vec<u8>> {
             &Segment::ack(to, client, 8, 6).packet(),
         ));
         frames.push(icmp_error("192.0.2.9", &ip(client), 3, 4, &data.packet()[..40]));
-        // The first of several fragments, and a later one, their checksums as good as any.
+        // A first and a later fragment. Their checksums do not matter.
         fragment[20] = 0x20;
         frames.push(fragment.clone());
         fragment[21] = 20;

@@ -1,8 +1,8 @@
-//! firstack at every site of a [`Topology`]: configurations written, processes started in their
-//! namespaces, asked for counters, and ended one way or the other.
+//! firstack processes at every site of a [`Topology`]: writes their configurations, starts them in
+//! their namespaces, reads their counters, and ends them.
 //!
-//! All that a process leaves (control socket, DPDK's runtime files, its log) lies in the
-//! laboratory's directory and goes with it, however the process ends.
+//! Everything that a process leaves (control socket, DPDK's runtime files, log) is in the
+//! laboratory's directory and is removed with it, however the process ends.
 
 mod options;
 mod process;
@@ -39,7 +39,7 @@ impl Processes {
         let cpus = allowed_cpus();
         let mut appliances = Vec::new();
         for (number, place) in topology.places().iter().enumerate() {
-            // The gateway and the nearest replica, which carry the load, on CPUs of their own.
+            // Gateway and nearest replica, which carry the load, get separate CPUs.
             let first = [0, 1, 1, 0][number % 4];
             let workers = if number == 0 { options.gateway_workers.max(1) } else { 1 };
             let cores = (0..workers).map(|worker| cpus[(first + worker) % cpus.len()]);
@@ -64,42 +64,42 @@ impl Processes {
         Ok(Self { appliances, pause: options.pause() })
     }
 
-    /// The clients' gateway.
+    /// Returns the clients' gateway.
     #[must_use]
     pub fn gateway(&self) -> &Appliance {
         &self.appliances[0]
     }
 
-    /// The origin's switch.
+    /// Returns the origin's switch.
     #[must_use]
     pub fn switch(&self) -> &Appliance {
         &self.appliances[1]
     }
 
-    /// The appliance of a replica, counted from 1.
+    /// Returns the appliance of a replica, counted from 1.
     #[must_use]
     pub fn replica(&self, number: usize) -> &Appliance {
         &self.appliances[1 + number]
     }
 
-    /// The same, to kill or start it.
+    /// Returns the appliance of a replica, to kill or start it.
     pub fn replica_mut(&mut self, number: usize) -> &mut Appliance {
         &mut self.appliances[1 + number]
     }
 
-    /// Leaves out, from here on, those that were killed and not started again.
+    /// Removes those that were killed and not started again.
     pub fn forget_killed(&mut self) {
         self.appliances.retain(Appliance::runs);
     }
 
-    /// All of them: gateway, switch, replica 1, 2, ...
+    /// Returns all of them: gateway, switch, replica 1, 2, ...
     #[must_use]
     pub fn all(&self) -> &[Appliance] {
         &self.appliances
     }
 
-    /// Waits until no counter moves any more and every packet is accounted for, at most so
-    /// long; gives the counters, in the order of [`Processes::all`], whether that came to be or not.
+    /// Waits until no counter moves and every packet is accounted for, at most this long. Returns
+    /// the counters in the order of [`Processes::all`], even after a time-out.
     pub fn settle(&self, limit: Duration) -> Result<Vec<Snapshot>> {
         let start = Instant::now();
         let mut last = self.stats()?;
@@ -114,18 +114,18 @@ impl Processes {
         }
     }
 
-    /// The counters of all, in the order of [`Processes::all`].
+    /// Returns the counters of all, in the order of [`Processes::all`].
     pub fn stats(&self) -> Result<Vec<Snapshot>> {
         self.appliances.iter().map(Appliance::stats).collect()
     }
 
-    /// Ends all of them by SIGTERM; what each one left.
+    /// Ends all of them by SIGTERM, and returns their results.
     pub fn stop(self) -> Result<Vec<Ended>> {
         self.appliances.into_iter().map(Appliance::stop).collect()
     }
 }
 
-/// Looks for `firstack`: `FIRSTACK`, beside this program, or (tests) one level up.
+/// Finds `firstack`: `FIRSTACK`, beside this program, or (tests) one level up.
 fn find_firstack() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("FIRSTACK") {
         return Ok(path.into());
@@ -139,7 +139,7 @@ fn find_firstack() -> Result<PathBuf> {
     })
 }
 
-/// CPUs that this process may use; never empty.
+/// Returns the CPUs that this process may use, at least one.
 fn allowed_cpus() -> Vec<usize> {
     let Ok(set) = sched_getaffinity(Pid::from_raw(0)) else { return vec![0] };
     let cpus: Vec<_> =

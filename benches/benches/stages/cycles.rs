@@ -1,26 +1,26 @@
-//! Criterion by the processor's time stamp counter. What it stores, in its files too, are
-//! nanoseconds as with its own clock; what it shows has the cycles beside them.
+//! A criterion measurement by the time stamp counter. Criterion stores nanoseconds, as with its own
+//! clock, and displays cycles beside them.
 
 use std::time::{Duration, Instant};
 
 use criterion::Throughput;
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 
-/// How long the counter is compared with the clock.
+/// Duration of the calibration against the clock.
 const CALIBRATION: Duration = Duration::from_millis(100);
 
-/// The counter now.
+/// Reads the counter.
 pub(crate) fn now() -> u64 {
     firstack::dpdk::cycles()
 }
 
-/// Measures by the counter.
+/// A measurement by the counter.
 pub(crate) struct Cycles {
     format: Format,
 }
 
 impl Cycles {
-    /// After comparing the counter with the clock.
+    /// Calibrates the counter against the clock.
     pub(crate) fn calibrated() -> Self {
         let (start, from) = (Instant::now(), now());
         while start.elapsed() < CALIBRATION {
@@ -62,7 +62,7 @@ impl Measurement for Cycles {
     }
 }
 
-/// Shows nanoseconds and cycles.
+/// Formats nanoseconds and cycles.
 struct Format {
     per_ns: f64,
 }

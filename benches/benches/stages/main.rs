@@ -1,9 +1,8 @@
-//! Single stages, each over one packet that is in cache: what they cost by themselves, in
-//! nanoseconds and in cycles of the time stamp counter. The counter runs at the processor's nominal
-//! rate, whatever that runs at.
+//! The cost of single stages over one packet in cache, in nanoseconds and in cycles of the time
+//! stamp counter, which runs at the processor's nominal rate.
 //!
-//! Those of the table, and what a burst costs besides (verdicts, counters, output, housekeeping),
-//! are a burst of 32 at once: their throughput is per key or packet.
+//! Table operations, and the fixed cost of a burst (verdicts, counters, output, periodic work), are
+//! measured for bursts of 32; their throughput is per key or packet.
 
 mod cycles;
 
@@ -76,7 +75,7 @@ fn stages(criterion: &mut Criterion<Cycles>) {
     group.finish();
 }
 
-/// Into tunnels of each format, and out of them, over both families.
+/// Encapsulation and decapsulation in every format, over both families.
 fn tunnels(criterion: &mut Criterion<Cycles>) {
     let mut group = criterion.benchmark_group("stage");
     let data = Segment::ack(CLIENT, SERVER, 8, 6).payload(&[0; 6]);
@@ -124,7 +123,7 @@ fn endpoint_of_replica() -> pipeline::wire::family::Endpoint<V4> {
     pipeline::wire::family::Endpoint::new([198, 51, 100, 10].into(), 8080)
 }
 
-/// Work of the library's cases, a step at a time: 32 keys, packets, or one burst's housekeeping.
+/// The library's cases, one step at a time: 32 keys, 32 packets, or one burst's periodic work.
 fn bursts(criterion: &mut Criterion<Cycles>) {
     let names = [
         "table_hash",
@@ -144,7 +143,7 @@ fn bursts(criterion: &mut Criterion<Cycles>) {
     group.finish();
 }
 
-/// How many cycles a step takes.
+/// Returns the cycles that a step takes.
 fn one_step(work: &mut dyn Work) -> u64 {
     work.prepare();
     let start = cycles::now();

@@ -1,4 +1,4 @@
-//! The tables, each holding connections 0 to `count`.
+//! The candidates: tables that contain the connections 0 to `count`.
 
 use std::error::Error;
 use std::hash::BuildHasher;
@@ -15,25 +15,25 @@ use pipeline::wire::family::{Endpoint, V4, Version};
 use pipeline::role::gateway::flow::Flow;
 use pipeline::base::prefetch::prefetch;
 
-/// A table that is measured.
+/// A table to be measured.
 pub(crate) trait Candidate {
-    /// What it is looked up by.
+    /// Its key.
     type Key;
     /// Its name in the report.
     fn name(&self) -> &'static str;
-    /// The key of connection `number`.
+    /// Returns the key of connection `number`.
     fn key(number: usize) -> Self::Key;
-    /// Finds a burst's connections and reads the state of each; `next` is the burst after it.
+    /// Finds a burst's connections and reads the state of each. `next` is the following burst.
     fn find(&mut self, burst: &[Self::Key], next: &[Self::Key]) -> u32;
-    /// Takes a connection out, and puts it in again.
+    /// Removes a connection and inserts it again.
     fn renew(&mut self, number: usize);
-    /// Bytes outside of this process's own memory.
+    /// Returns the bytes in use outside this process's own memory.
     fn bytes_elsewhere(&self) -> usize {
         0
     }
 }
 
-/// Ours, as the roles use it.
+/// Our table, as the roles use it.
 pub(crate) struct Ours<F: Numbered>(Connections<F>);
 
 impl<F: Numbered> Ours<F> {
@@ -68,7 +68,7 @@ impl<F: Numbered> Candidate for Ours<F> {
     }
 }
 
-/// Ours without its prefetches.
+/// Our table without prefetching.
 pub(crate) struct NoPrefetch(Connections<V4>);
 
 impl NoPrefetch {
@@ -103,10 +103,10 @@ impl Candidate for NoPrefetch {
     }
 }
 
-/// Ours, when the next burst is known before this one is worked on.
+/// Our table, with the next burst's lines prefetched before this burst is looked up.
 pub(crate) struct Pipelined {
     table: Connections<V4>,
-    /// Of the burst that the last call was told of.
+    /// Lookups of the burst announced by the last call.
     hashes: Option<Ahead>,
 }
 
@@ -208,14 +208,14 @@ impl<S: Named> Candidate for Hashbrown<S> {
     }
 }
 
-/// A connection's state, a cache line.
+/// A connection's state: one cache line.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 struct State {
     isn: u32,
 }
 
-/// DPDK's table of positions, and an array of states.
+/// DPDK's hash table, which returns positions, and an array of states.
 pub(crate) struct Rte<'a> {
     table: HashTable<'a>,
     states: Vec<State>,
@@ -227,7 +227,7 @@ impl<'a> Rte<'a> {
     pub(crate) fn new(eal: &'a Eal, count: usize) -> Result<Self, Box<dyn Error>> {
         let before = bytes_in_use(eal);
         let table = HashTable::new(eal, "table", u32::try_from(count)?)?;
-        // Positions begin at zero, and one slot more than keys is had.
+        // Positions start at zero, and there is one slot more than keys.
         let mut candidate = Self { table, states: vec![State { isn: 0 }; count + 1], eal, before };
         for number in 0..count {
             candidate.add(number);
@@ -248,7 +248,7 @@ impl Candidate for Rte<'_> {
         "rte_hash_lookup_bulk"
     }
 
-    /// Addresses, ports and protocol of a connection, and padding.
+    /// Returns addresses, ports and protocol of a connection, padded.
     fn key(number: usize) -> Self::Key {
         let client = V4::numbered(number);
         let mut key = [0; HASH_KEY];

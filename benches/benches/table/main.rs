@@ -1,20 +1,20 @@
-//! The translation table beside hashbrown and DPDK's `rte_hash_lookup_bulk`, in one run, over
+//! Compares the translation table with hashbrown and DPDK's `rte_hash_lookup_bulk` in one run, over
 //! bursts of 32 scattered keys: hash, find, and read the connection's state.
 //!
 //! ```text
 //! cargo bench -p firstack-benches --bench table -- --json FILE
 //! ```
 //!
-//! All are measured in turn, a round each, and again; the figures are the median of the rounds, and
-//! the best and worst. Not criterion: that would build tables of 8 million entries over and over,
-//! and take half an hour. What prefetching over a burst is worth is the difference between `ours`
-//! and `ours, no prefetch`; `ours, pipelined` asks for the next burst's lines before it finds this
-//! one's.
+//! All candidates are measured in turn, one round each, repeatedly. The figures are median, best
+//! and worst of the rounds. Criterion would rebuild tables of 8 million entries again and again,
+//! and take half an hour. The difference between `ours` and `ours, no prefetch` is the gain of
+//! prefetching over a burst; `ours, pipelined` prefetches the next burst's lines before it looks up
+//! this one's.
 //!
-//! Keys of hashbrown are those of ours (client address and port, 6 bytes), those of rte_hash 16
-//! bytes like an IPv4 5-tuple, hashed by its default, CRC, without a secret. State is 64 bytes a
-//! connection everywhere: in ours and in hashbrown it is beside the key, with rte_hash in an array
-//! by position, prefetched for the whole burst.
+//! hashbrown has our keys (client address and port, 6 bytes). rte_hash has keys of 16 bytes, like
+//! an IPv4 5-tuple, hashed by its default, CRC, without a secret. State is 64 bytes per connection
+//! everywhere: beside the key in our table and in hashbrown, in an array by position with rte_hash,
+//! prefetched for the whole burst.
 
 mod candidates;
 mod measure;
@@ -31,23 +31,23 @@ use pipeline::wire::family::{V4, V6};
 use candidates::{Hashbrown, NoPrefetch, Ours, Pipelined, Rte, Sip};
 use measure::{Measured, round};
 
-/// As the appliance has it: large tables in huge pages, hashbrown's too.
+/// The appliance's allocator: large tables are in huge pages, hashbrown's too.
 #[global_allocator]
 static MEMORY: HugePages = HugePages;
 
 /// Compares the translation table with hashbrown and DPDK's rte_hash.
 #[derive(Parser)]
 struct Arguments {
-    /// Writes the figures there, too.
+    /// Also write the figures to this file as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Numbers of connections.
     #[arg(long, value_delimiter = ',', default_values_t = [1_000, 64_000, 1_000_000, 8_000_000])]
     connections: Vec<usize>,
-    /// How often each is measured.
+    /// Number of rounds.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// What cargo says to every benchmark.
+    /// Passed by cargo to every benchmark; ignored.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -75,7 +75,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Every table, built afresh, one after the other: memory is had for one at a time.
+/// Measures every candidate, one after the other: there is memory for one at a time.
 fn all_once(eal: &Eal, connections: usize) -> Result<Vec<Measured>, Box<dyn Error>> {
     Ok(vec![
         round(connections, || Ok(Ours::<V4>::new(connections)))?,
@@ -92,10 +92,11 @@ fn foldhash() -> hashbrown::DefaultHashBuilder {
     hashbrown::DefaultHashBuilder::default()
 }
 
-/// DPDK with memory for its table of this many keys: huge pages where enough are free, as an
-/// operator would give it; and what it got, in words.
+/// Starts DPDK with memory for a table of this many keys, in huge pages where enough are free, as
+/// an operator would configure it. Also returns a description of that memory.
 fn start_dpdk(most: usize) -> Result<(Eal, String), Box<dyn Error>> {
-    // 32 bytes a key, a bucket of 64 bytes for 8, 4 bytes in a ring, all up to a power of two.
+    // 32 bytes per key, 64 bytes per bucket of 8 keys, 4 bytes in a ring, rounded up to a power of
+    // two.
     let mib = 64 + (most.next_power_of_two() * 96) / (1 << 20);
     let free = std::fs::read_to_string("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages");
     let free: usize = free.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
@@ -104,7 +105,7 @@ fn start_dpdk(most: usize) -> Result<(Eal, String), Box<dyn Error>> {
     let args = EalArgs {
         file_prefix: format!("firstack-table-{}", std::process::id()),
         no_huge_mib: (!huge).then_some(memory),
-        // Nothing but an empty folder is left behind on disk.
+        // Only an empty directory is left on disk.
         extra: match huge {
             true => vec!["--huge-unlink".to_owned(), "-m".to_owned(), mib.to_string()],
             false => vec!["--no-shconf".to_owned(), "--no-telemetry".to_owned()],

@@ -1,4 +1,4 @@
-//! One table's turn: built, looked up for a while, renewed for a while, dropped.
+//! One candidate's round: build, look up for a while, renew for a while, drop.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -9,44 +9,44 @@ use firstack_benches::find::scattered;
 
 use crate::candidates::Candidate;
 
-/// How long a sample takes, at least.
+/// Minimum duration of a sample.
 const SAMPLE: Duration = Duration::from_millis(150);
-/// Samples of a turn, of which the median counts.
+/// Samples per round, of which the median counts.
 const SAMPLES: usize = 3;
-/// Bursts between two looks at the clock.
+/// Bursts between two readings of the clock.
 const STRETCH: usize = 512;
-/// Connections renewed in a turn, at most.
+/// Maximum number of connections renewed in a round.
 const RENEWED: usize = 200_000;
 
-/// What a turn gave.
+/// The figures of a round.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Measured {
     pub(crate) name: &'static str,
-    /// To find a key and read its state.
+    /// Nanoseconds to find a key and read its state.
     pub(crate) find_ns: f64,
-    /// To take a connection out and put it in again.
+    /// Nanoseconds to remove a connection and insert it again.
     pub(crate) renew_ns: f64,
-    /// Memory per connection, all in.
+    /// Bytes per connection, everything included.
     pub(crate) bytes: f64,
 }
 
-/// Gives the table that `build` makes, of `count` connections, its turn.
+/// Measures the table of `count` connections that `build` returns.
 pub(crate) fn round<C: Candidate>(
     count: usize,
     build: impl FnOnce() -> Result<C, Box<dyn Error>>,
 ) -> Result<Measured, Box<dyn Error>> {
-    // So many keys that those of a large table do not come round while still in cache.
+    // Enough keys that those of a large table are no longer in cache when they come round.
     let order: Vec<usize> = scattered(count.clamp(1 << 16, 1 << 22), count).collect();
     let keys: Vec<C::Key> = order.iter().map(|&number| C::key(number)).collect();
     let before = resident()?;
     let mut table = build()?;
-    // By pages, huge ones mostly: of a small table that says nothing.
+    // Counted in pages, mostly huge ones: meaningless for a small table.
     let grown = resident()?.saturating_sub(before);
     let bytes = grown + table.bytes_elsewhere();
 
     let bursts: Vec<&[C::Key]> = keys.chunks_exact(BURST).collect();
     let mut at = 0;
-    // Untimed, the first: the table comes into whatever cache holds it.
+    // The first pass is not timed: it warms the caches.
     let mut samples: Vec<f64> =
         (0..=SAMPLES).map(|_| find(&mut table, &bursts, &mut at)).skip(1).collect();
     let find_ns = median(&mut samples);
@@ -58,7 +58,7 @@ pub(crate) fn round<C: Candidate>(
     Ok(Measured { name: table.name(), find_ns, renew_ns, bytes: bytes as f64 / count as f64 })
 }
 
-/// Nanoseconds per key.
+/// Returns nanoseconds per key.
 fn find<C: Candidate>(table: &mut C, bursts: &[&[C::Key]], at: &mut usize) -> f64 {
     let (mut found, start) = (0, Instant::now());
     loop {
@@ -75,18 +75,18 @@ fn find<C: Candidate>(table: &mut C, bursts: &[&[C::Key]], at: &mut usize) -> f6
     }
 }
 
-/// The middle one of these figures; the upper of the middle two.
+/// Returns the median of these figures, or the upper of the middle two.
 pub(crate) fn median(figures: &mut [f64]) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]
 }
 
-/// Bytes of this process in memory.
+/// Returns this process's resident memory in bytes.
 fn resident() -> Result<usize, Box<dyn Error>> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let kilobytes =
         |line: &str| line.split_whitespace().nth(1).and_then(|n| n.parse::<usize>().ok());
-    // Not DPDK's memory, which is shared: DPDK says how much of that is used.
+    // Without DPDK's memory, which is shared: DPDK reports its use.
     let counted = |line: &&str| line.starts_with("RssAnon:");
     Ok(status.lines().filter(counted).filter_map(kilobytes).sum::<usize>() * 1024)
 }

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use crate::measure::{Measured, median};
 
-/// Connections below which memory per connection says nothing: pages weigh more.
+/// Below this number of connections, memory per connection is meaningless: pages dominate.
 const MEMORY_FROM: usize = 64_000;
 
-/// One figure over the rounds.
+/// A figure over all rounds.
 #[derive(Clone, Copy, Debug)]
 struct Figure {
     median: f64,
@@ -42,12 +42,13 @@ struct Row {
 pub(crate) struct Summary {
     connections: usize,
     rows: Vec<Row>,
-    /// How many times faster the first table is than the last, in each round.
+    /// Speed of the first candidate over that of the last, in each round.
     ratio: Figure,
 }
 
 impl Summary {
-    /// Of rounds with the same tables in the same order, ours first and rte_hash last.
+    /// Creates it from rounds with the same candidates in the same order, ours first and rte_hash
+    /// last.
     pub(crate) fn of(connections: usize, rounds: &[Vec<Measured>]) -> Self {
         let tables = rounds.first().map_or(0, Vec::len);
         let figure = |table: usize, what: fn(&Measured) -> f64| {
@@ -85,7 +86,7 @@ impl Summary {
         for Row { name, find_ns, renew_ns, bytes } in &self.rows {
             let bytes = bytes.map_or("-".to_owned(), |bytes| format!("{bytes:.0}"));
             let (find, renew) = (spread(*find_ns), spread(*renew_ns));
-            // Writing to a string does not fail.
+            // Writing to a string cannot fail.
             let _ = writeln!(text, "{name:<22} {find:>24} {renew:>26} {bytes:>12}");
         }
         let Figure { median, best, worst } = self.ratio;
@@ -111,7 +112,7 @@ impl Summary {
     }
 }
 
-/// All of it.
+/// The whole report.
 pub(crate) fn json(all: &[Summary], rte_hash_pages: &str) -> Value {
     json!({
         "benchmark": "table",

@@ -1,52 +1,50 @@
-//! What is measured without a clock: the data path's every kind of work, in bursts that are the
-//! same each time. The test `allocations` counts what they allocate, the program `instructions`
-//! how many instructions they take.
+//! Measurements without a clock: every kind of work on the data path, in reproducible bursts. The
+//! test `allocations` counts their allocations, the program `instructions` their instructions.
 
 mod parts;
 mod roles;
 
-/// Rounds before measuring: whatever happens once has happened then.
+/// Warm-up rounds, which do all one-time work.
 pub const WARM_UP: usize = 8;
 /// Rounds measured.
 pub const MEASURED: usize = 24;
-/// Rounds that a case must have work for.
+/// Rounds of a case in all.
 const ROUNDS: usize = WARM_UP + MEASURED;
 
-/// The work of a case, one burst (or as many calls of a stage) a step.
+/// The work of a case. A step is one burst, or as many calls of a stage.
 pub trait Work {
-    /// Makes the next step ready; not measured.
+    /// Prepares the next step. Not measured.
     fn prepare(&mut self);
-    /// The step: what is measured.
+    /// The measured step.
     fn step(&mut self);
-    /// Checks what the step came to, and takes it away; not measured.
+    /// Checks and removes the step's results. Not measured.
     fn check(&mut self);
 }
 
-/// A name, and the work that it stands for.
+/// The name of a case, and the constructor of its work.
 type Named = (&'static str, fn() -> Box<dyn Work>);
 
-/// Something to be measured.
+/// A case to be measured.
 pub struct Case {
-    /// Its name, which baselines know it by.
+    /// Its name, also in the baseline.
     pub name: &'static str,
-    /// What the figures are of: `packet`, `race`, `key`, ...
+    /// The unit of its figures: `packet`, `race`, `key`, ...
     pub unit: &'static str,
-    /// Steps in a round.
+    /// Steps per round.
     pub steps: usize,
-    /// Units in a round.
+    /// Units per round.
     pub units: usize,
-    /// Builds the work, with all its rounds.
+    /// Builds the work of all rounds.
     pub build: fn() -> Box<dyn Work>,
 }
 
 impl Case {
-    /// A step a round, 32 of this unit in it.
+    /// Creates a case with one step per round, of 32 units.
     const fn burst(name: &'static str, unit: &'static str, build: fn() -> Box<dyn Work>) -> Self {
         Self { name, unit, steps: 1, units: crate::BURST, build }
     }
 
-    /// Does all of the work. Each measured step is made by `measure`, which is given the work to
-    /// call [`Work::step`] of, once.
+    /// Runs all rounds. `measure` runs each measured step, by calling [`Work::step`] once.
     pub fn run(&self, mut measure: impl FnMut(&mut dyn Work)) {
         let mut work = (self.build)();
         for round in 0..ROUNDS {
@@ -61,13 +59,13 @@ impl Case {
         }
     }
 
-    /// How many units the measured steps have together.
+    /// Returns the number of units in all measured steps.
     pub const fn units_measured(&self) -> usize {
         MEASURED * self.units
     }
 }
 
-/// All cases, in the order of reports.
+/// Returns all cases, in the order of reports.
 pub fn all() -> impl Iterator<Item = Case> {
     roles::cases().into_iter().chain(parts::cases())
 }

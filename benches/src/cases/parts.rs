@@ -1,4 +1,4 @@
-//! The table and single stages, 32 times a step.
+//! The table and single stages, 32 calls per step.
 
 use std::hint::black_box;
 
@@ -128,7 +128,7 @@ impl Work for Removals {
     }
 }
 
-/// A stage, and 32 packets that it is done to.
+/// A stage, and the 32 packets that it is applied to.
 struct Over<S> {
     frame: Vec<u8>,
     stage: S,
@@ -202,7 +202,7 @@ fn encap_v6() -> Box<dyn Work> {
     over(data_v6(), move |packet| assert!(encap::put(packet, &outer)))
 }
 
-/// Out of a tunnel, the look inside included.
+/// Decapsulation, parsing of the inner packet included.
 fn crack(format: packets::Format, ends: (&str, &str), inner: Vec<u8>) -> Box<dyn Work> {
     let tunnel = tunnel_in(format, ends, (0, 9), &inner[14..]);
     over(ethernet_frame(([2; 6], [2; 6]), &tunnel), |packet| {

@@ -1,4 +1,4 @@
-//! Whole roles: a burst looked at, decided, acted upon, and the housekeeping after it.
+//! Whole roles: a burst is classified, decided and acted upon, with the periodic work after it.
 
 use firstack_packets::{Segment, ethernet_frame, ip_packet};
 use pipeline::role::gateway::mode::{A, B, C, Mode};
@@ -14,9 +14,9 @@ use crate::fixtures::{LOSERS, Peers, SERVER, V4, V6, frames, from_replica, ip, r
 use crate::roles::{established, gateway_harness, replica_harness, switch_harness};
 use crate::{BURST, Harness};
 
-/// Connections that are open where established ones are measured.
+/// Open connections in cases of established ones.
 const OPEN: usize = 1024;
-/// Connections that are new, 32 a round.
+/// New connections, 32 per round.
 const NEW: usize = ROUNDS * BURST;
 
 pub(super) fn cases() -> Vec<Case> {
@@ -71,14 +71,14 @@ pub(super) fn cases() -> Vec<Case> {
     packets.into_iter().chain(races).chain(idle).collect()
 }
 
-/// Frames that arrive together, and what becomes of all of them.
+/// Frames that arrive together, and the verdict on all of them.
 struct Arrival {
     side: Side,
     frames: Vec<Vec<u8>>,
     expected: Verdict,
 }
 
-/// Bursts that arrive one after the other, and again from the first.
+/// Bursts that arrive one after the other, repeatedly.
 struct Arrivals<R> {
     harness: Harness<R>,
     arrivals: Vec<Arrival>,
@@ -126,15 +126,15 @@ fn syn_frames(count: usize) -> Vec<Vec<u8>> {
     frames(V4, count, |client| Segment::syn(client, SERVER, 7).frame())
 }
 
-/// Start packets of ever new clients, in a table of this many entries.
+/// SYNs of ever new clients, with a table of this many entries.
 fn syns(entries: usize) -> Box<dyn Work> {
     let arrivals = arrivals(Side::Inside, &syn_frames(NEW), Verdict::Tagged);
     work(gateway_harness::<A>(entries), arrivals)
 }
 
-/// SYN in, tagged out; SYN/ACK in, decided, out; two losers reset: 32 races in four steps.
-fn races<Q: Mode + 'static>() -> Box<dyn Work> {
-    let answers = |peers| frames(peers, NEW, |client| from_replica(Q::CONFIGURATION, peers, client, true));
+/// 32 races in four steps: SYNs are tagged, SYN/ACKs decide the race, two losers are reset.
+fn races<Q: Configuration + 'static>() -> Box<dyn Work> {
+    let answers = |peers| frames(peers, NEW, |client| from_replica(Q::CODE, peers, client, true));
     let origin = frames(V4, NEW, |client| Segment::syn_ack(LOSERS[1], client, 5, 8).frame());
     let mut parts = [
         arrivals(Side::Inside, &syn_frames(NEW), Verdict::Tagged),
@@ -150,16 +150,16 @@ fn races<Q: Mode + 'static>() -> Box<dyn Work> {
     work(gateway_harness::<Q>(NEW), all)
 }
 
-/// Packets to a service whose connection the table does not know.
+/// Packets to a service, of connections that the table does not contain.
 fn no_entry() -> Box<dyn Work> {
     let mut frames = frames(V4, OPEN, |client| Segment::ack(client, SERVER, 8, 6).frame());
-    // Clients that have not opened any.
+    // Clients without a connection.
     frames.iter_mut().for_each(|frame| frame[26] = 10);
     work(established::<A>(V4, OPEN), arrivals(Side::Inside, &frames, Verdict::NoEntry))
 }
 
-/// Packets that no role has anything to do with: what a burst costs by itself, from the look at
-/// each packet to verdicts, counters and output.
+/// Packets that no role handles: the fixed cost of a burst, from parsing to verdicts, counters and
+/// output.
 fn not_tcp() -> Box<dyn Work> {
     const UDP: u8 = 17;
     let macs = ([2; 6], [2; 6]);
@@ -180,8 +180,8 @@ fn switch(segment: fn(&str) -> Segment, expected: Verdict) -> Box<dyn Work> {
     work(switch_harness(), arrivals(Side::Outside, &frames, expected))
 }
 
-/// Copies of start packets as the switch sends them.
-fn copy_frames(code: Configuration, peers: Peers, count: usize) -> Vec<Vec<u8>> {
+/// Returns copies of SYNs as the switch sends them.
+fn copy_frames(code: Code, peers: Peers, count: usize) -> Vec<Vec<u8>> {
     frames(peers, count, |client| {
         tagged(client, peers.server, code).tunnelled(&ip(peers.server), &ip(peers.replica))
     })
@@ -215,7 +215,7 @@ fn from_web_server(code: Configuration, peers: Peers) -> Box<dyn Work> {
     work(harness, arrivals(Side::Inside, &frames, Verdict::FromWebServer))
 }
 
-/// After these frames from the outside have opened connections.
+/// Returns the harness after these frames from the outside have opened connections.
 fn opened<R: Role>(mut harness: Harness<R>, frames: &[Vec<u8>], expected: Verdict) -> Harness<R> {
     run_all(&mut harness, Side::Outside, frames, expected);
     harness
@@ -227,8 +227,7 @@ fn open_races() -> Harness<Gateway<A>> {
     harness
 }
 
-/// Bursts without a packet, after this time: the housekeeping alone, with entries that have
-/// expired when there are any.
+/// Empty bursts after this time: the periodic work alone, which expires entries that are due.
 fn expiry<R: Role + 'static>(mut harness: Harness<R>, after: Ticks) -> Box<dyn Work> {
     harness.wait(after);
     let (side, frames, expected) = (Side::Inside, Vec::new(), Verdict::Passed);

@@ -1,5 +1,5 @@
-//! What happens at a gateway: events, how they are made up, and what they are on the wire once
-//! it is known how things stand.
+//! Events at a gateway: their generation, and the packets that they become once the model's state
+//! is known.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -21,71 +21,71 @@ mod wrap;
 pub use strategy::{crowd, trace};
 pub use wrap::{Form, Twist, Wrap};
 
-/// Another end of a connection, as things stand when the event happens.
+/// The other end of a connection, at the time of the event.
 #[derive(Clone, Copy, Debug)]
 pub enum Who {
-    /// The V of the client's record, or the first server.
+    /// V of the client's record, or the first server.
     Server,
     /// The replica that won, or the first replica.
     Winner,
-    /// The other server that the client has asked meanwhile, or the second replica.
+    /// The other server that the client has contacted since, or the second replica.
     Second,
-    /// This one of the client's [`peers`].
+    /// The client's peer with this index in [`peers`].
     Peer(usize),
 }
 
-/// A sequence number of a start packet.
+/// A sequence number of a SYN.
 #[derive(Clone, Copy, Debug)]
 pub enum Isn {
     /// That of the client's record: a retransmission.
     Same,
-    /// This one of [`ISNS`].
+    /// The one with this index in [`ISNS`].
     Nth(usize),
 }
 
-/// What a peer acknowledges.
+/// The SYN that a peer acknowledges.
 #[derive(Clone, Copy, Debug)]
 pub enum Asked {
-    /// The start packet of the client's record.
+    /// The SYN of the client's record.
     Raced,
-    /// The last one that went to the winner alone.
+    /// The last SYN that was sent to the winner only.
     Winner,
 }
 
-/// What stands in a start packet, or about it.
+/// The contents of a SYN, and its buffer.
 #[derive(Clone, Debug)]
 pub struct Shape {
     /// Option area.
     pub options: Vec<u8>,
     /// Data.
     pub payload: Vec<u8>,
-    /// Whether the IP and the TCP checksum are right.
+    /// Whether the IP and the TCP checksum are correct.
     pub checksums: (bool, bool),
-    /// Whether its buffer has room for a tag.
+    /// Whether its buffer has headroom for a tag.
     pub headroom: bool,
 }
 
-/// One thing that happens between a client and a peer.
+/// An event between a client and a peer.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// The client sends a start packet.
+    /// The client sends a SYN.
     Start(Isn, Shape),
-    /// The peer sends an acknowledgement of this. Its number is right but for this addend; its
-    /// IP and its TCP checksum are right or not.
+    /// The peer sends a SYN/ACK for this SYN. Its acknowledgement number is wrong by this addend;
+    /// its IP and TCP checksums are correct or wrong.
     Acknowledgement(Asked, u32, (bool, bool)),
-    /// Any other packet comes in by a side.
+    /// Any other packet arrives on a side.
     Segment(Side, Segment),
-    /// By a side comes what is nobody's business, as near to the connection's as can be.
+    /// A packet that is not handled arrives on a side. It resembles the connection's.
     Foreign(Side, Foreign),
-    /// By a side comes an ICMP error about a packet that went out by it.
+    /// An ICMP error about a packet that left by this side arrives.
     Error(Side, IcmpReport),
-    /// By a side comes the first fragment of a packet with this identification, or the other.
+    /// The first or second fragment of a packet with this identification arrives on a side.
     Fragment(Side, u16, bool),
-    /// The gateway tidies up.
+    /// The gateway does its periodic work.
     Housekeeping,
 }
 
-/// An ICMP error, but for the packet that it is about.
+/// An ICMP error, without the packet that it quotes.
 #[derive(Clone, Debug)]
 pub struct IcmpReport {
     /// ICMP type: in IPv4 and in IPv6.
@@ -94,27 +94,26 @@ pub struct IcmpReport {
     pub code: u8,
     /// Bytes quoted behind the IP header, at most 20.
     pub bytes: usize,
-    /// Whether it is between the ends themselves, or between a router and one of them.
+    /// Whether an end of the connection sends it, or a router.
     pub end_to_end: bool,
 }
 
 /// A packet with any control bits.
 #[derive(Clone, Debug, Default)]
 pub struct Segment {
-    /// The control bits but ECE and CWR.
+    /// Control bits without ECE and CWR.
     pub flags: u8,
     /// Data.
     pub payload: Vec<u8>,
-    /// Whether the data lie in a buffer segment of their own; the TCP checksum is wrong then.
+    /// Whether the data are in a separate buffer segment. The TCP checksum is wrong then.
     pub split: bool,
-    /// How much larger it is than what fits a tunnel to the winner, instead of that data, and
-    /// whether it bears DF.
+    /// Instead of that data: excess over the tunnel's inner MTU to the winner, and DF.
     pub fill: Option<(i8, bool)>,
-    /// Whether its numbers are those of an answer that refuses the start packet.
+    /// Whether its numbers are those of a response that refuses the SYN.
     pub refuses: bool,
 }
 
-/// What a packet wears beside what matters.
+/// Header fields that do not affect the decision.
 #[derive(Clone, Debug, Default)]
 pub struct Dress {
     /// VLAN tags.
@@ -123,49 +122,49 @@ pub struct Dress {
     pub traffic_class: u8,
     /// IP identification.
     pub id: u16,
-    /// IP time to live, less one.
+    /// IP time to live, minus one.
     pub ttl: u8,
     /// Words of IP options.
     pub ip_options: usize,
     /// The control bits ECE and CWR.
     pub ecn_flags: u8,
-    /// Bytes behind the IP packet.
+    /// Padding bytes behind the IP packet.
     pub padding: usize,
 }
 
-/// An event, when it happens, and in which dress.
+/// An event with its time and header fields.
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// Time since the step before.
+    /// Time since the previous step.
     pub wait: Duration,
-    /// Which of [`CLIENTS`].
+    /// Index in [`CLIENTS`].
     pub client: usize,
     /// The other end.
     pub peer: Who,
     /// The event.
     pub event: Event,
-    /// The tunnel of its packet, from the outside.
+    /// The tunnel of its packet from the outside.
     pub wrap: Wrap,
-    /// The dress of its packet.
+    /// Header fields of its packet.
     pub dress: Dress,
 }
 
-/// An event on the wire.
+/// A received packet.
 #[derive(Clone, Debug)]
 pub enum Input {
     /// A TCP packet.
     Tcp(Packet),
     /// An ICMP error.
     Error(IcmpError),
-    /// The first fragment of a packet, or the other.
+    /// The first or second fragment of a packet.
     Fragment(Packet, bool),
-    /// Something else, which passes untouched with this verdict.
+    /// Another frame, which is forwarded unmodified with this verdict.
     Foreign(Verdict),
     /// One of these in a tunnel.
     Tunnelled(Outer, Box<Input>),
 }
 
-/// What comes in: by which side, as what, in which frame and buffer.
+/// A received frame: side, meaning, bytes and buffer.
 pub type Incoming = (Side, Input, Vec<u8>, Carrier);
 
 impl Step {
@@ -173,7 +172,7 @@ impl Step {
         CLIENTS[self.client]
     }
 
-    /// What comes in; `None` for housekeeping.
+    /// Returns the received frame, or `None` for periodic work.
     pub fn on_the_wire(&self, model: &Model) -> Option<Incoming> {
         let (side, packet, carrier) = match &self.event {
             Event::Housekeeping => return None,
@@ -232,7 +231,7 @@ impl Step {
         Some((side, Input::Tcp(packet), frame, carrier))
     }
 
-    /// A packet from the outside, in its tunnel when it is in one.
+    /// Returns a packet from the outside, in its tunnel if it has one.
     fn incoming(&self, model: &Model, mut packet: Packet) -> Incoming {
         let is_syn_ack = packet.is_syn_ack();
         match self.wrap.apply(model, self.end(), &mut packet, is_syn_ack) {
@@ -275,8 +274,8 @@ impl Step {
             packet.payload = vec![7; (room - packet.ip_len()).wrapping_add_signed(over.into())];
             packet.dont_fragment = dont_fragment || packet.is_v6();
         }
-        // What opens or answers is judged by a checksum that must be within reach.
-        let split = segment.split && segment.fill.is_none() && !packet.is_syn_ack();
+        // SYNs and SYN/ACKs need their checksum in the first segment.
+        let split = segment.split && segment.fill.is_none() && !packet.is_acknowledgement();
         packet.tcp_checksum = !split;
         packet
     }
@@ -290,7 +289,7 @@ impl Step {
                 Side::Outside => from = router(self.end()),
             }
         }
-        // Only a tunnel that is quoted, or that the error comes in, is to be opened.
+        // Only a quoted tunnel, or the tunnel of the error itself, is opened.
         let form = self.wrap.form;
         let under_c = model.configuration == Configuration::C && matches!(form, Form::Usual | Form::AsC);
         let peer = quoted.to;
@@ -306,7 +305,7 @@ impl Step {
         let IcmpReport { code, bytes, .. } = *report;
         let mut error = IcmpError { from, to, kind, code, mtu: 1400, quoted, tunnel, bytes };
         if form == Form::AsC && side == Side::Outside {
-            // The replica has put it into its own.
+            // The replica has encapsulated it.
             error.tunnel = None;
             if let Some(mut outer) = self.wrap.around(self.end(), peer) {
                 outer.to = self.wrap.destination(error.to);
@@ -318,7 +317,7 @@ impl Step {
         (side, Input::Error(error), frame, Carrier::Whole)
     }
 
-    /// A packet between client and peer that comes in by `side`.
+    /// Returns a packet between client and peer that arrives on `side`.
     fn packet(&self, model: &Model, side: Side, flags: u8) -> Packet {
         let client = self.end();
         let peer = find(model, client, self.peer);
@@ -341,8 +340,8 @@ fn damage(packet: &mut Packet, (ip, tcp): (bool, bool)) {
     (packet.ip_checksum, packet.tcp_checksum) = (ip || packet.is_v6(), tcp);
 }
 
-/// Length of a frame that leaves its buffer 4 bytes of headroom.
-const CRAMPED: usize = pipeline::packet::buffer::HEADROOM - 4;
+/// Length of a frame that leaves 4 bytes of headroom in its buffer.
+const CRAMPED: usize = pipeline::buffer::HEADROOM - 4;
 
 fn find(model: &Model, client: SocketAddr, who: Who) -> SocketAddr {
     let (record, peers) = (model.record(client), peers(client));

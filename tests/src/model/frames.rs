@@ -1,4 +1,4 @@
-//! Frames that are odd, foreign or broken.
+//! Odd, foreign and malformed frames.
 
 use pipeline::verdict::Verdict;
 use proptest::collection::vec;
@@ -7,22 +7,22 @@ use proptest::sample::select;
 
 use super::Packet;
 
-/// Something that no gateway has a part in, made of a packet that it may well have one in.
+/// A frame that no gateway handles, derived from a packet that it may handle.
 #[derive(Clone, Copy, Debug)]
 pub enum Foreign {
     /// Another EtherType.
     EtherType(u16),
-    /// That of the other family.
+    /// The EtherType of the other family.
     OtherFamily,
     /// Three VLAN tags.
     ManyVlans,
     /// Another IP protocol.
     Protocol(u8),
-    /// What calls itself GUE and is not.
+    /// Data on GUE's port that is not GUE.
     Gue,
-    /// With this place in a UDP packet, in units of 8 bytes, and whether more follow.
+    /// A UDP fragment: offset in units of 8 bytes, and MF.
     Fragment(u16, bool),
-    /// With a routing header that leads on; of IPv4, another protocol.
+    /// A routing header with segments left; in IPv4, another protocol.
     Routing,
     /// The frame ends in the Ethernet header.
     CutEthernet(usize),
@@ -37,7 +37,7 @@ pub enum Foreign {
 }
 
 impl Foreign {
-    /// Any of them.
+    /// Generates any of them.
     pub fn any() -> BoxedStrategy<Self> {
         let starts = vec![
             (0x55, Verdict::IpVersion),
@@ -69,18 +69,18 @@ impl Foreign {
         .boxed()
     }
 
-    /// Any of those that pass a replica, too: which takes no tunnels that it cannot open.
+    /// Generates those that a replica forwards, too: it drops tunnels that it cannot decapsulate.
     pub fn passing() -> BoxedStrategy<Self> {
         let tunnel = |what: &Self| matches!(what, Self::Protocol(4 | 41 | 47) | Self::Gue);
         Self::any().prop_filter("a tunnel", move |what| !tunnel(what)).boxed()
     }
 
-    /// The packet spoilt so, and the verdict on it. The packet bears no TCP options or data.
+    /// Returns the modified packet and its verdict. The packet has no TCP options or data.
     pub fn spoil(self, packet: &Packet) -> (Vec<u8>, Verdict) {
         let mut frame = packet.frame();
         let (l3, is_v6) = (packet.l3(), packet.is_v6());
         let l4 = packet.header_len() - 20;
-        // Where the protocol stands.
+        // Offset of the protocol.
         let protocol = match (is_v6, packet.ip_options) {
             (false, _) => l3 + 9,
             (true, 0) => l3 + 6,
@@ -131,7 +131,7 @@ impl Foreign {
         (frame, verdict)
     }
 
-    /// With an extension header in IPv6, or what comes next to one in IPv4.
+    /// Adds an extension header in IPv6, or the nearest equivalent in IPv4.
     fn extend(self, mut frame: Vec<u8>, packet: &Packet, protocol: usize) -> (Vec<u8>, Verdict) {
         let (l3, is_v6) = (packet.l3(), packet.is_v6());
         let l4 = packet.header_len() - 20;
@@ -164,7 +164,7 @@ impl Foreign {
         (frame, verdict)
     }
 
-    /// With a field of the IP header that contradicts the others.
+    /// Makes a field of the IP header contradict the others.
     fn garble(self, mut frame: Vec<u8>, packet: &Packet) -> (Vec<u8>, Verdict) {
         let (l3, is_v6) = (packet.l3(), packet.is_v6());
         let mut put = |at: usize, bytes: &[u8]| frame[at..at + bytes.len()].copy_from_slice(bytes);
@@ -191,13 +191,13 @@ impl Foreign {
     }
 }
 
-/// The IPv6 packet is going to be 8 bytes longer.
+/// Adds 8 to the payload length of an IPv6 packet.
 fn lengthen(frame: &mut [u8], l3: usize) {
     let length = u16::from_be_bytes([frame[l3 + 4], frame[l3 + 5]]) + 8;
     frame[l3 + 4..l3 + 6].copy_from_slice(&length.to_be_bytes());
 }
 
-/// TCP option areas: of every kind that keeps a tag off, and at random.
+/// Generates TCP option areas: random ones, and every kind that prevents tagging.
 pub fn options() -> impl Strategy<Value = Vec<u8>> {
     let kinds = vec![2u8, 3, 4, 5, 8, 14, 19, 28, 29, 30, 34, 253, 254];
     let option = (select(kinds), vec(any::<u8>(), 0..9))

@@ -1,4 +1,4 @@
-//! The gateway, plainly: a map of records and one packet at a time.
+//! The model of the gateway: a map of records, one packet at a time.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -27,52 +27,52 @@ mod tunnelled;
 
 pub(super) use tunnelled::{cracked, opened};
 
-/// Where a connection stands.
+/// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Tagged start packet sent, no valid acknowledgement yet.
+    /// Tagged SYN sent, no valid SYN/ACK yet.
     Racing,
     /// A replica won.
     Replica,
     /// The origin won.
     Origin,
-    /// FIN seen both ways, or a RST.
+    /// FINs seen in both directions, or a RST.
     Closing,
 }
 
 impl State {
-    /// All of them, in the order of their gauges.
+    /// All states, in the order of their gauges.
     pub const ALL: [State; 4] = [State::Racing, State::Replica, State::Origin, State::Closing];
 }
 
-/// What the gateway knows of a client endpoint.
+/// The gateway's record of a client endpoint.
 #[derive(Clone, Debug)]
 pub struct Record {
     /// V.
     pub server: SocketAddr,
-    /// The start packet's sequence number.
+    /// The SYN's sequence number.
     pub isn: u32,
-    /// That of the last start packet that went to the winner alone.
+    /// Sequence number of the last SYN that was sent to the winner only.
     pub asked: u32,
     /// State.
     pub state: State,
     /// R, once a replica has won.
     pub replica: Option<SocketAddr>,
-    /// The other server that the endpoint has most recently asked for meanwhile.
+    /// The other server that the endpoint has contacted most recently.
     pub second: Option<SocketAddr>,
     service: usize,
     repetitions: u32,
     fins: [bool; 2],
-    /// When the race began.
+    /// Start of the race.
     started: Duration,
-    /// Since when the time-out runs.
+    /// Start of the time-out.
     since: Duration,
-    /// Which of two records with the same `since` came first.
+    /// Order of records with the same `since`.
     order: u64,
 }
 
 impl Record {
-    /// R, while packets are translated.
+    /// Returns R while packets are translated.
     fn winner(&self) -> Option<SocketAddr> {
         let translated = matches!(self.state, State::Replica | State::Closing);
         self.replica.filter(|_| translated)
@@ -81,31 +81,32 @@ impl Record {
 
 /// The gateway.
 pub struct Model {
-    /// Which configuration it runs.
-    pub configuration: Configuration,
+    /// Its configuration.
+    pub configuration: Code,
     settings: Settings,
     key: Option<Key>,
     records: HashMap<SocketAddr, Record>,
-    /// By address of V: races that missed in a row, and until when it is left untagged.
+    /// By address of V: consecutive unanswered races, and the end of the tag back-off.
     paths: HashMap<IpAddr, (u32, Duration)>,
     fragments: related::Fragments,
     order: u64,
-    /// By family: a translated record has timed out that the gateway may not have noticed.
+    /// By family: whether a translated record has timed out that the gateway may not have expired
+    /// yet.
     lingering: [bool; 2],
-    /// Records that had to make room, by family.
+    /// Evicted records, by family.
     pub evicted: [u64; 2],
 }
 
-/// By then what was on its way when a RST was sent has arrived.
-const RST_GRACE: Duration = Duration::from_secs(3);
+/// Grace period after a RST: segments already in flight arrive within it.
+const QUIET: Duration = Duration::from_secs(3);
 
 fn span(ticks: Ticks) -> Duration {
     Duration::from_nanos(ticks.0)
 }
 
 impl Model {
-    /// A gateway without connections, which signs tags with the key.
-    pub fn new(configuration: Configuration, settings: Settings, key: Option<Key>) -> Self {
+    /// Creates a gateway without connections that signs tags with the key.
+    pub fn new(configuration: Code, settings: Settings, key: Option<Key>) -> Self {
         Self {
             configuration,
             settings,
@@ -119,18 +120,18 @@ impl Model {
         }
     }
 
-    /// What is known of a client endpoint.
+    /// Returns the record of a client endpoint.
     pub fn record(&self, client: SocketAddr) -> Option<&Record> {
         self.records.get(&client)
     }
 
-    /// Connections of a family in a state.
+    /// Returns the number of a family's connections in a state.
     pub fn count(&self, is_v6: bool, state: State) -> usize {
         let own = self.records.iter().filter(|(client, _)| client.is_ipv6() == is_v6);
         own.filter(|(_, record)| record.state == state).count()
     }
 
-    /// Time has come so far: what has timed out is gone.
+    /// Advances the time and expires records.
     pub fn pass(&mut self, now: Duration) {
         let timeouts = self.settings.timeouts;
         let lingering = &mut self.lingering;
@@ -147,12 +148,13 @@ impl Model {
         });
     }
 
-    /// The gateway has noticed what has timed out.
+    /// Notes that the gateway has expired all timed-out records.
     pub fn tidied(&mut self) {
         self.lingering = [false; 2];
     }
 
-    /// Something comes in by `side` in a buffer that has `headroom` to grow, or has not.
+    /// Predicts the outcome of a packet that arrives on `side`. `headroom` tells whether its buffer
+    /// can grow.
     pub fn receive(&mut self, now: Duration, side: Side, input: &Input, headroom: bool) -> Outcome {
         self.pass(now);
         match input {
@@ -188,7 +190,7 @@ impl Model {
         }
     }
 
-    /// A packet of the client goes to the winner, in the form of the configuration.
+    /// Forwards a packet of the client to the winner, in the form of the configuration.
     fn to_replica(
         &self,
         packet: &Packet,
@@ -214,8 +216,8 @@ impl Model {
         if !headroom {
             return Outcome::dropped(Verdict::NoBuffer);
         }
-        // The sum of a packet with a right checksum is known without its data; that of another
-        // is not, and the tunnel's checksum is then as wrong as the packet's.
+        // The sum of a packet follows from a correct checksum, without its data. With a wrong one,
+        // the tunnel's checksum is wrong by as much.
         let udp = match outer.udp {
             Udp::Right if !packet.tcp_checksum => Udp::Wrong,
             udp => udp,
@@ -224,23 +226,23 @@ impl Model {
         Outcome::sends(verdict, Leaving::Tunnel(Outer { udp, ..outer }, Box::new(inside)))
     }
 
-    /// The tunnel from a client to a replica.
+    /// Returns the tunnel from a client to a replica.
     fn outer(&self, client: IpAddr, replica: IpAddr, class: u8) -> Outer {
         Outer::new(world::format(replica), client, replica, class)
     }
 
-    /// The largest packet that fits the tunnel to this replica.
+    /// Returns the inner MTU of the tunnel to this replica.
     fn room(&self, replica: IpAddr) -> usize {
         usize::from(world::MTU) - overhead(world::format(replica), replica.is_ipv6())
     }
 
-    /// A packet of a translated connection has passed.
+    /// Notes a packet of a translated connection.
     fn heard(&mut self, now: Duration, side: Side, client: SocketAddr, flags: u8) {
         let idle = now - self.change(client).since;
         self.touch(now, client);
         let record = self.change(client);
-        // A RST that closed nothing: its connection goes on.
-        if record.state == State::Closing && record.fins != [true; 2] && idle >= RST_GRACE {
+        // Notes that a RST has not closed its connection.
+        if record.state == State::Closing && record.fins != [true; 2] && idle >= QUIET {
             record.state = State::Replica;
         }
         record.fins[side as usize] |= flags & FIN != 0;
@@ -249,7 +251,7 @@ impl Model {
         }
     }
 
-    /// The record's time-out starts again.
+    /// Restarts the record's time-out.
     fn touch(&mut self, now: Duration, client: SocketAddr) {
         self.order += 1;
         let order = self.order;
@@ -261,7 +263,7 @@ impl Model {
         self.records.get_mut(&client).expect("a known client")
     }
 
-    /// The most specific service that covers this endpoint.
+    /// Returns the most specific service that covers this endpoint.
     fn service(&self, server: SocketAddr) -> Option<usize> {
         let reach = |service: &Service| match service.scope {
             _ if !service.ports.contains(&server.port()) => None,
@@ -273,7 +275,7 @@ impl Model {
         covering.max_by_key(|(length, _)| *length).map(|(_, number)| number)
     }
 
-    /// Whether an address is a service's, at whatever port.
+    /// Returns whether an address belongs to a service, at any port.
     fn is_service(&self, address: IpAddr) -> bool {
         self.settings.services.iter().any(|service| match service.scope {
             Scope::Any => true,

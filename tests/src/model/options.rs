@@ -1,4 +1,4 @@
-//! The option area of a start packet: may it bear the tag, and where does the tag go?
+//! The option area of a SYN: whether it may be tagged, and the position of the tag.
 
 use std::ops::Range;
 
@@ -8,25 +8,25 @@ use pipeline::verdict::Verdict;
 
 use super::Packet;
 
-/// The most bytes of options.
+/// Maximum length of the option area.
 const MOST: usize = 40;
 
 /// A key for signatures, and its id.
 pub type Key = (u8, tag::Key);
 
-/// An option area taken apart.
+/// A parsed option area.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Area {
-    /// Options other than NOP: kind, and place of kind, length and value.
+    /// Options other than NOP: kind, and range of kind, length and value.
     pub options: Vec<(u8, Range<usize>)>,
-    /// One past the last option, NOPs included: where End-of-List stands when there is one.
+    /// End of the last option, NOPs included: the position of End-of-List, if there is one.
     pub end: usize,
-    /// Whether every length was sound.
+    /// Whether all lengths are valid.
     pub sound: bool,
 }
 
 impl Area {
-    /// Takes an option area apart, as far as it is sound.
+    /// Parses an option area up to the first invalid length.
     pub fn of(bytes: &[u8]) -> Self {
         let mut area = Self { options: Vec::new(), end: 0, sound: true };
         while area.end < bytes.len() && bytes[area.end] != 0 {
@@ -47,7 +47,7 @@ impl Area {
     }
 }
 
-/// What keeps a start packet from being tagged, whatever the table says.
+/// Returns the verdict that prevents tagging of a SYN, independent of the table.
 pub fn obstacle(packet: &Packet, key: Option<Key>) -> Option<Verdict> {
     if !packet.payload.is_empty() {
         return Some(Verdict::UntaggedData);
@@ -75,9 +75,9 @@ pub fn obstacle(packet: &Packet, key: Option<Key>) -> Option<Verdict> {
     (packet.options.len() + room > MOST).then_some(Verdict::UntaggedNoOptionSpace)
 }
 
-/// The tag of a gateway of this configuration that permits redirection, padded. What it is for
-/// is the packet, whose signature it bears when there is a key.
-pub fn tag(packet: &Packet, configuration: Configuration, key: Option<Key>) -> Vec<u8> {
+/// Returns the padded tag of a gateway of this configuration that permits redirection, signed for
+/// the packet if there is a key.
+pub fn tag(packet: &Packet, configuration: Code, key: Option<Key>) -> Vec<u8> {
     let flags = tag::flags(configuration as u8);
     match key {
         None => tag::unsigned(flags).to_vec(),
@@ -95,7 +95,7 @@ pub fn signature(packet: &Packet, flags: u8, id: u8, key: tag::Key) -> [u8; 8] {
     tag::mac(key, Signed { ends, ports, seq: packet.sequence }, flags, id)
 }
 
-/// The start packet with a tag behind its last option, before any End-of-List.
+/// Returns the SYN with a tag behind its last option, before any End-of-List.
 pub fn tagged(packet: &Packet, tag: &[u8]) -> Packet {
     let mut tagged = packet.clone();
     let end = Area::of(&packet.options).end;
@@ -103,7 +103,7 @@ pub fn tagged(packet: &Packet, tag: &[u8]) -> Packet {
     tagged
 }
 
-/// The packet with its MSS lowered to what leaves room for both headers in `mtu` bytes.
+/// Returns the packet with its MSS clamped so that full segments fit `mtu` bytes.
 pub fn clamped(packet: &Packet, mtu: usize) -> Packet {
     let mut clamped = packet.clone();
     let limit = mtu - if packet.is_v6() { 60 } else { 40 };

@@ -1,58 +1,58 @@
-//! What a model says becomes of a packet.
+//! The predicted outcome of a packet.
 
 use pipeline::verdict::Verdict;
 
 use super::related::Fitting;
 use super::{Outer, Packet};
 
-/// What becomes of one received packet.
+/// The outcome of a received packet.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// The name under which it is counted.
+    /// Its verdict.
     pub verdict: Verdict,
-    /// What leaves by the other side.
+    /// Frames that leave by the other side.
     pub onward: Vec<Leaving>,
-    /// What goes back by the side it came in by.
+    /// Frames that leave by the receiving side.
     pub back: Vec<Leaving>,
-    /// What may become of it as well, as far as the protocol says.
+    /// Another outcome that the protocol allows.
     pub or: Option<Box<Outcome>>,
 }
 
-/// A frame that leaves.
+/// A transmitted frame.
 #[derive(Clone, Debug)]
 pub enum Leaving {
-    /// The received one, byte for byte.
+    /// The received frame, unmodified.
     Untouched,
-    /// One with this packet.
+    /// A frame with this packet.
     Packet(Box<Packet>),
-    /// This one.
+    /// Exactly this frame.
     Frame(Vec<u8>),
-    /// One with this in a tunnel.
+    /// A frame with this in a tunnel.
     Tunnel(Outer, Box<Leaving>),
 }
 
 impl Outcome {
-    /// It passes byte for byte.
+    /// The packet is forwarded unmodified.
     pub fn untouched(verdict: Verdict) -> Self {
         Self { verdict, onward: vec![Leaving::Untouched], back: Vec::new(), or: None }
     }
 
-    /// It goes no further.
+    /// The packet is dropped.
     pub fn dropped(verdict: Verdict) -> Self {
         Self { verdict, onward: Vec::new(), back: Vec::new(), or: None }
     }
 
-    /// It goes on in another form.
+    /// The packet is forwarded in another form.
     pub fn sends(verdict: Verdict, leaving: Leaving) -> Self {
         Self { verdict, onward: vec![leaving], back: Vec::new(), or: None }
     }
 
-    /// It goes on with other fields.
+    /// The packet is forwarded with other fields.
     pub fn changed(verdict: Verdict, packet: Packet) -> Self {
         Self::sends(verdict, Leaving::Packet(Box::new(packet)))
     }
 
-    /// A fragment goes on in a tunnel.
+    /// A fragment is forwarded in a tunnel.
     pub fn fragment(fitting: Fitting, outer: &Outer) -> Self {
         let put = |frame| Leaving::Tunnel(outer.clone(), Box::new(Leaving::Frame(frame)));
         match fitting {
@@ -66,18 +66,18 @@ impl Outcome {
         }
     }
 
-    /// It goes no further, and is answered.
+    /// The packet is dropped and answered.
     pub fn answered(verdict: Verdict, answer: Leaving) -> Self {
         Self { verdict, onward: Vec::new(), back: vec![answer], or: None }
     }
 }
 
 impl Leaving {
-    /// Checks a frame that has left; `received` is the one that it came of. Gives the source
-    /// port of the GUE tunnel that it was in.
+    /// Checks a transmitted frame. `received` is the frame that caused it. Returns the source port
+    /// of its GUE tunnel, if there is one.
     ///
     /// # Panics
-    /// When it is another.
+    /// When the frame is another.
     pub fn check(&self, received: &[u8], frame: &[u8]) -> Option<u16> {
         match self {
             Self::Untouched => assert_eq!(frame, received),
@@ -85,7 +85,7 @@ impl Leaving {
             Self::Packet(expected) => {
                 let mut packet = Packet::read(frame).expect("what leaves is whole");
                 if expected.is_v6() && expected.ttl == 64 && expected.window == 0 {
-                    // A reset: what its flow label is says nobody.
+                    // A RST. Its flow label is unspecified.
                     packet.id = expected.id;
                 }
                 assert_eq!(&packet, &**expected);

@@ -11,13 +11,13 @@ pub const FIN: u8 = 0x01;
 pub const SYN: u8 = 0x02;
 /// Reset the connection.
 pub const RST: u8 = 0x04;
-/// Push the data on.
+/// Push the data.
 pub const PSH: u8 = 0x08;
-/// The acknowledgement number counts.
+/// The acknowledgement number is valid.
 pub const ACK: u8 = 0x10;
 
 const VLAN_TAGS: [u16; 3] = [0x8100, 0x88a8, 0x9100];
-/// The byte that IP options are made of: in IPv4 a NOP, in IPv6 a byte of padding.
+/// The byte that IP options consist of: NOP in IPv4, Pad1 in IPv6.
 const FILLER: [u8; 2] = [1, 0];
 
 /// A TCP packet over IP over Ethernet.
@@ -29,13 +29,13 @@ pub struct Packet {
     pub vlans: Vec<(u16, u16)>,
     /// DSCP and ECN.
     pub traffic_class: u8,
-    /// IP identification; in IPv6 the flow label of a whole packet.
+    /// IP identification, in IPv6 also the flow label.
     pub id: u16,
-    /// IP DF; always so in IPv6.
+    /// IP DF; always set in IPv6.
     pub dont_fragment: bool,
     /// IP time to live, or hop limit.
     pub ttl: u8,
-    /// IP options that do nothing: words of 4 bytes in IPv4, in IPv6 words of 8 in a
+    /// Length of IP options without effect: words of 4 bytes in IPv4, in IPv6 words of 8 bytes of a
     /// hop-by-hop header.
     pub ip_options: usize,
     /// Source address and port.
@@ -54,14 +54,14 @@ pub struct Packet {
     pub options: Vec<u8>,
     /// Data.
     pub payload: Vec<u8>,
-    /// Whether the IP header checksum is right; IPv6 has none, and it is always so.
+    /// Whether the IP header checksum is correct; always `true` in IPv6, which has none.
     pub ip_checksum: bool,
-    /// Whether the TCP checksum is right.
+    /// Whether the TCP checksum is correct.
     pub tcp_checksum: bool,
 }
 
 impl Packet {
-    /// A packet with these fields, right checksums and nothing unusual.
+    /// Creates a packet with these fields and correct checksums.
     pub fn new(from: SocketAddr, to: SocketAddr, flags: u8) -> Self {
         Self {
             macs: ([2, 0, 0, 0, 0, 0x20], [2, 0, 0, 0, 0, 0x10]),
@@ -84,35 +84,35 @@ impl Packet {
         }
     }
 
-    /// SYN without ACK, RST, FIN.
-    pub fn is_syn(&self) -> bool {
+    /// Returns whether it is a SYN: without ACK, RST, FIN.
+    pub fn is_start(&self) -> bool {
         self.flags & (SYN | ACK | RST | FIN) == SYN
     }
 
-    /// SYN and ACK without RST, FIN.
-    pub fn is_syn_ack(&self) -> bool {
+    /// Returns whether it is a SYN/ACK: without RST, FIN.
+    pub fn is_acknowledgement(&self) -> bool {
         self.flags & (SYN | ACK | RST | FIN) == SYN | ACK
     }
 
-    /// Whether it is IPv6.
+    /// Returns whether it is IPv6.
     pub fn is_v6(&self) -> bool {
         self.from.is_ipv6()
     }
 
-    /// The same from another sender.
+    /// Returns the packet from another sender.
     #[must_use]
     pub fn sent_by(&self, from: SocketAddr) -> Self {
         Self { from, ..self.clone() }
     }
 
-    /// The same to another receiver.
+    /// Returns the packet to another receiver.
     #[must_use]
     pub fn sent_to(&self, to: SocketAddr) -> Self {
         Self { to, ..self.clone() }
     }
 
-    /// The reset, as from the receiver, that ends what this acknowledgement opened. What its
-    /// flow label is says nobody.
+    /// Returns the RST in the receiver's name that ends the connection of this SYN/ACK. Its flow
+    /// label is unspecified.
     pub fn reset(&self) -> Self {
         Self {
             macs: (self.macs.1, self.macs.0),
@@ -123,22 +123,22 @@ impl Packet {
         }
     }
 
-    /// Bytes in front of the IP header.
+    /// Returns the offset of the IP header.
     pub fn l3(&self) -> usize {
         14 + 4 * self.vlans.len()
     }
 
-    /// Bytes of the IP header, options included.
+    /// Returns the length of the IP header, options included.
     pub fn ip_header_len(&self) -> usize {
         if self.is_v6() { 40 + 8 * self.ip_options } else { 20 + 4 * self.ip_options }
     }
 
-    /// Bytes in front of the TCP payload.
+    /// Returns the offset of the TCP payload.
     pub fn header_len(&self) -> usize {
         self.l3() + self.ip_header_len() + 20 + self.options.len()
     }
 
-    /// Bytes of the IP packet.
+    /// Returns the length of the IP packet.
     pub fn ip_len(&self) -> usize {
         self.header_len() - self.l3() + self.payload.len()
     }
@@ -196,7 +196,7 @@ impl Packet {
         }
     }
 
-    /// Reads a frame back: lengths checked, checksums judged, padding left out.
+    /// Parses a frame. Lengths are checked, checksums verified, padding is ignored.
     pub fn read(frame: &[u8]) -> Result<Self, String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         let (ethernet, rest) = Ethernet2Header::from_slice(frame).map_err(|e| text(&e))?;
@@ -265,10 +265,10 @@ impl Packet {
     }
 }
 
-/// What is behind the VLAN tags, and what they are.
+/// EtherType, VLAN tags, and the bytes behind them.
 pub(super) type Tagged<'a> = (EtherType, Vec<(u16, u16)>, &'a [u8]);
 
-/// Takes VLAN tags off.
+/// Strips VLAN tags.
 pub(super) fn vlans(mut ethertype: EtherType, mut rest: &[u8]) -> Result<Tagged<'_>, String> {
     let mut vlans = Vec::new();
     while VLAN_TAGS.contains(&ethertype.0) {

@@ -1,5 +1,4 @@
-//! What belongs to a connection without being one of its whole packets: ICMP errors that quote
-//! one, and fragments.
+//! ICMP errors that quote a connection's packets, and fragments of its packets.
 
 use std::net::IpAddr;
 
@@ -16,32 +15,32 @@ const FIRST: usize = 12;
 const TCP: u8 = 6;
 /// Bytes of an ICMP header.
 const ICMP_HEADER: usize = 8;
-/// Of a packet that is too big, the bytes that the error about it quotes: by family.
+/// Bytes of a packet that a "too big" error quotes, by family.
 const QUOTED: [usize; 2] = [576 - 20 - ICMP_HEADER, 1280 - 40 - ICMP_HEADER];
 
-/// An ICMP message in the form of an error.
+/// An ICMP message in the format of an error.
 #[derive(Clone, Debug)]
 pub struct IcmpError {
-    /// Who reports it.
+    /// Sender.
     pub from: IpAddr,
-    /// To whom.
+    /// Receiver.
     pub to: IpAddr,
     /// ICMP type.
     pub kind: u8,
     /// ICMP code.
     pub code: u8,
-    /// The word in front of what it quotes: of a "too big", the MTU.
+    /// The second word: the MTU of a "too big".
     pub mtu: u16,
-    /// The packet it quotes.
+    /// The quoted packet.
     pub quoted: Packet,
-    /// What the quoted packet is in, when it is in a tunnel.
+    /// The tunnel of the quoted packet, if it was in one.
     pub tunnel: Option<Outer>,
-    /// How many bytes behind the quoted IP header it quotes, of a tunnel the inner one.
+    /// Quoted bytes behind the IP header, with a tunnel the inner one.
     pub bytes: usize,
 }
 
 impl IcmpError {
-    /// Whether it is an error, and quotes as much as every router does.
+    /// Returns whether it is an error that quotes enough.
     pub fn is_sound(&self) -> bool {
         let is_error = match self.quoted.is_v6() {
             true => matches!(self.kind, 1..=4),
@@ -50,13 +49,14 @@ impl IcmpError {
         is_error && self.bytes >= 8
     }
 
-    /// Whether it says that the quoted packet was too big.
+    /// Returns whether it is a "too big" error.
     pub fn is_too_big(&self) -> bool {
         let expected = if self.quoted.is_v6() { (2, self.code) } else { (3, 4) };
         (self.kind, self.code) == expected
     }
 
-    /// The same about the packet without its tunnel, which leaves less room.
+    /// Returns the error about the packet without its tunnel. The MTU is reduced by the tunnel's
+    /// overhead.
     #[must_use]
     pub fn peeled(&self) -> Self {
         let mut peeled = self.clone();
@@ -66,7 +66,7 @@ impl IcmpError {
         peeled
     }
 
-    /// The Ethernet frame, in the quoted packet's VLAN.
+    /// Returns the Ethernet frame, in the quoted packet's VLAN.
     pub fn frame(&self) -> Vec<u8> {
         let start = self.quoted.l3();
         let whole = self.quoted.frame();
@@ -98,16 +98,15 @@ pub fn icmp(
     packet.ethernet(Body::Ip(Ip::new(from, to, Payload::Icmp(message)))).bytes()
 }
 
-/// What a packet of this identification carries that goes in fragments, and whether these bear DF:
-/// those with an even one have a second fragment that fits no tunnel.
+/// Sets data and DF of a packet to be fragmented, by its identification. With an even one the
+/// second fragment fits no tunnel.
 pub fn fragmented(packet: &mut Packet, id: u16) {
     packet.id = id;
     packet.payload = vec![0x5a; if id.is_multiple_of(2) { 1400 } else { 21 }];
     packet.dont_fragment = packet.is_v6() || id.is_multiple_of(4);
 }
 
-/// What an appliance says to the sender of a frame that is too big for its tunnel: `packet` is
-/// what is in the frame.
+/// Returns the appliance's error to the sender of a packet that exceeds its tunnel's inner MTU.
 pub fn too_big(packet: &Packet, mtu: usize) -> Vec<u8> {
     about_too_big(packet, &packet.frame()[packet.l3()..], mtu)
 }
@@ -120,13 +119,13 @@ fn about_too_big(packet: &Packet, ip: &[u8], mtu: usize) -> Vec<u8> {
     icmp(&back, (packet.to.ip(), packet.from.ip()), kind, word, quoted)
 }
 
-/// The first or the other of the two fragments of a packet that carries more than 12 bytes.
+/// Returns the first or second fragment of a packet with more than 12 bytes of data.
 pub fn fragment(packet: &Packet, first: bool) -> Vec<u8> {
     let (at, part) = half(packet, first);
     piece(packet, at, &part, first)
 }
 
-/// What is in one of these fragments, and where in the packet that begins.
+/// Returns offset and bytes of one of these fragments.
 fn half(packet: &Packet, first: bool) -> (usize, Vec<u8>) {
     let cut = 20 + packet.options.len() + FIRST;
     let whole = packet.frame();
@@ -134,7 +133,7 @@ fn half(packet: &Packet, first: bool) -> (usize, Vec<u8>) {
     if first { (0, behind[..cut].to_vec()) } else { (cut, behind[cut..].to_vec()) }
 }
 
-/// What becomes of one of these fragments where there is a tunnel with so much room.
+/// Returns how one of these fragments passes a tunnel with this inner MTU.
 pub fn through_tunnel(packet: &Packet, first: bool, room: usize) -> Fitting {
     let whole = fragment(packet, first);
     if whole.len() - packet.l3() <= room {
@@ -150,27 +149,28 @@ pub fn through_tunnel(packet: &Packet, first: bool, room: usize) -> Fitting {
     Fitting::Answered(about_too_big(packet, &whole[packet.l3()..], room))
 }
 
-/// How a fragment goes into a tunnel.
+/// How a fragment passes a tunnel.
 #[derive(Debug)]
 pub enum Fitting {
-    /// As it is.
+    /// Whole.
     Whole(Vec<u8>),
-    /// In fragments of its own.
+    /// In smaller fragments.
     Pieces(Vec<Vec<u8>>),
-    /// Not at all: its sender gets this.
+    /// Dropped. Its sender gets this error.
     Answered(Vec<u8>),
-    /// Not at all, and nothing may be said about it.
+    /// Dropped without an error.
     Unanswered,
 }
 
-/// A packet of IPv4 in fragments of at most `mtu` bytes each.
+/// Returns an IPv4 packet in fragments of at most `mtu` bytes.
 pub fn fragments(packet: &Packet, mtu: usize) -> Vec<Vec<u8>> {
     let whole = packet.frame();
     let behind = &whole[packet.l3() + packet.ip_header_len()..];
     pieces(packet, 0, behind, false, mtu)
 }
 
-/// The same of a part of its payload, which begins at `at` and is followed by more or is not.
+/// Returns the fragments of a part of its payload that begins at `at`. `more` tells whether more
+/// follows.
 fn pieces(packet: &Packet, at: usize, all: &[u8], more: bool, mtu: usize) -> Vec<Vec<u8>> {
     let part = (mtu - packet.ip_header_len()) / 8 * 8;
     let pieces = all.chunks(part).enumerate();

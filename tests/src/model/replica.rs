@@ -1,4 +1,4 @@
-//! The replica, plainly: what is held of each client endpoint, and one packet at a time.
+//! The model of the replica: a record per client endpoint, one packet at a time.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -24,23 +24,23 @@ mod world;
 
 pub use world::{SERVICES, server_of, service, settings};
 
-/// Where a connection stands.
+/// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Held {
-    /// The start packet went to the web server.
+    /// The SYN was sent to the web server.
     Opening,
-    /// The client has gone on.
+    /// The client has acknowledged.
     Established,
-    /// FIN seen both ways, or a RST.
+    /// FINs seen in both directions, or a RST.
     Closing,
 }
 
 impl Held {
-    /// All of them, in the order of their gauges.
+    /// All states, in the order of their gauges.
     pub const ALL: [Held; 3] = [Held::Opening, Held::Established, Held::Closing];
 }
 
-/// What the replica knows of a client endpoint.
+/// The replica's record of a client endpoint.
 #[derive(Clone, Debug)]
 pub struct Entry {
     /// V.
@@ -48,64 +48,62 @@ pub struct Entry {
     /// R.
     pub replica: SocketAddr,
     /// The gateway's configuration.
-    pub configuration: Configuration,
-    /// Where it stands.
+    pub configuration: Code,
+    /// Its state.
     pub state: Held,
-    /// The start packet's sequence number.
+    /// The SYN's sequence number.
     pub isn: u32,
-    /// Whether the web server bears V and gets packets for it.
+    /// Whether the web server has V's address and gets packets for it.
     bears: bool,
     credit: u32,
-    /// What the client acknowledges when it takes the connection up, once the web server has
-    /// answered.
+    /// Acknowledgement number of the client's first ACK, once the web server has responded.
     answered: Option<u32>,
-    /// The client has taken it up.
+    /// The client has acknowledged.
     taken: bool,
-    /// A later start packet of the same endpoints that the web server has been given, and its
-    /// configuration.
-    next: Option<(u32, Configuration)>,
+    /// A later SYN of the same endpoints that was sent to the web server, and its configuration.
+    next: Option<(u32, Code)>,
     fins: [bool; 2],
     since: Duration,
     order: u64,
 }
 
 impl Entry {
-    /// Whom the web server's packets come from.
+    /// Returns the source of the web server's packets.
     pub fn sends_as(&self) -> SocketAddr {
         if self.bears { self.server } else { self.replica }
     }
 
-    /// What the client acknowledges when it takes the connection up.
+    /// Returns the acknowledgement number of the client's first ACK.
     pub(super) fn awaits(&self) -> u32 {
         self.answered.unwrap_or(1)
     }
 }
 
-/// By then what was on its way when a RST was sent has arrived.
-const RST_GRACE: Duration = Duration::from_secs(3);
-/// How long a frame waits for a MAC address.
-const MAX_WAIT: Duration = Duration::from_secs(1);
+/// Grace period after a RST: segments already in flight arrive within it.
+const QUIET: Duration = Duration::from_secs(3);
+/// How long a frame is pending for a MAC address.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The replica.
 pub struct ReplicaModel {
     settings: Settings,
     key: Option<Key>,
-    /// Dead or drained.
+    /// Out of service.
     pub dead: bool,
-    /// Said to be busy.
+    /// Set busy.
     pub busy: bool,
     entries: HashMap<SocketAddr, Entry>,
     fragments: related::Fragments,
-    /// MAC addresses that have been learned.
+    /// Learned MAC addresses.
     neighbours: HashMap<IpAddr, [u8; 6]>,
-    /// Frames without one, for whom, and since when.
+    /// Pending frames: their receivers and times.
     waiting: Vec<(IpAddr, Duration, Vec<u8>)>,
-    /// Billionths of start packets that may still come, as of when.
+    /// Tokens of the SYN rate limit in billionths, and their time.
     tokens: (u128, Duration),
     order: u64,
-    /// By family: since there was none, any connection was of B or C.
+    /// By family: whether any connection since the table was last empty was of B or C.
     translates: [bool; 2],
-    /// Entries that had to make room, by family.
+    /// Evicted records, by family.
     pub evicted: [u64; 2],
 }
 
@@ -114,7 +112,7 @@ fn span(ticks: Ticks) -> Duration {
 }
 
 impl ReplicaModel {
-    /// A replica without connections, which knows a key.
+    /// Creates a replica without connections, with this key.
     pub fn new(settings: Settings, key: Option<Key>) -> Self {
         let tokens = (u128::from(settings.busy_syn_rate) * 1_000_000_000, Duration::ZERO);
         Self {
@@ -133,18 +131,18 @@ impl ReplicaModel {
         }
     }
 
-    /// What is known of a client endpoint.
+    /// Returns the record of a client endpoint.
     pub fn entry(&self, client: SocketAddr) -> Option<&Entry> {
         self.entries.get(&client)
     }
 
-    /// Connections of a family in a state.
+    /// Returns the number of a family's connections in a state.
     pub fn count(&self, is_v6: bool, state: Held) -> usize {
         let own = self.entries.iter().filter(|(client, _)| client.is_ipv6() == is_v6);
         own.filter(|(_, entry)| entry.state == state).count()
     }
 
-    /// Time has come so far: what has timed out is gone. Gives the frames that wait no more.
+    /// Advances the time and expires records. Returns pending frames that have timed out.
     pub fn pass(&mut self, now: Duration) -> Vec<Leaving> {
         let [opening, established, closing] = self.settings.timeouts;
         self.entries.retain(|_, entry| {
@@ -168,12 +166,12 @@ impl ReplicaModel {
         released
     }
 
-    /// A web server has said what its MAC address is.
+    /// Learns a web server's MAC address.
     pub fn learn(&mut self, address: IpAddr, mac: [u8; 6]) {
         self.neighbours.insert(address, mac);
     }
 
-    /// A packet of a web server, from the inside.
+    /// Handles a packet of a web server.
     pub fn from_web_server(&mut self, now: Duration, packet: &Packet) -> Outcome {
         let client = packet.to;
         let Some(known) = self.entry(client).cloned() else {
@@ -199,7 +197,7 @@ impl ReplicaModel {
             entry.credit -= 1;
             entry.answered = Some(packet.sequence.wrapping_add(1));
         }
-        // The first refusal, or that of a copy that came twice.
+        // The first refusal, or that of a retransmitted copy.
         let refuses = packet.sequence == 0 && packet.acknowledgement == known.isn.wrapping_add(1);
         let answers = is_syn_ack || packet.flags & RST != 0 && (opening || refuses);
         self.heard(now, client, 0, packet.flags);
@@ -210,7 +208,7 @@ impl ReplicaModel {
         self.to_client(packet, client, &known, answers, Verdict::FromWebServer)
     }
 
-    /// The web server has accepted a later start packet of the same endpoints.
+    /// The web server has accepted a later SYN of the same endpoints.
     fn succeed(
         &mut self,
         now: Duration,
@@ -227,7 +225,7 @@ impl ReplicaModel {
         self.change(client).clone()
     }
 
-    /// On to the client, in the form of the connection.
+    /// Forwards to the client, in the form of the connection.
     fn to_client(
         &self,
         packet: Packet,
@@ -277,12 +275,12 @@ impl ReplicaModel {
         Outer::new(format(client.ip()), from, client.ip(), class)
     }
 
-    /// The largest packet that fits the tunnel to this client.
+    /// Returns the inner MTU of the tunnel to this client.
     fn room(&self, client: SocketAddr) -> usize {
         usize::from(MTU) - overhead(format(client.ip()), client.is_ipv6())
     }
 
-    /// A packet of the client has come.
+    /// Notes a packet of the client.
     fn client_goes_on(&mut self, now: Duration, client: SocketAddr, packet: &Packet) {
         let more = 1 + u32::from(self.settings.syn_ack_retransmits);
         let entry = self.change(client);
@@ -293,7 +291,7 @@ impl ReplicaModel {
         if packet.flags & ACK != 0 && fits {
             match entry.state {
                 Held::Opening => (entry.state, entry.taken) = (Held::Established, true),
-                // By a RST of which nobody may have taken notice.
+                // By a RST that the peer may not have accepted.
                 Held::Closing => entry.taken |= entry.answered.is_some(),
                 Held::Established => {}
             }
@@ -315,7 +313,7 @@ impl ReplicaModel {
         }
     }
 
-    /// The entry's time-out starts again.
+    /// Restarts the record's time-out.
     fn touch(&mut self, now: Duration, client: SocketAddr) {
         self.order += 1;
         let order = self.order;

@@ -1,4 +1,4 @@
-//! Runs of a property, and what has been seen in a whole run.
+//! Runs of a property test, and the coverage of verdicts in a whole run.
 
 use std::cell::RefCell;
 
@@ -6,7 +6,7 @@ use pipeline::verdict::Verdict;
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, TestError, TestRunner};
 
-/// How often each verdict was given.
+/// Counts of verdicts.
 pub struct Tally(RefCell<[u64; Verdict::COUNT]>);
 
 impl Default for Tally {
@@ -16,14 +16,14 @@ impl Default for Tally {
 }
 
 impl Tally {
-    /// These were given.
+    /// Counts these verdicts.
     pub fn add(&self, verdicts: &[Verdict]) {
         let mut counts = self.0.borrow_mut();
         verdicts.iter().for_each(|verdict| counts[*verdict as usize] += 1);
     }
 
     /// # Panics
-    /// When one of these was never given.
+    /// When one of these verdicts never occurred.
     pub fn check(&self, reachable: &[Verdict]) {
         let counts = self.0.borrow();
         let unseen: Vec<_> = reachable.iter().filter(|v| counts[**v as usize] == 0).collect();
@@ -31,10 +31,10 @@ impl Tally {
     }
 }
 
-/// Tries a property with `cases` inputs, or with more when `PROPTEST_CASES` says so.
+/// Tests a property with `cases` inputs, or with `PROPTEST_CASES` if that is more.
 ///
 /// # Panics
-/// With the smallest input that the property fails for.
+/// With the smallest failing input.
 pub fn run<S: Strategy>(cases: u32, strategy: &S, property: impl Fn(S::Value)) {
     let default = Config::default();
     let asked = std::env::var_os("PROPTEST_CASES").is_some();

@@ -18,18 +18,18 @@ const GRE: u8 = 47;
 /// The UDP checksum of GUE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Udp {
-    /// Zero: there is none.
+    /// Zero: no checksum.
     None,
-    /// Right.
+    /// Correct.
     Right,
     /// Wrong.
     Wrong,
 }
 
-/// What stands around a packet in a tunnel.
+/// The outer headers of a tunnel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outer {
-    /// How the packet is in it.
+    /// Its format.
     pub format: Format,
     /// Outer source.
     pub from: IpAddr,
@@ -39,13 +39,13 @@ pub struct Outer {
     pub traffic_class: u8,
     /// Time to live, or hop limit.
     pub ttl: u8,
-    /// Whether the IP header checksum is right; IPv6 has none, and it is always so.
+    /// Whether the IP header checksum is correct; always `true` in IPv6, which has none.
     pub ip_checksum: bool,
     /// The UDP checksum of GUE; none in other formats.
     pub udp: Udp,
 }
 
-/// Bytes that a tunnel adds.
+/// Returns the overhead of a tunnel in bytes.
 pub fn overhead(format: Format, is_v6: bool) -> usize {
     let header = match format {
         Format::Ipip => 0,
@@ -56,7 +56,7 @@ pub fn overhead(format: Format, is_v6: bool) -> usize {
 }
 
 impl Outer {
-    /// The header that an appliance writes around a packet of this traffic class.
+    /// Creates the outer header that an appliance writes for a packet of this traffic class.
     pub fn new(format: Format, from: IpAddr, to: IpAddr, traffic_class: u8) -> Self {
         let udp = if format == Format::Gue && from.is_ipv6() { Udp::Right } else { Udp::None };
         Self { format, from, to, traffic_class, ttl: 64, ip_checksum: true, udp }
@@ -109,8 +109,8 @@ impl Outer {
         }
     }
 
-    /// Takes the tunnel off a frame: what was around it, the frame without it, and the source
-    /// port of GUE. Lengths, DF and the identification must be as an appliance writes them.
+    /// Decapsulates a frame. Returns the outer header, the inner frame, and the source port of GUE.
+    /// Lengths, DF and identification must be as an appliance writes them.
     pub fn peel(frame: &[u8]) -> Result<(Self, Vec<u8>, Option<u16>), String> {
         let (ethernet, rest) = Ethernet2Header::from_slice(frame).map_err(|e| e.to_string())?;
         let (ethertype, _, ip) = vlans(ethernet.ether_type, rest)?;
@@ -179,8 +179,8 @@ impl Outer {
     }
 }
 
-/// What of a packet's traffic class is left behind a tunnel (RFC 6040, section 4.2); `None` when
-/// the packet must go.
+/// Returns the traffic class after decapsulation (RFC 6040, section 4.2), or `None` when the packet
+/// must be dropped.
 pub fn decapsulated_class(inner: u8, outer: u8) -> Option<u8> {
     match (inner & 3, outer & 3) {
         (0, 3) => None,

@@ -1,4 +1,4 @@
-//! Who there is, and the roles as the tests launch them.
+//! The hosts of the model tests, and the roles as the tests start them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -29,8 +29,7 @@ const fn v6(site: u16, host: u16, port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, site, 0, 0, 0, 0, host)), port)
 }
 
-/// Client endpoints: so many of IPv4, and then as many of IPv6. Most tests use the first three
-/// of either.
+/// Client endpoints: first IPv4, then as many of IPv6. Most tests use the first three of each.
 pub const CLIENTS: [SocketAddr; 24] = [
     v4([198, 18, 1, 10], 40000),
     v4([198, 18, 1, 10], 40001),
@@ -58,22 +57,22 @@ pub const CLIENTS: [SocketAddr; 24] = [
     v6(2, 0xb, 65535),
 ];
 
-/// The first of [`CLIENTS`] that is of IPv6.
+/// Index of the first IPv6 client in [`CLIENTS`].
 pub const FIRST_V6: usize = 12;
 
-/// Whom a client of IPv4 may ask, and who may answer.
+/// The peers of an IPv4 client: servers and replicas.
 pub const PEERS: [SocketAddr; 7] = [
     // Two servers of the first service, with one address.
     v4([203, 0, 113, 10], 80),
     v4([203, 0, 113, 10], 443),
-    // The server of the second service, which takes replicas from anywhere.
+    // The server of the second service, which allows all replicas.
     v4([192, 0, 2, 80], 80),
-    // A port of the first server that is no service.
+    // A port of the first server that is not a service.
     v4([203, 0, 113, 10], 8080),
-    // Two replicas that the first service permits.
+    // Two replicas that the first service allows.
     v4([198, 51, 100, 10], 80),
     v4([198, 51, 100, 11], 8080),
-    // A stranger to the first service.
+    // A replica that the first service does not allow.
     v4([198, 18, 99, 1], 80),
 ];
 
@@ -88,21 +87,21 @@ pub const PEERS_V6: [SocketAddr; 7] = [
     v6(0x99, 0x1, 80),
 ];
 
-/// The peers of a client's family.
+/// Returns the peers of a client's family.
 pub fn peers(client: SocketAddr) -> &'static [SocketAddr; 7] {
     if client.is_ipv6() { &PEERS_V6 } else { &PEERS }
 }
 
-/// Neither client nor server, of a client's family.
+/// Returns the address of a router, of a client's family.
 pub fn router(client: SocketAddr) -> IpAddr {
     if client.is_ipv6() { v6(0xff, 1, 0).ip() } else { v4([192, 0, 2, 1], 0).ip() }
 }
 
-/// Initial sequence numbers: few, so that they recur, and at the edge.
+/// Initial sequence numbers: few, so that they recur, with edge cases.
 pub const ISNS: [u32; 3] = [u32::MAX, 0, 7000];
 
-/// The largest packet between the appliances, and how packets to whom go into tunnels: the
-/// longest prefix counts, IP in IP is for the others.
+/// The path MTU between the appliances, and the tunnel formats by peer. The longest prefix applies;
+/// IP in IP is the default.
 pub const MTU: u16 = 1280;
 const FORMATS: [(&str, Format); 7] = [
     ("198.18.2.0/24", Format::Gre),
@@ -114,7 +113,7 @@ const FORMATS: [(&str, Format); 7] = [
     ("2001:db8:99::/48", Format::Gre),
 ];
 
-/// The format of tunnels to this address.
+/// Returns the format of tunnels to this address.
 pub fn format(to: IpAddr) -> Format {
     let of = |prefix: &str| prefix.parse::<ipnet::IpNet>().expect("a prefix");
     let own = FORMATS.iter().filter(|(prefix, _)| of(prefix).contains(&to));
@@ -127,7 +126,7 @@ pub(super) fn path() -> Path {
     Path::new(MTU, Format::Ipip, peers)
 }
 
-/// What a gateway before [`PEERS`] and [`PEERS_V6`] is told.
+/// Returns the settings of a gateway for [`PEERS`] and [`PEERS_V6`].
 pub fn gateway(max_connections: usize, timeouts: Timeouts) -> gateway::Settings {
     let net = |text: &str| text.parse().expect("a prefix");
     let service = |scope: &str, ports: &[u16], replicas: &[&str]| gateway::Service {
@@ -151,32 +150,32 @@ pub fn gateway(max_connections: usize, timeouts: Timeouts) -> gateway::Settings 
     }
 }
 
-/// Keys of which the first signs, if there is one.
+/// Publishes keys. The key, if there is one, signs.
 pub fn keys(key: Option<Key>) -> Published<Keys> {
     Published::new(Keys::new(key, key.map(|(id, _)| id)))
 }
 
-impl<C: Mode> super::Harness<Gateway<C>> {
-    /// A gateway with these settings, which signs with this key.
+impl<C: Configuration> super::Harness<Gateway<C>> {
+    /// Creates a gateway with these settings that signs with this key.
     pub fn gateway(settings: gateway::Settings, key: Option<Key>) -> Self {
-        // A packet that is too big leaves in up to eight pieces.
+        // A packet that is too big leaves in up to eight fragments.
         Self::new(Gateway::new(settings, keys(key).reader()), 8)
     }
 }
 
-/// The most copies that the switch makes of a start packet.
+/// Maximum number of copies that the switch makes of a SYN.
 const COPIES: usize = 3;
 
 impl super::Harness<Switch> {
-    /// A harness for a switch of this world.
+    /// Creates a harness for a switch.
     pub fn switch(switch: Switch) -> Self {
         Self::new(switch, 8)
     }
 }
 
-/// Services of both families: with replicas and two servers, dynamic with one
-/// server behind the port, without an enabled server, without a live replica, and of IPv6 with
-/// replicas of its own and of IPv4.
+/// Returns services of both families: with replicas and two servers; dynamic with one server behind
+/// the port; without an enabled server; without a live replica; IPv6 with IPv6 replicas, and with
+/// IPv4 replicas.
 fn switch_services() -> Vec<switch::Service> {
     let server =
         |name: &str, delivery, weight| switch::Server { name: name.to_owned(), delivery, weight };
@@ -219,7 +218,7 @@ fn switch_services() -> Vec<switch::Service> {
     services
 }
 
-/// A switch before [`switch_services`], which knows this key.
+/// Returns a switch for [`switch_services`], with this key.
 pub fn switch(key: Option<Key>) -> Switch {
     let services = switch_services();
     let replicas = services.iter().map(|service| service.replicas.len()).sum();
@@ -245,9 +244,9 @@ pub fn switch(key: Option<Key>) -> Switch {
     Switch::new(settings, shares, Published::new(selection).reader(), keys(key).reader())
 }
 
-/// What a replica of both families is told: of 203.0.113.10 with two web servers, one that shares
-/// the tunnel address and whose MAC address is learned, one with an address, a port and a MAC
-/// address of its own; and of its like in IPv6, where the second server bears the service.
+/// Returns the settings of a replica of both families: 203.0.113.10 with two web servers, one that
+/// shares the tunnel address and whose MAC address is learned, one with its own address, port and
+/// MAC address; and the same in IPv6, where the second server has the service's address.
 pub fn replica_settings() -> replica::Settings {
     let server = |name: &str, address, port, mac| replica::Server {
         name: name.to_owned(),
@@ -287,7 +286,7 @@ pub fn replica_settings() -> replica::Settings {
     }
 }
 
-/// A replica that is told this, whose servers' numbers `up` says are up, and which knows a key.
+/// Returns a replica with these settings and this key. `up` tells by number which servers are up.
 pub fn replica_of(
     settings: replica::Settings,
     up: impl Fn(usize) -> bool,
@@ -304,7 +303,7 @@ pub fn replica_of(
     (replica, shares)
 }
 
-/// A replica that is told [`replica_settings`], and knows this key.
+/// Returns a replica with [`replica_settings`] and this key.
 pub fn replica(key: Option<Key>) -> Replica {
     replica_of(replica_settings(), |_| true, key).0
 }

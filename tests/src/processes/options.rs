@@ -9,10 +9,10 @@ pub use pipeline::stage::tag::Configuration as Configuration;
 
 use crate::lab::Family;
 
-/// Time between two looks at counters that may have come to rest.
+/// Interval at which counters are read until they stop moving.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// The format of the tunnels that a process sends; all are taken.
+/// The format of the tunnels that a process sends. All formats are accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TunnelFormat {
     /// IP in IP.
@@ -34,7 +34,7 @@ impl fmt::Display for TunnelFormat {
     }
 }
 
-/// Which web servers are probed, and by whom, over the management network.
+/// The web servers that are probed, and their probers, over the management network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Checks {
     /// The switch probes the origin's.
@@ -46,21 +46,21 @@ pub struct Checks {
 }
 
 impl Checks {
-    /// Whether there are any, which takes a topology with a management network.
+    /// Returns whether there are any. They need a topology with a management network.
     #[must_use]
     pub fn any(self) -> bool {
         self.origin || self.replicas || self.own
     }
 }
 
-/// How often things are probed, and how many answers change the opinion of them.
+/// Interval and thresholds of health checks.
 #[derive(Debug, Clone, Copy)]
 pub struct HealthTimes {
-    /// From one probe to the next; the time for an answer is half of that.
+    /// Interval between probes. The time-out is half of it.
     pub interval: Duration,
-    /// Answers in a row from which on a thing is up.
+    /// Consecutive answers after which a target is up.
     pub rise: u8,
-    /// Unanswered probes in a row from which on it is down.
+    /// Consecutive unanswered probes after which it is down.
     pub fall: u8,
 }
 
@@ -71,18 +71,18 @@ pub struct OriginServer {
     pub name: String,
     /// Its own address.
     pub address: IpAddr,
-    /// Where the switch's host probes it by TCP, if it does.
+    /// The endpoint that the switch probes by TCP, if any.
     pub check: Option<SocketAddr>,
 }
 
-/// Raw TOML at the end of each role's file: sections that the file does not have otherwise.
+/// Raw TOML appended to each role's file: additional sections.
 #[derive(Debug, Clone, Default)]
 pub struct Further {
-    /// Of the gateway's.
+    /// For the gateway.
     pub gateway: String,
-    /// Of the switch's.
+    /// For the switch.
     pub switch: String,
-    /// Of every replica's.
+    /// For every replica.
     pub replica: String,
 }
 
@@ -92,41 +92,41 @@ pub struct Further {
 pub struct ProcessOptions {
     /// The gateway's configuration.
     pub configuration: Configuration,
-    /// The families that services are of; none stands for IPv4 alone.
+    /// The families of services. Empty means IPv4 only.
     pub families: Vec<Family>,
     /// The format of all tunnels.
     pub tunnel_format: TunnelFormat,
-    /// What all processes take for the path's MTU; firstack's default otherwise.
+    /// The path MTU of all processes; firstack's default if `None`.
     pub path_mtu: Option<u16>,
-    /// The text of everybody's key file; with one, unsigned tags get no copies.
+    /// The text of all key files. With one, unsigned SYNs are not copied.
     pub keys: Option<String>,
-    /// The origin servers; without any, the host behind the switch is the only one.
+    /// The origin servers. If empty, the host behind the switch is the only one.
     pub servers: Vec<OriginServer>,
-    /// Which web servers are probed.
+    /// The health checks.
     pub checks: Checks,
-    /// How often; firstack's default otherwise.
+    /// Their times; firstack's defaults if `None`.
     pub health: Option<HealthTimes>,
-    /// Workers of the gateway; none stands for one.
+    /// Workers of the gateway. Zero means one.
     pub gateway_workers: usize,
-    /// Every address is a service, not the origin's alone.
+    /// Whether every address is a service, not only the origin's.
     pub any_service: bool,
-    /// Live connections from which on replica 1, 2, ... is busy; firstack's default otherwise.
+    /// Live connections at which replica 1, 2, ... becomes busy; firstack's default if `None`.
     pub max_connections: Vec<Option<u32>>,
-    /// What else is in the files.
+    /// Additional sections of the files.
     pub further: Further,
-    /// Where `firstack` is, if not beside this program and not named in `FIRSTACK`.
+    /// Path of `firstack`, if it is neither beside this program nor named in `FIRSTACK`.
     pub binary: Option<PathBuf>,
 }
 
 impl ProcessOptions {
-    /// The families that services are of.
+    /// Returns the families of services.
     #[must_use]
     pub fn families(&self) -> &[Family] {
         if self.families.is_empty() { &[Family::V4] } else { &self.families }
     }
 
-    /// Time between two looks at the counters: shorter than that between probes, which move
-    /// them.
+    /// Returns the interval at which counters are read. It is shorter than that of probes, which
+    /// move them.
     pub(super) fn pause(&self) -> Duration {
         self.health.map_or(PAUSE, |health| PAUSE.min(health.interval / 3))
     }

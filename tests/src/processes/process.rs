@@ -1,4 +1,4 @@
-//! One process of firstack: started, asked, told, killed, ended.
+//! A firstack process: start, control, kill, end.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -14,25 +14,25 @@ use nix::sys::signal::Signal;
 use super::texts;
 use crate::lab::{Lab, LabError, Namespace, Output, Place, Process, Result, run};
 
-/// Time that a process has until it forwards.
-const START: Duration = Duration::from_secs(60);
-/// Time that it has to end after SIGTERM.
-const END: Duration = Duration::from_secs(60);
+/// Time-out for a process to forward.
+const START: Duration = Duration::from_secs(20);
+/// Time-out for it to end after SIGTERM.
+const END: Duration = Duration::from_secs(10);
 
-/// How a process of firstack ended.
+/// The result of a firstack process.
 #[derive(Debug)]
 pub struct Ended {
     /// "gateway", "switch", "replica1" ...
     pub name: String,
-    /// How; an error when packet buffers are missing, among others.
+    /// Its exit status: an error when packet buffers have leaked, among others.
     pub status: ExitStatus,
     /// Its final counters.
     pub snapshot: Snapshot,
-    /// What it logged.
+    /// Its log.
     pub log: String,
 }
 
-/// One process of firstack.
+/// A firstack process.
 #[derive(Debug)]
 pub struct Appliance {
     name: String,
@@ -75,13 +75,13 @@ impl Appliance {
         &self.name
     }
 
-    /// Its configuration.
+    /// Returns its configuration.
     #[must_use]
     pub fn config(&self) -> &Path {
         &self.config
     }
 
-    /// Its namespace.
+    /// Returns its namespace.
     #[must_use]
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
@@ -108,7 +108,7 @@ impl Appliance {
         }
     }
 
-    /// Whether it was started, and not killed since.
+    /// Returns whether it was started, and not killed since.
     #[must_use]
     pub fn runs(&self) -> bool {
         self.process.is_some()
@@ -121,7 +121,7 @@ impl Appliance {
         }
     }
 
-    /// Its counters now.
+    /// Returns its current counters.
     pub fn stats(&self) -> Result<Snapshot> {
         match self.ask(Command::Stats)? {
             Answer::Stats(snapshot) => Ok(*snapshot),
@@ -129,7 +129,7 @@ impl Appliance {
         }
     }
 
-    /// Drains a replica, or makes it busy by order, or takes that back.
+    /// Drains or undrains a replica, or sets or clears busy.
     pub fn gate(&self, command: Command) -> Result<()> {
         match self.ask(command)? {
             Answer::Done(_) => Ok(()),
@@ -137,7 +137,7 @@ impl Appliance {
         }
     }
 
-    /// Writes its key file, for root alone; a running process reads it when told to reload.
+    /// Writes its key file, readable by root only. A running process reads it on reload.
     pub fn write_keys(&self, text: &str) -> Result<()> {
         let write = || {
             let mut file = OpenOptions::new();
@@ -147,7 +147,7 @@ impl Appliance {
         write().map_err(|source| LabError::File { path: self.keys.clone(), source })
     }
 
-    /// Writes its key file and makes the running process take it (`firstack reload`).
+    /// Writes its key file and reloads the running process (`firstack reload`).
     pub fn change_keys(&self, text: &str) -> Result<Output> {
         self.write_keys(text)?;
         self.command(&["reload"])
@@ -164,13 +164,13 @@ impl Appliance {
         LabError::Unreadable { command, output: output.into() }
     }
 
-    /// Runs a subcommand of firstack that takes this process's control socket.
+    /// Runs a subcommand of firstack with this process's control socket.
     pub fn command(&self, words: &[&str]) -> Result<Output> {
         let (binary, socket) = (self.binary.to_string_lossy(), self.socket.to_string_lossy());
         run(&[&[&*binary], words, &["--socket", &*socket]].concat())
     }
 
-    /// Replays captures through its configuration with `--explain`; gives what that printed.
+    /// Replays captures through its configuration with `--explain`, and returns the output.
     pub fn explain(&self, inside: &Path, outside: &Path, out: &Path) -> Result<String> {
         let paths = [&self.binary, &self.config, inside, outside, out].map(Path::to_string_lossy);
         let [binary, config, inside, outside, out] = paths;
@@ -179,7 +179,7 @@ impl Appliance {
         Ok(run(&[&words[..], &more].concat())?.stdout)
     }
 
-    /// Kills it outright (SIGKILL).
+    /// Kills it (SIGKILL).
     pub fn kill(&mut self) -> Result<()> {
         match self.process.take() {
             Some(mut process) => {

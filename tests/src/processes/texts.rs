@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use super::options::{Configuration, OriginServer, ProcessOptions, TunnelFormat};
 use crate::lab::{Family, Lab, Site, Topology};
 
-/// Frames that the kernel holds for a port, each way: bursts of a fast replica are larger
-/// than the driver's default of 512.
+/// Frames that the kernel queues for a port, in each direction: a fast replica's bursts exceed the
+/// driver's default of 512.
 const FRAMES: u32 = 2048;
 
 /// "gateway", "switch", "replica1" ...
@@ -18,17 +18,17 @@ pub(super) fn name(site: Site) -> String {
     }
 }
 
-/// Path of a process's control socket.
+/// Returns the path of a process's control socket.
 pub(super) fn socket(lab: &Lab, site: Site) -> PathBuf {
     lab.directory().join(format!("{}.sock", name(site)))
 }
 
-/// Path of a process's key file.
+/// Returns the path of a process's key file.
 pub(super) fn keys(lab: &Lab, site: Site) -> PathBuf {
     lab.directory().join(format!("{}.keys", name(site)))
 }
 
-/// The whole file of the process at a site.
+/// Returns the file of the process at a site.
 pub(super) fn file(
     lab: &Lab,
     topology: &Topology,
@@ -54,7 +54,7 @@ fn role(site: Site) -> &'static str {
     }
 }
 
-/// The sections that all files have.
+/// Writes the sections of all files.
 fn common(lab: &Lab, site: Site, cores: &[usize]) -> String {
     let name = name(site);
     let prefix = lab.directory().file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -85,7 +85,7 @@ socket = "{}"
     )
 }
 
-/// The sections that a file has when something in them differs from the default.
+/// Writes the sections that differ from the defaults.
 fn some(lab: &Lab, site: Site, options: &ProcessOptions) -> String {
     let mut text = String::new();
     let format = (options.tunnel_format != TunnelFormat::default())
@@ -114,7 +114,7 @@ fn section<const N: usize>(text: &mut String, name: &str, keys: [Option<String>;
     }
 }
 
-/// A service's name: "web", and of IPv6 beside IPv4 "web6".
+/// Returns a service's name: "web", and "web6" for IPv6 beside IPv4.
 fn service(options: &ProcessOptions, family: Family) -> &'static str {
     if options.families().len() > 1 && family == Family::V6 { "web6" } else { "web" }
 }
@@ -160,7 +160,7 @@ fn switch(topology: &Topology, options: &ProcessOptions) -> String {
     text
 }
 
-/// The origin servers of the service of a family.
+/// Returns the origin servers of the service of a family.
 fn servers(text: &mut String, options: &ProcessOptions, family: Family) {
     if options.servers.is_empty() {
         let check = check(options.checks.origin, Site::Origin);
@@ -200,7 +200,7 @@ fn replica(number: usize, options: &ProcessOptions) -> String {
     text
 }
 
-/// The key for the probes of a site's web server.
+/// Returns the keys for probes of a site's web server.
 fn check(wanted: bool, site: Site) -> String {
     if wanted { format!("check = \"http://{}/\"\n", site.management()) } else { String::new() }
 }

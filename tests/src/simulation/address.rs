@@ -1,4 +1,4 @@
-//! Where everyone is.
+//! Addresses of all hosts and appliances.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -24,16 +24,16 @@ pub type Mac = [u8; 6];
 
 /// Number of the router at each site.
 pub const ROUTER: u8 = 1;
-/// Number of an address that the replica's appliance bears itself.
+/// Number of an address of the replica's appliance.
 pub const TUNNEL: u8 = 5;
-/// Number of the first host at each site; at the origin's that of the first service.
+/// Number of the first host at each site, at the origin's site of the first service.
 pub const HOST: u8 = 10;
 /// Number of an address at the origin's site that the switch tunnels from.
 pub const SOURCE: u8 = 200;
-/// Between the numbers of two services.
+/// Distance between the numbers of two services.
 pub const SERVICE: u8 = 30;
 
-/// The address of a station at a site.
+/// Returns the address of a station at a site.
 #[must_use]
 pub fn address(family: Family, site: Site, number: u8) -> IpAddr {
     match family {
@@ -56,33 +56,33 @@ pub fn address(family: Family, site: Site, number: u8) -> IpAddr {
     }
 }
 
-/// The prefix of a site.
+/// Returns the prefix of a site.
 #[must_use]
 pub fn prefix(family: Family, site: Site) -> IpNet {
     let address = address(family, site, 0);
     IpNet::new_assert(address, if address.is_ipv4() { 24 } else { 64 })
 }
 
-/// A service's address.
+/// Returns a service's address.
 #[must_use]
 pub fn service(family: Family, number: usize) -> IpAddr {
     address(family, ORIGIN, HOST + SERVICE * number as u8)
 }
 
-/// The MAC address of a station at a site.
+/// Returns the MAC address of a station at a site.
 #[must_use]
 pub fn mac(site: Site, number: u8) -> Mac {
     [0x02, 0, 0, 0, site as u8, number]
 }
 
-/// The link-local address that belongs to a MAC address.
+/// Returns the link-local address of a MAC address.
 #[must_use]
 pub fn link_local(mac: Mac) -> Ipv6Addr {
     let [a, b, c, d, e, f] = mac.map(u16::from);
     Ipv6Addr::new(0xfe80, 0, 0, 0, (a ^ 2) << 8 | b, c << 8 | 0xff, 0xfe00 | d, e << 8 | f)
 }
 
-/// The MAC address of an appliance's port: 0 inside, 1 outside.
+/// Returns the MAC address of an appliance's port: 0 inside, 1 outside.
 #[must_use]
 pub fn port_mac(site: Site, port: usize) -> Mac {
     mac(site, 0xf0 + port as u8)

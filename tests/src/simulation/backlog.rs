@@ -1,5 +1,5 @@
-//! What smoltcp leaves out of a listening server, as other TCPs have it: a start packet of a
-//! connection that is there already opens no second one.
+//! Behaviour of a listening server that smoltcp lacks: a SYN of an existing connection opens no
+//! second one.
 
 use smoltcp::socket::tcp::State;
 use smoltcp::wire::{ETHERNET_HEADER_LEN, TcpControl};
@@ -9,17 +9,17 @@ use super::segment::{self, Segment};
 use super::server::{Server, Slot};
 use super::station::Frame;
 
-/// What becomes of a start packet.
+/// The handling of a SYN.
 pub(super) enum Judgement {
-    /// smoltcp takes it.
+    /// smoltcp handles it.
     Take,
-    /// smoltcp takes it, and the connection in this slot is over.
+    /// smoltcp handles it, and the connection in this slot ends.
     TakeInstead(usize),
-    /// This is sent, if anything, and no more.
+    /// Only this is sent, if anything.
     Answer(Option<Frame>),
 }
 
-/// Judges a start packet.
+/// Decides the handling of a SYN.
 pub(super) fn judge(server: &mut Server, start: &Segment, now: Nanos) -> Judgement {
     let records = &server.records;
     let own = |slot: &Slot| {
@@ -33,11 +33,11 @@ pub(super) fn judge(server: &mut Server, start: &Segment, now: Nanos) -> Judgeme
     match (state, &talk.last) {
         // RFC 1122, 4.2.2.13: a new connection may take the place of one in TIME-WAIT.
         (State::TimeWait | State::Closed | State::Listen, _) if !same => Judgement::TakeInstead(at),
-        // The answer was lost, perhaps: once more.
+        // The SYN/ACK may be lost: send it again.
         (State::SynReceived, Some((last, frame))) if same && last.syn => {
             Judgement::Answer(Some(frame.clone()))
         }
-        // RFC 5961, 4: an acknowledgement, to which a client that has started anew says RST.
+        // RFC 5961, 4: a challenge ACK, which a client with a new connection answers by a RST.
         (_, Some((last, frame))) if talk.challenged.is_none_or(|before| now >= before + SECOND) => {
             talk.challenged = Some(now);
             Judgement::Answer(Some(challenge(last, frame)))
@@ -46,7 +46,7 @@ pub(super) fn judge(server: &mut Server, start: &Segment, now: Nanos) -> Judgeme
     }
 }
 
-/// An empty acknowledgement that follows this segment, in the headers of its frame.
+/// Returns an empty ACK that follows this segment, with its frame's headers.
 fn challenge(last: &Segment, frame: &[u8]) -> Frame {
     let next = last.sequence.wrapping_add(last.length);
     let header = &frame[..ETHERNET_HEADER_LEN];
@@ -58,7 +58,7 @@ fn challenge(last: &Segment, frame: &[u8]) -> Frame {
     )
 }
 
-/// Keeps the last segment of every connection among what was sent after the first `had` frames.
+/// Stores the last segment of every connection among the frames sent after the first `had`.
 pub(super) fn remember(server: &mut Server, had: usize) {
     let Server { host, slots, records, .. } = server;
     for frame in &host.sending()[had..] {

@@ -1,4 +1,4 @@
-//! What must hold at the end of every run.
+//! Invariants that must hold at the end of every run.
 
 use std::net::SocketAddr;
 
@@ -11,10 +11,10 @@ use super::station;
 use super::variety::{Signing, Strangers};
 use super::world::World;
 
-/// Within this time a loser is reset where nothing is lost: before it repeats itself.
+/// Without loss a loser is reset within this time, before it retransmits.
 const PROMPT: Nanos = SECOND;
 
-/// All that is wrong, one line each.
+/// Returns all violations, one line each.
 #[must_use]
 pub fn check(world: &mut World, done: bool) -> Vec<String> {
     let mut wrong = Vec::new();
@@ -30,8 +30,8 @@ pub fn check(world: &mut World, done: bool) -> Vec<String> {
         }
     }
     wrong.append(&mut world.wrong);
-    // Under B what is said to the service's address is said to the origin, and to every replica
-    // that knows the client.
+    // Under B, packets to the service's address reach the origin, and every replica that has the
+    // client's connection.
     let told = |site: Site| site == CLIENTS || world.plan.configuration != Configuration::B;
     let strays = world.stray_errors().filter(|(site, _)| told(*site) && *site != ORIGIN);
     wrong.extend(strays.map(|(site, what)| format!("stray at site {site}: {what}")));
@@ -64,18 +64,18 @@ fn undone(world: &World) -> String {
     format!("connections {open:?} without an end, {held} held by servers")
 }
 
-/// What is to be said of a connection.
+/// The result of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Judgement {
-    /// It is complete, or not for a reason that is none of the appliances'.
+    /// It is complete, or failed for a reason outside the appliances.
     Right,
-    /// It is neither, and that is known to happen.
+    /// It failed because of a known limitation.
     ExpectedFailure(&'static str),
-    /// It is neither.
+    /// It failed.
     Wrong(String),
 }
 
-/// Judges a connection.
+/// Checks a connection.
 #[must_use]
 pub fn judge(world: &World, client: SocketAddr, call: &Call) -> Judgement {
     let Err(why) = connection(world, client, call) else { return Judgement::Right };
@@ -85,7 +85,7 @@ pub fn judge(world: &World, client: SocketAddr, call: &Call) -> Judgement {
     }
 }
 
-/// A connection is complete, or there is a reason why it is not; and one server had it.
+/// Checks that a connection is complete, or has a reason for failure, and that one server had it.
 fn connection(world: &World, client: SocketAddr, call: &Call) -> Result<(), String> {
     let had: Vec<(&Server, &Record)> = world
         .servers()
@@ -101,7 +101,7 @@ fn connection(world: &World, client: SocketAddr, call: &Call) -> Result<(), Stri
         return Err(format!("its request had {wrong}"));
     }
     let outcome = call.outcome.as_ref().ok_or("it has no end")?;
-    // Its server is cut off, or gave up waiting just when the client was heard.
+    // Its server is cut off, or timed out just when the client's packet arrived.
     let gone = |server: &Server, record: &Record| {
         world.dead[server.site].is_some() || matches!(record.end, Some((_, End::TimedOut)))
     };
@@ -123,7 +123,7 @@ fn connection(world: &World, client: SocketAddr, call: &Call) -> Result<(), Stri
     }
 }
 
-/// Whether it may be that nobody answers.
+/// Returns whether it is legitimate that no server responds.
 fn unanswered(plan: &Plan, call: usize) -> Result<(), String> {
     if plan.origin != Manner::Silent {
         return Err(format!("nobody answered, though the origin is there: {:?}", plan.origin));
@@ -156,11 +156,11 @@ fn unanswered(plan: &Plan, call: usize) -> Result<(), String> {
     }
 }
 
-/// What a server holds comes to an end that its client or its winner has brought about.
+/// Checks that a server's connections end because of their client or winner.
 fn half_open(world: &World, server: &Server, record: &Record) -> Result<(), String> {
     let Some((at, end)) = record.end else { return Err("it is still held".into()) };
     let seconds = (at - record.since) as f64 / 1e9;
-    // The gateway knows but the latest connection of an endpoint.
+    // The gateway has only the latest connection of an endpoint.
     let latest_and_patient = || {
         world.clients().any(|client| {
             let own = |call: &&Call| client.endpoint(call) == record.client && call.begun < at;
@@ -170,15 +170,15 @@ fn half_open(world: &World, server: &Server, record: &Record) -> Result<(), Stri
             })
         })
     };
-    // A copy of the start packet that comes when all is over opens another, of which the client
-    // knows as little as its gateway.
+    // A copy of the SYN that arrives after the end opens another connection, which neither client
+    // nor gateway has.
     let first = server
         .records
         .iter()
         .find(|other| (other.client, other.isn) == (record.client, record.isn))
         .is_some_and(|first| std::ptr::eq(first, record));
     let slow = record.established.is_none() && at - record.since > PROMPT;
-    // Whom the gateway does not permit is not answered until the race is decided.
+    // Replicas that the gateway does not allow get no answer until the race is decided.
     let promised = world.plan.is_calm()
         && world.plan.permits != Permits::First
         && world.plan.table >= world.plan.connections.len();

@@ -1,5 +1,5 @@
-//! A client host: it makes the connections of the plan, checks every byte of the answers, and
-//! notes how each connection ended.
+//! A client host: opens the plan's connections, checks every byte of the responses, and records how
+//! each connection ended.
 
 use std::net::SocketAddr;
 
@@ -14,23 +14,23 @@ use super::rng::Rng;
 use super::segment;
 use super::station::Frame;
 
-/// How long a socket may linger after its connection has come to its end.
+/// How long a socket may linger after its connection's end.
 const LINGER: Nanos = 300 * SECOND;
 
-/// How a connection ended for its client.
+/// The end of a connection, as its client sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// All went over and every byte was right; this server answered.
+    /// Complete with correct data, from this server.
     Completed(u8),
-    /// Its start packet was answered by a reset.
+    /// Its SYN was answered by a RST.
     Refused,
-    /// Its start packet was not answered for as long as the client had patience.
+    /// Its SYN was not answered within the client's time-out.
     Unanswered,
-    /// The client lost patience with an open connection.
+    /// An open connection timed out.
     GaveUp,
     /// An open connection was reset, or closed too early.
     Broken(String),
-    /// A byte was wrong.
+    /// The data was wrong.
     Wrong(String),
 }
 
@@ -43,13 +43,13 @@ pub struct Call {
     pub port: u16,
     /// The service.
     pub service: SocketAddr,
-    /// Its start packet's sequence number, once sent.
+    /// Its SYN's sequence number, once sent.
     pub isn: Option<u32>,
     /// How it ended.
     pub outcome: Option<Outcome>,
     /// When it began.
     pub begun: Nanos,
-    /// Start packets sent.
+    /// SYNs sent.
     pub starts: u32,
     /// Whether it was ever open.
     pub opened: bool,
@@ -66,13 +66,13 @@ pub struct Call {
 pub struct Client {
     /// The host.
     pub host: Host,
-    /// Its connections, in the order of their beginning.
+    /// Its connections, in the order of their start.
     pub calls: Vec<Call>,
     services: Vec<SocketAddr>,
 }
 
 impl Client {
-    /// The client host of this number.
+    /// Creates the client host with this number.
     pub fn new(plan: &Plan, number: usize, rng: &mut Rng) -> Self {
         let at = HOST + number as u8;
         let own = address(plan.family, CLIENTS, at);
@@ -85,7 +85,7 @@ impl Client {
         }
     }
 
-    /// Begins a connection; what is left of the port's earlier one is forgotten.
+    /// Starts a connection. The rest of the port's earlier connection is discarded.
     pub fn begin(&mut self, id: usize, plan: ConnectionPlan, now: Nanos) {
         let service = self.services[plan.service];
         let same = |call: &&mut Call| call.port == plan.port && call.service == service;
@@ -113,7 +113,7 @@ impl Client {
         });
     }
 
-    /// Lets a frame in, or time pass; gives the connections that have come to an end.
+    /// Processes a frame, or the passing of time. Returns the connections that have ended.
     pub fn turn(&mut self, frame: Option<Frame>, now: Nanos) -> Vec<usize> {
         let mut ended = Vec::new();
         self.host.poll(frame, now);
@@ -143,25 +143,25 @@ impl Client {
         ended
     }
 
-    /// The endpoint that a connection is made from.
+    /// Returns the client endpoint of a connection.
     pub fn endpoint(&self, call: &Call) -> SocketAddr {
         SocketAddr::new(self.host.address, call.port)
     }
 
-    /// When a connection's patience ends.
+    /// Returns the time-out of a connection.
     pub fn deadline(&self) -> Option<Nanos> {
         let open = self.calls.iter().filter(|call| call.handle.is_some());
         open.map(|call| call.deadline).min()
     }
 
-    /// Whether nothing is left to do.
+    /// Returns whether the client has finished.
     pub fn is_done(&self) -> bool {
         self.calls.iter().all(|call| call.handle.is_none())
     }
 }
 
 impl Call {
-    /// Does what can be done now; whether anything was.
+    /// Makes progress where possible. Returns whether there was any.
     fn step(&mut self, host: &mut Host, now: Nanos) -> bool {
         let Some(handle) = self.handle else { return false };
         let state = host.socket(handle).state();
@@ -253,7 +253,7 @@ impl Call {
         Ok(self.got > before)
     }
 
-    /// Ends a connection that is complete, or that never will be.
+    /// Ends a connection that is complete, or can never be.
     fn finish(&mut self, host: &mut Host, handle: SocketHandle, now: Nanos) -> bool {
         let all = PREFIX + self.plan.response;
         let peer_closed = !host.socket(handle).may_recv();

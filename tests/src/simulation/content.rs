@@ -1,32 +1,32 @@
-//! What clients and servers say to each other, so that every byte of it can be checked.
+//! The data that clients and servers exchange, so that every byte can be checked.
 //!
-//! A request is a header and filler; an answer is the server's number and filler. The filler
-//! depends on the connection's number and direction only, so every replica answers alike.
+//! A request is a header and filler, a response is the server's number and filler. The filler
+//! depends only on the connection's number and direction, so all replicas respond alike.
 
 use super::plan::{Closer, ConnectionPlan, MS};
 
 /// Bytes of a request's header.
 pub const HEADER: usize = 17;
-/// Bytes of an answer before its filler.
+/// Bytes of a response before its filler.
 pub const PREFIX: usize = 1;
 
-/// A request, as its header tells.
+/// A request, from its header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
     /// The connection's number.
     pub id: u32,
     /// Filler bytes of the request.
     pub request: u32,
-    /// Filler bytes of the answer.
+    /// Filler bytes of the response.
     pub response: u32,
-    /// Who closes first.
+    /// The side that closes first.
     pub closer: Closer,
-    /// Milliseconds that the server takes before it answers.
+    /// Milliseconds before the server responds.
     pub think: u32,
 }
 
 impl Request {
-    /// The request of a connection.
+    /// Returns the request of a connection.
     #[must_use]
     pub fn new(id: usize, plan: &ConnectionPlan) -> Self {
         let (request, response) = (plan.request as u32, plan.response as u32);
@@ -34,7 +34,7 @@ impl Request {
         Self { id: id as u32, request, response, closer: plan.closer, think }
     }
 
-    /// Its header.
+    /// Returns its header.
     #[must_use]
     pub fn header(&self) -> [u8; HEADER] {
         let mut bytes = [0; HEADER];
@@ -46,7 +46,7 @@ impl Request {
         bytes
     }
 
-    /// Reads a header.
+    /// Parses a header.
     #[must_use]
     pub fn read(bytes: &[u8; HEADER]) -> Self {
         let word =
@@ -56,12 +56,12 @@ impl Request {
     }
 }
 
-/// Which filler.
+/// The filler of a connection and direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filler {
-    /// That of a request.
+    /// Returns the filler of a request.
     Request(u32),
-    /// That of an answer.
+    /// Returns the filler of a response.
     Response(u32),
 }
 
@@ -75,12 +75,12 @@ impl Filler {
         (salt ^ (at * 31) ^ ((at >> 8) * 17)) as u8
     }
 
-    /// Writes it, from its byte `at` on.
+    /// Writes the filler from offset `at` on.
     pub fn fill(self, at: usize, bytes: &mut [u8]) {
         bytes.iter_mut().enumerate().for_each(|(i, byte)| *byte = self.byte(at + i));
     }
 
-    /// Whether these are its bytes from `at` on.
+    /// Returns whether these are its bytes from offset `at` on.
     #[must_use]
     pub fn is(self, at: usize, bytes: &[u8]) -> bool {
         bytes.iter().enumerate().all(|(i, byte)| *byte == self.byte(at + i))

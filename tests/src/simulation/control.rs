@@ -1,5 +1,5 @@
-//! What the control thread of an appliance does while its workers run: it drains, takes servers
-//! out and puts them back, sees which tunnels are answered, and changes keys.
+//! The control thread of an appliance: drains, takes servers out of service and back, monitors
+//! tunnels, and changes keys.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -13,30 +13,30 @@ use super::address::{CLIENTS, Site};
 use super::plan::Plan;
 use super::variety::Signing;
 
-/// The key that tags are signed with at first, and the one that takes its place.
+/// The first signing key, and its successor.
 const KEYS: [(u8, [u8; 16]); 2] = [(3, [0x33; 16]), (9, [0x99; 16])];
 
-/// What can be moved of one appliance.
-pub struct Levers {
-    /// What tags are signed with, or judged by.
+/// The controls of an appliance.
+pub struct Controls {
+    /// The keys that sign or verify tags.
     pub keys: Published<Keys>,
-    /// Who takes part.
+    /// Its servers and replicas.
     pub members: Members,
 }
 
-/// Who takes part at an appliance, as its control thread knows it.
+/// Servers and replicas of an appliance, as its control thread knows them.
 pub enum Members {
-    /// Nobody.
+    /// None.
     None,
     /// At a switch.
     Switch {
-        /// What workers read.
+        /// The selection that workers read.
         selection: Published<switch::Selection>,
-        /// Who there is.
+        /// The configured services.
         services: Vec<switch::Service>,
-        /// Who is in.
+        /// Members in service.
         alive: Alive,
-        /// Which tunnels are answered.
+        /// Health of tunnels.
         tunnels: Arc<TunnelHealth>,
     },
     /// At a replica.
@@ -45,22 +45,22 @@ pub enum Members {
         selection: Published<replica::Selection>,
         /// Who there is.
         services: Vec<replica::Service>,
-        /// Which servers are up.
+        /// Servers that are up.
         up: Vec<bool>,
-        /// Whether it takes start packets.
-        gates: Arc<Admission>,
+        /// Its admission flags.
+        gates: Arc<Gates>,
     },
 }
 
-impl Levers {
-    /// A replica is drained, or open again.
+impl Controls {
+    /// Drains or undrains a replica.
     pub fn turnabout(&self) {
         if let Members::Replica { gates, .. } = &self.members {
             gates.dead.store(!gates.dead.load(Relaxed), Relaxed);
         }
     }
 
-    /// A server is down, or up again: for all services.
+    /// Takes a server out of service, or back, for all services.
     pub fn flip(&mut self, server: usize) {
         match &mut self.members {
             Members::None => {}
@@ -81,7 +81,7 @@ impl Levers {
         }
     }
 
-    /// Sees which tunnels are answered, and who gets copies.
+    /// Updates the members that get copies from the tunnels' health.
     pub fn look(&mut self) {
         let Members::Switch { selection, services, alive, tunnels } = &mut self.members else {
             return;
@@ -94,7 +94,7 @@ impl Levers {
     }
 }
 
-/// The keys that the appliance of a site has at first, or once they have changed.
+/// Returns the keys of a site's appliance, before or after the change.
 #[must_use]
 pub fn keys(plan: &Plan, site: Site, changed: bool) -> Keys {
     let signs = site == CLIENTS;

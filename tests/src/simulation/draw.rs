@@ -1,4 +1,4 @@
-//! The draws of a plan: replicas, the ways between sites, connections.
+//! Random parts of a plan: replicas, paths between sites, connections.
 
 use super::address::{CLIENTS, ORIGIN};
 use super::plan::{
@@ -6,7 +6,7 @@ use super::plan::{
 };
 use super::rng::Rng;
 
-/// One replica.
+/// Draws a replica.
 pub(super) fn replica(rng: &mut Rng) -> ReplicaPlan {
     let reach = rng.pick(&[(2, Reach::Mac), (2, Reach::Resolved), (1, Reach::Bears)]);
     let has_vip = rng.chance(200);
@@ -26,14 +26,14 @@ pub(super) fn replica(rng: &mut Rng) -> ReplicaPlan {
     }
 }
 
-/// The ways between the sites.
+/// Draws the paths between the sites.
 pub(super) fn paths(rng: &mut Rng, sites: usize) -> Vec<Vec<Path>> {
     let lossy = rng.chance(600);
     let twice = rng.chance(500);
     let reorders = rng.chance(500);
     let drops = rng.chance(100);
     let narrow = rng.chance(300);
-    // Packets between clients and origin often take the long way, or no replica would ever win.
+    // The path between clients and origin is often slow, or no replica would ever win.
     let detour = rng.chance(600);
     let none = Path {
         delay: 0,
@@ -69,7 +69,7 @@ pub(super) fn paths(rng: &mut Rng, sites: usize) -> Vec<Vec<Path>> {
     paths
 }
 
-/// The connections.
+/// Draws the connections.
 pub(super) fn connections(rng: &mut Rng, clients: usize, services: usize) -> Vec<ConnectionPlan> {
     let mut all: Vec<ConnectionPlan> = Vec::new();
     for number in 0..rng.size(1, 6) {
@@ -109,8 +109,8 @@ pub(super) fn connections(rng: &mut Rng, clients: usize, services: usize) -> Vec
     all
 }
 
-/// Whether a connection takes over the port of an earlier one, or shares it. Each port is taken
-/// over by one at a time, and shared by two at the most.
+/// Draws whether a connection reuses the port of an earlier one, or shares it. A port is reused by
+/// one connection at a time, and shared by at most two.
 fn start(rng: &mut Rng, all: &[ConnectionPlan], services: usize) -> Start {
     if all.is_empty() {
         return Start::Alone;

@@ -22,10 +22,10 @@ impl World {
     pub(super) fn change(&mut self, change: Change) {
         self.log.note(self.now, "control", || format!("{change:?}"));
         match change {
-            Change::Turnabout(replica) => self.levers[REPLICAS + replica].turnabout(),
+            Change::Turnabout(replica) => self.controls[REPLICAS + replica].turnabout(),
             Change::Dies(replica) => self.dead[REPLICAS + replica] = Some(self.now),
-            Change::WebServer(replica, server) => self.levers[REPLICAS + replica].flip(server),
-            Change::Origin(server) => self.levers[ORIGIN].flip(server),
+            Change::WebServer(replica, server) => self.controls[REPLICAS + replica].flip(server),
+            Change::Origin(server) => self.controls[ORIGIN].flip(server),
         }
     }
 
@@ -33,7 +33,7 @@ impl World {
     pub(super) fn change_keys(&mut self, gateway: bool) {
         let sites = if gateway { CLIENTS..CLIENTS + 1 } else { ORIGIN..self.plan.sites() };
         for site in sites {
-            self.levers[site].keys.publish(control::keys(&self.plan, site, true));
+            self.controls[site].keys.publish(control::keys(&self.plan, site, true));
         }
         self.log.note(self.now, "control", || format!("new keys, gateway: {gateway}"));
     }

@@ -1,4 +1,4 @@
-//! A flood of start packets from spoofed clients, and what of it comes to those clients.
+//! A flood of SYNs from spoofed clients, and the packets that reach those clients.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -16,37 +16,37 @@ use super::watch;
 
 /// The SYN bit.
 const SYN: u8 = 0x02;
-/// How often Linux repeats an acknowledgement, the first time after a second, then each time
-/// after twice as long.
+/// Number of times that Linux retransmits a SYN/ACK: first after a second, then after twice the
+/// time each.
 const REPETITIONS: u32 = 5;
 
-/// What somebody sends in others' names.
+/// A flood of spoofed SYNs.
 #[derive(Clone, Copy, Debug)]
 pub struct Flood {
-    /// When it begins.
+    /// Its start.
     pub at: Nanos,
-    /// How long it lasts.
+    /// Its duration.
     pub span: Nanos,
-    /// Start packets per second and prefix.
+    /// SYNs per second and prefix.
     pub rate: u64,
-    /// Prefixes whose addresses are used, and addresses in each.
+    /// Number of spoofed prefixes, and of addresses in each.
     pub victims: (u8, u8),
 }
 
 impl Flood {
-    /// How many start packets it has.
+    /// Returns the number of SYNs.
     #[must_use]
     pub fn packets(&self) -> u64 {
         self.span * self.rate / SECOND * u64::from(self.victims.0)
     }
 
-    /// When it sends the one of this number.
+    /// Returns the time of the SYN with this number.
     #[must_use]
     pub fn time(&self, number: u64) -> Nanos {
         self.at + number * SECOND / (self.rate * u64::from(self.victims.0))
     }
 
-    /// The endpoint in whose name it sends the one of this number: never the same twice.
+    /// Returns the spoofed endpoint of the SYN with this number. All are different.
     #[must_use]
     pub fn victim(&self, family: Family, number: u64) -> SocketAddr {
         let (prefixes, hosts) = (u64::from(self.victims.0), u64::from(self.victims.1));
@@ -64,7 +64,7 @@ impl Flood {
     }
 }
 
-/// Whether this is one of those whose names are used.
+/// Returns whether this address is spoofed by a flood.
 #[must_use]
 pub fn is_victim(address: IpAddr) -> bool {
     match address {
@@ -73,8 +73,8 @@ pub fn is_victim(address: IpAddr) -> bool {
     }
 }
 
-/// A tagged start packet of the flood as it reaches the switch. Where tags are to be signed it
-/// is unsigned, or bears a wrong signature.
+/// Returns a tagged SYN of the flood as it reaches the switch. Its signature is wrong if `forged`,
+/// else it is unsigned.
 #[must_use]
 pub fn start(plan: &Plan, flood: &Flood, number: u64, forged: bool, rng: &mut Rng) -> Frame {
     let flags = tag::flags(plan.configuration as u8);
@@ -98,13 +98,13 @@ pub fn start(plan: &Plan, flood: &Flood, number: u64, forged: bool, rng: &mut Rn
     packets::Frame::new(macs, Body::Ip(ip)).bytes()
 }
 
-/// What is done with the flood at a server: answers as Linux gives them.
+/// Half-open connections of the flood at a server, which responds like Linux.
 #[derive(Debug, Default)]
 pub struct Crowd {
-    /// Start packets that came, by client and sequence number.
+    /// Received SYNs, by client and sequence number.
     pub came: BTreeMap<(SocketAddr, u32), u32>,
     waiting: BTreeMap<SocketAddr, Waiting>,
-    /// By time, whose acknowledgement is to be repeated.
+    /// Pending SYN/ACK retransmissions, by time.
     due: BTreeMap<(Nanos, SocketAddr), ()>,
 }
 
@@ -116,7 +116,7 @@ struct Waiting {
 }
 
 impl Crowd {
-    /// Takes what comes in a victim's name; gives the answer.
+    /// Handles a packet in a victim's name. Returns the response.
     pub fn take(&mut self, frame: &[u8], segment: &Segment, now: Nanos) -> Option<Frame> {
         if !segment.is_syn() {
             if let Some(over) = self.waiting.remove(&segment.from) {
@@ -140,7 +140,7 @@ impl Crowd {
         Some(answer)
     }
 
-    /// What is to be repeated by now.
+    /// Returns the retransmissions that are due.
     pub fn repeat(&mut self, now: Nanos) -> Vec<Frame> {
         let mut frames = Vec::new();
         while let Some(&(at, client)) = self.due.keys().next().filter(|(at, _)| *at <= now) {
@@ -158,24 +158,24 @@ impl Crowd {
         frames
     }
 
-    /// When there is something to do next.
+    /// Returns the time of the next retransmission.
     #[must_use]
     pub fn next(&self) -> Option<Nanos> {
         self.due.keys().next().map(|(at, _)| *at)
     }
 }
 
-/// What of the flood comes to those in whose names it is sent.
+/// Backscatter: packets to the spoofed clients.
 #[derive(Debug, Default)]
 pub struct Echo {
-    /// Acknowledgements that left a replica's site: when, and for whom.
+    /// SYN/ACKs that left a replica's site: time and client.
     pub acknowledgements: Vec<(Nanos, SocketAddr)>,
     /// Other packets.
     pub others: u64,
 }
 
 impl Echo {
-    /// Notes what leaves a replica's site for a victim; whether it is for one.
+    /// Records a frame that leaves a replica's site for a victim. Returns whether it is for one.
     pub fn note(&mut self, frame: &[u8], now: Nanos) -> bool {
         let Some((client, acknowledges)) = watch::for_client(frame) else { return false };
         if !is_victim(client.ip()) {

@@ -20,7 +20,7 @@ use super::rng::Rng;
 use super::segment::{self, Segment};
 use super::station::Frame;
 
-/// The least time between two polls that only the clock asks for.
+/// Minimum interval between two polls due to time only.
 const TICK: Nanos = 1_000;
 
 /// Silence after which a socket asks its peer for a sign of life. It gets smoltcp out of a
@@ -28,7 +28,7 @@ const TICK: Nanos = 1_000;
 /// retransmission timer runs.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
-/// What a host's network card holds.
+/// The frames in a host's network card.
 #[derive(Debug, Default)]
 struct Card {
     received: Option<Frame>,
@@ -86,7 +86,7 @@ pub struct Host {
     timestamps: bool,
     /// The last segment of each peer, by our port.
     acknowledged: BTreeMap<(u16, SocketAddr), Segment>,
-    /// What it knows of its paths.
+    /// Its path MTUs.
     pub paths: Paths,
 }
 
@@ -134,7 +134,7 @@ impl Host {
         }
     }
 
-    /// A new socket.
+    /// Creates a socket.
     pub fn open(&mut self) -> SocketHandle {
         let [receive, send] = self.buffers.map(|size| tcp::SocketBuffer::new(vec![0; size]));
         let mut socket = tcp::Socket::new(receive, send);
@@ -145,7 +145,7 @@ impl Host {
         self.sockets.add(socket)
     }
 
-    /// A new socket that connects; none when smoltcp will not.
+    /// Creates a socket that connects. Returns `None` when smoltcp refuses.
     pub fn connect(&mut self, to: SocketAddr, port: u16) -> SocketHandle {
         let handle = self.open();
         let socket = self.sockets.get_mut::<tcp::Socket>(handle);
@@ -155,17 +155,17 @@ impl Host {
         handle
     }
 
-    /// Forgets a socket without a word to its peer.
+    /// Removes a socket without notifying its peer.
     pub fn forget(&mut self, handle: SocketHandle) {
         self.sockets.remove(handle);
     }
 
-    /// A socket.
+    /// Returns a socket.
     pub fn socket(&mut self, handle: SocketHandle) -> &mut tcp::Socket<'static> {
         self.sockets.get_mut(handle)
     }
 
-    /// Lets a frame in, or just time pass.
+    /// Processes a frame, or the passing of time.
     pub fn poll(&mut self, frame: Option<Frame>, now: Nanos) {
         if let Some(answer) = frame.as_deref().and_then(|frame| self.answer_probe(frame)) {
             self.card.sent.push(answer);

@@ -1,4 +1,4 @@
-//! What a seed stands for: who is there, how they are connected, and who talks to whom.
+//! The plan of a seed: hosts, paths and connections.
 
 pub use pipeline::stage::tag::Configuration as Configuration;
 
@@ -26,7 +26,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// The other one.
+    /// Returns the other family.
     #[must_use]
     pub fn other(self) -> Self {
         match self {
@@ -36,18 +36,18 @@ impl Family {
     }
 }
 
-/// What the TCP of a server does with a start packet.
+/// A server's response to a SYN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manner {
     /// Accepts it.
     Serves,
-    /// Refuses it by a reset.
+    /// Refuses it by a RST.
     Refuses,
-    /// Says nothing.
+    /// Does not respond.
     Silent,
 }
 
-/// What keeps a replica from taking start packets.
+/// The state that keeps a replica from accepting SYNs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Gate {
     /// Nothing.
@@ -56,181 +56,181 @@ pub enum Gate {
     Dead,
     /// It was made busy.
     Busy,
-    /// It is busy from so many live connections on.
+    /// It is busy at this many live connections.
     Limit(usize),
 }
 
-/// How the appliance of a replica knows the MAC addresses of its web servers.
+/// The source of the web servers' MAC addresses at a replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
     /// They are configured.
     Mac,
-    /// It asks for them.
+    /// They are resolved.
     Resolved,
     /// Copies are tunnelled to the one web server's own address.
     Bears,
 }
 
-/// From which replicas the gateway takes acknowledgements.
+/// The replicas whose SYN/ACKs the gateway accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permits {
-    /// From anywhere.
+    /// All.
     Any,
-    /// From the replicas' sites.
+    /// Those at the replicas' sites.
     Sites,
-    /// From the first replica's site only.
+    /// Those at the first replica's site.
     First,
 }
 
 /// One replica.
 #[derive(Clone, Debug)]
 pub struct ReplicaPlan {
-    /// How many web servers it has.
+    /// Number of web servers.
     pub servers: usize,
-    /// What they do.
+    /// Their response to SYNs.
     pub manner: Manner,
-    /// Whether it takes start packets.
+    /// Its admission state.
     pub gate: Gate,
-    /// How they are reached.
+    /// How their MAC addresses are known.
     pub reach: Reach,
-    /// Their port, when it is another than the one asked for.
+    /// Their port, if it differs from the service's.
     pub port: Option<u16>,
-    /// Whether they bear the services' addresses themselves.
-    pub has_vip: bool,
-    /// How often they may repeat an acknowledgement unasked.
+    /// Whether they have the services' addresses.
+    pub bears_service: bool,
+    /// Number of SYN/ACKs that they may retransmit on their own.
     pub repeats: u8,
 }
 
-/// The way from one site to another.
+/// The path from one site to another.
 #[derive(Clone, Copy, Debug)]
 pub struct Path {
     /// Mean delay.
     pub delay: Nanos,
-    /// The delay is up to this much longer or shorter.
+    /// Jitter: the maximum deviation of the delay.
     pub jitter: Nanos,
-    /// Whether that may change the order.
+    /// Whether jitter may reorder packets.
     pub reorder: bool,
-    /// Packets lost, per mille.
+    /// Loss, per mille.
     pub loss: u64,
-    /// Packets that arrive twice, per mille.
+    /// Duplication, per mille.
     pub duplicated: u64,
-    /// Whether it drops start packets with options that it does not know.
+    /// Whether it drops SYNs with unknown options.
     pub drops_options: bool,
-    /// The largest IP packet that gets through.
+    /// MTU.
     pub mtu: u16,
 }
 
-/// Who closes a connection first.
+/// The side that closes a connection first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closer {
-    /// The client, when it has all of the answer.
+    /// The client, after the whole response.
     Client,
-    /// The server, when it has sent all of it.
+    /// The server, after the whole response.
     Server,
-    /// The client, its own side, when it has sent the request; the server when it has answered.
+    /// The client half-closes after the request, the server closes after the response.
     Half,
 }
 
-/// What a connection waits for before its time `at` runs.
+/// The event from which a connection's start time counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
-    /// Nothing: it has a port of its own.
+    /// The start of the run: it has its own port.
     Alone,
-    /// The end of that connection, whose port it takes over.
+    /// The end of this connection, whose port it reuses.
     After(usize),
-    /// The beginning of that connection, whose port it shares: it goes to another service.
+    /// The start of this connection, whose port it shares, to another service.
     Beside(usize),
 }
 
-/// One connection that a client makes.
+/// A connection of a client.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionPlan {
-    /// Which client.
+    /// Index of the client.
     pub client: usize,
     /// Its port.
     pub port: u16,
-    /// Which service.
+    /// Index of the service.
     pub service: usize,
-    /// What it waits for.
+    /// The event from which its start time counts.
     pub start: Start,
-    /// When, from then on.
+    /// Its start time, from then.
     pub at: Nanos,
     /// Bytes of the request.
     pub request: usize,
-    /// Bytes of the answer.
+    /// Bytes of the response.
     pub response: usize,
-    /// How long the server takes before it answers.
+    /// Time before the server responds.
     pub think: Nanos,
-    /// Who closes first.
+    /// The side that closes first.
     pub closer: Closer,
-    /// How long the client waits for the end.
+    /// The client's time-out.
     pub patience: Nanos,
-    /// Whether a client that gives up vanishes without a word.
+    /// Whether the client sends no RST on a time-out.
     pub vanishes: bool,
-    /// When somebody sends the client a reset in its server's name, without knowing the numbers.
+    /// Time of a RST with guessed numbers that spoofs its server.
     pub spoofed: Option<Nanos>,
 }
 
-/// Everything that a seed decides in advance.
+/// Everything that a seed determines in advance.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The seed.
     pub seed: u64,
-    /// How gateway and winner exchange packets.
+    /// The gateway's configuration.
     pub configuration: Configuration,
     /// The family.
     pub family: Family,
     /// Hosts at the clients' site.
     pub clients: usize,
-    /// Services behind the switch; all replicas have all of them.
+    /// Number of services behind the switch. All replicas have all of them.
     pub services: usize,
     /// Servers of each behind the switch.
     pub origins: usize,
-    /// What they do.
+    /// Their response to SYNs.
     pub origin: Manner,
     /// The replicas.
     pub replicas: Vec<ReplicaPlan>,
-    /// The ways between sites, by site of departure and of arrival.
+    /// The paths between sites, by source and destination site.
     pub paths: Vec<Vec<Path>>,
     /// The connections.
     pub connections: Vec<ConnectionPlan>,
     /// Bytes of the hosts' receive and send buffers.
     pub buffers: [usize; 2],
-    /// Whether the hosts' segments bear timestamps.
+    /// Whether the hosts use TCP timestamps.
     pub timestamps: bool,
-    /// From which replicas the gateway takes acknowledgements.
+    /// The replicas whose SYN/ACKs the gateway accepts.
     pub permits: Permits,
-    /// Connections that the gateway's table holds.
+    /// Capacity of the gateway's table.
     pub table: usize,
-    /// Packets from the router in which one bit is wrong, per mille.
+    /// Packets from the router with a bit error, per mille.
     pub corrupted: u64,
-    /// Buffers that the gateway gets from its pool, all in all.
+    /// Total number of buffers that the gateway gets from its pool.
     pub buffers_left: usize,
-    /// Start packets per second that the switch copies.
+    /// SYNs per second that the switch copies.
     pub fan_out: u64,
-    /// Whether frames come in buffers of more than one segment.
+    /// Whether buffers have more than one segment.
     pub segmented: bool,
     /// How packets are tunnelled.
     pub tunnels: Tunnels,
     /// How tags are signed.
     pub signing: Signing,
-    /// Whose clients' copies are made, and taken.
+    /// The allowed clients of switch and replicas.
     pub strangers: Strangers,
-    /// What somebody sends in others' names.
+    /// A flood of spoofed SYNs.
     pub flood: Option<Flood>,
-    /// What happens to the appliances and servers, and when.
+    /// Changes of appliances and servers, and their times.
     pub changes: Vec<(Nanos, Change)>,
 }
 
-/// Patience that outlasts whatever the network does.
+/// A time-out longer than any disturbance of the network.
 pub const PATIENT: Nanos = 500 * SECOND;
 
 impl Plan {
-    /// The plan of a seed.
+    /// Draws the plan of a seed.
     #[must_use]
     pub fn draw(seed: u64) -> Self {
         let rng = &mut Rng::new(seed);
-        // All six mixtures in turn, whatever else is drawn.
+        // All six combinations of configuration and family in turn.
         let configuration =
             [Configuration::A, Configuration::B, Configuration::C][seed as usize % 3];
         let family = [Family::V4, Family::V6][seed as usize / 3 % 2];
@@ -267,20 +267,20 @@ impl Plan {
         }
     }
 
-    /// How many sites there are: the clients', the origin's, and the replicas'.
+    /// Returns the number of sites: the clients', the origin's, and the replicas'.
     #[must_use]
     pub fn sites(&self) -> usize {
         2 + self.replicas.len()
     }
 
-    /// Whether nothing is lost on the way from one site to another.
+    /// Returns whether the path between two sites is lossless.
     #[must_use]
     pub fn is_lossless(&self, from: Site, to: Site) -> bool {
         let path = &self.paths[from][to];
         path.loss == 0 && !path.drops_options && self.corrupted == 0 && self.fan_out > 1
     }
 
-    /// Whether nothing is lost between any sites.
+    /// Returns whether all paths are lossless.
     #[must_use]
     pub fn is_calm(&self) -> bool {
         let sites = 0..self.sites();

@@ -1,6 +1,6 @@
-//! What smoltcp leaves out: discovery of the path MTU (RFC 1191, RFC 8201). A host notes what ICMP
-//! errors say of its connections, and cuts larger segments into several, as hardware does that
-//! segments for TCP; smoltcp repeats the segment that the error was about.
+//! Path MTU discovery (RFC 1191, RFC 8201), which smoltcp lacks. A host records the MTU from ICMP
+//! errors about its connections, and splits larger segments, like TCP segmentation offload; smoltcp
+//! retransmits the lost segment.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -13,13 +13,13 @@ use smoltcp::wire::{
 use super::segment;
 use super::station::Frame;
 
-/// The least MTU of an IPv6 path that a host believes (RFC 8201, section 4).
+/// The smallest MTU of an IPv6 path that a host accepts (RFC 8201, section 4).
 const LEAST_V6: u16 = 1280;
-/// The headers that a quoted packet begins with.
+/// Header lengths of quoted packets.
 const IPV4: usize = 20;
 const IPV6: usize = 40;
 
-/// An ICMP error "too big" that has come.
+/// A received ICMP "too big" error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooBig {
     /// Source of the quoted packet.
@@ -28,11 +28,11 @@ pub struct TooBig {
     pub to: SocketAddr,
     /// Its sequence number.
     pub sequence: u32,
-    /// What there is room for.
+    /// The reported MTU.
     pub mtu: u16,
 }
 
-/// Reads such an error; none for all else, and for one with a wrong checksum.
+/// Parses such an error. Returns `None` for other packets, and with a wrong checksum.
 #[must_use]
 pub fn read(frame: &[u8]) -> Option<TooBig> {
     let frame = EthernetFrame::new_checked(frame).ok()?;
@@ -94,20 +94,20 @@ fn quoted(from: IpAddr, to: IpAddr, tcp: &[u8], mtu: u16) -> TooBig {
 /// Both ends of a connection: the host's first.
 type Pair = (SocketAddr, SocketAddr);
 
-/// What a host knows of its paths.
+/// The path MTUs of a host.
 #[derive(Debug, Default)]
 pub struct Paths {
     mtu: BTreeMap<Pair, u16>,
     /// The last byte that was sent, by connection.
     sent: BTreeMap<Pair, u32>,
-    /// Errors that were about nothing that the host has sent.
+    /// Errors about packets that the host has not sent.
     pub wrong: Vec<String>,
-    /// Errors in all.
+    /// Number of errors.
     pub errors: u64,
 }
 
 impl Paths {
-    /// Notes an error.
+    /// Records an error.
     pub fn note(&mut self, error: TooBig) {
         self.errors += 1;
         let pair = (error.from, error.to);
@@ -122,7 +122,7 @@ impl Paths {
         }
     }
 
-    /// Cuts what is to be sent into what its path has room for.
+    /// Splits frames to their path MTU.
     pub fn cut(&mut self, frames: Vec<Frame>) -> Vec<Frame> {
         let mut cut = Vec::with_capacity(frames.len());
         for frame in frames {
@@ -147,7 +147,7 @@ impl Paths {
     }
 }
 
-/// The pieces of a segment, of so many bytes of IP at the most.
+/// Splits a segment into packets of at most `mtu` bytes.
 fn pieces(frame: &[u8], mtu: usize, cut: &mut Vec<Frame>) {
     let v4 = frame[ETHERNET_HEADER_LEN] >> 4 == 4;
     let tcp_at = ETHERNET_HEADER_LEN + if v4 { IPV4 } else { IPV6 };
@@ -167,7 +167,7 @@ fn pieces(frame: &[u8], mtu: usize, cut: &mut Vec<Frame>) {
     }
 }
 
-/// Sets the length in an IP header to that of the frame; gives both addresses.
+/// Sets the length in an IP header to that of the frame. Returns both addresses.
 fn address_ends(frame: &mut [u8], v4: bool) -> (IpAddress, IpAddress) {
     let length = (frame.len() - ETHERNET_HEADER_LEN) as u16;
     let ip = &mut frame[ETHERNET_HEADER_LEN..];

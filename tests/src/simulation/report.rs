@@ -1,4 +1,4 @@
-//! What came of many runs.
+//! Results of many runs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,11 +21,11 @@ pub struct Tally {
     pub runs: u64,
     /// Events.
     pub events: u64,
-    /// Connections by what became of them.
+    /// Connections, by result.
     pub outcomes: BTreeMap<&'static str, u64>,
     /// Connections that met a known limitation, and the first seed of one.
     pub limitations: BTreeMap<&'static str, (u64, u64)>,
-    /// Start packets that servers took, by what became of them.
+    /// SYNs that servers accepted, by result.
     pub ends: BTreeMap<&'static str, u64>,
     /// Packets by verdict.
     pub verdicts: BTreeMap<&'static str, u64>,

@@ -1,5 +1,5 @@
-//! The appliances of a plan: the pipeline's own roles with the settings that the appliance
-//! would make of a configuration. What the pipeline learns to do is told to it here.
+//! The appliances of a plan: the pipeline's own roles, with the settings that the appliance would
+//! derive from a configuration. New abilities of the pipeline are configured here.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,22 +22,27 @@ use super::address::{
     CLIENTS, HOST, ORIGIN, PORT, REPLICAS, SERVICE, SOURCE, Site, TUNNEL, address, mac, port_mac,
     prefix, service,
 };
-use super::control::{self, Levers, Members};
+use super::control::{self, Controls, Members};
 use super::plan::{self, Gate, Permits, Plan, Reach};
 use super::rng::Rng;
 use super::station::{Appliance, Mutant, Station};
 use super::variety::{Signing, Source};
 
-/// Copies that the switch makes of one start packet, at the most.
+/// Maximum number of copies of a SYN.
 const COPIES: usize = 8;
 
-/// Connections that each table of switch and replicas holds.
+/// Capacity of each table of switch and replicas.
 fn table(plan: &Plan) -> usize {
     if plan.flood.is_some() { 1 << 14 } else { 64 }
 }
 
-/// The appliance of a site, and what can be moved of it.
-pub fn build(plan: &Plan, site: Site, rng: &mut Rng, mutant: Option<Mutant>) -> (Station, Levers) {
+/// Returns the appliance of a site, and its controls.
+pub fn build(
+    plan: &Plan,
+    site: Site,
+    rng: &mut Rng,
+    mutant: Option<Mutant>,
+) -> (Station, Controls) {
     let key = (rng.next_u64(), rng.next_u64());
     match site {
         CLIENTS => match plan.configuration {
@@ -50,7 +55,7 @@ pub fn build(plan: &Plan, site: Site, rng: &mut Rng, mutant: Option<Mutant>) -> 
     }
 }
 
-/// The family of the tunnels from switch to replicas.
+/// Returns the family of the tunnels from switch to replicas.
 #[must_use]
 pub fn outer(plan: &Plan) -> plan::Family {
     match plan.tunnels.source {
@@ -59,14 +64,14 @@ pub fn outer(plan: &Plan) -> plan::Family {
     }
 }
 
-/// Where copies for a replica are sent.
+/// Returns the tunnel address of a replica.
 fn tunnel_address(plan: &Plan, site: Site) -> IpAddr {
     let bears = plan.replicas[site - REPLICAS].reach == Reach::Bears;
     let number = if bears && outer(plan) == plan.family { HOST } else { TUNNEL };
     address(outer(plan), site, number)
 }
 
-/// What an appliance knows of tunnels: 0 gateway, 1 switch, 2 replica.
+/// Returns an appliance's tunnel settings: 0 gateway, 1 switch, 2 replica.
 fn path(plan: &Plan, role: usize) -> Path {
     let formats = plan.tunnels.formats[role];
     let own = |(site, format)| {
@@ -76,7 +81,7 @@ fn path(plan: &Plan, role: usize) -> Path {
     Path::new(plan.tunnels.path_mtu, formats.usual, formats.own.map(own))
 }
 
-/// The clients' prefixes that the appliance of a site is told to serve.
+/// Returns the allowed clients of a site's appliance.
 fn clients(plan: &Plan, site: Site) -> Vec<IpNet> {
     let excludes = plan.strangers.excludes(site);
     excludes
@@ -89,7 +94,7 @@ fn gateway<X: Mode>(
     plan: &Plan,
     hash_key: (u64, u64),
     mutant: Option<Mutant>,
-) -> (Station, Levers) {
+) -> (Station, Controls) {
     let sites = match plan.permits {
         Permits::Any => 0..0,
         Permits::Sites => REPLICAS..plan.sites(),
@@ -109,8 +114,8 @@ fn gateway<X: Mode>(
     let keys = Published::new(control::keys(plan, CLIENTS, false));
     let role = Gateway::<X>::new(settings, keys.reader());
     let appliance = Appliance::new("gateway", role, (1, plan.segmented), mutant);
-    let levers = Levers { keys, members: Members::None };
-    (Box::new(appliance.with_buffers(plan.buffers_left)), levers)
+    let controls = Controls { keys, members: Members::None };
+    (Box::new(appliance.with_buffers(plan.buffers_left)), controls)
 }
 
 fn origin_service(plan: &Plan, number: usize) -> switch::Service {
@@ -120,7 +125,7 @@ fn origin_service(plan: &Plan, number: usize) -> switch::Service {
         delivery: match (plan.origins, at % 2) {
             (1, _) => Delivery::None,
             (_, 0) => Delivery::Direct(mac(ORIGIN, host(at))),
-            // It has an address of its own, too.
+            // It has its own address, too.
             _ => Delivery::Neighbour(address(plan.family, ORIGIN, host(at))),
         },
         weight: 1 + at as u32 % 2,
@@ -140,7 +145,7 @@ fn origin_service(plan: &Plan, number: usize) -> switch::Service {
     }
 }
 
-fn switch(plan: &Plan, hash_key: (u64, u64)) -> (Station, Levers) {
+fn switch(plan: &Plan, hash_key: (u64, u64)) -> (Station, Controls) {
     let services: Vec<_> = (0..plan.services).map(|number| origin_service(plan, number)).collect();
     let probing = Probing { interval: Ticks::from_secs(2), fall: 3, rise: 2, id: 0x5157 };
     let burst = plan.fan_out.max(plan.replicas.len() as u64);
@@ -179,7 +184,7 @@ fn switch(plan: &Plan, hash_key: (u64, u64)) -> (Station, Levers) {
     let role = Switch::new(settings, shares, selection.reader(), keys.reader());
     let appliance = Appliance::new("switch", role, (COPIES, plan.segmented), None);
     let members = Members::Switch { selection, services, alive, tunnels };
-    (Box::new(appliance), Levers { keys, members })
+    (Box::new(appliance), Controls { keys, members })
 }
 
 fn held_service(plan: &Plan, site: Site, number: usize) -> replica::Service {
@@ -203,7 +208,7 @@ fn held_service(plan: &Plan, site: Site, number: usize) -> replica::Service {
     }
 }
 
-fn replica(plan: &Plan, site: Site, hash_key: (u64, u64)) -> (Station, Levers) {
+fn replica(plan: &Plan, site: Site, hash_key: (u64, u64)) -> (Station, Controls) {
     let replica = &plan.replicas[site - REPLICAS];
     let services: Vec<_> =
         (0..plan.services).map(|number| held_service(plan, site, number)).collect();
@@ -247,6 +252,6 @@ fn replica(plan: &Plan, site: Site, hash_key: (u64, u64)) -> (Station, Levers) {
     let appliance = Appliance::new(name, role, (1, plan.segmented), None);
     (
         Box::new(appliance),
-        Levers { keys, members: Members::Replica { selection, services, up, gates } },
+        Controls { keys, members: Members::Replica { selection, services, up, gates } },
     )
 }

@@ -1,5 +1,4 @@
-//! What the simulation itself wants to know of a TCP segment in an Ethernet frame, read with
-//! smoltcp, so as not to share the pipeline's idea of a header.
+//! TCP segments in Ethernet frames, parsed with smoltcp, independent of the pipeline.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -14,15 +13,15 @@ use super::station::Frame;
 /// A TCP segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
-    /// From whom.
+    /// Sender.
     pub from: SocketAddr,
-    /// To whom.
+    /// Receiver.
     pub to: SocketAddr,
     /// Sequence number.
     pub sequence: u32,
     /// Acknowledgement number.
     pub acknowledgement: u32,
-    /// Sequence numbers that it takes.
+    /// Length in sequence numbers.
     pub length: u32,
     /// SYN.
     pub syn: bool,
@@ -30,19 +29,19 @@ pub struct Segment {
     pub ack: bool,
     /// RST.
     pub rst: bool,
-    /// An option that is not one of the usual.
+    /// Whether it has an option that is not one of the usual.
     pub unusual_option: bool,
 }
 
 impl Segment {
-    /// Whether it is a start packet.
+    /// Returns whether it is a SYN.
     #[must_use]
     pub fn is_syn(&self) -> bool {
         self.syn && !self.ack && !self.rst
     }
 }
 
-/// The addresses of an IP packet in a frame; none for anything else.
+/// Returns the addresses of an IP packet in a frame, or `None` for other frames.
 #[must_use]
 pub fn addresses(frame: &[u8]) -> Option<(IpAddr, IpAddr)> {
     let frame = EthernetFrame::new_checked(frame).ok()?;
@@ -59,7 +58,7 @@ pub fn addresses(frame: &[u8]) -> Option<(IpAddr, IpAddr)> {
     }
 }
 
-/// Reads the segment in a frame; none when there is none.
+/// Parses the segment in a frame. Returns `None` without one.
 #[must_use]
 pub fn read(frame: &[u8]) -> Option<Segment> {
     let (from, to) = addresses(frame)?;
@@ -93,7 +92,8 @@ fn segment(from: IpAddr, to: IpAddr, bytes: &[u8]) -> Option<Segment> {
     })
 }
 
-/// End, padding, MSS, window scale, selective acknowledgements and timestamps are the usual ones.
+/// Returns whether there is an option other than End-of-List, NOP, MSS, window scale, SACK and
+/// timestamps.
 fn has_unusual_option(mut options: &[u8]) -> bool {
     loop {
         match *options {
@@ -107,8 +107,7 @@ fn has_unusual_option(mut options: &[u8]) -> bool {
     }
 }
 
-/// A segment without options and data behind this Ethernet header, from one endpoint to another,
-/// with these numbers.
+/// Returns a frame with this Ethernet header and a segment without options and data.
 #[must_use]
 pub fn bare(
     ethernet: &[u8],

@@ -1,5 +1,5 @@
-//! A server: it accepts connections, checks every byte of the requests and answers them, and
-//! notes every start packet that it took and what came of it.
+//! A server: accepts connections, checks every byte of the requests, responds, and records every
+//! accepted SYN with its result.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -16,15 +16,15 @@ use super::rng::Rng;
 use super::segment::{self, Segment};
 use super::station::Frame;
 
-/// Connections that a server can have at once.
+/// Maximum number of simultaneous connections.
 const SLOTS: usize = 8;
-/// How long a start packet may stay without the client's acknowledgement: as with Linux, the last
-/// of five repetitions comes after 31 s, and no sixth one after 63 s.
+/// How long a connection may stay half-open: as with Linux, the last of five retransmissions is
+/// after 31 s, the time-out after 63 s.
 const HALF_OPEN: Nanos = 62 * SECOND;
-/// How long an open connection may stand still.
+/// How long an open connection may be idle.
 const STANDSTILL: Nanos = 250 * SECOND;
 
-/// How a connection ended for its server.
+/// The end of a connection, as its server sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// Both sides closed it.
@@ -33,42 +33,42 @@ pub enum End {
     Reset,
     /// It was never acknowledged.
     TimedOut,
-    /// It stood still, so the server reset it.
+    /// It was idle, so the server reset it.
     Aborted,
-    /// A new one of the same client took its place.
+    /// A new one of the same client replaced it.
     Replaced,
 }
 
-/// A start packet that a server took, and what came of it.
+/// A SYN that a server accepted, and its result.
 #[derive(Clone, Debug)]
 pub struct Record {
     /// The client.
     pub client: SocketAddr,
-    /// Its start packet's sequence number.
+    /// Its SYN's sequence number.
     pub isn: u32,
-    /// When the start packet came.
+    /// Arrival of the SYN.
     pub since: Nanos,
-    /// When it was acknowledged by the client.
+    /// Time of the client's ACK.
     pub established: Option<Nanos>,
-    /// How it ended, and when.
+    /// Its end, and the time of it.
     pub end: Option<(Nanos, End)>,
-    /// What was wrong with the request.
+    /// The error in the request, if any.
     pub wrong: Option<String>,
 }
 
-/// A connection in its course.
+/// A connection in progress.
 #[derive(Debug, Default)]
 pub(super) struct Talk {
     pub(super) record: usize,
-    /// What the socket sent last: its headers serve what smoltcp does not send.
+    /// The socket's last segment: its headers are used for segments that smoltcp does not send.
     pub(super) last: Option<(Segment, Frame)>,
-    /// When a start packet was last answered by an acknowledgement.
+    /// Time of the last challenge ACK.
     pub(super) challenged: Option<Nanos>,
     header: [u8; HEADER],
     got: usize,
     sent: usize,
     moved: Nanos,
-    /// When the request was complete.
+    /// Time at which the request was complete.
     asked: Option<Nanos>,
 }
 
@@ -79,15 +79,15 @@ pub(super) struct Slot {
 
 /// A server host.
 pub struct Server {
-    /// Its number, with which it signs answers.
+    /// Its number, which its responses contain.
     pub number: u8,
     /// Its site.
     pub site: Site,
     /// The host.
     pub host: Host,
-    /// Start packets taken, in their order.
+    /// Accepted SYNs, in order.
     pub records: Vec<Record>,
-    /// What is done with a flood.
+    /// Half-open connections of a flood.
     pub crowd: Crowd,
     pub(super) slots: Vec<Slot>,
     port: u16,
@@ -96,7 +96,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server at a site: `own` is the number of its MAC address.
+    /// Creates a server at a site. `own` is the number of its MAC address.
     pub fn new(
         plan: &Plan,
         (site, own, bears): (Site, u8, &[IpAddr]),
@@ -125,7 +125,7 @@ impl Server {
         server
     }
 
-    /// Makes a slot ready for the next connection, whatever it was.
+    /// Prepares a slot for the next connection.
     fn listen(&mut self, slot: usize) {
         let slot = &mut self.slots[slot];
         slot.talk = None;
@@ -135,7 +135,7 @@ impl Server {
         socket.listen(self.port).expect("a new socket listens");
     }
 
-    /// Lets a frame in, or time pass.
+    /// Processes a frame, or the passing of time.
     pub fn turn(&mut self, frame: Option<Frame>, now: Nanos) {
         let segment = frame.as_deref().and_then(segment::read);
         let repeated = self.crowd.repeat(now);
@@ -179,7 +179,7 @@ impl Server {
         backlog::remember(self, had);
     }
 
-    /// When the time of a connection is up.
+    /// Returns the time-out of a connection.
     pub fn deadline(&self) -> Option<Nanos> {
         let talks = self.slots.iter().filter_map(|slot| slot.talk.as_ref());
         let next = |talk: &Talk| match talk.asked {
@@ -196,12 +196,12 @@ impl Server {
         }
     }
 
-    /// Where it listens.
+    /// Returns the endpoint that it listens on.
     pub fn endpoint(&self) -> SocketAddr {
         SocketAddr::new(self.host.address, self.port)
     }
 
-    /// Whether no connection is left.
+    /// Returns whether no connection is left.
     pub fn is_done(&self) -> bool {
         self.slots.iter().all(|slot| slot.talk.is_none()) && self.crowd.next().is_none()
     }
@@ -212,7 +212,7 @@ impl Server {
         }
     }
 
-    /// Does what can be done now for one slot; whether anything was.
+    /// Makes progress in one slot where possible. Returns whether there was any.
     fn serve(&mut self, slot: usize, now: Nanos) -> bool {
         let state = self.host.socket(self.slots[slot].handle).state();
         let Some(talk) = &self.slots[slot].talk else {
@@ -261,7 +261,7 @@ impl Server {
         });
     }
 
-    /// Reads the request, answers it, and closes in its turn.
+    /// Reads the request, responds, and closes.
     fn talk(&mut self, slot: usize, now: Nanos) -> bool {
         let Slot { handle, talk: Some(talk) } = &mut self.slots[slot] else { return false };
         let socket = self.host.socket(*handle);
@@ -291,7 +291,7 @@ impl Server {
 }
 
 impl Talk {
-    /// Reads what there is of the request; what is wrong with it, if anything.
+    /// Reads the available part of the request. Returns its error, if any.
     fn hear(&mut self, socket: &mut tcp::Socket<'_>) -> Result<(), String> {
         while socket.can_recv() {
             let (got, header) = (self.got, &mut self.header);
@@ -315,7 +315,7 @@ impl Talk {
         Ok(())
     }
 
-    /// Sends as much of the answer as there is room for.
+    /// Sends as much of the response as there is room for.
     fn answer(&mut self, socket: &mut tcp::Socket<'_>, number: u8) {
         let request = Request::read(&self.header);
         let all = PREFIX + request.response as usize;

@@ -1,5 +1,5 @@
-//! One appliance in the network: a role of the pipeline, fed in bursts of whatever has queued up,
-//! with housekeeping between them; and ways to break it, for the checks to be checked.
+//! An appliance in the network: a role of the pipeline, fed in bursts of queued frames with
+//! periodic work between them. A mutant is a broken one, to test the checks.
 
 use std::collections::VecDeque;
 
@@ -18,33 +18,32 @@ use super::plan::Nanos;
 use super::rng::Rng;
 use super::watch;
 
-/// Bytes that always lie in the first segment.
+/// Bytes that are always in the first segment.
 const HEADERS: usize = 192;
 
 /// An Ethernet frame.
 pub type Frame = Vec<u8>;
 
-/// An appliance, whatever its role.
+/// An appliance of any role.
 pub type Station = Box<dyn Runs>;
 
-/// What an appliance does, whatever its role.
+/// The interface of an appliance of any role.
 pub trait Runs {
-    /// Its name.
+    /// Returns its name.
     fn name(&self) -> &'static str;
-    /// Takes a frame in; it waits for the next turn. Whether none waited before.
+    /// Queues a frame for the next poll. Returns whether the queue was empty.
     fn receive(&mut self, side: Side, frame: Frame) -> bool;
-    /// One turn of the worker's loop: a burst from each side, then housekeeping. Gives what
-    /// leaves, by side.
+    /// Polls once: a burst from each side, then periodic work. Returns transmitted frames, by side.
     fn turn(&mut self, now: Nanos, rng: &mut Rng, log: &mut Log) -> [Vec<Frame>; 2];
-    /// Whether frames wait for a turn.
+    /// Returns whether frames are queued.
     fn waits(&self) -> bool;
-    /// What it counts.
+    /// Returns its counters.
     fn counters(&self) -> &Counters;
-    /// Frames that left.
+    /// Number of transmitted frames.
     fn sent(&self) -> u64;
 }
 
-/// A role with what surrounds it.
+/// A role with its queues, pool and output.
 pub struct Appliance<R> {
     name: &'static str,
     role: R,
@@ -90,7 +89,7 @@ impl<R: Role> Appliance<R> {
         let most = waiting.len().min(rng.size(1, BURST));
         let frames: Vec<_> = waiting.drain(..most).collect();
         let first = if self.segmented { rng.size(HEADERS, 4 * HEADERS) } else { usize::MAX };
-        // Errors are small against the buffers of a network card, and are taken whole alone.
+        // ICMP errors fit one buffer of a network card, and are accepted only in one segment.
         let of = |frame: &Frame| if watch::is_icmp(frame) { usize::MAX } else { first };
         self.burst.fill(frames.iter().map(|frame| HeapBuffer::segmented(frame, of(frame))));
         let mut context = Context { now: Ticks(now), pool: &mut self.pool, out: &mut self.out };
@@ -117,7 +116,7 @@ impl<R: Role> Appliance<R> {
     }
 }
 
-/// Frames that leave, by side.
+/// Transmitted frames, by side.
 pub type Leaving = [Vec<Frame>; 2];
 
 impl<R: Role> Runs for Appliance<R> {
@@ -164,7 +163,7 @@ impl<R: Role> Runs for Appliance<R> {
     }
 }
 
-/// Whether every packet is accounted for; otherwise what is not.
+/// Checks that every packet is accounted for. Returns the discrepancy otherwise.
 pub fn conserves(station: &dyn Runs) -> Result<(), String> {
     let (name, counters) = (station.name(), station.counters());
     let mut forwarded = 0;
@@ -185,13 +184,13 @@ pub fn conserves(station: &dyn Runs) -> Result<(), String> {
     Ok(())
 }
 
-/// Packets that got this verdict, both sides together.
+/// Returns the number of packets with this verdict, both sides together.
 pub fn count(station: &dyn Runs, verdict: Verdict) -> u64 {
     let sides = Side::ALL.map(|side| station.counters().side(side));
     sides.iter().map(|side| side.verdicts[verdict as usize].get()).sum()
 }
 
-/// Live entries of the table, as of the last housekeeping.
+/// Returns the live entries of the table, as of the last periodic work.
 pub fn live(station: &dyn Runs) -> u64 {
     station.counters().table.live.iter().map(|gauge| gauge.get()).sum()
 }

@@ -1,4 +1,4 @@
-//! What a seed decides of tunnels, signatures, and what changes while connections are under way.
+//! Random tunnels, signatures, and changes during a run.
 
 use pipeline::wire::tunnel::Format;
 
@@ -6,83 +6,84 @@ use super::address::{CLIENTS, ORIGIN, REPLICAS, Site};
 use super::plan::{Configuration, Family, MS, Nanos, ReplicaPlan, SECOND};
 use super::rng::Rng;
 
-/// Where the switch's tunnels to replicas come from.
+/// The source of the switch's tunnels to replicas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The service's address.
     Service,
-    /// An address of its own.
+    /// A separate address.
     Own,
-    /// An address of its own, of the family that the service is not of.
+    /// A separate address of the other family.
     OtherFamily,
 }
 
-/// What one appliance knows of tunnels.
+/// The tunnel settings of an appliance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Formats {
-    /// What it sends.
+    /// The default format that it sends.
     pub usual: Format,
-    /// What it sends to a site.
+    /// The format that it sends to a site.
     pub own: Option<(Site, Format)>,
 }
 
-/// How packets are tunnelled.
+/// Tunnels of a run.
 #[derive(Clone, Debug)]
 pub struct Tunnels {
     /// By gateway, switch and replicas.
     pub formats: [Formats; 3],
-    /// The path MTU that all are told.
+    /// The configured path MTU.
     pub path_mtu: u16,
-    /// Where the switch's come from.
+    /// The source of the switch's tunnels.
     pub source: Source,
-    /// Whether the switch probes those to replicas.
+    /// Whether the switch probes tunnels to replicas.
     pub probes: bool,
 }
 
-/// How tags are signed.
+/// Signatures of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signing {
-    /// Not at all.
+    /// Unsigned.
     Not,
-    /// Not at all, but switch or replicas require it.
+    /// Unsigned, but switch or replicas require signatures.
     Missing {
-        /// Whether it is the switch.
+        /// Whether the switch requires them, not the replicas.
         switch: bool,
     },
-    /// By a key that all know.
+    /// Signed with a key that all have.
     Signed,
-    /// By another key from then on: one that has been given to the others before, or not.
+    /// Signed with a key that is changed during the run, before or after the others have the new
+    /// one.
     Rotated {
-        /// When the gateway changes over.
+        /// Time of the gateway's change.
         at: Nanos,
-        /// How long after that the others learn the new key, and forget the old one.
+        /// Time from then until the others have the new key only.
         after: Option<Nanos>,
     },
 }
 
-/// Whose clients' copies are made, and taken.
+/// The allowed clients of switch and replicas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strangers {
-    /// All are welcome.
+    /// All clients.
     Nobody,
-    /// The clients' prefix is named.
+    /// The clients' prefix is listed.
     Others,
-    /// The switch does not serve the clients' prefix.
+    /// The switch does not allow the clients' prefix.
     ToSwitch,
-    /// The replicas do not.
+    /// The replicas do not allow it.
     ToReplicas,
 }
 
-/// What happens while connections are under way.
+/// A change during a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// A replica is drained, or open again if it was.
+    /// A replica is drained, or undrained if it was drained.
     Turnabout(usize),
     /// The appliance of a replica dies.
     Dies(usize),
-    /// One of a replica's web servers is down, or up again.
+    /// One of a replica's web servers goes down, or up again.
     WebServer(usize, usize),
-    /// One of the origin's servers is given up, or is back.
+    /// One of the origin's servers goes out of service, or back.
     Origin(usize),
 }
 
@@ -100,8 +101,8 @@ impl Tunnels {
         };
         let sites = [REPLICAS, REPLICAS + replicas.max(1) - 1];
         let formats = [of(sites), of(sites), of([CLIENTS, CLIENTS])];
-        // No host takes less than 1280 bytes for the MTU of an IPv6 path (RFC 8201, section 4),
-        // so that operators have to say what their tunnels have room for.
+        // Hosts do not accept less than 1280 bytes as the MTU of an IPv6 path (RFC 8201, section
+        // 4), so operators have to configure the path MTU of their tunnels.
         let told = (configuration, family) == (Configuration::C, Family::V6) && narrowest < 1400;
         Self {
             formats,
@@ -136,7 +137,8 @@ impl Strangers {
         ])
     }
 
-    /// The prefixes that the appliance of a site serves: of the clients, or of somebody else.
+    /// Returns whether a site's appliance lists allowed clients, and whether the list excludes the
+    /// run's clients.
     pub(super) fn excludes(self, site: Site) -> Option<bool> {
         match self {
             Strangers::Nobody => None,

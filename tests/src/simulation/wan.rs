@@ -1,6 +1,6 @@
-//! The network between the sites: the laboratory's router (it answers ARP and neighbour
-//! discovery, routes, delays and reorders), and before it what it does not do itself: duplicates,
-//! and paths that drop start packets with options they do not know.
+//! The network between the sites: the laboratory's router, which answers ARP and neighbour
+//! discovery, routes, delays and reorders, with duplication and paths that drop SYNs with unknown
+//! options in front of it.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::segment;
 use super::station::Frame;
 use crate::lab::wan::{Emulator, LinkConfig, Mac, PortConfig, WanConfig};
 
-/// The router and what happens on the ways to it.
+/// The router, and the paths to it.
 #[derive(Debug)]
 pub struct Wan {
     router: Emulator,
@@ -28,7 +28,7 @@ pub struct Wan {
 }
 
 impl Wan {
-    /// The network of a plan.
+    /// Creates the network of a plan.
     pub fn new(plan: &Plan, rng: &mut Rng) -> Self {
         let name = |site: Site| format!("site{site}");
         let port = |site: Site| {
@@ -75,7 +75,7 @@ impl Wan {
         }
     }
 
-    /// Takes a frame that a site sends.
+    /// Accepts a frame from a site.
     pub fn receive(&mut self, from: Site, frame: Frame, now: Nanos, log: &mut Log) {
         let site = |to: &IpAddr| {
             let all = &self.prefixes;
@@ -101,7 +101,7 @@ impl Wan {
         }
     }
 
-    /// Moves on to `now`; gives what arrives at the sites.
+    /// Advances to `now`. Returns the frames that arrive at the sites.
     pub fn advance(&mut self, now: Nanos, log: &mut Log) -> Vec<(Site, Frame)> {
         self.router.advance(Duration::from_nanos(now));
         let mut arrived = Vec::new();
@@ -118,7 +118,7 @@ impl Wan {
         arrived
     }
 
-    /// When there is something to do next.
+    /// Returns the time of the next arrival.
     #[must_use]
     pub fn next_event(&self) -> Option<Nanos> {
         self.router.next_event().map(|at| at.as_nanos() as Nanos)

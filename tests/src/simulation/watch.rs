@@ -1,4 +1,4 @@
-//! What must hold of every frame that reaches a host, or leaves the gateway toward the clients.
+//! Invariants of every frame that reaches a host, or leaves the gateway toward the clients.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,7 +8,7 @@ use super::plan::Plan;
 const ETHERNET: usize = 14;
 const GUE_PORT: [u8; 2] = 6080_u16.to_be_bytes();
 
-/// The IP packet in these bytes: source, destination, protocol, and what it bears.
+/// Parses an IP packet: source, destination, protocol, payload.
 fn ip(bytes: &[u8]) -> Option<(IpAddr, IpAddr, u8, &[u8])> {
     match bytes.first()? >> 4 {
         4 => {
@@ -36,7 +36,7 @@ fn packet(frame: &[u8]) -> Option<(IpAddr, IpAddr, u8, &[u8])> {
     }
 }
 
-/// Whether a frame is a tunnel's.
+/// Returns whether a frame is a tunnel's.
 #[must_use]
 pub fn is_tunnel(frame: &[u8]) -> bool {
     match packet(frame) {
@@ -46,7 +46,8 @@ pub fn is_tunnel(frame: &[u8]) -> bool {
     }
 }
 
-/// Whether a frame is ICMP of either family, neighbour discovery included, in a tunnel or not.
+/// Returns whether a frame is ICMP of either family, neighbour discovery included, tunnelled or
+/// plain.
 #[must_use]
 pub fn is_icmp(frame: &[u8]) -> bool {
     let Some((_, _, protocol, bears)) = packet(frame) else { return false };
@@ -54,7 +55,7 @@ pub fn is_icmp(frame: &[u8]) -> bool {
     matches!(inside.unwrap_or(protocol), 1 | 58)
 }
 
-/// The packet in a tunnel of any format.
+/// Returns the packet in a tunnel of any format.
 fn inner(protocol: u8, bears: &[u8]) -> Option<&[u8]> {
     match protocol {
         4 | 41 => Some(bears),
@@ -64,8 +65,8 @@ fn inner(protocol: u8, bears: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// The client and the replica's site that a TCP packet toward the client names which it should
-/// know nothing of: plain, in a tunnel, or quoted by an ICMP error.
+/// Returns client and replica's site when a TCP packet toward the client reveals a replica's
+/// address: plain, in a tunnel, or quoted by an ICMP error.
 #[must_use]
 pub fn names_replica(plan: &Plan, frame: &[u8]) -> Option<(SocketAddr, Site)> {
     let site = |address: &IpAddr| {
@@ -90,7 +91,7 @@ pub fn names_replica(plan: &Plan, frame: &[u8]) -> Option<(SocketAddr, Site)> {
     Some((SocketAddr::new(client, port(tcp, 2)?), site))
 }
 
-/// Of a copy of a start packet on its way: the service, and the replica's site.
+/// Returns service and replica's site of a copy of a SYN.
 #[must_use]
 pub fn copy(plan: &Plan, frame: &[u8]) -> Option<(IpAddr, Site)> {
     let (_, to, protocol, bears) = packet(frame)?;
@@ -101,8 +102,8 @@ pub fn copy(plan: &Plan, frame: &[u8]) -> Option<(IpAddr, Site)> {
     Some((service, (REPLICAS..plan.sites()).find(is)?))
 }
 
-/// For whom a TCP packet is that leaves a replica's site, plain or in a tunnel, and whether it is
-/// an acknowledgement.
+/// Returns the client of a TCP packet that leaves a replica's site, plain or in a tunnel, and
+/// whether it is a SYN/ACK.
 #[must_use]
 pub fn for_client(frame: &[u8]) -> Option<(SocketAddr, bool)> {
     const SYN_ACK: u8 = 0x12;

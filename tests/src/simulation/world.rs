@@ -1,6 +1,5 @@
-//! Everyone on one virtual clock: events in the order of their time, and of their making where
-//! that is the same. Nothing in here knows of any other clock, or of any other chance than the
-//! seed's, so a seed gives the same run every time.
+//! The event loop on a virtual clock: events in the order of their time, then of their creation.
+//! There is no other clock, and no randomness except the seed's, so a seed reproduces a run.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -10,7 +9,7 @@ use pipeline::packet::view::Side;
 
 use super::address::{CLIENTS, ORIGIN, REPLICAS, Site};
 use super::client::Client;
-use super::control::Levers;
+use super::control::Controls;
 use super::flood::Echo;
 use super::log::{self, Log};
 use super::nodes::{self, Node, Seat};
@@ -23,63 +22,63 @@ use super::variety::Signing;
 use super::wan::Wan;
 use super::watch;
 
-/// When a run ends at the latest.
+/// Latest end of a run.
 const END: Nanos = 4_000 * SECOND;
-/// How long the tables keep an entry, at the most, and some more.
+/// Longer than the tables keep any entry.
 const EXPIRY: Nanos = 3 * 3_600 * SECOND;
-/// Time on a cable.
+/// Delay of a local link.
 pub(super) const CABLE: Nanos = 5_000;
 
-/// Something that happens.
+/// An event.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Event {
     /// A frame reaches a host.
     Host(usize, Frame),
-    /// A host has asked to be woken.
+    /// A host's wake-up is due.
     Wake(usize),
     /// A frame reaches an appliance.
     Station(Site, bool, Frame),
-    /// An appliance's worker takes its turn.
+    /// An appliance polls, if frames are queued.
     Turn(Site),
-    /// An appliance's worker takes its turn, whether there are frames or not.
+    /// An appliance polls, with or without frames.
     Idle(Site),
     /// A frame reaches the router.
     Router(Site, Frame),
-    /// The router has something to do.
+    /// The router is due.
     Advance,
-    /// A client begins a connection.
+    /// A client starts a connection.
     Begin(usize),
-    /// A reset for a client's connection, from somebody who guesses.
+    /// A spoofed RST for a client's connection.
     Spoof(usize),
-    /// One of the plan's changes comes.
+    /// A change of the plan is due.
     Change(usize),
-    /// The gateway's keys change, or those of the others.
+    /// The gateway's keys change, or all others'.
     Keys(bool),
-    /// A start packet of the flood comes to the switch.
+    /// A SYN of the flood reaches the switch.
     Flood(u64),
 }
 
 /// The whole network.
 pub struct World {
-    /// What was drawn.
+    /// The plan.
     pub plan: Plan,
-    /// What was seen.
+    /// The log.
     pub log: Log,
-    /// Now.
+    /// The current time.
     pub now: Nanos,
     /// Events so far.
     pub events: u64,
-    /// When a service's first start packet was copied for a replica's site.
+    /// Time of the first copied SYN, by service and replica's site.
     pub(super) copied: BTreeMap<(IpAddr, Site), Nanos>,
-    /// What of a flood comes to those in whose names it is sent.
+    /// Backscatter of a flood.
     pub echo: Echo,
     pub(super) seats: Vec<Seat>,
-    /// What was wrong with frames on their way.
+    /// Violations by frames on their way.
     pub wrong: Vec<String>,
-    /// Appliances that have died, and when.
+    /// Times at which appliances died.
     pub dead: Vec<Option<Nanos>>,
     stations: Vec<Station>,
-    pub(super) levers: Vec<Levers>,
+    pub(super) controls: Vec<Controls>,
     wan: Wan,
     advance: Option<Nanos>,
     queue: BinaryHeap<Reverse<(Nanos, u64, Event)>>,
@@ -89,13 +88,13 @@ pub struct World {
 }
 
 impl World {
-    /// The network of a plan.
+    /// Creates the network of a plan.
     #[must_use]
     pub fn new(plan: Plan, log: bool, mutant: Option<Mutant>) -> Self {
         let mut rng = Rng::new(plan.seed ^ 0x6669_7273_7461_636b);
         let seats = nodes::seats(&plan, &mut rng);
         let sites = 0..plan.sites();
-        let (stations, levers) =
+        let (stations, controls) =
             sites.clone().map(|site| roles::build(&plan, site, &mut rng, mutant)).unzip();
         let wan = Wan::new(&plan, &mut rng);
         let mut world = Self {
@@ -110,7 +109,7 @@ impl World {
             echo: Echo::default(),
             dead: sites.map(|_| None).collect(),
             stations,
-            levers,
+            controls,
             wan,
             advance: None,
             queue: BinaryHeap::new(),
@@ -129,7 +128,7 @@ impl World {
         }
         if let Signing::Rotated { at, after } = world.plan.signing {
             world.after(at, Event::Keys(true));
-            // Start packets on their way have been judged by then.
+            // SYNs in flight have been verified by then.
             world.after(at + after.unwrap_or(SECOND), Event::Keys(false));
         }
         for id in 0..world.plan.connections.len() {
@@ -146,7 +145,7 @@ impl World {
         self.queue.push(Reverse((self.now + span, self.sequence, event)));
     }
 
-    /// Runs until all is said and done, or the end of time; whether it was done in time.
+    /// Runs until all hosts have finished, or the latest end. Returns whether they have finished.
     pub fn run(&mut self) -> bool {
         while let Some(Reverse((at, _, event))) = self.queue.pop() {
             if at > END {
@@ -162,11 +161,11 @@ impl World {
         unreachable!("the appliances never rest")
     }
 
-    /// Lets the tables' time-outs pass.
+    /// Runs until the tables' entries have expired.
     pub fn expire(&mut self) {
         self.now += EXPIRY;
         for site in 0..self.stations.len() {
-            // A turn of the worker looks at a few entries.
+            // A poll checks a few entries.
             for _ in 0..64 {
                 self.stations[site].turn(self.now, &mut self.rng, &mut self.log);
             }
@@ -205,7 +204,7 @@ impl World {
             }
             Event::Turn(site) => self.turn(site),
             Event::Idle(site) => {
-                self.levers[site].look();
+                self.controls[site].look();
                 if !self.stations[site].waits() {
                     self.turn(site);
                 }
@@ -281,7 +280,7 @@ impl World {
         }
     }
 
-    /// Lets the time of the connections run that waited for this.
+    /// Starts the timers of connections that waited for this one.
     fn passed(&mut self, start: Start) {
         for next in 0..self.plan.connections.len() {
             let plan = self.plan.connections[next];
@@ -291,7 +290,7 @@ impl World {
         }
     }
 
-    /// A frame on the segment behind an appliance: to the host that it names, or to everyone.
+    /// Delivers a frame on the segment behind an appliance, to its destination or to all hosts.
     fn segment(&mut self, site: Site, from: Option<usize>, frame: Frame) {
         let all = 0..self.seats.len();
         let here = |seat: &Seat| seat.site == site;
@@ -328,7 +327,7 @@ impl World {
         }
     }
 
-    /// Takes what the router has for the sites, and sees when it wants to go on.
+    /// Takes the router's frames for the sites, and schedules its next event.
     fn advance(&mut self) {
         for (site, frame) in self.wan.advance(self.now, &mut self.log) {
             self.after(CABLE, Event::Station(site, false, frame));
@@ -341,7 +340,7 @@ impl World {
         }
     }
 
-    /// The clients.
+    /// Returns the clients.
     pub fn clients(&self) -> impl Iterator<Item = &Client> {
         self.seats.iter().filter_map(|seat| match &seat.node {
             Node::Client(client) => Some(client),
@@ -349,7 +348,7 @@ impl World {
         })
     }
 
-    /// The servers.
+    /// Returns the servers.
     pub fn servers(&self) -> impl Iterator<Item = &Server> {
         self.seats.iter().filter_map(|seat| match &seat.node {
             Node::Server(server) => Some(server),
@@ -357,7 +356,7 @@ impl World {
         })
     }
 
-    /// What hosts say of ICMP errors that were about nothing of theirs: their site and that.
+    /// Returns ICMP errors about packets that a host has not sent, with its site.
     pub fn stray_errors(&self) -> impl Iterator<Item = (Site, &String)> {
         self.seats.iter().flat_map(|seat| {
             let paths = match &seat.node {
@@ -368,7 +367,7 @@ impl World {
         })
     }
 
-    /// The appliances, by site.
+    /// Returns the appliances, by site.
     #[must_use]
     pub fn stations(&self) -> &[Station] {
         &self.stations

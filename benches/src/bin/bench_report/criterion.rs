@@ -6,8 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-/// Every benchmark's median in nanoseconds, of an iteration and of an element where the benchmark
-/// says how many it has, in the order of their names.
+/// Returns every benchmark's median in nanoseconds, per iteration and, where the benchmark declares
+/// a throughput, per element, ordered by name.
 pub fn estimates(folder: &Path) -> Result<Vec<Value>> {
     let mut found = Vec::new();
     walk(folder, &mut found)?;
@@ -15,7 +15,7 @@ pub fn estimates(folder: &Path) -> Result<Vec<Value>> {
     Ok(found)
 }
 
-/// The estimates, to be read.
+/// Formats the estimates as a table.
 pub fn table(estimates: &[Value]) -> String {
     let mut text =
         String::from("| benchmark | ns, median | ns for each element |\n|---|---|---|\n");
@@ -43,7 +43,7 @@ fn walk(folder: &Path, found: &mut Vec<Value>) -> Result<()> {
     Ok(())
 }
 
-/// One benchmark's; none where the files are not what criterion writes.
+/// Reads one benchmark's estimate. Returns `None` when the files are not in criterion's format.
 fn estimate(folder: &Path) -> Option<Value> {
     let read = |name| -> Option<Value> {
         serde_json::from_str(&fs::read_to_string(folder.join(name)).ok()?).ok()

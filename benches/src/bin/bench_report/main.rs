@@ -1,5 +1,5 @@
-//! Gathers what the benchmarks have written into one JSON file, and draws its picture: see
-//! `--help`. `scripts/bench` calls it.
+//! Collects the benchmarks' results in one JSON file, and draws the chart: see `--help`.
+//! `scripts/bench` calls it.
 
 mod criterion;
 mod picture;
@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use serde_json::{Map, Value};
 
-/// Gathers the figures of a run of scripts/bench into one file, and draws their picture.
+/// Collect the figures of a run of scripts/bench in one file, and draw the chart.
 #[derive(Debug, Parser)]
 #[command(name = "bench_report", version)]
 struct Options {
@@ -21,30 +21,30 @@ struct Options {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Writes machine, facts and the figures of all steps into one JSON file.
+    /// Write machine, facts and the figures of all steps to one JSON file
     Collect {
-        /// Where to.
+        /// The output file
         out: PathBuf,
-        /// What is known of the run, as name=text.
+        /// Facts about the run, as name=text
         #[arg(long = "fact", value_parser = pair)]
         facts: Vec<(String, String)>,
-        /// What a step has written, as name=file of JSON.
+        /// A step's results, as name=JSON file
         #[arg(long = "step", value_parser = pair)]
         steps: Vec<(String, String)>,
-        /// Where criterion has written its estimates.
+        /// Directory of criterion's estimates
         #[arg(long)]
         criterion: Option<PathBuf>,
     },
-    /// Prints criterion's medians as a table.
+    /// Print criterion's medians as a table
     Table {
-        /// Where criterion has written its estimates.
+        /// Directory of criterion's estimates
         folder: PathBuf,
     },
-    /// Draws ns per packet over the number of connections.
+    /// Draw ns per packet over the number of connections
     Picture {
-        /// What `collect` has written.
+        /// The JSON file written by `collect`
         figures: PathBuf,
-        /// The SVG file.
+        /// The SVG file to write
         out: PathBuf,
     },
 }
@@ -94,7 +94,7 @@ fn read(path: &Path) -> Result<Value> {
     serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))
 }
 
-/// What the kernel tells of the machine.
+/// Describes the machine, from the kernel's files.
 fn machine() -> Map<String, Value> {
     let file = |path| fs::read_to_string(path).unwrap_or_default();
     let field = |text: &str, name: &str| {

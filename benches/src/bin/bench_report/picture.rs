@@ -1,4 +1,4 @@
-//! The picture: nanoseconds per packet over the number of connections, both axes logarithmic.
+//! The chart: nanoseconds per packet over the number of connections, both axes logarithmic.
 
 use std::fmt::Write as _;
 
@@ -7,15 +7,15 @@ use serde_json::Value;
 
 const WIDTH: f64 = 860.0;
 const HEIGHT: f64 = 520.0;
-/// The plot within: left, top, right, bottom.
+/// The plot area: left, top, right, bottom.
 const PLOT: [f64; 4] = [70.0, 50.0, 620.0, 430.0];
 /// A label's height.
 const LABEL: f64 = 16.0;
-/// The axes' ends.
+/// The limits of the axes.
 const CONNECTIONS: [f64; 2] = [1.0, 1e7];
 const NS: [f64; 2] = [10.0, 1_000.0];
 
-/// What is drawn of ours, and in which colour.
+/// Our measured paths, and their colours.
 const OURS: [(&str, &str); 4] = [
     ("io", "#777777"),
     ("gateway A", "#1f6fb4"),
@@ -23,7 +23,8 @@ const OURS: [(&str, &str); 4] = [
     ("gateway C", "#c8511b"),
 ];
 
-/// What is known of others at a million connections on one core, millions of packets a second.
+/// Published figures of other systems at a million connections on one core, in millions of packets
+/// per second.
 const PEERS: [(&str, f64); 4] = [
     ("FastClick's best balancer", 4.7),
     ("VPP nat44-ed", 2.9),
@@ -44,7 +45,7 @@ fn y(ns: f64) -> f64 {
     bottom - (ns.clamp(NS[0], NS[1]).log10() - from) / (to - from) * (bottom - top)
 }
 
-/// The SVG of what `collect` has written.
+/// Returns the SVG chart of a file written by `collect`.
 pub fn draw(all: &Value) -> Result<String> {
     let paths = all["whole_path"]["paths"].as_array().context("no figures of whole paths")?;
     let mut svg = String::new();
@@ -133,7 +134,7 @@ fn frame(svg: &mut String, all: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Moves labels apart that would overlap: down, from the topmost on.
+/// Moves overlapping labels down, from the topmost on.
 fn spread(labels: &mut [(f64, &str, String)]) {
     labels.sort_by(|one, other| one.0.total_cmp(&other.0));
     let mut free = f64::NEG_INFINITY;
@@ -143,7 +144,7 @@ fn spread(labels: &mut [(f64, &str, String)]) {
     }
 }
 
-/// One system's points, joined.
+/// Draws one system's points and the line that joins them.
 fn line(svg: &mut String, colour: &str, points: &[(f64, f64)]) -> Result<()> {
     let places: Vec<_> =
         points.iter().map(|&(n, ns)| format!("{:.1},{:.1}", x(n), y(ns))).collect();
@@ -183,7 +184,7 @@ mod tests {
             figure("gateway A, from inside", 1, 1.0),
         ]);
         let svg = draw(&json!({"whole_path": {"paths": paths}})).unwrap();
-        // In the order of connections; a decade of ns is half the height.
+        // Ordered by connections. A decade of nanoseconds is half the height.
         let places = format!("{:.1},{:.1} {:.1},240.0", x(1.0), y(50.0), x(1e3));
         assert!(svg.contains(&format!(r#"points="{places}""#)), "{svg}");
         assert!(svg.contains("io: 20 ns") && svg.contains("gateway A: 100 ns"));

@@ -1,4 +1,4 @@
-//! The accepted counts, and what they were counted with.
+//! The accepted counts, and the tools that they depend on.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,14 +11,14 @@ use serde::Deserialize;
 
 use super::Error;
 
-/// Instructions per unit of each case, and the tools that they hang on.
+/// Instructions per unit of each case, and the tools that they depend on.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Baseline {
     pub(crate) tools: Tools,
     pub(crate) instructions: BTreeMap<String, f64>,
 }
 
-/// What makes the instructions, and what counts them.
+/// Compiler and valgrind.
 #[derive(Debug, PartialEq, Deserialize)]
 pub(crate) struct Tools {
     pub(crate) architecture: String,
@@ -27,7 +27,7 @@ pub(crate) struct Tools {
 }
 
 impl Tools {
-    /// Of this machine.
+    /// Returns the tools of this machine.
     pub(crate) fn here() -> Result<Self, Error> {
         let version = |tool| {
             let output = Command::new(tool).arg("--version").output();
@@ -49,7 +49,7 @@ impl Baseline {
             .map_err(|source| Error::Baseline { path: path.to_owned(), source: Box::new(source) })
     }
 
-    /// In the order of the cases, so that a change of one is a change of one line.
+    /// In the order of the cases, so that a change of one case changes one line.
     pub(crate) fn write(&self, path: &Path) -> Result<(), Error> {
         let error = |source| Error::File { path: path.to_owned(), source };
         fs::write(path, self.text()).map_err(error)
@@ -64,7 +64,7 @@ impl Baseline {
         );
         for case in cases::all() {
             if let Some(count) = self.instructions.get(case.name) {
-                // Writing to a string does not fail.
+                // Writing to a string cannot fail.
                 let _ = writeln!(text, "{} = {count:.2} # per {}", case.name, case.unit);
             }
         }

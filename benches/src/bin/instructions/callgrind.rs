@@ -1,4 +1,4 @@
-//! This program under `valgrind --tool=callgrind`, and what that wrote.
+//! Runs this program under `valgrind --tool=callgrind` and reads the output.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -10,7 +10,7 @@ use firstack_benches::cases;
 
 use super::Error;
 
-/// Instructions per unit of each case, by its name.
+/// Returns instructions per unit of each case, by name.
 pub(crate) fn count() -> Result<BTreeMap<String, f64>, Error> {
     let error = |path: &Path| {
         let path = path.to_owned();
@@ -25,7 +25,7 @@ pub(crate) fn count() -> Result<BTreeMap<String, f64>, Error> {
         .arg(format!("--callgrind-out-file={}", out.display()))
         .arg(program)
         .arg("work")
-        // Its size moves the stack, and the locale's files would be read.
+        // The environment's size moves the stack, and a locale would cause files to be read.
         .env_clear()
         .envs(env::var_os("PATH").map(|path| ("PATH", path)))
         .output()
@@ -41,13 +41,13 @@ pub(crate) fn count() -> Result<BTreeMap<String, f64>, Error> {
         let hint = "is measured_step, or end_of_case, inlined or renamed?";
         let total = total(&text).ok_or(Error::NothingCollected { path, hint })?;
         let count = total as f64 / case.units_measured() as f64;
-        // As the baseline has it: what is the same is the same to the last digit.
+        // Rounded like the baseline, so that equal counts are equal to the last digit.
         counts.insert(case.name.to_owned(), (count * 100.0).round() / 100.0);
     }
     Ok(counts)
 }
 
-/// The total of one of callgrind's files.
+/// Reads the total of one of callgrind's files.
 fn total(text: &str) -> Option<u64> {
     let total = text.lines().find_map(|line| line.strip_prefix("summary: "));
     total?.trim().parse().ok().filter(|&total| total > 0)

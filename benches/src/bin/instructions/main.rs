@@ -1,10 +1,10 @@
 //! Counts the instructions per packet of every kind of work on the data path, under valgrind, and
-//! compares them with the accepted ones in benches/baseline/instructions.toml. Counts are the same
-//! each time, on any machine that is busy with whatever, so that they can fail a build; they say
-//! nothing of cache misses, which the benchmarks are for.
+//! compares them with the accepted counts in benches/baseline/instructions.toml. Counts are
+//! reproducible on any machine under any load, so they can fail a build. They do not show cache
+//! misses; the benchmarks do.
 //!
-//! The program runs itself under `valgrind --tool=callgrind`, which collects between entry and exit
-//! of [`measured_step`] alone, and writes what it has collected at each call of [`end_of_case`].
+//! The program runs itself under `valgrind --tool=callgrind`, which counts only between entry and
+//! exit of [`measured_step`], and writes its counts at each call of [`end_of_case`].
 
 mod baseline;
 mod callgrind;
@@ -44,18 +44,18 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Compares with the baseline; fails on a regression.
+    /// Compare with the baseline; fail on a regression
     Check {
-        /// How much more is a regression, in per cent.
+        /// Increase in per cent that is a regression
         #[arg(long, value_name = "PERCENT", default_value_t = 5.0)]
         threshold: f64,
-        /// Shows all cases, also those that did not move.
+        /// Show all cases, also those that did not change
         #[arg(long)]
         all: bool,
     },
-    /// Makes what is counted now the baseline.
+    /// Make the current counts the baseline
     Accept,
-    /// Does the work to be counted: what runs under valgrind.
+    /// Do the work to be counted (runs under valgrind)
     #[command(hide = true)]
     Work,
 }
@@ -72,7 +72,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether all is well.
+/// Runs the command. Returns `false` on a regression.
 fn run(arguments: &Arguments) -> Result<bool, Error> {
     match arguments.command {
         Command::Work => {
@@ -104,7 +104,7 @@ fn run(arguments: &Arguments) -> Result<bool, Error> {
     }
 }
 
-/// All cases, each with an end that valgrind can see.
+/// Runs all cases, each with an end that valgrind sees.
 fn work() {
     for case in cases::all() {
         case.run(|work| {
@@ -114,21 +114,21 @@ fn work() {
     }
 }
 
-/// What is collected. It gives something back so that the step is not its last jump, which valgrind
-/// would take for its end.
+/// The counted function. It returns a value so that the step is not a tail call, which valgrind
+/// would take for the function's end.
 #[inline(never)]
 fn measured_step(work: &mut dyn Work) -> usize {
     work.step();
     black_box(1)
 }
 
-/// Where what has been collected is written.
+/// The function at whose call valgrind writes its counts.
 #[inline(never)]
 fn end_of_case() -> usize {
     black_box(2)
 }
 
-/// What can go wrong but for a regression.
+/// An error other than a regression.
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error("valgrind does not run ({0}): install it (Debian: apt-get install valgrind)")]

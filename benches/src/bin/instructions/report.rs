@@ -1,22 +1,22 @@
-//! What moved between the accepted counts and those of now.
+//! The changes from the accepted counts to the current ones.
 
 use std::fmt::Write as _;
 
 use super::baseline::Baseline;
 
-/// Moves below this many per cent are not shown.
+/// Changes below this many per cent are not shown.
 const NOTHING: f64 = 0.5;
 
-/// How a case fared.
+/// The result of a case.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fate {
-    /// By so many per cent.
+    /// It changed by this many per cent.
     Moved(f64),
-    /// By so many per cent, which is too much.
+    /// It increased by this many per cent, which is a regression.
     Regressed(f64),
     /// Not in the baseline.
     New,
-    /// In the baseline alone.
+    /// Only in the baseline.
     Gone,
 }
 
@@ -36,7 +36,7 @@ pub(crate) struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    /// More than `threshold` per cent more is a regression.
+    /// Compares counts. An increase of more than `threshold` per cent is a regression.
     pub(crate) fn new(accepted: &'a Baseline, counted: &'a Baseline, threshold: f64) -> Self {
         let names = accepted.instructions.keys().chain(counted.instructions.keys());
         let mut names: Vec<&str> = names.map(String::as_str).collect();
@@ -58,12 +58,12 @@ impl<'a> Report<'a> {
         Self { rows: names.into_iter().map(row).collect(), accepted, counted, threshold }
     }
 
-    /// Whether every case is in both, and none regressed.
+    /// Returns whether every case is in both, and none regressed.
     pub(crate) fn passes(&self) -> bool {
         self.rows.iter().all(|row| matches!(row.fate, Fate::Moved(_)))
     }
 
-    /// What moved, or all, the worst first, and the verdict in the last line.
+    /// Formats the changes, or all cases, the worst first, with the result in the last line.
     pub(crate) fn text(&self, all: bool) -> String {
         let mut text = String::new();
         let mut shown: Vec<&Row<'_>> = self.rows.iter().filter(|row| all || row.moved()).collect();
@@ -72,7 +72,7 @@ impl<'a> Report<'a> {
             text += &format!("{:32} {:>10} {:>10} {:>8}\n", "instructions", "accepted", "now", "");
         }
         for row in shown {
-            // Writing to a string does not fail.
+            // Writing to a string cannot fail.
             let _ = writeln!(text, "{}", row.text());
         }
         let (was, is) = (&self.accepted.tools, &self.counted.tools);

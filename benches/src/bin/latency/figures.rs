@@ -9,23 +9,23 @@ use serde::Serialize;
 pub struct Times(Histogram<u64>);
 
 impl Times {
-    /// None yet.
+    /// Creates an empty histogram.
     pub fn new() -> crate::Result<Self> {
         Ok(Self(Histogram::new_with_bounds(1, 10_000_000_000, 3)?))
     }
 
-    /// One more.
+    /// Records a latency.
     #[inline]
     pub fn add(&mut self, nanoseconds: u64) {
         self.0.saturating_record(nanoseconds);
     }
 
-    /// How many.
+    /// Returns the number of latencies.
     pub fn len(&self) -> u64 {
         self.0.len()
     }
 
-    /// The percentiles.
+    /// Returns the percentiles.
     pub fn distribution(&self) -> Distribution {
         let at = |percentile| self.0.value_at_percentile(percentile);
         Distribution {
@@ -55,47 +55,47 @@ pub struct Row {
     pub way: &'static str,
     /// "busy" or "adaptive".
     pub poll: &'static str,
-    /// What was offered, in words.
+    /// The offered load, in words.
     pub load: String,
-    /// Packets per second offered.
+    /// Offered packets per second.
     pub offered: f64,
-    /// Packets offered.
+    /// Offered packets.
     pub packets: u64,
-    /// Of these, those that did not come.
+    /// Lost packets.
     pub lost: u64,
-    /// From the timetable to the sink.
+    /// Latency from the scheduled time to the sink.
     pub latency_ns: Distribution,
-    /// From the timetable to the sending: the source's own part of it, where it is known.
+    /// Delay from the scheduled time to sending, the source's own part, where it is known.
     pub late_ns: Option<Distribution>,
-    /// What the process used of a core meanwhile, in percent.
+    /// CPU use of the process during the measurement, in per cent of a core.
     pub cpu_percent: Option<f64>,
 }
 
-/// What a worker can do.
+/// The capacity of a worker.
 #[derive(Clone, Debug, Serialize)]
 pub struct Capacity {
     /// "busy" or "adaptive".
     pub poll: &'static str,
     /// Packets per second.
     pub rate: f64,
-    /// Of the source's bursts, how many the full ring refused at least in part, in percent. Near
+    /// Share of the source's bursts that the full ring refused at least in part, in per cent. Near
     /// zero, the source was the limit and not the worker.
     pub refused_percent: f64,
 }
 
-/// What a process uses with nothing to do.
+/// The CPU use of an idle process.
 #[derive(Clone, Debug, Serialize)]
 pub struct AtRest {
     /// "busy" or "adaptive".
     pub poll: &'static str,
-    /// All its threads, of a core, in percent.
+    /// All its threads, in per cent of a core.
     pub cpu_percent: f64,
 }
 
-/// Everything.
+/// The whole report.
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
-    /// Processes at rest.
+    /// Idle processes.
     pub at_rest: Vec<AtRest>,
     /// Workers under full load.
     pub capacity: Vec<Capacity>,

@@ -1,10 +1,10 @@
-//! How long a packet takes through a worker: at 10, 50 and 90 % of what the worker can do, and
-//! after idleness; busy and adaptive.
+//! Measures the latency of a packet through a worker, at 10, 50 and 90 % of the worker's capacity
+//! and after idle periods, with busy and adaptive polling.
 //!
 //! `rings`: a real worker on one core, a source and sink on another, net_ring between them in one
-//! process. `veth`: a real `firstack run` on net_af_packet between two network namespaces (root).
-//! Packets leave by a timetable, and their time counts from it: a source that is held up does not
-//! hide what waited meanwhile. It ends by itself.
+//! process. `veth`: a real `firstack run` on net_af_packet between two network namespaces (needs
+//! root). Packets are sent on a schedule, and latency counts from the scheduled time, so that a
+//! delayed source does not hide waiting packets (coordinated omission).
 
 mod figures;
 mod rings;
@@ -15,10 +15,10 @@ use std::path::PathBuf;
 use clap::{Parser, ValueEnum};
 use figures::Report;
 
-/// What can go wrong here; the words are the cause's.
+/// An error. The text is the cause's.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// What packets pass through.
+/// The path of the packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Way {
     /// A worker of this process on net_ring.

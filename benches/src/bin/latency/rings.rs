@@ -1,6 +1,6 @@
-//! A worker between two net_ring devices. What one queue of such a device sends, the same queue
-//! receives: the worker has one queue's receiving end and the other's sending end, the source and
-//! sink the rest.
+//! A worker between two net_ring devices. A queue of such a device receives what it sends: the
+//! worker has the receiving end of one queue and the sending end of the other, source and sink have
+//! the rest.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Barrier};
@@ -29,17 +29,17 @@ use crate::{Arguments, Result};
 
 const SERVER: &str = "203.0.113.10:80";
 const REPLICA: &str = "198.51.100.10:80";
-/// Where in a frame its time stands: behind Ethernet, IPv4 and TCP.
+/// Offset of the time stamp in a frame: behind Ethernet, IPv4 and TCP.
 const STAMP: std::ops::Range<usize> = 54..62;
-/// Parts of the capacity, in percent.
+/// Loads, in per cent of the capacity.
 const LOADS: [u64; 3] = [10, 50, 90];
-/// Packets per second after idleness.
+/// Packets per second with idle periods in between.
 const SPARSE: f64 = 100.0;
-/// How long the last packets are waited for.
+/// Time to wait for the last packets.
 const PATIENCE_NS: u64 = 100_000_000;
 const SECOND_NS: u64 = 1_000_000_000;
 
-/// Measures both ways of being idle.
+/// Measures busy and adaptive polling.
 pub fn run(arguments: &Arguments, report: &mut Report) -> Result<()> {
     let args = EalArgs {
         worker_cpus: arguments.cores.iter().map(|&core| core.into()).collect(),
@@ -74,7 +74,7 @@ pub fn run(arguments: &Arguments, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// One worker's life.
+/// Measures one worker.
 fn measure(
     eal: &Eal,
     pool: &MbufPool,
@@ -152,7 +152,7 @@ struct Source {
     clock: Clock,
     /// A packet of each connection, to its server.
     frames: Vec<Vec<u8>>,
-    /// Whose turn it is.
+    /// Index of the next connection.
     next: usize,
     connections: usize,
     seconds: u64,
@@ -181,7 +181,7 @@ impl Source {
         Ok((capacity, rows))
     }
 
-    /// One frame in by one side, out by the other.
+    /// Sends one frame by one side and receives it on the other.
     fn pass(&mut self, side: usize, bytes: &[u8]) -> Result<()> {
         let mut frame = self.pool.alloc(bytes.len()).ok_or("the pool is empty")?;
         frame.head_mut().copy_from_slice(bytes);
@@ -197,7 +197,7 @@ impl Source {
         Ok(())
     }
 
-    /// Adds packets of the next connections, each with its time.
+    /// Adds packets of the next connections, each with its time stamp.
     fn make(&mut self, frames: &mut Vec<Mbuf>, count: usize, time: impl Fn(u64) -> u64) {
         for number in 0..count {
             let template = &self.frames[self.next];
@@ -210,7 +210,7 @@ impl Source {
         }
     }
 
-    /// Takes what has come out, and notes its times; how many.
+    /// Receives packets and records their latencies. Returns their number.
     fn collect(&mut self, times: &mut Times) -> u64 {
         let mut burst = ArrayVec::<Mbuf, { 2 * BURST }>::new();
         let count = self.ends[1].rx.burst(&mut burst);
@@ -225,7 +225,7 @@ impl Source {
         count as u64
     }
 
-    /// As many as go through: the ring is kept full.
+    /// Measures the capacity: keeps the ring full.
     fn capacity(&mut self, poll: &'static str) -> Result<Capacity> {
         let mut frames = Vec::with_capacity(BURST);
         let mut times = Times::new()?;
@@ -256,7 +256,7 @@ impl Source {
         })
     }
 
-    /// Waits for the last packets; how many there were.
+    /// Waits for the last packets, and returns their number.
     fn run_dry(&mut self, times: &mut Times) -> u64 {
         let (mut count, mut last) = (0, self.now());
         while self.now() < last + PATIENCE_NS {
@@ -268,7 +268,7 @@ impl Source {
         count
     }
 
-    /// Packets by a timetable, whatever becomes of them.
+    /// Sends packets on a schedule, whatever happens to them.
     fn offer(&mut self, poll: &'static str, load: String, rate: f64) -> Result<Row> {
         let packets = (rate * self.seconds as f64) as u64;
         let step = SECOND_NS as f64 / rate;
@@ -285,7 +285,7 @@ impl Source {
                 (0..count).for_each(|number| late.add(now.saturating_sub(at(number)).max(1)));
                 self.make(&mut frames, count as usize, at);
                 self.ends[0].tx.burst(&mut frames);
-                // What the ring has no room for is lost, as on a wire.
+                // A full ring drops packets, as a wire would.
                 frames.clear();
                 sent += count;
             }

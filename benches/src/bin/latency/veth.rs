@@ -1,8 +1,8 @@
-//! A gateway's process between two namespaces, on net_af_packet: what it uses at rest, and how long
-//! a datagram takes through it after a pause. Datagrams are nobody's business and pass.
+//! A gateway's process between two namespaces, on net_af_packet: its CPU use when idle, and the
+//! latency of a datagram after a pause. The gateway forwards the datagrams unmodified.
 //!
-//! The sender reads the clock right before it sends; the kernel says when the datagram arrived, so
-//! that waking the receiver up is no part of it.
+//! The sender reads the clock right before it sends, and the kernel reports the arrival, so the
+//! latency does not include the receiver's wake-up.
 
 use std::fs::{self, File};
 use std::io::IoSliceMut;
@@ -32,7 +32,7 @@ const END: Duration = Duration::from_secs(10);
 const CLIENT: &str = "10.9.0.1";
 const SERVER: &str = "10.9.0.2";
 
-/// Measures both ways of being idle.
+/// Measures busy and adaptive polling.
 pub fn run(arguments: &Arguments, report: &mut Report) -> Result<()> {
     for poll in ["busy", "adaptive"] {
         let lab = Lab::new("latency")?;
@@ -93,11 +93,11 @@ fn start(lab: &Lab, at: &Namespace, arguments: &Arguments, poll: &str) -> Result
     Ok(lab.spawn(at, &["env", &runtime, &*binary, "run", "-c", &*config])?)
 }
 
-/// A socket of a namespace.
+/// Returns a socket in a namespace.
 fn socket(at: &Namespace, address: &str) -> Result<UdpSocket> {
     let namespace = File::open(format!("/var/run/netns/{}", at.name()))?;
     let address = address.to_owned();
-    // The thread alone is in the namespace, and gone afterwards; the socket stays there.
+    // Only this thread enters the namespace, and ends afterwards. The socket stays in it.
     let open = move || -> Result<UdpSocket> {
         setns(namespace, CloneFlags::CLONE_NEWNET)?;
         Ok(UdpSocket::bind((address.as_str(), 0))?)
@@ -105,7 +105,7 @@ fn socket(at: &Namespace, address: &str) -> Result<UdpSocket> {
     thread::spawn(open).join().map_err(|_| "the thread panicked")?
 }
 
-/// Nanoseconds that all threads of a process have run.
+/// Returns the CPU time of all threads of a process, in nanoseconds.
 fn used(tasks: &PathBuf) -> Result<u64> {
     let mut sum = 0;
     for task in fs::read_dir(tasks)? {
@@ -115,7 +115,7 @@ fn used(tasks: &PathBuf) -> Result<u64> {
     Ok(sum)
 }
 
-/// Percent of a core since then.
+/// Returns the CPU use since then, in per cent of a core.
 fn share(tasks: &PathBuf, before: (u64, Instant)) -> Result<f64> {
     let used = used(tasks)? - before.0;
     Ok(used as f64 / before.1.elapsed().as_nanos() as f64 * 100.0)
@@ -125,9 +125,9 @@ fn since_epoch() -> Result<u64> {
     Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() as u64)
 }
 
-/// One datagram after each pause. The next one leaves when the last has come, or is given up.
+/// Sends a datagram after each pause, once the last one has arrived or is lost.
 fn datagrams(from: &UdpSocket, to: &UdpSocket, pause: Duration, seconds: u64) -> Result<Row> {
-    // Addresses get resolved, caches filled.
+    // Resolve addresses and fill caches.
     for _ in 0..5 {
         from.send(&[0; 16])?;
         let _ = arrival(to);
@@ -136,7 +136,7 @@ fn datagrams(from: &UdpSocket, to: &UdpSocket, pause: Duration, seconds: u64) ->
     let (mut packets, mut lost) = (0, 0);
     let until = Instant::now() + Duration::from_secs(seconds);
     while Instant::now() < until {
-        // A sleep's end is not exact, nor need it be.
+        // The sleep does not need to be exact.
         thread::sleep(pause);
         let sent = since_epoch()?;
         from.send(&sent.to_ne_bytes())?;
@@ -159,7 +159,7 @@ fn datagrams(from: &UdpSocket, to: &UdpSocket, pause: Duration, seconds: u64) ->
     })
 }
 
-/// When the next datagram reached the kernel.
+/// Returns the time at which the next datagram reached the kernel.
 fn arrival(to: &UdpSocket) -> Result<u64> {
     let mut bytes = [0; 64];
     let mut slices = [IoSliceMut::new(&mut bytes)];

@@ -1,4 +1,4 @@
-//! The systems of a run over one number of connections, and what each is put through.
+//! The systems under test at one number of connections, and their cases.
 
 use anyhow::{Context, Result};
 use pipeline::role::gateway::mode::{A, B, C, Mode};
@@ -15,10 +15,10 @@ use crate::source::{Program, Walk};
 use crate::system_under_test::{Base, Case, Opening, SystemUnderTest};
 use crate::template::Template;
 
-/// The least table: an operator would not make one smaller.
+/// The smallest table. An operator would not configure a smaller one.
 const LEAST_TABLE: u32 = 1_024;
 
-/// Which systems there are.
+/// The systems, by name.
 pub const SYSTEMS: [&str; 10] = [
     "io",
     "macswap",
@@ -33,7 +33,7 @@ pub const SYSTEMS: [&str; 10] = [
 ];
 
 impl Base {
-    /// The case's name.
+    /// Returns the case's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::BothWays => "io",
@@ -42,25 +42,25 @@ impl Base {
     }
 }
 
-/// Systems with their connections open, and cases.
+/// Systems with open connections, and cases.
 #[derive(Default)]
 pub struct Plan {
     pub systems: Vec<SystemUnderTest>,
     pub cases: Vec<Case>,
 }
 
-/// What is put together.
+/// Selection of systems and cases.
 pub struct Wanted<'a> {
     pub connections: u32,
-    /// Names that a system's must begin with one of; all when empty.
+    /// Prefixes, of which a system's name must have one. All systems when empty.
     pub only: &'a [String],
-    /// Whether each direction is measured by itself, too.
+    /// Whether each direction is measured separately, too.
     pub directions: bool,
 }
 
 impl Wanted<'_> {
     fn wants(&self, name: &str) -> bool {
-        // Nothing can be compared without the io loop.
+        // Every comparison needs the io loop.
         name == "io" || self.only.is_empty() || self.only.iter().any(|only| name.starts_with(only))
     }
 
@@ -69,7 +69,7 @@ impl Wanted<'_> {
     }
 }
 
-/// Makes all wanted systems and opens their connections; `tell` hears of each.
+/// Builds the selected systems and opens their connections. Calls `tell` with the name of each.
 pub fn plan(lab: &mut Lab, wanted: &Wanted<'_>, mut tell: impl FnMut(&str)) -> Result<Plan> {
     let mut plan = Plan::default();
     let order = SYSTEMS.iter().enumerate().filter(|(_, name)| wanted.wants(name));
@@ -92,8 +92,8 @@ pub fn plan(lab: &mut Lab, wanted: &Wanted<'_>, mut tell: impl FnMut(&str)) -> R
     Ok(plan)
 }
 
-/// Programs for packets both ways that go round all connections; the two sides are half a round
-/// apart, so that neither finds what the other has just fetched.
+/// Returns programs of packets in both directions that cycle through all connections. The sides are
+/// half a cycle apart, so that neither finds in cache what the other has just fetched.
 pub fn both_ways(templates: &[Template; 2], connections: u32) -> [Program; 2] {
     [
         Program::Round(templates[0].clone(), Walk::new(connections, 0)),

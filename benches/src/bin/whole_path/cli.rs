@@ -1,42 +1,42 @@
-//! What can be asked for.
+//! The command line.
 
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
-/// Measures whole paths from port to port on one core, over DPDK's net_null devices.
+/// Measure whole paths from port to port on one core, over DPDK's net_null devices.
 ///
-/// A source that costs next to nothing, whatever the number of connections, stamps frames with
-/// valid headers and checksums into the buffers that the devices hand out, in an order that
-/// scatters over all connections. Bare loops (io, macswap, 5tswap) and the appliance's roles, each
-/// in a real worker, forward bursts of 32 both ways between two ports. Connections are opened
-/// through the pipeline first. All systems of one number of connections are measured in turn,
-/// several rounds; figures are medians, ratios are to the io loop of the same round. The roles'
-/// counters must say that every packet came to what it should, and every packet buffer must be
-/// back at the end, or the run fails.
+/// A source of negligible cost, whatever the number of connections, stamps frames with valid
+/// headers and checksums into the buffers that the devices hand out, scattered over all
+/// connections. Bare loops (io, macswap, 5tswap) and the appliance's roles, each in a real worker,
+/// forward bursts of 32 in both directions between two ports. Connections are opened through the
+/// pipeline first. All systems of one number of connections are measured in turn, for several
+/// rounds. Figures are medians, ratios are to the io loop of the same round. The run fails unless
+/// the roles' counters show the expected verdict for every packet and every packet buffer is back
+/// at the end.
 ///
-/// A direction by itself is measured with the other port silent; the time of that port's empty
-/// polls, which the io loop shows when it is measured likewise, is taken off.
+/// A single direction is measured with the other port silent. The time of that port's empty polls,
+/// taken from the io loop measured in the same way, is subtracted.
 ///
-/// Figures are those of one pinned thread. Nothing else should run meanwhile; DPDK's
-/// dpdk-testpmd, with which the bare loops are compared on plain net_null, runs on the same CPU in
-/// turn with them.
+/// Figures are those of one pinned thread. Nothing else should run meanwhile. DPDK's dpdk-testpmd,
+/// with which the bare loops are compared on plain net_null, runs on the same CPU in turn with
+/// them.
 #[derive(Debug, Parser)]
 #[command(name = "whole_path", version)]
 pub struct Options {
-    /// What to run, in this order; all by default.
+    /// Parts to run, in this order; all by default.
     #[arg(value_enum)]
     pub parts: Vec<Part>,
     /// Numbers of connections, such as 1,1k,64k,1M,8M (k is 1,000 and M is 1,000,000).
     #[arg(long, value_delimiter = ',', default_value = "1,1k,64k,1M,8M", value_parser = count)]
     pub connections: Vec<u32>,
-    /// Connections open beside races; the last number is also that of the flood.
+    /// Open connections beside races; the last number also applies to the flood.
     #[arg(long, value_delimiter = ',', default_value = "1k,1M", value_parser = count)]
     pub live: Vec<u32>,
-    /// Systems that begin with one of these, beside io: "gateway A", switch, ...
+    /// Systems whose names begin with one of these, beside io: "gateway A", switch, ...
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<String>,
-    /// Measure each direction by itself, too.
+    /// Measure each direction separately, too.
     #[arg(long)]
     pub directions: bool,
     /// Rounds over all systems.
@@ -45,7 +45,7 @@ pub struct Options {
     /// Milliseconds of a slice.
     #[arg(long, default_value_t = 80)]
     pub slice: u64,
-    /// Milliseconds that run before each slice.
+    /// Milliseconds of warm-up before each slice.
     #[arg(long, default_value_t = 10)]
     pub warm_up: u64,
     /// The CPU to run on; the last one by default.
@@ -68,20 +68,19 @@ pub enum Part {
     Paths,
     /// Whole races, with other connections open.
     Races,
-    /// A flood of spoofed SYNs beside open connections: none of them may be lost.
+    /// A flood of spoofed SYNs beside open connections, none of which may be lost.
     ///
-    /// The core is saturated with and without it, so that whatever time the flood takes, open
-    /// connections do not get. Given are the cost of their packets alone and beside the flood (at
-    /// least 70 % must be kept, or the run fails), their rate when every second packet is a SYN
-    /// of the flood, and what is left of their throughput when the flood fills a line of 1 or
-    /// 10 Gbit/s.
+    /// The core is saturated with and without it, so time spent on the flood is lost to open
+    /// connections. The figures are the cost of their packets alone and beside the flood (the run
+    /// fails below 70 %), their rate when every second packet is a SYN of the flood, and the rest
+    /// of their throughput when the flood fills a line of 1 or 10 Gbit/s.
     Flood,
-    /// Two workers against one, half of whose packets belong to the other.
+    /// Two workers against one, with half of the packets arriving at the wrong worker.
     Scale,
 }
 
 impl Options {
-    /// The parts to run.
+    /// Returns the parts to run.
     pub fn parts(&self) -> Vec<Part> {
         match self.parts.is_empty() {
             true => Part::value_variants().to_vec(),
@@ -90,7 +89,7 @@ impl Options {
     }
 }
 
-/// A number with `k` or `M` behind it.
+/// Parses a number, optionally followed by `k` or `M`.
 fn count(text: &str) -> Result<u32, String> {
     let (digits, unit) = match text.strip_suffix(['k', 'M']) {
         Some(digits) if text.ends_with('k') => (digits, 1_000),

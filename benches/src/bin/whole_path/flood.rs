@@ -1,15 +1,14 @@
-//! A flood of spoofed SYNs from random addresses at the inside of a gateway that has connections
-//! open, beside the packets of those.
+//! A flood of spoofed SYNs from random addresses at the inside of a gateway, beside packets of its
+//! open connections.
 //!
-//! The core is saturated, with and without the flood: whatever time the flood takes, the open
-//! connections do not get. So "their throughput" is told in three ways, and none is left out:
-//! - what a packet of an open connection costs while flood and connections come by turns, the
-//!   time of each kind's turns counted apart: what the flood does to caches and table;
-//! - how many packets of open connections go through a second when every second packet of a
-//!   saturated core is a SYN of the flood;
-//! - what is left to the connections of the throughput that they had when the flood comes at a
-//!   given rate, and at which rate that is 70 per cent: (1 - rate x cost of a SYN) / cost of
-//!   theirs.
+//! The core is saturated, with and without the flood, so time spent on the flood is lost to the open
+//! connections. Their throughput is therefore given in three forms:
+//! - the cost of a packet of an open connection while bursts of flood and connections alternate,
+//!   each kind timed separately: the effect of the flood on caches and table;
+//! - the packets of open connections per second when every second packet of a saturated core is a
+//!   SYN of the flood;
+//! - the share of their throughput that is left when the flood comes at a given rate, and the rate
+//!   at which it is 70 per cent: (1 - rate x cost of a SYN) / cost of their packets.
 
 use std::fs;
 
@@ -29,49 +28,49 @@ use crate::roles;
 use crate::source::{Program, Rng, Turn, Walk};
 use crate::system_under_test::{Opening, SystemUnderTest};
 
-/// Entries beside those of the open connections, for the flood to fill.
+/// Entries beyond those of the open connections, for the flood to fill.
 const SPARE: u32 = 100_000;
-/// Turns of either kind in a row. A turn of the connections is two bursts, one of the flood one.
+/// Turns of one kind in a row. A turn of the connections is two bursts, a turn of the flood one.
 const TURNS: u32 = 8;
-/// SYNs a second that fill 1 and 10 Gbit/s.
+/// SYNs per second that fill 1 and 10 Gbit/s.
 const LINES: [(&str, f64); 2] = [("1 Gbit/s", 1.488e6), ("10 Gbit/s", 14.88e6)];
-/// What must be left to the connections.
+/// Minimum share of their throughput that the connections must keep.
 const LEAST: f64 = 0.7;
-/// Memory that may come or go without being the flood's doing, kB.
+/// Tolerated change of resident memory, kB.
 const SLACK: i64 = 256;
 
-/// What the flood does.
+/// The effect of the flood.
 #[derive(Clone, Debug, Serialize)]
 pub struct FloodFigure {
     pub connections: u32,
-    /// SYNs of the flood in all, and what became of them.
+    /// SYNs of the flood, and their verdicts.
     pub syns: u64,
     pub syns_came_to: String,
-    /// Races of the flood that were pushed out of the full table by later ones.
+    /// Races of the flood that later ones evicted from the full table.
     pub races_evicted: u64,
-    /// Connections that were lost: packets of all of them go through at the end.
+    /// Lost connections, counted by a packet of each connection at the end.
     pub connections_lost: u64,
-    /// Medians, ns per packet of the open connections: alone, and beside the flood.
+    /// Median ns per packet of the open connections: alone, and beside the flood.
     pub ns_alone: f64,
     pub ns_beside: f64,
-    /// Cost alone over cost beside the flood, of the same round, median.
+    /// Median of the cost alone over the cost beside the flood, in the same round.
     pub kept_per_packet: f64,
-    /// Median, ns per SYN.
+    /// Median ns per SYN.
     pub ns_per_syn: f64,
-    /// Packets of open connections a second on the saturated core: alone, and when every second
-    /// packet is a SYN; millions.
+    /// Millions of packets of open connections per second on the saturated core: alone, and when
+    /// every second packet is a SYN.
     pub mpps_alone: f64,
     pub mpps_half: f64,
-    /// What is left of the connections' throughput under a flood at the rate of a line.
+    /// The rest of the connections' throughput under a flood at line rate.
     pub kept_under: Vec<Kept>,
-    /// The flood, in millions of SYNs a second, that leaves the connections 70 per cent.
+    /// The flood that leaves the connections 70 per cent, in millions of SYNs per second.
     pub mpps_that_leave_70_percent: f64,
     /// Resident memory in kB: with all connections open, with the table full, after the flood.
     pub memory_kb: [i64; 3],
     pub rounds: usize,
 }
 
-/// What is left under a flood.
+/// The rest of the throughput under a flood.
 #[derive(Clone, Debug, Serialize)]
 pub struct Kept {
     pub line: &'static str,
@@ -163,7 +162,7 @@ fn fill(system: &mut SystemUnderTest, connections: u32, effort: &Effort) -> Resu
     anyhow::bail!("the flood does not fill the table")
 }
 
-/// Packets of the connections both ways, then as many SYNs of the flood.
+/// Packets of the connections in both directions, then as many SYNs of the flood.
 fn mixed(how: &Opening, connections: u32) -> [Program; 2] {
     let going = |side: Side, part| {
         Turn::Round(how.going[side as usize].clone(), Walk::new(connections, part))
@@ -187,8 +186,8 @@ fn put_aside(system: &SystemUnderTest, programs: &mut [Program; 2]) {
     }
 }
 
-/// Whole cycles of the mixed programs until so many counts have passed: counts and packets of
-/// the connections' turns, then of the flood's.
+/// Runs whole cycles of the mixed programs for this many counts. Returns counts and packets of the
+/// connections' turns, then of the flood's.
 fn by_turns(system: &mut SystemUnderTest, counts: u64) -> [(u64, u64); 2] {
     let mut seen = [(0, 0); 2];
     let start = cycles();
@@ -208,7 +207,8 @@ fn by_turns(system: &mut SystemUnderTest, counts: u64) -> [(u64, u64); 2] {
     seen
 }
 
-/// Sends a packet of every connection both ways; how many did not come through.
+/// Sends a packet of every connection in both directions. Returns the number of those not
+/// forwarded.
 fn verify(system: &mut SystemUnderTest, how: &Opening, connections: u32) -> Result<u64> {
     let before = system.tally();
     let once = |side: Side| Program::Once {
@@ -225,7 +225,8 @@ fn verify(system: &mut SystemUnderTest, how: &Opening, connections: u32) -> Resu
     Ok(u64::from(connections) - fewest)
 }
 
-/// The table's own figures: all connections are there, and only races had to go.
+/// Checks by the table's counters that all connections are there, and only races were evicted.
+/// Returns the evictions.
 fn check(system: &SystemUnderTest, connections: u32) -> Result<u64> {
     let table = &system.forwarder.counters().context("a gateway counts")?.table;
     let won = table.live[Phase::Replica.queue()].get();
@@ -261,7 +262,7 @@ fn figure(connections: u32, rounds: &[Round], effort: &Effort) -> FloodFigure {
     }
 }
 
-/// Resident memory of this process in kB.
+/// Returns the resident memory of this process in kB.
 fn resident() -> Result<i64> {
     let status = fs::read_to_string("/proc/self/status").context("no /proc")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;

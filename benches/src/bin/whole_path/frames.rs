@@ -1,4 +1,4 @@
-//! Which frames a role gets from either side, by configuration (compare docs/protocol.md).
+//! The frames that a role receives from each side, by configuration (compare docs/protocol.md).
 
 use firstack_packets::{
     Body, Frame, INSIDE_MAC, Ip, LINUX_OPTIONS, OUTSIDE_MAC, Payload, Segment, Sum, Udp, socket,
@@ -15,15 +15,15 @@ use crate::template::{CLIENTS, Client, NOBODY, STRANGERS, Template};
 /// The service, and the replica that wins.
 pub const SERVER: &str = "203.0.113.10:80";
 pub const REPLICA: &str = "198.51.100.10:80";
-/// Who loses: another replica, and the origin.
+/// The losers: another replica, and the origin.
 pub const LOSERS: [&str; 2] = ["198.51.100.20:80", SERVER];
-/// Somebody else's server.
+/// A server that is no service.
 const OTHER: &str = "192.0.2.1:22";
 
-/// What fills a TCP packet up to the least length of a frame.
+/// Data that fills a TCP packet up to the minimum frame length.
 const FILL: [u8; 6] = [0; 6];
 
-/// The address of an endpoint.
+/// Returns the address of an endpoint.
 pub fn ip(endpoint: &str) -> &str {
     endpoint.split(':').next().unwrap_or(endpoint)
 }
@@ -36,19 +36,19 @@ fn to_client(frame: &[u8]) -> Template {
     Template::new(frame, Client::Destination, CLIENTS, false)
 }
 
-/// A frame in a tunnel whose outer header is addressed to the client, too.
+/// Returns a frame in a tunnel to the client.
 fn tunnelled_to_client(segment: &Segment, from: &str) -> Template {
     let frame = segment.tunnelled(from, ip(NOBODY));
     Template::new(&frame, Client::Destination, CLIENTS, true)
 }
 
-/// A start packet at the gateway's inside.
+/// Returns a SYN at the gateway's inside.
 pub fn syn() -> Template {
     from_client(&Segment::syn(NOBODY, SERVER, 7).frame())
 }
 
-/// A replica's acknowledgement, in the form of a configuration.
-pub fn acknowledgement(code: Configuration, from: &str) -> Template {
+/// Returns a replica's SYN/ACK in the format of a configuration.
+pub fn acknowledgement(code: Code, from: &str) -> Template {
     let answer = |from| Segment::syn_ack(from, NOBODY, 5, 8);
     match code {
         Configuration::A => to_client(&answer(from).frame()),
@@ -57,18 +57,18 @@ pub fn acknowledgement(code: Configuration, from: &str) -> Template {
     }
 }
 
-/// The origin's acknowledgement.
+/// Returns the origin's SYN/ACK.
 pub fn origin_acknowledgement() -> Template {
     to_client(&Segment::syn_ack(SERVER, NOBODY, 5, 8).frame())
 }
 
-/// The client ends its connection at once.
+/// Returns the client's RST.
 pub fn client_reset() -> Template {
     from_client(&Segment::new(NOBODY, SERVER, 4, 8, 0).payload(&FILL).frame())
 }
 
-/// What a gateway gets.
-pub fn gateway<C: Mode>() -> Opening {
+/// Returns the packets of a gateway.
+pub fn gateway<C: Configuration>() -> Opening {
     let data = |from| Segment::ack(from, NOBODY, 6, 8).payload(&FILL).inbound();
     let back = match C::CONFIGURATION {
         Configuration::A => to_client(&data(REPLICA).frame()),
@@ -86,7 +86,7 @@ pub fn gateway<C: Mode>() -> Opening {
     }
 }
 
-/// TCP that is nobody's, both ways.
+/// Returns TCP packets that belong to no service, in both directions.
 pub fn strange_tcp() -> [Template; 2] {
     let there = Segment::ack(NOBODY, OTHER, 8, 6).payload(&FILL).frame();
     let back = Segment::ack(OTHER, NOBODY, 6, 8).payload(&FILL).inbound().frame();
@@ -96,11 +96,11 @@ pub fn strange_tcp() -> [Template; 2] {
     ]
 }
 
-/// UDP, both ways, of the length of the TCP packets.
+/// Returns UDP packets of the TCP packets' length, in both directions.
 pub fn strange_udp() -> [Template; 2] {
     let frame = |macs, from: &str, to: &str, [source, destination]: [u16; 2]| {
         let [from, to] = [from, to].map(|endpoint| socket(endpoint).ip());
-        // Without a checksum, which the client's address would change.
+        // Without a checksum: it would depend on the client's address.
         let udp = Udp { source, destination, sum: Sum::Zero, data: vec![0; 18], ..Udp::default() };
         Frame::new(macs, Body::Ip(Ip::new(from, to, Payload::Udp(udp)))).bytes()
     };
@@ -117,7 +117,7 @@ fn tagged(code: Configuration) -> Segment {
     Segment::syn(NOBODY, SERVER, 7).options(&[&LINUX_OPTIONS[..], &tag].concat())
 }
 
-/// What the switch gets.
+/// Returns the packets of a switch.
 pub fn switch() -> Opening {
     let answer = Segment::syn_ack(SERVER, NOBODY, 5, 8).frame();
     let there = Segment::ack(NOBODY, SERVER, 8, 6).payload(&FILL).frame();
@@ -131,8 +131,8 @@ pub fn switch() -> Opening {
     }
 }
 
-/// What a replica gets of connections of this configuration.
-pub fn replica(code: Configuration) -> Opening {
+/// Returns the packets of a replica under this configuration.
+pub fn replica(code: Code) -> Opening {
     let copy = tagged(code).tunnelled(ip(SERVER), ip(REPLICA));
     let answer = Segment::syn_ack(REPLICA, NOBODY, 5, 8).frame();
     let data = |to| Segment::ack(NOBODY, to, 8, 6).payload(&FILL);

@@ -1,4 +1,4 @@
-//! DPDK on one pinned core, a pool, and pairs of net_null ports to forward between.
+//! DPDK on one pinned core, pools, and pairs of net_null ports.
 
 use std::fs;
 use std::process::Command;
@@ -11,14 +11,14 @@ use crate::template::SHORT;
 
 /// Buffers of the pool, and of dpdk-testpmd's.
 pub const BUFFERS: u32 = 8191;
-/// Free buffers that a core keeps at hand, as dpdk-testpmd does.
+/// Size of the per-core mempool cache, as in dpdk-testpmd.
 pub const CACHE: u32 = 250;
-/// MiB of ordinary memory for DPDK where there are no huge pages.
+/// MiB of ordinary memory for DPDK without huge pages.
 const MEMORY: u32 = 192;
-/// Queue descriptors, of which net_null makes nothing.
+/// Queue descriptors. net_null ignores their number.
 const DESCRIPTORS: u16 = 512;
 
-/// The queues of two ports, inside and outside, and what they receive.
+/// The queues of two ports, inside and outside.
 pub struct Ends {
     /// Receive queues.
     pub rx: [RxQueue; 2],
@@ -26,12 +26,12 @@ pub struct Ends {
     pub tx: [TxQueue; 2],
 }
 
-/// What everything is measured in.
+/// DPDK and its pools.
 pub struct Lab {
     pub eal: Eal,
-    /// What sources write into.
+    /// The pool of the sources.
     pub pool: MbufPool,
-    /// What nothing was ever written into: for loops on plain net_null.
+    /// A pool of untouched buffers, for loops on plain net_null.
     pub plain_pool: MbufPool,
     ports: Vec<Port>,
     plain_ports: Vec<Port>,
@@ -40,8 +40,8 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Starts DPDK with its main thread pinned to this CPU, at real-time priority if permitted; a
-    /// second one waits on another CPU, if there is any.
+    /// Starts DPDK with its main thread pinned to this CPU, at real-time priority if permitted. A
+    /// second thread waits on another CPU, if there is one.
     pub fn start(cpu: u32) -> Result<Self> {
         let id = std::process::id();
         let mut args = vec![
@@ -61,7 +61,7 @@ impl Lab {
         Ok(Self { eal, pool, plain_pool, ports: Vec::new(), plain_ports: Vec::new(), real_time })
     }
 
-    /// How the core was got.
+    /// Describes CPU, priority and memory.
     pub fn scheduling(&self) -> &'static str {
         match self.real_time {
             true => "SCHED_FIFO 20",
@@ -69,7 +69,7 @@ impl Lab {
         }
     }
 
-    /// Queues of the pair of ports of this number, which nobody must have at the time.
+    /// Returns the queues of the pair of ports of this number. They must not be in use.
     pub fn ends(&mut self, number: usize) -> Result<(Ends, [Source; 2])> {
         let mut ends = open(&self.eal, &self.pool, &mut self.ports, number, "net_null")?;
         let [inside, outside] = &mut ends.rx;
@@ -77,12 +77,12 @@ impl Lab {
         Ok((ends, sources))
     }
 
-    /// Queues of plain net_null ports without a source.
+    /// Returns queues of plain net_null ports without a source.
     pub fn plain_ends(&mut self, number: usize) -> Result<Ends> {
         open(&self.eal, &self.plain_pool, &mut self.plain_ports, number, "net_null_plain")
     }
 
-    /// Fails when a buffer is neither in its pool nor with anybody any more.
+    /// Fails when a buffer has leaked.
     pub fn check_buffers(&self) -> Result<()> {
         for pool in [&self.pool, &self.plain_pool] {
             let missing = pool.size() - pool.available();
@@ -100,13 +100,13 @@ fn lcores(cpu: u32) -> String {
     }
 }
 
-/// Huge pages where there are any free, else ordinary memory.
+/// Selects huge pages where some are free, else ordinary memory.
 pub fn memory_arguments(mib: u32) -> Vec<String> {
     let free = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let free = free.lines().find_map(|line| line.strip_prefix("HugePages_Free:"));
     let pages: u32 = free.and_then(|count| count.trim().parse().ok()).unwrap_or(0);
     let size = ["-m".to_owned(), mib.to_string()];
-    // Of 2 MiB each, and some to spare.
+    // Pages of 2 MiB, and some spare ones.
     if pages * 2 > mib + 64 {
         [&size[..], &["--huge-unlink".to_owned()]].concat()
     } else {

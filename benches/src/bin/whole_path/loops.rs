@@ -1,5 +1,5 @@
-//! The bare loops that everything is compared with: they do what dpdk-testpmd does in its modes
-//! io, macswap and 5tswap, over the appliance's queues.
+//! The bare loops, the base of all comparisons: dpdk-testpmd's modes io, macswap and 5tswap over
+//! the appliance's queues.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use pipeline::counters::Counters;
 use crate::lab::Ends;
 use crate::system_under_test::Forwarder;
 
-/// What a loop does to a frame.
+/// The work of a loop on a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loop {
     /// Nothing.
@@ -24,10 +24,10 @@ pub enum Loop {
 }
 
 impl Loop {
-    /// All, simplest first.
+    /// All loops, simplest first.
     pub const ALL: [Self; 3] = [Self::Io, Self::Macswap, Self::FiveTuple];
 
-    /// What dpdk-testpmd calls it.
+    /// Returns dpdk-testpmd's name of it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Io => "io",
@@ -42,12 +42,12 @@ pub struct Bare {
     ends: Ends,
     what: Loop,
     frames: ArrayVec<Mbuf, BURST>,
-    /// Frames that a port did not take.
+    /// Frames that a port did not accept.
     lost: u64,
 }
 
 impl Bare {
-    /// A loop that does this.
+    /// Creates a loop.
     pub fn new(ends: Ends, what: Loop) -> Self {
         Self { ends, what, frames: ArrayVec::new(), lost: 0 }
     }
@@ -99,7 +99,7 @@ fn swap_macs(frame: &mut [u8]) {
     }
 }
 
-/// IPv4 alone, with TCP or UDP in it; anything else has its MAC addresses swapped.
+/// Swaps the 5-tuple of IPv4 with TCP or UDP. Of other frames it swaps the MAC addresses.
 #[inline(always)]
 fn swap_all(frame: &mut [u8]) {
     swap_macs(frame);

@@ -1,8 +1,8 @@
-//! Whole paths from port to port on one core: see `--help`, which [`cli`] has.
+//! Whole paths from port to port on one core: see `--help` in [`cli`].
 //!
-//! [`source`] stamps [`template`]s of [`frames`] into what [`lab`]'s ports receive; [`loops`] and
-//! [`roles`] forward it; [`cases`] says what each has to go through, [`measure`] in which order
-//! and how long, [`testpmd`] compares the loops; [`report`] writes down what comes of it.
+//! [`source`] stamps [`template`]s of [`frames`] into the buffers that [`lab`]'s ports receive.
+//! [`loops`] and [`roles`] forward them. [`cases`] lists the cases of each system, [`measure`]
+//! measures them in turn, [`testpmd`] compares the loops, [`report`] writes the results.
 
 mod cases;
 mod cli;
@@ -35,7 +35,7 @@ use lab::Lab;
 use measure::Effort;
 use report::Report;
 
-/// As `firstack` has it.
+/// The same allocator as `firstack`'s.
 #[global_allocator]
 static MEMORY: HugePages = HugePages;
 
@@ -75,7 +75,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// A bar where somebody looks on, and a line where it goes to a file.
+/// A progress bar on a terminal, lines elsewhere.
 fn progress(name: &str, steps: usize) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         eprintln!("{name} ...");

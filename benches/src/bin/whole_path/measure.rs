@@ -6,23 +6,23 @@ use serde::Serialize;
 
 use crate::system_under_test::{Base, Case, SystemUnderTest};
 
-/// Turns between two looks at the clock.
+/// Bursts between two readings of the clock.
 const TURNS: usize = 16;
 
-/// How long is measured.
+/// Duration of measurements.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
     /// Rounds over all cases.
     pub rounds: usize,
-    /// Counts of the time stamp counter that a slice lasts.
+    /// Duration of a slice in counts of the time stamp counter.
     pub slice: u64,
-    /// And how many run before it begins, so that caches hold what this case needs.
+    /// Duration of the warm-up before it, in counts, which fills the caches.
     pub warm_up: u64,
-    /// Counts in a nanosecond.
+    /// Counts per nanosecond.
     pub per_ns: f64,
 }
 
-/// What a slice showed.
+/// The result of a slice.
 #[derive(Clone, Copy, Debug)]
 pub struct Slice {
     /// Packets received.
@@ -32,7 +32,7 @@ pub struct Slice {
 }
 
 impl Slice {
-    /// Nanoseconds for each packet.
+    /// Returns nanoseconds per packet.
     pub fn ns(&self, effort: &Effort) -> f64 {
         self.cycles as f64 / effort.per_ns / self.packets as f64
     }
@@ -41,30 +41,30 @@ impl Slice {
 /// A case's figures.
 #[derive(Clone, Debug, Serialize)]
 pub struct Figure {
-    /// What was measured.
+    /// The case's name.
     pub name: String,
-    /// How many connections were open.
+    /// Number of open connections.
     pub connections: u32,
     /// Bytes of the frames from the inside and the outside.
     pub frame_bytes: [usize; 2],
     /// Median over the rounds, nanoseconds per received packet.
     pub ns: f64,
-    /// The least and the most of any round.
+    /// Minimum and maximum of the rounds.
     pub ns_least: f64,
     pub ns_most: f64,
-    /// Median, counts of the time stamp counter per packet.
+    /// Median counts of the time stamp counter per packet.
     pub tsc_cycles: f64,
-    /// Millions of packets a second, of the median.
+    /// Millions of packets per second, from the median.
     pub mpps: f64,
-    /// Rate over that of the io loop of the same round, median.
+    /// Median of the rate over that of the io loop in the same round.
     pub ratio_to_io: f64,
-    /// Nanoseconds more than the io loop of the same round, median.
+    /// Median of the nanoseconds above the io loop in the same round.
     pub ns_over_io: f64,
     /// Rounds.
     pub rounds: usize,
 }
 
-/// Plays a case for as long as a slice lasts.
+/// Runs a case for one slice.
 pub fn slice(system: &mut SystemUnderTest, case: &mut Case, effort: &Effort) -> Result<Slice> {
     for (source, program) in system.sources.iter().zip(&mut case.programs) {
         source.play(std::mem::take(program));
@@ -80,7 +80,7 @@ pub fn slice(system: &mut SystemUnderTest, case: &mut Case, effort: &Effort) -> 
     Ok(slice)
 }
 
-/// Turns until so many counts have passed.
+/// Forwards for this many counts.
 pub fn spin(system: &mut SystemUnderTest, counts: u64) -> Slice {
     let start = cycles();
     let mut packets = 0;
@@ -95,8 +95,8 @@ pub fn spin(system: &mut SystemUnderTest, counts: u64) -> Slice {
     }
 }
 
-/// Measures all cases, in turn, several times; `done` is told after each round. What gets packets
-/// from one side alone is given without the time of the other side's empty polls.
+/// Measures all cases in turn, several times, and calls `done` after each round. Figures of a
+/// single direction exclude the other side's empty polls.
 pub fn rounds(
     systems: &mut [SystemUnderTest],
     cases: &mut [Case],
@@ -116,7 +116,8 @@ pub fn rounds(
         found.map_or_else(Vec::new, |found| seen[found].clone())
     };
     let (io, one_way) = (of(Base::BothWays), of(Base::OneWay));
-    // With one side silent, its empty polls are in every packet's time. The io loops tell how much.
+    // With one side silent, every packet's time includes its empty polls. The io loops show how
+    // much.
     let empty_polls: Vec<f64> = one_way.iter().zip(&io).map(|(one, both)| one - both).collect();
     let measured = cases.iter().zip(&seen).filter(|(case, _)| case.name != Base::OneWay.name());
     let figure = |(case, ns): (&Case, &Vec<f64>)| {
@@ -131,7 +132,7 @@ pub fn rounds(
 }
 
 impl Figure {
-    /// From nanoseconds by round, and those of the io loop.
+    /// Computes the figure from nanoseconds by round, and those of the io loop.
     fn new(case: &Case, connections: u32, ns: Vec<f64>, io: &[f64], effort: &Effort) -> Self {
         let per_packet = median(ns.clone());
         let pairs = || ns.iter().zip(io);
@@ -151,7 +152,7 @@ impl Figure {
     }
 }
 
-/// The middle one, or what lies between the middle two.
+/// Returns the median, or the mean of the middle two.
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     match values.len() {

@@ -1,5 +1,6 @@
-//! Whole races: SYN in, tagged out; SYN/ACK in, decided, out; two losers' SYN/ACKs answered by
-//! resets. A RST of the client's and a new sequence number make the entry ready for the next one.
+//! Whole races: a SYN is tagged, a SYN/ACK decides the race, the SYN/ACKs of two losers are
+//! answered by RSTs. A RST of the client and a new sequence number prepare the entry for the next
+//! race.
 
 use anyhow::{Context, Result};
 use firstack_benches::BURST;
@@ -14,31 +15,31 @@ use crate::roles;
 use crate::source::{Program, Racers, Turn};
 use crate::system_under_test::{Base, Case, SystemUnderTest};
 
-/// Endpoints that race over and over.
+/// Endpoints that race repeatedly.
 const RACERS: u32 = 512 * BURST as u32;
-/// Turns in which a burst of races goes through.
+/// Turns that a burst of races takes.
 const CYCLE: usize = 3;
 
-/// What races cost.
+/// The cost of races.
 #[derive(Clone, Debug, Serialize)]
 pub struct RaceFigure {
     /// The gateway.
     pub name: String,
-    /// Connections that were open beside.
+    /// Number of other open connections.
     pub live: u32,
-    /// Medians: of whole races, on one core.
+    /// Medians of whole races on one core.
     pub races_per_second: f64,
     pub ns_per_race: f64,
-    /// The least and the most of any round.
+    /// Minimum and maximum of the rounds.
     pub ns_least: f64,
     pub ns_most: f64,
-    /// Packets in for each race, the client's RST included.
+    /// Received packets per race, the client's RST included.
     pub packets_per_race: f64,
     /// Rounds.
     pub rounds: usize,
 }
 
-/// Races at gateways of A, B and C, each with so many connections open, in turn.
+/// Measures races at gateways of A, B and C in turn, each with this many open connections.
 pub fn measure(
     lab: &mut Lab,
     live: u32,
@@ -59,7 +60,7 @@ pub fn measure(
             let of = |side, verdict| after.since(&before, side, verdict) as f64;
             let packets =
                 (after.received[0] - before.received[0]) + (after.received[1] - before.received[1]);
-            // Warm-up and all, for the share is the same throughout.
+            // Warm-up included: the share is constant.
             let per_race = packets as f64 / of(1, Verdict::ReplicaWon);
             seen.push((slice.ns(effort) * per_race, per_race));
         }
@@ -82,8 +83,8 @@ pub fn measure(
     Ok(all.iter().zip(&seen).map(figure).collect())
 }
 
-/// A gateway with connections open, whose racers have raced once.
-fn racing<G: Mode>(
+/// Returns a gateway with open connections, whose racers have raced once.
+fn racing<G: Configuration>(
     lab: &mut Lab,
     pair: usize,
     name: &str,
@@ -116,7 +117,7 @@ fn racing<G: Mode>(
     Ok((system, case))
 }
 
-/// Each answer comes a turn or more after what it answers:
+/// Each response comes at least one turn after its request:
 ///
 /// | turn | inside | outside |
 /// |---|---|---|

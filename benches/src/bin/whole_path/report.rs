@@ -1,4 +1,4 @@
-//! The figures, as tables to read and as JSON.
+//! The figures, as tables and as JSON.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -12,16 +12,16 @@ use crate::races::RaceFigure;
 use crate::scale::ScaleFigure;
 use crate::testpmd::Comparison;
 
-/// All that a run has found out.
+/// The results of a run.
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
-    /// How the core was got.
+    /// CPU, priority and memory.
     pub scheduling: String,
-    /// The CPU that all ran on.
+    /// The measuring CPU.
     pub cpu: u32,
-    /// Counts of the time stamp counter in a second.
+    /// Counts of the time stamp counter per second.
     pub tsc_hz: u64,
-    /// Packets in a burst.
+    /// Packets per burst.
     pub burst: usize,
     /// Bare loops and dpdk-testpmd.
     pub testpmd: Vec<Comparison>,
@@ -36,7 +36,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Writes it as JSON.
+    /// Writes the report as JSON.
     pub fn write(&self, path: &Path) -> Result<()> {
         let text = serde_json::to_string_pretty(self)?;
         std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
@@ -128,7 +128,7 @@ pub fn scale(rows: &[ScaleFigure]) -> String {
     text
 }
 
-/// What the flood does.
+/// The effect of the flood.
 pub fn flood(figure: &FloodFigure) -> String {
     let mut text = String::from("| SYN flood at gateway A | |\n|---|---|\n");
     let mut row = |what: &str, value: String| {
@@ -164,7 +164,7 @@ fn percent(part: f64) -> String {
     format!("{:.0} %", part * 100.0)
 }
 
-/// A number of connections, to read.
+/// Formats a number of connections.
 pub fn count(connections: u32) -> String {
     let digits = connections.to_string();
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! The appliance's roles, each in a worker of its own between two ports.
+//! The appliance's roles, each in its own worker between two ports.
 
 use std::net::IpAddr;
 use std::sync::atomic::AtomicBool;
@@ -25,22 +25,22 @@ use crate::frames::{LOSERS, REPLICA, SERVER, ip};
 use crate::lab::{Ends, Lab};
 use crate::system_under_test::Driven;
 
-/// Of the table that shares clients out among workers.
+/// Entries of the table that distributes clients over workers.
 pub const ENTRIES: u16 = 128;
 const KEY: (u64, u64) = (0x1234_5678_9abc_def0, 0x0fed_cba9_8765_4321);
 const WEB_SERVERS: [[u8; 6]; 2] = [[2, 0, 0, 0, 1, 1], [2, 0, 0, 0, 1, 2]];
 
 fn address(endpoint: &str) -> IpAddr {
-    // The endpoints are this program's own.
+    // The endpoints are constants of this program.
     ip(endpoint).parse().unwrap_or_else(|_| unreachable!("{endpoint} has an address"))
 }
 
-/// A role in the appliance's worker, as `firstack run` makes it for one core.
+/// Returns a role in the appliance's worker, as `firstack run` creates it for one core.
 pub fn driven<R: Role>(lab: &Lab, ends: Ends, role: R, copies: usize) -> Option<Driven<R>> {
     Some(one_of(lab, ends, role, copies, (Handoff::new(1, 1).pop()?, 1)))
 }
 
-/// The like for one core of so many.
+/// Returns a role in the appliance's worker, as `firstack run` creates it for one of several cores.
 pub fn one_of<R: Role>(
     lab: &Lab,
     ends: Ends,
@@ -72,8 +72,8 @@ pub fn one_of<R: Role>(
     Driven { worker, counters }
 }
 
-/// A gateway whose table holds this many connections of IPv4.
-pub fn gateway<C: Mode>(connections: usize) -> Gateway<C> {
+/// Returns a gateway whose table holds this many IPv4 connections.
+pub fn gateway<C: Configuration>(connections: usize) -> Gateway<C> {
     let service = gateway::Service {
         scope: Scope::Prefix(address(SERVER).into()),
         ports: vec![80],
@@ -87,7 +87,7 @@ pub fn gateway<C: Mode>(connections: usize) -> Gateway<C> {
     Gateway::new(settings, Published::new(Keys::default()).reader())
 }
 
-/// A switch of a service with two web servers, whose connections it keeps there, and two replicas.
+/// Returns a switch with one service of two servers, with affinity, and two replicas.
 pub fn switch(connections: usize) -> Switch {
     let server = |(number, mac)| switch::Server {
         name: format!("web{number}"),
@@ -118,7 +118,7 @@ pub fn switch(connections: usize) -> Switch {
     Switch::new(settings, shares, selection.reader(), keys.reader())
 }
 
-/// A replica with one web server, which bears the replica's address.
+/// Returns a replica with one web server, which has the replica's address.
 pub fn replica(connections: usize) -> Replica {
     let services = vec![replica::Service {
         address: address(SERVER),

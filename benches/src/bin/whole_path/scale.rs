@@ -1,6 +1,6 @@
-//! Two workers against one on the same work: gateway A, each worker with a pair of ports of its own,
-//! once with the packets of its own connections there, as from a network card that places them, and
-//! once with those of all connections: half of them belong to the other worker, and are handed over.
+//! Two workers against one on the same work: gateway A, each worker with its own pair of ports.
+//! Either each port receives only packets of its worker's connections, as from a network card that
+//! steers them, or packets of all connections, half of which are handed over to the other worker.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -25,20 +25,20 @@ use crate::source::{Program, Source, Walk};
 use crate::system_under_test::Opening;
 use crate::template::Template;
 
-/// Frames that each queue between two workers holds, as `firstack run` has it with enough buffers.
-const HANDOFF_CAPACITY: usize = 2048;
+/// Capacity of each queue between two workers, as in `firstack run` with enough buffers.
+const MAIL: usize = 2048;
 
-/// What so many workers do.
+/// The result of a number of workers.
 #[derive(Clone, Debug, Serialize)]
 pub struct ScaleFigure {
     pub workers: usize,
-    /// Whether each port gets what belongs to its worker alone, as from a network card that places
-    /// packets.
+    /// Whether each port receives only its own worker's packets, as from a network card that steers
+    /// them.
     pub placed: bool,
     pub connections: u32,
     /// Medians over the rounds.
     pub mpps: f64,
-    /// Time stamp counts of a worker for each packet that it worked on.
+    /// Time stamp counts of a worker per packet that it processed.
     pub tsc_cycles: f64,
     /// Share of the received packets that belonged to the other worker.
     pub misplaced: f64,
@@ -46,7 +46,7 @@ pub struct ScaleFigure {
     pub refused: f64,
 }
 
-/// What came to pass until now.
+/// Counters at some time.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
     decided: u64,
@@ -54,8 +54,9 @@ struct Seen {
     refused: u64,
 }
 
-/// Workers that share connections; the first is turned by hand, the other runs by itself.
-struct Crew {
+/// Workers that share connections. The program polls the first one; the other runs in its own
+/// thread.
+struct Workers {
     first: Worker<Gateway<A>>,
     counters: Vec<Arc<Counters>>,
     sources: Vec<[Source; 2]>,
@@ -109,8 +110,8 @@ fn of(
         }
         _ => None,
     };
-    let mut crew = Crew { first: first.context("a first worker")?, counters, sources };
-    let figure = crew.measure((workers, placed), connections, effort, done);
+    let mut shared = Workers { first: first.context("a first worker")?, counters, sources };
+    let figure = shared.measure((workers, placed), connections, effort, done);
     stop.store(true, Relaxed);
     if let Some(running) = running {
         drop(running.join()?);
@@ -118,7 +119,7 @@ fn of(
     figure
 }
 
-impl Crew {
+impl Workers {
     fn measure(
         &mut self,
         (workers, placed): (usize, bool),
@@ -161,7 +162,7 @@ impl Crew {
         for sources in self.sources.iter().flatten() {
             sources.play(Program::Silence);
         }
-        // What is still in the queues is worked off.
+        // Process the frames that are left in the queues.
         self.turn_for(effort.slice);
         let column = |of: fn(&(f64, f64, f64, f64)) -> f64| median(rounds.iter().map(of).collect());
         Ok(ScaleFigure {
@@ -175,7 +176,7 @@ impl Crew {
         })
     }
 
-    /// All connections, by the first worker's ports; slowly enough for the queue to the other.
+    /// Opens all connections by the first worker's ports, slowly enough for the queue to the other.
     fn open(&mut self, opening: &Opening, connections: u32) -> Result<()> {
         for (side, verdict) in Side::ALL.into_iter().zip(opening.opened) {
             let mut next = 0;
@@ -208,7 +209,7 @@ impl Crew {
         }
     }
 
-    /// Turns for so many counts; how many they were.
+    /// Polls for this many counts, and returns the exact number.
     fn turn_for(&mut self, counts: u64) -> u64 {
         let start = cycles();
         loop {
@@ -223,7 +224,7 @@ impl Crew {
     }
 }
 
-/// The connections of a worker, in the order of a walk; `there` is a packet of the client's.
+/// Returns the connections of a worker in the order of a walk. `there` is a packet of the client.
 fn owned(
     (worker, workers): (usize, usize),
     mut walk: Walk,

@@ -1,5 +1,5 @@
-//! A source of packets that costs next to nothing, however many connections they are of: a
-//! receive callback on net_null's queues stamps frames into the buffers that the device hands out.
+//! A packet source of negligible cost, whatever the number of connections: a callback on net_null's
+//! receive queues stamps frames into the buffers that the device hands out.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,7 +10,7 @@ use pipeline::packet::buffer::Buffer;
 
 use crate::template::{SHORT, Template};
 
-/// Goes round all connections in steps that take it far from where it was.
+/// Cycles through all connections in large steps.
 #[derive(Clone, Copy, Debug)]
 pub struct Walk {
     at: u32,
@@ -19,10 +19,10 @@ pub struct Walk {
 }
 
 impl Walk {
-    /// Round `count` connections; begins `part` of 256 parts of a round ahead.
+    /// Cycles through `count` connections, starting `part` / 256 of a cycle ahead.
     pub fn new(count: u32, part: u32) -> Self {
         let count = count.max(1);
-        // The golden section: steps of it come nowhere near an earlier place for long.
+        // Steps of the golden section stay far from earlier positions for a long time.
         let mut step = (f64::from(count) * 0.618_034) as u32 | 1;
         while gcd(step, count) != 1 {
             step += 2;
@@ -33,7 +33,7 @@ impl Walk {
         Self { at, step, count }
     }
 
-    /// The next connection.
+    /// Returns the next connection.
     #[inline(always)]
     pub fn next(&mut self) -> u32 {
         let at = self.at;
@@ -47,37 +47,38 @@ fn gcd(a: u32, b: u32) -> u32 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// What a port receives.
+/// The packets that a port receives.
 #[derive(Debug, Default)]
 pub enum Program {
     /// Nothing.
     #[default]
     Silence,
-    /// Packets of connections that go round, for ever.
+    /// Packets of all connections, cyclically.
     Round(Template, Walk),
-    /// Packets of some connections, which go round in this order.
+    /// Packets of some connections, cyclically in this order.
     Some { template: Template, of: Arc<[u32]>, at: usize },
-    /// Of these connections once, in order; then nothing. The first bursts are left out, for the
-    /// other side is to be ahead.
+    /// One packet of each of these connections, in order; then nothing. The first bursts are
+    /// skipped, so that the other side is ahead.
     Once { template: Template, next: u32, end: u32, late: u32 },
-    /// What comes by turns: so many bursts of each, and again from the first.
+    /// Several kinds in turn: a number of bursts of each, cyclically.
     Turns { turns: Vec<(Turn, u32)>, at: usize, bursts: u32 },
 }
 
 /// Bursts in a cycle of several kinds.
 #[derive(Debug)]
 pub enum Turn {
-    /// None.
+    /// Nothing.
     Silence,
-    /// Of connections that go round.
+    /// Packets of all connections, cyclically.
     Round(Template, Walk),
-    /// Of the next batch of racers, in this round of theirs.
+    /// Packets of the next batch of racers, in their current round.
     Race(Template, Racers),
-    /// Of random endpoints: a flood.
+    /// Packets of random endpoints: a flood.
     Random(Template, Rng),
 }
 
-/// Endpoints that race in batches of a burst, and begin again with another number when all have.
+/// Endpoints that race in batches of a burst. After the last one, the first race again with a new
+/// sequence number.
 #[derive(Clone, Copy, Debug)]
 pub struct Racers {
     first: u32,
@@ -87,12 +88,12 @@ pub struct Racers {
 }
 
 impl Racers {
-    /// `count` racers, a whole number of bursts, from connection `first` on.
+    /// Creates `count` racers, a multiple of a burst, from connection `first` on.
     pub fn new(first: u32, count: u32) -> Self {
         Self { first, count, next: 0, round: 0 }
     }
 
-    /// One burst behind: it begins with what would have been the burst before the first.
+    /// Creates the same racers one burst behind: they begin with the burst before the first.
     pub fn late(mut self) -> Self {
         (self.next, self.round) = (self.count - BURST as u32, 2_u32.wrapping_neg());
         self
@@ -109,7 +110,7 @@ impl Racers {
     }
 }
 
-/// Random numbers, quickly (xorshift64*).
+/// A fast random number generator (xorshift64*).
 #[derive(Clone, Copy, Debug)]
 pub struct Rng(pub u64);
 
@@ -124,12 +125,12 @@ impl Rng {
 }
 
 impl Program {
-    /// Bursts by turns, from the first on.
+    /// Creates a cycle of bursts.
     pub fn turns(turns: Vec<(Turn, u32)>) -> Self {
         Program::Turns { turns, at: 0, bursts: 0 }
     }
 
-    /// Fills a burst; how many of its frames are received.
+    /// Fills a burst. Returns the number of received frames.
     #[inline]
     fn fill(&mut self, frames: &mut [Mbuf]) -> usize {
         match self {
@@ -199,26 +200,22 @@ fn round(template: &Template, walk: &mut Walk, frames: &mut [Mbuf]) -> usize {
     frames.len()
 }
 
-/// Lets `write` have the frame's bytes, once there are as many as the template has.
+/// Gives `write` the frame's bytes, after setting the template's length.
 #[inline(always)]
 fn sized(frame: &mut Mbuf, template: &Template, write: impl FnOnce(&mut [u8])) {
-    // net_null is told to receive frames of the usual length.
+    // net_null is configured for frames of the usual length.
     if template.len() != SHORT {
         frame.set_len(template.len() as u16);
     }
     write(frame.head_mut());
 }
 
-/// One port's program, which can be changed while a worker has the port's queue.
-#[derive(Debug, Default)]
-pub struct Source {
-    program: Arc<Mutex<Program>>,
-    /// Without one the program is never asked.
-    callback: Option<RxCallback>,
-}
+/// A port's program. It can be replaced while a worker has the port's queue.
+#[derive(Clone, Debug, Default)]
+pub struct Source(Arc<Mutex<Program>>);
 
 impl Source {
-    /// Adds a new source to a queue, for as long as it is kept.
+    /// Attaches a new source to a queue.
     ///
     /// # Errors
     /// If DPDK refuses the callback.
@@ -230,12 +227,12 @@ impl Source {
         Ok(Self { program, callback })
     }
 
-    /// Sets what comes from now on.
+    /// Replaces the program.
     pub fn play(&self, program: Program) {
         *locked(&self.program) = program;
     }
 
-    /// Takes the present program out, to be continued later; nothing comes meanwhile.
+    /// Takes the current program, to be continued later.
     pub fn take(&self) -> Program {
         std::mem::take(&mut *locked(&self.program))
     }

@@ -1,4 +1,4 @@
-//! What is measured: something that forwards, what it is given, and what it must do with that.
+//! The systems under test: forwarders, their input, and the expected verdicts.
 
 use std::sync::Arc;
 
@@ -14,19 +14,19 @@ use crate::template::Template;
 
 /// Forwards between two ports.
 pub trait Forwarder {
-    /// One burst from each port; how many frames that were.
-    fn poll_once(&mut self) -> usize;
-    /// What a role counts; bare loops count nothing.
+    /// Forwards one burst from each port. Returns the number of frames.
+    fn turn(&mut self) -> usize;
+    /// Returns the role's counters. Bare loops have none.
     fn counters(&self) -> Option<&Arc<Counters>>;
-    /// Frames that did not leave as they should have.
+    /// Returns the number of frames that a port did not accept.
     fn lost(&self) -> u64;
 }
 
-/// A role in the appliance's own worker.
+/// A role in the appliance's worker.
 pub struct Driven<R> {
-    /// The worker, as `firstack run` has it on each core.
+    /// The worker, as `firstack run` has one on each core.
     pub worker: Worker<R>,
-    /// What its role counts.
+    /// The role's counters.
     pub counters: Arc<Counters>,
 }
 
@@ -51,51 +51,51 @@ pub struct SystemUnderTest {
     pub sources: [Source; 2],
 }
 
-/// One thing to be measured.
+/// A measurement.
 pub struct Case {
     pub name: String,
-    /// The system's number.
+    /// Index of the system.
     pub system: usize,
-    /// What the ports receive, inside and outside; put aside between two slices.
+    /// The packets that the ports receive, inside and outside. Kept here between two slices.
     pub programs: [Program; 2],
-    /// What every packet must come to, by side: one of these. Bare loops are not asked.
+    /// The allowed verdicts, by side. Bare loops are not checked.
     pub verdicts: [Vec<Verdict>; 2],
-    /// The case that it is compared with.
+    /// The base of the comparison.
     pub base: Base,
     /// Bytes of a frame from each side.
     pub bytes: [usize; 2],
 }
 
-/// What a case is compared with.
+/// The base of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Base {
-    /// The io loop that gets packets from both sides.
+    /// The io loop with packets from both sides.
     BothWays,
-    /// The io loop that gets packets from one side alone.
+    /// The io loop with packets from one side.
     OneWay,
 }
 
 /// Packets that open connections and packets of open ones, inside and outside.
 pub struct Opening {
-    /// The side that begins.
+    /// The side that opens connections.
     pub first: Side,
-    /// Opens a connection: what the first side sends, and what the other answers.
+    /// Packets that open a connection: from the first side, and the other side's response.
     pub opening: [Template; 2],
-    /// What becomes of these.
+    /// Their verdicts.
     pub opened: [Verdict; 2],
-    /// Goes on with it.
+    /// Packets of an open connection.
     pub going: [Template; 2],
-    /// What becomes of those.
+    /// Their verdicts.
     pub gone: [Verdict; 2],
 }
 
-/// Connections opened at once. They are taken up before their opening's time is up.
+/// Connections opened at once. Few enough that their data comes before the time-out of the race.
 const AT_ONCE: u32 = 65_536;
-/// Bursts that the second side waits for the first one.
+/// Bursts by which the second side is behind the first.
 const LATE: u32 = 4;
 
 impl SystemUnderTest {
-    /// Opens connections through the pipeline, and sends a packet of each both ways.
+    /// Opens connections through the pipeline, and sends a packet of each in both directions.
     pub fn open(&mut self, how: &Opening, connections: u32) -> Result<()> {
         let mut from = 0;
         while from < connections {
@@ -114,7 +114,7 @@ impl SystemUnderTest {
         Ok(())
     }
 
-    /// Plays programs that end, to the end: `count` packets on each side.
+    /// Runs finite programs to their end: `count` packets on each side.
     pub fn once(
         &mut self,
         programs: [Program; 2],
@@ -136,7 +136,7 @@ impl SystemUnderTest {
         self.check(&before, &after, &verdicts.map(|verdict| vec![verdict]), 2 * u64::from(count))
     }
 
-    /// What has been counted so far.
+    /// Returns the current counters.
     pub fn tally(&self) -> Tally {
         let mut tally = Tally { lost: self.forwarder.lost(), ..Tally::default() };
         if let Some(counters) = self.forwarder.counters() {
@@ -152,7 +152,7 @@ impl SystemUnderTest {
         tally
     }
 
-    /// Fails unless every packet came to what it must, and left.
+    /// Fails unless every packet got an allowed verdict, and left.
     pub fn check(
         &self,
         before: &Tally,
@@ -178,14 +178,14 @@ impl SystemUnderTest {
                 after.all_since(before, side)
             );
         }
-        // What was forwarded or made has left, at the latest with the next burst.
+        // Forwarded and generated packets leave with the next burst at the latest.
         let (sent, forwarded) = (after.sent - before.sent, after.out() - before.out());
         ensure!(sent == forwarded, "{name}: sent {sent} of {forwarded} packets");
         Ok(())
     }
 }
 
-/// What a role had counted at some time.
+/// A snapshot of a role's counters.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     pub received: [u64; 2],
@@ -196,17 +196,17 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Packets of a side that came to this.
+    /// Returns the packets of a side with this verdict.
     pub fn verdict(&self, side: usize, verdict: Verdict) -> u64 {
         self.verdicts[side].get(verdict as usize).copied().unwrap_or(0)
     }
 
-    /// The like since an earlier time.
+    /// Returns the packets of a side with this verdict since an earlier snapshot.
     pub fn since(&self, before: &Self, side: usize, verdict: Verdict) -> u64 {
         self.verdict(side, verdict) - before.verdict(side, verdict)
     }
 
-    /// What a side's packets have come to since, to be read.
+    /// Formats the verdicts of a side since an earlier snapshot.
     pub fn all_since(&self, before: &Self, side: usize) -> String {
         let since = |&verdict: &Verdict| self.since(before, side, verdict);
         let seen = Verdict::ALL.iter().filter(|verdict| since(verdict) > 0);
@@ -214,7 +214,7 @@ impl Tally {
         each.join(", ")
     }
 
-    /// Packets that were forwarded or made.
+    /// Returns the number of forwarded and generated packets.
     fn out(&self) -> u64 {
         let forwarded = |&&verdict: &&Verdict| verdict.fate() == Fate::Forwarded;
         let of = |side| -> u64 {

@@ -1,64 +1,64 @@
-//! Frames of many connections from one: what differs between them is written into a copy, and
-//! the checksums follow from what the template's sum to without it.
+//! Frames of many connections from one template: the fields that differ are written into a copy,
+//! and the checksums are updated from the template's partial sums.
 
 use firstack_packets::checksum::complement;
 use pipeline::wire::ethernet;
 
-/// Client endpoints: connection `n` has the address `FIRST + n / PORTS`, and a port from
-/// `FIRST_PORT` on.
+/// Client endpoints: connection `n` has the address `FIRST + n / PORTS` and the port `FIRST_PORT +
+/// n % PORTS`.
 const PORTS_LOG2: u32 = 8;
 const FIRST_PORT: u32 = 16_384;
 
-/// The first client address of those whose connections the roles know, 198.18.0.1.
+/// The first client address of open connections, 198.18.0.1.
 pub const CLIENTS: u32 = 0xc612_0001;
-/// The first of those that nobody knows, 10.0.0.1.
+/// The first client address without connections, 10.0.0.1.
 pub const STRANGERS: u32 = 0x0a00_0001;
 
-/// What templates are built with in the client's place: it adds nothing to a checksum.
+/// The client endpoint in templates. It adds nothing to a checksum.
 pub const NOBODY: &str = "0.0.0.0:0";
 
-/// The longest frame that a template can be.
+/// Maximum length of a template.
 const LONGEST: usize = 128;
-/// The usual length: an Ethernet frame's least, without its own checksum.
+/// The usual length: the minimum Ethernet frame, without FCS.
 pub const SHORT: usize = 60;
 
-/// Where a number that changes with each round of races stands, and what it begins with.
+/// Offset and first value of a number that changes with each round of races.
 #[derive(Clone, Copy, Debug)]
 pub struct Number {
     at: usize,
     first: u32,
 }
 
-/// A frame, and where the client stands in it.
+/// A frame, and the offsets of the client in it.
 #[derive(Clone, Debug)]
 pub struct Template {
     bytes: [u8; LONGEST],
     length: usize,
     first_client: u32,
-    /// Where the client's address stands: once for each IP header.
+    /// Offsets of the client's address, one for each IP header.
     addresses: [usize; 2],
-    /// The IP headers' checksums, and what their other words sum to.
+    /// Offsets of the IP headers' checksums, and the sums of their other words.
     ip_sums: [(usize, u32); 2],
-    /// How many IP headers there are.
+    /// Number of IP headers with the client's address.
     headers: usize,
     port: usize,
-    /// The TCP checksum, likewise; none of UDP, which goes without.
+    /// The same for the TCP checksum. UDP has none.
     tcp_sum: Option<(usize, u32)>,
     number: Option<Number>,
 }
 
-/// Which end of a packet the client is.
+/// The client's end of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Client {
-    /// Where it comes from.
+    /// The source.
     Source,
-    /// Where it goes to.
+    /// The destination.
     Destination,
 }
 
 impl Template {
-    /// Of an IPv4 frame that was built with [`NOBODY`] as the client in its innermost header; a
-    /// tunnel's outer header has the client at the same end when `outer_client` says so.
+    /// Creates a template from an IPv4 frame with [`NOBODY`] as the client in its innermost header.
+    /// With `outer_client`, a tunnel's outer header has the client at the same end.
     pub fn new(frame: &[u8], client: Client, first_client: u32, outer_client: bool) -> Self {
         let mut bytes = [0; LONGEST];
         bytes[..frame.len()].copy_from_slice(frame);
@@ -69,7 +69,7 @@ impl Template {
         let l4 = inner + 20;
         let place = |l3: usize| l3 + if client == Client::Source { 12 } else { 16 };
         let sum = |at: usize| (at, u32::from(!get_u16(&bytes, at)));
-        // A header without the client is written like the others, over the innermost one.
+        // An outer header without the client needs no update: the inner one takes its slot.
         let outer = if tunnelled && outer_client { outer } else { inner };
         Self {
             length,
@@ -84,12 +84,12 @@ impl Template {
         }
     }
 
-    /// With a sequence number that changes by the round.
+    /// Makes the sequence number change with each round.
     pub fn numbered_sequence(self) -> Self {
         self.numbered(4)
     }
 
-    /// With an acknowledgement number that changes by the round.
+    /// Makes the acknowledgement number change with each round.
     pub fn numbered_acknowledgement(self) -> Self {
         self.numbered(8)
     }
@@ -100,19 +100,19 @@ impl Template {
         let first =
             u32::from(get_u16(&self.bytes, at)) << 16 | u32::from(get_u16(&self.bytes, at + 2));
         if let Some((_, sum)) = &mut self.tcp_sum {
-            // What the number added is taken out: it will be written anew.
+            // Remove the number from the sum: it is added again for each frame.
             *sum += u32::from(!(first as u16)) + u32::from(!((first >> 16) as u16));
         }
         self.number = Some(Number { at, first });
         self
     }
 
-    /// Bytes of the frame.
+    /// Returns the length of the frame.
     pub fn len(&self) -> usize {
         self.length
     }
 
-    /// Writes the frame of a connection, which `frame` has the length for.
+    /// Writes the frame of a connection. `frame` has the template's length.
     #[inline(always)]
     pub fn stamp(&self, frame: &mut [u8], connection: u32) {
         let address = self.first_client.wrapping_add(connection >> PORTS_LOG2);
@@ -139,16 +139,16 @@ impl Template {
         }
     }
 
-    /// Writes a frame of any public-looking client: the address is random, the port is derived.
+    /// Writes a frame of a random client address. The port is derived from it.
     #[inline]
     pub fn stamp_anywhere(&self, frame: &mut [u8], random: u32) {
-        // Never one of 198.0.0.0/8, where the known clients are: those begin with 0xc6.
+        // Avoid 198.0.0.0/8 (0xc6), which contains the clients of open connections.
         let address = if random >> 24 == 0xc6 { random ^ 0x8000_0000 } else { random };
         let port = 1024 + (random.wrapping_mul(0x9e37_79b1) >> 18);
         self.stamp_as(frame, address, port);
     }
 
-    /// Writes the frame of a connection in this round.
+    /// Writes the frame of a connection in a round.
     #[inline]
     pub fn stamp_in(&self, frame: &mut [u8], connection: u32, round: u32) {
         self.stamp(frame, connection);
@@ -182,7 +182,7 @@ mod tests {
 
     const SERVER: &str = "203.0.113.10:80";
 
-    /// The client endpoint of a connection, as text.
+    /// Returns the client endpoint of a connection, as text.
     fn client(first: u32, connection: u32) -> String {
         let address = std::net::Ipv4Addr::from_bits(first + (connection >> PORTS_LOG2));
         format!("{address}:{}", FIRST_PORT + (connection & ((1 << PORTS_LOG2) - 1)))

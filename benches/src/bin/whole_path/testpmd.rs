@@ -16,20 +16,21 @@ use crate::measure::{Effort, median, spin};
 use crate::source::Source;
 use crate::system_under_test::SystemUnderTest;
 
-/// How long testpmd runs for one figure.
+/// Duration of testpmd for one figure.
 const SPAN: Duration = Duration::from_millis(600);
-/// How long it may take to answer.
-const MAX_WAIT: Duration = Duration::from_secs(30);
+/// Time-out for its replies.
+const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A loop of ours beside testpmd's of the same name.
+/// Our loop compared with testpmd's of the same name.
 #[derive(Clone, Debug, Serialize)]
 pub struct Comparison {
     /// The mode.
     pub name: &'static str,
-    /// Medians, millions of packets a second.
+    /// Medians, in millions of packets per second.
     pub ours_mpps: f64,
     pub testpmd_mpps: f64,
-    /// Ours over testpmd's of the same round, median, in per cent: above zero, ours is faster.
+    /// Median of our rate over testpmd's in the same round, in per cent. Positive when ours is
+    /// faster.
     pub difference_percent: f64,
     /// Rounds.
     pub rounds: usize,
@@ -43,10 +44,10 @@ struct Testpmd {
 }
 
 impl Testpmd {
-    /// Starts it, to forward on this CPU and to attend to its prompt on another.
+    /// Starts it: it forwards on this CPU and serves its prompt on another.
     fn start(program: &Path, cpu: u32, real_time: bool) -> Result<Self> {
         let other = if cpu == 0 { 1 } else { cpu - 1 };
-        // Below this process's own priority: or this would not wake while testpmd polls.
+        // Below this process's own priority, or this process would not wake while testpmd polls.
         let priority: &[_] = if real_time { &["chrt", "-f", "10"] } else { &[] };
         let mut child = Command::new("taskset")
             .args(["-c", &format!("{cpu},{other}")])
@@ -81,7 +82,7 @@ impl Testpmd {
         writeln!(self.input, "{order}").context("testpmd has ended")
     }
 
-    /// Both ports' packets sent per second since the last call.
+    /// Returns the packets that both ports have sent per second since the last call.
     fn statistics(&mut self) -> Result<f64> {
         self.order("show port stats all")?;
         let (deadline, mut sum, mut ports) = (Instant::now() + MAX_WAIT, 0.0, 0);
@@ -101,7 +102,7 @@ impl Testpmd {
         Ok(sum)
     }
 
-    /// Packets per second in this mode.
+    /// Returns packets per second in this mode.
     fn rate(&mut self, what: Loop) -> Result<f64> {
         self.order(&format!("set fwd {}", what.name()))?;
         self.order("start")?;
@@ -110,7 +111,7 @@ impl Testpmd {
         thread::sleep(SPAN);
         let rate = self.statistics()?;
         self.order("stop")?;
-        // It has stopped when it answers.
+        // It has stopped when it replies.
         self.statistics()?;
         Ok(rate)
     }
@@ -118,7 +119,7 @@ impl Testpmd {
 
 impl Drop for Testpmd {
     fn drop(&mut self) {
-        // What does not go by itself is made to.
+        // Kill it if it does not end.
         if self.order("quit").is_err() || !ends_soon(&mut self.child) {
             let _ = self.child.kill();
         }

@@ -1,4 +1,4 @@
-//! What befalls frames on their way.
+//! Mutations of frames.
 
 use etherparse::Ipv4Header;
 use pipeline::wire::tunnel::Format;
@@ -8,34 +8,34 @@ use proptest::sample::{Index, select};
 use super::tunnelled;
 use crate::model::{PEERS, PEERS_V6};
 
-/// Where the IP header stands in a frame without VLAN tags.
+/// Offset of the IP header in a frame without VLAN tags.
 const L3: usize = 14;
 
-/// What befalls a frame on its way.
+/// A mutation of a frame.
 #[derive(Clone, Debug)]
 pub enum Mutation {
-    /// It ends early.
+    /// The frame is truncated.
     Truncate(Index),
-    /// One byte is another.
+    /// One byte is changed.
     Flip(Index, u8),
-    /// It gets a VLAN tag.
+    /// A VLAN tag is added.
     Vlan(u16),
-    /// Its IPv4 header gets words of options, its IPv6 header extension headers that pad.
+    /// IPv4 options or IPv6 extension headers are added, with padding only.
     IpOptions(u8),
-    /// Its IPv6 header gets an extension header of this kind and random content.
+    /// An IPv6 extension header of this kind and random content is added.
     Extension(u8, [u8; 6]),
-    /// Its IP length is off by so much.
+    /// The IP length is wrong by this much.
     Length(i8),
-    /// It gets bytes behind it.
+    /// Bytes are appended.
     Pad(u8),
-    /// It gets into a tunnel to the replica, over IPv6 or not.
+    /// The frame is encapsulated to the replica, over IPv6 or IPv4.
     Wrap(Format, bool),
-    /// Its IP header checksum is made right.
+    /// The IP header checksum is corrected.
     Mend,
 }
 
 impl Mutation {
-    /// Any of them.
+    /// Generates any mutation.
     pub fn any() -> BoxedStrategy<Self> {
         let extensions = vec![0u8, 43, 44, 60, 51, 50, 135, 59];
         prop_oneof![
@@ -54,7 +54,7 @@ impl Mutation {
         .boxed()
     }
 
-    /// The frame after it.
+    /// Returns the mutated frame.
     pub fn apply(&self, mut frame: Vec<u8>) -> Vec<u8> {
         let is_v6 = frame.get(12..14) == Some(&[0x86, 0xdd]);
         match self {
@@ -94,7 +94,7 @@ impl Mutation {
     }
 }
 
-/// Puts 8 bytes of extension header behind the IPv6 header. `content` begins with its length.
+/// Inserts an extension header of 8 bytes behind the IPv6 header. `content` begins with its length.
 fn extend(frame: &mut Vec<u8>, kind: u8, content: [u8; 6]) {
     let [a, b, c, d, e, f] = content;
     let next = frame[L3 + 6];

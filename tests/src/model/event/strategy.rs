@@ -1,4 +1,4 @@
-//! How events are made up: single ones, and short scripts that lead deep into a connection.
+//! Generators of events: single ones, and short scripts that lead deep into a connection.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ fn dress() -> impl Strategy<Value = Dress> {
     prop_oneof![2 => Just(Dress::default()), 1 => unusual]
 }
 
-/// Mostly what the configuration has, in any of the formats; now and then anything else.
+/// Mostly the tunnels of the configuration, in any format; sometimes any other.
 fn wrap() -> impl Strategy<Value = Wrap> {
     let form = prop_oneof![
         8 => Just(Form::Usual),
@@ -64,7 +64,7 @@ fn wrap() -> impl Strategy<Value = Wrap> {
     prop_oneof![1 => Just(Wrap::USUAL), 2 => any]
 }
 
-/// Short waits, and those at which something times out, a hair before, and a hair after.
+/// Short waits, and waits that end at a time-out, just before it and just after it.
 fn wait() -> impl Strategy<Value = Duration> {
     let limits = vec![1u64, 3, 5, 30, 40, 60, 120, 600, 7440];
     let hair = Duration::from_nanos(1);
@@ -113,7 +113,7 @@ fn isn() -> impl Strategy<Value = Isn> {
     prop_oneof![2 => Just(Isn::Same), 1 => (0..ISNS.len()).prop_map(Isn::Nth)]
 }
 
-/// Any flags, but mostly those that occur and mean something.
+/// Any flags, mostly valid combinations.
 fn flags() -> impl Strategy<Value = u8> {
     prop_oneof![
         4 => Just(ACK),
@@ -126,7 +126,7 @@ fn flags() -> impl Strategy<Value = u8> {
     ]
 }
 
-/// What happens between whom.
+/// Any event and its peer.
 type Happening = (usize, Who, Event);
 
 fn event() -> impl Strategy<Value = Event> {
@@ -144,7 +144,7 @@ fn event() -> impl Strategy<Value = Event> {
         |(flags, payload, split, fill, refuses)| Segment { flags, payload, split, fill, refuses },
     );
     let segment = (side(), segment).prop_map(|(side, segment)| Event::Segment(side, segment));
-    // Of half a checksum nobody can tell what it should become.
+    // A truncated checksum has no expected value.
     let bytes = prop_oneof![0usize..17, 18usize..=20];
     let kinds = vec![[3, 2], [3, 1], [4, 3], [5, 4], [11, 2], [12, 1], [0, 128], [8, 135]];
     let code = select(vec![4u8, 4, 0]);
@@ -165,7 +165,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// What one says that refuses; damaged or not.
+/// A refusal, damaged or not.
 fn refusal(client: usize, from: Who, split: bool) -> Happening {
     let segment = Segment { flags: RST | ACK, refuses: true, split, ..Segment::default() };
     (client, from, Event::Segment(Side::Outside, segment))
@@ -184,9 +184,9 @@ fn segment(side: Side, client: usize, flags: u8) -> Happening {
     (client, peer, Event::Segment(side, Segment { flags, ..Segment::default() }))
 }
 
-/// What belongs together: a race that a certain one wins, one that nobody answers, three such,
-/// one that is refused, the end of a connection, a connection after another, one that the winner
-/// takes up, and the fragments of a packet.
+/// Scripts: a race that a given peer wins, one without an answer, three of those, one that is
+/// refused, the end of a connection, consecutive connections, one that the winner accepts again,
+/// and the fragments of a packet.
 fn script(clients: &[usize]) -> impl Strategy<Value = Vec<Happening>> + use<> {
     let client = || select(clients.to_vec());
     let race = (client(), who(), isn(), who(), any::<bool>()).prop_map(
@@ -253,7 +253,7 @@ fn steps(parts: impl Strategy<Value = Vec<Happening>>) -> impl Strategy<Value = 
     })
 }
 
-/// What happens among these clients, by their numbers.
+/// Generates a trace of events among these clients, given by index.
 pub fn trace(clients: &[usize]) -> BoxedStrategy<Vec<Step>> {
     let client = select(clients.to_vec());
     let single = steps((client, who(), event()).prop_map(|happening| vec![happening]));
@@ -261,7 +261,7 @@ pub fn trace(clients: &[usize]) -> BoxedStrategy<Vec<Step>> {
     vec(prop_oneof![6 => single, 1 => several], 1..120).prop_map(|parts| parts.concat()).boxed()
 }
 
-/// A throng of clients that open, win, end: what fills a small table.
+/// Generates a trace of many clients that open, win and end connections, which fills a small table.
 pub fn crowd(clients: &[usize]) -> BoxedStrategy<Vec<Step>> {
     let client = || select(clients.to_vec());
     let opening = (client(), 0..ISNS.len())

@@ -1,4 +1,4 @@
-//! The tunnels that packets from the outside come in, and what may be wrong with them.
+//! Tunnels of packets from the outside, and their defects.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,55 +12,55 @@ use crate::model::packet::Packet;
 use crate::model::tunnel::{Outer, Udp};
 use crate::model::{CLIENTS, Carrier, Model, peers};
 
-/// In which form a packet from the outside comes.
+/// The form of a packet from the outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// As the gateway's configuration has it.
+    /// The form of the gateway's configuration.
     Usual,
     /// Plain.
     Plain,
-    /// Outer source the server's, inner source the peer's.
+    /// Tunnel with the server as outer source, the peer as inner source.
     AsB,
-    /// Outer source the peer's, inner source the server's.
+    /// Tunnel with the peer as outer source, the server as inner source.
     AsC,
 }
 
-/// What is wrong with a tunnel.
+/// A defect of a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Twist {
     /// Nothing.
     None,
-    /// Its outer source is this peer's.
+    /// The outer source is this peer.
     OuterSource(usize),
-    /// Its outer destination is another client's.
+    /// The outer destination is another client.
     OuterDestination,
-    /// The port within is another.
+    /// The inner port is wrong.
     InnerPort,
-    /// The outer header's checksum.
+    /// The outer header's checksum is wrong.
     IpChecksum,
     /// It is of the other family.
     Family,
-    /// There is another tunnel in it.
+    /// It contains another tunnel.
     Nested,
 }
 
 /// The tunnel of a packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Wrap {
-    /// What is in it.
+    /// Its form.
     pub form: Form,
-    /// How it is in it.
+    /// Its format.
     pub format: Format,
     /// Its UDP checksum.
     pub udp: Udp,
     /// DSCP and ECN of the outer header.
     pub traffic_class: u8,
-    /// What is wrong with it.
+    /// Its defect.
     pub twist: Twist,
 }
 
 impl Wrap {
-    /// What nothing is wrong with.
+    /// A tunnel without defects.
     pub const USUAL: Self = Self {
         form: Form::Usual,
         format: Format::Ipip,
@@ -69,8 +69,8 @@ impl Wrap {
         twist: Twist::None,
     };
 
-    /// The tunnel that a packet of a peer comes in, which is given its inner source; `None` when
-    /// it comes plain.
+    /// Returns the tunnel of a peer's packet, and sets the packet's inner source. Returns `None`
+    /// for a plain packet.
     pub(super) fn apply(
         &self,
         model: &Model,
@@ -104,14 +104,14 @@ impl Wrap {
             packet.from.set_port(packet.from.port() ^ 1);
         }
         if outer.udp == Udp::Wrong {
-            // Two wrongs might make a right.
+            // Two defects could cancel out.
             packet.tcp_checksum = true;
         }
         outer.to = self.destination(packet.to.ip());
         Some(outer)
     }
 
-    /// A tunnel from this peer, or whom the twist says, to a client.
+    /// Returns a tunnel from this peer, or from another by the defect, to a client.
     pub(super) fn around(&self, client: SocketAddr, peer: SocketAddr) -> Option<Outer> {
         let from = match self.twist {
             Twist::OuterSource(number) => peers(client)[number].ip(),
@@ -125,7 +125,7 @@ impl Wrap {
         Some(outer)
     }
 
-    /// The outer destination of a tunnel around what goes to this address.
+    /// Returns the outer destination of a tunnel to this address.
     pub(super) fn destination(&self, to: IpAddr) -> IpAddr {
         let mut own = CLIENTS.iter().rev().filter(|client| client.is_ipv6() == to.is_ipv6());
         match self.twist {
@@ -134,7 +134,7 @@ impl Wrap {
         }
     }
 
-    /// What comes in of a frame that is put into a tunnel.
+    /// Returns the meaning of an encapsulated frame.
     pub(super) fn tunnelled(&self, mut outer: Outer, input: Input, frame: &[u8]) -> Incoming {
         let (input, frame) = match self.twist {
             Twist::Nested => (Input::Foreign(Verdict::ForeignTunnel), outer.around(frame)),

@@ -14,9 +14,10 @@ use crate::model::outcome::Outcome;
 use crate::model::tunnel::overhead;
 use crate::model::world;
 
-/// Races in a row, unanswered up to their second repetition, that give a path up.
+/// Consecutive races, unanswered up to their second retransmission, after which a path is backed
+/// off.
 const MISSES: u32 = 3;
-/// By then a race is answered, where it is at all: clients repeat a start packet after that.
+/// Time within which a race is answered, if it is: clients retransmit a SYN after that.
 const ANSWERED: Duration = Duration::from_secs(1);
 
 impl Model {
@@ -49,7 +50,7 @@ impl Model {
                     self.touch(now, packet.from);
                 }
                 self.change(packet.from).asked = packet.sequence;
-                // Full segments are to fit the tunnels.
+                // Full-size segments must fit the tunnels.
                 let packet = match self.configuration {
                     Configuration::C => clamped(packet, self.room(replica.ip())),
                     Configuration::A | Configuration::B => packet.clone(),
@@ -60,8 +61,8 @@ impl Model {
         }
     }
 
-    /// A fresh race, which replaces whatever the endpoint had. A damaged start packet opens no
-    /// connection and leaves things as they are.
+    /// Starts a new race, which replaces the endpoint's record. A damaged SYN opens no connection
+    /// and changes nothing.
     pub(super) fn race(&mut self, now: Duration, packet: &Packet, headroom: bool) -> Outcome {
         let (client, server) = (packet.from, packet.to);
         let refused = match (self.service(server), obstacle(packet, self.key)) {
@@ -74,7 +75,7 @@ impl Model {
         {
             return Outcome::untouched(damaged);
         }
-        // What it had is gone: the new connection's packets could not be told from it.
+        // The old record is removed: the packets of both connections could not be distinguished.
         let earlier = self.records.remove(&client);
         let service = match refused {
             Ok(service) => service,
@@ -108,8 +109,8 @@ impl Model {
         Outcome::changed(verdict, self.tagged(packet))
     }
 
-    /// The start packet with its tag and, under C, an MSS that leaves room for tunnels; whose
-    /// they are to be is not known yet.
+    /// Returns the tagged SYN. Under C its MSS is clamped for the tunnel to any replica, since the
+    /// winner is unknown.
     fn tagged(&self, packet: &Packet) -> Packet {
         let tagged = tagged(packet, &tag(packet, self.configuration, self.key));
         if self.configuration != Configuration::C {
@@ -123,7 +124,7 @@ impl Model {
         self.paths.get(&server.ip()).is_some_and(|(_, until)| now < *until)
     }
 
-    /// The start packet of an undecided race once more.
+    /// Handles a retransmitted SYN of an undecided race.
     fn repetition(&mut self, now: Duration, packet: &Packet, headroom: bool) -> Outcome {
         if let Some(verdict) = obstacle(packet, self.key) {
             return Outcome::untouched(verdict);
@@ -162,7 +163,7 @@ impl Model {
         }
     }
 
-    /// A race to this address went unanswered.
+    /// Notes that a race to this address was not answered.
     fn path_missed(&mut self, server: IpAddr, now: Duration) {
         let until = now + span(self.settings.timeouts.tag_backoff);
         let path = self.paths.entry(server).or_default();
@@ -172,8 +173,8 @@ impl Model {
         }
     }
 
-    /// Takes a record out of a family: what has been closing for the longest, or the race whose
-    /// last start packet is the oldest; `false` when there is neither.
+    /// Evicts a record of a family: the one that has been closing for the longest time, or the race
+    /// with the oldest last SYN. Returns `false` when there is neither.
     fn make_room(&mut self, family: usize, now: Duration) -> bool {
         let own = || self.records.iter().filter(|(key, _)| usize::from(key.is_ipv6()) == family);
         let oldest = |state| {
@@ -185,7 +186,8 @@ impl Model {
         };
         self.evicted[family] += 1;
         let Some(gone) = self.records.remove(&client) else { return false };
-        // It had time to be answered, and had to go before its second repetition told.
+        // It had time to be answered, and was evicted before its second retransmission showed that
+        // it was not.
         if gone.state == State::Racing && gone.repetitions < 2 && now - gone.started >= ANSWERED {
             self.path_missed(gone.server.ip(), now);
         }

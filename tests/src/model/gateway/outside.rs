@@ -1,5 +1,5 @@
-//! Packets from the outside, plain or out of their tunnels: figures 5A, 5B and 5C, and figure 6
-//! not from the client side.
+//! Packets from the outside, plain or decapsulated: figures 5A, 5B and 5C, and figure 6 from the
+//! other side.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::model::outcome::{Leaving, Outcome};
 use crate::model::packet::{ACK, RST};
 
 impl Model {
-    /// An acknowledgement; `claimant` is the replica that has sent it, when it came in a tunnel.
+    /// Handles a SYN/ACK. `claimant` is the replica that sent it, if it came in a tunnel.
     pub(super) fn acknowledgement(
         &mut self,
         now: Duration,
@@ -35,8 +35,8 @@ impl Model {
             return Outcome::dropped(Verdict::SynAckTcpChecksum);
         }
         let is_origin = claimant.is_none() && from == known.server;
-        // The origin answers plainly always, replicas in the configuration's form.
-        let in_form = is_origin || claimant.is_some() == (self.configuration != Configuration::A);
+        // The origin always responds plainly, replicas in the configuration's form.
+        let in_form = is_origin || claimant.is_some() == (self.configuration != Code::A);
         let winner = match known.state {
             State::Racing => None,
             State::Origin => Some(known.server).filter(|_| is_origin),
@@ -57,7 +57,7 @@ impl Model {
                 self.touch(now, packet.to);
                 let acknowledged = packet.acknowledgement.wrapping_sub(1);
                 if !fits && acknowledged == known.asked {
-                    // The winner has accepted another start packet of the client.
+                    // The winner has accepted another SYN of the client.
                     let record = self.change(packet.to);
                     record.isn = acknowledged;
                     (record.fins, record.state) = ([false; 2], State::Replica);
@@ -78,7 +78,7 @@ impl Model {
         }
     }
 
-    /// The winner's acknowledgement, as the client gets it.
+    /// Returns the winner's SYN/ACK as the client gets it.
     fn winners(
         &self,
         packet: &Packet,
@@ -119,7 +119,7 @@ impl Model {
         }
     }
 
-    /// What is plain and no acknowledgement.
+    /// Handles plain packets other than SYN/ACKs.
     pub(super) fn server_packet(
         &mut self,
         now: Duration,
@@ -128,22 +128,22 @@ impl Model {
     ) -> Outcome {
         let is_reset = packet.flags & RST != 0;
         let is_origin = packet.from == known.server;
-        // Where the winner's plain packets come from, if it sends any.
+        // Returns the source of the winner's plain packets, if it sends any.
         let winner = known.winner().and_then(|replica| match self.configuration {
             Configuration::A => Some(replica),
             Configuration::B => Some(known.server),
             Configuration::C => None,
         });
         let answers = packet.acknowledgement == known.isn.wrapping_add(1);
-        // A refusal that answers the start packet is not the winner's, who has accepted.
+        // A refusal of the SYN is not from the winner, which has accepted it.
         let refusal = is_origin && is_reset && packet.sequence == 0 && answers;
-        // Of the origin's resets the client's TCP minds no other.
+        // The client's TCP accepts only these RSTs of the origin.
         let minded =
             answers && packet.flags & ACK != 0 && packet.ip_checksum && packet.tcp_checksum;
         match known.state {
             State::Replica | State::Closing if winner == Some(packet.from) && !refusal => {
                 self.heard(now, Side::Outside, packet.to, packet.flags);
-                // Under B it is untouched.
+                // Under B it is unmodified.
                 Outcome::changed(Verdict::FromReplica, packet.sent_by(known.server))
             }
             State::Replica | State::Closing if is_origin => Outcome::dropped(Verdict::FromLoser),

@@ -13,26 +13,26 @@ use crate::model::Packet;
 use crate::model::outcome::{Leaving, Outcome};
 use crate::model::related::{IcmpError, fragment, through_tunnel};
 
-/// How long it is remembered what became of a first fragment.
+/// How long the decision on a first fragment is remembered.
 const MEMORY: Duration = Duration::from_secs(30);
 
-/// V and R of a connection that is translated.
+/// V and R of a translated connection.
 pub(super) type Way = (SocketAddr, SocketAddr);
 
-/// What became of first fragments, and when.
+/// Decisions on first fragments, and their times.
 #[derive(Default)]
 pub(super) struct Fragments {
-    /// By source, destination, identification: whose connection it was of, if it was of one.
+    /// By source, destination and identification: the connection, if there is one.
     packets: HashMap<(IpAddr, IpAddr, u16), (Option<Way>, Duration)>,
 }
 
 impl Fragments {
-    /// A first fragment has been seen.
+    /// Notes a first fragment.
     pub(super) fn learn(&mut self, packet: &Packet, way: Option<Way>, now: Duration) {
         self.packets.insert((packet.from.ip(), packet.to.ip(), packet.id), (way, now));
     }
 
-    /// What the first fragment was of; `None` when none has been seen.
+    /// Returns the decision on the first fragment, or `None` without one.
     pub(super) fn find(&self, packet: &Packet, now: Duration) -> Option<Option<Way>> {
         let found = self.packets.get(&(packet.from.ip(), packet.to.ip(), packet.id))?;
         (now - found.1 < MEMORY).then_some(found.0)
@@ -50,9 +50,9 @@ impl Model {
         Some((record.server, record.winner()?))
     }
 
-    /// An ICMP error comes in by `side`.
+    /// Handles an ICMP error that arrives on `side`.
     pub(super) fn error(&mut self, side: Side, error: &IcmpError) -> Outcome {
-        // What is quoted went the other way.
+        // The quoted packet went in the opposite direction.
         let (client, other) = ends(side.other(), &error.quoted);
         let passed = Outcome::untouched(Verdict::Icmp);
         let Some((server, replica)) = self.translation(client).filter(|_| error.is_sound()) else {
@@ -91,7 +91,7 @@ impl Model {
         Outcome::sends(Verdict::IcmpTranslated, Leaving::Frame(changed.frame()))
     }
 
-    /// The first or the other fragment of a packet comes in by `side`.
+    /// Handles the first or second fragment of a packet that arrives on `side`.
     pub(super) fn fragment(
         &mut self,
         now: Duration,
@@ -127,13 +127,13 @@ impl Model {
                 let outer = self.outer(packet.from.ip(), way.1.ip(), packet.traffic_class);
                 Outcome::fragment(through_tunnel(packet, first, self.room(way.1.ip())), &outer)
             }
-            // Of a tunnelled packet, but it came plain.
+            // It belongs to a tunnelled packet, but arrived plain.
             (Side::Outside, _) => passed,
         }
     }
 
-    /// A first fragment of no translated connection. Under C one from the outside does not take
-    /// the place of the winner's.
+    /// Notes a first fragment of no translated connection. Under C one from the outside does not
+    /// replace the winner's.
     pub(super) fn learn_untranslated(&mut self, side: Side, packet: &Packet, now: Duration) {
         let others = self.configuration == Configuration::C && side == Side::Outside;
         let followed = matches!(self.fragments.find(packet, now), Some(Some(_)));
@@ -142,7 +142,7 @@ impl Model {
         }
     }
 
-    /// The connection that a plain first fragment is of.
+    /// Returns the connection of a plain first fragment.
     fn first_fragment(&self, side: Side, packet: &Packet) -> Result<Option<Way>, Verdict> {
         let (client, other) = ends(side, packet);
         let Some(way) = self.translation(client) else { return Ok(None) };

@@ -1,4 +1,4 @@
-//! What comes in a tunnel from a switch.
+//! Packets in a tunnel from a switch.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::model::related::{IcmpError, icmp};
 use crate::model::tunnel::{Outer, decapsulated_class};
 
 impl ReplicaModel {
-    /// A tunnel that is no gateway's.
+    /// Handles a tunnel that is not a gateway's.
     pub fn of_switch(&mut self, now: Duration, outer: &Outer, inside: &Inside) -> Outcome {
         if !self.settings.tunnel_addresses.contains(&outer.to) {
             return Outcome::untouched(Verdict::ForeignTunnel);
@@ -60,8 +60,8 @@ impl ReplicaModel {
         }
     }
 
-    /// What keeps a copy from being taken; of one that is, its configuration and service.
-    fn read(&self, packet: &Packet, tag: Tag) -> Result<(Configuration, usize), Verdict> {
+    /// Returns configuration and service of an acceptable copy, or the verdict against it.
+    fn read(&self, packet: &Packet, tag: Tag) -> Result<(Code, usize), Verdict> {
         if !packet.tcp_checksum {
             return Err(Verdict::TunnelInnerChecksum);
         }
@@ -81,7 +81,7 @@ impl ReplicaModel {
         if !permitted {
             return Err(Verdict::CopyNotTagged);
         }
-        // Without keys nobody can tell.
+        // Without keys no signature can be verified.
         let genuine = match signature {
             Signature::Right | Signature::Wrong if self.key.is_none() => false,
             Signature::Right => true,
@@ -102,7 +102,7 @@ impl ReplicaModel {
         Ok((configuration.ok_or(Verdict::CopyUnknownConfiguration)?, number))
     }
 
-    /// Past the gates and on to the web server.
+    /// Admits a copy and forwards it to the web server.
     fn admit(
         &mut self,
         now: Duration,
@@ -121,8 +121,7 @@ impl ReplicaModel {
             known.as_ref().is_some_and(|e| e.isn == bare.sequence && e.server == bare.to);
         if repeated {
             let entry = self.change(client);
-            // One that the client has taken up has ended by both FINs, or by a RST that anybody
-            // may have sent.
+            // An acknowledged connection has ended by both FINs, or by a RST that may be spoofed.
             let live = entry.taken && entry.fins != [true; 2];
             if entry.state == Held::Closing && !live {
                 (entry.fins, entry.state) = ([false; 2], Held::Opening);
@@ -133,8 +132,8 @@ impl ReplicaModel {
                 return Outcome::dropped(Verdict::Busy);
             }
             let replica = SocketAddr::new(server.address, server.port.unwrap_or(bare.to.port()));
-            let bears = server.has_vip && configuration == Configuration::C;
-            // A RST says nothing, nor does quiet.
+            let bears = server.bears_service && configuration == Code::C;
+            // Neither a RST nor silence is proof.
             let live = |e: &Entry| e.taken && e.fins != [true; 2];
             if let Some(known) = known.clone().filter(live) {
                 if (known.server, known.replica, known.bears) != (bare.to, replica, bears) {
@@ -184,7 +183,7 @@ impl ReplicaModel {
         self.give(now, outer, packet.sent_to(entry.sends_as()), &entry, verdict)
     }
 
-    /// To the web server by its MAC address, when that is known.
+    /// Forwards to the web server's MAC address, if known.
     fn give(
         &mut self,
         now: Duration,
@@ -207,7 +206,7 @@ impl ReplicaModel {
         }
     }
 
-    /// The MAC address of a web server: none needed, this one, or not known.
+    /// Returns the MAC address of a web server: not needed, this one, or unknown.
     fn mac(&self, outer: &Outer, address: std::net::IpAddr) -> Option<Option<[u8; 6]>> {
         let configured = self.web_server(address).and_then(|server| server.mac);
         match configured.or_else(|| self.neighbours.get(&address).copied()) {
@@ -232,7 +231,7 @@ impl ReplicaModel {
         left.is_none()
     }
 
-    /// Whether there is room for this client, or some is made.
+    /// Returns whether there is room for this client, after an eviction if needed.
     fn has_room(&mut self, client: SocketAddr) -> bool {
         let family = usize::from(client.is_ipv6());
         let own = || self.entries.iter().filter(|(key, _)| usize::from(key.is_ipv6()) == family);
@@ -249,7 +248,7 @@ impl ReplicaModel {
         self.entries.remove(&gone).is_some()
     }
 
-    /// Under B a router says to V that what V sent to the client was too big.
+    /// Under B a router reports to V that V's packet to the client was too big.
     fn routers_word(&mut self, now: Duration, outer: &Outer, error: &IcmpError) -> Outcome {
         let about = self
             .entry(error.quoted.to)

@@ -1,5 +1,4 @@
-//! What happens at a replica: events, and what they are on the wire once it is known how things
-//! stand.
+//! Events at a replica, and the packets that they become once the model's state is known.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -29,40 +28,40 @@ pub use strategy::trace;
 pub enum Signature {
     /// None.
     None,
-    /// By the key.
+    /// Valid.
     Right,
-    /// Off by a bit.
+    /// Wrong by one bit.
     Wrong,
 }
 
 /// The tag of a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tag {
-    /// None at all.
+    /// No tag.
     None,
-    /// Of another length than its flags say.
+    /// A tag whose length contradicts its flags.
     Bad,
-    /// A sound one.
+    /// A well-formed tag.
     Sound {
         /// Whether it permits redirection.
         permitted: bool,
-        /// The configuration; none for the value without a meaning.
-        configuration: Option<Configuration>,
+        /// The configuration; `None` for the undefined value.
+        configuration: Option<Code>,
         /// Its signature.
         signature: Signature,
     },
 }
 
-/// What is in a tunnel from a switch.
+/// The contents of a tunnel from a switch.
 #[derive(Clone, Debug)]
 pub enum Inside {
-    /// A copy of a start packet, or what should be one; the same without its tag; that tag.
+    /// A copy of a SYN, or a similar packet; the same without its tag; that tag.
     Copy(Packet, Packet, Tag),
     /// An ICMP error.
     Error(IcmpError),
     /// An echo request.
     Echo {
-        /// Who sends it.
+        /// Its sender.
         switch: IpAddr,
         /// Its receiver.
         to: IpAddr,
@@ -79,82 +78,82 @@ pub enum Inside {
     Nested,
 }
 
-/// Another end of a connection, as things stand.
+/// The other end of a connection, at the time of the event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
-    /// Whom the connection's packets come from or go to.
+    /// The end of the connection itself.
     Right,
     /// The web server of the step's service.
     WebServer,
     /// The step's service.
     Service,
-    /// Somebody else.
+    /// Another host.
     Stranger,
 }
 
-/// The tunnel that something comes in, and what is wrong with it.
+/// A tunnel, and its defects.
 #[derive(Clone, Copy, Debug)]
 pub struct Wrap {
-    /// How the packet is in it.
+    /// Its format.
     pub format: Format,
     /// Its UDP checksum.
     pub udp: Udp,
     /// DSCP and ECN of the outer header.
     pub traffic_class: u8,
-    /// Whether its outer header has a right checksum.
+    /// Whether its outer header checksum is correct.
     pub ip_checksum: bool,
-    /// Whether it comes from whom it should.
+    /// Whether its source is correct.
     pub from_right: bool,
-    /// Whether it goes to whom it should.
+    /// Whether its destination is correct.
     pub to_right: bool,
-    /// Whether a switch's is of the other family than what is in it.
+    /// Whether a switch's tunnel is of another family than its content.
     pub mixed: bool,
 }
 
-/// What happens between a client and a service.
+/// An event between a client and a service.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A switch sends the copy of a start packet.
+    /// A switch sends a copy of a SYN.
     Copy {
-        /// Which of [`crate::model::ISNS`].
+        /// Index in [`crate::model::ISNS`].
         isn: usize,
         /// Its tag.
         tag: Tag,
         /// Control bits: mostly SYN.
         flags: u8,
-        /// Whether it carries data.
+        /// Number of data bytes.
         data: bool,
-        /// IP and TCP checksum.
+        /// Whether IP and TCP checksum are correct.
         checksums: (bool, bool),
     },
-    /// A switch sends something else: an echo request, or what should not come.
+    /// A switch sends an echo request, or an unexpected packet.
     OfSwitch(u8),
-    /// A web server sends a packet; how much larger than what fits the tunnel, and DF.
+    /// A web server sends a packet; its excess over the tunnel's inner MTU, and DF.
     Web(Who, u8, Option<(i8, bool)>),
-    /// A gateway sends a packet, in a tunnel or plain.
+    /// A gateway sends a packet, tunnelled or plain.
     Gateway(bool, Who, u8),
-    /// An ICMP error from a side, in a tunnel or plain, that quotes so many bytes.
+    /// An ICMP error from a side, tunnelled or plain, that quotes this many bytes.
     Error(Side, bool, [u8; 2], usize, bool),
-    /// A fragment: from a side, in a tunnel or plain, identification, whether it is the first.
+    /// A fragment: side, tunnelled or plain, identification, whether it is the first.
     Fragment(Side, bool, u16, bool),
-    /// Something foreign.
+    /// A foreign frame.
     Foreign(Side, Foreign),
-    /// A web server says what its MAC address is.
+    /// A web server announces its MAC address.
     Learn,
-    /// The operator or the health check: dead, busy.
-    Admission(bool, bool),
-    /// The replica tidies up.
+    /// Operator or health check: out of service, busy.
+    Gates(bool, bool),
+    /// The replica does its periodic work.
     Housekeeping,
 }
 
-/// An event and when and where it happens.
+/// An event with its time and place.
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// Time since the step before.
+    /// Time since the previous step.
     pub wait: Duration,
-    /// Which of [`CLIENTS`].
+    /// Index in [`CLIENTS`].
     pub client: usize,
-    /// Which service.
+    /// Index of the service.
     pub service: usize,
     /// The event.
     pub event: Event,
@@ -164,24 +163,24 @@ pub struct Step {
     pub traffic_class: u8,
     /// VLAN tags.
     pub vlans: Vec<(u16, u16)>,
-    /// Which of [`ISNS`] a web server's packets bear.
+    /// Index in [`ISNS`] of a web server's sequence numbers.
     pub sequence: usize,
-    /// Whether what is acknowledged is what the other end has sent first.
+    /// Whether the acknowledgement number is correct for the other end's SYN.
     pub acknowledges: bool,
 }
 
-/// A number that nobody has sent.
+/// An acknowledgement number that matches no packet.
 const BLIND: u32 = 0x1234_5678;
 
-/// What comes in, and what the model says of it.
+/// A received frame and its predicted outcome.
 pub struct Incoming {
-    /// By which side.
+    /// Receiving side.
     pub side: Side,
     /// The frame.
     pub frame: Vec<u8>,
     /// Its buffer.
     pub carrier: Carrier,
-    /// What becomes of it.
+    /// Its outcome.
     pub outcome: Outcome,
 }
 
@@ -194,7 +193,7 @@ impl Step {
         service(self.end(), self.service)
     }
 
-    /// What comes in and what becomes of it; `None` when nothing does.
+    /// Returns the received frame and its outcome, or `None` without a frame.
     pub fn happens(&self, model: &mut ReplicaModel, now: Duration) -> Option<Incoming> {
         let (side, frame, outcome) = match &self.event {
             Event::Housekeeping | Event::Admission(..) => return None,
@@ -224,7 +223,7 @@ impl Step {
                 (*side, frame, Outcome::untouched(verdict))
             }
             Event::Learn => {
-                // Of those that have to be resolved.
+                // Of servers that have to be resolved.
                 let number = if self.service == 0 { 0 } else { 4 };
                 let address = server_of(self.end(), number);
                 let mac = [2, 0, 0, 0, 3, number as u8];
@@ -258,7 +257,7 @@ impl Step {
         packet
     }
 
-    /// The packet with as much data as makes it so much larger than what fits the tunnel.
+    /// Returns the packet with data so that it exceeds the tunnel's inner MTU by this much.
     fn filled(&self, mut packet: Packet, fill: Option<(i8, bool)>) -> Packet {
         if let Some((over, dont_fragment)) = fill {
             let client = self.end().ip();
@@ -269,7 +268,7 @@ impl Step {
         packet
     }
 
-    /// A tunnel between these ends, or what the twists make of them.
+    /// Returns a tunnel between these ends, or wrong ones by its defects.
     fn outer(&self, from: SocketAddr, to: SocketAddr) -> Outer {
         let wrap = &self.wrap;
         let other = |end: SocketAddr| peers(end)[6].ip();
@@ -283,7 +282,7 @@ impl Step {
         outer
     }
 
-    /// The tunnel of a switch; its ends are of either family.
+    /// Returns the tunnel of a switch, of either family.
     fn switch(&self) -> Outer {
         let client = self.end();
         let own = if client.is_ipv6() == self.wrap.mixed { CLIENTS[0] } else { CLIENTS[FIRST_V6] };

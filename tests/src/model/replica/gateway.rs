@@ -1,4 +1,4 @@
-//! What gateways send: plainly under A and B, in tunnels under C.
+//! Packets of gateways: plain under A and B, in tunnels under C.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::model::related::{IcmpError, fragment};
 use crate::model::tunnel::{Outer, decapsulated_class};
 
 impl ReplicaModel {
-    /// A plain packet from the outside.
+    /// Handles a plain packet from the outside.
     pub fn from_gateway(&mut self, now: Duration, packet: &Packet) -> Outcome {
         let plain = |entry: &&Entry| entry.configuration != Configuration::C && entry.replica == packet.to;
         if self.entry(packet.from).filter(plain).is_none() {
@@ -24,7 +24,7 @@ impl ReplicaModel {
         Outcome::untouched(Verdict::ToWebServer)
     }
 
-    /// A tunnelled packet that no switch sends.
+    /// Handles a tunnelled packet that is not a switch's.
     pub fn tunnelled(&mut self, now: Duration, outer: &Outer, packet: &Packet) -> Outcome {
         let known = self.entry(packet.from).cloned();
         let own = known.filter(|e| is_tunnel(e, outer, packet.from) && e.server == packet.to);
@@ -41,7 +41,7 @@ impl ReplicaModel {
         Outcome::changed(Verdict::ToWebServer, inside.sent_to(entry.sends_as()))
     }
 
-    /// The end of what is neither a gateway's nor a switch's.
+    /// Returns the outcome of a tunnel that is neither a gateway's nor a switch's.
     pub(super) fn stranger(&self, outer: &Outer) -> Outcome {
         match self.settings.tunnel_addresses.contains(&outer.to) {
             true => Outcome::dropped(Verdict::PeerNotAllowed),
@@ -49,7 +49,7 @@ impl ReplicaModel {
         }
     }
 
-    /// A tunnelled error from the client's side about a packet of the web server.
+    /// Handles a tunnelled error from the client's side about a packet of the web server.
     pub fn tunnelled_error(&mut self, outer: &Outer, error: &IcmpError) -> Outcome {
         let (client, server) = (error.quoted.to, error.quoted.from);
         let known = self.entry(client).cloned();
@@ -62,7 +62,7 @@ impl ReplicaModel {
         Outcome::sends(Verdict::IcmpTranslated, about_itself(error.clone(), &entry))
     }
 
-    /// A tunnelled fragment of the client's.
+    /// Handles a tunnelled fragment of the client.
     pub fn tunnelled_fragment(
         &mut self,
         now: Duration,
@@ -100,12 +100,12 @@ impl ReplicaModel {
     }
 }
 
-/// Whether this is the tunnel of a connection's gateway.
+/// Returns whether this is the tunnel of a connection's gateway.
 fn is_tunnel(entry: &Entry, outer: &Outer, client: std::net::SocketAddr) -> bool {
     entry.configuration == Configuration::C && (outer.from, outer.to) == (client.ip(), entry.replica.ip())
 }
 
-/// An error as the web server is to get it: it must find itself in it.
+/// Returns an error for the web server, which must find its own packet quoted.
 pub(super) fn about_itself(mut error: IcmpError, entry: &Entry) -> Leaving {
     error.quoted.from = entry.sends_as();
     error.to = entry.sends_as().ip();

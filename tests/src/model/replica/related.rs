@@ -1,4 +1,4 @@
-//! Plain ICMP errors about held connections, and fragments of web servers.
+//! Plain ICMP errors about connections, and fragments of web servers.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -14,23 +14,23 @@ use crate::model::outcome::{Leaving, Outcome};
 use crate::model::packet::Packet;
 use crate::model::related::{Fitting, IcmpError, fragment, through_tunnel};
 
-/// How long it is remembered what became of a first fragment.
+/// How long the decision on a first fragment is remembered.
 const MEMORY: Duration = Duration::from_secs(30);
 
-/// Whose connection a first fragment was of.
+/// The connection of a first fragment.
 type Owner = (SocketAddr, Entry);
 
-/// What became of first fragments, and when.
+/// Decisions on first fragments, and their times.
 #[derive(Default)]
 pub(super) struct Fragments(HashMap<(IpAddr, IpAddr, u16), (Option<Owner>, Duration)>);
 
 impl Fragments {
-    /// A first fragment has been seen.
+    /// Notes a first fragment.
     pub(super) fn learn(&mut self, packet: &Packet, owner: Option<Owner>, now: Duration) {
         self.0.insert((packet.from.ip(), packet.to.ip(), packet.id), (owner, now));
     }
 
-    /// What the first fragment was of; `None` when none has been seen.
+    /// Returns the decision on the first fragment, or `None` without one.
     pub(super) fn find(&self, packet: &Packet, now: Duration) -> Option<Option<Owner>> {
         let found = self.0.get(&(packet.from.ip(), packet.to.ip(), packet.id))?;
         (now - found.1 < MEMORY).then_some(found.0.clone())
@@ -38,7 +38,7 @@ impl Fragments {
 }
 
 impl ReplicaModel {
-    /// A plain ICMP error.
+    /// Handles a plain ICMP error.
     pub fn error(&mut self, side: Side, error: &IcmpError) -> Outcome {
         let passed = Outcome::untouched(Verdict::Icmp);
         let quoted = &error.quoted;
@@ -66,7 +66,7 @@ impl ReplicaModel {
         }
     }
 
-    /// A web server's fragment.
+    /// Handles a web server's fragment.
     pub fn fragment(&mut self, now: Duration, packet: &Packet, first: bool) -> Outcome {
         let passed = Outcome::untouched(Verdict::Fragment);
         let owner = if first {
@@ -104,7 +104,7 @@ impl ReplicaModel {
                 let outer = self.outer(entry.replica.ip(), client, packet.traffic_class);
                 let room = self.room(client);
                 let fitting = match through_tunnel(&changed, first, room) {
-                    // Its sender finds in it what it has sent.
+                    // Its receiver finds its own packet quoted.
                     Fitting::Answered(_) => through_tunnel(packet, first, room),
                     fitting => fitting,
                 };

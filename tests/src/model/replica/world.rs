@@ -7,17 +7,17 @@ use pipeline::base::time::Ticks;
 
 use crate::model::world::{CLIENTS, FIRST_V6, PEERS, PEERS_V6, path, peers};
 
-/// Services of a family: of a web server that shares the tunnel address and has to be resolved;
-/// of one with a port and a MAC address; of one that bears the service; of one that is down; of
-/// one that has to be resolved and is no tunnel's end.
+/// Number of services per family. Their web servers: one that shares the tunnel address and has to
+/// be resolved; one with a port and a MAC address; one that has the service's address; one that is
+/// down; one that has to be resolved and is no tunnel endpoint.
 pub const SERVICES: usize = 5;
 
-/// V of this service, of the client's family.
+/// Returns V of this service, of the client's family.
 pub fn service(client: SocketAddr, number: usize) -> SocketAddr {
     host(peers(client)[0], number)
 }
 
-/// R of this service.
+/// Returns R of this service.
 pub fn server_of(client: SocketAddr, number: usize) -> SocketAddr {
     let mut server = host(peers(client)[4], number);
     if number == 1 {
@@ -36,7 +36,7 @@ fn host(like: SocketAddr, number: usize) -> SocketAddr {
         }
         SocketAddr::V6(v6) => {
             let mut segments = v6.ip().segments();
-            // As it is written: 10, 20, 30.
+            // In hexadecimal digits: 10, 20, 30.
             segments[7] = 0x10 * (number as u16 + 1);
             host.set_ip(segments.into());
         }
@@ -44,7 +44,8 @@ fn host(like: SocketAddr, number: usize) -> SocketAddr {
     host
 }
 
-/// What it is told: how many connections make it busy, and how many it can hold of each family.
+/// Returns the settings, with the number of connections that make it busy, and the capacity for
+/// each family.
 pub fn settings(busy_connections: usize, max_connections: usize) -> Settings {
     let mut services = Vec::new();
     for client in [CLIENTS[0], CLIENTS[FIRST_V6]] {
@@ -69,7 +70,7 @@ pub fn settings(busy_connections: usize, max_connections: usize) -> Settings {
         switches: ["203.0.113.10/32", "2001:db8:10::10/128"]
             .map(|text| text.parse().expect("a prefix"))
             .to_vec(),
-        // All clients but the last of each family.
+        // All clients except the last of each family.
         gateways: ["198.18.1.0/24", "198.18.2.0/29", "2001:db8:1::/48", "2001:db8:2::/125"]
             .map(|text| text.parse().expect("a prefix"))
             .to_vec(),

@@ -1,4 +1,4 @@
-//! How events are made up: single ones, and scripts that lead deep into a connection.
+//! Generators of events: single ones, and scripts that lead deep into a connection.
 
 use std::time::Duration;
 
@@ -115,7 +115,7 @@ fn event() -> BoxedStrategy<Event> {
     .boxed()
 }
 
-/// What belongs together: a copy, its answer, the client's word; and fragments.
+/// Scripts: a copy, the response, the client's ACK; and fragments.
 fn script() -> BoxedStrategy<Vec<Event>> {
     let opening = (copy(), any::<bool>(), any::<bool>()).prop_map(|(copy, tunnelled, goes_on)| {
         let mut events = vec![copy, Event::Web(Who::Right, SYN | ACK, None)];
@@ -128,7 +128,7 @@ fn script() -> BoxedStrategy<Vec<Event>> {
             .map(|(id, first)| Event::Fragment(side, true, id, first))
             .to_vec()
     });
-    // A copy that comes twice is refused twice.
+    // A retransmitted copy is refused twice.
     let refused = copy().prop_map(|copy| {
         let refusal = Event::Web(Who::Right, RST | ACK, None);
         vec![copy, refusal.clone(), refusal]
@@ -136,7 +136,7 @@ fn script() -> BoxedStrategy<Vec<Event>> {
     prop_oneof![3 => opening, 1 => refused, 1 => fragments].boxed()
 }
 
-/// What happens among these clients, by their numbers.
+/// Generates a trace of events among these clients, given by index.
 pub fn trace(clients: &[usize]) -> BoxedStrategy<Vec<Step>> {
     let events = prop_oneof![5 => event().prop_map(|event| vec![event]), 1 => script()];
     let class = prop_oneof![2 => Just(0u8), 1 => any::<u8>()];

@@ -1,4 +1,4 @@
-//! Events on the wire: what is sent, and what the model says of it.
+//! Events on the wire: frames, and the outcomes that the model predicts.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::model::replica::{ReplicaModel, server_of};
 use crate::model::tunnel::Udp;
 use crate::model::world::{peers, router};
 
-/// By which side what comes in, and what becomes of it.
+/// Receiving side, frame and outcome.
 pub(super) type Happened = (Side, Vec<u8>, Outcome);
 
 impl Step {
@@ -52,7 +52,7 @@ impl Step {
                 (Inside::Echo { switch, to, packet, word, data }, frame)
             }
             1 => {
-                // A router's word about V's packet, which came to V.
+                // A router's error about V's packet, sent to V.
                 let quoted = self.packet(self.service(), client, ACK);
                 let kind = if client.is_ipv6() { 2 } else { 3 };
                 let error = IcmpError {
@@ -115,7 +115,7 @@ impl Step {
             None => (self.service(), server_of(client, self.service)),
         };
         let sends_as = known.map_or(replica, |entry| entry.sends_as());
-        // What the web server got, or what the client got or was to get.
+        // The packet that the web server or the client received, or should have.
         let quoted = match side {
             Side::Inside => self.packet(client, sends_as, ACK),
             Side::Outside => self.packet(server, client, ACK),
@@ -163,7 +163,7 @@ impl Step {
     }
 }
 
-/// A tag as bytes, padded.
+/// Returns the bytes of a tag, padded.
 fn tag_bytes(packet: &Packet, tag: Tag) -> Vec<u8> {
     match tag {
         Tag::None => Vec::new(),
