@@ -62,10 +62,10 @@ pub fn table<F: Numbered>(capacity: usize, count: usize) -> Connections<F> {
 }
 
 /// The prefetched state of a burst's lookups.
-pub type Ahead = [(Hash, Guess); BURST];
+pub type Ahead = [(Hash, EntryHint); BURST];
 
 /// Nothing is prefetched.
-pub const NOTHING: Ahead = [(Hash::NONE, Guess::NONE); BURST];
+pub const NOTHING: Ahead = [(Hash::NONE, EntryHint::NONE); BURST];
 
 /// Hashes the burst's keys and prefetches their buckets.
 #[inline]

@@ -44,7 +44,7 @@ pub fn ip(endpoint: &str) -> String {
 
 /// Returns a replica's frame as it reaches a gateway of this configuration: a SYN/ACK if `answers`,
 /// else data.
-pub fn from_replica(code: Code, peers: Peers, client: &str, answers: bool) -> Vec<u8> {
+pub fn from_replica(code: Configuration, peers: Peers, client: &str, answers: bool) -> Vec<u8> {
     let segment = |from: &str| match answers {
         true => Segment::syn_ack(from, client, 5, 8),
         false => Segment::ack(from, client, 6, 8).payload(&[0; 6]).inbound(),
@@ -80,7 +80,7 @@ pub fn scattered(frames: &[Vec<u8>], burst: usize) -> impl Iterator<Item = &[u8]
 }
 
 /// Returns a SYN tagged by a gateway of this configuration.
-pub fn tagged(client: &str, server: &str, code: Code) -> Segment {
+pub fn tagged(client: &str, server: &str, code: Configuration) -> Segment {
     let tag = tag::unsigned(tag::flags(code as u8));
     let options = [&LINUX_OPTIONS[..], &tag].concat();
     Segment::syn(client, server, 7).options(&options)

@@ -134,7 +134,7 @@ fn syns(entries: usize) -> Box<dyn Work> {
 
 /// 32 races in four steps: SYNs are tagged, SYN/ACKs decide the race, two losers are reset.
 fn races<Q: Configuration + 'static>() -> Box<dyn Work> {
-    let answers = |peers| frames(peers, NEW, |client| from_replica(Q::CODE, peers, client, true));
+    let answers = |peers| frames(peers, NEW, |client| from_replica(Q::CONFIGURATION, peers, client, true));
     let origin = frames(V4, NEW, |client| Segment::syn_ack(LOSERS[1], client, 5, 8).frame());
     let mut parts = [
         arrivals(Side::Inside, &syn_frames(NEW), Verdict::Tagged),
@@ -181,7 +181,7 @@ fn switch(segment: fn(&str) -> Segment, expected: Verdict) -> Box<dyn Work> {
 }
 
 /// Returns copies of SYNs as the switch sends them.
-fn copy_frames(code: Code, peers: Peers, count: usize) -> Vec<Vec<u8>> {
+fn copy_frames(code: Configuration, peers: Peers, count: usize) -> Vec<Vec<u8>> {
     frames(peers, count, |client| {
         tagged(client, peers.server, code).tunnelled(&ip(peers.server), &ip(peers.replica))
     })

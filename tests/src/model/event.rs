@@ -275,7 +275,7 @@ impl Step {
             packet.dont_fragment = dont_fragment || packet.is_v6();
         }
         // SYNs and SYN/ACKs need their checksum in the first segment.
-        let split = segment.split && segment.fill.is_none() && !packet.is_acknowledgement();
+        let split = segment.split && segment.fill.is_none() && !packet.is_syn_ack();
         packet.tcp_checksum = !split;
         packet
     }
@@ -341,7 +341,7 @@ fn damage(packet: &mut Packet, (ip, tcp): (bool, bool)) {
 }
 
 /// Length of a frame that leaves 4 bytes of headroom in its buffer.
-const CRAMPED: usize = pipeline::buffer::HEADROOM - 4;
+const CRAMPED: usize = pipeline::packet::buffer::HEADROOM - 4;
 
 fn find(model: &Model, client: SocketAddr, who: Who) -> SocketAddr {
     let (record, peers) = (model.record(client), peers(client));

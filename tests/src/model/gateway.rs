@@ -82,7 +82,7 @@ impl Record {
 /// The gateway.
 pub struct Model {
     /// Its configuration.
-    pub configuration: Code,
+    pub configuration: Configuration,
     settings: Settings,
     key: Option<Key>,
     records: HashMap<SocketAddr, Record>,
@@ -98,7 +98,7 @@ pub struct Model {
 }
 
 /// Grace period after a RST: segments already in flight arrive within it.
-const QUIET: Duration = Duration::from_secs(3);
+const RST_GRACE: Duration = Duration::from_secs(3);
 
 fn span(ticks: Ticks) -> Duration {
     Duration::from_nanos(ticks.0)
@@ -106,7 +106,7 @@ fn span(ticks: Ticks) -> Duration {
 
 impl Model {
     /// Creates a gateway without connections that signs tags with the key.
-    pub fn new(configuration: Code, settings: Settings, key: Option<Key>) -> Self {
+    pub fn new(configuration: Configuration, settings: Settings, key: Option<Key>) -> Self {
         Self {
             configuration,
             settings,
@@ -242,7 +242,7 @@ impl Model {
         self.touch(now, client);
         let record = self.change(client);
         // Notes that a RST has not closed its connection.
-        if record.state == State::Closing && record.fins != [true; 2] && idle >= QUIET {
+        if record.state == State::Closing && record.fins != [true; 2] && idle >= RST_GRACE {
             record.state = State::Replica;
         }
         record.fins[side as usize] |= flags & FIN != 0;

@@ -77,7 +77,7 @@ pub fn obstacle(packet: &Packet, key: Option<Key>) -> Option<Verdict> {
 
 /// Returns the padded tag of a gateway of this configuration that permits redirection, signed for
 /// the packet if there is a key.
-pub fn tag(packet: &Packet, configuration: Code, key: Option<Key>) -> Vec<u8> {
+pub fn tag(packet: &Packet, configuration: Configuration, key: Option<Key>) -> Vec<u8> {
     let flags = tag::flags(configuration as u8);
     match key {
         None => tag::unsigned(flags).to_vec(),

@@ -85,12 +85,12 @@ impl Packet {
     }
 
     /// Returns whether it is a SYN: without ACK, RST, FIN.
-    pub fn is_start(&self) -> bool {
+    pub fn is_syn(&self) -> bool {
         self.flags & (SYN | ACK | RST | FIN) == SYN
     }
 
     /// Returns whether it is a SYN/ACK: without RST, FIN.
-    pub fn is_acknowledgement(&self) -> bool {
+    pub fn is_syn_ack(&self) -> bool {
         self.flags & (SYN | ACK | RST | FIN) == SYN | ACK
     }
 

@@ -48,7 +48,7 @@ pub struct Entry {
     /// R.
     pub replica: SocketAddr,
     /// The gateway's configuration.
-    pub configuration: Code,
+    pub configuration: Configuration,
     /// Its state.
     pub state: Held,
     /// The SYN's sequence number.
@@ -61,7 +61,7 @@ pub struct Entry {
     /// The client has acknowledged.
     taken: bool,
     /// A later SYN of the same endpoints that was sent to the web server, and its configuration.
-    next: Option<(u32, Code)>,
+    next: Option<(u32, Configuration)>,
     fins: [bool; 2],
     since: Duration,
     order: u64,
@@ -80,9 +80,9 @@ impl Entry {
 }
 
 /// Grace period after a RST: segments already in flight arrive within it.
-const QUIET: Duration = Duration::from_secs(3);
+const RST_GRACE: Duration = Duration::from_secs(3);
 /// How long a frame is pending for a MAC address.
-const PATIENCE: Duration = Duration::from_secs(1);
+const MAX_WAIT: Duration = Duration::from_secs(1);
 
 /// The replica.
 pub struct ReplicaModel {

@@ -48,7 +48,7 @@ pub enum Members {
         /// Servers that are up.
         up: Vec<bool>,
         /// Its admission flags.
-        gates: Arc<Gates>,
+        gates: Arc<Admission>,
     },
 }
 

@@ -96,7 +96,7 @@ pub struct ReplicaPlan {
     /// Their port, if it differs from the service's.
     pub port: Option<u16>,
     /// Whether they have the services' addresses.
-    pub bears_service: bool,
+    pub has_vip: bool,
     /// Number of SYN/ACKs that they may retransmit on their own.
     pub repeats: u8,
 }

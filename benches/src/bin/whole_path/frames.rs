@@ -48,7 +48,7 @@ pub fn syn() -> Template {
 }
 
 /// Returns a replica's SYN/ACK in the format of a configuration.
-pub fn acknowledgement(code: Code, from: &str) -> Template {
+pub fn acknowledgement(code: Configuration, from: &str) -> Template {
     let answer = |from| Segment::syn_ack(from, NOBODY, 5, 8);
     match code {
         Configuration::A => to_client(&answer(from).frame()),
@@ -132,7 +132,7 @@ pub fn switch() -> Opening {
 }
 
 /// Returns the packets of a replica under this configuration.
-pub fn replica(code: Code) -> Opening {
+pub fn replica(code: Configuration) -> Opening {
     let copy = tagged(code).tunnelled(ip(SERVER), ip(REPLICA));
     let answer = Segment::syn_ack(REPLICA, NOBODY, 5, 8).frame();
     let data = |to| Segment::ack(NOBODY, to, 8, 6).payload(&FILL);

@@ -19,7 +19,7 @@ use crate::system_under_test::SystemUnderTest;
 /// Duration of testpmd for one figure.
 const SPAN: Duration = Duration::from_millis(600);
 /// Time-out for its replies.
-const PATIENCE: Duration = Duration::from_secs(30);
+const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// Our loop compared with testpmd's of the same name.
 #[derive(Clone, Debug, Serialize)]

@@ -36,7 +36,7 @@ impl Model {
         }
         let is_origin = claimant.is_none() && from == known.server;
         // The origin always responds plainly, replicas in the configuration's form.
-        let in_form = is_origin || claimant.is_some() == (self.configuration != Code::A);
+        let in_form = is_origin || claimant.is_some() == (self.configuration != Configuration::A);
         let winner = match known.state {
             State::Racing => None,
             State::Origin => Some(known.server).filter(|_| is_origin),

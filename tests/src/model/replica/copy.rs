@@ -61,7 +61,7 @@ impl ReplicaModel {
     }
 
     /// Returns configuration and service of an acceptable copy, or the verdict against it.
-    fn read(&self, packet: &Packet, tag: Tag) -> Result<(Code, usize), Verdict> {
+    fn read(&self, packet: &Packet, tag: Tag) -> Result<(Configuration, usize), Verdict> {
         if !packet.tcp_checksum {
             return Err(Verdict::TunnelInnerChecksum);
         }
@@ -132,7 +132,7 @@ impl ReplicaModel {
                 return Outcome::dropped(Verdict::Busy);
             }
             let replica = SocketAddr::new(server.address, server.port.unwrap_or(bare.to.port()));
-            let bears = server.bears_service && configuration == Code::C;
+            let bears = server.has_vip && configuration == Configuration::C;
             // Neither a RST nor silence is proof.
             let live = |e: &Entry| e.taken && e.fins != [true; 2];
             if let Some(known) = known.clone().filter(live) {

@@ -46,7 +46,7 @@ pub enum Tag {
         /// Whether it permits redirection.
         permitted: bool,
         /// The configuration; `None` for the undefined value.
-        configuration: Option<Code>,
+        configuration: Option<Configuration>,
         /// Its signature.
         signature: Signature,
     },
@@ -141,7 +141,7 @@ pub enum Event {
     /// A web server announces its MAC address.
     Learn,
     /// Operator or health check: out of service, busy.
-    Gates(bool, bool),
+    Admission(bool, bool),
     /// The replica does its periodic work.
     Housekeeping,
 }
