@@ -86,8 +86,7 @@ const KEY_FILE: &str = "a regular file of this process's user or root, without a
 
 /// What keeps a file with these attributes from being trusted with keys, if something does.
 fn check_key_file(attributes: &Metadata) -> Result<(), String> {
-    // SAFETY: geteuid takes nothing, touches no memory of ours and cannot fail.
-    let user = unsafe { libc::geteuid() };
+    let user = nix::unistd::geteuid().as_raw();
     let mode = attributes.mode() & 0o7777;
     match attributes.uid() {
         _ if !attributes.is_file() => Err("is not a regular file".to_owned()),
