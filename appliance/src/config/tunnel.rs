@@ -1,4 +1,4 @@
-//! `[tunnel]`: the form of the tunnels that this process sends, and what fits in them.
+//! `[tunnel]`: the format of the tunnels that this process sends, and the MTU of their path.
 
 use ipnet::IpNet;
 
@@ -6,10 +6,10 @@ use super::reader::{Found, Section};
 use super::service::Once;
 use super::value;
 
-/// What stands before a packet in a tunnel, behind the outer IP header.
+/// The header between the outer IP header and the packet in a tunnel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TunnelFormat {
-    /// Nothing: IP in IP.
+    /// None: IP in IP.
     #[default]
     Ipip,
     /// A GRE header of 4 bytes.
@@ -19,7 +19,7 @@ pub enum TunnelFormat {
 }
 
 impl TunnelFormat {
-    /// The format of this name.
+    /// Returns the format of this name.
     fn from_name(name: &str) -> Option<Self> {
         match name {
             "ipip" => Some(Self::Ipip),
@@ -29,7 +29,7 @@ impl TunnelFormat {
         }
     }
 
-    /// Bytes between the outer IP header and the packet.
+    /// Returns the number of bytes between the outer IP header and the packet.
     fn header(self) -> u16 {
         match self {
             Self::Ipip => 0,
@@ -39,19 +39,19 @@ impl TunnelFormat {
     }
 }
 
-/// The tunnels that are sent. All formats are received, whatever stands here.
+/// The tunnels that this process sends. All formats are received, whatever is set here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tunnel {
-    /// Format of tunnels to addresses that no peer holds.
+    /// The format of tunnels to addresses outside all `peers`.
     pub format: TunnelFormat,
-    /// Largest packet that the path takes, outer header included.
+    /// The largest packet that the path carries, outer header included, in bytes.
     pub path_mtu: u16,
-    /// Addresses that get another format, the longest prefix first: the first that holds an
-    /// outer destination counts. No two are equal.
+    /// Addresses with another format, the longest prefix first: the first that contains an outer
+    /// destination applies. No two are equal.
     pub peers: Vec<TunnelPeer>,
 }
 
-/// Outer destinations with a format of their own.
+/// The format of tunnels to some outer destinations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TunnelPeer {
     /// The outer destinations.
@@ -60,12 +60,12 @@ pub struct TunnelPeer {
     pub format: TunnelFormat,
 }
 
-/// Every IPv6 host may send packets as long as this, whatever it is told (RFC 8200, section 5).
+/// Every IPv6 host may send packets of this length, whatever it is told (RFC 8200, section 5).
 const LEAST_MTU_V6: u16 = 1280;
-/// The outer header around an IPv6 packet between gateway and replica, which is IPv6 as well.
+/// The outer header of an IPv6 packet between gateway and replica, which is IPv6 too.
 const OUTER_V6: u16 = 40;
 
-/// Reads `[tunnel]`; tells where `path_mtu` stands.
+/// Reads `[tunnel]`. Returns it with the position of `path_mtu`.
 pub(super) fn read(root: &Section<'_>) -> Option<(Tunnel, usize)> {
     let section = root.section("tunnel");
     let format = section.choice("format", TunnelFormat::from_name);
@@ -91,15 +91,15 @@ fn peers(section: &Section<'_>) -> Option<Vec<TunnelPeer>> {
 }
 
 impl Tunnel {
-    /// The most bytes that stand before an IPv6 packet in a tunnel of its own family.
+    /// Returns the most bytes in front of an IPv6 packet in a tunnel of its own family.
     fn most_overhead_v6(&self) -> u16 {
         let peers = self.peers.iter().filter(|peer| peer.prefix.addr().is_ipv6());
         let formats = peers.map(|peer| peer.format).chain([self.format]);
         OUTER_V6 + formats.map(TunnelFormat::header).max().unwrap_or_default()
     }
 
-    /// Notes a path on which the smallest packets that IPv6 hosts can be held to do not fit.
-    /// Under configuration C all of a client's packets to a replica take it.
+    /// Notes a path MTU too small for the smallest packets that IPv6 hosts must be able to send.
+    /// Under configuration C all of a client's packets to a replica take this path.
     pub(super) fn check_room_v6(&self, root: &Section<'_>, at: usize) {
         let least = LEAST_MTU_V6 + self.most_overhead_v6();
         if self.path_mtu < least {

@@ -1,3 +1,5 @@
+//! Builds the gateway's roles from its configuration.
+
 use pipeline::configuration::Configuration;
 use pipeline::family::Version;
 use pipeline::role::Role;
