@@ -134,6 +134,7 @@ impl<T> Worker<T> {
 
     fn finish(self, outcome: Result<thread::Result<T>, RecvError>) -> Result<T, Error> {
         // DPDK waits by spinning, which is short now: the worker has sent its result.
+        // SAFETY: the lcore is a worker's, and runs what `Eal::launch` gave it or is done.
         unsafe { dpdk_sys::rte_eal_wait_lcore(self.lcore) };
         self.runtime.running.fetch_sub(1, Ordering::SeqCst);
         let panicked = |message| Error::Panicked { lcore: self.lcore, message };
