@@ -8,7 +8,7 @@ use super::gateway::{ServiceAddress, any_or_prefix};
 use super::reader::{Found, Section};
 use super::{schema, value};
 
-/// Reads the key `allowed_clients` of a section: the prefixes of clients, none for any.
+/// Reads the key `allowed_clients` of a section: prefixes of clients; an empty list allows all.
 pub(super) fn allowed_clients(section: &Section<'_>) -> Option<Vec<Found<IpNet>>> {
     let entries = section.set("allowed_clients", usize::MAX, schema::ONE_PREFIX, any_or_prefix)?;
     let good = any_alone(section, "allowed_clients", &entries);
@@ -21,7 +21,7 @@ pub(super) fn allowed_clients(section: &Section<'_>) -> Option<Vec<Found<IpNet>>
     good.then(|| entries.into_iter().filter_map(prefix).collect())
 }
 
-/// Whether "any" is not beside others in a list; notes it where it is.
+/// Returns whether a list has "any" alone or not at all; notes a mistake otherwise.
 pub(super) fn any_alone(
     section: &Section<'_>,
     name: &str,
@@ -34,7 +34,7 @@ pub(super) fn any_alone(
     false
 }
 
-/// Notes clients of a family that no service has: a client and its service are of one family.
+/// Notes clients of a family that no service has. A client and its service are of the same family.
 pub(super) fn check_families(
     section: &Section<'_>,
     allowed_clients: &[Found<IpNet>],

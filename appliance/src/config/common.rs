@@ -1,4 +1,4 @@
-//! The sections that every role has.
+//! The sections that all roles have.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -12,103 +12,103 @@ use super::reader::{Found, Section};
 use super::sizing;
 use super::value::{self, Parsed};
 
-/// One side of the appliance.
+/// The port on one side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Port {
     /// The Ethernet device.
     pub device: Device,
-    /// Receive descriptors of each queue; a worker has one queue on each port.
+    /// Receive descriptors per queue; a worker has one queue on each port.
     pub rx_descriptors: u16,
-    /// Transmit descriptors of each queue.
+    /// Transmit descriptors per queue.
     pub tx_descriptors: u16,
 }
 
-/// Both sides.
+/// The ports on both sides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ports {
-    /// Clients, origin servers or web servers.
+    /// The side of the clients, origin servers or web servers.
     pub inside: Port,
-    /// The WAN.
+    /// The side of the WAN.
     pub outside: Port,
 }
 
-/// What a worker does when no packet waits.
+/// The behaviour of a worker when there is no packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Poll {
-    /// Sleeps shortly after some polls that found nothing.
+    /// Sleeps for a short time after some polls without packets.
     Adaptive,
-    /// Polls on: for CPUs that nothing else runs on.
+    /// Polls without a pause, on CPUs that nothing else runs on.
     Busy,
 }
 
-/// The forwarding threads.
+/// The workers, which are the forwarding threads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Worker {
-    /// CPU numbers, one worker on each.
+    /// The CPUs' numbers, one worker on each.
     pub cores: Vec<u16>,
-    /// What an idle worker does.
+    /// What a worker does when there is no packet.
     pub poll: Poll,
-    /// Packets taken from a port at a time, at most.
+    /// The most packets received from a port at a time.
     pub burst: u16,
 }
 
-/// Packet buffers.
+/// The packet buffers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Memory {
-    /// Packet buffers of the process.
+    /// The number of packet buffers of the process.
     pub mbufs: u32,
-    /// Largest frame kept in one buffer, in bytes; larger ones are chained.
+    /// The largest frame that is stored in a single buffer, in bytes; larger ones are chained.
     pub max_frame: u16,
 }
 
-/// The translation tables.
+/// The connection tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
-    /// IPv4 connections of the process, divided among the workers.
+    /// The most IPv4 connections of the process, divided among the workers.
     pub max_connections: u32,
-    /// IPv6 connections likewise.
+    /// The most IPv6 connections of the process, divided among the workers.
     pub max_connections_v6: u32,
 }
 
-/// How long things are kept.
+/// The lifetimes of table entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// A race without a valid acknowledgement.
+    /// Lifetime of a race without a valid SYN/ACK.
     pub racing: Duration,
-    /// An idle connection.
+    /// Lifetime of an idle connection.
     pub established: Duration,
-    /// A connection after both FINs or a RST.
+    /// Lifetime of a connection after both FINs or a RST.
     pub closing: Duration,
-    /// A connection that the origin won, so that losers can be reset.
+    /// Lifetime of a connection that the origin won, during which late responders are reset.
     pub race_window: Duration,
-    /// Idle time after which a SYN with a new sequence number starts a fresh race.
+    /// Idle time after which a SYN with a new sequence number starts a new race.
     pub reuse_after: Duration,
-    /// Time for which a destination that drops tagged SYNs is left untagged.
+    /// Time for which SYNs to a destination that drops tagged SYNs are left untagged.
     pub tag_backoff: Duration,
 }
 
-/// The TCP option that marks a start packet; the same at gateway, switch and replica.
+/// The TCP option that tags a SYN, the same at gateway, switch and replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tag {
-    /// TCP option kind.
+    /// The TCP option kind.
     pub kind: u8,
-    /// Experiment identifier of RFC 6994, in the order of the wire.
+    /// The experiment identifier of RFC 6994, as the 16-bit number in network byte order.
     pub exid: u16,
-    /// The file with the keys that tags are signed and checked with.
+    /// The file with the keys that tags are signed and verified with.
     pub keys: Option<PathBuf>,
-    /// Whether a tag without a good signature gets no copies; only with `keys`, never at a
+    /// Whether a tag without a valid signature gets no copies. Requires `keys`; never set at a
     /// gateway.
     pub require_signature: bool,
 }
 
-/// How a running process is asked and told.
+/// The control socket of the process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Control {
-    /// Path of the Unix socket.
+    /// The path of the Unix socket.
     pub socket: PathBuf,
 }
 
-/// What the process says about itself.
+/// Logging.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
     /// The least severe level that is logged.
@@ -129,7 +129,7 @@ pub(super) fn ports(root: &Section<'_>) -> Option<Ports> {
     Some(Ports { inside, outside })
 }
 
-/// A port and where its device stands.
+/// Reads a port. Returns it with the position of its device.
 fn port(section: &Section<'_>) -> Option<(Port, usize)> {
     let device = section.found("device", device);
     let rx_descriptors = section.integer("rx_descriptors");
@@ -152,7 +152,7 @@ pub(super) fn worker(root: &Section<'_>) -> Option<Worker> {
         u16::try_from(number).map_err(|_| "is out of range".to_owned())
     };
     let expected = "a CPU number from 0 to 1023";
-    // Workers that rest when there is nothing to do can share a CPU.
+    // Workers that sleep when there is nothing to do can share a CPU.
     let cores = match poll {
         Some(Poll::Adaptive) => section.some("cores", 64, expected, core),
         _ => section.set("cores", 64, expected, core),
@@ -178,7 +178,7 @@ pub(super) fn memory(
     Some(Memory { mbufs: mbufs.value, max_frame: max_frame? })
 }
 
-/// With fewer buffers than are held for good the ports would come to a stand.
+/// With fewer buffers than the devices hold permanently, the ports would stall.
 fn check_rings(section: &Section<'_>, mbufs: &Found<u32>, ports: &Ports, worker: &Worker) {
     let workers = worker.cores.len();
     let least = sizing::least(ports, workers);
@@ -239,7 +239,7 @@ pub(super) fn tag(root: &Section<'_>, role: Option<Kind>) -> Option<Tag> {
     let keys = section.optional("keys", value::file);
     let required = section.found("require_signature", value::boolean);
     if let Some(required) = required.as_ref().filter(|required| required.value) {
-        // Keys that are given but bad are noted already.
+        // Keys that are given but invalid are noted already.
         let lacks_keys = keys.as_ref().is_some_and(Option::is_none);
         let message = match role {
             Some(Kind::Gateway) => Some(
@@ -269,7 +269,7 @@ pub(super) fn control(root: &Section<'_>) -> Option<Control> {
     Some(Control { socket })
 }
 
-/// 107 bytes and a NUL are what `sockaddr_un` holds.
+/// `sockaddr_un` holds 107 bytes and a NUL.
 fn socket(value: &DeValue<'_>) -> Parsed<PathBuf> {
     match value::text(value)? {
         path if path.len() > 107 => Err(format!("has {} bytes", path.len())),

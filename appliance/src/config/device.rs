@@ -6,34 +6,34 @@ use toml::de::DeValue;
 
 use super::value::{self, Parsed};
 
-/// Drivers of virtual devices that firstack is built to be used with.
+/// The drivers of virtual devices that firstack supports.
 const DRIVERS: [&str; 7] =
     ["net_pcap", "net_af_packet", "net_tap", "net_af_xdp", "net_ring", "net_memif", "net_null"];
 
-/// Longest device name that DPDK takes, in bytes (`RTE_DEV_NAME_MAX_LEN` with its final NUL).
+/// The longest device name that DPDK accepts, in bytes (`RTE_DEV_NAME_MAX_LEN` with its final NUL).
 const MAX_NAME: usize = 63;
 
 /// How a device is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bus {
-    /// A PCI function: EAL is told to allow it.
+    /// A PCI function; the EAL is told to allow it.
     Pci,
-    /// A virtual device: EAL is told to create it.
+    /// A virtual device; the EAL is told to create it.
     Virtual {
-        /// Its driver, such as `net_af_packet`.
+        /// The driver, such as `net_af_packet`.
         driver: &'static str,
     },
 }
 
-/// A DPDK device, as an operator names it. Its `Display` is what EAL takes: `name,arguments`.
+/// A DPDK device, as named by the operator. Its `Display` form is the EAL's: `name,arguments`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
-    /// The name under which DPDK knows it: a full PCI address in lower case, such as
-    /// `0000:03:00.0`, or driver and suffix, such as `net_af_packet0`.
+    /// DPDK's name of the device: a full PCI address in lower case, such as `0000:03:00.0`, or
+    /// driver and suffix, such as `net_af_packet0`.
     pub name: String,
     /// Driver arguments in DPDK's form, such as `iface=eth0,blocksz=4096`; may be empty.
     pub arguments: String,
-    /// How it is attached.
+    /// How the device is attached.
     pub bus: Bus,
 }
 
@@ -47,18 +47,18 @@ impl fmt::Display for Device {
 }
 
 impl Device {
-    /// The value of a driver argument.
+    /// Returns the value of a driver argument.
     pub fn argument(&self, name: &str) -> Option<&str> {
         let mut pairs = self.arguments.split(',').filter_map(|pair| pair.split_once('='));
         pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
     }
 
-    /// Whether the device is a PCI function.
+    /// Returns whether the device is a PCI function.
     pub fn is_pci(&self) -> bool {
         self.bus == Bus::Pci
     }
 
-    /// Why both sides of the appliance cannot have these two devices, if they cannot.
+    /// Returns what two devices have in common that makes it impossible to use both, or `None`.
     pub(super) fn clash(&self, other: &Self) -> Option<String> {
         if self.name == other.name {
             return Some(format!("the device {}", self.name));
@@ -69,7 +69,7 @@ impl Device {
     }
 }
 
-/// A device as it stands in the file.
+/// Parses a device.
 pub(super) fn device(value: &DeValue<'_>) -> Parsed<Device> {
     let text = value::text(value)?;
     let (name, arguments) = text.split_once(',').unwrap_or((text, ""));
@@ -112,7 +112,7 @@ fn virtual_device(name: &str, arguments: String) -> Parsed<Device> {
     }
 }
 
-/// The full form of a PCI address, whose domain may be left out when it is 0.
+/// Returns the full form of a PCI address, whose domain may be left out if it is 0.
 fn pci_address(text: &str) -> Option<String> {
     let hex = |digits: &str, length: usize, max: u32| {
         let all_hex = digits.len() == length && digits.bytes().all(|d| d.is_ascii_hexdigit());

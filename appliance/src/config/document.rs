@@ -1,20 +1,20 @@
-//! A file being read: where its lines begin, and the mistakes noted so far.
+//! A configuration file while it is read: its line numbers and the mistakes noted so far.
 
 use std::cell::RefCell;
 use std::ops::Range;
 
 use super::error::ConfigError;
 
-/// Characters of a value that a message repeats.
+/// The most characters of a value that a message repeats.
 const SHOWN: usize = 60;
 
-/// A file being read, and its mistakes so far.
+/// A configuration file while it is read, and its mistakes so far.
 pub(super) struct Document<'d> {
     file: &'d str,
     text: &'d str,
-    /// Stands for `<role>` in defaults.
+    /// The replacement of `<role>` in defaults.
     role: &'static str,
-    /// Offsets at which lines begin.
+    /// The offsets at which lines begin.
     lines: Vec<usize>,
     errors: RefCell<Vec<ConfigError>>,
 }
@@ -26,12 +26,12 @@ impl<'d> Document<'d> {
         Self { file, text, role, lines, errors: RefCell::default() }
     }
 
-    /// What stands for `<role>` in defaults.
+    /// Returns the replacement of `<role>` in defaults.
     pub fn role(&self) -> &'static str {
         self.role
     }
 
-    /// The line at a byte offset, counted from 1.
+    /// Returns the line at a byte offset, counted from 1.
     pub fn line(&self, at: usize) -> usize {
         self.lines.partition_point(|begin| *begin <= at).max(1)
     }
@@ -47,7 +47,7 @@ impl<'d> Document<'d> {
         self.errors.into_inner()
     }
 
-    /// What the file has there, on one line and not too long.
+    /// Returns the file's text at `span`, on one line and shortened.
     pub fn excerpt(&self, span: Range<usize>) -> String {
         let source = self.text.get(span).unwrap_or_default();
         let mut shown: String =

@@ -1,24 +1,25 @@
-//! `[eal]`: what the operator may tell DPDK's environment layer beside what firstack tells it.
+//! `[eal]`: what the operator may set of DPDK's environment abstraction layer (EAL) in addition to
+//! what firstack sets.
 
 use toml::de::DeValue;
 
 use super::reader::{Found, Section};
 use super::value::{self, Parsed};
 
-/// How DPDK's environment layer is started.
+/// The operator's settings of the EAL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Eal {
-    /// Prefix of the files that DPDK keeps for the process; differs between processes of a host.
+    /// The prefix of the process's DPDK files; differs between the processes of a host.
     pub file_prefix: String,
-    /// Further EAL arguments, as on a command line, such as `--no-huge`. None of them is one
-    /// that firstack sets itself.
+    /// Further EAL arguments, as on a command line, such as `--no-huge`. None of them is one that
+    /// firstack sets itself.
     pub args: Vec<String>,
 }
 
 const CORES: &str = "worker.cores sets";
 const DEVICES: &str = "the devices of the ports set";
 
-/// Long options that firstack sets from other keys, or that would keep it from starting.
+/// Long options that firstack sets from other keys, or that would prevent it from starting.
 const LONG: [(&str, &str); 14] = [
     ("--lcores", CORES),
     ("--coremask", CORES),
@@ -36,7 +37,7 @@ const LONG: [(&str, &str); 14] = [
     ("--proc-type", "firstack sets itself"),
 ];
 
-/// Short options likewise; `-l0-3` is an option with its value.
+/// Short options of the same kind; `-l0-3` is an option with its value.
 const SHORT: [(&str, &str); 7] = [
     ("-l", CORES),
     ("-c", CORES),
@@ -47,7 +48,7 @@ const SHORT: [(&str, &str); 7] = [
     ("-b", DEVICES),
 ];
 
-/// Reads the section `[eal]`. `uses_pci` tells whether a port is a PCI device.
+/// Reads `[eal]`. `uses_pci` is whether a port is a PCI device.
 pub(super) fn read(root: &Section<'_>, uses_pci: bool) -> Option<Eal> {
     let section = root.section("eal");
     let file_prefix = section.get("file_prefix", file_prefix);
@@ -57,7 +58,7 @@ pub(super) fn read(root: &Section<'_>, uses_pci: bool) -> Option<Eal> {
     Some(Eal { file_prefix: file_prefix?, args })
 }
 
-/// EAL refuses `%` and `/`, and the prefix becomes part of file names.
+/// Parses the prefix. The EAL refuses `%` and `/`, and the prefix becomes part of file names.
 fn file_prefix(value: &DeValue<'_>) -> Parsed<String> {
     let text = value::text(value)?;
     let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
@@ -75,7 +76,7 @@ fn argument(value: &DeValue<'_>) -> Parsed<String> {
     let text = value::text(value)?;
     let option = text.split_once('=').map_or(text, |(option, _)| option);
     let owned = if option.starts_with("--") {
-        // EAL takes any unambiguous beginning of a long option for the whole.
+        // The EAL accepts any unambiguous prefix of a long option.
         LONG.iter().find(|(owned, _)| option.len() > 2 && owned.starts_with(option))
     } else {
         SHORT.iter().find(|(owned, _)| option.starts_with(owned))
@@ -90,7 +91,7 @@ fn argument(value: &DeValue<'_>) -> Parsed<String> {
     }
 }
 
-/// Arguments that are good alone but not together, or not with these devices.
+/// Notes arguments that are valid alone but not together, or not with these devices.
 fn check_together(section: &Section<'_>, args: &[Found<String>], uses_pci: bool) {
     let find = |option: &str| args.iter().position(|arg| arg.value == option);
     if let (Some(no_huge), Some(in_memory)) = (find("--no-huge"), find("--in-memory")) {

@@ -1,16 +1,16 @@
-//! What is wrong with a configuration file, one line for each mistake.
+//! The mistakes of a configuration file, one line each.
 
 use std::fmt;
 
-/// One mistake: where it is, and what would be right.
+/// One mistake in a configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// The file's name, as the caller gave it.
+    /// The file's name, as given by the caller.
     pub file: String,
-    /// Line, counted from 1. None when the file could not be read at all.
+    /// The line number, counted from 1. `None` if the file could not be read.
     pub line: Option<usize>,
-    /// Dotted path of the key, such as `gateway.service[0].ports[1]`; entries of a list count
-    /// from 0. Empty when the mistake has no key, as in broken TOML.
+    /// The dotted path of the key, such as `gateway.service[0].ports[1]`; list entries are counted
+    /// from 0. Empty if the mistake has no key, as in broken TOML.
     pub key: String,
     /// What is wrong and what is expected, on one line.
     pub message: String,
@@ -29,23 +29,23 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Every mistake of one file, in the order of its lines; never empty.
+/// All mistakes of one file, in the order of its lines; at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigErrors(Vec<ConfigError>);
 
 impl ConfigErrors {
-    /// Sorts by line; mistakes of one line stay in the order in which they were found.
+    /// Creates the list, sorted by line. Mistakes in the same line keep their order.
     pub(super) fn new(mut errors: Vec<ConfigError>) -> Self {
         errors.sort_by_key(|error| error.line);
         Self(errors)
     }
 
-    /// The one mistake that keeps the rest of the file from being read.
+    /// Creates a list of one mistake that prevents the rest of the file from being read.
     pub(super) fn one(file: &str, line: Option<usize>, message: String) -> Self {
         Self(vec![ConfigError { file: file.to_owned(), line, key: String::new(), message }])
     }
 
-    /// The mistakes, in the order of their lines.
+    /// Returns the mistakes in the order of their lines.
     pub fn iter(&self) -> std::slice::Iter<'_, ConfigError> {
         self.0.iter()
     }
@@ -60,7 +60,7 @@ impl<'a> IntoIterator for &'a ConfigErrors {
     }
 }
 
-/// One line for each mistake, without a newline after the last.
+/// Formats one line per mistake, without a newline at the end.
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, error) in self.iter().enumerate() {

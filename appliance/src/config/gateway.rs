@@ -14,24 +14,24 @@ use super::service::{self, Head};
 use super::tunnel::Tunnel;
 use super::value::{self, Parsed};
 
-/// What a gateway does.
+/// The settings of a gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gateway {
-    /// The exchange after the race.
+    /// How packets are exchanged after the race.
     pub configuration: Configuration,
-    /// The services, the longest prefix first: of several that match a connection, the first one
-    /// is the most specific. At least one.
+    /// The services, the longest prefix first: the first service that matches a connection is the
+    /// most specific. At least one.
     pub services: Vec<GatewayService>,
 }
 
-/// Which connections race.
+/// A service: the connections that race.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayService {
-    /// Its name in counters; unique.
+    /// The name in counters; unique.
     pub name: String,
-    /// The addresses that clients ask for.
+    /// The addresses that clients connect to.
     pub address: ServiceAddress,
-    /// The TCP ports that clients ask for.
+    /// The TCP ports that clients connect to.
     pub ports: Vec<u16>,
     /// The addresses from which a replica's SYN/ACK may come.
     pub allowed_replicas: Vec<IpNet>,
@@ -40,14 +40,14 @@ pub struct GatewayService {
 /// The addresses of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ServiceAddress {
-    /// Every address, of both families.
+    /// All addresses of both families.
     Any,
     /// The addresses of a prefix; a single address is a prefix of full length.
     Prefix(IpNet),
 }
 
 impl ServiceAddress {
-    /// Whether an address is the service's.
+    /// Returns whether an address belongs to the service.
     pub fn contains(&self, address: IpAddr) -> bool {
         match self {
             Self::Any => true,
@@ -55,12 +55,12 @@ impl ServiceAddress {
         }
     }
 
-    /// Whether every address is IPv6.
+    /// Returns whether all addresses are IPv6.
     fn is_v6(&self) -> bool {
         matches!(self, Self::Prefix(prefix) if prefix.addr().is_ipv6())
     }
 
-    /// Length of the prefix in bits; any address is shorter than every prefix.
+    /// Returns the length of the prefix in bits; `None`, which is less than any, for all addresses.
     fn length(&self) -> Option<u8> {
         match self {
             Self::Any => None,
@@ -69,7 +69,7 @@ impl ServiceAddress {
     }
 }
 
-/// As an operator writes it: `any`, an address, or a prefix.
+/// Formats the addresses as in a configuration file: `any`, an address, or a prefix.
 impl fmt::Display for ServiceAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -79,7 +79,7 @@ impl fmt::Display for ServiceAddress {
     }
 }
 
-/// Reads `[gateway]`. `tunnel` comes with the place of its `path_mtu`.
+/// Reads `[gateway]`. `tunnel` has the position of its `path_mtu`.
 pub(super) fn read(root: &Section<'_>, tunnel: Option<&(Tunnel, usize)>) -> Option<Gateway> {
     let section = root.section("gateway");
     let configuration = section.choice("configuration", Configuration::from_name);
@@ -125,7 +125,7 @@ fn build(
     Some(GatewayService { name, address, ports: service::numbers(&head.ports), allowed_replicas })
 }
 
-/// One entry of a list of prefixes that may be "any".
+/// Parses an entry of a list of prefixes that may be "any".
 pub(super) fn any_or_prefix(value: &DeValue<'_>) -> Parsed<ServiceAddress> {
     match value.as_str() {
         Some("any") => Ok(ServiceAddress::Any),
@@ -133,7 +133,7 @@ pub(super) fn any_or_prefix(value: &DeValue<'_>) -> Parsed<ServiceAddress> {
     }
 }
 
-/// A service's address, with a port when that tells it from others.
+/// Returns a service's address for messages, with a port where the address is ambiguous.
 fn shown(address: &ServiceAddress, port: Option<u16>) -> String {
     match (address, port) {
         (_, None) => address.to_string(),
@@ -146,8 +146,8 @@ fn shown(address: &ServiceAddress, port: Option<u16>) -> String {
     }
 }
 
-/// The prefixes that replicas may answer from. Every packet between client and replica is of the
-/// client's family, so a prefix of the other one could never match.
+/// Reads the prefixes that replicas may answer from. Every packet between client and replica is of
+/// the client's family, so a prefix of the other family could never match.
 fn permitted(
     section: &Section<'_>,
     address: ServiceAddress,

@@ -1,5 +1,5 @@
-//! `[health]`, and the keys that say what to probe: `check` of replicas and servers, and the
-//! replica's `busy_check`.
+//! `[health]`, and the keys that define what is probed: `check` of replicas and servers, and
+//! `busy_check` of a replica.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -9,40 +9,40 @@ use toml::de::DeValue;
 use super::reader::{Found, Section};
 use super::value::{self, Parsed};
 
-/// How the hosts are probed that have a check.
+/// How hosts with a check are probed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Health {
-    /// Time from one probe of a host to the next.
+    /// Time between two probes of a host.
     pub interval: Duration,
-    /// Time within which a probe has to be answered; at most `interval`.
+    /// The time within which a probe must be answered; at most `interval`.
     pub timeout: Duration,
-    /// Good probes one after another that make a host count as up, 1 to 100.
+    /// Consecutive successes after which a host counts as up, 1 to 100.
     pub rise: u8,
-    /// Failed probes one after another that make a host count as down, 1 to 100.
+    /// Consecutive failures after which a host counts as down, 1 to 100.
     pub fall: u8,
 }
 
-/// What is probed.
+/// A health check: what is probed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// Where the probe connects to.
+    /// The address to connect to.
     pub target: SocketAddr,
-    /// What it asks there; None: that it can connect is enough.
+    /// The HTTP request; with `None`, an accepted connection is enough.
     pub http: Option<HttpCheck>,
 }
 
-/// A request for one page.
+/// An HTTP request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpCheck {
-    /// The Host header: the target's address, and its port unless that is 80.
+    /// The Host header: the target's address, with its port unless that is 80.
     pub host: String,
-    /// What is asked for: begins with `/`, may have a query.
+    /// The path, which begins with `/` and may have a query.
     pub path: String,
 }
 
-/// The port of an HTTP check that names none.
+/// The default port of an HTTP check.
 const HTTP: u16 = 80;
-/// Bytes that a path may have: a probe is one small packet.
+/// The longest path in bytes: a probe is one small packet.
 const LONGEST_PATH: usize = 512;
 
 /// Reads `[health]`.
@@ -65,12 +65,12 @@ pub(super) fn read(root: &Section<'_>) -> Option<Health> {
     Some(Health { interval, timeout, rise: rise?, fall: fall? })
 }
 
-/// Reads the key `check` of a section, which may be left out.
+/// Reads the optional key `check` of a section.
 pub(super) fn check_of(section: &Section<'_>) -> Option<Option<Check>> {
     section.optional("check", check).map(|found| found.map(|found| found.value))
 }
 
-/// Reads `busy_check` of a section, which may be left out.
+/// Reads the optional key `busy_check` of a section.
 pub(super) fn busy_check_of(section: &Section<'_>) -> Option<Option<Check>> {
     section.optional("busy_check", http).map(|found| found.map(|found| found.value))
 }
@@ -104,8 +104,8 @@ fn http(value: &DeValue<'_>) -> Parsed<Check> {
     Ok(Check { target, http: Some(HttpCheck { host, path: path.to_owned() }) })
 }
 
-/// An address and a port as a URL has them. Names are not looked up: a probe must tell about its
-/// host, not about a name server.
+/// Parses an address and a port in URL syntax. Names are not accepted: a probe checks its host, not
+/// a name server.
 fn endpoint(text: &str, default: Option<u16>) -> Parsed<SocketAddr> {
     let inner = text.strip_prefix('[').and_then(|text| text.split_once(']'));
     let (address, rest) = match inner {
@@ -119,7 +119,7 @@ fn endpoint(text: &str, default: Option<u16>) -> Parsed<SocketAddr> {
         Ok(_) => format!("lacks the brackets of IPv6, [{text}]"),
         Err(_) => "has no IP address after //".to_owned(),
     })?;
-    // The probes come from this host's own network, which has its loopback as well.
+    // Probes come from this host's own network, so its loopback is allowed.
     if !address.is_loopback() {
         value::unicast(address).map_err(|what| format!("has a host that {what}"))?;
     }

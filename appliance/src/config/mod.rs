@@ -1,19 +1,18 @@
 //! The configuration of a process: one TOML file, one role.
 //!
-//! A file is checked completely before anything of it is used: every key is known, of the right
-//! type and within bounds, and the parts agree with each other. What does not is reported all at
-//! once, each mistake with its line, its key and what is expected. docs/configuration.md is the
-//! operator's view of the same keys.
+//! A file is checked completely before it is used: every key is known, of the right type and within
+//! bounds, and the parts are consistent. All mistakes are reported at once, each with its line, its
+//! key and what is expected. docs/configuration.md documents the same keys for operators.
 //!
 //! ```text
-//! schema    every key: what it takes, its default
-//! document  the lines of the file, the mistakes noted
-//! reader    walks the document by the schema
-//! value     single values: durations, addresses, labels
-//! common eal device tunnel health  the sections that all roles have
-//! present   whether this machine has what the file names
-//! gateway switch replica           the section of one role
-//! service clients                  what roles have in common
+//! schema                                   every key: its type, bounds and default
+//! document                                 the file's lines, the mistakes noted
+//! reader                                   walks the document by the schema
+//! value                                    single values: durations, addresses, names
+//! common eal device tunnel health          the sections that all roles have
+//! present                                  checks that this machine has what the file names
+//! gateway switch replica                   the section of one role
+//! service clients                          what roles have in common
 //! ```
 
 mod clients;
@@ -56,24 +55,24 @@ pub use value::{DURATIONS, MacAddress};
 use document::Document;
 use reader::Section;
 
-/// Everything that a process is told at its start.
+/// A complete, checked configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// DPDK's environment layer.
+    /// Settings of DPDK's environment abstraction layer.
     pub eal: Eal,
-    /// The two sides.
+    /// The ports, inside and outside.
     pub ports: Ports,
-    /// Forwarding threads.
+    /// The workers.
     pub worker: Worker,
-    /// Packet buffers.
+    /// The packet buffers.
     pub memory: Memory,
-    /// Translation tables.
+    /// The connection tables.
     pub table: Table,
-    /// Lifetimes.
+    /// The lifetimes of table entries.
     pub timeouts: Timeouts,
-    /// The TCP option that marks start packets.
+    /// The TCP option that tags SYNs.
     pub tag: Tag,
-    /// The tunnels that are sent.
+    /// The tunnels that this process sends.
     pub tunnel: Tunnel,
     /// How hosts with a check are probed.
     pub health: Health,
@@ -81,25 +80,25 @@ pub struct Config {
     pub control: Control,
     /// Logging.
     pub log: Log,
-    /// The role, and what is configured for it alone.
+    /// The role and its own section.
     pub role: Role,
-    /// Where the things stand that a machine may not have.
+    /// The positions of keys whose values this machine may not have.
     pub places: Places,
 }
 
-/// What the process is.
+/// The role of the process, with its settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Beside the clients: tags start packets and follows the winner.
+    /// A gateway, near the clients: tags SYNs and forwards to the winner.
     Gateway(Gateway),
-    /// Beside the origin servers: copies start packets to the replicas.
+    /// A switch, near the origin servers: copies SYNs to the replicas.
     Switch(Switch),
-    /// Beside a replica's web servers: answers the copies.
+    /// A replica, near its web servers: accepts the copies.
     Replica(Replica),
 }
 
 impl Role {
-    /// The name, as the key `role` has it.
+    /// Returns the role's name, as in the key `role`.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Gateway(_) => Kind::Gateway,
@@ -116,7 +115,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// A role before its section is read.
+/// The kind of role, before its section is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Gateway,
@@ -139,7 +138,7 @@ impl Kind {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// What the file is about: what it says, or what its only section of a role tells.
+    /// Returns the role that the file states, or that follows from its only role section.
     fn of(table: &DeTable<'_>) -> Option<Self> {
         let said = table.get("role").and_then(|role| role.get_ref().as_str());
         let said = said.and_then(Self::from_name);
@@ -149,7 +148,10 @@ impl Kind {
 }
 
 impl Config {
-    /// Reads and checks a file. Its name in errors is `path` as given.
+    /// Reads and checks a file. Errors name it `path`, as given.
+    ///
+    /// # Errors
+    /// All mistakes of the file, or why it cannot be read.
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
         let name = path.display().to_string();
         let bytes = std::fs::read(path)
@@ -163,7 +165,10 @@ impl Config {
         Self::parse(&name, text)
     }
 
-    /// Checks the text of a file that errors call `file_name`.
+    /// Checks the text of a file; errors name it `file_name`.
+    ///
+    /// # Errors
+    /// All mistakes of the text.
     pub fn parse(file_name: &str, text: &str) -> Result<Self, ConfigErrors> {
         let table = DeTable::parse(text).map_err(|error| broken(file_name, text, &error))?;
         let table = table.get_ref();
@@ -176,7 +181,8 @@ impl Config {
             Some(config) if errors.is_empty() => Ok(Self { places, ..config }),
             _ => {
                 if errors.is_empty() {
-                    // Every refusal notes why; should one not, the file is refused all the same.
+                    // Every refusal notes a reason. If one should not, the file is refused all the
+                    // same.
                     let message = "is refused for no known reason".to_owned();
                     return Err(ConfigErrors::one(file_name, None, message));
                 }
@@ -186,7 +192,8 @@ impl Config {
     }
 }
 
-/// Broken TOML: nothing behind the break can be trusted, so it is the only error.
+/// Returns the error of broken TOML. Nothing behind the break can be trusted, so it is the only
+/// error.
 fn broken(file_name: &str, text: &str, error: &toml::de::Error) -> ConfigErrors {
     let doc = Document::new(file_name, text, Kind::Gateway.name());
     let span = error.span().unwrap_or_default();
@@ -233,7 +240,7 @@ fn read(root: &Section<'_>, kind: Option<Kind>) -> Option<Config> {
     })
 }
 
-/// Reads the role's section; notes the sections of others.
+/// Reads the role's section, and notes sections of other roles.
 fn role(
     root: &Section<'_>,
     kind: Kind,

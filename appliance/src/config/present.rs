@@ -1,5 +1,5 @@
-//! Whether this machine has what a sound configuration names: CPUs, devices, capture files, and
-//! keys that nobody else can read.
+//! Checks that this machine has what a valid configuration names: CPUs, devices, capture files, and
+//! a key file that others cannot read.
 
 use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -9,19 +9,19 @@ use toml::de::DeTable;
 
 use super::{Config, ConfigError, ConfigErrors, Device};
 
-/// Where in the file the things stand that a machine may not have.
+/// The lines of the keys whose values this machine may not have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Places {
     /// The lines of `port.inside.device` and `port.outside.device`.
     pub devices: [usize; 2],
-    /// The line of `worker.cores`; that of its section, or 1, when it is not given.
+    /// The line of `worker.cores`; if it is not given, that of its section, or 1.
     pub cores: usize,
-    /// The line of `tag.keys`, likewise.
+    /// The line of `tag.keys`; if it is not given, that of its section, or 1.
     pub keys: usize,
 }
 
 impl Places {
-    /// Finds them in the document; `line` gives the line at a byte offset.
+    /// Finds the keys in the document; `line` returns the line at a byte offset.
     pub(super) fn of(table: &DeTable<'_>, line: impl Fn(usize) -> usize) -> Self {
         let find = |key: &str| {
             let (mut table, mut at) = (Some(table), 0);
@@ -38,15 +38,15 @@ impl Places {
 
 const CORES_KEY: &str = "worker.cores";
 const KEYS_KEY: &str = "tag.keys";
-/// The keys of the two devices.
+/// The keys of the two devices, inside and outside.
 const DEVICE_KEYS: [&str; 2] = ["port.inside.device", "port.outside.device"];
 
 impl Config {
-    /// Looks for the CPUs, devices and files that the configuration names; errors call its own
-    /// file `file`.
+    /// Checks that the CPUs, devices and files named by the configuration exist; errors name the
+    /// configuration `file`.
     ///
     /// # Errors
-    /// One for each that is not there.
+    /// One for each that does not exist or cannot be used.
     pub fn check_presence(&self, file: &str) -> Result<(), ConfigErrors> {
         let mut errors = Vec::new();
         for core in &self.worker.cores {
@@ -69,7 +69,7 @@ impl Config {
         if errors.is_empty() { Ok(()) } else { Err(ConfigErrors::new(errors)) }
     }
 
-    /// The error for a device that is there, but cannot be used for this reason.
+    /// Returns the error for a device that exists but cannot be used.
     pub fn device_error(&self, file: &str, side: usize, reason: &str) -> ConfigErrors {
         let message = format!("{reason}; expected a device that DPDK can open");
         let error = error(file, self.places.devices[side], DEVICE_KEYS[side], message);
@@ -81,13 +81,12 @@ fn error(file: &str, line: usize, key: &str, message: String) -> ConfigError {
     ConfigError { file: file.to_owned(), line: Some(line), key: key.to_owned(), message }
 }
 
-/// What [`check_key_file`] lets pass.
+/// The files that [`check_key_file`] accepts, for messages.
 const KEY_FILE: &str = "a regular file of this process's user or root, without access for others";
 
-/// What keeps a file with these attributes from being trusted with keys, if something does.
+/// Checks that a file with these attributes is protected enough to hold keys.
 fn check_key_file(attributes: &Metadata) -> Result<(), String> {
-    // SAFETY: geteuid takes nothing, touches no memory of ours and cannot fail.
-    let user = unsafe { libc::geteuid() };
+    let user = nix::unistd::geteuid().as_raw();
     let mode = attributes.mode() & 0o7777;
     match attributes.uid() {
         _ if !attributes.is_file() => Err("is not a regular file".to_owned()),
@@ -101,7 +100,7 @@ fn check_key_file(attributes: &Metadata) -> Result<(), String> {
 
 fn find_keys(path: &Path) -> Result<(), String> {
     let shown = path.display();
-    // Opened last: opening what is no file, as a named pipe, can wait for ever.
+    // Opened last, because opening a file that is not regular, such as a named pipe, can block.
     let attributes = path.metadata().map_err(|error| format!("{shown} is not there: {error}"))?;
     check_key_file(&attributes).map_err(|what| format!("{shown} {what}"))?;
     File::open(path).map(drop).map_err(|error| format!("{shown} cannot be read: {error}"))
@@ -114,7 +113,7 @@ fn find(device: &Device) -> Result<(), String> {
             false => Err(format!("{} is not a PCI device of this machine", device.name)),
         };
     }
-    // net_tap's interface is made when the port opens; that of the others must be there.
+    // net_tap creates its interface when the port is opened; other interfaces must exist.
     let interface = device.argument("iface").filter(|_| !device.name.starts_with("net_tap"));
     if let Some(interface) = interface
         && !Path::new("/sys/class/net").join(interface).exists()

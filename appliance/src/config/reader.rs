@@ -1,6 +1,6 @@
-//! Reading a TOML document by the schema: every value with its line, every mistake noted, none
-//! fatal. A caller reads all keys of a section first and puts them together afterwards, so that
-//! one bad value does not hide another.
+//! Reads a TOML document by the schema: every value has its line, every mistake is noted and none
+//! is fatal. A caller reads all keys of a section before it combines them, so that one invalid
+//! value does not hide another.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -13,34 +13,35 @@ use super::document::Document;
 use super::schema::{self, Expect, Fallback, Key};
 use super::value::{self, Parsed, wrong_type};
 
-/// A value and where it came from.
+/// A value and its position.
 #[derive(Clone, Debug)]
 pub(super) struct Found<T> {
     pub value: T,
-    /// Byte offset in the file; of the section when the value is a default.
+    /// The byte offset in the file; that of the section if the value is a default.
     pub at: usize,
-    /// Whether the file has it; otherwise it is the default.
+    /// Whether the file has the value; otherwise it is the default.
     pub given: bool,
 }
 
 impl<T: std::fmt::Display> Found<T> {
-    /// The value, called the default if it is one: the file does not show it then.
+    /// Returns the value for messages, marked as the default if it is one, as the file does not
+    /// show it then.
     pub fn shown(&self) -> String {
         let Self { value, given, .. } = self;
         if *given { value.to_string() } else { format!("the default {value}") }
     }
 }
 
-/// One section of the file. One that the file leaves out reads as an empty one.
+/// A section of the file. A section that the file leaves out reads as an empty one.
 #[derive(Clone)]
 pub(super) struct Section<'a> {
     doc: &'a Document<'a>,
     entries: Option<&'a DeTable<'a>>,
-    /// Where it begins; for one left out, where the section around it begins.
+    /// The position; for a section left out, that of the section around it.
     at: usize,
-    /// Dotted path with list indices, for messages.
+    /// The dotted path with list indices, for messages.
     path: String,
-    /// Dotted path without, for the schema.
+    /// The dotted path without list indices, for the schema.
     schema: String,
 }
 
@@ -49,7 +50,7 @@ fn join(path: &str, name: &str) -> String {
 }
 
 impl<'a> Section<'a> {
-    /// The file itself.
+    /// Returns the root section, which is the file itself.
     pub fn root(doc: &'a Document<'a>, table: &'a DeTable<'a>) -> Self {
         Self::open(doc, Some(table), 0, String::new(), String::new())
     }
@@ -66,22 +67,22 @@ impl<'a> Section<'a> {
         section
     }
 
-    /// The path of a key of this section, for messages.
+    /// Returns the path of a key in this section, for messages.
     pub fn path_of(&self, name: &str) -> String {
         join(&self.path, name)
     }
 
-    /// The path of the section, for messages.
+    /// Returns the section's path, for messages.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// Where the section begins.
+    /// Returns the section's position.
     pub fn at(&self) -> usize {
         self.at
     }
 
-    /// The line at a byte offset.
+    /// Returns the line at a byte offset.
     pub fn line(&self, at: usize) -> usize {
         self.doc.line(at)
     }
@@ -91,7 +92,7 @@ impl<'a> Section<'a> {
         self.doc.error(at, &self.path_of(name), message);
     }
 
-    /// Notes that the file lacks a key, which `why` requires.
+    /// Notes that a key is missing; `why` says what requires it.
     pub fn missing(&self, name: &str, why: &str) {
         if let Some(key) = self.key(name) {
             let message = format!("missing; expected {}{why}", key.expected());
@@ -99,7 +100,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Where the file has the key, if it does.
+    /// Returns the position of a key, if the file has it.
     pub fn position(&self, name: &str) -> Option<usize> {
         self.entry(name).map(|value| value.span().start)
     }
@@ -127,7 +128,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The section `name` within this one.
+    /// Returns the section `name` within this one.
     pub fn section(&self, name: &str) -> Self {
         let (entries, at) = match self.entry(name) {
             None => (None, self.at),
@@ -142,7 +143,7 @@ impl<'a> Section<'a> {
         Self::open(self.doc, entries, at, self.path_of(name), join(&self.schema, name))
     }
 
-    /// The sections `[[name]]` within this one, in the order of the file.
+    /// Returns the sections `[[name]]` within this one, in the order of the file.
     pub fn sections(&self, name: &str) -> Vec<Self> {
         let Some(key) = self.key(name) else { return Vec::new() };
         let Some(value) = self.entry(name) else {
@@ -185,7 +186,8 @@ impl<'a> Section<'a> {
         self.error(value.span().start, name, format!("{shown} {what}; expected {expected}"));
     }
 
-    /// The value of a key that has one always: the file's or the default. None: a mistake, noted.
+    /// Returns the value of a key, from the file or the default. `None` means that a mistake was
+    /// noted.
     pub fn found<T>(
         &self,
         name: &str,
@@ -225,12 +227,13 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// [`Section::found`], the value alone.
+    /// Returns the value of a key without its position, otherwise as [`Section::found`].
     pub fn get<T>(&self, name: &str, parse: impl Fn(&DeValue<'_>) -> Parsed<T>) -> Option<T> {
         self.found(name, parse).map(|found| found.value)
     }
 
-    /// The value of a key that may be left out, None inside then. None outside: a mistake, noted.
+    /// Returns the value of an optional key: `Some(None)` if it is left out, `None` if a mistake
+    /// was noted.
     pub fn optional<T>(
         &self,
         name: &str,
@@ -242,12 +245,12 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// An integer within the bounds of the schema.
+    /// Returns an integer within the bounds of the schema.
     pub fn integer<T: TryFrom<u64>>(&self, name: &str) -> Option<T> {
         self.found_integer(name).map(|found| found.value)
     }
 
-    /// [`Section::integer`] with its position.
+    /// Returns an integer with its position, otherwise as [`Section::integer`].
     pub fn found_integer<T: TryFrom<u64>>(&self, name: &str) -> Option<Found<T>> {
         let Expect::Integer(min, max) = self.key(name)?.expect else { return None };
         self.found(name, |value| {
@@ -256,7 +259,7 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// [`Section::found_integer`] of a key that may be left out, as [`Section::optional`] has it.
+    /// Returns the integer of an optional key, as [`Section::optional`] does.
     pub fn optional_integer<T: TryFrom<u64>>(&self, name: &str) -> Option<Option<Found<T>>> {
         match self.entry(name) {
             None => self.key(name).map(|_| None),
@@ -264,7 +267,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// One of the schema's strings, turned into what `choose` makes of it.
+    /// Returns the value that `choose` makes of one of the strings in the schema.
     pub fn choice<T>(&self, name: &str, choose: impl Fn(&str) -> Option<T>) -> Option<T> {
         let Expect::OneOf(names) = self.key(name)?.expect else { return None };
         self.get(name, |value| {
@@ -274,8 +277,8 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// A list; its entries are read one by one, each with its line. Whatever is wrong with an
-    /// entry is told with `expected`, what an entry should be.
+    /// Returns a list. Its entries are parsed one by one, each with its line; mistakes say what an
+    /// entry should be (`expected`).
     pub fn list<T>(
         &self,
         name: &str,
@@ -300,13 +303,13 @@ impl<'a> Section<'a> {
             Ok(list)
         })?;
         let Found { value, at, given } = list;
-        // The entries of a default have offsets in the schema's text, not in the file.
+        // The offsets in a default refer to the schema's text, not to the file.
         let entries = value.into_iter();
         let entries = entries.map(|entry| if given { entry } else { Found { at, given, ..entry } });
         (!broken.into_inner()).then(|| entries.collect())
     }
 
-    /// A list of one to `most` entries.
+    /// Returns a list of 1 to `most` entries.
     pub fn some<T>(
         &self,
         name: &str,
@@ -324,7 +327,7 @@ impl<'a> Section<'a> {
         Some(list)
     }
 
-    /// A list of `1..=most` entries that are all different.
+    /// Returns a list of 1 to `most` different entries.
     pub fn set<T: Clone + Eq + Hash>(
         &self,
         name: &str,
@@ -345,15 +348,15 @@ impl<'a> Section<'a> {
         (!twice).then_some(list)
     }
 
-    /// A list of TCP ports.
+    /// Returns a list of TCP ports.
     pub fn ports(&self) -> Option<Vec<Found<u16>>> {
         self.set("ports", usize::from(u16::MAX), "an integer from 1 to 65535", value::port)
     }
 }
 
-/// The known key that `name` in the section `schema` was most likely meant to be: one of the
-/// section's own that is spelled much alike, else the same name in another section, else the
-/// section's nearest.
+/// Returns the known key that `name` in the section `schema` was probably meant to be: a key of the
+/// section with a similar spelling, else the same name in another section, else the nearest key of
+/// the section.
 fn nearest(schema: &str, name: &str) -> String {
     let distance = |known: &&str| strsim::damerau_levenshtein(known, name);
     let sibling = schema::names_in(schema).min_by_key(distance);

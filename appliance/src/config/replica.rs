@@ -1,4 +1,5 @@
-//! `[replica]`: whose copies are taken, when they are not, and which web servers get them.
+//! `[replica]`: which copies are accepted, when the replica is busy, and which web servers get
+//! them.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -15,61 +16,60 @@ use super::service::{self, Head, Names, Once};
 use super::switch::shown;
 use super::value::{self, MacAddress, Parsed};
 
-/// What a replica does.
+/// The settings of a replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Replica {
-    /// The name that it goes by in logs and counters.
+    /// The replica's name in logs and counters.
     pub name: Option<String>,
-    /// Permitted outer sources of SYN copies; at least one, and never a whole family.
+    /// The allowed outer sources of SYN copies; at least one, and never a whole family.
     pub switches: Vec<IpNet>,
-    /// Outer destinations that are the replica's own; at least one.
+    /// The replica's own outer destination addresses; at least one.
     pub tunnel_addresses: Vec<IpAddr>,
-    /// The clients that are served; none listed: all of them.
+    /// The prefixes of clients that are served; empty allows all.
     pub allowed_clients: Vec<IpNet>,
-    /// Live connections from which on the replica is busy.
+    /// The number of live connections at which the replica becomes busy.
     pub busy_connections: u32,
-    /// Tunnelled SYNs per second from which on the replica is busy.
+    /// The rate of tunnelled SYNs per second at which the replica becomes busy.
     pub busy_syn_rate: u32,
-    /// Repetitions of an acknowledgement that are let through for each copy, 0 to 5.
+    /// The most retransmissions of a SYN/ACK that are forwarded per copy, 0 to 5.
     pub syn_ack_retransmits: u8,
     /// The replica is busy while this file exists.
     pub busy_file: Option<PathBuf>,
-    /// The replica is busy while this page says so (429 or 503); it has `http`.
+    /// The replica is busy while this HTTP check answers 429 or 503.
     pub busy_check: Option<Check>,
-    /// Whether the replica starts drained: it takes no new connection then.
+    /// Whether the replica starts drained, so that it accepts no new connections.
     pub drained: bool,
-    /// The services, in the order of the file. At least one; no two have an address and port in
-    /// common.
+    /// The services, in the order of the file; at least one. No two share an address and port.
     pub services: Vec<ReplicaService>,
 }
 
-/// One service that the replica has a copy of.
+/// A service that the replica serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplicaService {
-    /// Its name in counters; unique.
+    /// The name in counters; unique.
     pub name: String,
-    /// The address that clients ask for.
+    /// The address that clients connect to.
     pub address: IpAddr,
-    /// The TCP ports that clients ask for.
+    /// The TCP ports that clients connect to.
     pub ports: Vec<u16>,
     /// The web servers; at least one, all of the service's family.
     pub servers: Vec<WebServer>,
 }
 
-/// One web server.
+/// A web server of a replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebServer {
-    /// Its name in counters and commands; unique within the service.
+    /// The name in counters and commands; unique within the service.
     pub name: String,
-    /// The address on which it answers.
+    /// The address it answers on.
     pub address: IpAddr,
-    /// The TCP port on which it answers; None: the port that the client asked for.
+    /// The TCP port it answers on; `None` is the port that the client connects to.
     pub port: Option<u16>,
-    /// Its MAC address; None: resolved by ARP or neighbour discovery.
+    /// The MAC address; `None` if it is resolved by ARP or neighbour discovery.
     pub mac: Option<MacAddress>,
-    /// Its share of the clients relative to the others', 1 to 100.
+    /// The share of clients relative to the other servers', 1 to 100.
     pub weight: u8,
-    /// What tells whether it is up; None: it counts as up.
+    /// The health check; without one it counts as up.
     pub check: Option<Check>,
     /// Whether it has the service's address too, and gets what comes through a gateway's tunnel
     /// (configuration C) at that.
@@ -121,7 +121,7 @@ pub(super) fn read(root: &Section<'_>, table: Option<&Table>) -> Option<Replica>
     })
 }
 
-/// Notes a number of connections that the tables of the services' families cannot reach.
+/// Notes a number of connections that exceeds the tables of the services' families.
 fn check_table(
     section: &Section<'_>,
     most: &Found<u32>,
@@ -144,7 +144,8 @@ fn check_table(
     }
 }
 
-/// A permitted outer source. A whole family would make the replica a relay for spoofed packets.
+/// Parses an allowed outer source. A whole family would make the replica a relay for spoofed
+/// packets.
 fn peer(value: &DeValue<'_>) -> Parsed<IpNet> {
     match value::prefix(value)? {
         prefix if prefix.prefix_len() == 0 => Err("permits everybody".to_owned()),
@@ -152,8 +153,8 @@ fn peer(value: &DeValue<'_>) -> Parsed<IpNet> {
     }
 }
 
-/// The replica's outer destinations, the servers' addresses unless the file has others. An outer
-/// header has both ends of one family, so each end is useless without one of its kind.
+/// Reads the replica's outer destinations; by default the servers' addresses. Both ends of an outer
+/// header are of one family, so an end is useless without one of the same family at the other side.
 fn tunnel_addresses(
     section: &Section<'_>,
     switches: &[Found<IpNet>],
@@ -233,8 +234,8 @@ fn servers(section: &Section<'_>, service: Option<&Head<IpAddr>>) -> Option<Vec<
         if let Some(service) = service {
             check_address(section, &address, service.address.value);
         }
-        // A server that answers on the port asked for is the same as one that names it, when
-        // that is the only one.
+        // A server without a port is the same as one that names the port, if the service has a
+        // single port.
         let end = (address.value, port.or(ports.first().copied().filter(|_| ports.len() == 1)));
         let shown = match port {
             None => address.value.to_string(),
@@ -256,8 +257,8 @@ fn servers(section: &Section<'_>, service: Option<&Head<IpAddr>>) -> Option<Vec<
     read.into_iter().collect()
 }
 
-/// The packets to a server are the client's with another destination, so it has the service's
-/// family; and its answer must not look like the origin's.
+/// Checks the address of a server. The packets to it are the client's with another destination, so
+/// it has the service's family; and its answer must not look like the origin's.
 fn check_address(section: &Section<'_>, server: &Found<IpAddr>, service: IpAddr) {
     let place = (server.at, "address");
     same_family(section, place, server.value, ("the service", service));

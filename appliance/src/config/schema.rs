@@ -1,13 +1,13 @@
-//! Every key of a configuration file: what it takes and what stands for it when it is left out.
+//! All keys of a configuration file, with their types, bounds and defaults.
 //!
-//! Defaults are written here and nowhere else, as the TOML that an operator would write, and are
-//! read by the same code as a file's own values. Error messages and the tables of
-//! docs/configuration.md state what stands here; a test compares the latter.
+//! Defaults are stated only here, as the TOML that an operator would write, and are read by the
+//! same code as the values of a file. Error messages and the tables of docs/configuration.md follow
+//! from this; a test compares the latter.
 
 use pipeline::wire::configuration::Configuration;
 use pipeline::wire::tunnel::Format;
 
-/// What a key takes.
+/// The type and bounds of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expect {
     /// An integer within inclusive bounds.
@@ -16,38 +16,38 @@ pub enum Expect {
     Boolean,
     /// One of these strings.
     OneOf(&'static [&'static str]),
-    /// A length of time within [`super::value::DURATIONS`].
+    /// A duration within [`super::value::DURATIONS`].
     Duration,
-    /// Sections in double brackets: at least, and at most if that is bounded.
+    /// Sections in double brackets: the least number, and the most if it is bounded.
     Sections(usize, Option<usize>),
-    /// Described in words; a function of its own reads it.
+    /// A value described in words and read by a function of its own.
     Words(&'static str),
 }
 
-/// What stands for a key that is left out.
+/// The value that is used if a key is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fallback {
-    /// Nothing: leaving it out is an error.
+    /// Nothing: the key is required.
     Required,
     /// This TOML value, with `<role>` replaced by the name of the role.
     Value(&'static str),
-    /// What these words say.
+    /// A value derived from others, described in words.
     Derived(&'static str),
 }
 
 /// One key of a configuration file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key {
-    /// Dotted path without list indices, such as `gateway.service.ports`.
+    /// The dotted path without list indices, such as `gateway.service.ports`.
     pub path: &'static str,
-    /// What it takes.
+    /// The type and bounds.
     pub expect: Expect,
-    /// What stands for it when it is left out.
+    /// The value that is used if the key is left out.
     pub fallback: Fallback,
 }
 
 impl Key {
-    /// What the key takes, as error messages and the documentation say it.
+    /// Returns the type and bounds in words, as used by error messages and the documentation.
     pub fn expected(&self) -> String {
         match self.expect {
             Expect::Integer(min, max) => format!("an integer from {min} to {max}"),
@@ -72,13 +72,13 @@ impl Key {
     }
 }
 
-/// The key at `path`, which bears no list indices.
+/// Returns the key at `path`, which has no list indices.
 pub(super) fn find(path: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.path == path)
 }
 
-/// The names that may stand in the section `path`: keys and sections within it. The empty path is
-/// the file itself. A name may come more than once.
+/// Returns the names of the keys and sections within the section `path`; the empty path is the
+/// file. A name may occur more than once.
 pub(super) fn names_in(path: &str) -> impl Iterator<Item = &'static str> {
     KEYS.iter().filter_map(move |key| {
         let rest = match path {
@@ -112,14 +112,14 @@ const PEER: Expect = Words(ONE_PEER);
 const PORTS: Expect = Words("a list of at least one TCP port, each once");
 const PREFIXES: Expect =
     Words(r#"a list of at least one address or prefix, each once, or of "any" alone"#);
-/// One entry of [`PREFIXES`].
+/// An entry of [`PREFIXES`], in words.
 pub(super) const ONE_PREFIX: &str = r#"an address, a prefix such as "198.51.100.0/24", or "any""#;
-/// A key or an entry of a list that takes the addresses of hosts that are known.
+/// A key or list entry for the addresses of known hosts, in words.
 pub(super) const ONE_PEER: &str = r#"a unicast address or a prefix such as "198.51.100.0/24""#;
-/// A key or an entry of a list that takes one address.
+/// A key or list entry for one address, in words.
 pub(super) const ONE_ADDRESS: &str = r#"a unicast address such as "203.0.113.10""#;
 
-/// Every key, in the order of the documentation.
+/// All keys, in the order of the documentation.
 pub static KEYS: &[Key] = &[
     key("role", OneOf(&["gateway", "switch", "replica"]), Required),
     key(

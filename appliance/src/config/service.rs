@@ -1,4 +1,5 @@
-//! What the services of all roles have in common: names, and what each claims for itself.
+//! What the services of all roles have in common: names, addresses and ports, and checks for
+//! conflicts.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -6,14 +7,14 @@ use std::hash::Hash;
 use super::reader::{Found, Section};
 use super::value;
 
-/// A service as far as all roles have it: `name` as the file gives it, `address`, `ports`.
+/// The keys that services of all roles have: `name` as given by the file, `address`, `ports`.
 pub(super) struct Head<A> {
     pub address: Found<A>,
     pub ports: Vec<Found<u16>>,
     pub name: Option<Found<String>>,
 }
 
-/// Reads the head of a service: its keys are all read before any of them is missed.
+/// Reads the head of a service. All keys are read before a missing one ends it.
 pub(super) fn head<A>(
     section: &Section<'_>,
     address: impl Fn(&toml::de::DeValue<'_>) -> value::Parsed<A>,
@@ -24,12 +25,12 @@ pub(super) fn head<A>(
     Some(Head { address: address?, ports: ports?, name: name? })
 }
 
-/// The ports of a service, without their positions.
+/// Returns the ports of a service without their positions.
 pub(super) fn numbers(ports: &[Found<u16>]) -> Vec<u16> {
     ports.iter().map(|port| port.value).collect()
 }
 
-/// Notes each address and port that two services claim, at the later one.
+/// Notes each address and port that two services share, at the later one.
 pub(super) fn check_claims<'s, A: Clone + Eq + Hash + 's>(
     services: impl Iterator<Item = (&'s Section<'s>, &'s Head<A>)>,
     show: impl Fn(&A) -> String,
@@ -58,8 +59,8 @@ pub(super) fn check_claims<'s, A: Clone + Eq + Hash + 's>(
     }
 }
 
-/// The names of the services: their own, else the address, with the first port when the address
-/// alone does not tell one service from another. Notes names that come twice.
+/// Returns the names of the services: their own, else the address, with the first port where the
+/// address is ambiguous. Notes duplicate names.
 pub(super) fn service_names<'s, A: 's>(
     services: impl Iterator<Item = (&'s Section<'s>, &'s Head<A>)> + Clone,
     show: impl Fn(&A, Option<u16>) -> String,
@@ -79,13 +80,13 @@ pub(super) fn service_names<'s, A: 's>(
     services.map(name).collect()
 }
 
-/// Names already taken among the entries of one list: the line, and whether the file gives it.
+/// The names taken by the entries of one list: the line, and whether the file gives the name.
 #[derive(Default)]
 pub(super) struct Names(HashMap<String, (usize, bool)>);
 
 impl Names {
-    /// The entry's name or its default; notes one that another entry has. Two equal defaults are
-    /// entries that are equal themselves, which is noted elsewhere.
+    /// Returns the entry's name or its default; notes a name that another entry has. Two equal
+    /// defaults belong to equal entries, which are noted elsewhere.
     pub fn take(
         &mut self,
         section: &Section<'_>,
@@ -110,7 +111,7 @@ impl Names {
     }
 }
 
-/// Notes entries of a list that have the same `what`, at the later one.
+/// The values taken by the entries of one list, to note duplicates at the later entry.
 pub(super) struct Once<T>(HashMap<T, usize>);
 
 impl<T> Default for Once<T> {
@@ -120,7 +121,7 @@ impl<T> Default for Once<T> {
 }
 
 impl<T: Eq + Hash> Once<T> {
-    /// Claims `value` for the entry; `shown` is how a message calls it.
+    /// Takes `value` for the entry; messages call it `shown`.
     pub fn take(&mut self, section: &Section<'_>, (at, key): (usize, &str), value: T, shown: &str) {
         let line = section.line(at);
         if let Some(first) = self.0.get(&value) {

@@ -1,4 +1,4 @@
-//! `[switch]`: the services, who gets copies of their start packets, and who serves the rest.
+//! `[switch]`: the services, the replicas that get copies of their SYNs, and the origin servers.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,95 +11,94 @@ use super::reader::{Found, Section};
 use super::service::{self, Head, Names, Once};
 use super::value::{self, MacAddress};
 
-/// What a switch does.
+/// The settings of a switch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Switch {
-    /// Copies of one SYN, at most.
+    /// The most copies of one SYN.
     pub max_copies: u8,
-    /// Rate at which a source prefix gains copies, per second.
+    /// The rate at which a source prefix gains copies, per second.
     pub copies_per_second: u32,
-    /// Copies that a source prefix can save up; at least `max_copies`.
+    /// The most copies that a source prefix can accumulate; at least `max_copies`.
     pub copies_burst: u32,
-    /// Length in bits of the prefix that IPv4 sources are counted by.
+    /// The length in bits of the prefix by which IPv4 sources are limited.
     pub copies_prefix_v4: u8,
-    /// Length in bits of the prefix that IPv6 sources are counted by.
+    /// The length in bits of the prefix by which IPv6 sources are limited.
     pub copies_prefix_v6: u8,
-    /// The clients whose start packets get copies; none listed: all of them.
+    /// The prefixes of clients whose SYNs get copies; empty allows all.
     pub allowed_clients: Vec<IpNet>,
     /// Whether replicas are probed through their tunnels.
     pub tunnel_probes: bool,
-    /// The services, in the order of the file. At least one; no two have an address and port in
-    /// common.
+    /// The services, in the order of the file; at least one. No two share an address and port.
     pub services: Vec<SwitchService>,
 }
 
-/// Whether replicas can serve the content.
+/// The hosts that can serve a service's content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Content {
-    /// Replicas have it too.
+    /// Replicas and the origin.
     Static,
-    /// The origin alone has it: no copies are made.
+    /// The origin only: no copies are made.
     Dynamic,
 }
 
-/// One service of a switch.
+/// A service of a switch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SwitchService {
-    /// Its name in counters; unique.
+    /// The name in counters; unique.
     pub name: String,
-    /// The address that clients ask for.
+    /// The address that clients connect to.
     pub address: IpAddr,
-    /// The TCP ports that clients ask for.
+    /// The TCP ports that clients connect to.
     pub ports: Vec<u16>,
-    /// Whether replicas can serve it.
+    /// Who can serve the content.
     pub content: Content,
-    /// Outer source of tunnelled packets.
+    /// The outer source of tunnelled packets.
     pub source: IpAddr,
-    /// The replicas; none when the content is dynamic.
+    /// The replicas; none if the content is dynamic.
     pub replicas: Vec<SwitchReplica>,
     /// The origin servers; at least one.
     pub servers: Vec<OriginServer>,
 }
 
-/// A replica as the switch sees it.
+/// A replica that gets copies from a switch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SwitchReplica {
-    /// Its name in counters and commands; unique within the service.
+    /// The name in counters and commands; unique within the service.
     pub name: String,
-    /// Outer destination of its copies; of the family of the service's `source`.
+    /// The outer destination of copies; of the family of the service's `source`.
     pub address: IpAddr,
     /// Whether it gets copies.
     pub enabled: bool,
-    /// What tells whether it is up; None: it counts as up.
+    /// The health check; without one it counts as up.
     pub check: Option<Check>,
 }
 
-/// How packets reach an origin server.
+/// How packets are delivered to an origin server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
-    /// As they are: the server is the host behind the inside port. It is the only one then.
+    /// Unchanged: the server is the only one, and the host behind the inside port.
     None,
-    /// With this destination MAC address; the server bears the service's address.
+    /// With this destination MAC address; the server has the service's address.
     Direct(MacAddress),
-    /// Likewise, with the MAC address that ARP or neighbour discovery finds for this address; of
-    /// the service's family.
+    /// With the destination MAC address that ARP or neighbour discovery finds for this address,
+    /// which is of the service's family; the server has the service's address.
     Neighbour(IpAddr),
-    /// Tunnelled to this outer destination.
+    /// In a tunnel to this outer destination.
     Tunnel(IpAddr),
 }
 
-/// One origin server.
+/// An origin server of a switch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OriginServer {
-    /// Its name in counters and commands; unique within the service.
+    /// The name in counters and commands; unique within the service.
     pub name: String,
-    /// How packets reach it.
+    /// How packets are delivered to it.
     pub delivery: Delivery,
-    /// Its share of the clients relative to the others', 1 to 100.
+    /// The share of clients relative to the other servers', 1 to 100.
     pub weight: u8,
     /// Whether it gets new connections.
     pub enabled: bool,
-    /// What tells whether it is up; None: it counts as up.
+    /// The health check; without one it counts as up.
     pub check: Option<Check>,
 }
 
@@ -157,7 +156,7 @@ fn services(section: &Section<'_>) -> Option<Vec<SwitchService>> {
     read.into_iter().collect()
 }
 
-/// A service's address, with a port when that tells it from others.
+/// Returns a service's address for messages, with a port where the address is ambiguous.
 pub(super) fn shown(address: &IpAddr, port: Option<u16>) -> String {
     match port {
         None => address.to_string(),
@@ -202,7 +201,7 @@ fn service(
     })
 }
 
-/// What is known of a service's tunnels while its other keys are read.
+/// A service's keys about tunnels, as far as they are read.
 #[derive(Clone, Copy)]
 struct Tunnel {
     service: Option<IpAddr>,
@@ -210,7 +209,7 @@ struct Tunnel {
 }
 
 impl Tunnel {
-    /// Checks an outer destination: of the source's family, and not an address at which the
+    /// Checks an outer destination: it must be of the source's family, and not an address whose
     /// packets would come back to the switch.
     fn check(&self, section: &Section<'_>, end: &Found<IpAddr>) {
         if let Some(source) = self.source {
@@ -275,7 +274,7 @@ fn servers(section: &Section<'_>, tunnel: Tunnel) -> Option<Vec<OriginServer>> {
     read.into_iter().collect()
 }
 
-/// A server's delivery and where its `mac` or `address` stands.
+/// Reads a server's delivery and the position of its `mac` or `address`.
 fn delivery(section: &Section<'_>, tunnel: Tunnel, alone: bool) -> Option<(Delivery, usize)> {
     let way = section.choice("delivery", |name| match name {
         "none" => Some("none"),
@@ -296,7 +295,7 @@ fn delivery(section: &Section<'_>, tunnel: Tunnel, alone: bool) -> Option<(Deliv
     match (way, mac?, address?) {
         ("direct", Some(mac), _) => Some((Delivery::Direct(mac.value), mac.at)),
         ("direct", None, Some(address)) => {
-            // The server is asked for by the service's own family, whose packets it gets.
+            // The address is resolved within the service's family, whose packets the server gets.
             if let Some(service) = tunnel.service {
                 let other = ("the service", service);
                 same_family(section, (address.at, "address"), address.value, other);
@@ -312,7 +311,7 @@ fn delivery(section: &Section<'_>, tunnel: Tunnel, alone: bool) -> Option<(Deliv
     }
 }
 
-/// Notes `mac` and `address` where the delivery has no use for them or lacks them.
+/// Notes a `mac` or `address` that the delivery does not use, or lacks.
 fn check_ends(section: &Section<'_>, way: &str) {
     let (mac, address) = (section.position("mac"), section.position("address"));
     if let Some(at) = mac.filter(|_| way != "direct") {

@@ -1,4 +1,4 @@
-//! `[tunnel]`: the form of the tunnels that this process sends, and what fits in them.
+//! `[tunnel]`: the format of the tunnels that this process sends, and the MTU of their path.
 
 use ipnet::IpNet;
 use pipeline::wire::family::V6;
@@ -8,19 +8,19 @@ use super::reader::{Found, Section};
 use super::service::Once;
 use super::value;
 
-/// The tunnels that are sent. All formats are received, whatever stands here.
+/// The tunnels that this process sends. All formats are received, whatever is set here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tunnel {
-    /// Format of tunnels to addresses that no peer holds.
+    /// The format of tunnels to addresses that match no peer.
     pub format: Format,
-    /// Largest packet that the path takes, outer header included.
+    /// The largest packet that fits the path, outer header included, in bytes.
     pub path_mtu: u16,
-    /// Addresses that get another format, the longest prefix first: the first that holds an
-    /// outer destination counts. No two are equal.
+    /// Addresses with another format, the longest prefix first: the first that contains an outer
+    /// destination applies. No two are equal.
     pub peers: Vec<TunnelPeer>,
 }
 
-/// Outer destinations with a format of their own.
+/// The format of tunnels to some outer destinations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TunnelPeer {
     /// The outer destinations.
@@ -29,10 +29,10 @@ pub struct TunnelPeer {
     pub format: Format,
 }
 
-/// Every IPv6 host may send packets as long as this, whatever it is told (RFC 8200, section 5).
+/// Every IPv6 host may send packets of this length, whatever it is told (RFC 8200, section 5).
 const LEAST_MTU_V6: u16 = 1280;
 
-/// Reads `[tunnel]`; tells where `path_mtu` stands.
+/// Reads `[tunnel]`. Returns it with the position of `path_mtu`.
 pub(super) fn read(root: &Section<'_>) -> Option<(Tunnel, usize)> {
     let section = root.section("tunnel");
     let format = section.choice("format", Format::from_name);
@@ -58,15 +58,15 @@ fn peers(section: &Section<'_>) -> Option<Vec<TunnelPeer>> {
 }
 
 impl Tunnel {
-    /// The most bytes that stand before an IPv6 packet in a tunnel of its own family.
+    /// Returns the most bytes in front of an IPv6 packet in a tunnel of its own family.
     fn most_overhead_v6(&self) -> u16 {
         let peers = self.peers.iter().filter(|peer| peer.prefix.addr().is_ipv6());
         let formats = peers.map(|peer| peer.format).chain([self.format]);
         formats.map(|format| format.overhead::<V6>() as u16).max().unwrap_or_default()
     }
 
-    /// Notes a path on which the smallest packets that IPv6 hosts can be held to do not fit.
-    /// Under configuration C all of a client's packets to a replica take it.
+    /// Notes a path MTU too small for the smallest packets that IPv6 hosts must be able to send.
+    /// Under configuration C all of a client's packets to a replica take this path.
     pub(super) fn check_room_v6(&self, root: &Section<'_>, at: usize) {
         let least = LEAST_MTU_V6 + self.most_overhead_v6();
         if self.path_mtu < least {

@@ -1,5 +1,5 @@
-//! Reading single values. What is wrong is told as what follows the value in a sentence, such as
-//! `is not a duration`; the reader puts the value before it and what is expected after it.
+//! Parsers of single values. An error is the end of a sentence about the value, such as `is not a
+//! duration`; the reader puts the value before it and what is expected after it.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -13,11 +13,11 @@ use toml::de::DeValue;
 /// A value, or what is wrong with it.
 pub(super) type Parsed<T> = Result<T, String>;
 
-/// The times that a timeout may have.
+/// The bounds of durations.
 pub const DURATIONS: RangeInclusive<Duration> =
     Duration::from_millis(1)..=Duration::from_secs(30 * 24 * 60 * 60);
 
-/// An Ethernet address.
+/// A MAC address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MacAddress(pub [u8; 6]);
 
@@ -28,7 +28,7 @@ impl fmt::Display for MacAddress {
     }
 }
 
-/// The complaint about a value of the wrong TOML type.
+/// Returns the error for a value of the wrong TOML type.
 pub(super) fn wrong_type(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(_) => "is a string",
@@ -42,7 +42,7 @@ pub(super) fn wrong_type(value: &DeValue<'_>) -> String {
     .to_owned()
 }
 
-/// A string of at least one character, none of them a control character.
+/// Parses a string of at least one character, without control characters.
 pub(super) fn text<'v>(value: &'v DeValue<'_>) -> Parsed<&'v str> {
     match value.as_str() {
         None => Err(wrong_type(value)),
@@ -54,13 +54,13 @@ pub(super) fn text<'v>(value: &'v DeValue<'_>) -> Parsed<&'v str> {
     }
 }
 
-/// An integer that is not negative.
+/// Parses an integer that is not negative.
 pub(super) fn integer(value: &DeValue<'_>) -> Parsed<u64> {
     let integer = value.as_integer().ok_or_else(|| wrong_type(value))?;
     u64::from_str_radix(integer.as_str(), integer.radix()).map_err(|_| "is out of range".to_owned())
 }
 
-/// An integer within bounds.
+/// Parses an integer within bounds.
 pub(super) fn integer_in(value: &DeValue<'_>, min: u64, max: u64) -> Parsed<u64> {
     integer(value).and_then(|number| match (min..=max).contains(&number) {
         true => Ok(number),
@@ -68,12 +68,12 @@ pub(super) fn integer_in(value: &DeValue<'_>, min: u64, max: u64) -> Parsed<u64>
     })
 }
 
-/// `true` or `false`.
+/// Parses `true` or `false`.
 pub(super) fn boolean(value: &DeValue<'_>) -> Parsed<bool> {
     value.as_bool().ok_or_else(|| wrong_type(value))
 }
 
-/// A length of time within [`DURATIONS`].
+/// Parses a duration within [`DURATIONS`].
 pub(super) fn duration(value: &DeValue<'_>) -> Parsed<Duration> {
     let duration =
         humantime::parse_duration(text(value)?).map_err(|_| "is not a duration".to_owned())?;
@@ -83,7 +83,7 @@ pub(super) fn duration(value: &DeValue<'_>) -> Parsed<Duration> {
     }
 }
 
-/// The absolute path of a file.
+/// Parses the absolute path of a file.
 pub(super) fn file(value: &DeValue<'_>) -> Parsed<PathBuf> {
     match text(value)? {
         path if !path.starts_with('/') => Err("is a relative path".to_owned()),
@@ -92,14 +92,14 @@ pub(super) fn file(value: &DeValue<'_>) -> Parsed<PathBuf> {
     }
 }
 
-/// A TCP port.
+/// Parses a TCP port.
 pub(super) fn port(value: &DeValue<'_>) -> Parsed<u16> {
     let number = integer_in(value, 1, u16::MAX.into())?;
     u16::try_from(number).map_err(|_| "is out of range".to_owned())
 }
 
-/// A TCP option kind that no other option has: a host that met the tag under an assigned kind
-/// would misread it.
+/// Parses a TCP option kind that is assigned to no other option: a host would misread the tag
+/// otherwise.
 pub(super) fn option_kind(value: &DeValue<'_>) -> Parsed<u8> {
     let number = integer_in(value, 0, u8::MAX.into())?;
     let kind = u8::try_from(number).map_err(|_| "is out of range".to_owned())?;
@@ -120,7 +120,7 @@ pub(super) fn option_kind(value: &DeValue<'_>) -> Parsed<u8> {
     Err(format!("is the TCP option {owner}"))
 }
 
-/// A name that stands in counters, logs and commands, so it has no blanks in it.
+/// Parses a name for counters, logs and commands, which contains no blanks.
 pub(super) fn label(value: &DeValue<'_>) -> Parsed<String> {
     let label = text(value)?;
     let fits = |c: char| c.is_ascii_alphanumeric() || "._:/-".contains(c);
@@ -131,7 +131,7 @@ pub(super) fn label(value: &DeValue<'_>) -> Parsed<String> {
     }
 }
 
-/// A unicast MAC address.
+/// Parses a unicast MAC address.
 pub(super) fn mac(value: &DeValue<'_>) -> Parsed<MacAddress> {
     let text = text(value)?;
     let mut bytes = [0; 6];
@@ -155,7 +155,7 @@ pub(super) fn mac(value: &DeValue<'_>) -> Parsed<MacAddress> {
     }
 }
 
-/// An address that one host can have.
+/// Parses an address that a single host can have.
 pub(super) fn address(value: &DeValue<'_>) -> Parsed<IpAddr> {
     let text = text(value)?;
     let address = text.parse().map_err(|_| match text.parse::<IpNet>() {
@@ -165,7 +165,7 @@ pub(super) fn address(value: &DeValue<'_>) -> Parsed<IpAddr> {
     unicast(address).map(|()| address)
 }
 
-/// An address, or a prefix whose host bits are zero.
+/// Parses an address, or a prefix whose host bits are zero.
 pub(super) fn prefix(value: &DeValue<'_>) -> Parsed<IpNet> {
     let text = text(value)?;
     if let Ok(address) = text.parse::<IpAddr>() {
@@ -175,15 +175,15 @@ pub(super) fn prefix(value: &DeValue<'_>) -> Parsed<IpNet> {
     if prefix.addr() != prefix.network() {
         return Err(format!("has host bits set, its prefix is {}", prefix.trunc()));
     }
-    // A prefix may begin at an address that no host has (10.0.0.0/8, ::/0): only one that holds
-    // nothing but such addresses is a mistake.
+    // A prefix may begin at an address that no host has (10.0.0.0/8, ::/0). Only a prefix that
+    // contains nothing but such addresses is a mistake.
     match unicast(prefix.network()) {
         Err(complaint) if only_unusable(prefix) => Err(complaint),
         _ => Ok(prefix),
     }
 }
 
-/// Whether no host can have an address of this prefix.
+/// Returns whether no host can have an address of this prefix.
 fn only_unusable(prefix: IpNet) -> bool {
     match prefix {
         _ if prefix.prefix_len() == prefix.max_prefix_len() => true,
@@ -201,7 +201,7 @@ fn only_unusable(prefix: IpNet) -> bool {
     }
 }
 
-/// Whether one host, other than this one, can have the address.
+/// Checks that a single host, other than this one, can have the address.
 pub(super) fn unicast(address: IpAddr) -> Parsed<()> {
     let complaint = match address {
         _ if address.is_unspecified() => "is the unspecified address",
@@ -216,7 +216,7 @@ pub(super) fn unicast(address: IpAddr) -> Parsed<()> {
     Err(complaint.to_owned())
 }
 
-/// A prefix as an operator writes it: an address when it holds no other.
+/// Returns a prefix for messages, as an address if it contains only one.
 pub(super) fn shown_prefix(prefix: IpNet) -> String {
     match prefix.prefix_len() == prefix.max_prefix_len() {
         true => prefix.addr().to_string(),
@@ -224,7 +224,7 @@ pub(super) fn shown_prefix(prefix: IpNet) -> String {
     }
 }
 
-/// The family of an address, for messages.
+/// Returns the family of an address, for messages.
 pub(super) fn family(address: IpAddr) -> &'static str {
     if address.is_ipv4() { "IPv4" } else { "IPv6" }
 }

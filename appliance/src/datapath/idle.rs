@@ -26,7 +26,7 @@ const WAIT: Duration = Duration::from_millis(1);
 /// The kernel's default timer slack is 50 us, which would be added to every sleep.
 const TIMER_SLACK_NS: u64 = 1;
 
-/// What a worker does when there is nothing to do.
+/// The behaviour of a worker when there is nothing to do.
 #[derive(Debug)]
 pub enum Idle {
     /// Polls without a pause, on a core that it does not share.
@@ -35,7 +35,7 @@ pub enum Idle {
     Adaptive(Vec<RxEvent>),
 }
 
-/// What to do after a poll that returned no packet.
+/// The pause after a poll that returned no packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pause {
     /// Poll again at once.

@@ -1,4 +1,5 @@
-//! DPDK's environment: started once per process, cleaned up when nothing of it is in use.
+//! DPDK's environment abstraction layer (EAL): initialised once per process, cleaned up when
+//! nothing uses it any more.
 
 use std::collections::BTreeSet;
 use std::ffi::{CString, c_char};
@@ -11,17 +12,17 @@ use super::error::{Errno, Error};
 
 static INITIALISED: AtomicBool = AtomicBool::new(false);
 
-/// How much of its log DPDK writes to stderr: this and what is more severe.
+/// The least severe level that DPDK logs to stderr.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LogLevel {
-    /// What failed.
+    /// Failures.
     Error,
-    /// What may matter.
+    /// Possible problems.
     Warning,
-    /// DPDK's own default: a few lines at each start.
+    /// DPDK's default: a few lines at each start.
     #[default]
     Notice,
-    /// What is done.
+    /// Operations.
     Info,
     /// Everything.
     Debug,
@@ -39,33 +40,33 @@ impl LogLevel {
     }
 }
 
-/// What the EAL is to be started with.
+/// The arguments of the EAL.
 #[derive(Clone, Debug, Default)]
 pub struct EalArgs {
-    /// One CPU for each worker; workers are lcores 1, 2, ... in this order, each pinned.
-    /// Lcore 0 is the calling thread, which floats over all CPUs the process may use.
+    /// One CPU per worker. Workers are lcores 1, 2, ... in this order, each pinned to its CPU.
+    /// Lcore 0 is the calling thread, which may run on all CPUs of the process.
     pub worker_cpus: Vec<u32>,
-    /// Tells this process's DPDK files from another's; DPDK's default when empty.
+    /// The prefix of this process's DPDK files; DPDK's default if empty.
     pub file_prefix: String,
-    /// Memory in MiB without hugepages; `None` takes hugepages.
+    /// Memory in MiB without huge pages; `None` uses huge pages.
     pub no_huge_mib: Option<u32>,
-    /// PCI addresses of the devices to use. None at all means no PCI: the EAL would
-    /// otherwise take every device bound to a DPDK driver.
+    /// PCI addresses of the devices to use. If empty, PCI is disabled: otherwise the EAL would take
+    /// every device bound to a DPDK driver.
     pub pci_allow: Vec<String>,
-    /// Virtual devices to create at start, as in `net_null0,size=64`. [`super::Port::by_device`]
-    /// creates them as well and says better what went wrong.
+    /// Virtual devices to create at start, such as `net_null0,size=64`. [`super::Port::by_device`]
+    /// creates them too, with better error messages.
     pub vdevs: Vec<String>,
-    /// How much DPDK logs.
+    /// DPDK's log level.
     pub log_level: LogLevel,
-    /// More EAL arguments, appended as they are.
+    /// Further EAL arguments, appended as they are.
     pub extra: Vec<String>,
 }
 
 impl EalArgs {
-    /// The EAL's arguments, without the program's name.
+    /// Returns the arguments of the EAL, without the program's name.
     ///
     /// # Errors
-    /// When the CPUs of this process cannot be read.
+    /// If the CPUs of this process cannot be read.
     pub fn build(&self) -> Result<Vec<String>, Error> {
         let mut args = vec!["--lcores".to_owned(), self.lcores(&allowed_cpus()?)];
         if !self.file_prefix.is_empty() {
@@ -86,7 +87,7 @@ impl EalArgs {
         Ok(args)
     }
 
-    /// `0@(all),1@c0,2@c1`: the map of lcores to CPUs.
+    /// Returns the map of lcores to CPUs: `0@(all),1@c0,2@c1`.
     fn lcores(&self, all: &str) -> String {
         let mut map = format!("0@({all})");
         for (index, cpu) in self.worker_cpus.iter().enumerate() {
@@ -96,7 +97,7 @@ impl EalArgs {
     }
 }
 
-/// The CPUs this thread may run on, as the kernel writes them: `0-3,8`.
+/// Returns the CPUs this thread may run on, in the kernel's notation: `0-3,8`.
 fn allowed_cpus() -> Result<String, Error> {
     let status = fs::read_to_string("/proc/thread-self/status").map_err(Error::Cpus)?;
     status
@@ -106,18 +107,20 @@ fn allowed_cpus() -> Result<String, Error> {
         .ok_or_else(|| Error::Cpus(io::Error::other("no Cpus_allowed_list in the kernel's status")))
 }
 
-/// DPDK, running. Everything made from it keeps it running; the last one cleans up.
+/// A running DPDK. Everything created from it keeps it running; it is cleaned up when the last user
+/// is dropped.
 #[derive(Debug)]
 pub struct Eal {
     pub(super) runtime: Arc<Runtime>,
 }
 
 impl Eal {
-    /// Starts DPDK with these EAL arguments (see [`EalArgs`]), the program's name left out.
-    /// The calling thread becomes lcore 0. DPDK's log goes to stderr.
+    /// Starts DPDK with these EAL arguments (see [`EalArgs`]), without the program's name. The
+    /// calling thread becomes lcore 0. DPDK logs to stderr.
     ///
     /// # Errors
-    /// A second call in the same process, an unsuitable DPDK, or what DPDK does not accept.
+    /// If DPDK was started before in this process, is not the version built for, or rejects an
+    /// argument.
     pub fn init(args: &[String]) -> Result<Self, Error> {
         if let Some((what, rust, c)) = dpdk_sys::layout_mismatch() {
             return Err(Error::Layout { what, rust, c });
@@ -131,7 +134,7 @@ impl Eal {
         }
         let count = argv.len() as i32;
         argv.push(std::ptr::null_mut());
-        // The EAL may keep pointers into its arguments: they stay for good.
+        // The EAL may keep pointers to its arguments, so they are leaked.
         let argv: &'static mut [*mut c_char] = argv.leak();
         // SAFETY: `argv` is `count` writable NUL-terminated strings and a null pointer, never
         // freed; the flag above makes this the only call in this process.
@@ -145,49 +148,49 @@ impl Eal {
         Ok(Self { runtime: Arc::new(Runtime::default()) })
     }
 
-    /// Changes how much DPDK logs from now on.
+    /// Sets DPDK's log level.
     pub fn set_log_level(&self, level: LogLevel) {
-        // SAFETY: sets one integer of DPDK's.
+        // SAFETY: sets an integer of DPDK.
         unsafe { dpdk_sys::rte_log_set_global_level(level.number()) };
     }
 }
 
-/// A string as C wants it.
+/// Converts a string for C.
 pub(super) fn c_string(text: &str) -> Result<CString, Error> {
     CString::new(text).map_err(|_| Error::Nul(text.to_owned()))
 }
 
-/// A pool that stands until the EAL is cleaned up.
+/// A pool that exists until the EAL is cleaned up.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RawPool {
     pub(super) pool: NonNull<dpdk_sys::rte_mempool>,
     pub(super) size: u32,
 }
 
-// SAFETY: a mempool made without the single-producer and single-consumer flags, as all here
-// are, may be used from any thread; the pointer stays valid while a `Runtime` is held.
+// SAFETY: a mempool created without the single-producer and single-consumer flags, as all here are,
+// may be used from any thread; the pointer stays valid while a `Runtime` is held.
 unsafe impl Send for RawPool {}
 // SAFETY: as above.
 unsafe impl Sync for RawPool {}
 
 impl RawPool {
-    /// Buffers that are neither with a port nor with anyone else.
+    /// Returns the number of buffers in the pool.
     pub(super) fn available(self) -> u32 {
-        // SAFETY: the pool stands while the caller holds its runtime (see `RawPool`).
+        // SAFETY: the pool exists while the caller holds its runtime (see `RawPool`).
         unsafe { dpdk_sys::rte_mempool_avail_count(self.pool.as_ptr()) }
     }
 }
 
-/// What keeps DPDK running, held by all that use its memory.
+/// The state that keeps DPDK running, held by all users of its memory.
 #[derive(Debug, Default)]
 pub(super) struct Runtime {
-    /// All pools ever made.
+    /// All pools ever created.
     pub(super) pools: Mutex<Vec<RawPool>>,
-    /// Ports that have an owner.
+    /// The numbers of ports that have an owner.
     pub(super) ports: Mutex<BTreeSet<u16>>,
-    /// Held while a worker is launched: DPDK does not want two at once.
+    /// Held while a worker is launched: DPDK does not allow two launches at once.
     pub(super) launching: Mutex<()>,
-    /// Workers launched and not joined.
+    /// The number of workers launched and not joined.
     pub(super) running: AtomicUsize,
 }
 
@@ -204,8 +207,8 @@ impl Drop for Runtime {
             );
             return;
         }
-        // SAFETY: no port, queue or pool handle is left, for each holds this runtime; no worker
-        // runs; no mbuf is out, as just counted. So nothing reaches the memory unmapped here.
+        // SAFETY: no port, queue or pool handle is left, as each holds this runtime; no worker
+        // runs; no mbuf is in use, as just counted. So nothing refers to the memory unmapped here.
         let status = unsafe { dpdk_sys::rte_eal_cleanup() };
         if status < 0 {
             tracing::warn!("DPDK cannot clean up: {}", Errno::from_status(status));

@@ -1,25 +1,25 @@
-//! What can go wrong in DPDK, told so that an operator knows which device and what to do.
+//! Errors of the safe layer, with the device they concern.
 
 use std::ffi::CStr;
 use std::fmt;
 
-/// A DPDK error number, shown as DPDK's own words for it.
+/// A DPDK error number. Displayed as DPDK's text for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Errno(i32);
 
 impl Errno {
-    /// From a return value, which DPDK makes negative.
+    /// Creates an error number from a return value, which is negative in DPDK.
     pub(super) fn from_status(status: i32) -> Self {
         Self(status.saturating_abs())
     }
 
-    /// From the calling thread's `rte_errno`.
+    /// Returns the calling thread's `rte_errno`.
     pub(super) fn last() -> Self {
         // SAFETY: reads a thread-local integer; needs no initialised EAL.
         Self(unsafe { dpdk_sys::firstack_errno() })
     }
 
-    /// The positive errno value.
+    /// Returns the error number, which is positive.
     pub fn code(self) -> i32 {
         self.0
     }
@@ -29,106 +29,109 @@ impl fmt::Display for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Many drivers return a bare -1, which reads as EPERM.
         if matches!(self.0, 0 | libc::EPERM) {
-            return f.write_str("no reason given, DPDK's log may tell more");
+            return f.write_str("no reason given; see DPDK's log");
         }
-        // SAFETY: rte_strerror always returns a NUL-terminated string, static or in a buffer
-        // of the calling thread that stands until its next call on this thread.
+        // SAFETY: rte_strerror always returns a NUL-terminated string: static, or in a buffer of
+        // the calling thread that is valid until its next call on this thread.
         let text = unsafe { CStr::from_ptr(dpdk_sys::rte_strerror(self.0)) };
         write!(f, "{}", text.to_string_lossy())
     }
 }
 
-/// Turns DPDK's status into its non-negative value or the errno in it.
+/// Converts a status of DPDK to its non-negative value, or to the error number in it.
 pub(super) fn check(status: i32) -> Result<i32, Errno> {
     if status < 0 { Err(Errno::from_status(status)) } else { Ok(status) }
 }
 
-/// What the safe layer reports.
+/// An error of the safe layer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The EAL can be started once in the life of a process, whether or not that went well.
-    #[error("DPDK has been initialised before in this process")]
+    /// The EAL was started before. It can be started only once in a process, whether or not that
+    /// succeeded.
+    #[error("DPDK was started before in this process")]
     AlreadyInitialised,
-    /// The DPDK at run time or build time is not the one that Rust's structures describe.
-    #[error("DPDK's mbuf differs from the one built for: {what} is {c} bytes, expected {rust}")]
+    /// DPDK's structures differ from those that Rust was built for.
+    #[error(
+        "DPDK's mbuf differs from the one firstack was built for: {what} is {c} bytes, expected {rust}"
+    )]
     Layout {
         /// The field, or `size` or `align`.
         what: &'static str,
-        /// What Rust has, in bytes.
+        /// The value in Rust, in bytes.
         rust: usize,
-        /// What C has, in bytes.
+        /// The value in C, in bytes.
         c: usize,
     },
-    /// A string for DPDK holds a NUL byte.
-    #[error("{0:?} holds a NUL byte")]
+    /// A string for DPDK contains a NUL byte.
+    #[error("{0:?} contains a NUL byte")]
     Nul(String),
-    /// The processors this process may run on cannot be read.
-    #[error("cannot tell which CPUs this process may use: {0}")]
+    /// The CPUs that this process may run on cannot be read.
+    #[error("cannot read which CPUs this process may use: {0}")]
     Cpus(#[source] std::io::Error),
-    /// `rte_eal_init` failed.
+    /// DPDK did not start (`rte_eal_init`).
     #[error("DPDK did not start with the arguments `{args}`: {reason}")]
     Init {
         /// The EAL arguments.
         args: String,
-        /// What DPDK said.
+        /// DPDK's reason.
         reason: Errno,
     },
-    /// A pool could not be made.
+    /// A pool could not be created.
     #[error("pool {name}: cannot create {count} buffers of {data_room} bytes: {reason}")]
     Pool {
         /// The pool's name.
         name: String,
-        /// Buffers asked for.
+        /// The number of buffers requested.
         count: u32,
-        /// Bytes asked for in each.
+        /// Bytes requested in each buffer.
         data_room: u16,
-        /// What DPDK said.
+        /// DPDK's reason.
         reason: Errno,
     },
-    /// DPDK has no such device and could not create it.
+    /// DPDK has no such device and cannot create it.
     #[error("device {device}: not found and cannot be created: {reason}")]
     NoDevice {
-        /// The device as given.
+        /// The device, as given by the caller.
         device: String,
-        /// What DPDK said.
+        /// DPDK's reason.
         reason: Errno,
     },
-    /// The device is none of DPDK's, by its name.
+    /// No driver of DPDK matches the device's name.
     #[error("device {device}: no such device, and no driver of that name to create it")]
     NoDriver {
-        /// The device as given.
+        /// The device, as given by the caller.
         device: String,
     },
-    /// The device is there but has no port of its name.
-    #[error("device {device}: DPDK knows it but it has no network port")]
+    /// The device exists but has no port of its name.
+    #[error("device {device}: known to DPDK, but has no network port")]
     NoPort {
-        /// The device as given.
+        /// The device, as given by the caller.
         device: String,
     },
-    /// A port has one owner.
-    #[error("device {device}: in use already")]
+    /// The port has an owner already.
+    #[error("device {device}: already in use")]
     PortTaken {
-        /// The device as given.
+        /// The device, as given by the caller.
         device: String,
     },
-    /// A step of a port's set-up or operation failed.
+    /// An operation on a port failed.
     #[error("device {device}: cannot {step}: {reason}")]
     Port {
         /// The device's name.
         device: String,
-        /// What was tried.
+        /// The operation.
         step: &'static str,
-        /// What DPDK said.
+        /// DPDK's reason.
         reason: Errno,
     },
-    /// The call does not fit the port's state.
+    /// The operation is not possible in the port's state.
     #[error("device {device}: cannot {step}: {why}")]
     State {
         /// The device's name.
         device: String,
-        /// What was tried.
+        /// The operation.
         step: &'static str,
-        /// Why not now.
+        /// The reason.
         why: &'static str,
     },
     /// A worker could not be launched.
@@ -136,10 +139,10 @@ pub enum Error {
     Launch {
         /// The lcore.
         lcore: u32,
-        /// What DPDK said.
+        /// DPDK's reason.
         reason: Errno,
     },
-    /// A worker ended by a panic.
+    /// A worker panicked.
     #[error("lcore {lcore}: the worker panicked: {message}")]
     Panicked {
         /// The lcore.

@@ -1,4 +1,4 @@
-//! Workers on DPDK's lcores, and the clock they read.
+//! Workers on DPDK's lcores, and the time stamp counter.
 
 use std::any::Any;
 use std::ffi::{c_int, c_void};
@@ -12,11 +12,11 @@ use std::thread;
 use super::eal::{Eal, Runtime};
 use super::error::{Error, check};
 
-/// The CPU's time stamp counter, in ticks of [`Eal::cycles_per_second`].
+/// Returns the CPU's time stamp counter; see [`Eal::cycles_per_second`].
 #[inline]
 pub fn cycles() -> u64 {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: every x86-64 processor has the instruction, and it touches no memory.
+    // SAFETY: every x86-64 CPU has the instruction, and it accesses no memory.
     unsafe {
         core::arch::x86_64::_rdtsc()
     }
@@ -28,13 +28,13 @@ pub fn cycles() -> u64 {
 }
 
 impl Eal {
-    /// Ticks of [`cycles`] in a second, as DPDK measured it at its start.
+    /// Returns the frequency of [`cycles`] per second, as measured by DPDK at its start.
     pub fn cycles_per_second(&self) -> u64 {
-        // SAFETY: reads an integer that `rte_eal_init` has set.
+        // SAFETY: reads an integer set by `rte_eal_init`.
         unsafe { dpdk_sys::rte_get_tsc_hz() }
     }
 
-    /// The lcores that run workers, in ascending order.
+    /// Returns the lcores for workers, in ascending order.
     pub fn worker_lcores(&self) -> Vec<u32> {
         // SAFETY: reads the EAL's table of lcores, which is fixed since `rte_eal_init`. The
         // first call starts at u32::MAX, DPDK's "before the first".
@@ -44,11 +44,10 @@ impl Eal {
             .collect()
     }
 
-    /// Runs `work` on a worker lcore. A worker that is not joined keeps DPDK from being cleaned
-    /// up, whatever else is dropped.
+    /// Runs `work` on a worker lcore. DPDK is not cleaned up before the worker is joined.
     ///
     /// # Errors
-    /// When the lcore is none of [`Eal::worker_lcores`], or has work already.
+    /// If the lcore is not one of [`Eal::worker_lcores`], or has work already.
     pub fn launch<F, T>(&self, lcore: u32, work: F) -> Result<Worker<T>, Error>
     where
         F: FnOnce() -> T + Send + 'static,
@@ -61,14 +60,14 @@ impl Eal {
         let (sender, receiver) = sync_channel(1);
         let launch = Box::into_raw(Box::new(Launch { work, sender }));
         let guard = self.runtime.launching.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: the lcore is a worker's, launched by one thread at a time under the lock. The
-        // trampoline takes the box over, and is of the same `F` and `T` as the box.
+        // SAFETY: the lcore is a worker's, and one thread at a time launches, under the lock. The
+        // trampoline takes ownership of the box, and has the same `F` and `T`.
         let status = unsafe {
             dpdk_sys::rte_eal_remote_launch(Some(trampoline::<F, T>), launch.cast(), lcore)
         };
         drop(guard);
         if let Err(reason) = check(status) {
-            // SAFETY: DPDK refused to launch, so that nobody else has the box.
+            // SAFETY: DPDK refused to launch, so this is the only pointer to the box.
             drop(unsafe { Box::from_raw(launch) });
             return Err(Error::Launch { lcore, reason });
         }
@@ -77,23 +76,23 @@ impl Eal {
     }
 }
 
-/// What a worker lcore is given.
+/// The work for a worker lcore.
 struct Launch<F, T> {
     work: F,
     sender: SyncSender<thread::Result<T>>,
 }
 
-/// Runs a [`Launch`]: no panic may leave it, for its caller is C.
+/// Runs a [`Launch`]. A panic must not unwind into its caller, which is C.
 unsafe extern "C" fn trampoline<F, T>(argument: *mut c_void) -> c_int
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    // SAFETY: `Eal::launch` made the pointer from a box of this very type, for this one call.
+    // SAFETY: `Eal::launch` made the pointer from a box of this type, for this one call.
     let launch = unsafe { Box::from_raw(argument.cast::<Launch<F, T>>()) };
     let Launch { work, sender } = *launch;
     let outcome = panic::catch_unwind(AssertUnwindSafe(work));
-    // Fails when the handle is gone; then nobody wants the outcome.
+    // Fails if the handle is gone; then nobody wants the result.
     drop(sender.send(outcome));
     0
 }
@@ -107,24 +106,24 @@ pub struct Worker<T> {
 }
 
 impl<T> Worker<T> {
-    /// The lcore that it runs on.
+    /// Returns the lcore that the worker runs on.
     pub fn lcore(&self) -> u32 {
         self.lcore
     }
 
-    /// Waits, asleep, for the worker to end; what it returned.
+    /// Blocks until the worker ends, and returns its result.
     ///
     /// # Errors
-    /// When it panicked.
+    /// If the worker panicked.
     pub fn join(self) -> Result<T, Error> {
         let outcome = self.receiver.recv();
         self.finish(outcome)
     }
 
-    /// What the worker returned if it has ended, or itself if it has not.
+    /// Returns the worker's result if it has ended, otherwise the worker.
     ///
     /// # Errors
-    /// When it panicked.
+    /// The inner error if the worker panicked.
     pub fn try_join(self) -> Result<Result<T, Error>, Self> {
         match self.receiver.try_recv() {
             Ok(outcome) => Ok(self.finish(Ok(outcome))),
@@ -134,7 +133,7 @@ impl<T> Worker<T> {
     }
 
     fn finish(self, outcome: Result<thread::Result<T>, RecvError>) -> Result<T, Error> {
-        // DPDK waits by spinning, which is short now: the worker has sent its last word.
+        // DPDK waits by spinning, which is short now: the worker has sent its result.
         // SAFETY: the lcore is a worker's, and runs what `Eal::launch` gave it or is done.
         unsafe { dpdk_sys::rte_eal_wait_lcore(self.lcore) };
         self.runtime.running.fetch_sub(1, Ordering::SeqCst);
@@ -147,7 +146,7 @@ impl<T> Worker<T> {
     }
 }
 
-/// The text of a panic.
+/// Returns the message of a panic.
 fn message_of(payload: &(dyn Any + Send)) -> String {
     if let Some(text) = payload.downcast_ref::<&str>() {
         (*text).to_owned()

@@ -1,5 +1,4 @@
-//! A frame in DPDK's memory. The fields are read and changed in place; DPDK is called only to
-//! give segments back.
+//! A frame in DPDK's memory. Fields are accessed in place; DPDK is called only to free segments.
 
 use std::fmt;
 use std::ptr::{self, NonNull};
@@ -8,19 +7,19 @@ use std::slice;
 use dpdk_sys::rte_mbuf;
 use pipeline::packet::buffer::Buffer;
 
-/// One frame, owned: a chain of segments, none of which is referenced from elsewhere.
-/// Dropping it gives the segments back to their pools.
+/// A frame: an owned chain of segments that nothing else refers to. Dropping it returns the
+/// segments to their pools.
 ///
-/// Invariant: the pointer is to the first segment of a chain that DPDK handed out and has not
-/// been given back; in each segment `data_off + data_len <= buf_len`; in the first one
-/// `nb_segs` and `pkt_len` count the chain, whose last `next` is null.
+/// Invariant: the pointer is to the first segment of a chain that DPDK handed out and that has not
+/// been freed; in each segment `data_off + data_len <= buf_len`; in the first one `nb_segs` and
+/// `pkt_len` describe the chain, whose last `next` is null.
 ///
 /// The layout is that of a pointer to an `rte_mbuf`; other crates may rely on it.
 #[repr(transparent)]
 pub struct Mbuf(NonNull<rte_mbuf>);
 
-// SAFETY: the owner has the only reference to the segments, and DPDK's pools take segments
-// back from any thread.
+// SAFETY: the owner has the only reference to the segments, and pools accept segments from any
+// thread.
 unsafe impl Send for Mbuf {}
 
 impl Mbuf {
@@ -34,8 +33,10 @@ impl Mbuf {
         unsafe { self.0.as_mut() }
     }
 
-    /// Makes a buffer of one segment a frame of `len` bytes, which its room must hold; what is
-    /// new of it is what was there. Panics when there are several segments, or not the room.
+    /// Sets the frame's length in bytes. Bytes that are new have arbitrary content.
+    ///
+    /// # Panics
+    /// If the frame has several segments, or the segment has not enough room.
     #[inline]
     pub fn set_len(&mut self, len: u16) {
         let raw = self.raw_mut();
@@ -45,24 +46,25 @@ impl Mbuf {
         raw.pkt_len = u32::from(len);
     }
 
-    /// The bytes of the frame, segment by segment.
+    /// Returns the bytes of the frame, segment by segment.
     pub fn segments(&self) -> Segments<'_> {
         Segments { next: Some(self.raw()) }
     }
 
-    /// The number of segments.
+    /// Returns the number of segments.
     pub fn segment_count(&self) -> usize {
         usize::from(self.raw().nb_segs)
     }
 
-    /// Whether the port has computed the hash by which it places packets. Where it has, the packet
-    /// is of a kind that it hashes.
+    /// Returns whether the port has computed an RSS hash, which means that the packet is of a kind
+    /// that the port hashes.
     #[inline]
     pub fn is_hashed(&self) -> bool {
         self.raw().ol_flags & dpdk_sys::FIRSTACK_MBUF_RSS_HASH != 0
     }
 
-    /// The DPDK number of the port that received the frame; no meaning in an allocated one.
+    /// Returns DPDK's number of the port that received the frame; meaningless for an allocated
+    /// frame.
     pub fn port(&self) -> u16 {
         self.raw().port
     }
@@ -70,7 +72,7 @@ impl Mbuf {
 
 impl Drop for Mbuf {
     fn drop(&mut self) {
-        // SAFETY: `self` owns the chain and ends here; the memory stands until every mbuf is
+        // SAFETY: `self` owns the chain and is dropped; the memory is valid until every mbuf is
         // back in its pool (see `Runtime`).
         unsafe { dpdk_sys::firstack_free(self.0.as_ptr()) }
     }
@@ -113,7 +115,8 @@ impl Buffer for Mbuf {
         if count > usize::from(raw.data_off) {
             return false;
         }
-        // It fits: at most `data_off`, and offset and length together stay within `buf_len`.
+        // This fits: `count` is at most `data_off`, and offset and length together stay within
+        // `buf_len`.
         raw.data_off -= count as u16;
         raw.data_len += count as u16;
         raw.pkt_len += count as u32;
@@ -145,16 +148,17 @@ impl Buffer for Mbuf {
 }
 
 impl Mbuf {
-    /// [`Buffer::truncate`] for a chain: `len` is less than the frame's length.
+    /// Truncates a chain to `len`, which is less than the frame's length (see
+    /// [`Buffer::truncate`]).
     #[cold]
     fn truncate_chain(&mut self, len: usize) {
         let mut kept = 1;
         let mut left = len;
         let mut last = self.0.as_ptr();
-        // SAFETY: `last` walks the chain that `self` owns alone; before its end, for the
-        // lengths of all segments add up to `pkt_len`, which is more than `len`, and a
-        // null `next` ends the walk whatever they add up to. What is cut off is unlinked first
-        // and freed once, as a chain of its own.
+        // SAFETY: `last` walks the chain that `self` owns. It stops before the end, because the
+        // lengths of all segments add up to `pkt_len`, which is more than `len`; whatever they add
+        // up to, a null `next` ends the walk. The rest is unlinked first and freed once, as a chain
+        // of its own.
         unsafe {
             while left > usize::from((*last).data_len) && !(*last).next.is_null() {
                 left -= usize::from((*last).data_len);
@@ -170,7 +174,7 @@ impl Mbuf {
     }
 }
 
-/// One segment's data.
+/// Returns the data of one segment.
 #[inline]
 fn bytes(segment: &rte_mbuf) -> &[u8] {
     // SAFETY: `data_off + data_len <= buf_len` bytes at `buf_addr` belong to the segment, by
@@ -181,7 +185,7 @@ fn bytes(segment: &rte_mbuf) -> &[u8] {
     }
 }
 
-/// The segments of a frame, in order; made by [`Mbuf::segments`].
+/// The segments of a frame, in order; returned by [`Mbuf::segments`].
 #[derive(Clone)]
 pub struct Segments<'a> {
     next: Option<&'a rte_mbuf>,

@@ -1,15 +1,16 @@
-//! The safe layer over DPDK, and the only place of the appliance with unsafe code.
+//! The safe layer over DPDK. Apart from [`crate::sys::hugepages`], the appliance's only unsafe
+//! code.
 //!
-//! Start with [`Eal::init`], make a [`MbufPool`], find each [`Port`] by its device, configure
-//! and start it, hand its queues to the workers launched with [`Eal::launch`].
+//! Start with [`Eal::init`], create an [`MbufPool`], find each [`Port`] by its device, configure
+//! and start it, and pass its queues to the workers launched with [`Eal::launch`].
 //!
-//! What keeps it sound, and is named again at each unsafe block:
-//! - **Lifetime.** Pools, ports and queues hold the [`Eal`]'s runtime; DPDK's memory is given
-//!   back when the last of them is gone and every mbuf is back in its pool, and otherwise only
-//!   at the end of the process. So no mbuf outlives the memory it lies in.
-//! - **One owner.** An [`Mbuf`] is the only reference to its segments. A queue has one handle;
-//!   a port stops only when its queues' handles are gone.
-//! - **Layout.** [`Eal::init`] refuses to start when Rust and C disagree about the mbuf.
+//! It is sound because of these invariants, which each unsafe block refers to:
+//! - **Lifetime.** Pools, ports and queues hold the [`Eal`]'s runtime. DPDK's memory is released
+//!   when the last of them is gone and every mbuf is back in its pool, otherwise at the end of the
+//!   process. So no mbuf outlives its memory.
+//! - **One owner.** An [`Mbuf`] is the only reference to its segments. A queue has one handle; a
+//!   port stops only when the handles of its queues are gone.
+//! - **Layout.** [`Eal::init`] refuses to start if Rust and C disagree about the mbuf.
 
 mod eal;
 mod error;

@@ -1,4 +1,4 @@
-//! Pools of mbufs: what ports receive into, and where new frames come from.
+//! Pools of mbufs, for receiving and for new frames.
 
 use std::ptr::NonNull;
 use std::sync::{Arc, PoisonError};
@@ -10,13 +10,13 @@ use super::eal::{Eal, RawPool, Runtime, c_string};
 use super::error::{Errno, Error};
 use super::mbuf::Mbuf;
 
-/// Bytes of a frame that one buffer holds unless there is a reason for another number.
+/// The usual data room of a buffer in bytes.
 pub const DEFAULT_DATA_ROOM: u16 = 2048;
 
-/// Buffers a handle takes out of the pool at once.
+/// The number of buffers that a handle takes from the pool at once.
 pub const STASH: usize = 32;
 
-/// A pool of buffers, all of one size. It stands until DPDK is cleaned up.
+/// A pool of buffers, all of one size. It exists until DPDK is cleaned up.
 #[derive(Debug)]
 pub struct MbufPool {
     raw: RawPool,
@@ -25,13 +25,13 @@ pub struct MbufPool {
 }
 
 impl MbufPool {
-    /// Makes a pool of `count` buffers (a power of two less one wastes the least memory), each
-    /// with `data_room` bytes for a frame and DPDK's headroom before them. Each core keeps up
-    /// to `cache` free ones at hand, or less where DPDK allows less. The memory is on NUMA node
-    /// `socket`, or anywhere. `name` is unique, and at most 25 bytes.
+    /// Creates a pool of `count` buffers (a power of two less one wastes least memory), each with
+    /// `data_room` bytes for a frame and DPDK's headroom before them. Each core caches up to
+    /// `cache` free buffers, or fewer where DPDK allows fewer. The memory is on NUMA node `socket`,
+    /// or anywhere. `name` must be unique and at most 25 bytes long.
     ///
     /// # Errors
-    /// When there is not the memory, or the name is in use or too long.
+    /// If memory is short, or the name is in use or too long.
     pub fn new(
         eal: &Eal,
         name: &str,
@@ -48,8 +48,7 @@ impl MbufPool {
         let cache = cache.min(dpdk_sys::FIRSTACK_CACHE_MAX).min(count / 2);
         let socket = socket.map_or(-1, |node| node as i32);
         let c_name = c_string(name)?;
-        // SAFETY: the EAL runs, as `eal` shows; the name is a NUL-terminated string that DPDK
-        // copies.
+        // SAFETY: the EAL runs while `eal` exists; DPDK copies the NUL-terminated name.
         let pool = unsafe {
             dpdk_sys::rte_pktmbuf_pool_create(c_name.as_ptr(), count, cache, 0, room, socket)
         };
@@ -60,24 +59,24 @@ impl MbufPool {
         Ok(Self { raw, data_room, runtime })
     }
 
-    /// Buffers in the pool now. Those that a handle has stashed or a port has posted for
-    /// receiving are not.
+    /// Returns the number of buffers in the pool, without those in a handle's stash or posted for
+    /// receiving by a port.
     pub fn available(&self) -> u32 {
         self.raw.available()
     }
 
-    /// Buffers in all.
+    /// Returns the number of buffers of the pool.
     pub fn size(&self) -> u32 {
         self.raw.size
     }
 
-    /// Bytes of a frame that one buffer holds.
+    /// Returns the data room of a buffer in bytes.
     pub fn data_room(&self) -> u16 {
         self.data_room
     }
 
-    /// A handle to allocate from, one for each worker. What it has stashed goes back to the
-    /// pool when it is dropped.
+    /// Creates a handle to allocate from, one per worker. Dropping it returns its stash to the
+    /// pool.
     pub fn handle(&self) -> PoolHandle {
         PoolHandle {
             stash: ArrayVec::new(),
@@ -92,7 +91,7 @@ impl MbufPool {
     }
 }
 
-/// One worker's way to a pool: new frames come from a small stash, refilled in bulk.
+/// One worker's allocator of a pool: frames come from a small stash that is refilled in bulk.
 #[derive(Debug)]
 pub struct PoolHandle {
     stash: ArrayVec<Mbuf, STASH>,
@@ -102,15 +101,15 @@ pub struct PoolHandle {
 }
 
 impl PoolHandle {
-    /// Fills the empty stash, or when the pool is nearly empty gets a single buffer.
+    /// Fills the empty stash; with a single buffer if the pool is nearly empty.
     #[cold]
     fn refill(&mut self) {
         debug_assert!(self.stash.is_empty());
         for count in [STASH, 1] {
-            // SAFETY: the stash has room for `STASH` pointers from its start, and is empty;
-            // `Mbuf` is a transparent pointer to an mbuf. The pool stands while the runtime is
-            // held. On success all `count` are fresh, single-segment mbufs owned by nobody
-            // else, and on failure none is written.
+            // SAFETY: the stash is empty and has room for `STASH` pointers from its start; `Mbuf`
+            // is a transparent pointer to an mbuf. The pool exists while the runtime is held. On
+            // success all `count` are new single-segment mbufs that nobody else owns; on failure
+            // none is written.
             unsafe {
                 let slots = self.stash.as_mut_ptr().cast();
                 let pool = self.raw.pool.as_ptr();

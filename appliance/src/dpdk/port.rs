@@ -1,4 +1,4 @@
-//! A network port: found by its device, configured, started, asked for its counters.
+//! A network port: found by its device, configured, started and stopped, with its counters.
 
 use std::cell::Cell;
 use std::ffi::CStr;
@@ -12,7 +12,7 @@ use super::queue::{RxQueue, TxQueue};
 use super::rss;
 use super::setup::{Plan, PortConfig, PortReport};
 
-/// A port and its one owner. It stops and closes when it and all its queues are dropped.
+/// A port, exclusively owned. It is stopped and closed when it and all its queues are dropped.
 #[derive(Debug)]
 pub struct Port {
     inner: Arc<PortInner>,
@@ -21,7 +21,7 @@ pub struct Port {
     _one_thread: PhantomData<Cell<()>>,
 }
 
-/// What a port's queues hold, too.
+/// The part of a port that its queues share.
 #[derive(Debug)]
 pub(super) struct PortInner {
     pub(super) id: u16,
@@ -29,25 +29,25 @@ pub(super) struct PortInner {
     runtime: Arc<Runtime>,
 }
 
-/// A started port's queues and what it does.
+/// The queues of a started port, and a report of its setup.
 #[derive(Debug)]
 pub struct Started {
     /// The receive queues, in order.
     pub rx: Vec<RxQueue>,
     /// The transmit queues, in order.
     pub tx: Vec<TxQueue>,
-    /// What the port does of what was asked.
+    /// How far the port fulfils its configuration.
     pub report: PortReport,
 }
 
 /// The state of a port's link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinkStatus {
-    /// Whether it carries packets.
+    /// Whether the link is up.
     pub up: bool,
-    /// Its speed; `None` when the port does not know.
+    /// The speed; `None` if the port does not know it.
     pub megabits_per_second: Option<u32>,
-    /// Whether both ends can send at once.
+    /// Whether the link is full duplex.
     pub full_duplex: bool,
 }
 
@@ -64,9 +64,9 @@ pub struct PortStats {
     pub obytes: u64,
     /// Packets lost because a receive queue was full.
     pub imissed: u64,
-    /// Bad packets received.
+    /// Packets received with errors.
     pub ierrors: u64,
-    /// Packets that could not be sent.
+    /// Packets that failed to be sent.
     pub oerrors: u64,
     /// Packets lost because the pool was empty.
     pub rx_nombuf: u64,
@@ -74,11 +74,11 @@ pub struct PortStats {
 
 impl Port {
     /// Finds the port of a device: a PCI address (`0000:01:00.0`), or a virtual device with its
-    /// parameters (`net_pcap0,rx_pcap=in.pcap,tx_pcap=out.pcap`), which is created now unless
-    /// the EAL's arguments have already done so.
+    /// parameters (`net_pcap0,rx_pcap=in.pcap,tx_pcap=out.pcap`), which is created unless the EAL's
+    /// arguments have created it.
     ///
     /// # Errors
-    /// When there is no such device, its parameters are wrong, or it is in use.
+    /// If there is no such device, its parameters are wrong, or it is in use.
     pub fn by_device(eal: &Eal, device: &str) -> Result<Self, Error> {
         let name = device.split(',').next().unwrap_or_default();
         let id = match find(name)? {
@@ -99,21 +99,21 @@ impl Port {
         Ok(Self { inner, plan: None, started: false, _one_thread: PhantomData })
     }
 
-    /// The device's name.
+    /// Returns the device's name.
     pub fn device(&self) -> &str {
         &self.inner.device
     }
 
-    /// DPDK's number of the port, as [`super::Mbuf::port`] has it.
+    /// Returns DPDK's number of the port, as in [`super::Mbuf::port`].
     pub fn id(&self) -> u16 {
         self.inner.id
     }
 
-    /// Sets the stopped port up to receive into `pool`, as far as it supports what is asked
-    /// for; [`Started::report`] tells how far that is.
+    /// Configures the stopped port to receive into `pool`, as far as it supports the configuration;
+    /// [`Started::report`] shows how far.
     ///
     /// # Errors
-    /// When the port is started, or refuses.
+    /// If the port is started, or refuses.
     pub fn configure(&mut self, config: &PortConfig<'_>, pool: &MbufPool) -> Result<(), Error> {
         if self.started {
             return Err(self.inner.state("be configured", "it is started"));
@@ -122,14 +122,14 @@ impl Port {
         let mut plan = Plan::new(config, &self.inner.info()?, pool.data_room());
         let (id, conf) = (self.inner.id, plan.conf());
         // SAFETY: the port exists and is stopped; DPDK copies the structure, and the key that it
-        // points at stays for good.
+        // points to is never freed.
         let status = unsafe {
             dpdk_sys::rte_eth_dev_configure(id, plan.rx_queues, plan.tx_queues, &raw const conf)
         };
         self.inner.done("be configured with the wanted queues, MTU and offloads", status)?;
         self.inner.set_up_queues(&mut plan, pool)?;
-        // Some ports take the MTU only this way: those over a kernel interface set the kernel's.
-        // Beyond a port's limits that is left alone, for it may be larger than they tell.
+        // Some ports accept the MTU only this way: those over a kernel interface set the kernel's.
+        // It is not set beyond a port's stated limits, which may be too low.
         if plan.mtu_refused.is_none() {
             // SAFETY: the port exists, is configured and stopped.
             let status = unsafe { dpdk_sys::rte_eth_dev_set_mtu(id, plan.mtu) };
@@ -139,10 +139,10 @@ impl Port {
         Ok(())
     }
 
-    /// Starts the configured port, receiving what is addressed to others as well.
+    /// Starts the configured port in promiscuous mode, if it has one.
     ///
     /// # Errors
-    /// When it is not configured, or started already, or the port refuses.
+    /// If the port is not configured, is started already, or refuses.
     pub fn start(&mut self) -> Result<Started, Error> {
         if self.started {
             return Err(self.inner.state("start", "it is started"));
@@ -162,29 +162,29 @@ impl Port {
         Ok(Started { rx, tx, report })
     }
 
-    /// Whether it has been started, and not been stopped since.
+    /// Returns whether the port is started.
     pub fn is_started(&self) -> bool {
         self.started
     }
 
-    /// Gives the started port the table from hashes to receive queues; whether it has taken it,
-    /// read back. It must be as long as [`super::RssReport::entries`] says.
+    /// Sets the RSS table of the started port, which has as many entries as
+    /// [`super::RssReport::entries`]. Returns whether the port has accepted it, by reading it back.
     ///
     /// # Errors
-    /// When the port is not started, or refuses.
+    /// If the port is not started, or refuses.
     pub fn set_table(&mut self, queues: &[u16]) -> Result<bool, Error> {
         if !self.started {
-            return Err(self.inner.state("take a table", "it is not started"));
+            return Err(self.inner.state("set its RSS table", "it is not started"));
         }
         let step = "take a table from hashes to queues";
         let failed = |reason| Error::Port { device: self.inner.device.clone(), step, reason };
         rss::set_table(self.inner.id, queues).map_err(failed)
     }
 
-    /// Stops the port, whose queues must have been dropped. It can be started again.
+    /// Stops the port. Its queues must have been dropped. It can be started again.
     ///
     /// # Errors
-    /// When a queue's handle is still there, or the port refuses.
+    /// If a queue's handle still exists, or the port refuses.
     pub fn stop(&mut self) -> Result<(), Error> {
         if Arc::get_mut(&mut self.inner).is_none() {
             return Err(self.inner.state("stop", "its queues are in use"));
@@ -196,36 +196,36 @@ impl Port {
         Ok(())
     }
 
-    /// Stops and closes the port, whose queues must have been dropped: frames that wait to be
-    /// sent are given up, and all its buffers go back to their pool.
+    /// Stops and closes the port. Its queues must have been dropped. Frames waiting to be sent are
+    /// dropped, and all its buffers return to their pool.
     ///
     /// # Errors
-    /// As [`Port::stop`]; the port then closes with the last of its queues.
+    /// As for [`Port::stop`]; the port is then closed with the last of its queues.
     pub fn close(mut self) -> Result<(), Error> {
         self.stop()
     }
 
-    /// The port's Ethernet address.
+    /// Returns the port's MAC address.
     ///
     /// # Errors
-    /// When the port does not tell.
+    /// If the port does not report it.
     pub fn mac(&self) -> Result<[u8; 6], Error> {
         let mut mac = dpdk_sys::rte_ether_addr::default();
         // SAFETY: the port exists; DPDK writes the structure it is given.
         let status = unsafe { dpdk_sys::rte_eth_macaddr_get(self.inner.id, &raw mut mac) };
-        self.inner.done("tell its Ethernet address", status)?;
+        self.inner.done("read its MAC address", status)?;
         Ok(mac.addr_bytes)
     }
 
-    /// The link's state, without waiting for it.
+    /// Returns the link's state without waiting for it.
     ///
     /// # Errors
-    /// When the port does not tell.
+    /// If the port does not report it.
     pub fn link(&self) -> Result<LinkStatus, Error> {
         let mut link = dpdk_sys::firstack_link::default();
         // SAFETY: the port exists; the shim writes the structure it is given.
         let status = unsafe { dpdk_sys::firstack_link_get(self.inner.id, &raw mut link) };
-        self.inner.done("tell its link's state", status)?;
+        self.inner.done("read its link state", status)?;
         let speed = link.megabits_per_second;
         Ok(LinkStatus {
             up: link.up != 0,
@@ -234,25 +234,25 @@ impl Port {
         })
     }
 
-    /// The number of the kernel's interface under a port of this driver; none for another
-    /// driver's.
+    /// Returns the number of the kernel interface below a port of this driver; `None` for another
+    /// driver.
     ///
     /// # Errors
-    /// When the port does not tell.
+    /// If the port does not report it.
     pub(super) fn kernel_interface(&self, driver: &str) -> Result<Option<u32>, Error> {
         let info = self.inner.info()?;
         Ok((driver_name(&info) == driver && info.if_index > 0).then_some(info.if_index))
     }
 
-    /// The port's counters.
+    /// Returns the port's counters.
     ///
     /// # Errors
-    /// When the port does not tell.
+    /// If the port does not report them.
     pub fn stats(&self) -> Result<PortStats, Error> {
         let mut stats = dpdk_sys::rte_eth_stats::default();
         // SAFETY: the port exists; DPDK writes the structure it is given.
         let status = unsafe { dpdk_sys::rte_eth_stats_get(self.inner.id, &raw mut stats) };
-        self.inner.done("tell its counters", status)?;
+        self.inner.done("read its counters", status)?;
         Ok(PortStats {
             ipackets: stats.ipackets,
             opackets: stats.opackets,
@@ -266,31 +266,31 @@ impl Port {
     }
 }
 
-/// The driver of the port that told this; empty when it did not tell.
+/// Returns the driver in a port's information; empty if it is missing.
 fn driver_name(info: &dpdk_sys::rte_eth_dev_info) -> String {
     match info.driver_name.is_null() {
         true => String::new(),
-        // SAFETY: not null, thus the NUL-terminated name of a loaded driver, which DPDK keeps.
+        // SAFETY: not null, so it is the NUL-terminated name of a loaded driver, which DPDK keeps.
         false => unsafe { CStr::from_ptr(info.driver_name) }.to_string_lossy().into_owned(),
     }
 }
 
-/// Has DPDK look for a device or create it.
+/// Makes DPDK look for a device or create it.
 fn probe(_eal: &Eal, device: &str) -> Result<(), Error> {
     let devargs = c_string(device)?;
     let device = device.to_owned();
-    // SAFETY: the EAL runs, as `_eal` shows; DPDK copies the NUL-terminated string.
+    // SAFETY: the EAL runs while `_eal` exists; DPDK copies the NUL-terminated string.
     match check(unsafe { dpdk_sys::rte_dev_probe(devargs.as_ptr()) }) {
         Ok(_) => Ok(()),
-        // How DPDK puts it that no bus makes anything of the name.
+        // DPDK's error if no bus accepts the name.
         Err(reason) if reason.code() == libc::EFAULT => Err(Error::NoDriver { device }),
         Err(reason) => Err(Error::NoDevice { device, reason }),
     }
 }
 
-/// The number of the port with this name.
+/// Returns the number of the port with this name.
 fn find(name: &str) -> Result<Option<u16>, Error> {
-    // DPDK names PCI devices with their domain, which may be left out when it is zero.
+    // DPDK names PCI devices with their domain, which operators may leave out if it is zero.
     for name in [name.to_owned(), format!("0000:{name}")] {
         let c_name = c_string(&name)?;
         let mut id = 0;
@@ -305,17 +305,17 @@ fn find(name: &str) -> Result<Option<u16>, Error> {
 }
 
 impl PortInner {
-    /// The error of a call that does not fit the state.
+    /// Returns the error of an operation that is not possible in the port's state.
     fn state(&self, step: &'static str, why: &'static str) -> Error {
         Error::State { device: self.device.clone(), step, why }
     }
 
-    /// The error in DPDK's status, if there is one.
+    /// Returns the error in a status of DPDK, if there is one.
     fn done(&self, step: &'static str, status: i32) -> Result<(), Error> {
         check(status).map(drop).map_err(|reason| self.failed(step, reason))
     }
 
-    /// The error of a step that went wrong.
+    /// Returns the error of an operation that failed.
     pub(super) fn failed(&self, step: &'static str, reason: Errno) -> Error {
         Error::Port { device: self.device.clone(), step, reason }
     }
@@ -324,11 +324,11 @@ impl PortInner {
         let mut info = dpdk_sys::rte_eth_dev_info::default();
         // SAFETY: the port exists; DPDK writes the structure it is given.
         let status = unsafe { dpdk_sys::rte_eth_dev_info_get(self.id, &raw mut info) };
-        self.done("tell what it can do", status)?;
+        self.done("read its capabilities", status)?;
         Ok(info)
     }
 
-    /// The NUMA node, or -1 in DPDK's unsigned form.
+    /// Returns the NUMA node, or -1 in DPDK's unsigned form.
     fn socket(&self) -> u32 {
         // SAFETY: reads one integer of an existing port.
         unsafe { dpdk_sys::rte_eth_dev_socket_id(self.id) as u32 }
@@ -343,36 +343,36 @@ impl PortInner {
                 &raw mut plan.tx_descriptors,
             )
         };
-        // A port that knows no limits takes what it is given.
+        // A port without limits takes the numbers as they are.
         if status != -libc::ENOTSUP {
             self.done("adjust its descriptors", status)?;
         }
         let socket = self.socket();
         for queue in 0..plan.rx_queues {
             let (count, none) = (plan.rx_descriptors, std::ptr::null());
-            // SAFETY: the port is configured with that many queues; the pool stands as long as
-            // the EAL, which the port holds. No configuration means the port's default.
+            // SAFETY: the port is configured with that many queues; the pool exists as long as the
+            // EAL, which the port holds. A null configuration selects the port's default.
             let status = unsafe {
                 dpdk_sys::rte_eth_rx_queue_setup(self.id, queue, count, socket, none, pool.as_ptr())
             };
-            self.done("set a receive queue up", status)?;
+            self.done("set up a receive queue", status)?;
         }
         for queue in 0..plan.tx_queues {
             let (count, none) = (plan.tx_descriptors, std::ptr::null());
             // SAFETY: as for the receive queues.
             let status =
                 unsafe { dpdk_sys::rte_eth_tx_queue_setup(self.id, queue, count, socket, none) };
-            self.done("set a transmit queue up", status)?;
+            self.done("set up a transmit queue", status)?;
         }
         Ok(())
     }
 
-    /// What the started port does of its plan.
+    /// Reports how far the started port fulfils its plan.
     fn report(&self, plan: &Plan, promiscuous: bool) -> Result<PortReport, Error> {
         let info = self.info()?;
         let mut mtu = 0;
         // SAFETY: the port exists; DPDK writes the number.
-        self.done("tell its MTU", unsafe { dpdk_sys::rte_eth_dev_get_mtu(self.id, &raw mut mtu) })?;
+        self.done("read its MTU", unsafe { dpdk_sys::rte_eth_dev_get_mtu(self.id, &raw mut mtu) })?;
         Ok(PortReport {
             driver: driver_name(&info),
             socket: i32::try_from(self.socket()).ok().map(i32::unsigned_abs),
@@ -392,8 +392,8 @@ impl PortInner {
 
 impl Drop for PortInner {
     fn drop(&mut self) {
-        // SAFETY: the last holder, port or queue, is gone: nobody uses the port any more. One
-        // that is stopped already stays so; a closed one gives all its buffers back.
+        // SAFETY: the last holder, port or queue, is gone, so nobody uses the port any more.
+        // Stopping a stopped port is harmless; a closed port returns all its buffers.
         let (stopped, closed) =
             unsafe { (dpdk_sys::rte_eth_dev_stop(self.id), dpdk_sys::rte_eth_dev_close(self.id)) };
         for status in [stopped, closed] {

@@ -1,10 +1,10 @@
-//! Receive side scaling: what is asked of a port, and what it says it does.
+//! Receive side scaling (RSS): what a port is asked to do, and what it reports.
 //!
-//! Packets belong to cores by the client's address alone, which is the source on one side of
-//! the appliance and the destination on the other. Few ports can hash one address alone by their
-//! configuration (mlx5, cnxk and hns3 of those in DPDK 22.11; Intel's i40e, ice and iavf take it in
-//! flow rules only, which are not set here). The report tells, and what lands on the wrong core is
-//! then handed over in software.
+//! Packets belong to workers by the client's address alone, which is the source on one side of the
+//! appliance and the destination on the other. Few ports can be configured to hash a single address
+//! (mlx5, cnxk and hns3 among those in DPDK 22.11; Intel's i40e, ice and iavf accept it in flow
+//! rules only, which are not set here). The report shows what a port does; packets on the wrong
+//! worker are handed over in software.
 
 use dpdk_sys::{
     FIRSTACK_RSS_IP as IP, FIRSTACK_RSS_L3_DST_ONLY_BIT, FIRSTACK_RSS_L3_SRC_ONLY_BIT,
@@ -14,10 +14,10 @@ use dpdk_sys::{
 
 use super::error::{Errno, check};
 
-/// Bytes of key that a port takes when it does not say.
+/// Bytes of the key of a port that does not state them.
 const USUAL_KEY: usize = 40;
 
-/// Which address the receive queue is to follow from.
+/// The address that determines the receive queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RssField {
     /// The IP source address.
@@ -27,7 +27,7 @@ pub enum RssField {
 }
 
 impl RssField {
-    /// The flag that narrows any hash function to this address.
+    /// Returns the flag that restricts a hash function to this address.
     fn only(self) -> u64 {
         match self {
             Self::Source => 1 << FIRSTACK_RSS_L3_SRC_ONLY_BIT,
@@ -36,21 +36,21 @@ impl RssField {
     }
 }
 
-/// What is asked of a port.
+/// The RSS that a port is asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Rss<'a> {
-    /// The Toeplitz key; ports take the first 40 or 52 bytes.
+    /// The Toeplitz key. Ports use its first 40 or 52 bytes.
     pub key: &'a [u8],
     /// The address to hash.
     pub field: RssField,
 }
 
-/// What the queue of a received packet follows from.
+/// The fields that determine a packet's receive queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RssScope {
-    /// Nothing that can be relied on: all packets may come in one queue.
+    /// None that can be relied on: all packets may come on one queue.
     Off,
-    /// The address that was asked for, alone.
+    /// The requested address alone.
     Address(RssField),
     /// Both IP addresses.
     Addresses,
@@ -58,18 +58,18 @@ pub enum RssScope {
     Ports,
 }
 
-/// What a port does.
+/// The RSS of a started port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RssReport {
-    /// What the queue follows from.
+    /// The fields that determine the queue.
     pub scope: RssScope,
     /// DPDK's hash function bits (`RTE_ETH_RSS_*`) in force.
     pub functions: u64,
-    /// Whether the started port confirmed functions and key as asked.
+    /// Whether the port has confirmed functions and key as requested.
     pub verified: bool,
-    /// Why it is less than asked, or not verified.
+    /// Why it is less than requested, or not verified.
     pub note: Option<&'static str>,
-    /// Entries of the table that leads from hashes to queues; none when it cannot be set.
+    /// Entries of the table that maps hashes to queues (RETA); 0 if it cannot be set.
     pub entries: u16,
 }
 
@@ -90,7 +90,7 @@ impl RssReport {
     }
 }
 
-/// What a port will be configured with: no functions means no RSS.
+/// The RSS that a port will be configured with; no functions means no RSS.
 #[derive(Clone, Debug)]
 pub(super) struct RssPlan {
     pub(super) functions: u64,
@@ -101,7 +101,7 @@ pub(super) struct RssPlan {
 }
 
 impl RssPlan {
-    /// The best a port with `info` can do with `rx_queues` queues.
+    /// Returns the best that a port with `info` can do with `rx_queues` queues.
     pub(super) fn new(wanted: Option<Rss<'_>>, rx_queues: u16, info: &rte_eth_dev_info) -> Self {
         let entries = info.reta_size;
         let off = |field, note| Self {
@@ -128,7 +128,7 @@ impl RssPlan {
         let (functions, note) = if offered & field.only() != 0 {
             (offered & (IP | TCP | UDP) | field.only(), None)
         } else {
-            // Not TCP and UDP: with them the ports would be hashed as well.
+            // Not TCP and UDP, because then the ports would be hashed as well.
             (offered & IP, Some("the port cannot hash a single address"))
         };
         if functions & (IP | TCP | UDP) == 0 {
@@ -137,7 +137,7 @@ impl RssPlan {
         Self { functions, key: key.into(), field, note, entries }
     }
 
-    /// What the started port says it does.
+    /// Reports the RSS of the started port.
     pub(super) fn verify(&self, port: u16) -> RssReport {
         let mut report = self.report(self.functions, false, self.note);
         if self.functions == 0 {
@@ -149,7 +149,7 @@ impl RssPlan {
             rss_key_len: self.key.len() as u8,
             ..rte_eth_rss_conf::default()
         };
-        // SAFETY: the port exists. The key's memory is as long as any length DPDK can state.
+        // SAFETY: the port exists. The key's buffer is as long as any length that DPDK can state.
         let status = unsafe { dpdk_sys::rte_eth_dev_rss_hash_conf_get(port, &raw mut seen) };
         if check(status).is_err() {
             report.note = Some("the port does not report what it hashes");
@@ -178,7 +178,8 @@ impl RssPlan {
     }
 }
 
-/// Gives a started port the table from hashes to queues, and reads back whether it has it.
+/// Sets the table of a started port that maps hashes to queues. Returns whether the port has it, by
+/// reading it back.
 pub(super) fn set_table(port: u16, queues: &[u16]) -> Result<bool, Errno> {
     const GROUP: usize = dpdk_sys::FIRSTACK_RETA_GROUP as usize;
     let size = queues.len() as u16;
@@ -190,8 +191,8 @@ pub(super) fn set_table(port: u16, queues: &[u16]) -> Result<bool, Errno> {
     let mut wanted: Vec<_> = queues.chunks(GROUP).map(group).collect();
     let empty = rte_eth_rss_reta_entry64 { mask: u64::MAX, ..Default::default() };
     let mut seen = vec![empty; wanted.len()];
-    // SAFETY: the port exists; both arrays have a group for each 64 of `size` entries, and DPDK
-    // reads the one and writes the other.
+    // SAFETY: the port exists; both arrays have a group for each 64 of `size` entries; DPDK reads
+    // one and writes the other.
     let (set, got) = unsafe {
         let set = dpdk_sys::rte_eth_dev_rss_reta_update(port, wanted.as_mut_ptr(), size);
         (set, dpdk_sys::rte_eth_dev_rss_reta_query(port, seen.as_mut_ptr(), size))

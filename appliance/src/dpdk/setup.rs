@@ -1,4 +1,4 @@
-//! How a port is set up: what is asked for, cut down to what the port can do.
+//! The setup of a port: its configuration, reduced to what the port supports.
 
 use dpdk_sys::{rte_eth_conf, rte_eth_dev_info};
 
@@ -8,13 +8,13 @@ use super::rss::{Rss, RssPlan, RssReport};
 /// Bytes of an Ethernet header.
 const ETHERNET_HEADER: u32 = 14;
 
-/// Bytes by which a frame exceeds its MTU when the port does not say: header and checksum.
+/// Bytes by which a frame exceeds its MTU if the port does not state them: header and checksum.
 const USUAL_OVERHEAD: u32 = ETHERNET_HEADER + 4;
 
-/// What is asked of a port.
+/// The configuration that a port is asked for.
 #[derive(Clone, Copy, Debug)]
 pub struct PortConfig<'a> {
-    /// Receive queues, and as many transmit queues; one for each worker.
+    /// The number of receive queues and of transmit queues: one of each per worker.
     pub queues: u16,
     /// Descriptors of each receive queue.
     pub rx_descriptors: u16,
@@ -22,43 +22,43 @@ pub struct PortConfig<'a> {
     pub tx_descriptors: u16,
     /// The longest frame in bytes, without the checksum: 1514 for an MTU of 1500.
     pub max_frame: u32,
-    /// How to share packets out among receive queues; `None` for a single queue.
+    /// How packets are distributed over receive queues; `None` for a single queue.
     pub rss: Option<Rss<'a>>,
 }
 
-/// What a started port does, to be compared with what was asked for.
+/// The setup of a started port, to be compared with its configuration.
 #[derive(Clone, Debug)]
 pub struct PortReport {
-    /// DPDK's driver.
+    /// The DPDK driver.
     pub driver: String,
-    /// The NUMA node of the device, where it has one.
+    /// The NUMA node of the device, if it has one.
     pub socket: Option<u32>,
-    /// Receive queues.
+    /// The number of receive queues.
     pub rx_queues: u16,
-    /// Transmit queues.
+    /// The number of transmit queues.
     pub tx_queues: u16,
     /// Descriptors of each receive queue.
     pub rx_descriptors: u16,
     /// Descriptors of each transmit queue.
     pub tx_descriptors: u16,
-    /// The MTU in bytes, as the port has it.
+    /// The MTU in bytes.
     pub mtu: u16,
-    /// Why the port did not take the MTU that `max_frame` asks for, if it did not. Many
-    /// virtual devices have no MTU to set and still carry any frame.
+    /// Why the port refused the MTU that `max_frame` needs, if it did. Many virtual devices have no
+    /// MTU to set and still carry any frame.
     pub mtu_refused: Option<Errno>,
-    /// Whether the port can spread a long frame over several buffers when receiving. Some
-    /// virtual devices do it without offering it.
+    /// Whether the port can receive a long frame into several buffers. Some virtual devices do so
+    /// without stating it.
     pub scatter: bool,
-    /// Whether the port offers to send frames of several segments. Some virtual devices do it
-    /// without offering it.
+    /// Whether the port states that it can send frames of several segments. Some virtual devices do
+    /// so without stating it.
     pub multi_segment: bool,
-    /// Whether the port receives what is addressed to others.
+    /// Whether the port is promiscuous: receives frames to other MAC addresses.
     pub promiscuous: bool,
-    /// What shares packets out among the receive queues.
+    /// The distribution of packets over the receive queues.
     pub rss: RssReport,
 }
 
-/// What a port will be configured with.
+/// The setup that a port will be configured with.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) rx_queues: u16,
@@ -73,14 +73,14 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// As much of `config` as a port with `info` can do.
+    /// Returns as much of `config` as a port with `info` supports.
     pub(super) fn new(config: &PortConfig<'_>, info: &rte_eth_dev_info, data_room: u16) -> Self {
         let rx_queues = config.queues.clamp(1, info.max_rx_queues.max(1));
         // Without scattering, a frame must fit into one buffer.
         let scatters = info.rx_offload_capa & dpdk_sys::FIRSTACK_RX_SCATTER != 0;
         let longest = if scatters { u32::MAX } else { data_room.into() };
         let rss = RssPlan::new(config.rss, rx_queues, info);
-        // What it has hashed it is to say, for each packet.
+        // The port marks each packet that it has hashed.
         let hash = if rss.functions == 0 { 0 } else { dpdk_sys::FIRSTACK_RX_RSS_HASH };
         let (mtu, fits) = mtu(config.max_frame.min(longest), info);
         Self {
@@ -96,15 +96,15 @@ impl Plan {
         }
     }
 
-    /// DPDK's form of it.
+    /// Returns the configuration in DPDK's form.
     pub(super) fn conf(&self) -> rte_eth_conf {
         let mut conf = rte_eth_conf::default();
         conf.rxmode.mtu = u32::from(self.mtu);
         conf.rxmode.offloads = self.rx_offloads;
         conf.txmode.offloads = self.tx_offloads;
         if self.rss.functions != 0 {
-            // DPDK keeps the pointer and follows it whenever the port starts: the few bytes stay
-            // for the life of the process.
+            // DPDK keeps the pointer and uses it whenever the port starts, so these few bytes are
+            // leaked.
             let key = Box::leak(self.rss.key.clone());
             conf.rxmode.mq_mode = dpdk_sys::RTE_ETH_MQ_RX_RSS;
             conf.rx_adv_conf.rss_conf.rss_hf = self.rss.functions;
@@ -115,8 +115,8 @@ impl Plan {
     }
 }
 
-/// The MTU for frames of `max_frame` bytes, and whether the port's limits allow it; where they
-/// do not, the nearest that they do.
+/// Returns the MTU for frames of `max_frame` bytes, limited to what the port supports, and whether
+/// it is the full one.
 fn mtu(max_frame: u32, info: &rte_eth_dev_info) -> (u16, bool) {
     let largest = u32::from(info.max_mtu);
     let overhead = match info.max_rx_pktlen.checked_sub(largest) {
@@ -126,7 +126,7 @@ fn mtu(max_frame: u32, info: &rte_eth_dev_info) -> (u16, bool) {
     let ceiling = largest.min(info.max_rx_pktlen.saturating_sub(overhead));
     let wanted = max_frame.saturating_sub(ETHERNET_HEADER);
     let mtu = wanted.min(ceiling).max(u32::from(info.min_mtu));
-    // No more than `max_mtu`, unless a port states a minimum above its maximum.
+    // At most `max_mtu`, unless a port states a minimum above its maximum.
     (u16::try_from(mtu).unwrap_or(u16::MAX), mtu == wanted)
 }
 

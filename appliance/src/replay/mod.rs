@@ -32,11 +32,11 @@ pub struct Options {
     pub outside: Option<PathBuf>,
     /// Directory for `inside.pcap` and `outside.pcap`; created if it does not exist.
     pub out: PathBuf,
-    /// What is printed.
+    /// The report to print.
     pub report: Report,
 }
 
-/// What a replay prints.
+/// The report that a replay prints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Report {
     /// The counters at the end.
@@ -243,7 +243,7 @@ struct Stage<R> {
     clock: Duration,
 }
 
-/// What happened to one packet.
+/// The verdict and output of one packet.
 struct Step {
     verdict: Verdict,
     left: Vec<(Side, Vec<u8>)>,

@@ -1,3 +1,5 @@
+//! Builds the gateway's roles from its configuration.
+
 use pipeline::role::gateway::mode::Mode;
 use pipeline::wire::family::Version;
 use pipeline::role::Role;

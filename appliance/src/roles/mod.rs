@@ -24,7 +24,7 @@ use pipeline::wire::ethernet::Mac;
 use crate::config::{self, Check, Config};
 use crate::control::keys;
 
-/// What the roles need in addition to the configuration.
+/// The environment of the roles: what they need in addition to the configuration.
 #[derive(Clone, Debug)]
 pub struct Environment {
     /// The number of workers.
@@ -68,7 +68,7 @@ pub struct Member {
 /// A function that is given whether each member is in service, by number.
 pub type Apply = Box<dyn Fn(&[bool]) + Send>;
 
-/// What the control thread changes while the workers run.
+/// The state that the control thread changes while the workers run.
 pub struct Controls {
     /// Publishes the keys that tags are signed and verified with.
     pub keys: Published<Keys>,

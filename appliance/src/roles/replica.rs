@@ -1,3 +1,5 @@
+//! Builds the replica's roles from its configuration.
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;

@@ -1,3 +1,5 @@
+//! Builds the switch's roles from its configuration.
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

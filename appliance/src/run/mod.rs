@@ -50,7 +50,7 @@ pub enum Error {
     Signals(std::io::Error),
 }
 
-/// What ends a run besides signals.
+/// The conditions that end a run, besides signals.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     /// Stops when no packet has been received for this time; for captures as input.

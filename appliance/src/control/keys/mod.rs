@@ -16,7 +16,7 @@ const KEY: usize = 16;
 /// The permission bits of group and others.
 const OTHERS: u32 = 0o077;
 
-/// What the keys are for.
+/// The purpose of the keys at a role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// Signing, at a gateway: the file must name the key that signs.

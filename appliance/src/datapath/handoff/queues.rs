@@ -11,7 +11,7 @@ use pipeline::packet::view::{Packet, Side, View};
 use super::ring::{Receiver, Sender, ring};
 use crate::sys::sync::Barrier;
 
-/// What the receiving worker does with a frame.
+/// The purpose of a frame that is handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandoffKind {
     /// Process it: it was received on this side, and the receiving worker owns its client.
@@ -25,7 +25,7 @@ pub enum HandoffKind {
 /// headers are in the cache there (benchmark `handoff`). The struct fills half a cache line.
 #[derive(Debug)]
 pub struct HandoffFrame<B> {
-    /// What the receiver does with it.
+    /// The purpose.
     pub kind: HandoffKind,
     /// The frame.
     pub frame: B,
