@@ -18,9 +18,6 @@ use std::time::{Duration, Instant};
 use alone::{alone, eal};
 use arrayvec::ArrayVec;
 use crossbeam::utils::CachePadded;
-use firstack_packets::Segment;
-use nix::sys::stat::Mode;
-use nix::unistd::mkfifo;
 use firstack::datapath::clock::Clock;
 use firstack::datapath::handoff::Handoff;
 use firstack::datapath::rss::{RetaMap, RssCheck};
@@ -29,18 +26,21 @@ use firstack::dpdk::{
     Eal, Mbuf, MbufPool, PoolHandle, Port, PortConfig, RxQueue, Started, TxQueue,
     Worker as Launched, cycles,
 };
+use firstack_packets::Segment;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use pcap_file::pcap::{PcapPacket, PcapWriter};
-use pipeline::packet::buffer::{Buffer, Pool};
-use pipeline::role::gateway::mode::A;
-use pipeline::counters::{RoleCounters, Scalar};
-use pipeline::policy::allow_list::AllowList;
-use pipeline::role::Role;
-use pipeline::role::gateway::{Gateway, Service, Settings};
-use pipeline::policy::services::Scope;
 use pipeline::base::published::Published;
+use pipeline::counters::{RoleCounters, Scalar};
+use pipeline::packet::buffer::{Buffer, Pool};
+use pipeline::packet::view::Side;
+use pipeline::policy::allow_list::AllowList;
+use pipeline::policy::services::Scope;
+use pipeline::role::Role;
+use pipeline::role::gateway::mode::A;
+use pipeline::role::gateway::{Gateway, Service, Settings};
 use pipeline::stage::sign::Keys;
 use pipeline::verdict::{Fate, Verdict};
-use pipeline::packet::view::Side;
 
 const SERVER: &str = "203.0.113.10:80";
 const REPLICA: &str = "198.51.100.10:80";
@@ -126,8 +126,11 @@ fn queues(number: u16) -> PortConfig<'static> {
 
 fn gateway() -> Gateway<A> {
     let server: std::net::SocketAddr = SERVER.parse().unwrap();
-    let service =
-        Service { scope: Scope::Prefix(server.ip().into()), ports: vec![80], allowed_replicas: AllowList::Any };
+    let service = Service {
+        scope: Scope::Prefix(server.ip().into()),
+        ports: vec![80],
+        allowed_replicas: AllowList::Any,
+    };
     let settings = Settings { max_connections: [64; 2], ..Settings::new(vec![service]) };
     Gateway::new(settings, Published::new(Keys::default()).reader())
 }
@@ -356,7 +359,10 @@ fn a_worker_that_stands_still_costs_others_nothing_but_what_was_for_it() {
             rig.verdicts(Side::Inside, Verdict::HandoffFull),
             (MANY - HANDOFF_CAPACITY) as u64
         );
-        assert_eq!(rig.counters[0].scalar(Scalar::HandedOff).get(), rig.counters[1].scalar(Scalar::TakenFromWorkers).get());
+        assert_eq!(
+            rig.counters[0].scalar(Scalar::HandedOff).get(),
+            rig.counters[1].scalar(Scalar::TakenFromWorkers).get()
+        );
         rig.finish();
     });
 }

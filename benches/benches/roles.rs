@@ -10,27 +10,22 @@ use firstack_benches::fixtures::{
 use firstack_benches::roles::{established, gateway_harness, replica_harness, switch_harness};
 use firstack_benches::{BURST, client};
 use firstack_packets::Segment;
-use pipeline::role::gateway::mode::{A, B, C, Mode};
-use pipeline::role::gateway::Timeouts;
-use pipeline::stage::tag::Configuration;
 use pipeline::base::time::Ticks;
-use pipeline::verdict::Verdict;
 use pipeline::packet::view::Side;
+use pipeline::role::gateway::Timeouts;
+use pipeline::role::gateway::mode::{A, B, C, Mode};
+use pipeline::stage::tag::Configuration;
+use pipeline::verdict::Verdict;
 
 const COUNTS: [usize; 3] = [1_000, 64_000, 1_000_000];
 
 /// Packets of established connections, in both directions.
-fn translate<Q: Configuration>(
-    criterion: &mut Criterion,
-    group: &str,
-    peers: Peers,
-    counts: &[usize],
-) {
+fn translate<Q: Mode>(criterion: &mut Criterion, group: &str, peers: Peers, counts: &[usize]) {
     let mut group = criterion.benchmark_group(group);
     group.throughput(Throughput::Elements(BURST as u64));
     for &count in counts {
         let mut harness = established::<Q>(peers, count);
-        let back = if Q::FOLLOWS_PLAIN { Verdict::FromReplica } else { Verdict::Passed };
+        let back = if Q::REPLIES_NEED_LOOKUP { Verdict::FromReplica } else { Verdict::Passed };
         let cases = [
             ("to_replica", Side::Inside, Verdict::ToReplica),
             ("from_replica", Side::Outside, back),
@@ -180,7 +175,9 @@ fn replica_of(criterion: &mut Criterion, group: &str, peers: Peers, code: Config
     run_all(&mut harness, Side::Outside, &copies, Verdict::CopyAccepted);
     let to_web_server = frames(peers, COUNT, |c| match code {
         Configuration::A | Configuration::B => Segment::ack(c, peers.replica, 8, 6).frame(),
-        Configuration::C => Segment::ack(c, peers.server, 8, 6).tunnelled(&ip(c), &ip(peers.replica)),
+        Configuration::C => {
+            Segment::ack(c, peers.server, 8, 6).tunnelled(&ip(c), &ip(peers.replica))
+        }
     });
     let from_web_server = frames(peers, COUNT, |c| Segment::ack(peers.replica, c, 6, 8).frame());
     let cases = [

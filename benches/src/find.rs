@@ -1,9 +1,9 @@
 //! Lookup of a burst's connections in the translation table, as a role does it.
 
-use pipeline::wire::family::{Endpoint, Family};
+use pipeline::base::time::Ticks;
 use pipeline::role::gateway::flow::{Flow, Phase};
 use pipeline::table::{EntryHint, Hash, Table};
-use pipeline::base::time::Ticks;
+use pipeline::wire::family::{Endpoint, Family};
 
 use crate::BURST;
 use crate::fixtures::KEY;

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use firstack_packets::{LINUX_OPTIONS, Segment, tag};
+use pipeline::packet::view::Side;
 use pipeline::role::Role;
 use pipeline::stage::tag::Configuration;
 use pipeline::verdict::Verdict;
-use pipeline::packet::view::Side;
 
 use crate::{BURST, Harness, client, client_v6};
 
@@ -51,7 +51,9 @@ pub fn from_replica(code: Configuration, peers: Peers, client: &str, answers: bo
     };
     match (code, answers) {
         (Configuration::A, _) => segment(peers.replica).frame(),
-        (Configuration::B, true) => segment(peers.replica).tunnelled(&ip(peers.server), &ip(client)),
+        (Configuration::B, true) => {
+            segment(peers.replica).tunnelled(&ip(peers.server), &ip(client))
+        }
         (Configuration::B, false) => segment(peers.server).frame(),
         (Configuration::C, _) => segment(peers.server).tunnelled(&ip(peers.replica), &ip(client)),
     }

@@ -11,12 +11,12 @@ pub mod roles;
 
 use std::time::{Duration, Instant};
 
+use pipeline::base::time::Ticks;
 use pipeline::packet::buffer::{Buffer, Pool};
 use pipeline::packet::burst::{Burst, Output};
-use pipeline::role::{Context, Role};
-use pipeline::base::time::Ticks;
-use pipeline::verdict::Verdict;
 use pipeline::packet::view::Side;
+use pipeline::role::{Context, Role};
+use pipeline::verdict::Verdict;
 
 /// Packets per burst: the workers' default.
 pub const BURST: usize = 32;

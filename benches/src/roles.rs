@@ -4,26 +4,27 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use firstack_packets::Segment;
-use pipeline::role::gateway::mode::Mode;
+use pipeline::base::published::Published;
 use pipeline::neighbours::Neighbours;
+use pipeline::packet::view::Side;
+use pipeline::policy::allow_list::AllowList;
+use pipeline::policy::services::Scope;
+use pipeline::role::gateway::mode::Mode;
 use pipeline::role::gateway::{self, Gateway};
 use pipeline::role::replica::{self, Replica};
 use pipeline::role::switch::{self, Delivery, Switch};
-use pipeline::policy::services::Scope;
-use pipeline::base::published::Published;
 use pipeline::stage::sign::Keys;
 use pipeline::verdict::Verdict;
-use pipeline::packet::view::Side;
 
 use crate::Harness;
 use crate::fixtures::{KEY, Peers, V4, V6, frames, from_replica, ip, run_all};
 
 /// Returns a gateway with a service of each family, for this many connections of each.
-pub fn gateway_harness<Q: Configuration>(connections: usize) -> Harness<Gateway<Q>> {
+pub fn gateway_harness<Q: Mode>(connections: usize) -> Harness<Gateway<Q>> {
     let service = |address: &str| gateway::Service {
         scope: Scope::Prefix(address.parse::<IpAddr>().expect("an address").into()),
         ports: vec![80],
-        replicas: Vec::new(),
+        allowed_replicas: AllowList::Any,
     };
     let services = [V4, V6].iter().map(|peers| service(&ip(peers.server))).collect();
     let settings = gateway::Settings {
@@ -35,11 +36,12 @@ pub fn gateway_harness<Q: Configuration>(connections: usize) -> Harness<Gateway<
 }
 
 /// Returns a gateway with open connections. The replica has won every race.
-pub fn established<Q: Configuration>(peers: Peers, connections: usize) -> Harness<Gateway<Q>> {
+pub fn established<Q: Mode>(peers: Peers, connections: usize) -> Harness<Gateway<Q>> {
     let mut harness = gateway_harness(connections);
     let syns = frames(peers, connections, |client| Segment::syn(client, peers.server, 7).frame());
     run_all(&mut harness, Side::Inside, &syns, Verdict::Tagged);
-    let answers = frames(peers, connections, |client| from_replica(Q::CONFIGURATION, peers, client, true));
+    let answers =
+        frames(peers, connections, |client| from_replica(Q::CONFIGURATION, peers, client, true));
     run_all(&mut harness, Side::Outside, &answers, Verdict::ReplicaWon);
     harness
 }
@@ -93,15 +95,15 @@ pub fn replica_harness() -> Harness<Replica> {
     let services = vec![service(0, V4), service(1, V6)];
     let selection = Published::new(replica::Selection::new(&services, |_| true));
     let settings = replica::Settings {
-        switches: [V4, V6]
-            .map(|peers| ip(peers.server).parse::<IpAddr>().expect("one").into())
-            .into(),
+        switches: AllowList::Only(
+            [V4, V6].map(|peers| ip(peers.server).parse::<IpAddr>().expect("one").into()).into(),
+        ),
         max_connections: [100_000; 2],
         hash_key: KEY,
         ..firstack_fixtures::replica(services)
     };
     let shares =
-        replica::Shares { gates: Arc::default(), neighbours: Arc::new(Neighbours::default()) };
+        replica::Shares { admission: Arc::default(), neighbours: Arc::new(Neighbours::default()) };
     let keys = Published::new(Keys::default());
     Harness::new(Replica::new(settings, shares, selection.reader(), keys.reader()), 1)
 }

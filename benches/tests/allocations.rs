@@ -8,11 +8,11 @@ use firstack_benches::fixtures::{LOSERS, REPLICA, SERVER, V4, V6, from_replica, 
 use firstack_benches::roles::{established, replica_harness, switch_harness};
 use firstack_benches::{BURST, Harness, cases, client};
 use firstack_packets::{Segment, icmp_error};
-use pipeline::role::gateway::mode::{A, B, C};
-use pipeline::role::Role;
-use pipeline::stage::tag::Configuration;
 use pipeline::base::time::Ticks;
 use pipeline::packet::view::Side;
+use pipeline::role::Role;
+use pipeline::role::gateway::mode::{A, B, C};
+use pipeline::stage::tag::Configuration;
 
 #[test]
 fn no_burst_allocates() {

@@ -4,8 +4,8 @@
 use firstack_tests::model::corpus::{KEY, fuzzed};
 use firstack_tests::model::{Harness, Tally, gateway, partition, replica, run, switch};
 use pipeline::packet::burst::BURST;
-use pipeline::role::gateway::mode::{A, B, C, Mode};
 use pipeline::role::Role;
+use pipeline::role::gateway::mode::{A, B, C, Mode};
 use pipeline::role::gateway::{Gateway, Timeouts};
 use pipeline::verdict::Verdict;
 use proptest::collection::vec;

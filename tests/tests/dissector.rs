@@ -9,10 +9,10 @@ use std::time::Duration;
 use firstack_packets::{Format, LINUX_OPTIONS, Segment, ethernet_frame, tag as tags, tunnel_in};
 use pcap_file::pcap::{PcapPacket, PcapWriter};
 use pipeline::packet::buffer::HeapBuffer;
-use pipeline::wire::family::{Family, V4, V6};
+use pipeline::packet::view::Packet;
 use pipeline::stage::sign::Keys;
 use pipeline::stage::tag::{self, Configuration, Found, Tag};
-use pipeline::packet::view::Packet;
+use pipeline::wire::family::{Family, V4, V6};
 
 const FIELDS: [&str; 8] = [
     "firstack.permitted",
@@ -82,7 +82,9 @@ fn tagged<F: Family>(ends: (&str, &str), tag: Tag, keys: &Keys) -> (Vec<u8>, Str
 fn every_tag() -> Vec<(Vec<u8>, String)> {
     let mut all = Vec::new();
     for keys in [Keys::default(), Keys::new([(7, [3; 16])], Some(7))] {
-        for configuration in [Some(Configuration::A), Some(Configuration::B), Some(Configuration::C), None] {
+        for configuration in
+            [Some(Configuration::A), Some(Configuration::B), Some(Configuration::C), None]
+        {
             for permitted in [true, false] {
                 let tag = Tag { permitted, configuration, signature: None };
                 all.push(tagged::<V4>(CLIENTS[0], tag, &keys));

@@ -12,13 +12,14 @@ use firstack_tests::model::{
     ACK, Arrival, CLIENTS, Carrier, FIRST_V6, Fed, Harness, Key, Model, Outer, Packet, SYN, State,
     Tally, gateway, peers, run,
 };
-use pipeline::role::gateway::mode::{A, B, C, Mode};
+use pipeline::base::time::Ticks;
+use pipeline::packet::view::Side;
+use pipeline::policy::allow_list::AllowList;
 use pipeline::role::Role;
+use pipeline::role::gateway::mode::{A, B, C, Mode};
 use pipeline::role::gateway::{Gateway, Settings, Timeouts};
 use pipeline::stage::tag::Configuration;
-use pipeline::base::time::Ticks;
 use pipeline::verdict::Verdict;
-use pipeline::packet::view::Side;
 use pipeline::wire::tunnel::Format;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -218,8 +219,10 @@ fn settings(timeouts: Timeouts, anywhere: bool) -> Settings {
     let mut settings = gateway(64, timeouts);
     if !anywhere {
         let net = |text: &str| text.parse().expect("a prefix");
-        for service in settings.services.iter_mut().filter(|s| s.replicas.is_empty()) {
-            service.replicas = vec![net("198.51.100.11/32"), net("2001:db8:30::11/128")];
+        for service in settings.services.iter_mut().filter(|s| s.allowed_replicas == AllowList::Any)
+        {
+            let prefixes = vec![net("198.51.100.11/32"), net("2001:db8:30::11/128")];
+            service.allowed_replicas = AllowList::Only(prefixes);
         }
     }
     settings

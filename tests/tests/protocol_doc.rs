@@ -10,12 +10,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use firstack_packets::{INSIDE_MAC, OUTSIDE_MAC, Segment, ethernet_frame};
 use pipeline::packet::buffer::HeapBuffer;
-use pipeline::wire::family::{Family, V4, V6};
+use pipeline::packet::view::Packet;
 use pipeline::stage::sign::{Keys, Verification};
 use pipeline::stage::tag::{self, Configuration, Found, Tag};
 use pipeline::stage::{clamp, encap};
 use pipeline::verdict::Verdict;
-use pipeline::packet::view::Packet;
+use pipeline::wire::family::{Family, V4, V6};
 use pipeline::wire::tunnel::Format;
 
 const DOCUMENT: &str = include_str!("../../docs/protocol.md");
@@ -153,7 +153,7 @@ fn check_tag<F: Family>(vector: &Vector, keys: &Keys) {
     };
     vector.check("option", &packet.options()[at..at + length.next_multiple_of(4)]);
     let worth = if tag.signature.is_some() { Verification::Valid } else { Verification::Unsigned };
-    assert_eq!(keys.judge::<F, _>(&packet, &tag), worth);
+    assert_eq!(keys.verify::<F, _>(&packet, &tag), worth);
     if let Some(signature) = tag.signature {
         vector.check("MAC", &signature.mac.to_be_bytes());
     }
@@ -198,8 +198,10 @@ fn tunnels_are_as_the_document_says() {
             4 => packet.source::<V4>().entropy(),
             _ => packet.source::<V6>().entropy(),
         };
-        let ends = (vector.number("outer source"), vector.number("outer destination"));
-        assert!(encap::put_to(&mut packet, ends, (format, entropy)));
+        let (source, destination) =
+            (vector.number("outer source"), vector.number("outer destination"));
+        let outer = encap::OuterIp { format, source, destination, entropy };
+        assert!(encap::put_to(&mut packet, outer));
         let added = packet.ip_len() - inner.len();
         vector.check("added in front", &packet.ip()[..added]);
         assert_eq!(packet.ip()[added..], inner, "vector {}", vector.name);
@@ -209,8 +211,8 @@ fn tunnels_are_as_the_document_says() {
 #[test]
 fn the_table_of_room_is_right() {
     fn room<F: Family>(format: Format) -> [usize; 3] {
-        let room = 1500 - encap::overhead::<F>(format);
-        [encap::overhead::<F>(format), room, clamp::limit::<F>(room).into()]
+        let room = 1500 - format.overhead::<F>();
+        [format.overhead::<F>(), room, clamp::limit::<F>(room).into()]
     }
     for (name, format) in [("ipip", Format::Ipip), ("gre", Format::Gre), ("gue", Format::Gue)] {
         let rows = [("IPv4", room::<V4>(format)), ("IPv6", room::<V6>(format))];

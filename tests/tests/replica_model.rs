@@ -101,8 +101,8 @@ fn act(harness: &mut Harness<Replica>, shares: &Shares, action: Action) -> [Vec<
     match action {
         Action::Tidy(at) => harness.on_timer(at),
         Action::Admission(dead, busy) => {
-            shares.gates.dead.store(dead, Relaxed);
-            shares.gates.busy.store(busy, Relaxed);
+            shares.admission.dead.store(dead, Relaxed);
+            shares.admission.busy.store(busy, Relaxed);
             Default::default()
         }
     }

@@ -14,13 +14,13 @@ use firstack_tests::model::{
     gateway, partition, peers, replica, run, switch,
 };
 use pipeline::packet::buffer::HeapPool;
-use pipeline::role::gateway::mode::{A, B, C};
+use pipeline::packet::view::Side;
 use pipeline::role::Role;
+use pipeline::role::gateway::mode::{A, B, C};
 use pipeline::role::gateway::{Gateway, Timeouts};
 use pipeline::role::replica::Replica;
 use pipeline::role::switch::Switch;
 use pipeline::verdict::{Fate, Verdict};
-use pipeline::packet::view::Side;
 use pipeline::wire::tunnel::Format;
 use proptest::collection::vec;
 use proptest::sample::select;

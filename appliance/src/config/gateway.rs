@@ -88,7 +88,8 @@ pub(super) fn read(root: &Section<'_>, tunnel: Option<&(Tunnel, usize)>) -> Opti
         .iter()
         .map(|section| {
             let head = service::head(section, any_or_prefix);
-            let allowed_replicas = section.set("allowed_replicas", usize::MAX, schema::ONE_PREFIX, any_or_prefix);
+            let allowed_replicas =
+                section.set("allowed_replicas", usize::MAX, schema::ONE_PREFIX, any_or_prefix);
             (section, head, allowed_replicas)
         })
         .collect();

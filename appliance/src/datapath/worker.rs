@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use arrayvec::ArrayVec;
 use crossbeam::utils::CachePadded;
-use pipeline::packet::burst::{BURST, Burst, Output};
-use pipeline::counters::{CommonCounters, Scalar, SideCounters};
-use pipeline::wire::family::Version;
-use pipeline::role::{Context, Role};
 use pipeline::base::time::Ticks;
-use pipeline::verdict::Verdict;
+use pipeline::counters::{CommonCounters, Scalar, SideCounters};
+use pipeline::packet::burst::{BURST, Burst, Output};
 use pipeline::packet::view::{Kind, Packet, Side, View};
+use pipeline::role::{Context, Role};
+use pipeline::verdict::Verdict;
+use pipeline::wire::family::Version;
 
 use crate::datapath::clock::Clock;
 use crate::datapath::handoff::{Handoff, HandoffFrame, HandoffKind, drain};

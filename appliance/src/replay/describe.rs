@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use pipeline::packet::buffer::{Buffer, HeapBuffer};
-use pipeline::wire::family::{Family, V4, V6, Version};
-use pipeline::stage::tag;
 use pipeline::packet::view::{Kind, Packet};
+use pipeline::stage::tag;
+use pipeline::wire::family::{Family, V4, V6, Version};
 use pipeline::wire::{arp::Arp, tcp};
 
 const FLAGS: [(u8, &str); 8] = [

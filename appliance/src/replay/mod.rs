@@ -9,13 +9,13 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use pipeline::base::time::Ticks;
 use pipeline::packet::buffer::{HeapBuffer, HeapPool};
 use pipeline::packet::burst::{Burst, Output};
+use pipeline::packet::view::Side;
 use pipeline::role::{Context, Role};
 use pipeline::stage::tag;
-use pipeline::base::time::Ticks;
 use pipeline::verdict::Verdict;
-use pipeline::packet::view::Side;
 use serde_json::json;
 
 use self::capture::{Frame, Reader, Writer};

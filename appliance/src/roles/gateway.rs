@@ -1,11 +1,11 @@
 //! Builds the gateway's roles from its configuration.
 
-use pipeline::role::gateway::mode::Mode;
-use pipeline::wire::family::Version;
-use pipeline::role::Role;
-use pipeline::role::gateway::{Gateway, Service, Settings, Timeouts};
 use pipeline::policy::allow_list::AllowList;
 use pipeline::policy::services::Scope;
+use pipeline::role::Role;
+use pipeline::role::gateway::mode::Mode;
+use pipeline::role::gateway::{Gateway, Service, Settings, Timeouts};
+use pipeline::wire::family::Version;
 
 use super::{Environment, Labels, RoleSet, any_of, controls, path, tables, tag_option};
 use crate::config::{self, Config, ServiceAddress};

@@ -9,17 +9,17 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use pipeline::role::gateway::mode::{A, B, C};
-use pipeline::wire::family::Version;
+use pipeline::base::published::Published;
 use pipeline::neighbours::Neighbours;
 use pipeline::policy::tunnel_path::TunnelPath;
 use pipeline::role::Role;
+use pipeline::role::gateway::mode::{A, B, C};
 use pipeline::role::replica::Admission;
 use pipeline::role::switch::TunnelHealth;
-use pipeline::base::published::Published;
 use pipeline::stage::sign::Keys;
 use pipeline::stage::tag;
 use pipeline::wire::ethernet::Mac;
+use pipeline::wire::family::Version;
 
 use crate::config::{self, Check, Config};
 use crate::control::keys;

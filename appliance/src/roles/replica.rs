@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use pipeline::base::published::Published;
+use pipeline::base::time::Ticks;
 use pipeline::neighbours::Neighbours;
 use pipeline::policy::allow_list::AllowList;
 use pipeline::role::Role;
 use pipeline::role::replica::{Admission, Replica, Selection, Server, Service, Settings, Shares};
-use pipeline::base::published::Published;
-use pipeline::base::time::Ticks;
 
 use super::{
     Controls, Environment, Labels, Member, RoleSet, any_of, controls, path, share, tables,

@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use pipeline::base::published::Published;
+use pipeline::neighbours::Neighbours;
 use pipeline::policy::allow_list::AllowList;
 use pipeline::policy::limiter::Limit;
-use pipeline::neighbours::Neighbours;
 use pipeline::role::Role;
 use pipeline::role::switch::{
     Delivery, Liveness, Probing, Selection, Server, Service, Settings, Shares, Switch, Timeouts,
     TunnelHealth,
 };
-use pipeline::base::published::Published;
 
 use super::{
     Controls, Environment, Labels, Member, RoleSet, controls, path, share, tables, tag_option,

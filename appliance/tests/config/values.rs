@@ -255,7 +255,10 @@ fn clients_are_listed_where_not_all_of_them_count() {
         "#,
     );
     let Role::Switch(switch) = config.role else { panic!("{:?}", config.role) };
-    assert_eq!(switch.allowed_clients, ["198.18.0.0/16", "198.19.0.1/32"].map(|net| net.parse().unwrap()));
+    assert_eq!(
+        switch.allowed_clients,
+        ["198.18.0.0/16", "198.19.0.1/32"].map(|net| net.parse().unwrap())
+    );
     assert!(!switch.tunnel_probes);
 }
 

@@ -11,11 +11,11 @@ use cycles::Cycles;
 use firstack_benches::cases::{self, Work};
 use firstack_packets::{LINUX_OPTIONS, Segment, ethernet_frame, tag as tags, tunnel_in};
 use pipeline::packet::buffer::{HeapBuffer, HeapPool};
-use pipeline::wire::family::{V4, V6};
+use pipeline::packet::view::{Packet, View};
 use pipeline::stage::encap::Outer;
 use pipeline::stage::sign::Keys;
-use pipeline::stage::{classify, crack, encap, reset, rewrite, tag};
-use pipeline::packet::view::{Packet, View};
+use pipeline::stage::{classify, decap, encap, reset, rewrite, tag};
+use pipeline::wire::family::{V4, V6};
 use pipeline::wire::tunnel::Format;
 
 const CLIENT: &str = "198.18.1.10:40000";
@@ -47,9 +47,8 @@ fn stages(criterion: &mut Criterion<Cycles>) {
         b.iter(|| rewrite::destination::<V4, _>(&mut translated, endpoint_of_replica()));
     });
     let start = packet(&syn.frame());
-    group.bench_function("classify_start", |b| {
-        b.iter(|| classify::start::<V4, _>(&start, format, 8))
-    });
+    group
+        .bench_function("classify_start", |b| b.iter(|| classify::syn::<V4, _>(&start, format, 8)));
     let find = packet(&tagged.frame());
     group.bench_function("tag_find", |b| {
         b.iter(|| format.find(std::hint::black_box(find.options())))
@@ -108,7 +107,7 @@ fn tunnels(criterion: &mut Criterion<Cycles>) {
         batched(&format!("encap_{name}_v6"), &data_v6, &put);
         let open = |p: &mut Packet<HeapBuffer>| {
             let inner = p.view.inner(pipeline::packet::buffer::Buffer::head(&p.buffer));
-            assert!(crack::open(p, inner).is_ok());
+            assert!(decap::open(p, inner).is_ok());
         };
         for (frame, ends, family) in [(&data, ends, ""), (&data_v6, ends_v6, "_v6")] {
             let tunnel = tunnel_in(built.clone(), ends, (0, 9), &frame[14..]);

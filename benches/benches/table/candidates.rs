@@ -11,9 +11,9 @@ use firstack_benches::find::{
 };
 use firstack_benches::fixtures::KEY;
 use hashbrown::HashMap;
-use pipeline::wire::family::{Endpoint, V4, Version};
-use pipeline::role::gateway::flow::Flow;
 use pipeline::base::prefetch::prefetch;
+use pipeline::role::gateway::flow::Flow;
+use pipeline::wire::family::{Endpoint, V4, Version};
 
 /// A table to be measured.
 pub(crate) trait Candidate {

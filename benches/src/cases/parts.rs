@@ -4,11 +4,11 @@ use std::hint::black_box;
 
 use firstack_packets::{self as packets, LINUX_OPTIONS, Segment, ethernet_frame, tunnel_in};
 use pipeline::packet::buffer::Buffer;
-use pipeline::wire::family::{self, Endpoint};
+use pipeline::packet::view::{Packet, View};
 use pipeline::stage::encap::{self, Outer};
 use pipeline::stage::sign::Keys;
-use pipeline::stage::{classify, crack, rewrite, tag};
-use pipeline::packet::view::{Packet, View};
+use pipeline::stage::{classify, decap, rewrite, tag};
+use pipeline::wire::family::{self, Endpoint};
 use pipeline::wire::tunnel::Format;
 
 use super::{Case, Named, ROUNDS, Work};
@@ -173,7 +173,7 @@ fn parse(packet: &mut Packet<SlabBuffer>) {
 }
 
 fn classify_start(packet: &mut Packet<SlabBuffer>) {
-    assert!(classify::start::<family::V4, _>(packet, tag::OptionId::default(), 8).is_ok());
+    assert!(classify::syn::<family::V4, _>(packet, tag::OptionId::default(), 8).is_ok());
 }
 
 fn insert_tag(packet: &mut Packet<SlabBuffer>, keys: &Keys) {
@@ -207,6 +207,6 @@ fn crack(format: packets::Format, ends: (&str, &str), inner: Vec<u8>) -> Box<dyn
     let tunnel = tunnel_in(format, ends, (0, 9), &inner[14..]);
     over(ethernet_frame(([2; 6], [2; 6]), &tunnel), |packet| {
         let inner = packet.view.inner(packet.buffer.head());
-        assert!(crack::open(packet, inner).is_ok());
+        assert!(decap::open(packet, inner).is_ok());
     })
 }

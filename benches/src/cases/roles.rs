@@ -1,13 +1,13 @@
 //! Whole roles: a burst is classified, decided and acted upon, with the periodic work after it.
 
 use firstack_packets::{Segment, ethernet_frame, ip_packet};
-use pipeline::role::gateway::mode::{A, B, C, Mode};
+use pipeline::base::time::Ticks;
+use pipeline::packet::view::Side;
 use pipeline::role::Role;
 use pipeline::role::gateway::Gateway;
+use pipeline::role::gateway::mode::{A, B, C, Mode};
 use pipeline::stage::tag::Configuration;
-use pipeline::base::time::Ticks;
 use pipeline::verdict::Verdict;
-use pipeline::packet::view::Side;
 
 use super::{Case, Named, ROUNDS, Work};
 use crate::fixtures::{LOSERS, Peers, SERVER, V4, V6, frames, from_replica, ip, run_all, tagged};
@@ -35,7 +35,9 @@ pub(super) fn cases() -> Vec<Case> {
         ("gateway_syn_in_full_table", || syns(OPEN / 2)),
         ("gateway_no_entry", no_entry),
         ("gateway_not_tcp", not_tcp),
-        ("switch_fan_out_to_2", || switch(|c| tagged(c, SERVER, Configuration::A), Verdict::FannedOut)),
+        ("switch_fan_out_to_2", || {
+            switch(|c| tagged(c, SERVER, Configuration::A), Verdict::FannedOut)
+        }),
         ("switch_to_server", || switch(|c| Segment::ack(c, SERVER, 8, 6), Verdict::ToServer)),
         ("replica_a_copy", || copies(Configuration::A, V4)),
         ("replica_a_to_web_server", || to_web_server(Configuration::A, V4)),
@@ -118,7 +120,7 @@ fn to_replica<Q: Mode + 'static>(peers: Peers) -> Box<dyn Work> {
 
 fn back<Q: Mode + 'static>(peers: Peers) -> Box<dyn Work> {
     let frames = frames(peers, OPEN, |client| from_replica(Q::CONFIGURATION, peers, client, false));
-    let expected = if Q::FOLLOWS_PLAIN { Verdict::FromReplica } else { Verdict::Passed };
+    let expected = if Q::REPLIES_NEED_LOOKUP { Verdict::FromReplica } else { Verdict::Passed };
     work(established::<Q>(peers, OPEN), arrivals(Side::Outside, &frames, expected))
 }
 
@@ -133,8 +135,9 @@ fn syns(entries: usize) -> Box<dyn Work> {
 }
 
 /// 32 races in four steps: SYNs are tagged, SYN/ACKs decide the race, two losers are reset.
-fn races<Q: Configuration + 'static>() -> Box<dyn Work> {
-    let answers = |peers| frames(peers, NEW, |client| from_replica(Q::CONFIGURATION, peers, client, true));
+fn races<Q: Mode + 'static>() -> Box<dyn Work> {
+    let answers =
+        |peers| frames(peers, NEW, |client| from_replica(Q::CONFIGURATION, peers, client, true));
     let origin = frames(V4, NEW, |client| Segment::syn_ack(LOSERS[1], client, 5, 8).frame());
     let mut parts = [
         arrivals(Side::Inside, &syn_frames(NEW), Verdict::Tagged),

@@ -10,12 +10,12 @@
 
 pub mod sync;
 
+#[path = "../../../pipeline/src/base/published.rs"]
+pub mod published;
+
 /// The pipeline's `base`.
 pub mod base {
     pub use crate::sync;
-
-    #[path = "../../../../pipeline/src/base/published.rs"]
-    pub mod published;
 }
 
 /// The appliance's `sys`.

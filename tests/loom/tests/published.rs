@@ -3,7 +3,7 @@
 use std::sync::Arc as Plain;
 use std::sync::Mutex as PlainMutex;
 
-use firstack_loom::base::published::{Published, Reader};
+use firstack_loom::published::{Published, Reader};
 use loom::thread;
 
 /// A value whose two halves must match, and which records its number when it is freed, and whether

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use firstack::capture::Reader;
-use firstack::stats::{SideStats, Snapshot};
+use firstack::control::stats::{SideStats, Snapshot};
+use firstack::replay::capture::Reader;
 
 use crate::lab::{Lab, LabError, Process, Result, Topology};
 

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use firstack::control::stats::{Answers, Snapshot};
+use firstack::control::stats::{ResponderStats, Snapshot};
 
 use super::capture::Captured;
 use super::report::{Report, ms};
 use super::world::World;
-use crate::fleet::Fleet;
 use crate::lab::{Family, RaceCapture, Result, served_by_others};
+use crate::processes::Processes;
 
 /// Time that counters have to come to rest.
 const REST: Duration = Duration::from_secs(60);
@@ -84,7 +84,7 @@ fn claims(report: &mut Report, (all, half_open): (&[Snapshot], &str), connection
         "{fanned_out} start packets at the switch made {copies} copies, one for each replica \
          that it took for alive (op 312)"
     );
-    let right = copies > 0 && copies <= 2 * fanned_out && switch.copies_failed == 0;
+    let right = copies > 0 && copies <= 2 * fanned_out && switch.counter("copies_failed") == 0;
     report.claim(right, &text);
     let text = "no kernel is left with a half-open connection (ss state syn-recv)";
     report.claim(half_open.trim().is_empty(), text);
@@ -95,7 +95,7 @@ fn claims(report: &mut Report, (all, half_open): (&[Snapshot], &str), connection
     report.line(&format!("          lost at full port queues: {missed} in, {unsent} out"));
 }
 
-fn race(world: &World, answers: &Answers) -> Vec<String> {
+fn race(world: &World, answers: &ResponderStats) -> Vec<String> {
     let families = [(Family::V4, ""), (Family::V6, ", IPv6")];
     let servers = world.topology().servers().iter();
     let mut all =

@@ -12,8 +12,8 @@ use super::proof;
 use super::report::{Report, median, ms, saved};
 use super::table::{Row, most};
 use super::world::{BUSY, World};
-use crate::fleet::Configuration;
 use crate::lab::{Curl, Family, Fetched, RaceCapture, Result};
+use crate::processes::Configuration;
 
 /// Connections of the race and of each mishap.
 const RACES: usize = 20;

@@ -145,7 +145,7 @@ impl World {
     }
 
     /// Gives processes back that were taken out.
-    pub fn give_fleet(&mut self, fleet: Fleet) {
+    pub fn give_fleet(&mut self, fleet: Processes) {
         self.fleet = Some(fleet);
     }
 

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use firstack::stats::Snapshot;
+use firstack::control::stats::Snapshot;
 use nix::sys::signal::Signal;
 
 use super::error::{LabError, Result, at};

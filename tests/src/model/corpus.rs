@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use firstack_packets::{Arp, Body, Frame, Ip, Mac, Neighbour, Payload, tag as tags};
-use pipeline::stage::tag::Configuration;
 use pipeline::packet::view::Side;
+use pipeline::stage::tag::Configuration;
 use pipeline::wire::tunnel::Format;
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -4,9 +4,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use pipeline::packet::view::Side;
 use pipeline::stage::tag::Configuration;
 use pipeline::verdict::Verdict;
-use pipeline::packet::view::Side;
 
 use super::frames::Foreign;
 use super::packet::{ACK, Packet, SYN};
@@ -291,7 +291,8 @@ impl Step {
         }
         // Only a quoted tunnel, or the tunnel of the error itself, is opened.
         let form = self.wrap.form;
-        let under_c = model.configuration == Configuration::C && matches!(form, Form::Usual | Form::AsC);
+        let under_c =
+            model.configuration == Configuration::C && matches!(form, Form::Usual | Form::AsC);
         let peer = quoted.to;
         let mut tunnel = None;
         if side == Side::Outside && under_c {

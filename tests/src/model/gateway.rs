@@ -4,13 +4,12 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use ipnet::IpNet;
-use pipeline::role::gateway::{Service, Settings};
-use pipeline::policy::services::Scope;
-use pipeline::stage::tag::Configuration;
 use pipeline::base::time::Ticks;
-use pipeline::verdict::Verdict;
 use pipeline::packet::view::Side;
+use pipeline::policy::services::Scope;
+use pipeline::role::gateway::{Service, Settings};
+use pipeline::stage::tag::Configuration;
+use pipeline::verdict::Verdict;
 
 use super::event::Input;
 use super::options::Key;
@@ -160,7 +159,9 @@ impl Model {
         match input {
             Input::Foreign(verdict) => Outcome::untouched(*verdict),
             Input::Tunnelled(outer, inner) => match (side, self.configuration) {
-                (Side::Inside, _) | (_, Configuration::A) => Outcome::untouched(Verdict::ForeignTunnel),
+                (Side::Inside, _) | (_, Configuration::A) => {
+                    Outcome::untouched(Verdict::ForeignTunnel)
+                }
                 _ => self.tunnelled(now, outer, inner),
             },
             Input::Error(error) => self.error(side, error),
@@ -284,7 +285,6 @@ impl Model {
     }
 
     fn permits(&self, service: usize, from: IpAddr) -> bool {
-        let nets: &[IpNet] = &self.settings.services[service].replicas;
-        nets.is_empty() || nets.iter().any(|net| net.contains(&from))
+        world::allows(&self.settings.services[service].allowed_replicas, from)
     }
 }

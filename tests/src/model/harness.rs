@@ -3,12 +3,12 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use pipeline::base::time::Ticks;
 use pipeline::packet::buffer::{Buffer, HeapBuffer, HeapPool};
 use pipeline::packet::burst::{BURST, Burst, Output};
-use pipeline::role::{Context, Role};
-use pipeline::base::time::Ticks;
-use pipeline::verdict::{Fate, Verdict};
 use pipeline::packet::view::Side;
+use pipeline::role::{Context, Role};
+use pipeline::verdict::{Fate, Verdict};
 
 /// The layout of a frame in its buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

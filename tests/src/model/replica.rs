@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use pipeline::base::time::Ticks;
 use pipeline::role::replica::{Server, Settings};
 use pipeline::stage::tag::Configuration;
-use pipeline::base::time::Ticks;
 use pipeline::verdict::Verdict;
 
 use super::options::Key;
@@ -181,7 +181,8 @@ impl ReplicaModel {
             return Outcome::untouched(Verdict::NoEntry);
         }
         let is_syn_ack = packet.is_syn_ack();
-        let accepted = |(isn, _): &(u32, Configuration)| packet.acknowledgement == isn.wrapping_add(1);
+        let accepted =
+            |(isn, _): &(u32, Configuration)| packet.acknowledgement == isn.wrapping_add(1);
         let next = known.next.filter(accepted).filter(|_| is_syn_ack);
         let known = match next {
             Some((isn, configuration)) => self.succeed(now, client, isn, configuration),

@@ -5,17 +5,18 @@ use std::sync::Arc;
 
 pub use firstack_fixtures::MACS;
 use firstack_fixtures::UNLIMITED;
-use pipeline::role::gateway::mode::Mode;
-use pipeline::policy::limiter::Limit;
+use pipeline::base::published::Published;
+use pipeline::base::time::Ticks;
 use pipeline::neighbours::Neighbours;
+use pipeline::policy::allow_list::AllowList;
+use pipeline::policy::limiter::Limit;
+use pipeline::policy::services::Scope;
 use pipeline::policy::tunnel_path::TunnelPath;
+use pipeline::role::gateway::mode::Mode;
 use pipeline::role::gateway::{self, Gateway, Timeouts};
 use pipeline::role::replica::{self, Replica};
 use pipeline::role::switch::{self, Delivery, Switch};
-use pipeline::policy::services::Scope;
-use pipeline::base::published::Published;
 use pipeline::stage::sign::Keys;
-use pipeline::base::time::Ticks;
 use pipeline::wire::tunnel::Format;
 
 use super::options::Key;
@@ -121,9 +122,9 @@ pub fn format(to: IpAddr) -> Format {
     longest.map_or(Format::Ipip, |(_, format)| *format)
 }
 
-pub(super) fn path() -> Path {
+pub(super) fn path() -> TunnelPath {
     let peers = FORMATS.map(|(prefix, format)| (prefix.parse().expect("a prefix"), format));
-    Path::new(MTU, Format::Ipip, peers)
+    TunnelPath::new(MTU, Format::Ipip, peers)
 }
 
 /// Returns the settings of a gateway for [`PEERS`] and [`PEERS_V6`].
@@ -132,7 +133,7 @@ pub fn gateway(max_connections: usize, timeouts: Timeouts) -> gateway::Settings 
     let service = |scope: &str, ports: &[u16], replicas: &[&str]| gateway::Service {
         scope: Scope::Prefix(net(scope)),
         ports: ports.to_vec(),
-        replicas: replicas.iter().map(|text| net(text)).collect(),
+        allowed_replicas: if replicas.is_empty() { AllowList::Any } else { only(replicas) },
     };
     let permitted =
         ["198.51.100.0/24", "203.0.113.200/32", "2001:db8:30::/64", "2001:db8:10::200/128"];
@@ -150,12 +151,25 @@ pub fn gateway(max_connections: usize, timeouts: Timeouts) -> gateway::Settings 
     }
 }
 
+/// Returns a list that allows the addresses of these prefixes only.
+pub(super) fn only(prefixes: &[&str]) -> AllowList {
+    AllowList::Only(prefixes.iter().map(|text| text.parse().expect("a prefix")).collect())
+}
+
+/// Returns whether a list allows an address.
+pub(super) fn allows(list: &AllowList, address: IpAddr) -> bool {
+    match list {
+        AllowList::Any => true,
+        AllowList::Only(prefixes) => prefixes.iter().any(|prefix| prefix.contains(&address)),
+    }
+}
+
 /// Publishes keys. The key, if there is one, signs.
 pub fn keys(key: Option<Key>) -> Published<Keys> {
     Published::new(Keys::new(key, key.map(|(id, _)| id)))
 }
 
-impl<C: Configuration> super::Harness<Gateway<C>> {
+impl<M: Mode> super::Harness<Gateway<M>> {
     /// Creates a gateway with these settings that signs with this key.
     pub fn gateway(settings: gateway::Settings, key: Option<Key>) -> Self {
         // A packet that is too big leaves in up to eight fragments.
@@ -272,9 +286,7 @@ pub fn replica_settings() -> replica::Settings {
         service(PEERS_V6[0], 2, vec![server("three", web_v6, None, None), bearer]),
     ];
     replica::Settings {
-        switches: ["203.0.113.10/32", "2001:db8:10::10/128"]
-            .map(|text| text.parse().expect("a prefix"))
-            .to_vec(),
+        switches: only(&["203.0.113.10/32", "2001:db8:10::10/128"]),
         tunnel_addresses: vec![web, IpAddr::from([198, 51, 100, 5]), web_v6, v6(0x30, 0x5, 0).ip()],
         path: path(),
         busy_connections: 7,
@@ -295,8 +307,10 @@ pub fn replica_of(
     let learned = settings.services.iter().flat_map(|service| &service.servers);
     let learned: Vec<_> =
         learned.filter(|server| server.mac.is_none()).map(|server| server.address).collect();
-    let shares =
-        replica::Shares { gates: Arc::default(), neighbours: Arc::new(Neighbours::new(learned)) };
+    let shares = replica::Shares {
+        admission: Arc::default(),
+        neighbours: Arc::new(Neighbours::new(learned)),
+    };
     let selection = Published::new(replica::Selection::new(&settings.services, up));
     let keys = Published::new(Keys::new(key, None));
     let replica = Replica::new(settings, shares.clone(), selection.reader(), keys.reader());

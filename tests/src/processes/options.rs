@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use pipeline::stage::tag::Configuration as Configuration;
+pub use pipeline::stage::tag::Configuration;
 
 use crate::lab::Family;
 

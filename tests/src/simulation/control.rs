@@ -4,9 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use pipeline::role::replica::{self, Admission};
-use pipeline::role::switch::{self, Alive, TunnelHealth};
 use pipeline::base::published::Published;
+use pipeline::role::replica::{self, Admission};
+use pipeline::role::switch::{self, Liveness, TunnelHealth};
 use pipeline::stage::sign::Keys;
 
 use super::address::{CLIENTS, Site};
@@ -35,7 +35,7 @@ pub enum Members {
         /// The configured services.
         services: Vec<switch::Service>,
         /// Members in service.
-        alive: Alive,
+        alive: Liveness,
         /// Health of tunnels.
         tunnels: Arc<TunnelHealth>,
     },
@@ -48,15 +48,15 @@ pub enum Members {
         /// Servers that are up.
         up: Vec<bool>,
         /// Its admission flags.
-        gates: Arc<Admission>,
+        admission: Arc<Admission>,
     },
 }
 
 impl Controls {
     /// Drains or undrains a replica.
     pub fn turnabout(&self) {
-        if let Members::Replica { gates, .. } = &self.members {
-            gates.dead.store(!gates.dead.load(Relaxed), Relaxed);
+        if let Members::Replica { admission, .. } = &self.members {
+            admission.dead.store(!admission.dead.load(Relaxed), Relaxed);
         }
     }
 

@@ -4,9 +4,9 @@
 use std::collections::VecDeque;
 
 use firstack::replay::describe;
+use pipeline::packet::view::Side;
 use pipeline::stage::tag;
 use pipeline::verdict::Verdict;
-use pipeline::packet::view::Side;
 
 use super::plan::{MS, Nanos, SECOND};
 

@@ -1,7 +1,7 @@
 //! Mutants: broken gateways that the simulation's checks must detect.
 
-use pipeline::verdict::Verdict;
 use pipeline::packet::view::Side;
+use pipeline::verdict::Verdict;
 use smoltcp::wire::{
     EthernetFrame, EthernetProtocol, IpAddress, IpProtocol, Ipv4Packet, Ipv6Packet, TcpPacket,
     TcpSeqNumber,

@@ -1,6 +1,6 @@
 //! The plan of a seed: hosts, paths and connections.
 
-pub use pipeline::stage::tag::Configuration as Configuration;
+pub use pipeline::stage::tag::Configuration;
 
 use super::address::Site;
 use super::draw;

@@ -6,17 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use firstack_fixtures::UNLIMITED;
-use ipnet::IpNet;
-use pipeline::role::gateway::mode::{A, B, C, Mode};
-use pipeline::policy::limiter::Limit;
-use pipeline::neighbours::Neighbours;
-use pipeline::policy::tunnel_path::TunnelPath;
-use pipeline::role::gateway::{self, Gateway};
-use pipeline::role::replica::{self, Admission, Replica};
-use pipeline::role::switch::{self, Alive, Delivery, Probing, Switch, TunnelHealth};
-use pipeline::policy::services::Scope;
 use pipeline::base::published::Published;
 use pipeline::base::time::Ticks;
+use pipeline::neighbours::Neighbours;
+use pipeline::policy::allow_list::AllowList;
+use pipeline::policy::limiter::Limit;
+use pipeline::policy::services::Scope;
+use pipeline::policy::tunnel_path::TunnelPath;
+use pipeline::role::gateway::mode::{A, B, C, Mode};
+use pipeline::role::gateway::{self, Gateway};
+use pipeline::role::replica::{self, Admission, Replica};
+use pipeline::role::switch::{self, Delivery, Liveness, Probing, Switch, TunnelHealth};
 
 use super::address::{
     CLIENTS, HOST, ORIGIN, PORT, REPLICAS, SERVICE, SOURCE, Site, TUNNEL, address, mac, port_mac,
@@ -72,22 +72,22 @@ fn tunnel_address(plan: &Plan, site: Site) -> IpAddr {
 }
 
 /// Returns an appliance's tunnel settings: 0 gateway, 1 switch, 2 replica.
-fn path(plan: &Plan, role: usize) -> Path {
+fn path(plan: &Plan, role: usize) -> TunnelPath {
     let formats = plan.tunnels.formats[role];
     let own = |(site, format)| {
         let family = if role == ORIGIN { outer(plan) } else { plan.family };
         (prefix(family, site), format)
     };
-    Path::new(plan.tunnels.path_mtu, formats.usual, formats.own.map(own))
+    TunnelPath::new(plan.tunnels.path_mtu, formats.usual, formats.own.map(own))
 }
 
 /// Returns the allowed clients of a site's appliance.
-fn clients(plan: &Plan, site: Site) -> Vec<IpNet> {
-    let excludes = plan.strangers.excludes(site);
-    excludes
-        .map(|excludes| prefix(plan.family, if excludes { ORIGIN } else { CLIENTS }))
-        .into_iter()
-        .collect()
+fn clients(plan: &Plan, site: Site) -> AllowList {
+    match plan.strangers.excludes(site) {
+        None => AllowList::Any,
+        Some(true) => AllowList::Only(vec![prefix(plan.family, ORIGIN)]),
+        Some(false) => AllowList::Only(vec![prefix(plan.family, CLIENTS)]),
+    }
 }
 
 fn gateway<X: Mode>(
@@ -103,7 +103,9 @@ fn gateway<X: Mode>(
     let service = |number: usize| gateway::Service {
         scope: Scope::Prefix(service(plan.family, number).into()),
         ports: vec![PORT],
-        replicas: sites.clone().map(|site| prefix(plan.family, site)).collect(),
+        allowed_replicas: AllowList::only_or_any(
+            sites.clone().map(|site| prefix(plan.family, site)).collect(),
+        ),
     };
     let settings = gateway::Settings {
         path: path(plan, CLIENTS),
@@ -155,7 +157,7 @@ fn switch(plan: &Plan, hash_key: (u64, u64)) -> (Station, Controls) {
             Signing::Missing { switch } => switch,
             Signing::Signed | Signing::Rotated { .. } => true,
         },
-        gateways: clients(plan, ORIGIN),
+        allowed_clients: clients(plan, ORIGIN),
         max_copies: COPIES,
         fan_out: Limit { rate: plan.fan_out, burst, ..UNLIMITED },
         path: path(plan, ORIGIN),
@@ -167,8 +169,10 @@ fn switch(plan: &Plan, hash_key: (u64, u64)) -> (Station, Controls) {
         ..firstack_fixtures::switch(services.clone())
     };
     let replicas = plan.services * plan.replicas.len();
-    let alive =
-        Alive { replicas: vec![true; replicas], servers: vec![true; plan.services * plan.origins] };
+    let alive = Liveness {
+        replicas: vec![true; replicas],
+        servers: vec![true; plan.services * plan.origins],
+    };
     let asked_for = |server: &switch::Server| match server.delivery {
         Delivery::Neighbour(address) => Some(address),
         _ => None,
@@ -215,12 +219,12 @@ fn replica(plan: &Plan, site: Site, hash_key: (u64, u64)) -> (Station, Controls)
     let servers = services.iter().flat_map(|service| &service.servers);
     let unresolved: std::collections::BTreeSet<_> =
         servers.filter(|s| s.mac.is_none()).map(|s| s.address).collect();
-    let gates = Arc::new(Admission::default());
-    gates.dead.store(replica.gate == Gate::Dead, Relaxed);
-    gates.busy.store(replica.gate == Gate::Busy, Relaxed);
+    let admission = Arc::new(Admission::default());
+    admission.dead.store(replica.gate == Gate::Dead, Relaxed);
+    admission.busy.store(replica.gate == Gate::Busy, Relaxed);
     let settings = replica::Settings {
-        switches: vec![prefix(outer(plan), ORIGIN)],
-        gateways: clients(plan, site),
+        switches: AllowList::Only(vec![prefix(outer(plan), ORIGIN)]),
+        allowed_clients: clients(plan, site),
         tunnel_addresses: vec![tunnel_address(plan, site)],
         require_signature: match plan.signing {
             Signing::Not => false,
@@ -241,7 +245,7 @@ fn replica(plan: &Plan, site: Site, hash_key: (u64, u64)) -> (Station, Controls)
         ..firstack_fixtures::replica(services.clone())
     };
     let shares = replica::Shares {
-        gates: Arc::clone(&gates),
+        admission: Arc::clone(&admission),
         neighbours: Arc::new(Neighbours::new(unresolved)),
     };
     let up = vec![true; plan.services * replica.servers];
@@ -252,6 +256,6 @@ fn replica(plan: &Plan, site: Site, hash_key: (u64, u64)) -> (Station, Controls)
     let appliance = Appliance::new(name, role, (1, plan.segmented), None);
     (
         Box::new(appliance),
-        Controls { keys, members: Members::Replica { selection, services, up, gates } },
+        Controls { keys, members: Members::Replica { selection, services, up, admission } },
     )
 }

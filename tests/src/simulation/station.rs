@@ -3,13 +3,13 @@
 
 use std::collections::VecDeque;
 
+use pipeline::base::time::Ticks;
+use pipeline::counters::CommonCounters;
 use pipeline::packet::buffer::{HeapBuffer, HeapPool};
 use pipeline::packet::burst::{BURST, Burst, Output};
-use pipeline::counters::Counters;
-use pipeline::role::{Context, Role};
-use pipeline::base::time::Ticks;
-use pipeline::verdict::{Fate, Verdict};
 use pipeline::packet::view::Side;
+use pipeline::role::{Context, Role};
+use pipeline::verdict::{Fate, Verdict};
 
 use super::log::Log;
 use super::mutants;
@@ -38,7 +38,7 @@ pub trait Runs {
     /// Returns whether frames are queued.
     fn waits(&self) -> bool;
     /// Returns its counters.
-    fn counters(&self) -> &Counters;
+    fn counters(&self) -> &CommonCounters;
     /// Number of transmitted frames.
     fn sent(&self) -> u64;
 }
@@ -154,8 +154,8 @@ impl<R: Role> Runs for Appliance<R> {
         self.waiting.iter().any(|frames| !frames.is_empty())
     }
 
-    fn counters(&self) -> &Counters {
-        self.role.counters()
+    fn counters(&self) -> &CommonCounters {
+        self.role.common_counters()
     }
 
     fn sent(&self) -> u64 {

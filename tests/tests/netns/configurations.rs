@@ -2,13 +2,13 @@
 //! replicas may be killed.
 
 use firstack_tests::demo::client::ask;
-use firstack_tests::fleet::Configuration::{A, B, C};
-use firstack_tests::fleet::TunnelFormat::{Gre, Gue, Ipip};
 use firstack_tests::lab::Family::{self, V4, V6};
 use firstack_tests::lab::{Curl, Place, Race, Site};
+use firstack_tests::processes::Configuration::{A, B, C};
+use firstack_tests::processes::TunnelFormat::{Gre, Gue, Ipip};
 
 use super::network::{Network, results};
-use super::{OrFail, MAX_WAIT, Setup, alone, comes_true, tagged, topology};
+use super::{MAX_WAIT, OrFail, Setup, alone, comes_true, tagged, topology};
 
 #[test]
 fn a_over_ipv4() {
@@ -113,7 +113,10 @@ fn kernels_gave_up_what_lost(network: &Network) {
         // One at least for each race that it lost, and at most one for each SYN/ACK.
         let least = before.iter().filter(|race| race.lost_by(&name) > 0).count() as u64;
         let most: u64 = after.iter().map(|race| race.lost_by(&name)).sum();
-        assert!((least..=most).contains(&tag_backoffs), "{name}: {tag_backoffs} given up: {after:?}");
+        assert!(
+            (least..=most).contains(&tag_backoffs),
+            "{name}: {tag_backoffs} given up: {after:?}"
+        );
     }
     let lost = |race: &Race| race.answers.iter().any(|at| at != race.winner());
     assert!(before.iter().any(lost), "nobody has lost: {before:?}");

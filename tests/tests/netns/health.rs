@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use firstack_tests::fleet::{Checks, FleetOptions, HealthTimes};
 use firstack_tests::lab::Family::V4;
+use firstack_tests::processes::{Checks, HealthTimes, ProcessOptions};
 
 use super::network::Network;
-use super::{OrFail, MAX_WAIT, alone, comes_true};
+use super::{MAX_WAIT, OrFail, alone, comes_true};
 
 fn probed(name: &str, checks: Checks) -> Network {
     let health = HealthTimes { interval: Duration::from_millis(500), rise: 2, fall: 3 };
-    let options = FleetOptions { checks, health: Some(health), ..FleetOptions::default() };
+    let options = ProcessOptions { checks, health: Some(health), ..ProcessOptions::default() };
     Network::new(name, &[], &options)
 }
 

@@ -2,20 +2,20 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
-use firstack::stats::Snapshot;
+use firstack::control::stats::Snapshot;
 use firstack_tests::demo::client::burst_while;
-use firstack_tests::fleet::FleetOptions;
 use firstack_tests::lab::Family::V4;
+use firstack_tests::processes::ProcessOptions;
 
 use super::network::Network;
-use super::{OrFail, MAX_WAIT, all, alone, comes_true, tagged};
+use super::{MAX_WAIT, OrFail, all, alone, comes_true, tagged};
 
 const OLD: &str = "7 00112233445566778899aabbccddeeff";
 const NEW: &str = "8 ffeeddccbbaa99887766554433221100";
 
 fn keyed(name: &str) -> Network {
     let keys = Some(format!("# the only one\n{OLD} sign\n"));
-    Network::new(name, &[("4KB", 4_000)], &FleetOptions { keys, ..FleetOptions::default() })
+    Network::new(name, &[("4KB", 4_000)], &ProcessOptions { keys, ..ProcessOptions::default() })
 }
 
 #[test]

@@ -14,7 +14,7 @@ use firstack_tests::scenario::binary::full;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::Signal;
 
-use super::{OrFail, MAX_WAIT, alone, comes_true};
+use super::{MAX_WAIT, OrFail, alone, comes_true};
 
 const CLIENT: &str = "10.9.0.1";
 const SERVER: &str = "10.9.0.2";

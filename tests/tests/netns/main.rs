@@ -21,9 +21,9 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use firstack::stats::Snapshot;
-use firstack_tests::fleet::{Configuration, Ended, FleetOptions, TunnelFormat};
+use firstack::control::stats::Snapshot;
 use firstack_tests::lab::{Family, LabError, Site, Topology, TopologyBuilder};
+use firstack_tests::processes::{Configuration, Ended, ProcessOptions, TunnelFormat};
 
 /// Time that a condition has to come true, however busy the machine is.
 const MAX_WAIT: Duration = Duration::from_secs(60);
@@ -94,10 +94,10 @@ impl Setup {
         Self { configuration, family, tunnel_format }
     }
 
-    fn options(self) -> FleetOptions {
+    fn options(self) -> ProcessOptions {
         let Self { configuration, family, tunnel_format } = self;
         let families = vec![family];
-        FleetOptions { configuration, families, tunnel_format, ..FleetOptions::default() }
+        ProcessOptions { configuration, families, tunnel_format, ..ProcessOptions::default() }
     }
 }
 

@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use firstack_tests::demo::client::download;
-use firstack_tests::fleet::Configuration::{A, B, C};
-use firstack_tests::fleet::FleetOptions;
-use firstack_tests::fleet::TunnelFormat::{Gre, Gue, Ipip};
 use firstack_tests::lab::Family::{V4, V6};
 use firstack_tests::lab::Site;
+use firstack_tests::processes::Configuration::{A, B, C};
+use firstack_tests::processes::ProcessOptions;
+use firstack_tests::processes::TunnelFormat::{Gre, Gue, Ipip};
 
 use super::network::Network;
 use super::{OrFail, Setup, alone, topology};
@@ -43,7 +43,7 @@ fn passes(setup: Setup, path_mtu: Option<u16>) -> u64 {
     let _alone = alone();
     let Setup { configuration, family, .. } = setup;
     let name = format!("mtu{configuration}").to_lowercase();
-    let options = FleetOptions { path_mtu, ..setup.options() };
+    let options = ProcessOptions { path_mtu, ..setup.options() };
     let topology = topology().narrow(Site::Client, 1400);
     let network = Network::build(&name, topology, &[("100MB", 100_000_000)], &options);
     let (mut stream, site) = network.connect_to(family, |site| site == "replica1");

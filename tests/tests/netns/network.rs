@@ -13,16 +13,16 @@ use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
-use firstack::stats::Snapshot;
+use firstack::control::stats::Snapshot;
 use firstack_tests::demo::client::{Burst, ask, burst, connect_from};
 use firstack_tests::demo::world::World;
-use firstack_tests::fleet::{Ended, FleetOptions};
 use firstack_tests::lab::wan::Report;
 use firstack_tests::lab::{
     Curl, Family, Fetched, Place, Race, RaceCapture, Site, TopologyBuilder, served_by_others,
 };
+use firstack_tests::processes::{Ended, ProcessOptions};
 
-use super::{OrFail, MAX_WAIT, comes_true, ended_well, generated, topology};
+use super::{MAX_WAIT, OrFail, comes_true, ended_well, generated, topology};
 
 /// Time after which no kernel holds a connection half open whose resets it has missed: Linux gives
 /// one up 63 s after its SYN.
@@ -72,7 +72,7 @@ impl DerefMut for Network {
 impl Network {
     /// The usual topology.
     #[track_caller]
-    pub fn new(name: &str, files: &[(&str, u64)], options: &FleetOptions) -> Self {
+    pub fn new(name: &str, files: &[(&str, u64)], options: &ProcessOptions) -> Self {
         Self::build(name, topology(), files, options)
     }
 
@@ -81,7 +81,7 @@ impl Network {
         name: &str,
         topology: TopologyBuilder,
         files: &[(&str, u64)],
-        options: &FleetOptions,
+        options: &ProcessOptions,
     ) -> Self {
         let world = World::build(name, topology, files, Some(options)).or_fail();
         let capture = RaceCapture::start(world.lab(), world.topology()).or_fail();

@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use firstack::stats::Snapshot;
+use firstack::control::stats::Snapshot;
 use firstack_tests::demo::client::{ask, connect_from, download};
-use firstack_tests::fleet::{Fleet, FleetOptions, HealthTimes, OriginServer};
 use firstack_tests::lab::{
     Content, Curl, Family, Lab, LabError, ServerGroup, Site, Topology, WebServer,
 };
 use firstack_tests::processes::{HealthTimes, OriginServer, ProcessOptions, Processes};
 
-use super::{OrFail, MAX_WAIT, all, alone, comes_true, ended_well};
+use super::{MAX_WAIT, OrFail, all, alone, comes_true, ended_well};
 
 /// Connections that stay while a server is drained, at least.
 const OPEN: usize = 6;
@@ -49,7 +48,7 @@ impl World {
             families: vec![family],
             servers: [1, 2].map(server).into(),
             health: Some(HealthTimes { interval: Duration::from_millis(500), rise: 2, fall: 3 }),
-            ..FleetOptions::default()
+            ..ProcessOptions::default()
         };
         let fleet = Processes::start(&lab, &topology, &options)?;
         let service = topology.origin().web(family);
@@ -100,7 +99,7 @@ impl World {
     }
 
     fn is_out(&self, server: &str) -> bool {
-        self.switch().out.iter().any(|out| out.contains(server))
+        self.switch().out_of_service.iter().any(|out| out.contains(server))
     }
 
     #[track_caller]

@@ -9,8 +9,8 @@ use crate::harness::{Harness, ended_well, is_conserved, scenario};
 fn captures_that_are_empty_or_break_off_end_well() {
     let scenario = scenario("gateway/tag/added");
     let syns = for_each_client(&scenario, Side::Inside, &["CLIENT > V SYN seq=1000 opts=linux"]);
-    let rig = Rig::new(&scenario, &[Vec::new(), Vec::new()]);
-    is_conserved(&ended_well(&rig.run_until_idle()), [0, 0], [0, 0]);
+    let harness = Harness::new(&scenario, &[Vec::new(), Vec::new()]);
+    is_conserved(&ended_well(&harness.run_until_idle()), [0, 0], [0, 0]);
     // The last frame is not whole: those before it are forwarded.
     let harness = Harness::new(&scenario, &[syns[..3].to_vec(), Vec::new()]);
     let whole = std::fs::read(&harness.inputs[0]).unwrap();
@@ -22,9 +22,9 @@ fn captures_that_are_empty_or_break_off_end_well() {
 fn a_capture_that_is_none_is_named() {
     let scenario = scenario("gateway/tag/added");
     for bytes in [&b""[..], b"This is a text and no capture."] {
-        let rig = Rig::new(&scenario, &[Vec::new(), Vec::new()]);
-        std::fs::write(&rig.inputs[1], bytes).unwrap();
-        let output = rig.run_until_idle();
+        let harness = Harness::new(&scenario, &[Vec::new(), Vec::new()]);
+        std::fs::write(&harness.inputs[1], bytes).unwrap();
+        let output = harness.run_until_idle();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         let name = harness.inputs[1].to_string_lossy().into_owned();
         assert!(said.contains(&name) && !said.contains("panicked"), "{said}");
@@ -44,7 +44,7 @@ fn a_bad_configuration_starts_nothing() {
     let good = std::fs::read_to_string(harness.path("run.toml")).unwrap();
     let bad = harness.path("bad.toml");
     std::fs::write(&bad, good.replace("cores", "corse")).unwrap();
-    let output = rig.start(&bad, None);
+    let output = harness.start(&bad, None);
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("bad.toml:") && said.contains("worker.cores"), "{said}");

@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Output};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use firstack::control::{self, Answer};
+use firstack::control::socket::{self, Answer};
 use firstack_tests::scenario::binary::{full, printed, replay};
 use firstack_tests::scenario::check::{Job, Outcome};
 use firstack_tests::scenario::pcap::{self, Record};
@@ -155,7 +155,7 @@ impl Harness {
             }
             // Until the socket is there, nothing can be asked.
             if let (false, Some(expected)) = (told, expected)
-                && let Ok(Answer::Stats(snapshot)) = control::ask(&socket, control::Command::Stats)
+                && let Ok(Answer::Stats(snapshot)) = socket::ask(&socket, socket::Command::Stats)
             {
                 let received: u64 = snapshot.sides.iter().map(|side| side.received).sum();
                 if received == expected && snapshot.is_conserved() {

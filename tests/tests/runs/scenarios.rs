@@ -10,7 +10,7 @@ use crate::harness::{BURST, Inputs, directory, same_as_replayed};
 /// appliance asks and answers by ARP when it likes, and with MAC addresses of its ports, and probes
 /// tunnels when it likes, under an identifier that is random.
 fn inputs_of(scenario: &Scenario) -> Option<Inputs> {
-    let by_arp = scenario.counters.iter().any(|line| line.contains("arp_"));
+    let by_arp = scenario.counters.iter().any(|line| line.contains("neighbour_"));
     let config: toml::Table = scenario.config.parse().unwrap();
     let asks = |switch: &toml::Value| switch.get("tunnel_probes") != Some(&false.into());
     let probes = config.get("switch").is_some_and(asks);

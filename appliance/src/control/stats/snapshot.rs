@@ -315,8 +315,9 @@ mod tests {
     #[test]
     fn an_unaccounted_packet_shows() {
         let counters = Arc::new(GatewayCounters::default());
-        let take =
-            || Snapshot::take(&Labels::default(), &[Arc::clone(&counters) as Arc<dyn RoleCounters>]);
+        let take = || {
+            Snapshot::take(&Labels::default(), &[Arc::clone(&counters) as Arc<dyn RoleCounters>])
+        };
         let common = &counters.common;
         common.side(Side::Inside).received.add(1);
         assert!(!take().is_conserved());

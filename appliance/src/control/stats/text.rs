@@ -3,8 +3,8 @@
 use std::fmt;
 
 use pipeline::counters::Scalar;
-use pipeline::verdict::{Fate, Verdict};
 use pipeline::packet::view::Side;
+use pipeline::verdict::{Fate, Verdict};
 
 use super::{PortStats, SideStats, Snapshot, TableStats, VerdictStats, WorkerStats};
 
@@ -19,7 +19,8 @@ impl fmt::Display for Snapshot {
                 let TableStats { capacity, inserted, evicted, expired, .. } = table;
                 let live: u64 = table.live.iter().map(|state| state.count).sum();
                 write!(f, "\n{family} connections: {live}/{capacity} (")?;
-                let states = table.live.iter().map(|state| format!("{} {}", state.count, state.name));
+                let states =
+                    table.live.iter().map(|state| format!("{} {}", state.count, state.name));
                 writeln!(f, "{})", states.collect::<Vec<_>>().join(", "))?;
                 writeln!(f, "  {inserted} inserted, {evicted} evicted, {expired} expired")?;
             }
@@ -76,7 +77,8 @@ impl Snapshot {
             row(&format!("  {}", fate.name()), in_count, out_count)?;
             for verdict in Verdict::ALL.iter().filter(|verdict| verdict.fate() == fate) {
                 let of = |side: &SideStats| {
-                    let is_it = |v: &&VerdictStats| v.name == verdict.name() && v.fate == fate.name();
+                    let is_it =
+                        |v: &&VerdictStats| v.name == verdict.name() && v.fate == fate.name();
                     let found = side.verdicts.iter().find(is_it);
                     found.map_or(0, |v| v.packets)
                 };

@@ -2,8 +2,8 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Mutex;
 
-use pipeline::role::replica::Admission;
 use pipeline::base::published::Published;
+use pipeline::role::replica::Admission;
 
 use super::*;
 use crate::roles::Member;

@@ -17,11 +17,11 @@ use firstack::dpdk::{
 };
 use firstack_benches::{BURST, client};
 use firstack_packets::Segment;
+use pipeline::base::published::Published;
 use pipeline::packet::buffer::{Buffer, Pool};
+use pipeline::policy::services::Scope;
 use pipeline::role::gateway::mode::A;
 use pipeline::role::gateway::{Gateway, Service, Settings};
-use pipeline::policy::services::Scope;
-use pipeline::base::published::Published;
 use pipeline::stage::sign::Keys;
 
 use crate::figures::{Capacity, Report, Row, Times};

@@ -1,11 +1,11 @@
 //! The systems under test at one number of connections, and their cases.
 
 use anyhow::{Context, Result};
-use pipeline::role::gateway::mode::{A, B, C, Mode};
+use pipeline::packet::view::Side;
 use pipeline::role::Role;
+use pipeline::role::gateway::mode::{A, B, C, Mode};
 use pipeline::stage::tag::Configuration;
 use pipeline::verdict::Verdict;
-use pipeline::packet::view::Side;
 
 use crate::frames;
 use crate::lab::Lab;

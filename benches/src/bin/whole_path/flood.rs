@@ -14,10 +14,10 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use firstack::dpdk::cycles;
-use pipeline::role::gateway::mode::A;
-use pipeline::role::gateway::flow::Phase;
-use pipeline::table::State;
 use pipeline::packet::view::Side;
+use pipeline::role::gateway::flow::Phase;
+use pipeline::role::gateway::mode::A;
+use pipeline::table::State;
 use serde::Serialize;
 
 use crate::cases::both_ways;

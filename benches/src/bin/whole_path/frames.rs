@@ -4,10 +4,10 @@ use firstack_packets::{
     Body, Frame, INSIDE_MAC, Ip, LINUX_OPTIONS, OUTSIDE_MAC, Payload, Segment, Sum, Udp, socket,
     tag,
 };
+use pipeline::packet::view::Side;
 use pipeline::role::gateway::mode::Mode;
 use pipeline::stage::tag::Configuration;
 use pipeline::verdict::Verdict;
-use pipeline::packet::view::Side;
 
 use crate::system_under_test::Opening;
 use crate::template::{CLIENTS, Client, NOBODY, STRANGERS, Template};
@@ -68,7 +68,7 @@ pub fn client_reset() -> Template {
 }
 
 /// Returns the packets of a gateway.
-pub fn gateway<C: Configuration>() -> Opening {
+pub fn gateway<C: Mode>() -> Opening {
     let data = |from| Segment::ack(from, NOBODY, 6, 8).payload(&FILL).inbound();
     let back = match C::CONFIGURATION {
         Configuration::A => to_client(&data(REPLICA).frame()),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use firstack::dpdk::Mbuf;
 use firstack_benches::BURST;
-use pipeline::packet::buffer::Buffer;
 use pipeline::counters::Counters;
+use pipeline::packet::buffer::Buffer;
 
 use crate::lab::Ends;
 use crate::system_under_test::Forwarder;

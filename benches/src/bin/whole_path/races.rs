@@ -84,7 +84,7 @@ pub fn measure(
 }
 
 /// Returns a gateway with open connections, whose racers have raced once.
-fn racing<G: Configuration>(
+fn racing<G: Mode>(
     lab: &mut Lab,
     pair: usize,
     name: &str,

@@ -11,14 +11,14 @@ use firstack::datapath::rss::{RetaMap, RssCheck};
 use firstack::datapath::worker::{Idle, Parts, Queues, Worker};
 use firstack::dpdk::{Mbuf, cycles};
 use firstack_benches::BURST;
-use pipeline::role::gateway::mode::Mode;
+use pipeline::base::published::Published;
 use pipeline::neighbours::Neighbours;
+use pipeline::policy::services::Scope;
 use pipeline::role::Role;
+use pipeline::role::gateway::mode::Mode;
 use pipeline::role::gateway::{self, Gateway};
 use pipeline::role::replica::{self, Replica};
 use pipeline::role::switch::{self, Delivery, Switch};
-use pipeline::policy::services::Scope;
-use pipeline::base::published::Published;
 use pipeline::stage::sign::Keys;
 
 use crate::frames::{LOSERS, REPLICA, SERVER, ip};
@@ -73,7 +73,7 @@ pub fn one_of<R: Role>(
 }
 
 /// Returns a gateway whose table holds this many IPv4 connections.
-pub fn gateway<C: Configuration>(connections: usize) -> Gateway<C> {
+pub fn gateway<C: Mode>(connections: usize) -> Gateway<C> {
     let service = gateway::Service {
         scope: Scope::Prefix(address(SERVER).into()),
         ports: vec![80],
@@ -141,7 +141,7 @@ pub fn replica(connections: usize) -> Replica {
         ..firstack_fixtures::replica(services)
     };
     let shares =
-        replica::Shares { gates: Arc::default(), neighbours: Arc::new(Neighbours::default()) };
+        replica::Shares { admission: Arc::default(), neighbours: Arc::new(Neighbours::default()) };
     let keys = Published::new(Keys::default());
     Replica::new(settings, shares, selection.reader(), keys.reader())
 }

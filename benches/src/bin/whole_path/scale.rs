@@ -10,11 +10,11 @@ use firstack::datapath::handoff::Handoff;
 use firstack::datapath::rss::RetaMap;
 use firstack::datapath::worker::Worker;
 use firstack::dpdk::cycles;
-use pipeline::role::gateway::mode::A;
 use pipeline::counters::Counters;
-use pipeline::role::gateway::Gateway;
-use pipeline::verdict::Verdict;
 use pipeline::packet::view::{Side, View};
+use pipeline::role::gateway::Gateway;
+use pipeline::role::gateway::mode::A;
+use pipeline::verdict::Verdict;
 use serde::Serialize;
 
 use crate::frames;

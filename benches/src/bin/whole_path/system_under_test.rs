@@ -5,9 +5,9 @@ use std::sync::Arc;
 use anyhow::{Result, ensure};
 use firstack::datapath::worker::Worker;
 use pipeline::counters::Counters;
+use pipeline::packet::view::Side;
 use pipeline::role::Role;
 use pipeline::verdict::{Fate, Verdict};
-use pipeline::packet::view::Side;
 
 use crate::source::{Program, Source};
 use crate::template::Template;

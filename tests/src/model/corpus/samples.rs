@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use firstack_packets::tag::with_mac;
-use pipeline::stage::tag::Configuration;
 use pipeline::packet::view::Side;
+use pipeline::stage::tag::Configuration;
 use pipeline::wire::tunnel::Format;
 
 use super::{KEY, UNSIGNED, arp, neighbour, signed_start, tagged_start, tunnelled};
@@ -42,7 +42,9 @@ pub fn prelude(at: Duration) -> Vec<Arrival> {
         add(Side::Outside, tunnel(answer(replica, own[0]), server));
         add(Side::Outside, tunnel(answer(server, own[0]), replica));
         add(Side::Outside, answer(server, own[1]));
-        for (number, code) in [Configuration::A, Configuration::B, Configuration::C].into_iter().enumerate() {
+        for (number, code) in
+            [Configuration::A, Configuration::B, Configuration::C].into_iter().enumerate()
+        {
             let start = signed_start(own[number], server, code);
             let copy = tunnelled(&start.frame(), server, replica, Format::ALL[number]);
             add(Side::Outside, copy);

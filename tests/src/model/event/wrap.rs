@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use pipeline::packet::view::Side;
 use pipeline::stage::tag::Configuration;
 use pipeline::verdict::Verdict;
-use pipeline::packet::view::Side;
 use pipeline::wire::tunnel::Format;
 
 use super::{Incoming, Input, Who, find};

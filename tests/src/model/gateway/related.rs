@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use pipeline::packet::view::Side;
 use pipeline::stage::tag::Configuration;
 use pipeline::verdict::Verdict;
-use pipeline::packet::view::Side;
 
 use super::{Model, State};
 use crate::model::Packet;
@@ -61,7 +61,9 @@ impl Model {
         let tunnelled = error.tunnel.is_some();
         let mut changed = error.clone();
         match (side, self.configuration) {
-            (Side::Outside, Configuration::A | Configuration::B) if other == replica && !tunnelled => {
+            (Side::Outside, Configuration::A | Configuration::B)
+                if other == replica && !tunnelled =>
+            {
                 changed.quoted.to = server;
             }
             (Side::Outside, Configuration::C) if other == server && tunnelled => {
@@ -71,7 +73,9 @@ impl Model {
                 }
                 changed = error.peeled();
             }
-            (Side::Inside, Configuration::A | Configuration::B) if other == server && !tunnelled => {
+            (Side::Inside, Configuration::A | Configuration::B)
+                if other == server && !tunnelled =>
+            {
                 changed.quoted.from = replica;
                 if error.to == server.ip() {
                     changed.to = replica.ip();
@@ -121,7 +125,9 @@ impl Model {
         };
         let Some(way) = way else { return passed };
         match (side, self.configuration) {
-            (Side::Inside, Configuration::A | Configuration::B) => put(packet.sent_to(way.1), first),
+            (Side::Inside, Configuration::A | Configuration::B) => {
+                put(packet.sent_to(way.1), first)
+            }
             (Side::Outside, Configuration::A) => put(packet.sent_by(way.0), first),
             (Side::Inside, Configuration::C) => {
                 let outer = self.outer(packet.from.ip(), way.1.ip(), packet.traffic_class);

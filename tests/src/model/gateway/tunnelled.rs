@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use pipeline::packet::view::Side;
 use pipeline::stage::tag::Configuration;
 use pipeline::verdict::Verdict;
-use pipeline::packet::view::Side;
 
 use super::{Model, Record, State};
 use crate::model::event::Input;
@@ -61,10 +61,14 @@ impl Model {
         let Some(known) = self.records.get(&packet.to).cloned() else { return foreign };
         let server = known.server;
         let claimant = match self.configuration {
-            Configuration::B if outer.from == server.ip() && packet.from.ip() != server.ip() => packet.from,
+            Configuration::B if outer.from == server.ip() && packet.from.ip() != server.ip() => {
+                packet.from
+            }
             Configuration::A | Configuration::B => return foreign,
             Configuration::C if packet.from.ip() != server.ip() => return foreign,
-            Configuration::C if packet.from.port() != server.port() || outer.from == server.ip() => {
+            Configuration::C
+                if packet.from.port() != server.port() || outer.from == server.ip() =>
+            {
                 return Outcome::dropped(Verdict::TunnelSpoofed);
             }
             Configuration::C => SocketAddr::new(outer.from, server.port()),
@@ -96,7 +100,9 @@ impl Model {
             _ if is_reset && known.replica != Some(claimant) => {
                 Outcome::dropped(Verdict::ResetByReplica)
             }
-            _ if self.configuration == Configuration::B => Outcome::dropped(Verdict::ConfigurationMismatch),
+            _ if self.configuration == Configuration::B => {
+                Outcome::dropped(Verdict::ConfigurationMismatch)
+            }
             _ if known.winner() == Some(claimant) => match cracked(outer, packet) {
                 Ok(inside) => {
                     self.heard(now, Side::Outside, packet.to, packet.flags);

@@ -21,7 +21,7 @@ impl ReplicaModel {
         if !self.settings.tunnel_addresses.contains(&outer.to) {
             return Outcome::untouched(Verdict::ForeignTunnel);
         }
-        if !self.settings.switches.iter().any(|net| net.contains(&outer.from)) {
+        if !crate::model::world::allows(&self.settings.switches, outer.from) {
             return Outcome::dropped(Verdict::PeerNotAllowed);
         }
         let (ip, tcp, class) = match inside {
@@ -95,8 +95,7 @@ impl ReplicaModel {
         let number = services
             .position(|s| s.address == packet.to.ip() && s.ports.contains(&packet.to.port()))
             .ok_or(Verdict::CopyNoService)?;
-        let gateways = &self.settings.gateways;
-        if !gateways.is_empty() && !gateways.iter().any(|net| net.contains(&packet.from.ip())) {
+        if !crate::model::world::allows(&self.settings.allowed_clients, packet.from.ip()) {
             return Err(Verdict::CopyClientNotAllowed);
         }
         Ok((configuration.ok_or(Verdict::CopyUnknownConfiguration)?, number))
@@ -250,9 +249,9 @@ impl ReplicaModel {
 
     /// Under B a router reports to V that V's packet to the client was too big.
     fn routers_word(&mut self, now: Duration, outer: &Outer, error: &IcmpError) -> Outcome {
-        let about = self
-            .entry(error.quoted.to)
-            .filter(|entry| entry.configuration == Configuration::B && error.quoted.from == entry.server);
+        let about = self.entry(error.quoted.to).filter(|entry| {
+            entry.configuration == Configuration::B && error.quoted.from == entry.server
+        });
         let Some(entry) = about.cloned() else { return Outcome::dropped(Verdict::TunnelIcmp) };
         if !error.is_sound() || !error.is_too_big() || error.tunnel.is_some() {
             return Outcome::dropped(Verdict::TunnelIcmp);

@@ -16,7 +16,8 @@ use crate::model::tunnel::{Outer, decapsulated_class};
 impl ReplicaModel {
     /// Handles a plain packet from the outside.
     pub fn from_gateway(&mut self, now: Duration, packet: &Packet) -> Outcome {
-        let plain = |entry: &&Entry| entry.configuration != Configuration::C && entry.replica == packet.to;
+        let plain =
+            |entry: &&Entry| entry.configuration != Configuration::C && entry.replica == packet.to;
         if self.entry(packet.from).filter(plain).is_none() {
             return Outcome::untouched(Verdict::NoEntry);
         }
@@ -102,7 +103,8 @@ impl ReplicaModel {
 
 /// Returns whether this is the tunnel of a connection's gateway.
 fn is_tunnel(entry: &Entry, outer: &Outer, client: std::net::SocketAddr) -> bool {
-    entry.configuration == Configuration::C && (outer.from, outer.to) == (client.ip(), entry.replica.ip())
+    entry.configuration == Configuration::C
+        && (outer.from, outer.to) == (client.ip(), entry.replica.ip())
 }
 
 /// Returns an error for the web server, which must find its own packet quoted.

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use pipeline::packet::view::Side;
 use pipeline::stage::tag::Configuration;
 use pipeline::verdict::Verdict;
-use pipeline::packet::view::Side;
 
 use super::gateway::about_itself;
 use super::{Entry, ReplicaModel};
@@ -71,7 +71,8 @@ impl ReplicaModel {
         let passed = Outcome::untouched(Verdict::Fragment);
         let owner = if first {
             let known = self.entry(packet.to).cloned();
-            let own = known.filter(|e| e.configuration != Configuration::A && e.sends_as() == packet.from);
+            let own = known
+                .filter(|e| e.configuration != Configuration::A && e.sends_as() == packet.from);
             let owner = own.map(|entry| (packet.to, entry));
             self.fragments.learn(packet, owner.clone(), now);
             owner

@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use pipeline::role::replica::{Server, Service, Settings};
 use pipeline::base::time::Ticks;
+use pipeline::role::replica::{Server, Service, Settings};
 
-use crate::model::world::{CLIENTS, FIRST_V6, PEERS, PEERS_V6, path, peers};
+use crate::model::world::{CLIENTS, FIRST_V6, PEERS, PEERS_V6, only, path, peers};
 
 /// Number of services per family. Their web servers: one that shares the tunnel address and has to
 /// be resolved; one with a port and a MAC address; one that has the service's address; one that is
@@ -67,13 +67,14 @@ pub fn settings(busy_connections: usize, max_connections: usize) -> Settings {
         }
     }
     Settings {
-        switches: ["203.0.113.10/32", "2001:db8:10::10/128"]
-            .map(|text| text.parse().expect("a prefix"))
-            .to_vec(),
+        switches: only(&["203.0.113.10/32", "2001:db8:10::10/128"]),
         // All clients except the last of each family.
-        gateways: ["198.18.1.0/24", "198.18.2.0/29", "2001:db8:1::/48", "2001:db8:2::/125"]
-            .map(|text| text.parse().expect("a prefix"))
-            .to_vec(),
+        allowed_clients: only(&[
+            "198.18.1.0/24",
+            "198.18.2.0/29",
+            "2001:db8:1::/48",
+            "2001:db8:2::/125",
+        ]),
         tunnel_addresses: vec![PEERS[4].ip(), PEERS_V6[4].ip()],
         path: path(),
         busy_connections,

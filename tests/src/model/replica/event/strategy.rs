@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use pipeline::stage::tag::Configuration;
 use pipeline::packet::view::Side;
+use pipeline::stage::tag::Configuration;
 use pipeline::wire::tunnel::Format;
 use proptest::collection::vec;
 use proptest::prelude::*;

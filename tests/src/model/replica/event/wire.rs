@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use firstack_packets::tag::{self, PERMITTED, SIGNED};
-use pipeline::verdict::Verdict;
 use pipeline::packet::view::Side;
+use pipeline::verdict::Verdict;
 
 use super::{BLIND, Event, Inside, Signature, Step, Tag, Who};
 use crate::model::ISNS;
