@@ -1,4 +1,4 @@
-//! The test library.
+//! The test library: scenarios, reference models, simulation, and the laboratory for real processes.
 
 pub mod decoder;
 pub mod demo;
