@@ -1,4 +1,4 @@
-//! docs/counters.md names every verdict, as the code has them. `FIRSTACK_BLESS=1` rewrites it.
+//! Checks that docs/counters.md lists all verdicts of the code. `FIRSTACK_BLESS=1` rewrites it.
 
 use std::fmt::Write as _;
 use std::path::Path;

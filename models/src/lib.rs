@@ -1,16 +1,15 @@
-//! What firstack's threads share, compiled with loom's atomics, locks and threads instead of the
-//! standard library's: loom runs a model again and again, until it has tried every order in which
-//! its threads' steps can happen, and every value that a load may then see.
+//! The state that firstack's threads share, compiled with loom's atomics, locks and threads instead
+//! of the standard library's. Loom runs a model repeatedly until it has tried every order of the
+//! threads' steps, and every value that a load may return.
 //!
-//! The files are the appliance's own, taken in by their paths. What they use of threads comes from
-//! `crate::sync`, which is another here. The queue between two workers is the one thing that is
-//! not the appliance's own: that is `rtrb`'s, which knows nothing of loom. Its place is taken by
-//! [`handoff::ring`], a bounded queue under a lock; so these models are about what is built on
-//! the queues, not about their innards.
+//! The files are those of the product, included by path; they take their thread primitives from a
+//! `sync` module, which is replaced here. The queue between two workers cannot be included, because
+//! it is `rtrb`'s and does not know loom. It is replaced by [`handoff::ring`], a bounded queue
+//! under a lock. So these models check what is built on the queues, not the queues themselves.
 
 pub mod sync;
 
-/// Where the appliance's files look for [`sync`].
+/// The path at which the appliance's files find [`sync`].
 pub mod sys {
     pub use crate::sync;
 }
@@ -18,7 +17,7 @@ pub mod sys {
 #[path = "../../pipeline/src/shared.rs"]
 pub mod shared;
 
-/// The appliance's `handoff`, with another queue.
+/// The appliance's handoff, with another queue.
 pub mod handoff {
     #[path = "../../../appliance/src/datapath/handoff/queues.rs"]
     pub mod queues;

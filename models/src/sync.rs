@@ -1,4 +1,4 @@
-//! loom's kind of what the appliance's and the pipeline's `sync` offer.
+//! Loom's versions of the thread primitives used by the appliance and the pipeline.
 
 pub use std::sync::{PoisonError, TryLockError};
 
@@ -7,25 +7,25 @@ pub use loom::sync::{Arc, Mutex, MutexGuard};
 
 use loom::sync::Condvar;
 
-/// Lets nobody on until all have come; loom has none of its own.
+/// A barrier, which loom does not have.
 #[derive(Debug)]
 pub struct Barrier {
     wanted: usize,
-    /// How many have come, and how often all have.
+    /// The number of threads waiting, and the number of completed rounds.
     state: Mutex<(usize, usize)>,
     all: Condvar,
 }
 
 impl Barrier {
-    /// One for so many threads.
+    /// Creates a barrier for `wanted` threads.
     pub fn new(wanted: usize) -> Self {
         Self { wanted, state: Mutex::new((0, 0)), all: Condvar::new() }
     }
 
-    /// Waits for the others.
+    /// Waits for the other threads.
     ///
     /// # Panics
-    /// When a thread died here.
+    /// If a thread panicked at the barrier.
     pub fn wait(&self) {
         let lock = self.state.lock();
         let Ok(mut state) = lock else { panic!("a thread died at the barrier") };

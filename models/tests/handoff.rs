@@ -1,4 +1,4 @@
-//! Workers that hand frames to each other, and end together, in every order of their steps.
+//! Workers that hand frames to each other and stop together, in every order of their steps.
 
 use std::ops::Deref;
 
@@ -9,7 +9,7 @@ use loom::thread;
 use pipeline::burst::BURST;
 use pipeline::view::Side;
 
-/// A frame that says what it is: who received it, and its place in that.
+/// A frame: the worker that received it, and its number there.
 type Frame = (usize, usize);
 
 fn handed(kind: HandoffKind, frame: Frame) -> HandoffFrame<Frame> {
@@ -19,14 +19,14 @@ fn handed(kind: HandoffKind, frame: Frame) -> HandoffFrame<Frame> {
 const RECEIVED: HandoffKind = HandoffKind::Received(Side::Inside);
 const TRANSMIT: HandoffKind = HandoffKind::Transmit(Side::Outside);
 
-/// What became of the frames that one worker saw.
+/// The frames that one worker saw, by what happened to them.
 #[derive(Debug, Default)]
 struct Seen {
-    /// As their owner, in order.
+    /// Processed as their owner, in order.
     owned: Vec<Frame>,
     /// Sent by the port, in order.
     sent: Vec<Frame>,
-    /// Given back by a full queue.
+    /// Rejected by a full queue.
     rejected: Vec<Frame>,
 }
 
@@ -74,8 +74,8 @@ fn worker(mut handoff: Handoff<Frame>, bursts: &[&[usize]], stopped: &Barrier) -
     seen
 }
 
-/// Runs workers with what each receives, in all orders, or in those with so many interruptions of
-/// a thread that could go on: three workers have too many.
+/// Runs workers with the bursts that each receives: in all orders, or with a limited number of
+/// preemptions, as three workers have too many orders.
 fn model(
     capacity: usize,
     received: &'static [&'static [&'static [usize]]],
@@ -118,7 +118,7 @@ fn check(seen: &[Seen], capacity: usize, received: &[&[&[usize]]]) {
         }
         most = most.max(bursts.iter().map(|burst| burst.len()).sum());
     }
-    // Nothing is lost, nothing is there twice: sent, or rejected by a full queue.
+    // No frame is lost or duplicated: each is sent, or rejected by a full queue.
     let mut ends = all(|seen| &seen.sent);
     ends.extend(all(|seen| &seen.rejected));
     ends.sort_unstable();
@@ -126,7 +126,7 @@ fn check(seen: &[Seen], capacity: usize, received: &[&[&[usize]]]) {
     if capacity >= 2 * most {
         assert!(seen.iter().all(|seen| seen.rejected.is_empty()), "rejected with room left");
     }
-    // Order: what came by one worker and belongs to one worker stays in it.
+    // Frames from one worker to one owner stay in order.
     for seen in seen {
         for frames in [&seen.owned, &seen.sent] {
             for (worker, bursts) in received.iter().enumerate() {
@@ -156,7 +156,7 @@ fn three_workers_end_together() {
     model(8, &[&[&[1, 2]], &[&[2]], &[]], Some(2));
 }
 
-/// Bursts of more frames for one worker than are collected at once.
+/// Bursts with more frames for one worker than one batch holds.
 #[test]
 fn more_than_a_burst() {
     const MANY: [usize; BURST + 2] = [1; BURST + 2];

@@ -1,4 +1,5 @@
-//! What the appliance's queue promises, under a lock: bounded, in order, never waited for.
+//! A queue with the guarantees of the appliance's ring, under a lock: bounded, in order,
+//! non-blocking.
 
 use std::collections::VecDeque;
 
@@ -8,25 +9,25 @@ use crate::sync::{Arc, Mutex, PoisonError};
 
 type Shared<T> = Arc<Mutex<VecDeque<T>>>;
 
-/// The end that one worker writes.
+/// The producer's end.
 #[derive(Debug)]
 pub struct Sender<T> {
     queue: Shared<T>,
     capacity: usize,
 }
 
-/// The end that one other worker reads.
+/// The consumer's end.
 #[derive(Debug)]
 pub struct Receiver<T>(Shared<T>);
 
-/// A queue that holds so many.
+/// Creates a queue that holds `capacity` items.
 pub fn ring<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     let queue = Arc::new(Mutex::new(VecDeque::new()));
     (Sender { queue: Arc::clone(&queue), capacity }, Receiver(queue))
 }
 
 impl<T> Sender<T> {
-    /// Takes as many from the front of `items` as there is room for; the rest stays.
+    /// Moves as many items from the front of `items` into the queue as it has room for.
     pub fn send<const N: usize>(&mut self, items: &mut ArrayVec<T, N>) {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let count = items.len().min(self.capacity - queue.len());
@@ -35,7 +36,7 @@ impl<T> Sender<T> {
 }
 
 impl<T> Receiver<T> {
-    /// Gives up to `most` to `each`, in order; how many.
+    /// Passes up to `most` items to `each`, in order. Returns how many.
     pub fn take(&mut self, most: usize, each: impl FnMut(T)) -> usize {
         let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = most.min(queue.len());

@@ -140,7 +140,7 @@ pub fn measure(
 fn flooded(lab: &mut Lab, connections: u32, how: &Opening) -> Result<Subject> {
     let (ends, sources) = lab.ends(0)?;
     let role = roles::gateway::<A>((connections + SPARE) as usize);
-    let driven = roles::driven(lab, ends, role, 1).context("a worker without mail")?;
+    let driven = roles::driven(lab, ends, role, 1).context("no handoff queues for a worker")?;
     let forwarder = Box::new(driven);
     let mut subject = Subject { name: "gateway A, flooded".to_owned(), forwarder, sources };
     subject.open(how, connections)?;

@@ -91,7 +91,7 @@ fn racing<G: Configuration>(
 ) -> Result<(Subject, Case)> {
     let (ends, sources) = lab.ends(pair)?;
     let role = roles::gateway::<G>((live + RACERS) as usize);
-    let driven = roles::driven(lab, ends, role, 1).context("a worker without mail")?;
+    let driven = roles::driven(lab, ends, role, 1).context("no handoff queues for a worker")?;
     let mut subject = Subject { name: name.to_owned(), forwarder: Box::new(driven), sources };
     subject.open(&frames::gateway::<G>(), live)?;
     for (source, program) in subject.sources.iter().zip(programs::<G>(live)) {
