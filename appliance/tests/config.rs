@@ -1,5 +1,5 @@
-//! The configuration as an operator meets it: what is accepted, what is refused and in which
-//! words, and that the documentation tells the truth about both.
+//! The configuration as operators see it: which files are accepted, which are refused and with
+//! which messages, and that the documentation agrees.
 
 #[path = "config/documentation.rs"]
 mod documentation;
@@ -20,25 +20,25 @@ use std::path::{Path, PathBuf};
 
 use firstack::config::Config;
 
-/// A path of the repository, found from this crate wherever the tests are started.
+/// Returns a path of the repository, independent of the directory in which the tests run.
 fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
-/// The text of one of the [`EXAMPLES`].
+/// Returns the text of one of the [`EXAMPLES`].
 fn example(name: &str) -> String {
     std::fs::read_to_string(repository(&format!("docs/examples/{name}.toml"))).unwrap()
 }
 
 const PORTS: &str = "port.inside.device = \"net_null0\"\nport.outside.device = \"net_null1\"\n";
 
-/// What a file means that has the role, two ports and this; it has to be accepted.
+/// Parses a file with this role, two ports and `text`, which must be accepted.
 fn accepted(role: &str, text: &str) -> Config {
     let text = format!("role = {role:?}\n{PORTS}{text}");
     Config::parse("f.toml", &text).unwrap_or_else(|errors| panic!("{errors}\nin\n{text}"))
 }
 
-/// The errors of such a file; it has to be refused.
+/// Returns the errors of such a file, which must be refused.
 fn refused(role: &str, text: &str) -> String {
     let text = format!("role = {role:?}\n{PORTS}{text}");
     match Config::parse("f.toml", &text) {
@@ -47,7 +47,7 @@ fn refused(role: &str, text: &str) -> String {
     }
 }
 
-/// The complete files of the documentation.
+/// The example files of the documentation.
 const EXAMPLES: [&str; 5] = ["gateway", "gateway-v6", "replica", "switch", "switch-v6"];
 
 /// The roles.

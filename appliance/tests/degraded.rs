@@ -1,9 +1,9 @@
-//! What becomes of a worker when something runs short, and when that ends: a port that takes
-//! nothing, a queue between workers that is full, a pool that is empty. Losses are counted under
-//! their name, the rest goes on, connections are still there, and every buffer comes back.
+//! A worker when a resource runs out, and afterwards: a port that accepts nothing, a full queue
+//! between workers, an empty pool. Losses are counted, other traffic continues, connections
+//! survive, and every buffer comes back.
 //!
-//! The ports are net_ring: of two queues of one port, what is sent by either can be received by
-//! the same, so that a worker and the test each have one end of both ways. A ring takes 1,023 frames.
+//! The ports are net_ring. What one queue of such a port sends, the same queue can receive, so the
+//! worker and the test each have one end of both directions. A ring holds 1,023 frames.
 
 #![cfg(feature = "dpdk")]
 
@@ -44,15 +44,15 @@ use pipeline::verdict::{Fate, Verdict};
 
 const SERVER: &str = "203.0.113.10:80";
 const REPLICA: &str = "198.51.100.10:80";
-/// Another server, which is no service's.
+/// Another server, which belongs to no service.
 const OTHER: &str = "192.0.2.1:80";
-/// What a ring holds, and more.
+/// More frames than a ring holds.
 const MANY: usize = 3000;
-/// Frames that queues between workers hold.
+/// The capacity of a queue between workers in frames.
 const HANDOFF_CAPACITY: usize = 16;
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// Waits for what must come.
+/// Waits until a condition is true, which it must become.
 #[track_caller]
 fn comes(mut so: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -70,7 +70,7 @@ struct End {
 }
 
 impl End {
-    /// Sends a frame so many times, as fast as the worker takes them.
+    /// Sends a frame `count` times, as fast as the worker receives them.
     fn send(&mut self, frame: &[u8], count: usize) {
         for _ in 0..count {
             let mut out: Vec<Mbuf> = Vec::new();
@@ -83,7 +83,7 @@ impl End {
         }
     }
 
-    /// Everything that waits here.
+    /// Receives all frames that wait here.
     fn drain(&mut self) -> Vec<Vec<u8>> {
         let mut frames = Vec::new();
         let mut burst = ArrayVec::<Mbuf, 64>::new();
@@ -93,7 +93,7 @@ impl End {
         frames
     }
 
-    /// So many frames, which are on their way.
+    /// Receives `count` frames that are on their way.
     fn receive(&mut self, count: usize) -> Vec<Vec<u8>> {
         let mut frames = Vec::new();
         comes(|| {
@@ -105,11 +105,11 @@ impl End {
     }
 }
 
-/// Gateways' workers, DPDK under them, and the test's ends of both ports.
+/// Workers of a gateway, their DPDK, and the test's ends of both ports.
 struct Rig {
     eal: Eal,
     pool: MbufPool,
-    /// The workers not yet launched, the first one last.
+    /// The workers not launched yet, the first one last.
     waiting: Vec<Worker<Gateway<A>>>,
     launched: Vec<Launched<()>>,
     counters: Vec<Arc<dyn RoleCounters>>,
@@ -136,7 +136,7 @@ fn gateway() -> Gateway<A> {
 }
 
 impl Rig {
-    /// A rig on rings, whose only queues are the first worker's.
+    /// Creates a rig on rings, in which only the first worker has queues.
     fn new(workers: usize, mbufs: u32) -> Self {
         let eal = eal(2);
         let pool = MbufPool::new(&eal, "frames", mbufs, 0, 2048, None).unwrap();
@@ -165,7 +165,7 @@ impl Rig {
         Self { eal, pool, waiting, launched: Vec::new(), counters, ends, ports, stop, reta }
     }
 
-    /// Sets the next worker going.
+    /// Launches the next worker.
     fn launch(&mut self) {
         let lcore = self.eal.worker_lcores()[self.launched.len()];
         let worker = self.waiting.pop().unwrap();
@@ -176,7 +176,7 @@ impl Rig {
         &mut self.ends[side as usize]
     }
 
-    /// Over all workers.
+    /// Returns a counter of a side, all workers together.
     fn count(&self, side: Side, of: impl Fn(&pipeline::counters::SideCounters) -> u64) -> u64 {
         self.counters.iter().map(|counters| of(counters.side(side))).sum()
     }
@@ -189,7 +189,7 @@ impl Rig {
         self.count(side, |side| side.received.get())
     }
 
-    /// Opens a connection that the replica wins.
+    /// Opens a connection that is won by the replica.
     fn connect(&mut self, client: &str) {
         self.end(Side::Inside).send(&Segment::syn(client, SERVER, 7).frame(), 1);
         self.end(Side::Outside).receive(1);
@@ -198,7 +198,7 @@ impl Rig {
         assert_eq!(answer[26..30], [203, 0, 113, 10], "from the server, as the client sees it");
     }
 
-    /// The connection's packets pass, both ways, translated.
+    /// Checks that the connection's packets are forwarded both ways, translated.
     fn is_alive(&mut self, client: &str) {
         self.end(Side::Inside).send(&data(client), 10);
         let to_replica = self.end(Side::Outside).receive(10);
@@ -208,7 +208,7 @@ impl Rig {
         assert!(to_client.iter().all(|frame| frame[26..30] == [203, 0, 113, 10]));
     }
 
-    /// The end: everything is accounted for, and every buffer is back.
+    /// Stops the workers and checks that all packets are accounted for and all buffers are back.
     fn finish(self) {
         let Self { eal, pool, waiting, launched, counters, mut ends, ports, stop, .. } = self;
         assert!(waiting.is_empty(), "a worker was never launched");
@@ -227,7 +227,7 @@ impl Rig {
     }
 }
 
-/// What a client sends.
+/// Returns a data packet of a client.
 fn data(client: &str) -> Vec<u8> {
     Segment::ack(client, SERVER, 8, 6).frame()
 }
@@ -236,12 +236,12 @@ fn without_queues() -> Queues {
     Queues { rx: None, tx: None, tx_worker: 0, rss_check: RssCheck::untrusted() }
 }
 
-/// How clients are shared out among the workers.
+/// Returns the distribution of clients over the workers.
 fn reta(workers: usize) -> RetaMap {
     RetaMap::new(workers as u16, 128)
 }
 
-/// Workers of which the first alone has queues, the first one last, and their counters.
+/// Returns the workers, the first one last and the only one with queues, and their counters.
 fn workers(
     eal: &Eal,
     pool: &MbufPool,
@@ -276,7 +276,8 @@ fn workers(
     (all, counters)
 }
 
-/// Per side received = forwarded + consumed + dropped; forwarded + generated = sent + unsent.
+/// Checks for each side that received = forwarded + consumed + dropped, and in total that forwarded
+/// + generated = sent + unsent.
 fn is_conserved(counters: &[Arc<dyn RoleCounters>]) {
     let (mut forwarded, mut left) = (0, 0);
     for counters in counters {
@@ -305,21 +306,21 @@ fn a_port_that_takes_nothing_holds_up_neither_the_other_side_nor_what_comes_afte
         rig.launch();
         rig.connect(client);
         let before = rig.received(Side::Inside);
-        // Nobody takes what leaves by the outside.
+        // Nobody receives what is sent on the outside.
         rig.end(Side::Inside).send(&data(client), MANY);
         comes(|| rig.received(Side::Inside) == before + MANY as u64);
         comes(|| {
             let outside = |of: fn(&_) -> u64| rig.count(Side::Outside, of);
-            // The start packet has left by then.
+            // The SYN has been sent by then.
             let (sent, unsent) = (outside(|s| s.sent.get()), outside(|s| s.unsent.get()));
             (sent, unsent) == (1 + 1023, (MANY - 1023) as u64)
         });
         assert_eq!(rig.count(Side::Inside, |side| side.unsent.get()), 0);
-        // The other way goes on meanwhile.
+        // The other direction continues meanwhile.
         let back = Segment::ack(REPLICA, client, 6, 8).inbound().frame();
         rig.end(Side::Outside).send(&back, 100);
         rig.end(Side::Inside).receive(100);
-        // What the port had taken leaves when it goes on, and all that comes after.
+        // What the port had accepted is sent once it continues, and so is everything after that.
         assert_eq!(rig.end(Side::Outside).drain().len(), 1023);
         rig.is_alive(client);
         assert_eq!(rig.count(Side::Outside, |side| side.unsent.get()), (MANY - 1023) as u64);
@@ -342,14 +343,14 @@ fn a_worker_that_stands_still_costs_others_nothing_but_what_was_for_it() {
         };
         let (first, second) = (of(0), of(1));
         rig.connect(&first);
-        // Its queue fills, and then nothing more goes in.
+        // Its queue fills up, then rejects frames.
         rig.end(Side::Inside).send(&Segment::ack(&second, OTHER, 8, 6).frame(), MANY);
         comes(|| {
             rig.verdicts(Side::Inside, Verdict::HandoffFull) == (MANY - HANDOFF_CAPACITY) as u64
         });
         assert_eq!(rig.counters[0].scalar(Scalar::HandedOff).get(), HANDOFF_CAPACITY as u64);
         rig.is_alive(&first);
-        // Once it runs, what waited for it leaves, and it has connections of its own.
+        // Once it runs, it sends the frames that waited for it, and has connections itself.
         rig.launch();
         rig.end(Side::Outside).receive(HANDOFF_CAPACITY);
         rig.connect(&second);
@@ -374,7 +375,7 @@ fn without_buffers_losers_are_not_reset_and_connections_go_on() {
         let mut rig = Rig::new(1, 255);
         rig.launch();
         rig.connect(client);
-        // The ends have a few at hand, the worker has none.
+        // The test's ends have a few buffers, the worker has none.
         let mut handle = rig.pool.handle();
         let held: Vec<Mbuf> = std::iter::from_fn(|| handle.alloc(64)).collect();
         assert_eq!(rig.pool.available(), 0);
@@ -386,7 +387,7 @@ fn without_buffers_losers_are_not_reset_and_connections_go_on() {
             rig.end(Side::Inside).send(&data(client), 1);
             rig.end(Side::Outside).receive(1);
         }
-        // With buffers again the loser gets its reset.
+        // With buffers available again, the loser gets its reset.
         drop((held, handle));
         rig.end(Side::Outside).send(&loser, 1);
         let reset = rig.end(Side::Outside).receive(1).remove(0);
@@ -397,8 +398,8 @@ fn without_buffers_losers_are_not_reset_and_connections_go_on() {
     });
 }
 
-/// net_pcap reads a frame and then finds no buffer for it: it is lost, and the port counts it. The
-/// frames come by a pipe, so that as many are lost as the test wants, whoever is faster.
+/// net_pcap reads a frame and then has no buffer for it: the frame is lost, and the port counts it. The
+/// frames come through a pipe, so that the test decides how many are lost.
 #[test]
 fn a_port_without_buffers_to_receive_into_goes_on_when_there_are_some() {
     alone("a_port_without_buffers_to_receive_into_goes_on_when_there_are_some", || {
@@ -427,7 +428,7 @@ fn a_port_without_buffers_to_receive_into_goes_on_when_there_are_some() {
             let mut port = Port::by_device(&eal, &device).unwrap();
             port.configure(&queues(1), &pool).unwrap();
             let Started { mut rx, mut tx, .. } = port.start().unwrap();
-            // The null device would bring frames without end.
+            // The null device would deliver frames without end.
             let rx = rx.pop().filter(|_| ports.is_empty());
             own.push(Queues { rx, tx: tx.pop(), tx_worker: 0, rss_check: RssCheck::untrusted() });
             ports.push(port);

@@ -31,7 +31,7 @@ fn started(eal: &Eal, device: &str, pool: &MbufPool) -> (Port, RxQueue, TxQueue)
     (port, rx.remove(0), tx.remove(0))
 }
 
-/// A frame whose every byte depends on its place and on the frame.
+/// Returns a frame in which every byte depends on its position and on the seed.
 fn pattern(seed: usize, len: usize) -> Vec<u8> {
     (0..len).map(|place| (place * 7 + place / 256 + seed * 13) as u8).collect()
 }
@@ -57,7 +57,8 @@ fn whole(mbuf: &Mbuf) -> Vec<u8> {
     mbuf.segments().flatten().copied().collect()
 }
 
-/// Receives until nothing comes, shows each frame to `change`, sends it; how many were sent.
+/// Receives until nothing comes, passes each frame to `change`, and sends it. Returns how many were
+/// sent.
 fn forward(rx: &mut RxQueue, tx: &mut TxQueue, mut change: impl FnMut(&mut Mbuf)) -> usize {
     let mut burst = ArrayVec::<Mbuf, 32>::new();
     let mut out = Vec::with_capacity(32);
@@ -130,7 +131,7 @@ fn a_jumbo_frame_passes_in_chained_buffers() {
     });
 }
 
-/// Changes a chained frame and its copy alike, in a way that `choice` selects.
+/// Changes a chained frame and its copy in the same way, selected by `choice`.
 fn reshape(choice: usize, mbuf: &mut Mbuf, copy: &mut Vec<u8>) {
     // The first segment has 512 bytes; the others, without headroom, 640.
     let cut = [9000, 5000, 512 + 640, 512 + 641, 513, 512, 511, 60];
@@ -213,7 +214,7 @@ fn a_port_reports_what_it_does() {
         assert_ne!(report.rss.scope, RssScope::Address(RssField::Source));
         assert!(report.rss.note.is_some() && report.rss.distributes().is_err());
 
-        // The table is taken, read back, and refused when it is not as long as the port's.
+        // The table is accepted, read back, and refused if its length differs from the port's.
         let table: Vec<u16> = (0..report.rss.entries).map(|entry| entry / 3 % 2).collect();
         assert_eq!(table.len(), 128);
         assert!(port.set_table(&table).unwrap());
@@ -226,7 +227,7 @@ fn a_port_reports_what_it_does() {
         let mut out: Vec<Mbuf> = burst.drain(..).collect();
         assert_eq!(tx[0].burst(&mut out), 32);
         assert_eq!(port.stats().unwrap().opackets, 32);
-        // The port goes last, with its queues.
+        // The port is dropped last, with its queues.
         drop(port);
         drop((rx, tx));
         assert_eq!(pool.available(), pool.size());

@@ -1,5 +1,5 @@
-//! File descriptors of probes: as few as promised, all given back, and what happens when the
-//! process has none left. One test, as the process's limit is everybody's.
+//! File descriptors of probes: their number is bounded, all are closed, and probing continues when
+//! the process has none left. A single test, because the limit applies to the whole process.
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
@@ -29,21 +29,21 @@ fn asked(address: SocketAddr) -> Target {
 
 #[test]
 fn sockets_are_bounded_given_back_and_missed() {
-    // Nobody accepts: connections beyond the backlog stay half open, none is answered.
+    // Nobody accepts: connections beyond the backlog stay half open, and none is answered.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let targets = vec![asked(listener.local_addr().unwrap()); 600];
     let before = open_files();
     let start = Instant::now();
     let mut prober = Prober::new(SETTINGS, targets, start);
-    // All are due.
+    // All targets are due.
     let mut now = start + SETTINGS.interval;
     for _ in 0..50 {
         assert_eq!(prober.step(now).count(), 0);
         now += Duration::from_millis(1);
     }
     assert_eq!(open_files(), before + CONNECTIONS);
-    // Those that timed out make room for the others.
+    // Probes that timed out make room for others.
     for _ in 0..5 * SETTINGS.timeout.as_millis() / 100 {
         prober.step(now).count();
         now += Duration::from_millis(50);
@@ -54,7 +54,7 @@ fn sockets_are_bounded_given_back_and_missed() {
     drop(prober);
     assert_eq!(open_files(), before);
 
-    // Nothing is left to open a socket with.
+    // No file descriptor is left for a socket.
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, before as u64 + 10, most).unwrap();
     let files: Vec<_> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
@@ -64,7 +64,7 @@ fn sockets_are_bounded_given_back_and_missed() {
         (0..3).flat_map(|n| prober.step(now + n * SETTINGS.interval).collect::<Vec<_>>()).collect();
     assert_eq!((changes.len(), changes[0].to), (1, State::Down));
     assert_eq!(changes[0].reason, "no socket: too many open files");
-    // And then it is there again.
+    // Then there are some again.
     drop(files);
     let results: Vec<_> = (3..6)
         .flat_map(|n| {

@@ -76,7 +76,7 @@ fn a_hash_table_finds_keys_by_the_burst() {
         let mut table = HashTable::new(&eal, "table", 1000).unwrap();
         let taken = HashTable::new(&eal, "table", 1000);
         assert!(matches!(taken, Err(Error::HashTable { entries: 1000, .. })));
-        // A key at least, and never as much as two lines.
+        // At least the size of a key, and less than two cache lines.
         let each = (bytes_in_use(&eal) - before) / 1000;
         assert!((16..128).contains(&each), "{each} bytes per key");
 

@@ -1,4 +1,4 @@
-//! DPDK starts once in a process, so each test runs itself again in a process of its own.
+//! Runs tests in processes of their own, because DPDK can be started only once in a process.
 
 use std::env;
 use std::path::Path;
@@ -8,7 +8,7 @@ use firstack::dpdk::{Eal, EalArgs, LogLevel};
 
 const ALONE: &str = "FIRSTACK_DPDK_TEST";
 
-/// Runs `body` in a process where it is alone, and fails as it does.
+/// Runs `body` alone in a process, and fails if it fails.
 pub fn alone(name: &str, body: fn()) {
     if env::var(ALONE).is_ok_and(|running| running == name) {
         body();
@@ -24,12 +24,12 @@ pub fn alone(name: &str, body: fn()) {
     assert!(output.status.success(), "{name}: {}", output.status);
 }
 
-/// What tells this process's DPDK from the other tests'.
+/// Returns the prefix that separates this process's DPDK from those of other tests.
 fn file_prefix() -> String {
     format!("firstack-test-{}", process::id())
 }
 
-/// Removes the folder that DPDK leaves, wherever it may have put it.
+/// Removes the directory that DPDK leaves, wherever it may have put it.
 fn tidy() {
     let own = env::var("XDG_RUNTIME_DIR").unwrap_or_default();
     for base in ["/var/run", &own, "/tmp"] {
@@ -37,14 +37,14 @@ fn tidy() {
     }
 }
 
-/// DPDK with some worker lcores, all on one CPU.
+/// Starts DPDK with some worker lcores, all on one CPU.
 pub fn eal(workers: usize) -> Eal {
     let args = EalArgs {
         worker_cpus: vec![first_cpu(); workers],
         file_prefix: file_prefix(),
         no_huge_mib: Some(64),
         log_level: LogLevel::Warning,
-        // Nothing but an empty folder is left behind on disk.
+        // Only an empty directory is left behind on disk.
         extra: vec!["--no-shconf".to_owned(), "--no-telemetry".to_owned()],
         ..EalArgs::default()
     };

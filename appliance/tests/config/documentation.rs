@@ -1,4 +1,4 @@
-//! docs/configuration.md and the examples against the code.
+//! Checks docs/configuration.md and the examples against the code.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use firstack::config::schema::{Fallback, KEYS};
 
 use crate::{EXAMPLES, ROLES, example, repository};
 
-/// What a key takes, and its default, as the documentation writes them.
+/// A key's type and default, as written in the documentation.
 type Row = (String, String);
 
 fn documentation() -> String {
@@ -82,7 +82,7 @@ fn the_configuration_that_the_readme_shows_is_accepted() {
 #[test]
 fn every_example_file_is_accepted() {
     let folder = std::fs::read_dir(repository("docs/examples")).unwrap();
-    // Beside them are examples for routers, in folders of their own.
+    // Examples for routers are in subdirectories.
     let files = folder.map(|file| file.unwrap().path()).filter(|path| path.is_file());
     let mut names: Vec<_> = files.map(|path| path.file_stem().unwrap().to_owned()).collect();
     names.sort();

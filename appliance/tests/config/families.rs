@@ -1,4 +1,4 @@
-//! IPv6 as IPv4: what is of one family has to be, the ends of a tunnel need not be the service's.
+//! IPv4 and IPv6: which addresses must be of the same family, and which need not be.
 
 use std::net::IpAddr;
 
@@ -148,7 +148,7 @@ fn copies_for_an_ipv6_service_may_come_in_ipv4_tunnels() {
     assert_eq!(replica.tunnel_addresses, [address("198.51.100.10")]);
 }
 
-/// A gateway whose path is this wide.
+/// Returns a gateway with this path MTU.
 fn narrow(configuration: &str, service: &str, path_mtu: u16, format: &str, peer: &str) -> String {
     format!(
         "gateway.configuration = {configuration:?}\ntunnel.path_mtu = {path_mtu}\n\

@@ -1,4 +1,4 @@
-//! What is probed, and how.
+//! Health checks.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ fn probes_are_as_frequent_and_patient_as_the_file_says() {
     assert_eq!(config.health, Health { interval: quarter, timeout: quarter, rise: 1, fall: 100 });
 }
 
-/// What the check of a switch's server means.
+/// Parses the check of a switch's server.
 fn check(url: &str) -> Option<Check> {
     let text = format!(
         "[[switch.service]]\naddress = \"203.0.113.10\"\n[[switch.service.server]]\ncheck = {url:?}\n"
@@ -39,7 +39,7 @@ fn check(url: &str) -> Option<Check> {
 fn checks_connect_or_ask_for_a_page() {
     assert_eq!(check("tcp://203.0.113.21:8080"), Some(tcp("203.0.113.21:8080")));
     assert_eq!(check("tcp://[2001:db8::21]:80"), Some(tcp("[2001:db8::21]:80")));
-    // The probes leave from this host's own network, loopback included.
+    // Probes are sent from this host's own network, loopback included.
     assert_eq!(check("tcp://127.0.0.1:65535"), Some(tcp("127.0.0.1:65535")));
     assert_eq!(check("http://[::1]/"), Some(http("[::1]:80", "[::1]", "/")));
     assert_eq!(

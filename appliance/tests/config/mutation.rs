@@ -1,5 +1,5 @@
-//! Whatever the text is, it is accepted or refused with reasons: never a panic, never a refusal
-//! without a line that says why.
+//! Any text is either accepted or refused with reasons: never a panic, never a refusal without a
+//! line that says why.
 
 use firstack::config::Config;
 use firstack::config::schema::{Expect, KEYS};
@@ -22,7 +22,7 @@ fn check(text: &str) {
     }
 }
 
-/// What may stand for a value, good or bad.
+/// Values, valid and invalid.
 const VALUES: [&str; 30] = [
     "0",
     "1",
@@ -56,7 +56,7 @@ const VALUES: [&str; 30] = [
     "1979-05-27",
 ];
 
-/// Keys of a file, so that a mutation hits something that is read.
+/// Returns a key that occurs in a file, so that a mutation changes something that is read.
 fn path() -> impl Strategy<Value = &'static str> {
     (0..KEYS.len()).prop_map(|i| KEYS[i].path)
 }
@@ -139,7 +139,7 @@ fn every_key_is_read() {
         if key.path != "role" {
             text.push_str(&format!("role = {role:?}\n"));
         }
-        // The key in a file that has what leads to it, a list's entries in place of the list.
+        // A file with the key and the sections around it.
         let (section, name) = key.path.rsplit_once('.').unwrap_or(("", key.path));
         let mut path = String::new();
         let mut shown = String::new();

@@ -1,11 +1,11 @@
-//! The key file: there, a file, and nobody else's.
+//! Checks of the key file: it must exist, be a regular file, and be protected.
 
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
 
 use crate::accepted;
 
-/// What is said of this key file, or nothing.
+/// Returns the error about a key file; empty if there is none.
 fn complaint(keys: &Path) -> String {
     let text = format!(
         "[worker]\ncores = [0]\n[tag]\nkeys = {keys:?}\n[[gateway.service]]\naddress = \"any\"\n"
@@ -58,7 +58,7 @@ fn the_key_file_is_a_file_that_is_there() {
         folder.path().display()
     );
     assert_eq!(complaint(folder.path()), expected);
-    // A link is as good as what it leads to.
+    // A symbolic link counts as its target.
     std::fs::write(folder.path().join("target"), "").unwrap();
     std::fs::set_permissions(folder.path().join("target"), std::fs::Permissions::from_mode(0o600))
         .unwrap();

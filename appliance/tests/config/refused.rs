@@ -1,7 +1,7 @@
-//! Files that are refused, each with the lines that an operator sees.
+//! Files that are refused, each with the expected error lines.
 //!
-//! The expected lines stand at the end of each file as comments that begin with `#!`. After a
-//! deliberate change of wording, `FIRSTACK_BLESS=1` writes them anew; the diff is the review.
+//! The expected lines are at the end of each file, as comments that begin with `#!`. After a
+//! deliberate change of wording, `FIRSTACK_BLESS=1` rewrites them; the diff is the review.
 
 use std::path::{Path, PathBuf};
 

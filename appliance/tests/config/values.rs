@@ -1,4 +1,4 @@
-//! What a file means once it is accepted: defaults, devices, addresses, order.
+//! The values of an accepted file: defaults, devices, addresses, order.
 
 use std::path::Path;
 use std::time::Duration;

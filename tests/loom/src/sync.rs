@@ -22,7 +22,7 @@ impl Barrier {
         Self { threads, state: Mutex::new((0, 0)), released: Condvar::new() }
     }
 
-    /// Waits for the others.
+    /// Waits for the other threads.
     ///
     /// # Panics
     /// When a thread panicked here.

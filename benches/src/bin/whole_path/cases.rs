@@ -150,7 +150,8 @@ impl Plan {
         wanted: &Wanted<'_>,
     ) -> Result<()> {
         let (ends, sources) = lab.ends(pair)?;
-        let driven = roles::driven(lab, ends, role, copies).context("a worker without mail")?;
+        let driven =
+            roles::driven(lab, ends, role, copies).context("no handoff queues for a worker")?;
         let forwarder = Box::new(driven);
         let mut system = SystemUnderTest { name: name.to_owned(), forwarder, sources };
         system.open(how, wanted.connections)?;

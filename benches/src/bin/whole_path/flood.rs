@@ -139,7 +139,7 @@ pub fn measure(
 fn flooded(lab: &mut Lab, connections: u32, how: &Opening) -> Result<SystemUnderTest> {
     let (ends, sources) = lab.ends(0)?;
     let role = roles::gateway::<A>((connections + SPARE) as usize);
-    let driven = roles::driven(lab, ends, role, 1).context("a worker without mail")?;
+    let driven = roles::driven(lab, ends, role, 1).context("no handoff queues for a worker")?;
     let forwarder = Box::new(driven);
     let mut system = SystemUnderTest { name: "gateway A, flooded".to_owned(), forwarder, sources };
     system.open(how, connections)?;

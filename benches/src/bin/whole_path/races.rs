@@ -92,7 +92,7 @@ fn racing<G: Mode>(
 ) -> Result<(SystemUnderTest, Case)> {
     let (ends, sources) = lab.ends(pair)?;
     let role = roles::gateway::<G>((live + RACERS) as usize);
-    let driven = roles::driven(lab, ends, role, 1).context("a worker without mail")?;
+    let driven = roles::driven(lab, ends, role, 1).context("no handoff queues for a worker")?;
     let mut system =
         SystemUnderTest { name: name.to_owned(), forwarder: Box::new(driven), sources };
     system.open(&frames::gateway::<G>(), live)?;
