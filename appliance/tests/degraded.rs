@@ -42,6 +42,9 @@ use pipeline::role::gateway::{Gateway, Service, Settings};
 use pipeline::stage::sign::Keys;
 use pipeline::verdict::{Fate, Verdict};
 
+/// A worker's counters.
+type Shared = Arc<dyn RoleCounters>;
+
 const SERVER: &str = "203.0.113.10:80";
 const REPLICA: &str = "198.51.100.10:80";
 /// Another server, which belongs to no service.
@@ -112,7 +115,7 @@ struct Rig {
     /// The workers not launched yet, the first one last.
     waiting: Vec<Worker<Gateway<A>>>,
     launched: Vec<Launched<()>>,
-    counters: Vec<Arc<dyn RoleCounters>>,
+    counters: Vec<Shared>,
     ends: [End; 2],
     ports: Vec<Port>,
     stop: Arc<CachePadded<AtomicBool>>,
@@ -248,7 +251,7 @@ fn workers(
     own: [Queues; 2],
     workers: usize,
     stop: &Arc<CachePadded<AtomicBool>>,
-) -> (Vec<Worker<Gateway<A>>>, Vec<Arc<dyn RoleCounters>>) {
+) -> (Vec<Worker<Gateway<A>>>, Vec<Shared>) {
     let stopped = Arc::new(Barrier::new(workers));
     let clock = Clock::new(cycles(), eal.cycles_per_second());
     let mut own = Some(own);
@@ -278,7 +281,7 @@ fn workers(
 
 /// Checks for each side that received = forwarded + consumed + dropped, and in total that forwarded
 /// + generated = sent + unsent.
-fn is_conserved(counters: &[Arc<dyn RoleCounters>]) {
+fn is_conserved(counters: &[Shared]) {
     let (mut forwarded, mut left) = (0, 0);
     for counters in counters {
         forwarded += counters.generated.iter().map(|counter| counter.get()).sum::<u64>();

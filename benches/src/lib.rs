@@ -5,6 +5,8 @@
 //! and the program `instructions`.
 
 pub mod cases;
+#[cfg(feature = "dpdk")]
+pub mod dpdk;
 pub mod find;
 pub mod fixtures;
 pub mod roles;

@@ -5,6 +5,7 @@ use std::hash::BuildHasher;
 
 use firstack::dpdk::Eal;
 use firstack_benches::BURST;
+use firstack_benches::dpdk::{HASH_KEY, HashTable, bytes_in_use};
 use firstack_benches::find::{
     Ahead, Connections, NOTHING, Numbered, ask_for_buckets, ask_for_entries, find, find_hashed,
     flow, insert, remove, table,

@@ -1,4 +1,4 @@
-//! Workers that hand frames to each other and stop together, in every interleaving.
+//! Workers that hand frames to each other and stop together, in every order of their steps.
 
 use std::ops::Deref;
 
@@ -9,7 +9,7 @@ use loom::thread;
 use pipeline::packet::burst::BURST;
 use pipeline::packet::view::Side;
 
-/// A frame identifies itself: the worker that received it, and its position there.
+/// A frame: the worker that received it, and its number there.
 type Frame = (usize, usize);
 
 fn handed(kind: HandoffKind, frame: Frame) -> HandoffFrame<Frame> {
@@ -19,20 +19,20 @@ fn handed(kind: HandoffKind, frame: Frame) -> HandoffFrame<Frame> {
 const RECEIVED: HandoffKind = HandoffKind::Received(Side::Inside);
 const TRANSMIT: HandoffKind = HandoffKind::Transmit(Side::Outside);
 
-/// The fate of the frames that one worker saw.
+/// The frames that one worker saw, by what happened to them.
 #[derive(Debug, Default)]
 struct Seen {
     /// Processed as their owner, in order.
     owned: Vec<Frame>,
     /// Sent by the port, in order.
     sent: Vec<Frame>,
-    /// Returned because a queue was full.
-    refused: Vec<Frame>,
+    /// Rejected by a full queue.
+    rejected: Vec<Frame>,
 }
 
-/// Takes all handed-over frames once. A frame of its own is processed and leaves by worker 0, the
-/// only one with a transmit queue.
-fn work_off(mail: &mut Mail<Frame>, seen: &mut Seen) -> usize {
+/// Takes a burst from the other workers once: processes received frames and transmits them through
+/// worker 0, the only one with a transmit queue.
+fn process_queued(handoff: &mut Handoff<Frame>, seen: &mut Seen) -> usize {
     let mut own = ArrayVec::<_, BURST>::new();
     let count = handoff.receive(BURST, |HandoffFrame { kind, frame, .. }| match kind {
         HandoffKind::Received(_) => own.push(frame),
@@ -52,10 +52,10 @@ fn process(handoff: &mut Handoff<Frame>, seen: &mut Seen, frame: Frame) {
     }
 }
 
-/// A worker that receives `bursts` of frames for itself or others, takes the frames handed to it
-/// after each burst, and stops.
-fn worker(mut mail: Mail<Frame>, bursts: &[&[usize]], quiet: &Barrier) -> Seen {
-    let (own, mut seen, mut number) = (mail.own(), Seen::default(), 0);
+/// A worker that receives `bursts` (each number is the owner of one frame), processes its incoming
+/// queues after each burst, and stops.
+fn worker(mut handoff: Handoff<Frame>, bursts: &[&[usize]], stopped: &Barrier) -> Seen {
+    let (own, mut seen, mut number) = (handoff.worker(), Seen::default(), 0);
     for burst in bursts {
         for &owner in *burst {
             let frame = (own, number);
@@ -69,13 +69,13 @@ fn worker(mut mail: Mail<Frame>, bursts: &[&[usize]], quiet: &Barrier) -> Seen {
         handoff.flush(|back| seen.rejected.push(back.frame));
         process_queued(&mut handoff, &mut seen);
     }
-    wind_down(quiet, || work_off(&mut mail, &mut seen));
-    assert_eq!(mail.take(1, |_| ()), 0, "frames left in the queues");
+    drain(stopped, || process_queued(&mut handoff, &mut seen));
+    assert_eq!(handoff.receive(1, |_| ()), 0, "left in the queues");
     seen
 }
 
-/// Runs workers, each with the bursts it receives, in all interleavings, or in those with at most
-/// `preemptions` preemptions: three workers have too many interleavings.
+/// Runs workers with the bursts that each receives: in all orders, or with a limited number of
+/// preemptions, as three workers have too many orders.
 fn model(
     capacity: usize,
     received: &'static [&'static [&'static [usize]]],
@@ -114,15 +114,11 @@ fn check(seen: &[Seen], capacity: usize, received: &[&[&[usize]]]) {
         for (number, &owner) in owners.enumerate() {
             let others = (0..seen.len()).filter(|&other| other != owner);
             let wrong = others.filter(|&other| seen[other].owned.contains(&(worker, number)));
-            assert_eq!(
-                wrong.count(),
-                0,
-                "({worker}, {number}) was processed by another than its owner"
-            );
+            assert_eq!(wrong.count(), 0, "({worker}, {number}) is not its owner's");
         }
         most = most.max(bursts.iter().map(|burst| burst.len()).sum());
     }
-    // Nothing is lost or duplicated: each frame was sent, or refused by a full queue.
+    // No frame is lost or duplicated: each is sent, or rejected by a full queue.
     let mut ends = all(|seen| &seen.sent);
     ends.extend(all(|seen| &seen.rejected));
     ends.sort_unstable();
@@ -130,7 +126,7 @@ fn check(seen: &[Seen], capacity: usize, received: &[&[&[usize]]]) {
     if capacity >= 2 * most {
         assert!(seen.iter().all(|seen| seen.rejected.is_empty()), "rejected with room left");
     }
-    // Frames received by one worker and owned by one worker stay in order.
+    // Frames from one worker to one owner stay in order.
     for seen in seen {
         for frames in [&seen.owned, &seen.sent] {
             for (worker, bursts) in received.iter().enumerate() {
@@ -160,7 +156,7 @@ fn three_workers_end_together() {
     model(8, &[&[&[1, 2]], &[&[2]], &[]], Some(2));
 }
 
-/// Bursts with more frames for one worker than are collected at once.
+/// Bursts with more frames for one worker than one batch holds.
 #[test]
 fn more_than_a_burst() {
     const MANY: [usize; BURST + 2] = [1; BURST + 2];

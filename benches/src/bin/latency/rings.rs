@@ -19,6 +19,7 @@ use firstack_benches::{BURST, client};
 use firstack_packets::Segment;
 use pipeline::base::published::Published;
 use pipeline::packet::buffer::{Buffer, Pool};
+use pipeline::policy::allow_list::AllowList;
 use pipeline::policy::services::Scope;
 use pipeline::role::gateway::mode::A;
 use pipeline::role::gateway::{Gateway, Service, Settings};
@@ -128,8 +129,11 @@ fn measure(
 
 fn gateway(connections: usize) -> Result<Gateway<A>> {
     let server: std::net::SocketAddr = SERVER.parse()?;
-    let service =
-        Service { scope: Scope::Prefix(server.ip().into()), ports: vec![80], replicas: Vec::new() };
+    let service = Service {
+        scope: Scope::Prefix(server.ip().into()),
+        ports: vec![80],
+        allowed_replicas: AllowList::Any,
+    };
     let settings = Settings {
         max_connections: [connections, 1],
         hash_key: (0x1234_5678, 0x9abc_def0),

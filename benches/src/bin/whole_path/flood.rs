@@ -196,7 +196,7 @@ fn by_turns(system: &mut SystemUnderTest, counts: u64) -> [(u64, u64); 2] {
         for (kind, turns) in [(0, TURNS), (1, 2 * TURNS)] {
             let mut packets = 0;
             for _ in 0..turns {
-                packets += system.forwarder.turn() as u64;
+                packets += system.forwarder.poll_once() as u64;
             }
             let now = cycles();
             seen[kind].0 += now.wrapping_sub(last);
@@ -218,7 +218,7 @@ fn verify(system: &mut SystemUnderTest, how: &Opening, connections: u32) -> Resu
         late: 0,
     };
     play(system, &mut [once(Side::Inside), once(Side::Outside)]);
-    while system.forwarder.turn() > 0 {}
+    while system.forwarder.poll_once() > 0 {}
     let after = system.tally();
     let through = |side: Side| after.since(&before, side as usize, how.gone[side as usize]);
     let fewest = through(Side::Inside).min(through(Side::Outside));

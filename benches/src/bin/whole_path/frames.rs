@@ -76,7 +76,7 @@ pub fn gateway<C: Mode>() -> Opening {
         Configuration::C => tunnelled_to_client(&data(SERVER), ip(REPLICA)),
     };
     let there = from_client(&Segment::ack(NOBODY, SERVER, 8, 6).payload(&FILL).frame());
-    let gone = if C::FOLLOWS_PLAIN { Verdict::FromReplica } else { Verdict::Passed };
+    let gone = if C::REPLIES_NEED_LOOKUP { Verdict::FromReplica } else { Verdict::Passed };
     Opening {
         first: Side::Inside,
         opening: [syn(), acknowledgement(C::CONFIGURATION, REPLICA)],

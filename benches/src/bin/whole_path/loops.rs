@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use firstack::dpdk::Mbuf;
 use firstack_benches::BURST;
-use pipeline::counters::Counters;
+use pipeline::counters::RoleCounters;
 use pipeline::packet::buffer::Buffer;
 
 use crate::lab::Ends;
@@ -77,7 +77,7 @@ impl Forwarder for Bare {
         }
     }
 
-    fn counters(&self) -> Option<&Arc<Counters>> {
+    fn counters(&self) -> Option<&Arc<dyn RoleCounters>> {
         None
     }
 

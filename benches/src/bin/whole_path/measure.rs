@@ -86,7 +86,7 @@ pub fn spin(system: &mut SystemUnderTest, counts: u64) -> Slice {
     let mut packets = 0;
     loop {
         for _ in 0..TURNS {
-            packets += system.forwarder.turn() as u64;
+            packets += system.forwarder.poll_once() as u64;
         }
         let cycles = cycles().wrapping_sub(start);
         if cycles >= counts {

@@ -100,7 +100,7 @@ fn racing<G: Mode>(
         source.play(program);
     }
     for _ in 0..CYCLE * (RACERS as usize / BURST + 2) {
-        system.forwarder.turn();
+        system.forwarder.poll_once();
     }
     let programs = [system.sources[0].take(), system.sources[1].take()];
     let case = Case {

@@ -13,6 +13,7 @@ use firstack::dpdk::{Mbuf, cycles};
 use firstack_benches::BURST;
 use pipeline::base::published::Published;
 use pipeline::neighbours::Neighbours;
+use pipeline::policy::allow_list::AllowList;
 use pipeline::policy::services::Scope;
 use pipeline::role::Role;
 use pipeline::role::gateway::mode::Mode;
@@ -55,7 +56,7 @@ pub fn one_of<R: Role>(
         tx_worker: 0,
         rss_check: RssCheck::untrusted(),
     };
-    let counters = Arc::clone(role.counters());
+    let counters = role.counters();
     let worker = Worker::new(Parts {
         role,
         queues: [queues(rx0, tx0), queues(rx1, tx1)],
@@ -77,7 +78,7 @@ pub fn gateway<C: Mode>(connections: usize) -> Gateway<C> {
     let service = gateway::Service {
         scope: Scope::Prefix(address(SERVER).into()),
         ports: vec![80],
-        replicas: Vec::new(),
+        allowed_replicas: AllowList::Any,
     };
     let settings = gateway::Settings {
         max_connections: [connections, 1],
@@ -135,7 +136,7 @@ pub fn replica(connections: usize) -> Replica {
     }];
     let selection = Published::new(replica::Selection::new(&services, |_| true));
     let settings = replica::Settings {
-        switches: vec![address(SERVER).into()],
+        switches: AllowList::Only(vec![address(SERVER).into()]),
         max_connections: [connections, 1],
         hash_key: KEY,
         ..firstack_fixtures::replica(services)

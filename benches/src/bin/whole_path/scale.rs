@@ -10,7 +10,7 @@ use firstack::datapath::handoff::Handoff;
 use firstack::datapath::rss::RetaMap;
 use firstack::datapath::worker::Worker;
 use firstack::dpdk::cycles;
-use pipeline::counters::Counters;
+use pipeline::counters::{RoleCounters, Scalar};
 use pipeline::packet::view::{Side, View};
 use pipeline::role::gateway::Gateway;
 use pipeline::role::gateway::mode::A;
@@ -26,7 +26,7 @@ use crate::system_under_test::Opening;
 use crate::template::Template;
 
 /// Capacity of each queue between two workers, as in `firstack run` with enough buffers.
-const MAIL: usize = 2048;
+const HANDOFF_CAPACITY: usize = 2048;
 
 /// The result of a number of workers.
 #[derive(Clone, Debug, Serialize)]
@@ -58,7 +58,7 @@ struct Seen {
 /// thread.
 struct Workers {
     first: Worker<Gateway<A>>,
-    counters: Vec<Arc<Counters>>,
+    counters: Vec<Arc<dyn RoleCounters>>,
     sources: Vec<[Source; 2]>,
 }
 
@@ -204,7 +204,7 @@ impl Workers {
         let both = |verdict| Side::ALL.iter().map(|&side| self.count(side, verdict)).sum::<u64>();
         Seen {
             decided: both(Verdict::ToReplica) + both(Verdict::FromReplica),
-            handed: self.counters.iter().map(|c| c.handed_off.get()).sum(),
+            handed: self.counters.iter().map(|c| c.scalar(Scalar::HandedOff).get()).sum(),
             refused: both(Verdict::HandoffFull),
         }
     }

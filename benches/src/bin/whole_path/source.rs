@@ -211,8 +211,12 @@ fn sized(frame: &mut Mbuf, template: &Template, write: impl FnOnce(&mut [u8])) {
 }
 
 /// A port's program. It can be replaced while a worker has the port's queue.
-#[derive(Clone, Debug, Default)]
-pub struct Source(Arc<Mutex<Program>>);
+#[derive(Debug, Default)]
+pub struct Source {
+    program: Arc<Mutex<Program>>,
+    /// Without a callback the program is never asked.
+    callback: Option<RxCallback>,
+}
 
 impl Source {
     /// Attaches a new source to a queue.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 use firstack::datapath::worker::Worker;
-use pipeline::counters::Counters;
+use pipeline::counters::RoleCounters;
 use pipeline::packet::view::Side;
 use pipeline::role::Role;
 use pipeline::verdict::{Fate, Verdict};
@@ -15,9 +15,9 @@ use crate::template::Template;
 /// Forwards between two ports.
 pub trait Forwarder {
     /// Forwards one burst from each port. Returns the number of frames.
-    fn turn(&mut self) -> usize;
+    fn poll_once(&mut self) -> usize;
     /// Returns the role's counters. Bare loops have none.
-    fn counters(&self) -> Option<&Arc<Counters>>;
+    fn counters(&self) -> Option<&Arc<dyn RoleCounters>>;
     /// Returns the number of frames that a port did not accept.
     fn lost(&self) -> u64;
 }
@@ -27,7 +27,7 @@ pub struct Driven<R> {
     /// The worker, as `firstack run` has one on each core.
     pub worker: Worker<R>,
     /// The role's counters.
-    pub counters: Arc<Counters>,
+    pub counters: Arc<dyn RoleCounters>,
 }
 
 impl<R: Role> Forwarder for Driven<R> {
@@ -35,7 +35,7 @@ impl<R: Role> Forwarder for Driven<R> {
         self.worker.poll_once()
     }
 
-    fn counters(&self) -> Option<&Arc<Counters>> {
+    fn counters(&self) -> Option<&Arc<dyn RoleCounters>> {
         Some(&self.counters)
     }
 
