@@ -230,7 +230,7 @@ fn a_switch_without_buffers_still_delivers_and_counts_the_copies_it_could_not_ma
     let fed = harness.feed(&[arrives(Side::Outside, start.frame())]);
     assert_eq!(fed.verdicts, [Verdict::FannedOut]);
     assert_eq!((fed.by(Side::Inside).len(), fed.by(Side::Outside).len()), (1, 0));
-    assert_eq!(harness.role.counters().copies_failed.get(), 3);
+    assert_eq!(harness.role.counters().scalar(pipeline::counters::Scalar::CopiesFailed).get(), 3);
 }
 
 #[test]
