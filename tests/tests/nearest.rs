@@ -8,11 +8,11 @@
 use firstack_tests::simulation::address::{CLIENTS, ORIGIN, REPLICAS, Site};
 use firstack_tests::simulation::check;
 use firstack_tests::simulation::client::Outcome;
-use firstack_tests::simulation::dice::Dice;
 use firstack_tests::simulation::plan::{
     Closer, Configuration, Family, Gate, MS, Manner, Nanos, Path, Permits, Plan, Reach, SECOND,
     Start,
 };
+use firstack_tests::simulation::rng::Rng;
 use firstack_tests::simulation::variety::{Signing, Strangers};
 use firstack_tests::simulation::world::World;
 
@@ -34,21 +34,21 @@ enum Map {
 }
 
 fn honest(seed: u64, map: Map) -> Plan {
-    let dice = &mut Dice::new(seed ^ 0x6e65_6172);
+    let rng = &mut Rng::new(seed ^ 0x6e65_6172);
     let mut plan = Plan::draw(seed);
     plan.configuration =
-        dice.pick(&[(1, Configuration::A), (1, Configuration::B), (1, Configuration::C)]);
-    plan.family = dice.pick(&[(1, Family::V4), (1, Family::V6)]);
+        rng.pick(&[(1, Configuration::A), (1, Configuration::B), (1, Configuration::C)]);
+    plan.family = rng.pick(&[(1, Family::V4), (1, Family::V6)]);
     let replica = plan.replicas.first().cloned();
     let replica =
         replica.unwrap_or_else(|| (1..).find_map(|n| Plan::draw(seed + n).replicas.pop()).unwrap());
-    plan.replicas = vec![replica; dice.size(2, 3)];
+    plan.replicas = vec![replica; rng.size(2, 3)];
     for replica in &mut plan.replicas {
         (replica.reach, replica.repeats, replica.port) = (Reach::Mac, 0, None);
         (replica.servers, replica.has_vip) = (1, false);
         replica.manner =
-            dice.pick(&[(6, Manner::Serves), (1, Manner::Refuses), (1, Manner::Silent)]);
-        replica.gate = dice.pick(&[(6, Gate::Open), (1, Gate::Dead), (1, Gate::Busy)]);
+            rng.pick(&[(6, Manner::Serves), (1, Manner::Refuses), (1, Manner::Silent)]);
+        replica.gate = rng.pick(&[(6, Gate::Open), (1, Gate::Dead), (1, Gate::Busy)]);
     }
     (plan.clients, plan.services, plan.origins) = (1, 1, 1);
     plan.origin = if map == Map::Plane { Manner::Silent } else { Manner::Serves };
@@ -56,7 +56,7 @@ fn honest(seed: u64, map: Map) -> Plan {
     (plan.corrupted, plan.buffers_left, plan.fan_out) = (0, usize::MAX, 1_000);
     (plan.signing, plan.strangers) = (Signing::Not, Strangers::Nobody);
     plan.changes.clear();
-    plan.paths = paths(dice, 2 + plan.replicas.len(), map);
+    plan.paths = paths(rng, 2 + plan.replicas.len(), map);
     let connection = plan.connections[0];
     plan.connections = vec![connection; CONNECTIONS];
     for (number, own) in plan.connections.iter_mut().enumerate() {
@@ -70,8 +70,8 @@ fn honest(seed: u64, map: Map) -> Plan {
 }
 
 /// Delays that are distances between points of a plane, 100 ms wide and high.
-fn paths(dice: &mut Dice, sites: usize, map: Map) -> Vec<Vec<Path>> {
-    let mut point = || [dice.between(0, 100), dice.between(0, 100)].map(|at| at as f64);
+fn paths(rng: &mut Rng, sites: usize, map: Map) -> Vec<Vec<Path>> {
+    let mut point = || [rng.between(0, 100), rng.between(0, 100)].map(|at| at as f64);
     let points: Vec<_> = (0..sites).map(|_| point()).collect();
     let delay = |from: Site, to: Site| {
         let [x, y] = [0, 1].map(|axis| points[from][axis] - points[to][axis]);
