@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use firstack::config::Config;
 use firstack::replay::{self, Options, Report};
 use firstack_packets::Frame;
+use firstack_tests::citation::Documents;
 use firstack_tests::decoder;
 use firstack_tests::scenario::Scenario;
 use firstack_tests::scenario::check::Job;
