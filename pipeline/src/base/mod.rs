@@ -1,4 +1,4 @@
-//! Foundations: time, values that the control thread publishes to workers, prefetch.
+//! Basic types: time, values that the control thread publishes to workers, prefetching.
 
 pub mod prefetch;
 pub mod published;

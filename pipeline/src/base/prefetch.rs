@@ -1,12 +1,15 @@
-//! The one hint to the processor that the pipeline gives.
+//! A hint to the processor to load a cache line.
 #![allow(unsafe_code)]
 
-/// Asks for the cache line of `value`, to be read soon. Pays for itself in the benchmark
-/// `table` of the `benches` package, from about 64 k connections on.
+/// Prefetches the cache line of `value` into all cache levels.
+///
+/// The benchmark `table` of the `benches` package shows a gain from about 64 k connections on. Does
+/// nothing on other architectures than x86-64.
 #[inline(always)]
 pub fn prefetch<T>(value: &T) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch reads nothing; the address is that of a live reference anyway.
+    // SAFETY: a prefetch accesses no memory that the program can observe, and the address is that
+    // of a live reference.
     unsafe {
         use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast());

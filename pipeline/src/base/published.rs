@@ -1,14 +1,15 @@
-//! Values that the control thread makes and workers read: tables of live servers, keys.
+//! Values that the control thread publishes and workers read, such as tables of servers and keys.
 //!
-//! A worker refreshes its [`Reader`] once a burst and reads without any cost from then on. While
-//! nothing has been published that is one load. It never waits for the control thread, and it
-//! never frees a value: a large one would take longer to free than a burst has.
+//! A worker refreshes its [`Reader`] once a burst, which costs one load while nothing new has been
+//! published. Reading the value after that costs nothing. A worker never waits for the control
+//! thread, and it never frees a value, because freeing a large one could take longer than a burst
+//! may.
 
 use crate::base::sync::{Arc, AtomicU64, Mutex, MutexGuard, Ordering, PoisonError, TryLockError};
 
 #[derive(Debug)]
 struct Shared<T> {
-    /// Counts what was published; written under the lock of `values` alone.
+    /// Number of values published so far. Only written under the lock of `values`.
     version: AtomicU64,
     values: Mutex<Values<T>>,
 }
@@ -16,15 +17,33 @@ struct Shared<T> {
 #[derive(Debug)]
 struct Values<T> {
     current: Arc<T>,
-    /// Earlier values that readers may still hold; at most one for each reader and one more.
+    /// Earlier values that readers may still use. There is at most one for each reader, and one
+    /// more.
     retired: Vec<Arc<T>>,
 }
 
-/// The control thread's end.
+/// The publishing end of a shared value, which the control thread owns.
+///
+/// Its [`Reader`]s, one for each worker, keep working after it is dropped.
+///
+/// ```rust
+/// use pipeline::base::published::Published;
+///
+/// let published = Published::new("first");
+/// let mut reader = published.reader();
+///
+/// published.publish("second");
+/// assert_eq!(*reader.get(), "first");
+/// assert!(reader.refresh());
+/// assert_eq!(*reader.get(), "second");
+/// assert!(!reader.refresh());
+/// ```
 #[derive(Debug)]
 pub struct Published<T>(Arc<Shared<T>>);
 
-/// A worker's end: holds a value until it is refreshed.
+/// The reading end of a shared value, which a worker owns.
+///
+/// It keeps returning the same value until it is refreshed. See [`Published`] for an example.
 #[derive(Debug)]
 pub struct Reader<T> {
     shared: Arc<Shared<T>>,
@@ -33,34 +52,35 @@ pub struct Reader<T> {
 }
 
 impl<T> Published<T> {
-    /// Publishes a first value.
+    /// Creates a publisher with a first value.
     pub fn new(value: T) -> Self {
         let values = Values { current: Arc::new(value), retired: Vec::new() };
         Self(Arc::new(Shared { version: AtomicU64::new(0), values: Mutex::new(values) }))
     }
 
-    /// Puts another value in place of the current one, and frees those that nobody reads any more.
+    /// Replaces the current value and frees the earlier values that no reader uses any more.
     pub fn publish(&self, value: T) {
         let value = Arc::new(value);
         let mut values = self.0.lock();
         let old = std::mem::replace(&mut values.current, value);
         values.retired.push(old);
-        // Nobody can take a retired value anew, so one that is held here alone stays so.
+        // A retired value cannot gain another reader, so one without readers stays without.
         let unread = |value: &mut Arc<T>| Arc::strong_count(value) == 1;
         let freed: Vec<_> = values.retired.extract_if(.., unread).collect();
-        // After the value: who sees the new version finds it, or a later one.
+        // Incremented after the value is in place: a reader that sees the new version finds that
+        // value, or a later one.
         self.0.version.fetch_add(1, Ordering::Release);
         drop(values);
-        // Without the lock, however long it takes.
+        // Freed after the lock is released, because it may take long.
         drop(freed);
     }
 
-    /// The current value.
+    /// Returns the value published last.
     pub fn current(&self) -> Arc<T> {
         Arc::clone(&self.0.lock().current)
     }
 
-    /// An end for one more worker; it has the current value.
+    /// Creates a reader for one more worker. It starts with the current value.
     pub fn reader(&self) -> Reader<T> {
         let values = self.0.lock();
         let seen = self.0.version.load(Ordering::Relaxed);
@@ -69,16 +89,18 @@ impl<T> Published<T> {
 }
 
 impl<T> Shared<T> {
-    /// A thread that died under the lock has left a sound value behind: each is put in place at
-    /// once.
+    /// Locks the values. A panic under the lock leaves them consistent, because each is put in
+    /// place in one step.
     fn lock(&self) -> MutexGuard<'_, Values<T>> {
         self.values.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<T> Reader<T> {
-    /// Takes the value published last, if there is a new one; says whether there was. While
-    /// somebody else is at it, the old one stays for another burst.
+    /// Takes the value published last and returns whether it is a new one.
+    ///
+    /// Never waits: while another thread holds the lock it keeps the old value and returns `false`,
+    /// and the next call tries again.
     #[inline]
     pub fn refresh(&mut self) -> bool {
         self.shared.version.load(Ordering::Acquire) != self.seen && self.take()
@@ -92,12 +114,13 @@ impl<T> Reader<T> {
             Err(TryLockError::WouldBlock) => return false,
         };
         self.seen = self.shared.version.load(Ordering::Relaxed);
-        // Not the last to hold the old one: it is retired, and freed by the other end.
+        // This does not free the old value: it is among the retired ones, which the publisher
+        // frees.
         self.value = Arc::clone(&values.current);
         true
     }
 
-    /// The value as of the last refresh.
+    /// Returns the value as of the last refresh.
     #[inline]
     pub fn get(&self) -> &T {
         &self.value
@@ -126,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_outlives_the_other_end() {
+    fn a_reader_outlives_its_publisher() {
         let published = Published::new(1);
         let mut reader = published.reader();
         published.publish(2);
@@ -140,13 +163,13 @@ mod tests {
         let published = Published::new(1);
         let mut reader = published.reader();
         published.publish(2);
-        let held = published.0.lock();
+        let guard = published.0.lock();
         assert!(!reader.refresh());
-        drop(held);
+        drop(guard);
         assert!(reader.refresh());
     }
 
-    /// Notes where it is freed.
+    /// Records the thread that drops it.
     struct Freed(Arc<Mutex<Vec<thread::ThreadId>>>);
 
     impl Drop for Freed {
@@ -156,42 +179,42 @@ mod tests {
     }
 
     #[test]
-    fn values_are_freed_by_the_end_that_publishes() {
-        let notes = Arc::new(Mutex::new(Vec::new()));
-        let published = Published::new(Freed(Arc::clone(&notes)));
+    fn values_are_freed_by_the_publisher() {
+        let records = Arc::new(Mutex::new(Vec::new()));
+        let published = Published::new(Freed(Arc::clone(&records)));
         let mut reader = published.reader();
-        published.publish(Freed(Arc::clone(&notes)));
+        published.publish(Freed(Arc::clone(&records)));
         let worker = thread::spawn(move || {
             assert!(reader.refresh());
             reader
         });
         let reader = worker.join().unwrap();
-        assert!(notes.lock().unwrap().is_empty(), "the worker freed what it gave back");
-        published.publish(Freed(Arc::clone(&notes)));
-        assert_eq!(*notes.lock().unwrap(), [thread::current().id()]);
+        assert!(records.lock().unwrap().is_empty(), "the worker freed the value that it replaced");
+        published.publish(Freed(Arc::clone(&records)));
+        assert_eq!(*records.lock().unwrap(), [thread::current().id()]);
         drop(reader);
-        published.publish(Freed(Arc::clone(&notes)));
-        assert_eq!(notes.lock().unwrap().len(), 3);
+        published.publish(Freed(Arc::clone(&records)));
+        assert_eq!(records.lock().unwrap().len(), 3);
     }
 
     #[test]
-    fn readers_on_other_threads_see_whole_values_in_order_and_the_last_one() {
+    fn readers_on_other_threads_see_consistent_values_in_order_and_the_last_one() {
         const VALUES: u64 = 20_000;
         let published = Published::new([0; 8]);
         let (ready, done) = (AtomicUsize::new(0), AtomicBool::new(false));
         let read = |mut reader: Reader<[u64; 8]>| {
             ready.fetch_add(1, Ordering::Relaxed);
-            let (mut last, mut tries) = (0, 0);
+            let (mut last, mut attempts) = (0, 0);
             while last < VALUES {
-                // Asked first: what was published before the end must be seen after it, but for
-                // the tries at which the other reader has the lock.
-                tries += u32::from(done.load(Ordering::Acquire));
+                // Loaded first: a value published before `done` was set must be seen after it,
+                // except in attempts that find the lock taken by the other reader.
+                attempts += u32::from(done.load(Ordering::Acquire));
                 let refreshed = reader.refresh();
                 let value = reader.get();
-                assert!(value.iter().all(|part| *part == value[0]), "torn: {value:?}");
+                assert!(value.iter().all(|word| *word == value[0]), "torn: {value:?}");
                 assert!(value[0] >= last && (refreshed || value[0] == last), "{last} {value:?}");
                 last = value[0];
-                assert!(tries < 10_000, "{last} is the last that was seen");
+                assert!(attempts < 10_000, "{last} is the last value seen");
             }
         };
         thread::scope(|scope| {

@@ -1,36 +1,48 @@
-//! The pipeline's notion of time: told by the caller, never asked of a clock.
+//! The pipeline's notion of time. The caller supplies it; the pipeline reads no clock.
 
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
-/// Nanoseconds since an origin of the caller's choice; also a span of them.
+/// A point in time, or a span of time, in nanoseconds.
+///
+/// A point in time counts from an origin that the caller chooses. Addition saturates.
+///
+/// ```rust
+/// use pipeline::base::time::Ticks;
+///
+/// let start = Ticks::from_millis(1);
+/// let end = start + Ticks::from_micros(250);
+/// assert_eq!(end.since(start).micros(), 250);
+/// // A clock that goes backwards gives a span of zero.
+/// assert_eq!(start.since(end), Ticks(0));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticks(pub u64);
 
 impl Ticks {
-    /// A span of microseconds.
+    /// Creates a span of `micros` microseconds.
     pub const fn from_micros(micros: u64) -> Self {
         Self(micros * 1_000)
     }
 
-    /// A span of milliseconds.
+    /// Creates a span of `millis` milliseconds.
     pub const fn from_millis(millis: u64) -> Self {
         Self::from_micros(millis * 1_000)
     }
 
-    /// A span of seconds.
+    /// Creates a span of `secs` seconds.
     pub const fn from_secs(secs: u64) -> Self {
         Self::from_millis(secs * 1_000)
     }
 
-    /// From `earlier` to this; zero when the clock went backwards.
+    /// Returns the span from `earlier` to `self`, or zero if `earlier` is later.
     #[must_use]
     #[inline(always)]
     pub fn since(self, earlier: Self) -> Self {
         Self(self.0.saturating_sub(earlier.0))
     }
 
-    /// Whole microseconds.
+    /// Returns the span in whole microseconds, rounded down.
     pub fn micros(self) -> u64 {
         self.0 / 1_000
     }

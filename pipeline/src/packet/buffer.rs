@@ -1,51 +1,65 @@
-//! What the pipeline needs of a packet buffer, and a plain one for tests and replay.
+//! The packet buffer that the pipeline needs, and one on the heap for tests and replay.
 //!
-//! A DPDK mbuf implements [`Buffer`] in the appliance; [`HeapBuffer`] does here.
-//! A frame may be spread over several segments (a jumbo frame in small mbufs): every
-//! header the pipeline reads lies in the first one, which [`Buffer::head`] gives.
+//! A DPDK mbuf implements [`Buffer`] in the appliance; [`HeapBuffer`] implements it here. A frame
+//! may have several segments, such as a jumbo frame in small mbufs. Every header that the pipeline
+//! reads is in the first one, which [`Buffer::head`] returns.
 
-/// One frame, owned. Dropping it gives it back to where it came from.
+/// An owned frame. Dropping it returns its memory to where it came from.
 pub trait Buffer: Sized {
-    /// The first segment's bytes, from the Ethernet header on.
+    /// Returns the bytes of the first segment, from the Ethernet header on.
     fn head(&self) -> &[u8];
 
-    /// The first segment's bytes, to be changed in place.
+    /// Returns the bytes of the first segment for changes, from the Ethernet header on.
     fn head_mut(&mut self) -> &mut [u8];
 
-    /// Length of the whole frame in bytes, all segments together.
+    /// Returns the length of the whole frame in bytes, over all segments.
     fn frame_len(&self) -> usize;
 
-    /// Grows the frame by `count` bytes at its front, whose content is unspecified.
-    /// `false`, and nothing changed, when there is no headroom.
+    /// Grows the frame by `count` bytes of unspecified content at its front. Returns `false` and
+    /// changes nothing if the headroom is too small.
     #[must_use]
     fn prepend(&mut self, count: usize) -> bool;
 
-    /// Removes `count` bytes at the front; at most `head().len()` of them.
+    /// Removes `count` bytes at the front, which must not be more than the first segment has.
     fn trim_front(&mut self, count: usize);
 
-    /// Shortens the frame to `len` bytes; a frame that is no longer stays as it is.
+    /// Shortens the frame to `len` bytes. A frame that is not longer is left unchanged.
     fn truncate(&mut self, len: usize);
 
-    /// Whether the frame is all in its first segment.
+    /// Returns whether the whole frame is in its first segment.
     fn is_contiguous(&self) -> bool {
         self.head().len() == self.frame_len()
     }
 }
 
-/// Where new frames come from: resets, tunnel copies, ARP probes.
+/// A source of buffers for the frames that a role generates: resets, copies, fragments, ARP probes.
 pub trait Pool {
-    /// What the pool hands out.
+    /// The type of the buffers.
     type Buffer: Buffer;
 
-    /// A contiguous frame of `len` bytes with headroom in front, content unspecified.
-    /// `None` when the pool is empty or `len` is more than one buffer holds.
+    /// Allocates a contiguous frame of `len` bytes with headroom in front. The content is
+    /// unspecified. Returns `None` if the pool is empty or a buffer is smaller than `len`.
     fn alloc(&mut self, len: usize) -> Option<Self::Buffer>;
 }
 
-/// Bytes kept free in front of a [`HeapBuffer`], as DPDK's default headroom.
+/// Number of free bytes in front of a new [`HeapBuffer`], equal to DPDK's default headroom.
 pub const HEADROOM: usize = 128;
 
 /// A frame on the heap, for tests and replay.
+///
+/// ```rust
+/// use pipeline::packet::buffer::{Buffer, HeapBuffer};
+///
+/// let mut buffer = HeapBuffer::new(&[1, 2, 3, 4]);
+/// buffer.trim_front(2);
+/// assert!(buffer.prepend(1));
+/// buffer.head_mut()[0] = 9;
+/// assert_eq!(buffer.frame(), [9, 3, 4]);
+///
+/// // Only the first segment of a longer frame can be read.
+/// let jumbo = HeapBuffer::segmented(&[7; 9000], 2048);
+/// assert_eq!((jumbo.head().len(), jumbo.frame_len()), (2048, 9000));
+/// ```
 #[derive(Clone, Debug)]
 pub struct HeapBuffer {
     bytes: Vec<u8>,
@@ -54,19 +68,19 @@ pub struct HeapBuffer {
 }
 
 impl HeapBuffer {
-    /// A contiguous frame with these bytes.
+    /// Creates a contiguous frame with these bytes.
     pub fn new(frame: &[u8]) -> Self {
         Self::segmented(frame, usize::MAX)
     }
 
-    /// A frame of which only the first `first_segment` bytes are contiguous.
+    /// Creates a frame of which only the first `first_segment` bytes are contiguous.
     pub fn segmented(frame: &[u8], first_segment: usize) -> Self {
         let mut bytes = vec![0; HEADROOM];
         bytes.extend_from_slice(frame);
         Self { bytes, start: HEADROOM, first_segment: first_segment.min(frame.len()) }
     }
 
-    /// The whole frame, all segments.
+    /// Returns the whole frame, over all segments.
     pub fn frame(&self) -> &[u8] {
         &self.bytes[self.start..]
     }
@@ -106,16 +120,17 @@ impl Buffer for HeapBuffer {
     }
 }
 
-/// A pool of [`HeapBuffer`]s that can be made to run dry.
+/// A pool of [`HeapBuffer`]s that can be limited, to test how a role behaves when there are no
+/// buffers.
 #[derive(Debug)]
 pub struct HeapPool {
-    left: usize,
+    remaining: usize,
 }
 
 impl HeapPool {
-    /// A pool that hands out `limit` buffers and then fails.
+    /// Creates a pool that allocates `limit` buffers and then fails.
     pub fn with_limit(limit: usize) -> Self {
-        Self { left: limit }
+        Self { remaining: limit }
     }
 }
 
@@ -129,7 +144,7 @@ impl Pool for HeapPool {
     type Buffer = HeapBuffer;
 
     fn alloc(&mut self, len: usize) -> Option<HeapBuffer> {
-        self.left = self.left.checked_sub(1)?;
+        self.remaining = self.remaining.checked_sub(1)?;
         Some(HeapBuffer::new(&vec![0; len]))
     }
 }
@@ -139,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn front_and_back_move_independently() {
+    fn front_and_back_change_independently() {
         let mut buffer = HeapBuffer::new(&[1, 2, 3, 4, 5]);
         buffer.trim_front(2);
         assert_eq!(buffer.head(), [3, 4, 5]);
@@ -162,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limited_pool_runs_dry() {
+    fn a_limited_pool_fails_after_its_last_buffer() {
         let mut pool = HeapPool::with_limit(1);
         assert!(pool.alloc(60).is_some());
         assert!(pool.alloc(60).is_none());

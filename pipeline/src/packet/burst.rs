@@ -1,4 +1,4 @@
-//! A burst of packets on its way through a role, and what leaves.
+//! A burst of packets on its way through a role, and the frames that the role sends.
 
 use arrayvec::ArrayVec;
 
@@ -8,29 +8,44 @@ use crate::stage::fragment;
 use crate::verdict::Verdict;
 use crate::wire::family::V4;
 
-/// The most packets in a burst. 32 to 64 is the best; at 128 the buffers of a burst no longer
-/// stay in a core's mempool cache, and the rate halves.
+/// Largest number of packets in a burst. Throughput is best at 32 to 64; at 128 the buffers of a
+/// burst no longer fit into a core's mempool cache, and the rate halves.
 pub const BURST: usize = 64;
 
-/// A packet that has been looked at.
+/// A parsed packet.
 pub(crate) struct Parsed<'a> {
-    /// Its first segment.
+    /// The bytes of its first segment.
     pub(crate) head: &'a [u8],
     pub(crate) view: &'a View,
-    /// Its headers, when they are at their usual places and it is TCP over IPv4.
+    /// Its headers if it is TCP over IPv4 with all headers at their usual offsets.
     pub(crate) plain: Option<Headers<'a, V4>>,
 }
 
-/// The packets received at once from one side, in order, each looked at once.
+/// The packets received at once from one side, in order. Each is parsed once.
+///
+/// ```rust
+/// use firstack_packets::Segment;
+/// use pipeline::packet::buffer::HeapBuffer;
+/// use pipeline::packet::burst::Burst;
+///
+/// let [client, server] = ["198.18.1.10:40000", "203.0.113.10:80"];
+/// let frames = [Segment::syn(client, server, 7), Segment::ack(client, server, 8, 1)];
+///
+/// let mut burst = Burst::default();
+/// burst.fill(frames.iter().map(|segment| HeapBuffer::new(&segment.frame())));
+/// assert_eq!(burst.len(), 2);
+/// // A role empties the burst and leaves one verdict for each packet.
+/// assert!(burst.verdicts().is_empty());
+/// ```
 #[derive(Debug)]
 pub struct Burst<B> {
     pub(crate) frames: ArrayVec<B, BURST>,
-    /// Of the frames, in their order; what is behind the last is left over.
+    /// The views of the frames, in the same order. Elements beyond the last frame are stale.
     pub(crate) views: [View; BURST],
-    /// Whether the views are known.
+    /// Whether the views are valid.
     parsed: bool,
     verdicts: [Verdict; BURST],
-    /// How many of the verdicts there are.
+    /// Number of verdicts.
     decided: usize,
 }
 
@@ -43,25 +58,26 @@ impl<B> Default for Burst<B> {
 }
 
 impl<B: Buffer> Burst<B> {
-    /// Takes received frames, up to the burst's capacity.
+    /// Replaces the content by received frames, up to [`BURST`] of them.
     pub fn fill(&mut self, frames: impl Iterator<Item = B>) {
         self.frames.clear();
         self.frames().extend(frames.take(BURST));
     }
 
-    /// Where frames are received into, when there are none left.
+    /// Returns the vector to receive frames into, once a role has taken out the earlier ones. All
+    /// views become invalid.
     #[inline(always)]
     pub fn frames(&mut self) -> &mut ArrayVec<B, BURST> {
         self.parsed = false;
         &mut self.frames
     }
 
-    /// After a role has processed the burst: one verdict per packet, in order.
+    /// Returns the verdicts after a role has processed the burst: one for each packet, in order.
     pub fn verdicts(&self) -> &[Verdict] {
         &self.verdicts[..self.decided]
     }
 
-    /// The packets to be decided upon, in order, each with its view and the place of its verdict.
+    /// Takes out the packets in order, each with its view and the place for its verdict.
     #[inline(always)]
     pub(crate) fn decide(&mut self) -> impl Iterator<Item = (B, &View, &mut Verdict)> {
         self.decided = self.frames.len();
@@ -69,13 +85,16 @@ impl<B: Buffer> Burst<B> {
         self.frames.drain(..).zip(known).map(|(frame, (view, verdict))| (frame, view, verdict))
     }
 
-    /// Empties it, to be filled by [`Burst::push`].
+    /// Empties the burst, so that [`Burst::push`] can fill it.
     pub fn clear(&mut self) {
         (self.parsed, self.decided) = (true, 0);
         self.frames.clear();
     }
 
-    /// Adds a frame that has been looked at; there must be room for it.
+    /// Adds a parsed frame.
+    ///
+    /// # Panics
+    /// If the burst is full.
     #[inline]
     pub fn push(&mut self, frame: B, view: View) {
         self.views[self.frames.len()].assign(view);
@@ -83,17 +102,17 @@ impl<B: Buffer> Burst<B> {
         self.frames.push(frame);
     }
 
-    /// How many packets there are that no role has processed.
+    /// Returns the number of packets that no role has processed yet.
     pub fn len(&self) -> usize {
         self.frames.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no unprocessed packets.
     pub fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }
 
-    /// Looks at a packet, unless that has been done.
+    /// Parses a packet, unless it is parsed already.
     #[inline(always)]
     pub(crate) fn parse(&mut self, number: usize) -> Parsed<'_> {
         let frame = &self.frames[number];
@@ -106,37 +125,51 @@ impl<B: Buffer> Burst<B> {
     }
 }
 
-/// What leaves, by side, in order. Never grows past the capacity it was made with.
+/// The frames that a role sends, by side, in order.
+///
+/// It never grows beyond the capacity that it was created with.
+///
+/// ```rust
+/// use pipeline::packet::burst::{BURST, Output};
+/// use pipeline::packet::view::Side;
+///
+/// let mut output = Output::new(1);
+/// assert!(output.room(Side::Outside) >= 2 * BURST);
+///
+/// output.send(Side::Outside, "frame");
+/// assert_eq!(*output.side(Side::Outside), ["frame"]);
+/// assert!(output.side(Side::Inside).is_empty());
+/// ```
 #[derive(Debug)]
 pub struct Output<B>([Vec<B>; 2]);
 
 impl<B> Output<B> {
-    /// Room for what a full burst can turn into when each packet makes up to `copies` more, or is
-    /// sent in fragments.
+    /// Creates an output with enough capacity for a full burst whose packets each cause up to
+    /// `copies` more frames, or are sent as fragments.
     pub fn new(copies: usize) -> Self {
         let side = || Vec::with_capacity(BURST * (1 + copies).max(fragment::MOST));
         Self([side(), side()])
     }
 
-    /// Sends a frame by a side.
+    /// Appends a frame to those that leave by a side, which must have space for it.
     #[inline(always)]
     pub fn send(&mut self, side: Side, frame: B) {
         debug_assert!(self.has_room(side));
         self.0[side as usize].push(frame);
     }
 
-    /// Whether a side takes another frame without allocating.
+    /// Returns whether a side can take another frame without allocating.
     pub fn has_room(&self, side: Side) -> bool {
         self.room(side) > 0
     }
 
-    /// How many more frames a side takes without allocating.
+    /// Returns how many more frames a side can take without allocating.
     pub fn room(&self, side: Side) -> usize {
         let frames = &self.0[side as usize];
         frames.capacity() - frames.len()
     }
 
-    /// The frames that leave by a side, to be taken out.
+    /// Returns the frames that leave by a side, for the caller to take out.
     pub fn side(&mut self, side: Side) -> &mut Vec<B> {
         &mut self.0[side as usize]
     }
@@ -147,7 +180,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_of_packets_that_all_go_in_fragments_has_room() {
+    fn a_burst_fits_when_every_packet_is_fragmented() {
         assert_eq!(Output::<u8>::new(1).room(Side::Outside), BURST * fragment::MOST);
         assert_eq!(Output::<u8>::new(64).room(Side::Inside), BURST * 65);
     }

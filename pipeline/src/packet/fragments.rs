@@ -1,5 +1,5 @@
-//! Later fragments: they bear no ports, so what became of their first fragment is remembered for
-//! a while (RFC 6146, section 3.4, does it alike).
+//! Tracking of fragmented packets. Later fragments carry no ports, so each worker remembers for a
+//! while how it handled the first fragment (similar to RFC 6146, section 3.4).
 
 use std::collections::VecDeque;
 
@@ -8,20 +8,21 @@ use hashbrown::HashMap;
 use crate::base::time::Ticks;
 use crate::wire::family::Family;
 
-/// What names the packet that a fragment is of (RFC 791, RFC 8200; its payload is always TCP
-/// here).
+/// The identity of a fragmented packet (RFC 791, RFC 8200). The protocol is not part of it, because
+/// only TCP is tracked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PacketId<F: Family> {
     /// Source address.
     pub source: F::Address,
     /// Destination address.
     pub destination: F::Address,
-    /// Identification.
+    /// Identification, which all fragments of the packet share.
     pub identification: u32,
 }
 
 impl<F: Family> PacketId<F> {
-    /// That of the packet whose IP header is at the start of `ip`, a fragment.
+    /// Returns the identity of the packet that a fragment belongs to. The fragment's IP header is
+    /// at the start of `ip`.
     pub fn of(ip: &[u8]) -> Self {
         Self {
             source: F::source(ip),
@@ -31,51 +32,71 @@ impl<F: Family> PacketId<F> {
     }
 }
 
-/// Packets remembered; beyond that the oldest is forgotten.
+/// Number of packets remembered. Beyond that the oldest is forgotten.
 const CAPACITY: usize = 1024;
-/// As long as hosts wait for the rest of a packet (Linux's `ipfrag_time`).
+/// Time after which a packet is forgotten: as long as hosts wait for missing fragments (Linux's
+/// `ipfrag_time`).
 const LIFETIME: Ticks = Ticks::from_secs(30);
 
-/// What was done to a first fragment, and when.
+/// How a first fragment was handled, and when it was seen.
 #[derive(Clone, Copy, Debug)]
 struct First<T> {
-    /// What was done to it; none when it passed as it was.
+    /// How it was handled, or `None` if it was forwarded unchanged.
     done: Option<T>,
     seen: Ticks,
 }
 
-/// What one worker knows of fragmented packets: `T` is what is to be done to the later fragments,
-/// such as an address to be put in.
+/// One worker's memory of fragmented packets.
+///
+/// `T` says how to handle the later fragments, for example which address to write into them.
+///
+/// ```rust
+/// use std::net::Ipv4Addr;
+///
+/// use pipeline::base::time::Ticks;
+/// use pipeline::packet::fragments::{FirstFragment, Fragments, PacketId};
+/// use pipeline::wire::family::V4;
+///
+/// let (source, destination) = (Ipv4Addr::new(198, 18, 1, 10), Ipv4Addr::new(203, 0, 113, 10));
+/// let id = PacketId::<V4> { source, destination, identification: 7 };
+/// let mut fragments = Fragments::default();
+/// assert_eq!(fragments.find(id, Ticks(0)), FirstFragment::Unseen);
+///
+/// fragments.learn(id, Some("translate"), Ticks(0));
+/// assert_eq!(fragments.find(id, Ticks::from_secs(29)), FirstFragment::Handled("translate"));
+/// assert_eq!(fragments.find(id, Ticks::from_secs(30)), FirstFragment::Unseen);
+/// ```
 #[derive(Debug)]
 pub struct Fragments<F: Family, T> {
     known: HashMap<PacketId<F>, First<T>>,
-    /// In the order in which they were seen; an identification that recurs is in it again.
+    /// The packets in the order in which they were seen. An identification that recurs is listed
+    /// again.
     order: VecDeque<(Ticks, PacketId<F>)>,
 }
 
 impl<F: Family, T> Default for Fragments<F, T> {
     fn default() -> Self {
         Self {
-            // Twice the room: entries that come and go never make it grow.
+            // Twice the capacity, so that entries that come and go never make it grow.
             known: HashMap::with_capacity(2 * CAPACITY),
             order: VecDeque::with_capacity(CAPACITY),
         }
     }
 }
 
-/// What was done to the first fragment of a packet: the later ones follow it.
+/// How the first fragment of a packet was handled. The later fragments are handled in the same way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FirstFragment<T> {
-    /// It was handled this way.
+    /// It was handled in this way.
     Handled(T),
-    /// It was forwarded as it was.
+    /// It was forwarded unchanged.
     PassedThrough,
-    /// It has not been seen.
+    /// It was not seen, or is forgotten.
     Unseen,
 }
 
 impl<F: Family, T: Copy> Fragments<F, T> {
-    /// What was done to a first fragment.
+    /// Remembers how a first fragment was handled. `None` means that it was forwarded unchanged.
     pub fn learn(&mut self, id: PacketId<F>, done: Option<T>, now: Ticks) {
         if self.order.len() == CAPACITY {
             self.forget_oldest();
@@ -84,7 +105,7 @@ impl<F: Family, T: Copy> Fragments<F, T> {
         self.order.push_back((now, id));
     }
 
-    /// What is to become of a later fragment.
+    /// Returns how the first fragment of a packet was handled, and forgets packets older than 30 s.
     pub fn find(&mut self, id: PacketId<F>, now: Ticks) -> FirstFragment<T> {
         while self.order.front().is_some_and(|(since, _)| now.since(*since) >= LIFETIME) {
             self.forget_oldest();
@@ -97,7 +118,7 @@ impl<F: Family, T: Copy> Fragments<F, T> {
 
     fn forget_oldest(&mut self) {
         let Some((since, id)) = self.order.pop_front() else { return };
-        // Seen again since, it stays: its later place in the order stands for it.
+        // If it was seen again since, it stays, and its later element of `order` removes it.
         if self.known.get(&id).is_some_and(|first| first.seen == since) {
             self.known.remove(&id);
         }
@@ -120,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn remembers_for_a_while() {
+    fn remembers_for_30_seconds() {
         let mut fragments = Fragments::default();
         assert_eq!(fragments.find(id(1), Ticks(0)), FirstFragment::Unseen);
         fragments.learn(id(1), Some(V), Ticks::from_secs(1));
@@ -132,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn an_identification_that_recurs_starts_anew() {
+    fn an_identification_that_recurs_restarts_the_lifetime() {
         let mut fragments = Fragments::default();
         fragments.learn(id(1), Some(V), Ticks::from_secs(0));
         fragments.learn(id(1), Some(V), Ticks::from_secs(29));
@@ -151,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_of_ipv6_is_named_by_its_fragment_header() {
+    fn an_ipv6_packet_is_identified_by_its_fragment_header() {
         let mut packet = Segment::ack("[2001:db8::1]:1", "[2001:db8::2]:80", 7, 9).packet();
         packet.splice(40..40, [6, 0, 0, 1, 0, 1, 0, 9]);
         (packet[6], packet[5]) = (44, packet[5] + 8);

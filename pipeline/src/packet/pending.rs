@@ -1,4 +1,4 @@
-//! Frames that wait until it is known to which MAC address they go.
+//! Frames that are pending until the MAC address of their next hop is known.
 
 use std::net::IpAddr;
 
@@ -9,34 +9,56 @@ use crate::neighbours::Neighbours;
 use crate::packet::buffer::{Buffer, Pool};
 use crate::wire::ethernet;
 
-/// The most frames that one worker keeps pending.
+/// Largest number of pending frames of one worker.
 pub const FRAMES: usize = 64;
-/// The most bytes of one of them.
+/// Largest length of a pending frame in bytes.
 pub const FRAME_BYTES: usize = 2048;
-/// The most frames that leave at once: they must fit into what leaves besides a burst.
+/// Largest number of frames sent at once. They must fit into the output in addition to those of a
+/// burst.
 const RELEASED: usize = 32;
-/// How long a frame waits. By then a client has sent its start packet again.
+/// Time after which a pending frame is dropped. By then the client has retransmitted its SYN.
 const MAX_WAIT: Ticks = Ticks::from_secs(1);
 
 #[derive(Clone, Copy, Debug)]
 struct PendingFrame {
     address: IpAddr,
     since: Ticks,
-    /// Number of the place that its bytes are in.
-    place: u8,
+    /// Number of the slot that contains its bytes.
+    slot: u8,
     length: u16,
 }
 
-/// The waiting frames of one worker: copies, for the buffers belong to the port they came by.
-/// All memory is allocated at the start.
+/// The pending frames of one worker.
+///
+/// They are copies, because the original buffers belong to the port that received them. All memory
+/// is allocated when the value is created.
+///
+/// ```rust
+/// use std::net::IpAddr;
+///
+/// use pipeline::base::time::Ticks;
+/// use pipeline::neighbours::Neighbours;
+/// use pipeline::packet::buffer::HeapPool;
+/// use pipeline::packet::pending::PendingFrames;
+///
+/// let server = IpAddr::from([198, 51, 100, 10]);
+/// let (neighbours, mut pool) = (Neighbours::new([server]), HeapPool::default());
+/// let mut pending = PendingFrames::new();
+/// assert!(pending.push(server, &[0; 60], Ticks(0)));
+///
+/// // The server did not answer an ARP request within a second, so the frame is dropped.
+/// let send = |_| panic!("the MAC address is unknown");
+/// assert_eq!(pending.release(&neighbours, &mut pool, Ticks::from_millis(1001), send), 1);
+/// assert!(pending.is_empty());
+/// ```
 #[derive(Debug)]
 pub struct PendingFrames {
     /// In the order of arrival.
     frames: ArrayVec<PendingFrame, FRAMES>,
-    /// Places that no frame is in.
+    /// Slots without a frame.
     free: ArrayVec<u8, FRAMES>,
     bytes: Box<[[u8; FRAME_BYTES]]>,
-    /// What [`Neighbours::changes`] was when all frames were last looked at.
+    /// [`Neighbours::changes`] when all frames were last checked.
     seen: u64,
 }
 
@@ -49,38 +71,41 @@ impl Default for PendingFrames {
 }
 
 impl PendingFrames {
-    /// No frame waits.
+    /// Creates an empty store.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many frames wait.
+    /// Returns the number of pending frames.
     pub fn len(&self) -> usize {
         self.frames.len()
     }
 
-    /// Whether none waits.
+    /// Returns whether no frame is pending.
     pub fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }
 
-    /// Keeps a copy of a frame, complete but for its destination MAC address, until the MAC
-    /// address of `address` is known. `false` when there is no room, or the frame is too long.
+    /// Stores a copy of a frame until the MAC address of `address` is known.
+    ///
+    /// The frame is complete except for its destination MAC address. Returns `false` if the store
+    /// is full, or if the frame is shorter than an Ethernet header or longer than [`FRAME_BYTES`].
     #[must_use]
     pub fn push(&mut self, address: IpAddr, frame: &[u8], now: Ticks) -> bool {
         if !(ethernet::HEADER..=FRAME_BYTES).contains(&frame.len()) {
             return false;
         }
-        let Some(place) = self.free.pop() else { return false };
-        self.bytes[usize::from(place)][..frame.len()].copy_from_slice(frame);
-        self.frames.push(PendingFrame { address, since: now, place, length: frame.len() as u16 });
+        let Some(slot) = self.free.pop() else { return false };
+        self.bytes[usize::from(slot)][..frame.len()].copy_from_slice(frame);
+        self.frames.push(PendingFrame { address, since: now, slot, length: frame.len() as u16 });
         true
     }
 
-    /// Sends the frames whose MAC address has become known, those of one address in the order
-    /// of their arrival; at most half a burst at once, the others at the next call. Drops those
-    /// that have waited for more than a second, or that the pool has no buffer for: says how
-    /// many.
+    /// Sends the frames whose MAC address has become known, and returns how many it dropped.
+    ///
+    /// Frames for one address leave in the order of their arrival. At most half a burst is sent at
+    /// once, and the rest at the next call. A frame is dropped if it has been pending for more than
+    /// a second, or if the pool has no buffer for it.
     #[inline]
     pub fn release<P: Pool>(
         &mut self,
@@ -90,7 +115,7 @@ impl PendingFrames {
         send: impl FnMut(P::Buffer),
     ) -> usize {
         let Some(oldest) = self.frames.first() else { return 0 };
-        // Asked before the neighbours are: what is learned meanwhile is seen at the next call.
+        // Read before the neighbours are: an address learned in between is seen at the next call.
         let changes = neighbours.changes();
         if changes == self.seen && now.since(oldest.since) <= MAX_WAIT {
             return 0;
@@ -114,11 +139,12 @@ impl PendingFrames {
                 dropped += 1;
             } else if let Some(mac) = neighbours.find(frame.address) {
                 if sent == RELEASED {
-                    // Some are left: look at them next time, whatever is learned until then.
+                    // Some frames remain: check them at the next call even if no address is learned
+                    // until then.
                     *seen = changes.wrapping_sub(1);
                     return true;
                 }
-                let whole = &bytes[usize::from(frame.place)][..usize::from(frame.length)];
+                let whole = &bytes[usize::from(frame.slot)][..usize::from(frame.length)];
                 match pool.alloc(whole.len()) {
                     Some(mut buffer) => {
                         let copy = buffer.head_mut();
@@ -132,7 +158,7 @@ impl PendingFrames {
             } else {
                 return true;
             }
-            free.push(frame.place);
+            free.push(frame.slot);
             false
         });
         dropped
@@ -147,20 +173,20 @@ mod tests {
     use crate::packet::view::Packet;
     use crate::wire::ethernet::Mac;
 
-    const WEB: [IpAddr; 2] = [
+    const SERVERS: [IpAddr; 2] = [
         IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 10)),
         IpAddr::V6(std::net::Ipv6Addr::new(0x2001, 0xdb8, 3, 0, 0, 0, 0, 0x10)),
     ];
 
-    struct Rig {
+    struct Fixture {
         neighbours: Neighbours,
         pending: PendingFrames,
         pool: HeapPool,
     }
 
-    impl Rig {
+    impl Fixture {
         fn new() -> Self {
-            let (neighbours, pool) = (Neighbours::new(WEB), HeapPool::default());
+            let (neighbours, pool) = (Neighbours::new(SERVERS), HeapPool::default());
             Self { neighbours, pending: PendingFrames::new(), pool }
         }
 
@@ -168,13 +194,13 @@ mod tests {
             let probe = Probe::new([2; 6], address);
             let mut frame = vec![0; probe.len()];
             probe.emit(&mut frame);
-            let question = Packet::new(HeapBuffer::new(&frame));
-            let reply = answer(&question, mac, |_| true, &mut HeapPool::default());
+            let request = Packet::new(HeapBuffer::new(&frame));
+            let reply = answer(&request, mac, |_| true, &mut HeapPool::default());
             let Answer::Made(reply) = reply else { panic!("no answer to {probe:?}") };
             assert!(self.neighbours.learn(&Packet::new(reply), Ticks(0)));
         }
 
-        /// Frames with this number in each byte.
+        /// Adds frames whose bytes all have the frame's number.
         fn push(&mut self, address: IpAddr, numbers: std::ops::Range<u8>, millis: u64) {
             for number in numbers {
                 let frame = vec![number; 60 + usize::from(number)];
@@ -182,7 +208,7 @@ mod tests {
             }
         }
 
-        /// The numbers of the frames sent, and how many were dropped.
+        /// Returns the numbers of the frames sent, and how many frames were dropped.
         fn release(&mut self, millis: u64) -> (Vec<u8>, usize) {
             let Self { neighbours, pending, pool } = self;
             let mut sent = Vec::new();
@@ -197,68 +223,68 @@ mod tests {
     }
 
     #[test]
-    fn leave_in_their_order_once_the_address_is_known() {
-        let mut rig = Rig::new();
-        let [first, second] = WEB;
-        rig.push(first, 0..2, 0);
-        rig.push(second, 2..4, 0);
-        rig.push(first, 4..5, 10);
-        assert_eq!(rig.release(20), (vec![], 0));
-        rig.learn(first, [4; 6]);
-        assert_eq!(rig.release(30), (vec![0, 1, 4], 0));
-        assert_eq!((rig.pending.len(), rig.release(40)), (2, (vec![], 0)));
-        rig.learn(second, [4; 6]);
-        assert_eq!(rig.release(50), (vec![2, 3], 0));
-        assert!(rig.pending.is_empty());
+    fn frames_are_sent_in_order_once_the_address_is_known() {
+        let mut fixture = Fixture::new();
+        let [first, second] = SERVERS;
+        fixture.push(first, 0..2, 0);
+        fixture.push(second, 2..4, 0);
+        fixture.push(first, 4..5, 10);
+        assert_eq!(fixture.release(20), (vec![], 0));
+        fixture.learn(first, [4; 6]);
+        assert_eq!(fixture.release(30), (vec![0, 1, 4], 0));
+        assert_eq!((fixture.pending.len(), fixture.release(40)), (2, (vec![], 0)));
+        fixture.learn(second, [4; 6]);
+        assert_eq!(fixture.release(50), (vec![2, 3], 0));
+        assert!(fixture.pending.is_empty());
     }
 
     #[test]
-    fn are_dropped_after_a_second() {
-        let mut rig = Rig::new();
-        rig.push(WEB[0], 0..3, 0);
-        rig.push(WEB[0], 3..4, 500);
-        assert_eq!(rig.release(1_000), (vec![], 0));
-        assert_eq!(rig.release(1_001), (vec![], 3));
-        rig.learn(WEB[0], [4; 6]);
-        assert_eq!(rig.release(1_100), (vec![3], 0));
-        rig.push(WEB[1], 0..1, 2_000);
-        rig.learn(WEB[1], [4; 6]);
-        assert_eq!(rig.release(3_001), (vec![], 1), "known, but too late");
+    fn frames_are_dropped_after_a_second() {
+        let mut fixture = Fixture::new();
+        fixture.push(SERVERS[0], 0..3, 0);
+        fixture.push(SERVERS[0], 3..4, 500);
+        assert_eq!(fixture.release(1_000), (vec![], 0));
+        assert_eq!(fixture.release(1_001), (vec![], 3));
+        fixture.learn(SERVERS[0], [4; 6]);
+        assert_eq!(fixture.release(1_100), (vec![3], 0));
+        fixture.push(SERVERS[1], 0..1, 2_000);
+        fixture.learn(SERVERS[1], [4; 6]);
+        assert_eq!(fixture.release(3_001), (vec![], 1), "known, but too late");
     }
 
     #[test]
-    fn are_limited_in_number_and_length() {
-        let mut rig = Rig::new();
+    fn frames_are_limited_in_number_and_length() {
+        let mut fixture = Fixture::new();
         let now = Ticks(0);
-        assert!(!rig.pending.push(WEB[0], &[0; FRAME_BYTES + 1], now));
-        assert!(!rig.pending.push(WEB[0], &[0; ethernet::HEADER - 1], now));
+        assert!(!fixture.pending.push(SERVERS[0], &[0; FRAME_BYTES + 1], now));
+        assert!(!fixture.pending.push(SERVERS[0], &[0; ethernet::HEADER - 1], now));
         for round in 0..3 {
-            rig.push(WEB[0], 0..FRAMES as u8, 2_000 * round);
-            assert!(!rig.pending.push(WEB[0], &[0; 60], now));
-            assert_eq!(rig.release(2_000 * round + 1_001), (vec![], FRAMES));
+            fixture.push(SERVERS[0], 0..FRAMES as u8, 2_000 * round);
+            assert!(!fixture.pending.push(SERVERS[0], &[0; 60], now));
+            assert_eq!(fixture.release(2_000 * round + 1_001), (vec![], FRAMES));
         }
-        assert!(rig.pending.push(WEB[0], &[0; FRAME_BYTES], now));
+        assert!(fixture.pending.push(SERVERS[0], &[0; FRAME_BYTES], now));
     }
 
     #[test]
-    fn leave_half_a_burst_at_once() {
-        let mut rig = Rig::new();
-        rig.push(WEB[0], 0..64, 0);
-        rig.learn(WEB[0], [4; 6]);
-        assert_eq!(rig.release(1), ((0..32).collect(), 0));
-        rig.push(WEB[0], 64..70, 2);
-        assert_eq!(rig.release(2), ((32..64).collect(), 0));
-        assert_eq!(rig.release(3), ((64..70).collect(), 0));
-        assert_eq!(rig.release(4), (vec![], 0));
+    fn half_a_burst_is_sent_at_once() {
+        let mut fixture = Fixture::new();
+        fixture.push(SERVERS[0], 0..64, 0);
+        fixture.learn(SERVERS[0], [4; 6]);
+        assert_eq!(fixture.release(1), ((0..32).collect(), 0));
+        fixture.push(SERVERS[0], 64..70, 2);
+        assert_eq!(fixture.release(2), ((32..64).collect(), 0));
+        assert_eq!(fixture.release(3), ((64..70).collect(), 0));
+        assert_eq!(fixture.release(4), (vec![], 0));
     }
 
     #[test]
-    fn are_dropped_when_there_is_no_buffer() {
-        let mut rig = Rig::new();
-        rig.push(WEB[0], 0..5, 0);
-        rig.learn(WEB[0], [4; 6]);
-        rig.pool = HeapPool::with_limit(2);
-        assert_eq!(rig.release(1), (vec![0, 1], 3));
-        assert!(rig.pending.is_empty());
+    fn frames_are_dropped_when_there_is_no_buffer() {
+        let mut fixture = Fixture::new();
+        fixture.push(SERVERS[0], 0..5, 0);
+        fixture.learn(SERVERS[0], [4; 6]);
+        fixture.pool = HeapPool::with_limit(2);
+        assert_eq!(fixture.release(1), (vec![0, 1], 3));
+        assert!(fixture.pending.is_empty());
     }
 }

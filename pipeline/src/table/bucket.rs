@@ -1,17 +1,17 @@
 //! One cache line of the table.
 
-/// Entries that a bucket holds.
+/// Number of entries in a bucket.
 pub(super) const SLOTS: usize = 8;
 
-/// Eight signatures and the entries that they stand for.
+/// Eight signatures with the numbers of their entries.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 pub(super) struct Bucket {
-    /// Zero marks an empty slot.
+    /// The signatures of the entries. Zero marks an empty slot.
     pub(super) signatures: [u16; SLOTS],
-    /// The numbers of the entries that the signatures stand for.
+    /// The numbers of the entries, in the same order.
     pub(super) entries: [u32; SLOTS],
-    /// Entries whose search passes through here on to the next bucket.
+    /// Number of entries whose search continues from here to the next bucket.
     pub(super) overflow: u32,
 }
 
@@ -20,9 +20,10 @@ impl Bucket {
     pub(super) const EMPTY: Self =
         Self { signatures: [0; SLOTS], entries: [super::NIL; SLOTS], overflow: 0 };
 
-    /// One bit per slot with this signature. All eight are compared, whatever is found: a search
-    /// that stopped at the first would end at another place each time, which no branch predictor
-    /// foresees (benchmark `table`).
+    /// Returns one bit per slot with this signature.
+    ///
+    /// Compares all eight signatures in every case. A search that stopped at the first match would
+    /// end at a different place each time, which no branch predictor foresees (benchmark `table`).
     #[cfg(not(target_arch = "x86_64"))]
     #[inline]
     pub(super) fn matches(&self, signature: u16) -> u32 {
@@ -31,7 +32,8 @@ impl Bucket {
         u32::from(bits.iter().fold(0, |mask, bit| mask | bit))
     }
 
-    /// Likewise, in five instructions instead of twenty.
+    /// Returns one bit per slot with this signature, in five instructions instead of the portable
+    /// version's twenty.
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     #[allow(unsafe_code)]
@@ -54,11 +56,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_slot_has_its_bit() {
+    fn a_match_sets_the_bit_of_its_slot() {
         let mut bucket = Bucket::EMPTY;
         bucket.signatures = [7, 0x8000, 7, 1, 0xffff, 7, 2, 0x7fff];
-        let wanted = [(7, 0b10_0101), (0x8000, 0b10), (0xffff, 0b1_0000), (0x7fff, 1 << 7), (9, 0)];
-        for (signature, bits) in wanted {
+        let expected =
+            [(7, 0b10_0101), (0x8000, 0b10), (0xffff, 0b1_0000), (0x7fff, 1 << 7), (9, 0)];
+        for (signature, bits) in expected {
             assert_eq!(bucket.matches(signature), bits, "{signature:#x}");
         }
     }

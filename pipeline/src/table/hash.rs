@@ -1,30 +1,31 @@
 //! The keyed hash of the translation table.
 //!
-//! Addresses and ports are the attacker's to choose, so the hash has a secret key: four rounds of
-//! AES under keys of their own for each block of 16 bytes, which leaves no two inputs likelier to
-//! meet than chance has it (Daemen and Rijmen's bound for four rounds: 2^-113), and whose output
-//! nobody outside sees. A processor does a round in a cycle: the hash of an IPv4 endpoint costs a
-//! third of SipHash-1-3, which stands in where there are no AES instructions (benchmark `table`).
+//! An attacker chooses addresses and ports, so the hash has a secret key and its output never
+//! leaves the process. It applies four AES rounds with separate round keys to each block of 16
+//! bytes. The differential bound for four rounds (Daemen and Rijmen: 2^-113) means that no chosen
+//! pair of inputs is more likely to collide than a random pair. A processor does a round in a
+//! cycle: hashing an IPv4 endpoint costs a third of SipHash-1-3, which is used where there are no
+//! AES instructions (benchmark `table`).
 #![allow(unsafe_code)]
 
 use std::hash::Hasher as _;
 
 use siphasher::sip::SipHasher13;
 
-/// What is hashed: its bytes in blocks of 16.
+/// A value that can be hashed in blocks of 16 bytes.
 pub trait Blocks {
-    /// How many.
+    /// Number of blocks.
     const BLOCKS: usize;
 
-    /// One of them.
+    /// Returns the block with this number, which is below [`Blocks::BLOCKS`].
     fn block(&self, number: usize) -> u128;
 }
 
-/// Rounds for each block, and keys: one to begin with.
+/// Number of keys: one to start with, and one for each round of a block.
 #[cfg(all(target_arch = "x86_64", target_feature = "aes"))]
 const KEYS: usize = 5;
 
-/// A hash function chosen by a secret.
+/// A hash function selected by a secret.
 #[derive(Clone, Debug)]
 pub(super) struct KeyedHash {
     #[cfg(all(target_arch = "x86_64", target_feature = "aes"))]
@@ -47,7 +48,8 @@ impl KeyedHash {
     #[cfg(all(target_arch = "x86_64", target_feature = "aes"))]
     #[inline(always)]
     pub(super) fn of<K: Blocks>(&self, key: &K) -> u64 {
-        // SAFETY: the function needs no more than what this whole program is compiled for.
+        // SAFETY: the function needs AES instructions, which `target_feature` says that the whole
+        // program is compiled for.
         unsafe { aes_rounds(&self.keys, key) }
     }
 
@@ -103,18 +105,18 @@ mod tests {
     }
 
     #[test]
-    fn every_bit_of_input_and_secret_counts_for_about_half_of_the_output() {
+    fn every_bit_of_input_and_secret_flips_about_half_of_the_output() {
         let secret = (1, 2);
         let plain = KeyedHash::new(secret).of(&Two(3, 4));
-        let turned = |hash: u64| (plain ^ hash).count_ones();
+        let flipped = |hash: u64| (plain ^ hash).count_ones();
         let mut least = 64;
         for bit in 0..128 {
-            let one = 1 << bit;
-            least = least.min(turned(KeyedHash::new(secret).of(&Two(3 ^ one, 4))));
-            least = least.min(turned(KeyedHash::new(secret).of(&Two(3, 4 ^ one))));
-            let (high, low) = ((one >> 64) as u64, one as u64);
-            least = least.min(turned(KeyedHash::new((1 ^ high, 2 ^ low)).of(&Two(3, 4))));
+            let mask = 1 << bit;
+            least = least.min(flipped(KeyedHash::new(secret).of(&Two(3 ^ mask, 4))));
+            least = least.min(flipped(KeyedHash::new(secret).of(&Two(3, 4 ^ mask))));
+            let (high, low) = ((mask >> 64) as u64, mask as u64);
+            least = least.min(flipped(KeyedHash::new((1 ^ high, 2 ^ low)).of(&Two(3, 4))));
         }
-        assert!(least > 12, "one change turned {least} of 64 bits");
+        assert!(least > 12, "one changed bit flipped {least} of 64 bits");
     }
 }

@@ -1,11 +1,14 @@
-//! What entries are found by: a client endpoint, or both ends of a connection.
+//! The keys of the table: a client endpoint, or both endpoints of a connection.
 
 use super::Blocks;
 use crate::wire::family::{Endpoint, Family, Version};
 
-/// What entries are found by.
+/// A key that entries are found by.
+///
+/// [`Endpoint`] implements it for tables with one entry per client endpoint, and a pair of
+/// endpoints for tables with one entry per connection.
 pub trait Key: Copy + PartialEq + Blocks {
-    /// The family of its addresses.
+    /// The IP family of the addresses in the key.
     const VERSION: Version;
 }
 
@@ -23,8 +26,8 @@ impl<F: Family> Blocks for Endpoint<F> {
     }
 }
 
-/// A connection by both of its ends, for those who share out servers that one client endpoint may
-/// use several of.
+/// Identifies a connection by both of its endpoints, for roles where one client endpoint may use
+/// several servers at once.
 impl<F: Family> Key for (Endpoint<F>, Endpoint<F>) {
     const VERSION: Version = F::VERSION;
 }
@@ -40,7 +43,8 @@ impl<F: Family> Blocks for (Endpoint<F>, Endpoint<F>) {
     }
 }
 
-/// Two words in a row; zero where there are none.
+/// Returns words `2 * number` and `2 * number + 1` as a block, with zero for a word that does not
+/// exist.
 #[inline(always)]
 fn block(number: usize, word: impl Fn(usize) -> Option<u64>) -> u128 {
     let word = |at| u128::from(word(at).unwrap_or(0));

@@ -1,14 +1,15 @@
-//! The translation table of one core: fixed capacity, keyed by the client endpoint (at the switch
-//! by both endpoints).
+//! The translation table of one core. Its capacity is fixed. The key is the client endpoint, or at
+//! the switch both endpoints.
 //!
-//! A bucket is one cache line of eight 16-bit signatures and the numbers of the entries they
-//! stand for; an entry holds key, times and state. A burst hashes its keys once, prefetches
-//! buckets, then entries, then finds. A full bucket overflows into its neighbour and counts
-//! how often, so that a search ends at the first bucket that never overflowed.
+//! A bucket is one cache line of eight 16-bit signatures and the numbers of their entries. An entry
+//! holds key, time, state and the role's value. A burst hashes its keys once, prefetches the
+//! buckets, then prefetches the entries, then finds them. A full bucket overflows into its
+//! neighbour and counts these overflows, so that a search ends at the first bucket that never
+//! overflowed.
 //!
-//! Each entry waits in the queue of its state, first the one that expires first. A state whose
-//! entries every packet touches (a lazy one) keeps no such order: its expired entries are found
-//! by a cursor that passes over a few entries per burst, or by the next packet of their key.
+//! Each entry is in the queue of its state, in order of expiry. A lazy state, whose entries are
+//! touched by every packet, keeps no such order: its expired entries are found by a cursor that
+//! passes over a few entries per burst, or by the next packet with their key.
 
 mod bucket;
 mod hash;
@@ -24,23 +25,25 @@ pub use hash::Blocks;
 pub use key::Key;
 pub use queues::{QUEUES, State};
 
-/// Entries per bucket at full capacity, on average. At 5 of 8 about 7 % of the buckets overflow.
+/// Average number of entries per bucket at full capacity. At 5 of 8 about 7 % of the buckets
+/// overflow.
 const LOAD: usize = 5;
-/// No entry.
+/// Index that stands for no entry.
 const NIL: u32 = u32::MAX;
-/// In `previous`: this entry is free, and `next` is the next free one.
+/// Value of `previous` in a free entry, whose `next` is the next free entry.
 const FREE: u32 = u32::MAX - 1;
-/// In a [`EntryHint`]: no entry had the key.
+/// Index in an [`EntryHint`] when no entry had the key.
 const ABSENT: u32 = u32::MAX - 1;
-/// How many entries a full table looks at for an expired one, once a burst, before it evicts.
+/// Number of entries that a full table checks for expiry, once a burst, before it evicts.
 const FULL_SWEEP: usize = 64;
 
-/// A key's hash: where its bucket is, and its signature there.
+/// The keyed hash of a key, which gives its home bucket and its signature there. Made by
+/// [`Table::hash`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hash(u64);
 
 impl Hash {
-    /// The hash of nothing.
+    /// A placeholder for packets that are not looked up.
     pub const NONE: Self = Self(0);
 
     fn signature(self) -> u16 {
@@ -49,44 +52,46 @@ impl Hash {
     }
 }
 
-/// Which entry a key's is likely to be, as its bucket had it.
+/// A guess which entry holds a key, read from the bucket while prefetching.
+///
+/// Returned by [`Table::prefetch_entry`]; [`Table::peek`] and [`Table::find_hinted`] check it.
 #[derive(Clone, Copy, Debug)]
 pub struct EntryHint {
     index: u32,
-    /// [`Table::made`], its lower half.
-    made: u32,
+    /// The lower half of `Table::inserted` when the hint was made.
+    inserted: u32,
 }
 
 impl EntryHint {
-    /// No guess: good for finding nothing by.
-    pub const NONE: Self = Self { index: NIL, made: 0 };
+    /// A hint that never matches.
+    pub const NONE: Self = Self { index: NIL, inserted: 0 };
 }
 
-/// Where an entry stands. Good until the entry is removed.
+/// The position of an entry in its table. Valid until the entry is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot(u32);
 
-/// One connection: its key, when it was last heard of, its state, and what the role keeps.
+/// The table's record of one connection.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 pub struct Entry<K, S, V> {
-    /// The key.
+    /// The key that the entry is found by.
     pub key: K,
     state: S,
     seen: Ticks,
     next: u32,
     previous: u32,
-    /// What the role keeps.
+    /// The role's data about the connection.
     pub value: V,
 }
 
 impl<K, S: State, V> Entry<K, S, V> {
-    /// The state, which says how long the entry lives.
+    /// Returns the state, which decides the entry's time-out.
     pub fn state(&self) -> S {
         self.state
     }
 
-    /// When the entry was last touched.
+    /// Returns when the entry was last touched.
     pub fn seen(&self) -> Ticks {
         self.seen
     }
@@ -99,17 +104,17 @@ struct Queue {
     timeout: Ticks,
 }
 
-/// What an insertion had to do for room.
+/// The result of a successful insertion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inserted<S, V> {
-    /// There was room, or an expired entry made it.
+    /// The table had a free entry, or freed an expired one.
     Free(Slot),
-    /// The oldest evictable entry had to go: its state and what was kept of it.
+    /// The table was full and evicted the oldest evictable entry, which had this state and value.
     Evicted(Slot, S, V),
 }
 
 impl<S, V> Inserted<S, V> {
-    /// Where the new entry stands.
+    /// Returns the position of the new entry.
     pub fn slot(self) -> Slot {
         match self {
             Inserted::Free(slot) | Inserted::Evicted(slot, ..) => slot,
@@ -117,7 +122,34 @@ impl<S, V> Inserted<S, V> {
     }
 }
 
-/// The table.
+/// A hash table of connections with a fixed capacity and a time-out per state.
+///
+/// It allocates all memory when it is created. The caller passes the time, and hashes a key once
+/// for all operations on it.
+///
+/// ```rust
+/// use std::net::Ipv4Addr;
+///
+/// use pipeline::base::time::Ticks;
+/// use pipeline::role::switch::Phase;
+/// use pipeline::table::Table;
+/// use pipeline::wire::family::{Endpoint, V4};
+///
+/// // Time-outs of the states opening, established, closing, and of one that is unused.
+/// let timeouts = [30, 3600, 10, 10].map(Ticks::from_secs);
+/// let mut table: Table<Endpoint<V4>, Phase, &str> = Table::new(1024, timeouts, (1, 2));
+///
+/// let client = Endpoint::<V4>::new(Ipv4Addr::new(198, 18, 1, 10), 40000);
+/// let hash = table.hash(client);
+/// assert!(table.insert(hash, client, Phase::Opening, Ticks::from_secs(0), "value").is_some());
+///
+/// let found = table.find(hash, client, Ticks::from_secs(29));
+/// assert_eq!(found.map(|slot| table.get(slot).value), Some("value"));
+///
+/// // The entry was not touched, so it expires 30 s after its insertion.
+/// assert_eq!(table.expire(Ticks::from_secs(30), 8), 1);
+/// assert!(table.is_empty());
+/// ```
 pub struct Table<K, S, V> {
     buckets: Box<[Bucket]>,
     entries: Vec<Entry<K, S, V>>,
@@ -128,16 +160,18 @@ pub struct Table<K, S, V> {
     lengths: [usize; QUEUES],
     expired: u64,
     cursor: usize,
-    /// When the table was last found full and looked through for expired entries.
+    /// When the full table was last searched for expired entries.
     swept: Option<Ticks>,
-    /// Entries made since the start: what was found absent may be there after another.
-    made: u64,
+    /// Number of insertions so far. A key that was found absent may be present after the next one.
+    inserted: u64,
     keyed: KeyedHash,
 }
 
 impl<K: Key, S: State, V: Copy> Table<K, S, V> {
-    /// A table of at most `capacity` entries, whose states time out as given in the order of
-    /// [`State::ALL`]. The hash key is secret: addresses and ports are the attacker's to choose.
+    /// Creates an empty table of at most `capacity` entries.
+    ///
+    /// `timeouts` are in the order of [`State::ALL`]. `hash_key` must be secret, because an
+    /// attacker chooses addresses and ports and could otherwise fill one bucket.
     pub fn new(capacity: usize, timeouts: [Ticks; QUEUES], hash_key: (u64, u64)) -> Self {
         let capacity = capacity.clamp(1, FREE as usize);
         let buckets = capacity.div_ceil(LOAD).max(2);
@@ -152,37 +186,56 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
             expired: 0,
             cursor: 0,
             swept: None,
-            made: 0,
+            inserted: 0,
             keyed: KeyedHash::new(hash_key),
         }
     }
 
-    /// How many entries there are, expired ones included until they are met.
+    /// Returns the number of entries. Expired entries count until they are found and removed.
     pub fn len(&self) -> usize {
         self.live
     }
 
-    /// Whether there are no entries.
+    /// Returns whether the table has no entries.
     pub fn is_empty(&self) -> bool {
         self.live == 0
     }
 
-    /// How many entries there can be.
+    /// Returns the largest possible number of entries.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// How many entries are in this state.
+    /// Returns the number of entries in a state.
     pub fn count(&self, state: S) -> usize {
         self.lengths[state.queue()]
     }
 
-    /// How many entries have expired since the start.
+    /// Returns how many entries have expired since the table was created.
     pub fn expired(&self) -> u64 {
         self.expired
     }
 
-    /// Hashes a key.
+    /// Returns the keyed hash of a key.
+    ///
+    /// ```rust
+    /// use std::net::Ipv4Addr;
+    ///
+    /// use pipeline::base::time::Ticks;
+    /// use pipeline::role::switch::Phase;
+    /// use pipeline::table::Table;
+    /// use pipeline::wire::family::{Endpoint, V4};
+    ///
+    /// // Keyed by both ends, as at the switch.
+    /// type Connections = Table<(Endpoint<V4>, Endpoint<V4>), Phase, ()>;
+    /// let client = Endpoint::new(Ipv4Addr::new(198, 18, 1, 10), 40000);
+    /// let server = Endpoint::new(Ipv4Addr::new(203, 0, 113, 10), 80);
+    ///
+    /// let [first, second] = [(1, 2), (3, 4)].map(|key| Connections::new(16, [Ticks(1); 4], key));
+    /// assert_eq!(first.hash((client, server)), first.hash((client, server)));
+    /// assert_ne!(first.hash((client, server)), first.hash((server, client)));
+    /// assert_ne!(first.hash((client, server)), second.hash((client, server)));
+    /// ```
     #[inline(always)]
     pub fn hash(&self, key: K) -> Hash {
         Hash(self.keyed.of(&key))
@@ -190,7 +243,7 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
 
     #[inline(always)]
     fn home(&self, hash: Hash) -> usize {
-        // Multiply and shift: any number of buckets, no division.
+        // Multiply and shift works for any number of buckets and needs no division.
         (((hash.0 >> 32) * self.buckets.len() as u64) >> 32) as usize
     }
 
@@ -198,59 +251,56 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         if bucket + 1 == self.buckets.len() { 0 } else { bucket + 1 }
     }
 
-    /// First pass over a burst: asks for the bucket.
+    /// Prefetches the home bucket of a key. First pass over a burst.
     #[inline(always)]
     pub fn prefetch_bucket(&self, hash: Hash) {
         prefetch(&self.buckets[self.home(hash)]);
     }
 
-    /// Second pass over a burst: asks for the entry that the bucket points to, and tells which
-    /// it is.
+    /// Prefetches the entry that the bucket points to, and returns a hint to it. Second pass over a
+    /// burst.
     #[inline(always)]
     pub fn prefetch_entry(&self, hash: Hash) -> EntryHint {
         let bucket = &self.buckets[self.home(hash)];
         let found = bucket.matches(hash.signature());
-        // Without a match the last slot stands in: its entry is fetched for nothing, but nothing
-        // depends on which slot it was.
+        // Without a match this takes the last slot: prefetching its entry is wasted, but no branch
+        // depends on the slot.
         let slot = (found.trailing_zeros() as usize).min(SLOTS - 1);
         let index = bucket.entries[slot];
         if let Some(entry) = self.entries.get(index as usize) {
             prefetch(entry);
         }
         let absent = found == 0 && bucket.overflow == 0;
-        EntryHint { index: if absent { ABSENT } else { index }, made: self.made as u32 }
+        EntryHint { index: if absent { ABSENT } else { index }, inserted: self.inserted as u32 }
     }
 
-    /// Third pass over a burst: [`Table::find`], with what the second has found.
+    /// Finds the entry of a key as [`Table::find`] does, starting from a hint. Third pass over a
+    /// burst.
     #[inline(always)]
-    pub fn find_hinted(
-        &mut self,
-        hash: Hash,
-        guess: EntryHint,
-        key: K,
-        now: Ticks,
-    ) -> Option<Slot> {
-        match self.peek(guess, key, now) {
+    pub fn find_hinted(&mut self, hash: Hash, hint: EntryHint, key: K, now: Ticks) -> Option<Slot> {
+        match self.peek(hint, key, now) {
             Some(slot) => Some(slot),
-            None if self.is_absent(guess) => None,
+            None if self.is_absent(hint) => None,
             None => self.find(hash, key, now),
         }
     }
 
-    /// Whether the guess is that there is no entry, and none has been made since.
+    /// Returns whether the hint says that the key has no entry and no entry was inserted since.
     #[inline(always)]
-    pub fn is_absent(&self, guess: EntryHint) -> bool {
-        guess.index == ABSENT && guess.made == self.made as u32
+    pub fn is_absent(&self, hint: EntryHint) -> bool {
+        hint.index == ABSENT && hint.inserted == self.inserted as u32
     }
 
-    /// The entry of this key, if it is the guessed one; nothing is said by `None`.
+    /// Returns the hinted entry if it still holds `key` and has not expired. `None` is
+    /// inconclusive: fall back to [`Table::find`].
     #[inline(always)]
-    pub fn peek(&self, guess: EntryHint, key: K, now: Ticks) -> Option<Slot> {
-        let entry = self.entries.get(guess.index as usize)?;
-        let right = entry.key == key && entry.previous != FREE;
-        (right && !self.has_expired(entry, now)).then_some(Slot(guess.index))
+    pub fn peek(&self, hint: EntryHint, key: K, now: Ticks) -> Option<Slot> {
+        let entry = self.entries.get(hint.index as usize)?;
+        let matches = entry.key == key && entry.previous != FREE;
+        (matches && !self.has_expired(entry, now)).then_some(Slot(hint.index))
     }
 
+    /// Returns bucket and slot of the entry with this hash that `matches` accepts.
     fn locate(&self, hash: Hash, matches: impl Fn(u32) -> bool) -> Option<(usize, usize)> {
         let signature = hash.signature();
         let mut at = self.home(hash);
@@ -272,7 +322,7 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         None
     }
 
-    /// The entry of this key. One that has expired is removed, and is none.
+    /// Finds the entry of a key. Removes the entry and returns `None` if it has expired.
     pub fn find(&mut self, hash: Hash, key: K, now: Ticks) -> Option<Slot> {
         let (bucket, slot) = self.locate(hash, |entry| self.entries[entry as usize].key == key)?;
         let slot = Slot(self.buckets[bucket].entries[slot]);
@@ -284,13 +334,19 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         Some(slot)
     }
 
-    /// Reads an entry.
+    /// Returns the entry in a slot.
+    ///
+    /// # Panics
+    /// May panic if the slot is another table's.
     #[inline]
     pub fn get(&self, slot: Slot) -> &Entry<K, S, V> {
         &self.entries[slot.0 as usize]
     }
 
-    /// What the role keeps of a connection, to be changed.
+    /// Returns the role's data in a slot, for changes.
+    ///
+    /// # Panics
+    /// May panic if the slot is another table's.
     #[inline]
     pub fn value_mut(&mut self, slot: Slot) -> &mut V {
         &mut self.entries[slot.0 as usize].value
@@ -305,7 +361,7 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         now.since(entry.seen) >= self.queues[entry.state.queue()].timeout
     }
 
-    /// The connection has been heard of: its time-out syns again.
+    /// Restarts the time-out of an entry. Called for every packet of its connection.
     #[inline(always)]
     pub fn touch(&mut self, slot: Slot, now: Ticks) {
         let entry = &mut self.entries[slot.0 as usize];
@@ -317,16 +373,18 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         }
     }
 
-    /// The connection is in this state from now on; its time-out syns again.
+    /// Changes the state of an entry and restarts its time-out.
     pub fn move_to(&mut self, slot: Slot, state: S, now: Ticks) {
         self.unlink(slot.0);
         self.entries[slot.0 as usize].seen = now;
         self.link(slot.0, state);
     }
 
-    /// Makes an entry for a key that has none. When the table is full, expired
-    /// entries go first, then the oldest evictable one, of the last state that has one; `None`
-    /// when there is neither.
+    /// Inserts an entry for a key that has none.
+    ///
+    /// When the table is full it frees an expired entry. If it finds none, it evicts the oldest
+    /// entry of the last evictable state that has entries. Returns `None` if no entry may be
+    /// evicted.
     pub fn insert(
         &mut self,
         hash: Hash,
@@ -337,10 +395,10 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
     ) -> Option<Inserted<S, V>> {
         let mut evicted = None;
         if self.live == self.capacity {
-            self.make_room(now);
+            self.expire_for_insert(now);
         }
         if self.live == self.capacity {
-            // The last states first: what is closing before what is beginning.
+            // The last states first: closing connections before opening ones.
             let oldest = S::ALL
                 .into_iter()
                 .rev()
@@ -354,7 +412,7 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         let entry = Entry { key, state, seen: now, next: NIL, previous: NIL, value };
         let index = self.take_free(entry);
         self.live += 1;
-        self.made += 1;
+        self.inserted += 1;
         self.link(index, state);
         self.place(hash, index);
         let slot = Slot(index);
@@ -366,7 +424,7 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
 
     fn take_free(&mut self, entry: Entry<K, S, V>) -> u32 {
         if self.free == NIL {
-            // Within the capacity reserved at the start: never allocates.
+            // Never allocates: the capacity was reserved when the table was created.
             self.entries.push(entry);
             return self.entries.len() as u32 - 1;
         }
@@ -390,11 +448,11 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         }
     }
 
-    /// Takes an entry out.
+    /// Removes an entry.
     pub fn remove(&mut self, slot: Slot) {
         let hash = self.hash(self.get(slot).key);
         let Some((found, at)) = self.locate(hash, |entry| entry == slot.0) else {
-            debug_assert!(false, "an entry without a place");
+            debug_assert!(false, "an entry that no bucket points to");
             return;
         };
         self.buckets[found].signatures[at] = 0;

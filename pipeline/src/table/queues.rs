@@ -1,26 +1,30 @@
-//! Which entries have expired: the queues of the states, and the cursor for what they do not order.
+//! Expiry: one queue for each state, and a cursor for the states that are not queued in order of
+//! expiry.
 
 use super::{Entry, FREE, FULL_SWEEP, Key, NIL, Slot, Table};
 use crate::base::time::Ticks;
 
-/// How many states an entry can wait in.
+/// Number of states an entry can be in, each with a queue.
 pub const QUEUES: usize = 4;
 
-/// The states of an entry, each with a queue and a time-out of its own.
+/// The state of an entry. Each state has its own queue and time-out.
 pub trait State: Copy + PartialEq {
-    /// The queue's number, below [`QUEUES`].
+    /// Returns the number of the state's queue, below [`QUEUES`].
     fn queue(self) -> usize;
-    /// Whether every packet of the connection touches the entry.
+    /// Returns whether every packet of the connection touches the entry, so that its queue is not
+    /// kept in order of expiry.
     fn is_lazy(self) -> bool;
-    /// Whether a new entry may push out the oldest of this state when the table is full.
+    /// Returns whether a new entry may evict the oldest entry of this state when the table is full.
     fn is_evictable(self) -> bool;
-    /// All states in the order of their queues.
+    /// All states, in the order of their queues.
     const ALL: [Self; QUEUES];
 }
 
 impl<K: Key, S: State, V: Copy> Table<K, S, V> {
-    /// Removes expired entries, `limit` at most from each queue and among the next `limit`
-    /// entries in memory; gives how many. Never more work than that, however many expired.
+    /// Removes expired entries and returns how many.
+    ///
+    /// Removes at most `limit` entries from each ordered queue, and checks the next `limit` entries
+    /// in memory. This bounds the work per call, however many entries have expired.
     pub fn expire(&mut self, now: Ticks, limit: usize) -> usize {
         let before = self.live;
         self.expire_queued(now, limit);
@@ -28,7 +32,7 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         before - self.live
     }
 
-    /// Of the queues that are in order.
+    /// Removes up to `limit` expired entries from each queue that is in order.
     fn expire_queued(&mut self, now: Ticks, limit: usize) {
         let before = self.live;
         for state in S::ALL.into_iter().filter(|state| !state.is_lazy()) {
@@ -43,7 +47,7 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         self.expired += (before - self.live) as u64;
     }
 
-    /// Of those that come next in memory, in whatever state.
+    /// Removes the expired ones among the next `limit` entries in memory, in any state.
     fn sweep(&mut self, now: Ticks, limit: usize) {
         let before = self.live;
         for _ in 0..limit.min(self.entries.len()) {
@@ -56,9 +60,10 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         self.expired += (before - self.live) as u64;
     }
 
-    /// A full table looks for an expired entry: those in order first, then a few others, once a
-    /// burst. A flood of start packets must not pay for that with each.
-    pub(super) fn make_room(&mut self, now: Ticks) {
+    /// Frees an expired entry of a full table: from the ordered queues, or else by a sweep over a
+    /// few others. The sweep is limited to one a burst, so that a SYN flood does not cause one for
+    /// each packet.
+    pub(super) fn expire_for_insert(&mut self, now: Ticks) {
         self.expire_queued(now, 1);
         if self.live == self.capacity && self.swept != Some(now) {
             self.swept = Some(now);

@@ -57,7 +57,7 @@ fn find(table: &mut Table<Endpoint<V4>, Phase, u32>, number: u32, now: u64) -> O
 }
 
 #[test]
-fn an_entry_is_at_most_a_line_and_a_bucket_is_one() {
+fn a_bucket_is_one_cache_line() {
     assert_eq!(size_of::<Bucket>(), 64);
 }
 
@@ -72,11 +72,11 @@ fn fills_to_its_capacity_and_finds_every_entry() {
         assert_eq!(find(&mut table, number, 1), Some(number));
     }
     assert_eq!(find(&mut table, 10_000, 1), None);
-    assert!(insert(&mut table, 10_000, Phase::New, 1).is_none(), "nothing may be evicted");
+    assert!(insert(&mut table, 10_000, Phase::New, 1).is_none(), "no entry is evictable");
 }
 
 #[test]
-fn a_full_table_takes_back_expired_entries_first_then_the_oldest_evictable() {
+fn a_full_table_reuses_expired_entries_first_then_evicts_the_oldest_evictable() {
     let mut table = table(3);
     insert(&mut table, 1, Phase::New, 0);
     insert(&mut table, 2, Phase::New, 1);
@@ -88,7 +88,7 @@ fn a_full_table_takes_back_expired_entries_first_then_the_oldest_evictable() {
 }
 
 #[test]
-fn an_expired_entry_of_a_lazy_state_makes_room_too() {
+fn a_full_table_reuses_an_expired_entry_of_a_lazy_state() {
     let mut table = table(3);
     insert(&mut table, 1, Phase::Old, 0);
     insert(&mut table, 2, Phase::New, 90);
@@ -98,7 +98,7 @@ fn an_expired_entry_of_a_lazy_state_makes_room_too() {
 }
 
 #[test]
-fn touching_keeps_alive_and_reorders() {
+fn touching_restarts_the_timeout_and_reorders() {
     let mut table = table(2);
     insert(&mut table, 1, Phase::New, 0);
     insert(&mut table, 2, Phase::New, 1);
@@ -110,7 +110,7 @@ fn touching_keeps_alive_and_reorders() {
     assert_eq!(table.expired(), 1);
 }
 
-/// What the table should do, written as plainly as can be.
+/// The expected behaviour of the table, as a plain map.
 #[derive(Default)]
 struct Model(HashMap<u32, (Phase, u64)>);
 
@@ -153,7 +153,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 proptest! {
     #[test]
-    fn behaves_as_a_plain_map_with_times(steps in steps()) {
+    fn behaves_like_a_plain_map_with_timeouts(steps in steps()) {
         let (mut table, mut model, mut now) = (table(40), Model::default(), 0);
         for step in steps {
             let time = Ticks::from_secs(now);
@@ -167,7 +167,7 @@ proptest! {
                 Step::Insert(n, state) => {
                     if model.find(n, now).is_none() {
                         prop_assert!(slot(&mut table, n).is_none());
-                        // As many keys as places: there is always room.
+                        // There are as many keys as entries, so the table is never full.
                         let inserted = insert(&mut table, n, state, now);
                         prop_assert!(matches!(inserted, Some(Inserted::Free(_))));
                         model.0.insert(n, (state, now));

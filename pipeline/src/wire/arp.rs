@@ -5,32 +5,51 @@ use std::net::Ipv4Addr;
 use super::ethernet::{self, Mac};
 use super::{put_u16, u16_at};
 
-/// Bytes of an ARP packet for IPv4 over Ethernet.
+/// Length of an ARP packet for IPv4 over Ethernet, in bytes.
 pub const LEN: usize = 28;
-/// Operation: who has this address?
+/// Operation number of a request.
 pub const REQUEST: u16 = 1;
-/// Operation: I do.
+/// Operation number of a reply.
 pub const REPLY: u16 = 2;
-/// Length of the frames made here, without padding.
+/// Length of a generated frame in bytes, without padding.
 pub const FRAME: usize = ethernet::HEADER + LEN;
 
-/// What an ARP packet says.
+/// An ARP packet.
+///
+/// ```rust
+/// use std::net::Ipv4Addr;
+///
+/// use pipeline::wire::arp::{Arp, LEN, REQUEST};
+///
+/// let request = Arp {
+///     operation: REQUEST,
+///     sender_mac: [2, 0, 0, 0, 0, 1],
+///     sender: Ipv4Addr::new(198, 51, 100, 1),
+///     target_mac: [0; 6],
+///     target: Ipv4Addr::new(198, 51, 100, 10),
+/// };
+/// let mut bytes = [0; LEN];
+/// request.emit(&mut bytes);
+/// assert_eq!(Arp::parse(&bytes), Some(request));
+/// assert_eq!(Arp::parse(&bytes[1..]), None);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arp {
-    /// [`REQUEST`] or [`REPLY`].
+    /// The operation: [`REQUEST`] or [`REPLY`].
     pub operation: u16,
-    /// Who sends it.
+    /// MAC address of the sender.
     pub sender_mac: Mac,
-    /// The sender's address; unspecified in a probe.
+    /// IP address of the sender; unspecified in a probe.
     pub sender: Ipv4Addr,
-    /// Unspecified in a request.
+    /// MAC address of the target; unspecified in a request.
     pub target_mac: Mac,
-    /// The address asked for, or answered to.
+    /// IP address of the target: the one that a request asks about.
     pub target: Ipv4Addr,
 }
 
 impl Arp {
-    /// Reads the bytes behind the Ethernet header; `None` unless IPv4 over Ethernet and whole.
+    /// Parses the bytes behind the Ethernet header. Returns `None` if they are truncated or not ARP
+    /// for IPv4 over Ethernet.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let bytes = bytes.get(..LEN)?;
         if bytes[..6] != [0, 1, 0x08, 0x00, 6, 4] {
@@ -49,7 +68,10 @@ impl Arp {
         })
     }
 
-    /// Writes a broadcast with its Ethernet header into the first [`FRAME`] bytes.
+    /// Writes the packet as a broadcast frame into the first [`FRAME`] bytes.
+    ///
+    /// # Panics
+    /// If `frame` is shorter than [`FRAME`].
     pub fn emit_broadcast(&self, frame: &mut [u8]) {
         ethernet::set_destination(frame, ethernet::BROADCAST);
         ethernet::set_source(frame, self.sender_mac);
@@ -57,7 +79,10 @@ impl Arp {
         self.emit(&mut frame[ethernet::HEADER..]);
     }
 
-    /// Writes the packet behind an Ethernet header, into the first [`LEN`] bytes.
+    /// Writes the packet, without an Ethernet header, into the first [`LEN`] bytes.
+    ///
+    /// # Panics
+    /// If `bytes` is shorter than [`LEN`].
     pub fn emit(&self, bytes: &mut [u8]) {
         let bytes = &mut bytes[..LEN];
         bytes[..6].copy_from_slice(&[0, 1, 0x08, 0x00, 6, 4]);
@@ -108,14 +133,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_packet_parses_back(packet in any_packet(), more in 0usize..20) {
+        fn every_emitted_packet_parses_back(packet in any_packet(), more in 0usize..20) {
             let mut bytes = vec![0xee; LEN + more];
             packet.emit(&mut bytes);
             prop_assert_eq!(Arp::parse(&bytes), Some(packet));
         }
 
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+        fn no_input_causes_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
             let mut whole = vec![0, 1, 8, 0, 6, 4];
             whole.extend_from_slice(&bytes);
             prop_assert_eq!(Arp::parse(&whole).is_some(), whole.len() >= LEN);

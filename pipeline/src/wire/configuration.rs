@@ -1,10 +1,20 @@
-//! The patent's configurations A, B and C: a value on the wire, since every tag carries it.
+//! The patent's configurations A, B and C. They are part of the wire format, because every tag
+//! carries one.
 
 use super::named_values;
 
 named_values! {
-    /// How the gateway and the winner of a race exchange packets. The number is the one in the
-    /// tag (docs/protocol.md, 3.1).
+    /// The way in which the gateway and the winner of a race exchange packets. Its number is the
+    /// one in the tag (docs/protocol.md, 3.1).
+    ///
+    /// ```rust
+    /// use pipeline::wire::configuration::Configuration;
+    ///
+    /// assert_eq!(Configuration::from_name("C"), Some(Configuration::C));
+    /// assert_eq!(Configuration::try_from(1), Ok(Configuration::B));
+    /// assert_eq!(Configuration::try_from(3), Err(3));
+    /// assert!(Configuration::C.data_in_tunnels());
+    /// ```
     #[derive(Default)]
     pub enum Configuration {
         /// Full NAT: the gateway rewrites both directions.
@@ -19,7 +29,8 @@ named_values! {
 }
 
 impl Configuration {
-    /// Whether a replica's SYN/ACK, or its refusal, reaches the gateway in a tunnel (ops 442, 462).
+    /// Returns whether a replica's SYN/ACK, or its RST to refuse the connection, reaches the
+    /// gateway in a tunnel (ops 442, 462).
     #[inline(always)]
     pub const fn syn_ack_in_tunnel(self) -> bool {
         match self {
@@ -28,7 +39,8 @@ impl Configuration {
         }
     }
 
-    /// Whether all packets after the SYN/ACK travel in tunnels, in both directions (ops 656, 658).
+    /// Returns whether all packets after the SYN/ACK travel in tunnels, in both directions (ops
+    /// 656, 658).
     #[inline(always)]
     pub const fn data_in_tunnels(self) -> bool {
         match self {
@@ -37,8 +49,9 @@ impl Configuration {
         }
     }
 
-    /// Whether the gateway looks up plain data from the outside: the winner's has to be changed, or
-    /// a loser's to be dropped. Under B the winner's data passes as it is (op 632).
+    /// Returns whether the gateway looks up data without a tunnel from the outside, to translate
+    /// the winner's or to drop a loser's. Under B the winner's data is forwarded unchanged (op
+    /// 632).
     #[inline(always)]
     pub const fn replies_need_lookup(self) -> bool {
         match self {
@@ -47,7 +60,7 @@ impl Configuration {
         }
     }
 
-    /// Whether the replica changes a web server's packets on their way to the client.
+    /// Returns whether the replica changes a web server's packets on their way to the client.
     #[inline(always)]
     pub const fn replica_translates(self) -> bool {
         match self {
@@ -56,8 +69,9 @@ impl Configuration {
         }
     }
 
-    /// Whether the winner's data leaves plain with the server's source address: a router's ICMP
-    /// error about it then reaches the origin's site, and the switch has to pass it on.
+    /// Returns whether the winner's data leaves without a tunnel and with the server's source
+    /// address. A router's ICMP error about it then reaches the origin's site, and the switch has
+    /// to forward it.
     #[inline(always)]
     pub const fn data_plain_as_server(self) -> bool {
         match self {
@@ -72,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_and_names_lead_back() {
+    fn numbers_and_names_convert_back() {
         for configuration in Configuration::ALL {
             assert_eq!(Configuration::try_from(configuration as u8), Ok(configuration));
             assert_eq!(Configuration::from_name(configuration.name()), Some(configuration));

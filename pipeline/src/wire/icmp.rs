@@ -1,23 +1,23 @@
-//! ICMP errors (RFC 792, RFC 4443) and the packet they quote.
+//! ICMP errors (RFC 792, RFC 4443) and the packets that they quote.
 
 use super::checksum::{Delta, Sum};
 use super::{ipv4, ipv6, put_u16, put_u32, tunnel, u16_at, u32_at};
 use crate::wire::family::Version;
 
-/// Bytes in front of the quoted packet.
+/// Length of the ICMP header in front of the quoted packet, in bytes.
 pub const HEADER: usize = 8;
 const CHECKSUM: usize = 2;
-/// The word in front of the quoted packet: of a "too big", the MTU.
+/// Offset of the word in front of the quoted packet, which has the MTU in a "too big" error.
 const WORD: usize = 4;
-/// What every router quotes of the payload: for TCP the ports and the sequence number.
+/// Number of payload bytes that every router quotes: for TCP the ports and the sequence number.
 const LEAST_QUOTED: usize = 8;
 
-/// ICMPv6 neighbour solicitation (RFC 4861).
+/// Type of a neighbour solicitation (RFC 4861).
 pub const NEIGHBOUR_SOLICITATION: u8 = 135;
-/// ICMPv6 neighbour advertisement.
+/// Type of a neighbour advertisement (RFC 4861).
 pub const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 
-/// Type of an echo request.
+/// Returns the type of an echo request.
 pub const fn echo_request(version: Version) -> u8 {
     match version {
         Version::V4 => 8,
@@ -25,7 +25,7 @@ pub const fn echo_request(version: Version) -> u8 {
     }
 }
 
-/// Type of an echo reply.
+/// Returns the type of an echo reply.
 pub const fn echo_reply(version: Version) -> u8 {
     match version {
         Version::V4 => 0,
@@ -33,9 +33,10 @@ pub const fn echo_reply(version: Version) -> u8 {
     }
 }
 
-/// Whether messages of this type quote the packet that caused them. IPv4: destination
-/// unreachable, source quench, redirect, time exceeded, parameter problem. IPv6: destination
-/// unreachable, packet too big, time exceeded, parameter problem.
+/// Returns whether messages of this type quote the packet that caused them.
+///
+/// IPv4: destination unreachable, source quench, redirect, time exceeded, parameter problem. IPv6:
+/// destination unreachable, packet too big, time exceeded, parameter problem.
 pub fn is_error(version: Version, kind: u8) -> bool {
     match version {
         Version::V4 => matches!(kind, 3 | 4 | 5 | 11 | 12),
@@ -43,7 +44,7 @@ pub fn is_error(version: Version, kind: u8) -> bool {
     }
 }
 
-/// Whether the message says that a packet was too big for the way on.
+/// Returns whether a message reports that a packet was larger than the MTU of the path.
 pub fn is_too_big(version: Version, message: &[u8]) -> bool {
     match version {
         Version::V4 => message.get(..2) == Some(&[3, 4]),
@@ -51,21 +52,39 @@ pub fn is_too_big(version: Version, message: &[u8]) -> bool {
     }
 }
 
-/// Where things are in an ICMP error's quoted TCP packet, from the start of the message.
+/// The offsets of the headers in an ICMP error that quotes a TCP packet, from the start of the
+/// message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The quoted IP header that leads to TCP: the inner one, when a tunnel is quoted.
+    /// Offset of the quoted IP header in front of TCP: the inner one if a tunnel is quoted.
     pub ip: usize,
-    /// The quoted TCP header.
+    /// Offset of the quoted TCP header.
     pub tcp: usize,
-    /// Family of the quoted IP header.
+    /// IP family of the packet at `ip`.
     pub version: Version,
-    /// The quoted outer header, when a tunnel is quoted.
+    /// Offset of the quoted outer header if a tunnel is quoted.
     pub outer: Option<usize>,
 }
 
-/// Finds the quoted TCP packet; `None` unless the message is an error of this family about a
-/// TCP packet, plain or in one tunnel, and quotes its ports.
+/// Finds the TCP packet that an ICMP error quotes, plain or in one tunnel.
+///
+/// Returns `None` if the message is not an error of this family, or does not quote the ports of a
+/// TCP packet.
+///
+/// ```rust
+/// use firstack_packets::Segment;
+/// use pipeline::wire::family::Version;
+/// use pipeline::wire::icmp;
+///
+/// // Destination unreachable, fragmentation needed, MTU 1400.
+/// let mut message = vec![3, 4, 0, 0, 0, 0, 5, 120];
+/// message.extend(Segment::ack("198.18.1.10:40000", "203.0.113.10:80", 7, 9).packet());
+/// assert_eq!(icmp::mtu(Version::V4, &message), 1400);
+///
+/// let quoted = icmp::quoted_tcp(Version::V4, &message);
+/// assert_eq!(quoted.map(|place| (place.ip, place.tcp)), Some((8, 28)));
+/// assert_eq!(icmp::quoted_tcp(Version::V4, &message[..30]), None);
+/// ```
 pub fn quoted_tcp(version: Version, message: &[u8]) -> Option<Place> {
     if !is_error(version, *message.first()?) {
         return None;
@@ -77,7 +96,7 @@ pub fn quoted_tcp(version: Version, message: &[u8]) -> Option<Place> {
         return (message.len() >= at + LEAST_QUOTED).then_some(place);
     }
     let bytes = message.get(at..)?;
-    // How long the quoted datagram was is of no interest: only what it was.
+    // Passes the header's own length, because the quote may be shorter than the datagram was.
     let length = bytes.get(4..6).map_or(0, |field| usize::from(u16_at(field, 0)));
     let header = tunnel::parse(protocol, bytes, length)?.ok()?;
     let ip = at + header.length;
@@ -87,7 +106,8 @@ pub fn quoted_tcp(version: Version, message: &[u8]) -> Option<Place> {
     (protocol == ipv4::TCP && message.len() >= tcp + LEAST_QUOTED).then_some(place)
 }
 
-/// Protocol and place of what a quoted IP header carries; of a fragment, the first only.
+/// Returns the protocol and the offset of a quoted IP header's payload. Returns `None` for a
+/// malformed header or a later fragment's.
 fn payload(version: Version, ip: &[u8]) -> Option<(u8, usize)> {
     match version {
         Version::V4 => {
@@ -115,19 +135,21 @@ pub fn adjust(message: &mut [u8], delta: Delta) {
     put_u16(message, CHECKSUM, checksum);
 }
 
-/// Whether the checksum is right; `pseudo` is the pseudo header's sum, of IPv6.
+/// Returns whether the checksum is correct. `pseudo` is the sum of the pseudo header for IPv6, and
+/// zero for IPv4.
 pub fn checksum_ok(message: &[u8], pseudo: Sum) -> bool {
     Sum::of(message).plus(pseudo).fold() == 0xffff
 }
 
-/// Forms the checksum afresh.
+/// Computes and sets the checksum. `pseudo` is the sum of the pseudo header for IPv6, and zero for
+/// IPv4.
 pub fn set_checksum(message: &mut [u8], pseudo: Sum) {
     put_u16(message, CHECKSUM, 0);
     let checksum = Sum::of(message).plus(pseudo).checksum();
     put_u16(message, CHECKSUM, checksum);
 }
 
-/// The MTU in a "too big".
+/// Returns the MTU in a "too big" error, in bytes.
 pub fn mtu(version: Version, message: &[u8]) -> u32 {
     match version {
         Version::V4 => u16_at(message, WORD + 2).into(),
@@ -135,7 +157,7 @@ pub fn mtu(version: Version, message: &[u8]) -> u32 {
     }
 }
 
-/// Sets the MTU in a "too big"; the checksum is not updated.
+/// Sets the MTU in a "too big" error. Does not update the checksum.
 pub fn set_mtu(version: Version, message: &mut [u8], mtu: u32) {
     match version {
         Version::V4 => put_u16(message, WORD + 2, mtu as u16),
@@ -143,7 +165,7 @@ pub fn set_mtu(version: Version, message: &mut [u8], mtu: u32) {
     }
 }
 
-/// Writes type, code, MTU and checksum of a "too big" in front of what it quotes.
+/// Writes type, code, MTU and checksum of a "too big" error in front of the packet that it quotes.
 pub fn emit_too_big(message: &mut [u8], version: Version, mtu: u16, pseudo: Sum) {
     message[..HEADER].fill(0);
     (message[0], message[1]) = if version.is_v6() { (2, 0) } else { (3, 4) };
@@ -151,14 +173,16 @@ pub fn emit_too_big(message: &mut [u8], version: Version, mtu: u16, pseudo: Sum)
     set_checksum(message, pseudo);
 }
 
-/// Takes what follows the quoted packet out of the header's word (RFC 4884): the length of
-/// the quote, which extensions would follow. Gives where the quote ends, if that was said.
+/// Clears the length of the quoted packet in the header (RFC 4884), which says where extensions
+/// start.
+///
+/// Returns the offset of the end of the quote, or `None` if the message has no such length.
 pub fn take_quote_length(version: Version, message: &mut [u8]) -> Option<usize> {
     let (at, unit) = match version {
         Version::V4 => (WORD + 1, 4),
         Version::V6 => (WORD, 8),
     };
-    // In other errors the place belongs to an MTU, a pointer or a gateway's address.
+    // In other errors the field is part of an MTU, a pointer or a gateway's address.
     let has_length = match version {
         Version::V4 => matches!(message[0], 3 | 11 | 12),
         Version::V6 => matches!(message[0], 1 | 3),
@@ -182,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_the_quoted_tcp_header_and_nothing_else() {
+    fn only_a_quoted_tcp_header_is_found() {
         let quoted = Segment::ack("198.18.1.10:40000", "203.0.113.10:80", 7, 9).packet();
         let quoted_tcp = |message: &[u8]| Some(super::quoted_tcp(Version::V4, message)?.tcp);
         assert_eq!(quoted_tcp(&message(3, &quoted)), Some(28));
@@ -201,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_it_in_ipv6_and_in_tunnels() {
+    fn a_quoted_tcp_header_is_found_in_ipv6_and_in_tunnels() {
         let v4 = Segment::ack("198.18.1.10:40000", "203.0.113.10:80", 7, 9).packet();
         let v6 = Segment::ack("[2001:db8::1]:40000", "[2001:db8::2]:80", 7, 9).packet();
         let plain = quoted_tcp(Version::V6, &message(1, &v6)).unwrap();
@@ -212,15 +236,15 @@ mod tests {
                 let place = quoted_tcp(Version::V4, &message(3, &outer)).unwrap();
                 let ip = 8 + 20 + format.header();
                 assert_eq!((place.ip, place.outer, place.version), (ip, Some(8), version));
-                let least = place.tcp + 8;
+                let shortest = place.tcp + 8;
                 let cut = |end: usize| quoted_tcp(Version::V4, &message(3, &outer)[..end]);
-                assert!(cut(least).is_some() && cut(least - 1).is_none());
+                assert!(cut(shortest).is_some() && cut(shortest - 1).is_none());
             }
         }
     }
 
     #[test]
-    fn extensions_are_cut_off() {
+    fn the_quote_length_is_cleared() {
         let mut error = message(3, &[0; 200]);
         assert_eq!(take_quote_length(Version::V4, &mut error), None);
         error[5] = 32;
@@ -229,20 +253,20 @@ mod tests {
     }
 
     #[test]
-    fn only_some_errors_say_how_long_their_quote_is() {
-        let taken = |version, kind: u8, place: usize| {
+    fn only_some_errors_have_a_quote_length() {
+        let take = |version, kind: u8, at: usize| {
             let mut message = [kind, 0, 0, 0, 0, 0, 0, 0];
-            message[place] = 4;
-            (take_quote_length(version, &mut message), message[place])
+            message[at] = 4;
+            (take_quote_length(version, &mut message), message[at])
         };
         for kind in [3, 11, 12] {
-            assert_eq!(taken(Version::V4, kind, 5), (Some(8 + 16), 0));
+            assert_eq!(take(Version::V4, kind, 5), (Some(8 + 16), 0));
         }
-        assert_eq!(taken(Version::V4, 5, 5), (None, 4), "a gateway's address");
+        assert_eq!(take(Version::V4, 5, 5), (None, 4), "a gateway's address");
         for kind in [1, 3] {
-            assert_eq!(taken(Version::V6, kind, 4), (Some(8 + 32), 0));
+            assert_eq!(take(Version::V6, kind, 4), (Some(8 + 32), 0));
         }
-        assert_eq!(taken(Version::V6, 2, 4), (None, 4), "an MTU");
-        assert_eq!(taken(Version::V6, 4, 4), (None, 4), "a pointer");
+        assert_eq!(take(Version::V6, 2, 4), (None, 4), "an MTU");
+        assert_eq!(take(Version::V6, 4, 4), (None, 4), "a pointer");
     }
 }

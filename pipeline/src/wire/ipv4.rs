@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use super::checksum::{Delta, Sum};
 use super::{put_u16, put_u32, u16_at, u32_at};
 
-/// Header bytes without options.
+/// Length of the header in bytes, without options.
 pub const HEADER: usize = 20;
 /// Protocol number of ICMP.
 pub const ICMP: u8 = 1;
@@ -18,7 +18,7 @@ pub const IPV6: u8 = 41;
 
 const TOTAL_LENGTH: usize = 2;
 const FRAGMENT: usize = 6;
-/// Where the protocol number stands.
+/// Offset of the protocol number.
 pub const PROTOCOL: usize = 9;
 const CHECKSUM: usize = 10;
 const SOURCE: usize = 12;
@@ -27,21 +27,39 @@ const DONT_FRAGMENT: u16 = 0x4000;
 const MORE_FRAGMENTS: u16 = 0x2000;
 const FRAGMENT_OFFSET: u16 = 0x1fff;
 
-/// Why bytes are no IPv4 header.
+/// The reason why bytes are not a valid IPv4 header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Malformed {
-    /// Fewer bytes than the header has, or than it says of itself.
+    /// There are fewer bytes than the header has.
     Truncated,
-    /// Another version.
+    /// The version is not 4.
     Version,
-    /// A header length below 20 bytes.
+    /// The header length is below 20 bytes.
     HeaderLength,
-    /// A total length below the header's, or beyond the frame.
+    /// The total length is below the header's, or beyond the frame.
     TotalLength,
 }
 
-/// Checks version and lengths against the bytes at hand (`available` of them in the frame,
-/// of which `ip` is the contiguous part). Gives header length and total length in bytes.
+/// Checks version and lengths, and returns header length and total length in bytes.
+///
+/// The packet has `available` bytes in the frame, of which `ip` are contiguous. The other functions
+/// of this module may panic on bytes that were not checked.
+///
+/// ```rust
+/// use pipeline::wire::ipv4::{self, Malformed};
+///
+/// let ip = [
+///     0x45, 0x00, 0x00, 0x73, 0x00, 0x00, 0x40, 0x00, 0x40, 0x11, 0xb8, 0x61, 0xc0, 0xa8, 0x00,
+///     0x01, 0xc0, 0xa8, 0x00, 0xc7,
+/// ];
+/// assert_eq!(ipv4::check(&ip, 0x73), Ok((20, 0x73)));
+/// assert_eq!(ipv4::check(&ip, 0x72), Err(Malformed::TotalLength));
+/// assert_eq!(ipv4::check(&ip[..19], 0x73), Err(Malformed::Truncated));
+/// assert!(ipv4::checksum_ok(&ip, 20) && ipv4::dont_fragment(&ip));
+/// ```
+///
+/// # Errors
+/// The first field that is not valid.
 #[inline]
 pub fn check(ip: &[u8], available: usize) -> Result<(usize, usize), Malformed> {
     if ip.len() < HEADER {
@@ -64,49 +82,50 @@ pub fn check(ip: &[u8], available: usize) -> Result<(usize, usize), Malformed> {
     Ok((header, total))
 }
 
-/// DSCP and ECN, the former type of service byte.
+/// Returns DSCP and ECN, the former type of service byte.
 #[inline]
 pub fn traffic_class(ip: &[u8]) -> u8 {
     ip[1]
 }
 
-/// Sets DSCP and ECN and keeps the header checksum right.
+/// Sets DSCP and ECN and updates the header checksum.
 pub fn set_traffic_class(ip: &mut [u8], value: u8) {
     let old = u16_at(ip, 0);
     ip[1] = value;
     apply(ip, Delta::word(old, u16_at(ip, 0)));
 }
 
-/// Total length in bytes, header included.
+/// Returns the total length in bytes, header included.
 pub fn total_length(ip: &[u8]) -> u16 {
     u16_at(ip, TOTAL_LENGTH)
 }
 
-/// Sets the total length and keeps the header checksum right.
+/// Sets the total length and updates the header checksum.
 pub fn set_total_length(ip: &mut [u8], length: u16) {
     let delta = Delta::word(total_length(ip), length);
     put_u16(ip, TOTAL_LENGTH, length);
     apply(ip, delta);
 }
 
-/// Identification, which fragments of one packet share.
+/// Returns the identification, which all fragments of a packet share.
 pub fn identification(ip: &[u8]) -> u16 {
     u16_at(ip, 4)
 }
 
-/// Whether routers may not fragment the packet.
+/// Returns whether DF is set, which forbids routers to fragment the packet.
 pub fn dont_fragment(ip: &[u8]) -> bool {
     u16_at(ip, FRAGMENT) & DONT_FRAGMENT != 0
 }
 
-/// Where this fragment's payload belongs, in bytes, and whether more follow it.
+/// Returns the offset of this fragment's payload in the packet's, in bytes, and whether more
+/// fragments follow.
 pub fn fragment_place(ip: &[u8]) -> (usize, bool) {
     let field = u16_at(ip, FRAGMENT);
     (usize::from(field & FRAGMENT_OFFSET) * 8, field & MORE_FRAGMENTS != 0)
 }
 
-/// Makes a header that of a fragment: its place in bytes, a multiple of 8, and whether more
-/// follow; keeps the header checksum right. DF is cleared.
+/// Makes the header that of a fragment and updates the header checksum. `offset` is in bytes, a
+/// multiple of 8; `more` says whether more fragments follow. Clears DF.
 pub fn set_fragment_place(ip: &mut [u8], offset: usize, more: bool) {
     let old = u16_at(ip, FRAGMENT);
     let new = (offset / 8) as u16 & FRAGMENT_OFFSET | if more { MORE_FRAGMENTS } else { 0 };
@@ -114,36 +133,36 @@ pub fn set_fragment_place(ip: &mut [u8], offset: usize, more: bool) {
     apply(ip, Delta::word(old, new));
 }
 
-/// Whether this is a fragment, first or later.
+/// Returns whether this is a fragment, first or later.
 #[inline]
 pub fn is_fragment(ip: &[u8]) -> bool {
     u16_at(ip, FRAGMENT) & (MORE_FRAGMENTS | FRAGMENT_OFFSET) != 0
 }
 
-/// Whether this is a fragment without the packet's first bytes.
+/// Returns whether this is a later fragment, without the first bytes of the packet.
 pub fn is_later_fragment(ip: &[u8]) -> bool {
     u16_at(ip, FRAGMENT) & FRAGMENT_OFFSET != 0
 }
 
-/// Protocol of the payload.
+/// Returns the protocol of the payload.
 #[inline]
 pub fn protocol(ip: &[u8]) -> u8 {
     ip[PROTOCOL]
 }
 
-/// Whether the header of 20 bytes or more at the start of `ip` has no options, is no fragment's and
-/// is of this protocol.
+/// Returns whether the header has no options, is not a fragment's, and has this protocol. `ip` has
+/// at least 20 bytes.
 #[inline(always)]
 pub fn is_plain(ip: &[u8], protocol: u8) -> bool {
     const PLACE: u32 = ((MORE_FRAGMENTS | FRAGMENT_OFFSET) as u32) << 16;
-    // Flags and fragment offset, time to live, protocol.
+    // One load covers flags and fragment offset, time to live, and protocol.
     ip[0] == 0x45 && u32_at(ip, FRAGMENT) & (PLACE | 0xff) == u32::from(protocol)
 }
 
-/// Whether the header checksum is right. `header` is the header's length in bytes.
+/// Returns whether the header checksum is correct. `header` is the header's length in bytes.
 #[inline(always)]
 pub fn checksum_ok(ip: &[u8], header: usize) -> bool {
-    // Nearly all have no options: 20 bytes are summed without a loop.
+    // Nearly all headers have no options: 20 bytes are summed without a loop.
     let sum = match ip.first_chunk::<HEADER>() {
         Some(plain) if header == HEADER => Sum::of(plain),
         _ => Sum::of(&ip[..header]),
@@ -151,25 +170,27 @@ pub fn checksum_ok(ip: &[u8], header: usize) -> bool {
     sum.fold() == 0xffff
 }
 
-/// Source address.
+/// Returns the source address.
 #[inline]
 pub fn source(ip: &[u8]) -> Ipv4Addr {
     Ipv4Addr::from_bits(u32_at(ip, SOURCE))
 }
 
-/// Destination address.
+/// Returns the destination address.
 #[inline]
 pub fn destination(ip: &[u8]) -> Ipv4Addr {
     Ipv4Addr::from_bits(u32_at(ip, DESTINATION))
 }
 
-/// Sets the source address; gives the change for the checksum of the payload.
+/// Sets the source address and updates the header checksum. Returns the change for the payload's
+/// checksum.
 #[inline]
 pub fn set_source(ip: &mut [u8], address: Ipv4Addr) -> Delta {
     set_address(ip, SOURCE, address)
 }
 
-/// Sets the destination address; gives the change for the checksum of the payload.
+/// Sets the destination address and updates the header checksum. Returns the change for the
+/// payload's checksum.
 #[inline]
 pub fn set_destination(ip: &mut [u8], address: Ipv4Addr) -> Delta {
     set_address(ip, DESTINATION, address)
@@ -189,7 +210,8 @@ fn apply(ip: &mut [u8], delta: Delta) {
     put_u16(ip, CHECKSUM, checksum);
 }
 
-/// Sum of the pseudo header that the TCP checksum covers.
+/// Returns the sum of the pseudo header for the checksum of a payload of `length` bytes with this
+/// protocol.
 pub fn pseudo_header(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, length: u16) -> Sum {
     Sum::of(&source.octets())
         .plus(Sum::of(&destination.octets()))
@@ -197,12 +219,12 @@ pub fn pseudo_header(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, leng
         .plus(Sum::of_word(length))
 }
 
-/// A header to be written.
+/// The fields of a header to write.
 #[derive(Clone, Copy, Debug)]
 pub struct Header {
     /// DSCP and ECN.
     pub traffic_class: u8,
-    /// Header and payload in bytes.
+    /// Length of header and payload in bytes.
     pub total_length: u16,
     /// Time to live.
     pub ttl: u8,
@@ -215,11 +237,12 @@ pub struct Header {
 }
 
 impl Header {
-    /// Writes the 20 bytes, DF set, identification zero (RFC 6864: atomic), checksum right.
+    /// Writes a header of 20 bytes with DF set, identification zero (RFC 6864: an atomic datagram)
+    /// and a correct checksum.
     #[inline(always)]
     pub fn emit(&self, ip: &mut [u8]) {
-        // Summed before it is written: what was written in small pieces and is read back in larger
-        // ones makes the reader wait.
+        // Summed before it is written: reading back in large pieces what was written in small ones
+        // makes the load wait for the stores.
         let first =
             0x4500_0000 | u32::from(self.traffic_class) << 16 | u32::from(self.total_length);
         let second = u32::from(DONT_FRAGMENT);
@@ -243,14 +266,14 @@ impl Header {
 mod tests {
     use super::*;
 
-    // The header that the encyclopaedias compute by hand: 192.168.0.1 to 192.168.0.199, UDP.
+    // A well-known worked example: 192.168.0.1 to 192.168.0.199, UDP.
     const EXAMPLE: [u8; 20] = [
         0x45, 0x00, 0x00, 0x73, 0x00, 0x00, 0x40, 0x00, 0x40, 0x11, 0xb8, 0x61, 0xc0, 0xa8, 0x00,
         0x01, 0xc0, 0xa8, 0x00, 0xc7,
     ];
 
     #[test]
-    fn reads_the_example() {
+    fn the_example_has_its_fields() {
         assert_eq!(check(&EXAMPLE, 0x73), Ok((20, 0x73)));
         assert!(checksum_ok(&EXAMPLE, 20));
         assert!(!is_fragment(&EXAMPLE));
@@ -260,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn emits_the_example() {
+    fn the_example_is_emitted() {
         let mut bytes = [0xff; 20];
         Header {
             traffic_class: 0,
@@ -275,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn setters_keep_the_checksum_right() {
+    fn setters_update_the_checksum() {
         let mut bytes = EXAMPLE;
         set_source(&mut bytes, Ipv4Addr::new(10, 1, 2, 3));
         set_destination(&mut bytes, Ipv4Addr::new(203, 0, 113, 255));
@@ -287,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_malformed() {
+    fn check_finds_malformed_fields() {
         assert_eq!(check(&EXAMPLE[..19], 19), Err(Malformed::Truncated));
         let mut bytes = EXAMPLE;
         bytes[0] = 0x65;
@@ -303,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_fragments() {
+    fn first_and_later_fragments_are_recognised() {
         let mut bytes = EXAMPLE;
         put_u16(&mut bytes, FRAGMENT, MORE_FRAGMENTS);
         assert!(is_fragment(&bytes) && !is_later_fragment(&bytes));

@@ -5,11 +5,11 @@ use std::net::Ipv6Addr;
 use super::checksum::{Delta, Sum};
 use super::{put_u16, u16_at, u32_at};
 
-/// Header bytes without extension headers.
+/// Length of the header in bytes, without extension headers.
 pub const HEADER: usize = 40;
 /// Protocol number of ICMPv6 (RFC 4443).
 pub const ICMP: u8 = 58;
-/// The smallest MTU of a link (RFC 8200, section 5).
+/// The smallest MTU that a link may have, in bytes (RFC 8200, section 5).
 pub const MINIMUM_MTU: u16 = 1280;
 
 const PAYLOAD_LENGTH: usize = 4;
@@ -22,26 +22,32 @@ const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const DESTINATION_OPTIONS: u8 = 60;
-/// Extension headers that are walked; a packet with more is nobody's business here.
+/// Largest number of extension headers that are parsed. A packet with more is not handled.
 const MAX_EXTENSIONS: usize = 8;
-/// Bytes of a fragment header.
+/// Length of a fragment header in bytes.
 pub const FRAGMENT_HEADER: usize = 8;
 
-/// Why bytes are no IPv6 header.
+/// The reason why bytes are not a valid IPv6 header, or its extension headers are not supported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Malformed {
-    /// Fewer bytes than the header has.
+    /// There are fewer bytes than the header has.
     Truncated,
-    /// Another version.
+    /// The version is not 6.
     Version,
-    /// A payload length beyond the frame.
+    /// The payload length is beyond the frame.
     PayloadLength,
-    /// Extension headers beyond the packet, too many, or a routing header that leads on.
+    /// The extension headers are longer than the packet, or too many, or include a routing header
+    /// with segments left.
     Extensions,
 }
 
-/// Checks version and length against the bytes at hand (`available` of them in the frame, of
-/// which `ip` is the contiguous part). Gives the packet's length in bytes, header included.
+/// Checks version and length, and returns the packet's length in bytes, header included.
+///
+/// The packet has `available` bytes in the frame, of which `ip` are contiguous. The other functions
+/// of this module may panic on bytes that were not checked.
+///
+/// # Errors
+/// The first field that is not valid.
 pub fn check(ip: &[u8], available: usize) -> Result<usize, Malformed> {
     if ip.len() < HEADER {
         return Err(Malformed::Truncated);
@@ -55,20 +61,37 @@ pub fn check(ip: &[u8], available: usize) -> Result<usize, Malformed> {
     }
 }
 
-/// What the extension headers lead to.
+/// The end of a chain of extension headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chain {
-    /// Protocol of the payload; of a later fragment, what its fragment header names.
+    /// Protocol of the payload. For a later fragment it is the next header of its fragment header.
     pub protocol: u8,
-    /// Where it begins, from the start of the IPv6 header.
+    /// Offset of the payload from the start of the IPv6 header.
     pub offset: usize,
-    /// Where the fragment header is. A packet that is all in one fragment has none here
-    /// (RFC 6946): it is treated as whole.
+    /// Offset of the fragment header. `None` for a packet that is whole in one fragment (RFC 6946),
+    /// because it is handled like one without a fragment header.
     pub fragment: Option<usize>,
 }
 
-/// Walks the extension headers of a packet of `length` bytes that has passed [`check`]. What
-/// authenticates or encrypts the packet (AH, ESP) ends the walk like any other payload.
+/// Walks the extension headers of a packet of `length` bytes that has passed [`check`].
+///
+/// A header that authenticates or encrypts the packet (AH, ESP) ends the walk like a payload.
+///
+/// ```rust
+/// use firstack_packets::Segment;
+/// use pipeline::wire::ipv6;
+///
+/// let mut ip = Segment::syn("[2001:db8:1::10]:40000", "[2001:db8:2::10]:80", 7).packet();
+/// assert_eq!(ipv6::check(&ip, ip.len()), Ok(80));
+/// assert_eq!(ipv6::walk(&ip, 80).map(|chain| (chain.protocol, chain.offset)), Ok((6, 40)));
+///
+/// // A routing header that is cut off.
+/// ip[6] = 43;
+/// assert_eq!(ipv6::walk(&ip, 44), Err(ipv6::Malformed::Extensions));
+/// ```
+///
+/// # Errors
+/// [`Malformed::Extensions`] if the headers are truncated or not supported.
 pub fn walk(ip: &[u8], length: usize) -> Result<Chain, Malformed> {
     let ip = &ip[..length.min(ip.len())];
     let (mut protocol, mut offset, mut fragment) = (ip[NEXT_HEADER], HEADER, None);
@@ -79,7 +102,8 @@ pub fn walk(ip: &[u8], length: usize) -> Result<Chain, Malformed> {
         let header = ip.get(offset..offset + 8).ok_or(Malformed::Extensions)?;
         let bytes = match protocol {
             FRAGMENT => FRAGMENT_HEADER,
-            // Segments left: the address that the checksum covers is not in the header.
+            // With segments left, the destination address that the checksum covers is not in the
+            // IPv6 header.
             ROUTING if header[3] != 0 => return Err(Malformed::Extensions),
             _ => (usize::from(header[1]) + 1) * 8,
         };
@@ -104,28 +128,29 @@ pub fn walk(ip: &[u8], length: usize) -> Result<Chain, Malformed> {
 const FRAGMENT_OFFSET: u16 = 0xfff8;
 const MORE_FRAGMENTS: u16 = 0x0001;
 
-/// Whether the fragment header at `fragment` is that of a fragment without the packet's first
-/// bytes.
+/// Returns whether the fragment header at offset `fragment` is that of a later fragment, without
+/// the first bytes of the packet.
 pub fn is_later_fragment(ip: &[u8], fragment: usize) -> bool {
     u16_at(ip, fragment + 2) & FRAGMENT_OFFSET != 0
 }
 
-/// Identification, which fragments of one packet share.
+/// Returns the identification in the fragment header at offset `fragment`, which all fragments of a
+/// packet share.
 pub fn identification(ip: &[u8], fragment: usize) -> u32 {
     u32_at(ip, fragment + 4)
 }
 
-/// Length of the packet in bytes, header included.
+/// Returns the length of the packet in bytes, header included.
 pub fn length(ip: &[u8]) -> usize {
     HEADER + usize::from(u16_at(ip, PAYLOAD_LENGTH))
 }
 
-/// Sets the length of the packet, header included.
+/// Sets the length of the packet in bytes, header included.
 pub fn set_length(ip: &mut [u8], length: usize) {
     put_u16(ip, PAYLOAD_LENGTH, (length - HEADER) as u16);
 }
 
-/// DSCP and ECN.
+/// Returns DSCP and ECN.
 pub fn traffic_class(ip: &[u8]) -> u8 {
     (u16_at(ip, 0) >> 4) as u8
 }
@@ -136,12 +161,12 @@ pub fn set_traffic_class(ip: &mut [u8], value: u8) {
     put_u16(ip, 0, word);
 }
 
-/// Source address.
+/// Returns the source address.
 pub fn source(ip: &[u8]) -> Ipv6Addr {
     address(ip, SOURCE)
 }
 
-/// Destination address.
+/// Returns the destination address.
 pub fn destination(ip: &[u8]) -> Ipv6Addr {
     address(ip, DESTINATION)
 }
@@ -152,24 +177,25 @@ fn address(ip: &[u8], at: usize) -> Ipv6Addr {
     Ipv6Addr::from(octets)
 }
 
-/// Sets the source address; gives the change for the checksum of the payload.
+/// Sets the source address and returns the change for the payload's checksum.
 pub fn set_source(ip: &mut [u8], address: Ipv6Addr) -> Delta {
     set_address(ip, SOURCE, address)
 }
 
-/// Sets the destination address; gives the change for the checksum of the payload.
+/// Sets the destination address and returns the change for the payload's checksum.
 pub fn set_destination(ip: &mut [u8], address: Ipv6Addr) -> Delta {
     set_address(ip, DESTINATION, address)
 }
 
 fn set_address(ip: &mut [u8], at: usize, address: Ipv6Addr) -> Delta {
-    let place = &mut ip[at..at + 16];
-    let delta = Delta::removed(Sum::of(place)).plus(Delta::added(Sum::of(&address.octets())));
-    place.copy_from_slice(&address.octets());
+    let field = &mut ip[at..at + 16];
+    let delta = Delta::removed(Sum::of(field)).plus(Delta::added(Sum::of(&address.octets())));
+    field.copy_from_slice(&address.octets());
     delta
 }
 
-/// Sum of the pseudo header that the checksums of TCP, UDP and ICMPv6 cover.
+/// Returns the sum of the pseudo header for the checksum of a TCP, UDP or ICMPv6 payload of
+/// `length` bytes.
 pub fn pseudo_header(source: Ipv6Addr, destination: Ipv6Addr, protocol: u8, length: u32) -> Sum {
     Sum::of(&source.octets())
         .plus(Sum::of(&destination.octets()))
@@ -177,14 +203,14 @@ pub fn pseudo_header(source: Ipv6Addr, destination: Ipv6Addr, protocol: u8, leng
         .plus(Sum::of(&length.to_be_bytes()))
 }
 
-/// A header to be written.
+/// The fields of a header to write.
 #[derive(Clone, Copy, Debug)]
 pub struct Header {
     /// DSCP and ECN.
     pub traffic_class: u8,
     /// Flow label, the lower 20 bits (RFC 6437).
     pub flow_label: u32,
-    /// Header and payload in bytes.
+    /// Length of header and payload in bytes.
     pub length: usize,
     /// Hop limit.
     pub hop_limit: u8,
@@ -197,7 +223,7 @@ pub struct Header {
 }
 
 impl Header {
-    /// Writes the 40 bytes.
+    /// Writes a header of 40 bytes.
     pub fn emit(&self, ip: &mut [u8]) {
         let first = 6 << 28 | u32::from(self.traffic_class) << 20 | self.flow_label & 0x000f_ffff;
         ip[..4].copy_from_slice(&first.to_be_bytes());
@@ -239,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_it_writes() {
+    fn an_emitted_header_parses_back() {
         let mut ip = packet(6, &[0; 20]);
         assert_eq!(ip[..4], [0x6b, 0xa1, 0x23, 0x45]);
         assert_eq!(check(&ip, 60), Ok(60));
@@ -253,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_change_is_a_checksum_change() {
+    fn an_address_change_updates_the_payload_checksum() {
         let mut ip = packet(6, &[0; 20]);
         let before = pseudo_header(C, V, 6, 20).checksum();
         let other = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 1, 2, 3, 4, 5);
@@ -262,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn walks_extension_headers_within_a_bound() {
+    fn the_walk_over_extension_headers_is_bounded() {
         let plain = Chain { protocol: 6, offset: 40, fragment: None };
         assert_eq!(chain(6, &[0; 20]), Ok(plain));
         let hop = [60, 0, 1, 4, 0, 0, 0, 0, 6, 1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -281,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_fragments() {
+    fn first_and_later_fragments_are_recognised() {
         let first = chain(FRAGMENT, &[6, 0, 0, 1, 0, 0, 0, 9]);
         assert_eq!(first, Ok(Chain { protocol: 6, offset: 48, fragment: Some(40) }));
         let later = packet(FRAGMENT, &[6, 0, 0, 8, 0, 0, 0, 9]);

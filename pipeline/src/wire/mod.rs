@@ -1,6 +1,6 @@
-//! One file per header: named fields over bytes, setters that keep checksums right.
+//! One file per header: named fields over bytes, and setters that keep checksums correct.
 //!
-//! A checked constructor comes first; after it no accessor can panic.
+//! Each header has a function that checks its lengths. After that check no accessor can panic.
 
 pub mod arp;
 pub mod checksum;
@@ -15,7 +15,8 @@ pub mod tcp;
 pub mod tunnel;
 
 /// Declares an enum of values that have a name in configuration files and a number on the wire or
-/// in a table entry. A variant is declared once: `ALL`, `name`, `from_name` and `TryFrom<u8>` follow.
+/// in a table entry. A variant is declared once: `ALL`, `name`, `from_name` and `TryFrom<u8>`
+/// follow.
 macro_rules! named_values {
     (
         $(#[$meta:meta])*
@@ -37,7 +38,7 @@ macro_rules! named_values {
                 Self::NAMES[self as usize]
             }
 
-            /// Finds a value by its name; `None` when there is none of that name.
+            /// Returns the value with this name, or `None` if no value has it.
             pub fn from_name(name: &str) -> Option<Self> {
                 Self::ALL.into_iter().find(|value| value.name() == name)
             }
@@ -85,7 +86,7 @@ pub(crate) fn put_u32(bytes: &mut [u8], at: usize, value: u32) {
     bytes[at..at + 4].copy_from_slice(&value.to_be_bytes());
 }
 
-/// The bytes of a field: one check of bounds for all of them.
+/// Returns the bytes of a field. One bounds check covers all of them.
 #[inline(always)]
 fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     let mut field = [0; N];

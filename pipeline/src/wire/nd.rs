@@ -1,64 +1,85 @@
-//! ICMPv6 neighbour solicitation and advertisement (RFC 4861), what IPv6 has instead of ARP.
+//! ICMPv6 neighbour solicitation and advertisement (RFC 4861), which replace ARP in IPv6.
 
 use std::net::Ipv6Addr;
 
 use super::ethernet::Mac;
 use super::{icmp, ipv6, put_u16};
 
-/// All nodes of the link.
+/// The multicast group of all nodes on the link.
 pub const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
-/// Bytes of the message in front of its options.
+/// Number of bytes of the message in front of its options.
 const FIXED: usize = 24;
 const TARGET: usize = 8;
-/// Bytes of an option with a MAC address in it, and its length field.
+/// Length in bytes of an option with a MAC address, and the unit of its length field.
 const OPTION: usize = 8;
 const SOURCE_OPTION: u8 = 1;
 const TARGET_OPTION: u8 = 2;
 const ROUTER: u8 = 0x80;
 const SOLICITED: u8 = 0x40;
 const OVERRIDE: u8 = 0x20;
-/// Only a neighbour's packet has this hop limit: no router has forwarded it.
+/// Hop limit of these messages. A packet that a router has forwarded has a lower one.
 const HOP_LIMIT: u8 = 255;
-/// Where an IPv6 header says what follows, and its hop limit.
+/// Offset of the next header field in the IPv6 header.
 const NEXT_HEADER: usize = 6;
+/// Offset of the hop limit in the IPv6 header.
 const HOPS: usize = 7;
 
-/// Which of the two messages.
+/// The type of a message, with its flags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
-    /// Who has this address?
+    /// A request for the MAC address of the target.
     Solicitation,
-    /// I do.
+    /// The MAC address of the target, with or without a request.
     Advertisement {
-        /// The sender is a router.
+        /// Whether the sender is a router.
         router: bool,
-        /// It answers a solicitation.
+        /// Whether it answers a solicitation.
         solicited: bool,
-        /// What was known before is to be replaced.
+        /// Whether it replaces a MAC address that is already known.
         overrides: bool,
     },
 }
 
-/// A message with its IPv6 header.
+/// A neighbour discovery message with its IPv6 header.
+///
+/// ```rust
+/// use std::net::Ipv6Addr;
+///
+/// use pipeline::wire::nd::{self, Message, What};
+///
+/// let (mac, target) = ([2, 0, 0, 0, 0, 1], Ipv6Addr::new(0x2001, 0xdb8, 3, 0, 0, 0, 0, 0x10));
+/// let solicitation = Message {
+///     what: What::Solicitation,
+///     source: nd::link_local(mac),
+///     destination: nd::solicited_node(target),
+///     target,
+///     mac: Some(mac),
+/// };
+/// let mut ip = vec![0; solicitation.length()];
+/// solicitation.emit(&mut ip);
+/// assert_eq!(Message::parse(&ip), Some(solicitation));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// Which one.
+    /// Type and flags of the message.
     pub what: What,
-    /// Who sends it; unspecified when a node makes sure that nobody has its address yet.
+    /// Sender. It is unspecified when a node checks whether its address is already in use.
     pub source: Ipv6Addr,
-    /// To whom.
+    /// Receiver.
     pub destination: Ipv6Addr,
-    /// The address asked for, or answered for.
+    /// The address whose MAC address is requested or advertised.
     pub target: Ipv6Addr,
-    /// The MAC address of a solicitation's source, of an advertisement's target.
+    /// The MAC address of a solicitation's source, or of an advertisement's target.
     pub mac: Option<Mac>,
 }
 
 impl Message {
-    /// Reads a packet, IPv6 header first; `None` unless all of it is there and it passes the
-    /// checks of RFC 4861, sections 7.1.1 and 7.1.2. No node sends these messages behind
-    /// extension headers, and fragments of them are forbidden (RFC 6980).
+    /// Parses a packet from the IPv6 header on.
+    ///
+    /// Returns `None` if it is truncated or fails the checks of RFC 4861, sections 7.1.1 and 7.1.2.
+    /// Messages behind extension headers are not parsed: no node sends them, and fragments are
+    /// forbidden (RFC 6980).
     pub fn parse(ip: &[u8]) -> Option<Self> {
         let length = ipv6::check(ip, ip.len()).ok()?;
         let ip = &ip[..length];
@@ -83,12 +104,12 @@ impl Message {
         let mac = find_option(&message[FIXED..], option)?;
         let parsed = Self { what, source, destination, target, mac };
         let pseudo = ipv6::pseudo_header(source, destination, ipv6::ICMP, message.len() as u32);
-        (parsed.is_sound() && icmp::checksum_ok(message, pseudo)).then_some(parsed)
+        (parsed.is_consistent() && icmp::checksum_ok(message, pseudo)).then_some(parsed)
     }
 
-    /// Whether the fields agree with each other.
-    fn is_sound(&self) -> bool {
-        let fits = match self.what {
+    /// Returns whether the fields are consistent with each other.
+    fn is_consistent(&self) -> bool {
+        let addresses_ok = match self.what {
             What::Solicitation if self.source.is_unspecified() => {
                 self.destination == solicited_node(self.target) && self.mac.is_none()
             }
@@ -97,15 +118,18 @@ impl Message {
                 !(self.source.is_unspecified() || solicited && self.destination.is_multicast())
             }
         };
-        fits && !self.target.is_multicast() && !self.source.is_multicast()
+        addresses_ok && !self.target.is_multicast() && !self.source.is_multicast()
     }
 
-    /// Length of the packet in bytes, IPv6 header included.
+    /// Returns the length of the packet in bytes, IPv6 header included.
     pub fn length(&self) -> usize {
         ipv6::HEADER + FIXED + if self.mac.is_some() { OPTION } else { 0 }
     }
 
     /// Writes the packet into the first [`Message::length`] bytes.
+    ///
+    /// # Panics
+    /// If `ip` is shorter than that.
     pub fn emit(&self, ip: &mut [u8]) {
         let ip = &mut ip[..self.length()];
         ipv6::Header {
@@ -141,9 +165,9 @@ impl Message {
     }
 }
 
-/// The MAC address in the first option of this type; `None` outside when an option is no option,
-/// and the message is to be ignored.
-#[expect(clippy::option_option, reason = "malformed is another thing than absent")]
+/// Returns the MAC address in the first option of this type. The outer `None` means that an option
+/// is malformed and the message must be ignored.
+#[expect(clippy::option_option, reason = "malformed and absent are different results")]
 fn find_option(mut options: &[u8], wanted: u8) -> Option<Option<Mac>> {
     let mut found = None;
     while let [kind, units, ..] = *options {
@@ -159,19 +183,20 @@ fn find_option(mut options: &[u8], wanted: u8) -> Option<Option<Mac>> {
     options.is_empty().then_some(found)
 }
 
-/// The multicast group of all that bear an address with these last 24 bits (RFC 4291).
+/// Returns the solicited-node multicast group of an address, which every address with the same last
+/// 24 bits shares (RFC 4291).
 pub fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
     const GROUP: u128 = 0xff02_0000_0000_0000_0000_0001_ff00_0000;
     Ipv6Addr::from_bits(GROUP | address.to_bits() & 0x00ff_ffff)
 }
 
-/// The MAC address of a multicast group (RFC 2464, section 7).
+/// Returns the MAC address of a multicast group (RFC 2464, section 7).
 pub fn multicast_mac(group: Ipv6Addr) -> Mac {
     let [.., a, b, c, d] = group.octets();
     [0x33, 0x33, a, b, c, d]
 }
 
-/// The link-local address that belongs to a MAC address (RFC 4291, appendix A).
+/// Returns the link-local address that is derived from a MAC address (RFC 4291, appendix A).
 pub fn link_local(mac: Mac) -> Ipv6Addr {
     let [a, b, c, d, e, f] = mac;
     Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
@@ -182,15 +207,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const WEB: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 3, 0, 0, 0, 0x12, 0x3456);
+    const SERVER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 3, 0, 0, 0, 0x12, 0x3456);
     const MAC: Mac = [2, 0, 0, 0xab, 0xcd, 0xef];
 
     fn solicitation() -> Message {
         Message {
             what: What::Solicitation,
             source: link_local(MAC),
-            destination: solicited_node(WEB),
-            target: WEB,
+            destination: solicited_node(SERVER),
+            target: SERVER,
             mac: Some(MAC),
         }
     }
@@ -201,7 +226,7 @@ mod tests {
         ip
     }
 
-    /// Changes a packet and puts its checksum right again.
+    /// Parses an emitted packet again after a change and with a correct checksum.
     fn changed(message: Message, change: impl FnOnce(&mut Vec<u8>)) -> Option<Message> {
         let mut ip = emitted(message);
         change(&mut ip);
@@ -215,14 +240,14 @@ mod tests {
     }
 
     #[test]
-    fn derives_addresses() {
-        assert_eq!(solicited_node(WEB).to_string(), "ff02::1:ff12:3456");
-        assert_eq!(multicast_mac(solicited_node(WEB)), [0x33, 0x33, 0xff, 0x12, 0x34, 0x56]);
+    fn addresses_are_derived() {
+        assert_eq!(solicited_node(SERVER).to_string(), "ff02::1:ff12:3456");
+        assert_eq!(multicast_mac(solicited_node(SERVER)), [0x33, 0x33, 0xff, 0x12, 0x34, 0x56]);
         assert_eq!(link_local(MAC).to_string(), "fe80::ff:feab:cdef");
     }
 
-    /// Of Linux 6.18, answering [`solicitation`]s for 2001:db8:3::10 of 02:00:00:00:00:99, and
-    /// making sure of that neighbour some seconds later.
+    /// Packets of Linux 6.18: its answer to a [`solicitation`] for 2001:db8:3::10 by
+    /// 02:00:00:00:00:99, and its check of that neighbour some seconds later.
     const CAPTURED: [&str; 2] = [
         "6000000000203aff20010db8000300000000000000000010fe80000000000000000000fffe000099\
          880028f66000000020010db80003000000000000000000100201860b2924e3cb",
@@ -231,59 +256,63 @@ mod tests {
     ];
 
     #[test]
-    fn reads_and_writes_what_linux_sends() {
+    fn captured_packets_parse_and_are_emitted() {
         let bytes = CAPTURED.map(|hex| {
             let digits = hex.as_bytes().chunks(2).map(|pair| str::from_utf8(pair).unwrap());
             digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect::<Vec<u8>>()
         });
         let (appliance, server) = ([2, 0, 0, 0, 0, 0x99], [0x86, 0x0b, 0x29, 0x24, 0xe3, 0xcb]);
-        let web = "2001:db8:3::10".parse().unwrap();
+        let address = "2001:db8:3::10".parse().unwrap();
         let answer = Message {
             what: What::Advertisement { router: false, solicited: true, overrides: true },
-            source: web,
+            source: address,
             destination: link_local(appliance),
-            target: web,
+            target: address,
             mac: Some(server),
         };
-        let question = Message {
+        let check = Message {
             what: What::Solicitation,
             source: link_local(server),
             target: link_local(appliance),
             ..answer
         };
-        for (bytes, message) in bytes.iter().zip([answer, question]) {
+        for (bytes, message) in bytes.iter().zip([answer, check]) {
             assert_eq!(Message::parse(bytes), Some(message));
             assert_eq!(&emitted(message), bytes);
         }
     }
 
     #[test]
-    fn refuses_what_rfc_4861_says_to_ignore() {
-        let asked = solicitation();
-        assert_eq!(changed(asked, |_| {}), Some(asked));
-        assert_eq!(changed(asked, |ip| ip[7] = 254), None, "a router has forwarded it");
-        assert_eq!(changed(asked, |ip| ip[6] = 17), None, "another protocol");
-        assert_eq!(changed(asked, |ip| ip[40] = 134), None, "another type");
-        assert_eq!(changed(asked, |ip| ip[41] = 1), None, "another code");
-        assert_eq!(changed(asked, |ip| ip[48] = 0xff), None, "a multicast target");
-        assert_eq!(changed(asked, |ip| ip.truncate(63)), None, "cut short");
-        assert_eq!(changed(asked, |ip| ip[65] = 0), None, "an option without length");
-        assert_eq!(changed(asked, |ip| ip[65] = 2), None, "an option beyond the end");
-        assert_eq!(changed(asked, |ip| ip.push(1)), None, "half an option");
-        let mut wrong = emitted(asked);
+    fn messages_that_rfc_4861_ignores_do_not_parse() {
+        let valid = solicitation();
+        assert_eq!(changed(valid, |_| {}), Some(valid));
+        assert_eq!(changed(valid, |ip| ip[7] = 254), None, "a router has forwarded it");
+        assert_eq!(changed(valid, |ip| ip[6] = 17), None, "another protocol");
+        assert_eq!(changed(valid, |ip| ip[40] = 134), None, "another type");
+        assert_eq!(changed(valid, |ip| ip[41] = 1), None, "another code");
+        assert_eq!(changed(valid, |ip| ip[48] = 0xff), None, "a multicast target");
+        assert_eq!(changed(valid, |ip| ip.truncate(63)), None, "cut short");
+        assert_eq!(changed(valid, |ip| ip[65] = 0), None, "an option without length");
+        assert_eq!(changed(valid, |ip| ip[65] = 2), None, "an option beyond the end");
+        assert_eq!(changed(valid, |ip| ip.push(1)), None, "half an option");
+        let mut wrong = emitted(valid);
         wrong[42] ^= 1;
         assert_eq!(Message::parse(&wrong), None, "a wrong checksum");
-        let probe = Message { source: Ipv6Addr::UNSPECIFIED, mac: None, ..asked };
+        let probe = Message { source: Ipv6Addr::UNSPECIFIED, mac: None, ..valid };
         assert_eq!(changed(probe, |_| {}), Some(probe));
         let with = |message| changed(message, |_| {});
         assert_eq!(with(Message { mac: Some(MAC), ..probe }), None);
         assert_eq!(with(Message { destination: ALL_NODES, ..probe }), None);
         let what = What::Advertisement { router: false, solicited: true, overrides: true };
-        assert_eq!(with(Message { what, ..asked }), None, "a multicast answers nobody");
+        assert_eq!(
+            with(Message { what, ..valid }),
+            None,
+            "a solicited advertisement to a multicast group"
+        );
     }
 
     #[test]
-    fn takes_the_first_address_of_the_right_type() {
+    fn the_first_option_of_the_right_type_counts() {
         let others = [&[14, 1, 9, 9, 9, 9, 9, 9, 2, 1, 8, 8, 8, 8, 8, 8][..], &[1, 2], &[7; 14]];
         let expected = Message { mac: Some([5; 6]), ..solicitation() };
         let found = changed(Message { mac: None, ..expected }, |ip| {
@@ -313,13 +342,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_emitted_parses_back(message in any_message()) {
-            let expected = message.is_sound().then_some(message);
+        fn a_consistent_message_parses_back(message in any_message()) {
+            let expected = message.is_consistent().then_some(message);
             prop_assert_eq!(Message::parse(&emitted(message)), expected);
         }
 
         #[test]
-        fn no_bytes_make_it_panic(
+        fn no_input_causes_a_panic(
             bytes in proptest::collection::vec(any::<u8>(), 0..120),
             message in any_message(),
             at in 0usize..72,

@@ -3,9 +3,9 @@
 use super::checksum::{Delta, Sum};
 use super::{put_u16, put_u32, u16_at, u32_at};
 
-/// Header bytes without options.
+/// Length of the header in bytes, without options.
 pub const HEADER: usize = 20;
-/// The most bytes that options may take.
+/// Largest length of the option area in bytes.
 pub const MAX_OPTIONS: usize = 40;
 
 const SEQUENCE: usize = 4;
@@ -13,76 +13,90 @@ const ACKNOWLEDGEMENT: usize = 8;
 const OFFSET_FLAGS: usize = 12;
 const CHECKSUM: usize = 16;
 
-/// End of option list.
+/// Option kind: end of option list.
 pub const END: u8 = 0;
-/// No operation, one byte of padding.
+/// Option kind: no operation, one byte of padding.
 pub const NOP: u8 = 1;
-/// Maximum segment size (RFC 9293).
+/// Option kind: maximum segment size (RFC 9293).
 pub const MSS: u8 = 2;
-/// MD5 signature (RFC 2385).
+/// Option kind: MD5 signature (RFC 2385).
 pub const MD5: u8 = 19;
-/// TCP authentication option (RFC 5925).
+/// Option kind: TCP authentication option (RFC 5925).
 pub const AUTHENTICATION: u8 = 29;
-/// TCP Fast Open cookie (RFC 7413).
+/// Option kind: TCP Fast Open cookie (RFC 7413).
 pub const FAST_OPEN: u8 = 34;
-/// Shared experimental options (RFC 4727, RFC 6994).
+/// Option kinds for shared experiments (RFC 4727, RFC 6994).
 pub const EXPERIMENTS: [u8; 2] = [253, 254];
-/// ExID of Fast Open's experimental form (RFC 7413, appendix A).
+/// Experiment identifier of the experimental Fast Open option (RFC 7413, appendix A).
 pub const FAST_OPEN_EXID: u16 = 0xf989;
 
-/// The control bits.
+/// The control bits of a segment.
+///
+/// ```rust
+/// use pipeline::wire::tcp::Flags;
+///
+/// assert!(Flags(Flags::SYN).is_syn());
+/// assert!(Flags(Flags::SYN | Flags::ACK).is_syn_ack());
+/// assert!(Flags(Flags::ACK).is_data());
+/// assert!(!Flags(Flags::FIN | Flags::ACK).is_data());
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flags(pub u8);
 
 impl Flags {
-    /// No more data from the sender.
+    /// The sender has no more data.
     pub const FIN: u8 = 0x01;
     /// Synchronise sequence numbers.
     pub const SYN: u8 = 0x02;
     /// Reset the connection.
     pub const RST: u8 = 0x04;
-    /// The acknowledgement field counts.
+    /// The acknowledgement number is valid.
     pub const ACK: u8 = 0x10;
     const HANDSHAKE: u8 = Self::FIN | Self::SYN | Self::RST | Self::ACK;
 
-    /// SYN without ACK, RST, FIN: opens a connection (op 204).
+    /// Returns whether the segment opens a connection: SYN without ACK, RST and FIN (op 204).
     pub fn is_syn(self) -> bool {
         self.0 & Self::HANDSHAKE == Self::SYN
     }
 
-    /// SYN and ACK without RST, FIN: answers a start packet (op 502).
+    /// Returns whether the segment answers a SYN: SYN and ACK without RST and FIN (op 502).
     pub fn is_syn_ack(self) -> bool {
         self.0 & Self::HANDSHAKE == Self::SYN | Self::ACK
     }
 
-    /// Neither the beginning nor the end of a connection: no SYN, FIN or RST.
+    /// Returns whether the segment neither opens nor ends a connection: no SYN, FIN or RST.
     #[inline(always)]
     pub fn is_data(self) -> bool {
         self.0 & (Self::SYN | Self::FIN | Self::RST) == 0
     }
 
-    /// FIN set.
+    /// Returns whether FIN is set.
     pub fn fin(self) -> bool {
         self.0 & Self::FIN != 0
     }
 
-    /// RST set.
+    /// Returns whether RST is set.
     pub fn rst(self) -> bool {
         self.0 & Self::RST != 0
     }
 }
 
-/// Why bytes are no TCP header.
+/// The reason why bytes are not a valid TCP header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Malformed {
-    /// Fewer bytes than the header has, or than it says of itself.
+    /// There are fewer bytes than the header has.
     Truncated,
-    /// A data offset below 5.
+    /// The data offset is below 5.
     DataOffset,
 }
 
-/// Checks the lengths against the segment's `available` bytes, of which `tcp` is the
-/// contiguous part. Gives the header's length in bytes, options included.
+/// Checks the lengths, and returns the header's length in bytes, options included.
+///
+/// The segment has `available` bytes, of which `tcp` are contiguous. The other functions of this
+/// module may panic on bytes that were not checked.
+///
+/// # Errors
+/// The first length that is not valid.
 #[inline]
 pub fn check(tcp: &[u8], available: usize) -> Result<usize, Malformed> {
     if tcp.len() < HEADER {
@@ -98,38 +112,38 @@ pub fn check(tcp: &[u8], available: usize) -> Result<usize, Malformed> {
     Ok(header)
 }
 
-/// Header length in bytes, options included.
+/// Returns the header length in bytes, options included.
 #[inline]
 pub fn header_length(tcp: &[u8]) -> usize {
     usize::from(tcp[OFFSET_FLAGS] >> 4) * 4
 }
 
-/// Sets the header length; a multiple of 4 up to 60. Gives the change for the checksum.
+/// Sets the header length in bytes, a multiple of 4 up to 60. Returns the change for the checksum.
 pub fn set_header_length(tcp: &mut [u8], bytes: usize) -> Delta {
     let old = u16_at(tcp, OFFSET_FLAGS);
     tcp[OFFSET_FLAGS] = ((bytes as u8 / 4) << 4) | (tcp[OFFSET_FLAGS] & 0xf);
     Delta::word(old, u16_at(tcp, OFFSET_FLAGS))
 }
 
-/// The control bits.
+/// Returns the control bits.
 #[inline]
 pub fn flags(tcp: &[u8]) -> Flags {
     Flags(tcp[OFFSET_FLAGS + 1])
 }
 
-/// Source port.
+/// Returns the source port.
 #[inline]
 pub fn source_port(tcp: &[u8]) -> u16 {
     u16_at(tcp, 0)
 }
 
-/// Destination port.
+/// Returns the destination port.
 #[inline]
 pub fn destination_port(tcp: &[u8]) -> u16 {
     u16_at(tcp, 2)
 }
 
-/// Sets the source port; gives the change for the checksum.
+/// Sets the source port and returns the change for the checksum.
 #[inline]
 pub fn set_source_port(tcp: &mut [u8], port: u16) -> Delta {
     let delta = Delta::word(source_port(tcp), port);
@@ -137,7 +151,7 @@ pub fn set_source_port(tcp: &mut [u8], port: u16) -> Delta {
     delta
 }
 
-/// Sets the destination port; gives the change for the checksum.
+/// Sets the destination port and returns the change for the checksum.
 #[inline]
 pub fn set_destination_port(tcp: &mut [u8], port: u16) -> Delta {
     let delta = Delta::word(destination_port(tcp), port);
@@ -145,12 +159,12 @@ pub fn set_destination_port(tcp: &mut [u8], port: u16) -> Delta {
     delta
 }
 
-/// Sequence number.
+/// Returns the sequence number.
 pub fn sequence(tcp: &[u8]) -> u32 {
     u32_at(tcp, SEQUENCE)
 }
 
-/// Acknowledgement number.
+/// Returns the acknowledgement number.
 pub fn ack_number(tcp: &[u8]) -> u32 {
     u32_at(tcp, ACKNOWLEDGEMENT)
 }
@@ -162,12 +176,16 @@ pub fn adjust(tcp: &mut [u8], delta: Delta) {
     put_u16(tcp, CHECKSUM, checksum);
 }
 
-/// Whether the checksum over the whole segment and its pseudo header is right.
+/// Returns whether the checksum over the whole segment and its pseudo header is correct.
 pub fn checksum_ok(segment: &[u8], pseudo_header: Sum) -> bool {
     Sum::of(segment).plus(pseudo_header).fold() == 0xffff
 }
 
-/// Writes a bare reset (op 514): sequence number given, no ACK, no options, checksum right.
+/// Writes a RST of 20 bytes (op 514) with this sequence number, without ACK and options, and with a
+/// correct checksum.
+///
+/// # Panics
+/// If `tcp` is shorter than 20 bytes.
 pub fn emit_reset(
     tcp: &mut [u8],
     source_port: u16,
@@ -186,22 +204,35 @@ pub fn emit_reset(
     put_u16(tcp, CHECKSUM, checksum);
 }
 
-/// One option of the list.
+/// A TCP option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TcpOption<'a> {
     /// Offset of the kind byte in the option area.
     pub at: usize,
-    /// Its kind.
+    /// Kind of the option.
     pub kind: u8,
-    /// The whole option, kind and length bytes included.
+    /// Bytes of the whole option, kind and length included.
     pub bytes: &'a [u8],
 }
 
-/// An option whose length is below 2 or runs past the area.
+/// A malformed option: its length is below 2 or beyond the option area.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadOption;
 
-/// Walks the option area; NOPs are skipped, End-of-List ends it.
+/// An iterator over the options of an option area. It skips NOPs and stops at End-of-List.
+///
+/// After a malformed option the iterator ends.
+///
+/// ```rust
+/// use pipeline::wire::tcp::{BadOption, MSS, Options};
+///
+/// let mut options = Options::new(&[MSS, 4, 0x05, 0xb4, 1, 1, 8, 10]);
+/// let mss = options.next().and_then(Result::ok);
+/// assert_eq!(mss.map(|option| (option.kind, option.bytes)), Some((MSS, &[2, 4, 5, 0xb4][..])));
+/// // The timestamp option is cut off.
+/// assert_eq!(options.next(), Some(Err(BadOption)));
+/// assert_eq!(options.next(), None);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Options<'a> {
     area: &'a [u8],
@@ -209,13 +240,13 @@ pub struct Options<'a> {
 }
 
 impl<'a> Options<'a> {
-    /// The options in `area`, the bytes between the fixed header and the data.
+    /// Creates an iterator over `area`, the bytes between the fixed header and the data.
     pub fn new(area: &'a [u8]) -> Self {
         Self { area, at: 0 }
     }
 
-    /// Where the walk stands: at the end, the offset behind the last option, which is that
-    /// of the End-of-List when there is one.
+    /// Returns the current offset in the area. At the end it is the offset behind the last option,
+    /// which is that of the End-of-List if there is one.
     pub fn offset(&self) -> usize {
         self.at
     }
@@ -258,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_a_linux_syn() {
+    fn a_linux_syn_has_its_fields() {
         assert_eq!(check(&SYN, 40), Ok(40));
         assert!(flags(&SYN).is_syn() && !flags(&SYN).is_syn_ack());
         assert_eq!((source_port(&SYN), destination_port(&SYN)), (40000, 80));
@@ -267,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_malformed() {
+    fn check_finds_malformed_fields() {
         assert_eq!(check(&SYN[..19], 19), Err(Malformed::Truncated));
         assert_eq!(check(&SYN, 39), Err(Malformed::Truncated));
         assert_eq!(check(&SYN[..39], 40), Err(Malformed::Truncated));
@@ -277,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn walks_bad_options_without_harm() {
+    fn a_malformed_option_ends_the_walk() {
         assert_eq!(kinds(&[]), []);
         assert_eq!(kinds(&[1, 1, 1]), []);
         assert_eq!(kinds(&[1, 0, 9, 9]), []);
@@ -295,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_flag_mixes_are_neither_start_nor_acknowledgement() {
+    fn other_flag_combinations_are_neither_syn_nor_syn_ack() {
         for bits in [Flags::SYN | Flags::FIN, Flags::SYN | Flags::RST, Flags::ACK, 0, 0x3f] {
             assert!(!Flags(bits).is_syn() && !Flags(bits).is_syn_ack(), "{bits:#x}");
         }
@@ -304,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_has_a_right_checksum() {
+    fn a_reset_has_a_correct_checksum() {
         let pseudo = Sum::of(&[198, 18, 1, 10, 203, 0, 113, 10, 0, 6, 0, 20]);
         let mut bytes = [0xff; 20];
         emit_reset(&mut bytes, 40000, 80, 0x1122_3345, pseudo);

@@ -1,12 +1,22 @@
-//! What stands between the outer IP header and the packet in a tunnel: nothing (IP in IP,
-//! RFC 2003, RFC 2473, RFC 4213), GRE (RFC 2784), or UDP and GUE variant 0
-//! (draft-ietf-intarea-gue).
+//! Tunnel headers, between the outer IP header and the inner packet: none for IP in IP (RFC 2003,
+//! RFC 2473, RFC 4213), GRE (RFC 2784), or UDP and GUE variant 0 (draft-ietf-intarea-gue).
 
 use super::{named_values, put_u16, u16_at};
 use crate::wire::family::{Family, Version};
 
 named_values! {
-    /// How a packet is put into another: the tunnel format, from the configuration file to the wire.
+    /// A tunnel format.
+    ///
+    /// ```rust
+    /// use pipeline::wire::family::{V4, V6};
+    /// use pipeline::wire::tunnel::Format;
+    ///
+    /// assert_eq!(Format::ALL.map(Format::name), ["ipip", "gre", "gue"]);
+    /// assert_eq!(Format::from_name("gre"), Some(Format::Gre));
+    /// assert_eq!(Format::from_name("vxlan"), None);
+    /// assert_eq!(Format::Gue.overhead::<V4>(), 20 + 8 + 4);
+    /// assert_eq!(Format::most_overhead::<V6>(), Format::Gue.overhead::<V6>());
+    /// ```
     #[derive(Default)]
     pub enum Format {
         /// IP in IP: the packet follows the outer header.
@@ -25,17 +35,17 @@ pub const GRE: u8 = 47;
 pub const UDP: u8 = 17;
 /// UDP destination port of GUE.
 pub const GUE_PORT: u16 = 6080;
-/// UDP source ports of GUE: these and all above.
+/// Lowest UDP source port of GUE.
 const FIRST_SOURCE_PORT: u16 = 49152;
-/// Bytes of a UDP header.
+/// Length of a UDP header in bytes.
 pub const UDP_HEADER: usize = 8;
-/// Where the checksum is in a UDP header.
+/// Offset of the checksum in a UDP header.
 pub const UDP_CHECKSUM: usize = 6;
 const GRE_HEADER: usize = 4;
 const GUE_HEADER: usize = 4;
 
 impl Format {
-    /// Bytes between the outer IP header and the inner packet.
+    /// Returns the number of bytes between the outer IP header and the inner packet.
     pub const fn header(self) -> usize {
         match self {
             Format::Ipip => 0,
@@ -44,7 +54,7 @@ impl Format {
         }
     }
 
-    /// Protocol of the outer header's payload.
+    /// Returns the protocol number in the outer IP header.
     pub const fn protocol(self, inner: Version) -> u8 {
         match self {
             Format::Ipip => inner.protocol(),
@@ -53,7 +63,7 @@ impl Format {
         }
     }
 
-    /// UDP destination port of the formats that travel over UDP.
+    /// Returns the UDP destination port, or `None` if the format does not use UDP.
     pub const fn udp_port(self) -> Option<u16> {
         match self {
             Format::Ipip | Format::Gre => None,
@@ -61,19 +71,20 @@ impl Format {
         }
     }
 
-    /// Whether the format travels over UDP, whose checksum then has to be right.
+    /// Returns whether the format uses UDP, so that its checksum has to be correct.
     #[inline(always)]
     pub const fn is_udp(self) -> bool {
         self.udp_port().is_some()
     }
 
-    /// Bytes that a tunnel of this format adds in front of a packet: outer IP header included.
+    /// Returns the number of bytes that a tunnel adds in front of a packet, outer IP header
+    /// included.
     #[inline(always)]
     pub const fn overhead<F: Family>(self) -> usize {
         F::HEADER + self.header()
     }
 
-    /// The most bytes that a tunnel of any format adds.
+    /// Returns the largest overhead of all formats.
     pub const fn most_overhead<F: Family>() -> usize {
         let (mut most, mut number) = (0, 0);
         while number < Self::ALL.len() {
@@ -84,8 +95,8 @@ impl Format {
         most
     }
 
-    /// The format of a packet whose outer IP header names `protocol` and is followed by `bytes`;
-    /// `None` when it is no tunnel.
+    /// Returns the format of a packet whose outer IP header has this protocol and is followed by
+    /// `bytes`, or `None` if it is not a tunnel.
     fn detect(protocol: u8, bytes: &[u8]) -> Option<Self> {
         Self::ALL.into_iter().find(|format| match format {
             Format::Ipip => Version::from_protocol(protocol).is_some(),
@@ -96,8 +107,8 @@ impl Format {
         })
     }
 
-    /// Writes the header in front of an inner packet of `length` bytes, UDP checksum zero.
-    /// `entropy` tells the connections of a tunnel apart for routers that share out load.
+    /// Writes the tunnel header in front of an inner packet of `length` bytes, with UDP checksum
+    /// zero. `entropy` lets routers that balance load distinguish the connections in a tunnel.
     pub fn emit(self, bytes: &mut [u8], inner: Version, length: usize, entropy: u32) {
         match self {
             Format::Ipip => {}
@@ -116,23 +127,39 @@ impl Format {
     }
 }
 
-/// A tunnel header that has been read.
+/// A parsed tunnel header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// The tunnel's format.
+    /// Format of the tunnel.
     pub format: Format,
-    /// Bytes up to the inner packet.
+    /// Length of the header in bytes, up to the inner packet.
     pub length: usize,
-    /// Family of the inner packet.
+    /// IP family of the inner packet.
     pub inner: Version,
 }
 
-/// A tunnel header with a version, flag or option that firstack does not implement.
+/// A tunnel header that is truncated or has a version, flag or option that is not supported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unsupported;
 
-/// Reads the tunnel header behind an outer IP header that names `protocol` and has `length` bytes
-/// of payload. Returns `None` when the packet is no tunnel.
+/// Parses the tunnel header behind an outer IP header with this protocol and `length` bytes of
+/// payload.
+///
+/// Returns `None` if the packet is not a tunnel.
+///
+/// ```rust
+/// use pipeline::wire::family::Version;
+/// use pipeline::wire::tunnel::{self, Format, Unsupported};
+///
+/// let mut gre = [0, 0, 0x08, 0x00];
+/// let header = tunnel::parse(tunnel::GRE, &gre, 24).and_then(Result::ok);
+/// assert_eq!(header.map(|header| header.format), Some(Format::Gre));
+/// assert_eq!(header.map(|header| header.inner), Some(Version::V4));
+///
+/// // A key is not supported.
+/// gre[0] = 0x20;
+/// assert_eq!(tunnel::parse(tunnel::GRE, &gre, 24), Some(Err(Unsupported)));
+/// ```
 pub fn parse(protocol: u8, bytes: &[u8], length: usize) -> Option<Result<Header, Unsupported>> {
     let format = Format::detect(protocol, bytes)?;
     let inner = match format {
@@ -146,7 +173,7 @@ pub fn parse(protocol: u8, bytes: &[u8], length: usize) -> Option<Result<Header,
     })
 }
 
-/// Whether a UDP header is addressed to the port of a tunnel format.
+/// Returns whether a UDP header is addressed to the port of a tunnel format.
 #[inline(always)]
 pub fn is_tunnel_port(udp: &[u8]) -> bool {
     let port = u16_at(udp, 2);
@@ -155,7 +182,7 @@ pub fn is_tunnel_port(udp: &[u8]) -> bool {
 
 fn gre(bytes: &[u8]) -> Option<Version> {
     let bytes = bytes.get(..GRE_HEADER)?;
-    // Key, checksum, sequence number, another version: not ours.
+    // Key, checksum, sequence number or another version: not supported.
     if u16_at(bytes, 0) != 0 {
         return None;
     }
@@ -165,7 +192,7 @@ fn gre(bytes: &[u8]) -> Option<Version> {
 fn gue(bytes: &[u8], length: usize) -> Option<Version> {
     let header = bytes.get(..UDP_HEADER + GUE_HEADER)?;
     let [first, protocol, flags @ ..] = [header[8], header[9], header[10], header[11]];
-    // Another variant, a control message, optional fields, flags.
+    // Another variant, a control message, optional fields or flags: not supported.
     if first != 0 || flags != [0, 0] || usize::from(u16_at(header, 4)) != length {
         return None;
     }
@@ -177,20 +204,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_format_is_read_as_it_is_written() {
+    fn every_emitted_header_parses_back() {
         for format in Format::ALL {
             for inner in [Version::V4, Version::V6] {
                 let mut bytes = [0xee; 32];
                 format.emit(&mut bytes, inner, 20, 0xffff_ffff);
                 let length = format.header() + 20;
-                let read = parse(format.protocol(inner), &bytes, length);
-                assert_eq!(read, Some(Ok(Header { format, length: format.header(), inner })));
+                let parsed = parse(format.protocol(inner), &bytes, length);
+                assert_eq!(parsed, Some(Ok(Header { format, length: format.header(), inner })));
             }
         }
     }
 
     #[test]
-    fn the_source_port_of_gue_is_a_dynamic_one() {
+    fn the_source_port_of_gue_is_dynamic() {
         for entropy in [0, 1, 0x3fff, 0xc000, u32::MAX] {
             let mut bytes = [0; 12];
             Format::Gue.emit(&mut bytes, Version::V4, 20, entropy);
@@ -200,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn unsupported_headers_are_told_from_packets_that_are_no_tunnel() {
+    fn unsupported_headers_differ_from_packets_without_a_tunnel() {
         let mut gue = [0; 12];
         Format::Gue.emit(&mut gue, Version::V6, 0, 5);
         let with = |at: usize, value: u8| {

@@ -1,5 +1,5 @@
-//! One look at a packet: where its headers are and what kind it is. Parsed once on receipt,
-//! again only after a header was put on or taken off.
+//! The parsed view of a packet: its kind and the offsets of its headers. A packet is parsed once on
+//! receipt, and again only after a header was added or removed.
 
 mod packet;
 mod plain;
@@ -14,13 +14,13 @@ use crate::wire::{arp::Arp, ethernet, ipv4, ipv6, tcp, tunnel};
 pub use packet::Packet;
 pub(crate) use plain::Headers;
 
-/// The side of the appliance that a packet came in by or leaves by.
+/// A side of the appliance, on which packets are received and sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Side {
-    /// Clients, origin servers, web servers.
+    /// The side of clients, origin servers and web servers.
     Inside,
-    /// The WAN.
+    /// The side of the WAN.
     Outside,
 }
 
@@ -28,7 +28,7 @@ impl Side {
     /// Both sides, in the order of their counters.
     pub const ALL: [Side; 2] = [Side::Inside, Side::Outside];
 
-    /// The other side.
+    /// Returns the opposite side.
     #[must_use]
     pub fn other(self) -> Self {
         match self {
@@ -37,7 +37,7 @@ impl Side {
         }
     }
 
-    /// Its name in configuration, counters and file names.
+    /// Returns the name that configuration, counters and file names use.
     pub fn name(self) -> &'static str {
         match self {
             Side::Inside => "inside",
@@ -46,35 +46,36 @@ impl Side {
     }
 }
 
-/// What a packet is, as far as any role needs to know; [`View::version`] says of which family.
+/// The kind of a packet, as far as the roles distinguish it. [`View::version`] has the IP family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Whole TCP.
+    /// A whole TCP packet.
     Tcp,
-    /// A tunnel of this format, whose header firstack implements; not a fragment.
+    /// A tunnel of this format with a supported header; not a fragment.
     Tunnel(Format),
-    /// What calls itself a tunnel, and cannot be followed.
+    /// A packet with the protocol number or port of a tunnel, but a malformed or unsupported
+    /// header.
     BadTunnel,
-    /// ICMP, not a fragment.
+    /// An ICMP or ICMPv6 packet; not a fragment.
     Icmp,
-    /// The first fragment of a TCP packet, the whole TCP header in it.
+    /// The first fragment of a TCP packet, with the whole TCP header.
     FirstFragment,
     /// Any other fragment.
     Fragment,
-    /// ARP for IPv4 over Ethernet.
+    /// An ARP packet for IPv4 over Ethernet.
     Arp,
-    /// Nothing that any role acts upon; the verdict says what it is.
+    /// A packet that no role acts on. The verdict says why.
     Other(Verdict),
 }
 
 impl Kind {
-    /// Whether it is a tunnel, of any format.
+    /// Returns whether this is a supported tunnel, of any format.
     #[inline(always)]
     pub const fn is_tunnel(self) -> bool {
         matches!(self, Kind::Tunnel(_))
     }
 
-    /// The verdict on a packet of this kind that no role has a part in.
+    /// Returns the verdict on a packet of this kind that no role handles.
     pub fn default_verdict(self) -> Verdict {
         match self {
             Kind::Tcp => Verdict::NoEntry,
@@ -87,27 +88,29 @@ impl Kind {
     }
 }
 
-/// Offsets into the frame, from its first byte. Aligned so that it is copied in one piece: loads
-/// from one that was stored in several wait for the stores (benchmark `roles`).
+/// A parsed packet: its kind, and the offsets of its headers from the first byte of the frame.
+///
+/// Aligned so that it is copied in one piece. A load from a view that was stored in several pieces
+/// waits for all the stores (benchmark `roles`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(align(16))]
 pub struct View {
-    /// IP header.
+    /// Offset of the IP header.
     pub l3: u16,
-    /// Header of what IP carries, behind options and extension headers.
+    /// Offset of the header behind IP options and extension headers, such as the TCP header.
     pub l4: u16,
-    /// First byte of the TCP payload; of a tunnel, of the IP packet in it.
+    /// Offset of the TCP payload, or of the inner IP packet of a tunnel.
     pub payload: u16,
-    /// One past the IP packet's last byte; what follows in the frame is padding.
+    /// Offset one past the last byte of the IP packet. The rest of the frame is padding.
     pub end: u32,
-    /// Its family.
+    /// IP family of the packet.
     pub version: Version,
-    /// What the packet is.
+    /// Kind of the packet.
     pub kind: Kind,
 }
 
 impl View {
-    /// The view of no frame at all.
+    /// The view of an empty frame.
     pub(crate) const NOTHING: Self = Self {
         l3: 0,
         l4: 0,
@@ -117,7 +120,7 @@ impl View {
         kind: Kind::Other(Verdict::EthernetTruncated),
     };
 
-    /// Source and destination address of the IP packet whose first segment is `head`.
+    /// Returns source and destination address of the IP packet whose first segment is `head`.
     pub fn addresses(&self, head: &[u8]) -> (IpAddr, IpAddr) {
         fn of<F: Family>(ip: &[u8]) -> (IpAddr, IpAddr) {
             (F::source(ip).into(), F::destination(ip).into())
@@ -129,21 +132,38 @@ impl View {
         }
     }
 
-    /// Source endpoint of the TCP packet whose first segment is `head`.
+    /// Returns the source endpoint of the TCP packet whose first segment is `head`.
     #[inline(always)]
     pub fn source<F: Family>(&self, head: &[u8]) -> Endpoint<F> {
         let port = tcp::source_port(&head[usize::from(self.l4)..]);
         Endpoint::new(F::source(&head[usize::from(self.l3)..]), port)
     }
 
-    /// Destination endpoint likewise.
+    /// Returns the destination endpoint of the TCP packet whose first segment is `head`.
     #[inline(always)]
     pub fn destination<F: Family>(&self, head: &[u8]) -> Endpoint<F> {
         let port = tcp::destination_port(&head[usize::from(self.l4)..]);
         Endpoint::new(F::destination(&head[usize::from(self.l3)..]), port)
     }
 
-    /// Reads the headers of a frame of `frame_len` bytes of which `head` is contiguous.
+    /// Parses the headers of a frame of `frame_len` bytes, of which `head` is the first segment.
+    ///
+    /// Never fails: a malformed packet is of kind [`Kind::Other`] with the verdict that says why.
+    ///
+    /// ```rust
+    /// use firstack_packets::Segment;
+    /// use pipeline::packet::view::{Kind, View};
+    /// use pipeline::verdict::Verdict;
+    /// use pipeline::wire::family::V4;
+    ///
+    /// let frame = Segment::syn("198.18.1.10:40000", "203.0.113.10:80", 7).frame();
+    /// let view = View::parse(&frame, frame.len());
+    /// assert_eq!((view.kind, view.l3, view.l4), (Kind::Tcp, 14, 34));
+    /// assert_eq!(view.destination::<V4>(&frame).port, 80);
+    ///
+    /// let truncated = View::parse(&frame[..30], 30);
+    /// assert_eq!(truncated.kind, Kind::Other(Verdict::IpTruncated));
+    /// ```
     #[inline(always)]
     pub fn parse(head: &[u8], frame_len: usize) -> Self {
         match Self::plain(head, frame_len) {
@@ -152,7 +172,7 @@ impl View {
         }
     }
 
-    /// Reads the headers of any frame.
+    /// Parses the headers of any frame, without the shortcut for common ones.
     #[inline(never)]
     fn parse_any(head: &[u8], frame_len: usize) -> Self {
         let Some((ethertype, l3)) = ethernet::parse(head) else {
@@ -172,7 +192,21 @@ impl View {
         }
     }
 
-    /// The packet in a tunnel: the same frame, seen from the inner header on.
+    /// Returns the view of the inner packet of a tunnel, in the same frame.
+    ///
+    /// ```rust
+    /// use firstack_packets::Segment;
+    /// use pipeline::packet::view::{Kind, View};
+    /// use pipeline::wire::tunnel::Format;
+    ///
+    /// let syn = Segment::syn("198.18.1.10:40000", "203.0.113.10:80", 7);
+    /// let frame = syn.tunnelled("203.0.113.1", "198.51.100.10");
+    /// let outer = View::parse(&frame, frame.len());
+    /// assert_eq!(outer.kind, Kind::Tunnel(Format::Ipip));
+    ///
+    /// let inner = outer.inner(&frame);
+    /// assert_eq!((inner.kind, inner.l3), (Kind::Tcp, outer.payload));
+    /// ```
     #[inline(always)]
     pub fn inner(&self, head: &[u8]) -> Self {
         let at = usize::from(self.payload);
@@ -196,12 +230,13 @@ impl View {
         Self { kind: Kind::Other(verdict), ..Self::NOTHING }
     }
 
-    /// Reads an IP packet that begins at `l3` and ends at `limit` at the latest.
+    /// Parses an IP packet that starts at `l3` and ends at `limit` or before.
     #[inline(always)]
     fn parse_ip(head: &[u8], limit: usize, l3: usize, version: Version) -> Self {
         match version {
             Version::V4 => Self::parse_ipv4(head, limit, l3),
-            // Where the packet is stays known: a tunnel's owner may want to say what was in it.
+            // The offset of the packet stays valid: the receiver of a tunnel may report what was in
+            // it.
             Version::V6 => Self::parse_ipv6(head, limit, l3).unwrap_or_else(|verdict| Self {
                 l3: l3 as u16,
                 version,
@@ -278,7 +313,7 @@ impl View {
         })
     }
 
-    /// Of a first fragment: has it the whole TCP header?
+    /// Marks the packet as a first fragment if it has the whole TCP header.
     fn first_fragment(self, head: &[u8]) -> Self {
         let available = self.end as usize - usize::from(self.l4);
         match tcp::check(&head[usize::from(self.l4)..], available) {
@@ -287,7 +322,7 @@ impl View {
         }
     }
 
-    /// Of a whole TCP packet.
+    /// Completes the view of an IP packet that carries a whole TCP segment.
     #[inline(always)]
     fn carrying_tcp(self, head: &[u8]) -> Self {
         let l4 = usize::from(self.l4);
@@ -299,7 +334,8 @@ impl View {
         Self { kind: Kind::Other(verdict), ..self }
     }
 
-    /// Of a whole packet that carries this protocol, which is not TCP.
+    /// Completes the view of an IP packet that carries another protocol than TCP and is not a
+    /// fragment.
     fn carrying(self, head: &[u8], protocol: u8, icmp: u8) -> Self {
         if protocol == icmp {
             return Self { kind: Kind::Icmp, ..self };
@@ -312,8 +348,8 @@ impl View {
                 let payload = l4 + header.length;
                 let nibble = head.get(payload).map(|byte| byte >> 4);
                 let expected = if header.inner == Version::V4 { 4 } else { 6 };
-                let sound = nibble == Some(expected) && payload < self.end as usize;
-                let kind = if sound { Kind::Tunnel(header.format) } else { Kind::BadTunnel };
+                let is_valid = nibble == Some(expected) && payload < self.end as usize;
+                let kind = if is_valid { Kind::Tunnel(header.format) } else { Kind::BadTunnel };
                 Self { payload: payload as u16, kind, ..self }
             }
         }

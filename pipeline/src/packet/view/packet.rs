@@ -1,90 +1,106 @@
-//! A frame together with the look that was taken at it.
+//! A frame together with its parsed view.
 
 use super::View;
 use crate::packet::buffer::Buffer;
 use crate::wire::family::{Endpoint, Family, V4, V6, Version};
 use crate::wire::{ipv4, tcp};
 
-/// A frame and the look that was taken at it.
+/// A frame and its parsed view.
+///
+/// ```rust
+/// use firstack_packets::Segment;
+/// use pipeline::packet::buffer::HeapBuffer;
+/// use pipeline::packet::view::Packet;
+/// use pipeline::wire::family::V4;
+///
+/// let segment = Segment::ack("198.18.1.10:40000", "203.0.113.10:80", 7, 9).payload(b"GET /");
+/// let mut packet = Packet::new(HeapBuffer::new(&segment.frame()));
+/// assert!(packet.has_data() && packet.tcp_checksum_ok::<V4>());
+/// assert_eq!(packet.source::<V4>().port, 40000);
+///
+/// packet.tcp_mut()[4] ^= 1;
+/// assert!(!packet.tcp_checksum_ok::<V4>());
+/// ```
 #[derive(Clone, Debug)]
 pub struct Packet<B> {
     /// The frame.
     pub buffer: B,
-    /// Where things are in it.
+    /// The kind and the header offsets of the packet in it.
     pub view: View,
 }
 
 impl<B: Buffer> Packet<B> {
-    /// Looks at a frame.
+    /// Parses a frame.
     #[inline]
     pub fn new(buffer: B) -> Self {
         let view = View::parse(buffer.head(), buffer.frame_len());
         Self { buffer, view }
     }
 
-    /// A frame and the look that has been taken at it. The fields are copied one by one: as a
-    /// whole they would go by way of a temporary whose bytes are stored and loaded in different
-    /// pieces, and the loads would wait (benchmark `roles`).
+    /// Combines a frame with its view. Copies the fields one by one: as a whole they would pass
+    /// through a temporary whose bytes are stored and loaded in different pieces, and the loads
+    /// would wait (benchmark `roles`).
     #[inline(always)]
     pub(crate) fn parsed(buffer: B, view: &View) -> Self {
         let View { l3, l4, payload, end, version, kind } = *view;
         Self { buffer, view: View { l3, l4, payload, end, version, kind } }
     }
 
-    /// Looks at the frame again, after its headers changed.
+    /// Parses the frame again, after its headers changed.
     pub fn reparse(&mut self) {
         self.view = View::parse(self.buffer.head(), self.buffer.frame_len());
     }
 
-    /// Bytes from the IP header on.
+    /// Returns the bytes from the IP header on.
     #[inline(always)]
     pub fn ip(&self) -> &[u8] {
         &self.buffer.head()[usize::from(self.view.l3)..]
     }
 
-    /// Bytes from the IP header on, to be changed.
+    /// Returns the bytes from the IP header on, for changes.
     #[inline(always)]
     pub fn ip_mut(&mut self) -> &mut [u8] {
         let l3 = usize::from(self.view.l3);
         &mut self.buffer.head_mut()[l3..]
     }
 
-    /// Bytes from the TCP header on, of a packet of kind [`Kind::Tcp`].
+    /// Returns the bytes from the TCP header on. The packet must be of kind
+    /// [`Kind::Tcp`](super::Kind::Tcp).
     #[inline(always)]
     pub fn tcp(&self) -> &[u8] {
         &self.buffer.head()[usize::from(self.view.l4)..]
     }
 
-    /// Bytes from the TCP header on, to be changed.
+    /// Returns the bytes from the TCP header on, for changes.
     #[inline(always)]
     pub fn tcp_mut(&mut self) -> &mut [u8] {
         let l4 = usize::from(self.view.l4);
         &mut self.buffer.head_mut()[l4..]
     }
 
-    /// The TCP option area.
+    /// Returns the TCP option area.
     pub fn options(&self) -> &[u8] {
         &self.buffer.head()[usize::from(self.view.l4) + tcp::HEADER..usize::from(self.view.payload)]
     }
 
-    /// Source endpoint of a TCP packet.
+    /// Returns the source endpoint of a TCP packet.
     #[inline]
     pub fn source<F: Family>(&self) -> Endpoint<F> {
         self.view.source(self.buffer.head())
     }
 
-    /// Destination endpoint of a TCP packet.
+    /// Returns the destination endpoint of a TCP packet.
     #[inline]
     pub fn destination<F: Family>(&self) -> Endpoint<F> {
         self.view.destination(self.buffer.head())
     }
 
-    /// Whether TCP data follows the header.
+    /// Returns whether the segment carries TCP data.
     pub fn has_data(&self) -> bool {
         self.view.end > u32::from(self.view.payload)
     }
 
-    /// Whether the IP header's checksum is right; IPv6 has none.
+    /// Returns whether the IPv4 header checksum is correct. IPv6 has none and always passes.
     #[inline(always)]
     pub fn ip_checksum_ok(&self) -> bool {
         let header = usize::from(self.view.l4 - self.view.l3);
@@ -94,8 +110,8 @@ impl<B: Buffer> Packet<B> {
         }
     }
 
-    /// Whether the TCP checksum is right. A segment spread over several buffer segments counts
-    /// as wrong: none that may decide anything is that long.
+    /// Returns whether the TCP checksum is correct. Returns `false` for a packet that is spread
+    /// over several buffer segments: none that a decision depends on is that long.
     pub fn tcp_checksum_ok<F: Family>(&self) -> bool {
         let Some(segment) =
             self.buffer.head().get(usize::from(self.view.l4)..self.view.end as usize)
@@ -107,7 +123,7 @@ impl<B: Buffer> Packet<B> {
         tcp::checksum_ok(segment, F::pseudo_header(from, to, ipv4::TCP, segment.len()))
     }
 
-    /// Length of the IP packet in bytes, padding of the frame not included.
+    /// Returns the length of the IP packet in bytes, without the padding of the frame.
     #[inline(always)]
     pub fn ip_len(&self) -> usize {
         self.view.end as usize - usize::from(self.view.l3)

@@ -1,4 +1,4 @@
-//! The short look at a packet: what nearly all frames are, by a few comparisons.
+//! The fast parser for the common frames, which needs a few comparisons.
 
 use std::marker::PhantomData;
 
@@ -9,9 +9,9 @@ use crate::wire::tunnel::Format;
 use crate::wire::{ethernet, ipv4, tcp, tunnel};
 
 impl View {
-    /// Becomes another view, field by field: as a whole that would go by way of a temporary whose
-    /// bytes are stored in smaller pieces than they are loaded in, and the loads would wait for the
-    /// stores (a quarter of a packet's time in benchmark `whole_path`).
+    /// Replaces the view field by field. As a whole the new one would pass through a temporary
+    /// whose bytes are stored in smaller pieces than they are loaded in, and the loads would wait
+    /// for the stores (a quarter of a packet's time in benchmark `whole_path`).
     #[inline(always)]
     pub(crate) fn assign(&mut self, other: Self) {
         let Self { l3, l4, payload, end, version, kind } = other;
@@ -19,7 +19,8 @@ impl View {
         (self.version, self.kind) = (version, kind);
     }
 
-    /// Looks at a frame as [`View::parse`] does; whether it is [`View::is_plain`] IPv4.
+    /// Parses a frame as [`View::parse`] does, and returns whether it is [`View::is_plain`] IPv4
+    /// and took the fast parser.
     #[inline(always)]
     pub(crate) fn parse_in_place(&mut self, head: &[u8], frame_len: usize) -> bool {
         match Self::plain(head, frame_len) {
@@ -34,7 +35,7 @@ impl View {
         }
     }
 
-    /// Looks at what is in the tunnel that `outer` shows, as [`View::inner`] does.
+    /// Parses the inner packet of the tunnel `outer`, as [`View::inner`] does.
     #[inline(always)]
     pub(crate) fn parse_inner(&mut self, outer: &Self, head: &[u8]) {
         match Self::plain_tcp(head, outer.end as usize, usize::from(outer.payload)) {
@@ -43,9 +44,9 @@ impl View {
         }
     }
 
-    /// The look at what nearly all frames are, by a few comparisons: TCP over IPv4 without options,
-    /// whole, in Ethernet without tags, or an IPv4 packet in such a one. `None` for all others,
-    /// malformed ones among them.
+    /// Parses the most common frames with a few comparisons: whole packets of TCP, UDP or an IPv4
+    /// packet in a tunnel, over IPv4 without options, in Ethernet without VLAN tags. Returns `None`
+    /// for all others, including malformed ones.
     #[inline(always)]
     pub(super) fn plain(head: &[u8], frame_len: usize) -> Option<Self> {
         let bytes: &[u8; ethernet::HEADER + ipv4::HEADER + 1] = head.first_chunk()?;
@@ -60,7 +61,7 @@ impl View {
         }
     }
 
-    /// Of UDP that is no tunnel.
+    /// Parses UDP that is not a tunnel.
     #[inline(always)]
     fn plain_udp(head: &[u8], frame_len: usize) -> Option<Self> {
         let bytes: &[u8; ethernet::HEADER + ipv4::HEADER + tunnel::UDP_HEADER] =
@@ -80,7 +81,7 @@ impl View {
         })
     }
 
-    /// Of a frame whose outer header and the byte behind it these are.
+    /// Parses an IPv4-in-IPv4 tunnel from the outer headers and the byte behind them.
     #[inline(always)]
     fn plain_tunnel(
         bytes: &[u8; ethernet::HEADER + ipv4::HEADER + 1],
@@ -102,7 +103,7 @@ impl View {
         })
     }
 
-    /// Likewise of an IP packet that begins at `l3` and ends at `limit` at the latest.
+    /// Parses plain TCP in an IP packet that starts at `l3` and ends at `limit` or before.
     #[inline(always)]
     pub(super) fn plain_tcp(head: &[u8], limit: usize, l3: usize) -> Option<Self> {
         let headers: &[u8; ipv4::HEADER + tcp::HEADER] = head.get(l3..)?.first_chunk()?;
@@ -125,8 +126,8 @@ impl View {
         })
     }
 
-    /// Whether it is TCP, headers at the places that they have in a frame without VLAN tags, IP
-    /// options and extension headers.
+    /// Returns whether this is TCP of this family with its headers at the usual offsets: no VLAN
+    /// tags, no IP options, no extension headers.
     #[inline(always)]
     pub fn is_plain<F: Family>(&self) -> bool {
         self.kind == Kind::Tcp
@@ -135,7 +136,8 @@ impl View {
             && usize::from(self.l4) == ethernet::HEADER + F::HEADER
     }
 
-    /// The view of such a frame, whose lengths `self` tells: the compiler knows the rest.
+    /// Returns the view of a plain TCP packet with constant offsets, which the compiler can use.
+    /// Only the lengths come from `self`.
     #[inline(always)]
     pub(crate) fn as_plain<F: Family>(&self) -> Self {
         Self {
@@ -148,16 +150,17 @@ impl View {
         }
     }
 
-    /// Of a tunnel that adds nothing but an IPv4 header to plain TCP over IPv4, in a frame without
-    /// tags: its view and that of what is in it, most of which the compiler knows.
+    /// Returns the outer and the inner view of plain TCP over IPv4 in an IPv4-in-IPv4 tunnel, in a
+    /// frame without VLAN tags, with constant offsets, which the compiler can use. Returns `None`
+    /// for any other tunnel.
     #[inline(always)]
     pub(crate) fn as_plain_tunnel(&self, inner: &Self) -> Option<(Self, Self)> {
         const OUTER: u16 = ethernet::HEADER as u16;
         const INNER: u16 = OUTER + ipv4::HEADER as u16;
         const TCP: u16 = INNER + ipv4::HEADER as u16;
-        let places = (self.l3, self.payload, inner.l3, inner.l4);
+        let offsets = (self.l3, self.payload, inner.l3, inner.l4);
         let versions = (self.version, inner.version);
-        if places != (OUTER, INNER, INNER, TCP) || versions != (Version::V4, Version::V4) {
+        if offsets != (OUTER, INNER, INNER, TCP) || versions != (Version::V4, Version::V4) {
             return None;
         }
         let (kind, version) = (Kind::Tunnel(Format::Ipip), Version::V4);
@@ -167,7 +170,8 @@ impl View {
     }
 }
 
-/// Headers at their usual places: the compiler knows these, and checks no bounds.
+/// The headers of a plain TCP packet. Their offsets are constants, so the compiler removes bounds
+/// checks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Headers<'a, F> {
     bytes: &'a [u8],
@@ -177,26 +181,27 @@ pub(crate) struct Headers<'a, F> {
 impl<'a, F: Family> Headers<'a, F> {
     const LENGTH: usize = ethernet::HEADER + F::HEADER + tcp::HEADER;
 
-    /// Those of a frame that [`View::is_plain`] holds of.
+    /// Returns the headers of a frame for which [`View::is_plain`] is true, or `None` if it is too
+    /// short.
     #[inline(always)]
     pub(crate) fn of(head: &'a [u8]) -> Option<Self> {
         Some(Self { bytes: head.get(..Self::LENGTH)?, family: PhantomData })
     }
 
-    /// The fixed part of the TCP header.
+    /// Returns the bytes from the TCP header on, at least its fixed part.
     #[inline(always)]
     pub(crate) fn tcp(&self) -> &'a [u8] {
         &self.bytes[ethernet::HEADER + F::HEADER..]
     }
 
-    /// Source endpoint.
+    /// Returns the source endpoint.
     #[inline(always)]
     pub(crate) fn source(&self) -> Endpoint<F> {
         let address = F::source(&self.bytes[ethernet::HEADER..]);
         Endpoint::new(address, tcp::source_port(self.tcp()))
     }
 
-    /// Destination endpoint.
+    /// Returns the destination endpoint.
     #[inline(always)]
     pub(crate) fn destination(&self) -> Endpoint<F> {
         let address = F::destination(&self.bytes[ethernet::HEADER..]);

@@ -8,7 +8,7 @@ fn kind(frame: &[u8]) -> Kind {
 }
 
 #[test]
-fn sees_tcp_behind_vlan_tags_and_ip_options() {
+fn parses_tcp_behind_vlan_tags() {
     let frame = Segment::syn("198.18.1.10:40000", "203.0.113.10:80", 7).frame();
     let packet = Packet::new(HeapBuffer::new(&frame));
     assert_eq!(packet.view.kind, Kind::Tcp);
@@ -34,7 +34,7 @@ fn padding_is_not_part_of_the_packet() {
 }
 
 #[test]
-fn names_what_is_malformed() {
+fn malformed_packets_have_a_verdict() {
     let frame = Segment::syn("198.18.1.10:40000", "203.0.113.10:80", 7).frame();
     let with = |at: usize, value: u8| {
         let mut frame = frame.clone();
@@ -51,12 +51,12 @@ fn names_what_is_malformed() {
     assert_eq!(with(23, 17), Kind::Other(Verdict::OtherProtocol));
     assert_eq!(with(20, 0x20), Kind::FirstFragment);
     assert_eq!(with(21, 0x20), Kind::Fragment);
-    assert_eq!(with(23, 4), Kind::BadTunnel, "what is inside is no IP");
+    assert_eq!(with(23, 4), Kind::BadTunnel, "the inner packet is not IP");
     assert_eq!(with(12, 0x99), Kind::Other(Verdict::NonIp));
 }
 
 #[test]
-fn sees_ipv6_and_its_fragments() {
+fn parses_ipv6_and_its_fragments() {
     let frame = Segment::syn("[2001:db8:1::10]:40000", "[2001:db8:2::10]:80", 7).frame();
     let packet = Packet::new(HeapBuffer::new(&frame));
     assert_eq!((packet.view.version, packet.view.kind), (Version::V6, Kind::Tcp));
@@ -85,7 +85,7 @@ fn sees_ipv6_and_its_fragments() {
 }
 
 #[test]
-fn sees_into_tunnels_of_every_format_and_family() {
+fn parses_the_inner_packet_of_every_tunnel_format_and_family() {
     for (from, to) in [("203.0.113.10", "198.51.100.10"), ("2001:db8:2::10", "2001:db8:3::1")] {
         for ends in [("10.0.0.1:1", "10.0.0.2:80"), ("[2001:db8::1]:1", "[2001:db8::2]:80")] {
             for format in Format::ALL {
@@ -94,10 +94,10 @@ fn sees_into_tunnels_of_every_format_and_family() {
                 let frame = testing::ethernet_frame(([2; 6], [4; 6]), &packet);
                 let view = View::parse(&frame, frame.len());
                 assert!(view.kind.is_tunnel());
-                let inside = view.inner(&frame);
-                assert_eq!((inside.kind, inside.l3), (Kind::Tcp, view.payload));
-                assert_eq!(inside.end, view.end);
-                // Something else in it than the header says.
+                let inner_view = view.inner(&frame);
+                assert_eq!((inner_view.kind, inner_view.l3), (Kind::Tcp, view.payload));
+                assert_eq!(inner_view.end, view.end);
+                // The inner packet is not of the version that the header names.
                 let mut other = frame.clone();
                 other[usize::from(view.payload)] ^= 0x20;
                 assert_eq!(kind(&other), Kind::BadTunnel);
@@ -107,18 +107,18 @@ fn sees_into_tunnels_of_every_format_and_family() {
 }
 
 #[test]
-fn headers_split_over_segments_are_not_touched() {
+fn a_header_split_over_segments_is_truncated() {
     let frame = Segment::syn("198.18.1.10:40000", "203.0.113.10:80", 7).frame();
     let packet = Packet::new(HeapBuffer::segmented(&frame, 50));
     assert_eq!(packet.view.kind, Kind::Other(Verdict::TcpTruncated));
 }
 
 proptest::proptest! {
-    /// A look by a few comparisons sees just what the long one does, or nothing: at frames of the
-    /// usual shapes with some bytes changed, cut short, padded, or spread over two segments.
+    /// The fast parser returns the same view as the general one, or none. The frames are common
+    /// ones with some bytes changed, cut short, padded, or spread over two segments.
     #[test]
-    fn the_short_look_agrees_with_the_long_one(
-        shape in 0usize..5,
+    fn the_fast_parser_agrees_with_the_general_one(
+        which in 0usize..5,
         changes in proptest::collection::vec((12usize..74, proptest::prelude::any::<u8>()), 0..3),
         cut in proptest::option::of(0usize..90),
         contiguous in 20usize..120,
@@ -128,7 +128,7 @@ proptest::proptest! {
             let ends = ("203.0.113.10", "198.51.100.10");
             testing::ethernet_frame(tcp.macs, &testing::tunnel_in(format, ends, (0, 7), &tcp.packet()))
         };
-        let mut frame = match shape {
+        let mut frame = match which {
             0 => tcp.frame(),
             1 => tunnelled(Format::Ipip),
             2 => tunnelled(Format::Gue),
@@ -148,17 +148,17 @@ proptest::proptest! {
             frame.resize(length, 0);
         }
         let head = &frame[..contiguous.min(frame.len())];
-        let long = View::parse_any(head, frame.len());
-        if let Some(short) = View::plain(head, frame.len()) {
-            proptest::prop_assert_eq!(short, long);
+        let general = View::parse_any(head, frame.len());
+        if let Some(fast) = View::plain(head, frame.len()) {
+            proptest::prop_assert_eq!(fast, general);
         }
         let mut parsed = View::NOTHING;
         let plain = parsed.parse_in_place(head, frame.len());
-        proptest::prop_assert_eq!((parsed, plain), (long, plain && long.is_plain::<V4>()));
-        if long.kind.is_tunnel() {
-            let mut inside = View::NOTHING;
-            inside.parse_inner(&long, head);
-            proptest::prop_assert_eq!(inside, long.inner_any(head));
+        proptest::prop_assert_eq!((parsed, plain), (general, plain && general.is_plain::<V4>()));
+        if general.kind.is_tunnel() {
+            let mut inner = View::NOTHING;
+            inner.parse_inner(&general, head);
+            proptest::prop_assert_eq!(inner, general.inner_any(head));
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The two IP families behind one set of types, chosen at compile time: what is generic over
-//! [`Family`] is compiled once for each, and IPv4 pays nothing for IPv6.
+//! The two IP families behind one set of types, chosen at compile time. Code that is generic over
+//! [`Family`] is compiled once for each family, so that IPv4 does not pay for IPv6.
 
 mod v4;
 mod v6;
@@ -14,7 +14,7 @@ use crate::wire::{ethernet, ipv4};
 pub use v4::V4;
 pub use v6::V6;
 
-/// Which family a packet is of, where that is known at run time only.
+/// An IP family that is known only at run time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Version {
@@ -25,17 +25,17 @@ pub enum Version {
 }
 
 impl Version {
-    /// Of an address.
+    /// Returns the family of an address.
     pub fn of(address: IpAddr) -> Self {
         if address.is_ipv4() { Version::V4 } else { Version::V6 }
     }
 
-    /// Whether it is IPv6.
+    /// Returns whether this is IPv6.
     pub const fn is_v6(self) -> bool {
         matches!(self, Version::V6)
     }
 
-    /// From a header's EtherType.
+    /// Returns the family with this EtherType, or `None` if it is neither's.
     pub fn from_ethertype(ethertype: u16) -> Option<Self> {
         match ethertype {
             ethernet::IPV4 => Some(Version::V4),
@@ -44,7 +44,7 @@ impl Version {
         }
     }
 
-    /// From a protocol number within IP; `None` when that is neither family's.
+    /// Returns the family with this protocol number within IP, or `None` if it is neither's.
     #[inline]
     pub fn from_protocol(protocol: u8) -> Option<Self> {
         match protocol {
@@ -54,7 +54,7 @@ impl Version {
         }
     }
 
-    /// EtherType.
+    /// Returns the EtherType of the family.
     pub const fn ethertype(self) -> u16 {
         match self {
             Version::V4 => ethernet::IPV4,
@@ -62,7 +62,7 @@ impl Version {
         }
     }
 
-    /// Protocol number within IP (RFC 2003, RFC 4213).
+    /// Returns the protocol number of the family within IP (RFC 2003, RFC 4213).
     pub const fn protocol(self) -> u8 {
         match self {
             Version::V4 => ipv4::IPIP,
@@ -71,12 +71,12 @@ impl Version {
     }
 }
 
-/// The header of a packet that the appliance originates, or puts around another.
+/// The fields of the header of a packet that the appliance originates, or of an outer header.
 #[derive(Clone, Copy, Debug)]
 pub struct Emit<A> {
     /// DSCP and ECN.
     pub traffic_class: u8,
-    /// Header and payload in bytes.
+    /// Length of header and payload in bytes.
     pub length: usize,
     /// Protocol of the payload.
     pub protocol: u8,
@@ -84,81 +84,113 @@ pub struct Emit<A> {
     pub from: A,
     /// Destination address.
     pub to: A,
-    /// Flow label, in IPv6.
+    /// Flow label; only used by IPv6.
     pub flow_label: u32,
 }
 
-/// One IP family: its address type and how its header carries addresses.
+/// An IP family: its address type and the layout of its header.
+///
+/// The functions take the bytes from the IP header on, which must have passed the family's length
+/// check ([`ipv4::check`], [`ipv6::check`](crate::wire::ipv6::check)).
+///
+/// ```rust
+/// use firstack_packets::Segment;
+/// use pipeline::wire::family::{Family, V4, V6};
+///
+/// fn addresses<F: Family>(ip: &[u8]) -> String {
+///     format!("{} > {}", F::source(ip), F::destination(ip))
+/// }
+///
+/// let v4 = Segment::syn("198.18.1.10:40000", "203.0.113.10:80", 7).packet();
+/// assert_eq!(addresses::<V4>(&v4), "198.18.1.10 > 203.0.113.10");
+/// let v6 = Segment::syn("[2001:db8:1::10]:40000", "[2001:db8:2::10]:80", 7).packet();
+/// assert_eq!(addresses::<V6>(&v6), "2001:db8:1::10 > 2001:db8:2::10");
+/// ```
 pub trait Family: Copy + Debug + Default + PartialEq + Eq + Hash + Send + Sync + 'static {
-    /// An address.
+    /// The type of an address.
     type Address: Copy + Debug + Display + PartialEq + Eq + Hash + Into<IpAddr> + Send + Sync;
-    /// Which one it is.
+    /// The run-time value of the family.
     const VERSION: Version;
     /// The unspecified address, which no endpoint has.
     const UNSPECIFIED: Self::Address;
-    /// Header bytes of what the appliance originates.
+    /// Length in bytes of the headers that the appliance originates.
     const HEADER: usize;
-    /// Protocol number of its ICMP.
+    /// Protocol number of the family's ICMP.
     const ICMP: u8;
-    /// Of a quoted packet, the most bytes in an ICMP error that the appliance sends.
+    /// Largest number of bytes of a packet that the appliance quotes in an ICMP error.
     const QUOTED: usize;
 
-    /// Source address of the header at the start of `ip`.
+    /// Returns the source address.
     fn source(ip: &[u8]) -> Self::Address;
-    /// Destination address.
+    /// Returns the destination address.
     fn destination(ip: &[u8]) -> Self::Address;
-    /// Sets the source, keeps the header right, gives the payload checksum's change.
+    /// Sets the source address and updates the header checksum. Returns the change for the
+    /// payload's checksum.
     fn set_source(ip: &mut [u8], address: Self::Address) -> Delta;
-    /// Sets the destination likewise.
+    /// Sets the destination address and updates the header checksum. Returns the change for the
+    /// payload's checksum.
     fn set_destination(ip: &mut [u8], address: Self::Address) -> Delta;
-    /// The header's length field set to a packet of `length` bytes, header included.
+    /// Sets the length of the packet, header included, and updates the header checksum.
     fn set_length(ip: &mut [u8], length: usize);
-    /// DSCP and ECN.
+    /// Returns DSCP and ECN.
     fn traffic_class(ip: &[u8]) -> u8;
-    /// Sets DSCP and ECN, keeps the header right.
+    /// Sets DSCP and ECN and updates the header checksum.
     fn set_traffic_class(ip: &mut [u8], value: u8);
-    /// Whether the header of `header` bytes has a right checksum, if it has one.
+    /// Returns whether the checksum of a header of `header` bytes is correct. Always true for IPv6,
+    /// which has none.
     fn header_ok(ip: &[u8], header: usize) -> bool;
-    /// Whether a router may fragment the packet (DF is not set).
+    /// Returns whether a router may fragment the packet (IPv4 without DF).
     fn may_be_fragmented(ip: &[u8]) -> bool;
-    /// Sum of the pseudo header of a payload of this protocol.
+    /// Returns the sum of the pseudo header for a payload of `length` bytes with this protocol.
     fn pseudo_header(from: Self::Address, to: Self::Address, protocol: u8, length: usize) -> Sum;
-    /// Writes a header of [`Family::HEADER`] bytes: hop limit 64, not to be fragmented.
+    /// Writes a header of [`Family::HEADER`] bytes for a packet that must not be fragmented, with
+    /// hop limit 64.
     fn emit(ip: &mut [u8], header: Emit<Self::Address>);
-    /// The address of this family in a general one.
+    /// Returns the address if it is of this family.
     fn from_ip(address: IpAddr) -> Option<Self::Address>;
-    /// The key that the table hashes: address and port in as few words as hold them.
+    /// Returns the words that the table hashes: address and port in as few words as possible.
     fn key(address: Self::Address, port: u16) -> [u64; 3];
-    /// How many of the words [`Family::key`] uses.
+    /// Number of words that [`Family::key`] uses.
     const KEY_WORDS: usize;
-    /// The packet's identification and payload protocol, of a fragment.
+    /// Returns the fragmentation fields of a fragment.
     fn fragment(ip: &[u8]) -> Fragment;
 }
 
-/// What the header of a fragment says.
+/// The fragmentation fields of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fragment {
-    /// Which fragments of one packet share.
+    /// Identification, which all fragments of the packet share.
     pub identification: u32,
-    /// Whether it is without the packet's first bytes.
+    /// Whether the fragment is a later one, without the first bytes of the packet.
     pub later: bool,
     /// Protocol of the whole packet's payload.
     pub protocol: u8,
 }
 
 impl Fragment {
-    /// Whether it is the first fragment of a TCP packet.
+    /// Returns whether this is the first fragment of a TCP packet.
     pub fn is_first_tcp(self) -> bool {
         !self.later && self.protocol == ipv4::TCP
     }
 
-    /// Whether it is a later fragment of a TCP packet.
+    /// Returns whether this is a later fragment of a TCP packet.
     pub fn is_later_tcp(self) -> bool {
         self.later && self.protocol == ipv4::TCP
     }
 }
 
-/// An address and a TCP port.
+/// An IP address and a TCP port.
+///
+/// ```rust
+/// use std::net::{Ipv4Addr, SocketAddr};
+///
+/// use pipeline::wire::family::{Endpoint, V4};
+///
+/// let server = Endpoint::<V4>::new(Ipv4Addr::new(203, 0, 113, 10), 80);
+/// assert_eq!(format!("{server:?}"), "203.0.113.10:80");
+/// assert_eq!(SocketAddr::from(server).port(), 80);
+/// assert_ne!(server, Endpoint::NONE);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Endpoint<F: Family> {
     /// IP address.
@@ -168,16 +200,18 @@ pub struct Endpoint<F: Family> {
 }
 
 impl<F: Family> Endpoint<F> {
-    /// The endpoint that stands for none.
+    /// A placeholder that no packet has: the unspecified address and port 0.
     pub const NONE: Self = Self { address: F::UNSPECIFIED, port: 0 };
 
-    /// An endpoint.
+    /// Creates an endpoint.
     pub fn new(address: F::Address, port: u16) -> Self {
         Self { address, port }
     }
 
-    /// Tells connections apart where a few bits have to: source ports of GUE, flow labels
-    /// (RFC 6438). No secret: the same packet gives the same bits at every appliance.
+    /// Returns a value whose bits differ between connections, for GUE source ports and flow labels
+    /// (RFC 6438).
+    ///
+    /// It is not secret. The same packet has the same value at every appliance.
     #[inline]
     pub fn entropy(self) -> u32 {
         let [a, b, c] = F::key(self.address, self.port);
@@ -205,20 +239,20 @@ mod tests {
     use crate::testing::endpoint;
 
     #[test]
-    fn connections_of_one_client_differ_where_a_source_port_is_made_of_them() {
+    fn connections_of_one_client_have_different_gue_source_ports() {
         let low = |text: &str| {
-            let own = match text.starts_with('[') {
+            let entropy = match text.starts_with('[') {
                 true => endpoint::<V6>(text).entropy(),
                 false => endpoint::<V4>(text).entropy(),
             };
-            own & 0x3fff
+            entropy & 0x3fff
         };
         for client in ["198.18.1.10", "[2001:db8::1]"] {
             let mut all: Vec<_> =
                 (40000..40064).map(|port| low(&format!("{client}:{port}"))).collect();
             all.sort_unstable();
             all.dedup();
-            assert!(all.len() > 60, "{client}: {} of 64 differ", all.len());
+            assert!(all.len() > 60, "{client}: {} of 64 are distinct", all.len());
         }
     }
 }

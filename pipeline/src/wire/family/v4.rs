@@ -14,7 +14,7 @@ impl Family for V4 {
     const UNSPECIFIED: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
     const HEADER: usize = ipv4::HEADER;
     const ICMP: u8 = ipv4::ICMP;
-    /// RFC 1812, section 4.3.2.3: the error is at most 576 bytes long.
+    /// The error is at most 576 bytes long (RFC 1812, section 4.3.2.3).
     const QUOTED: usize = 576 - ipv4::HEADER - 8;
     const KEY_WORDS: usize = 1;
 

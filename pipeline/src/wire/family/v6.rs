@@ -14,7 +14,7 @@ impl Family for V6 {
     const UNSPECIFIED: Ipv6Addr = Ipv6Addr::UNSPECIFIED;
     const HEADER: usize = ipv6::HEADER;
     const ICMP: u8 = ipv6::ICMP;
-    /// RFC 4443, section 2.4: the error is at most 1280 bytes long.
+    /// The error is at most 1280 bytes long (RFC 4443, section 2.4).
     const QUOTED: usize = ipv6::MINIMUM_MTU as usize - ipv6::HEADER - 8;
     const KEY_WORDS: usize = 3;
 
@@ -86,7 +86,8 @@ impl Family for V6 {
 
     fn fragment(ip: &[u8]) -> Fragment {
         let chain = ipv6::walk(ip, ipv6::length(ip));
-        // A fragment has been walked before: its chain is sound and has the header.
+        // The caller has parsed the packet as a fragment, so its chain is valid and has a fragment
+        // header.
         let chain = chain.ok().and_then(|chain| Some((chain, chain.fragment?)));
         let Some((chain, at)) = chain else {
             return Fragment { identification: 0, later: false, protocol: ip[6] };
