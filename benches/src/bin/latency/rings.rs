@@ -37,7 +37,7 @@ const LOADS: [u64; 3] = [10, 50, 90];
 /// Packets per second with idle periods in between.
 const SPARSE: f64 = 100.0;
 /// Time to wait for the last packets.
-const PATIENCE_NS: u64 = 100_000_000;
+const MAX_WAIT_NS: u64 = 100_000_000;
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// Measures busy and adaptive polling.
@@ -263,7 +263,7 @@ impl Source {
     /// Waits for the last packets, and returns their number.
     fn run_dry(&mut self, times: &mut Times) -> u64 {
         let (mut count, mut last) = (0, self.now());
-        while self.now() < last + PATIENCE_NS {
+        while self.now() < last + MAX_WAIT_NS {
             match self.collect(times) {
                 0 => std::hint::spin_loop(),
                 some => (count, last) = (count + some, self.now()),
