@@ -1,6 +1,6 @@
 -- Opens connections at a replica: each copy of port 1's file once, slowly, then each
 -- acknowledgement of the web server, port 0's file, once. Afterwards `firstack stats` has to show
---   cracked = CONNECTIONS on the outside, from_web_server = CONNECTIONS on the inside.
+--   copy_accepted = CONNECTIONS on the outside, from_web_server = CONNECTIONS on the inside.
 --
 --   pktgen EAL... -- -P -T -m '1.0,2.1' -s 0:DIR/web.pcap -s 1:DIR/copies.pcap -f copies.lua
 --
@@ -8,7 +8,7 @@
 -- printed
 --   port 1: 8192 of 8192 frames sent
 --   port 0: 8192 of 8192 frames sent
--- and firstack counted cracked 8192, from_web_server 8192. Not run: on a NIC.
+-- and firstack counted copy_accepted 8192, from_web_server 8192. Not run: on a NIC.
 local lib = dofile("lib.lua")
 lib.main(function()
     lib.once("1", lib.connections)

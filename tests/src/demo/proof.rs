@@ -112,7 +112,7 @@ fn decisions(fleet: &Processes, report: &Report, all: &[Snapshot]) {
     let verdicts = [
         ("of these, from a port used before", "tagged_new_isn"),
         ("start packets fanned out (op 310)", "fanned_out"),
-        ("copies given to a web server (op 410)", "cracked"),
+        ("copies given to a web server (op 410)", "copy_accepted"),
         ("copies dropped: busy (op 408)", "busy"),
         ("refusals of a replica dropped (op 504)", "reset_by_replica"),
         ("to the replica, rewritten (op 612)", "to_replica"),

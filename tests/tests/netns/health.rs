@@ -29,7 +29,7 @@ fn a_replica_whose_web_server_is_down_is_dead_until_it_is_up_again() {
     let mut network = probed("down", Checks { own: true, ..Checks::default() });
     network.comes_to(V4, "replica1");
     network.kill_server(1).or_fail();
-    // Another wins from the first moment on; once the probe has noticed, no copy is cracked. The
+    // Another wins from the first moment on; once the probe has noticed, no copy is accepted. The
     // switch may have noticed too, since a dead replica ignores its probes, and send none.
     let dead = || {
         network.answers_without(V4, 1, &["replica1"]);
@@ -38,9 +38,9 @@ fn a_replica_whose_web_server_is_down_is_dead_until_it_is_up_again() {
     assert!(comes_true(MAX_WAIT, dead), "{}", network.replica(1));
     let ignored = || network.replica(1).verdict("probe_ignored") > 0;
     assert!(comes_true(MAX_WAIT, ignored), "{}", network.replica(1));
-    let cracked = network.replica(1).verdict("copy_accepted");
+    let accepted = network.replica(1).verdict("copy_accepted");
     network.answers_without(V4, 3, &["replica1"]);
-    assert_eq!(network.replica(1).verdict("copy_accepted"), cracked);
+    assert_eq!(network.replica(1).verdict("copy_accepted"), accepted);
     network.comes_to(V4, "replica2");
     network.start_server(1).or_fail();
     network.comes_to(V4, "replica1");

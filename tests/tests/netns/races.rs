@@ -35,7 +35,7 @@ fn the_first_answer_wins_and_the_others_are_reset() {
     let (won, lost) = results(&gateway.snapshot, Site::Origin);
     assert!(won + lost >= connections, "the origin gets every SYN: {}", gateway.snapshot);
     for (replica, copies) in [(replica1, near), (replica2, far)] {
-        let verdicts = ["cracked", "copy_retransmit", "copy_new_isn", "copy_endpoint_in_use"];
+        let verdicts = ["copy_accepted", "copy_retransmit", "copy_new_isn", "copy_endpoint_in_use"];
         let received: u64 = verdicts.iter().map(|name| replica.snapshot.verdict(name)).sum();
         assert_eq!(received, copies, "{}: {}", replica.name, replica.snapshot);
     }
@@ -83,7 +83,7 @@ fn an_operator_sees_the_counters_and_drains_replicas() {
     let near = fleet.replica(1);
     let (mut open, site) = network.connect_to(V4, |site| site == "replica1");
 
-    assert_eq!(near.command(&["gate", "drain"]).or_fail().stdout, "drained: true\n");
+    assert_eq!(near.command(&["gate", "drain"]).or_fail().stdout, "replica drained\n");
     // It drops copies, until the switch sends none because it ignores the switch's probes too.
     let acts_dead = || {
         network.answers_without(V4, 1, &["replica1"]);
@@ -92,13 +92,13 @@ fn an_operator_sees_the_counters_and_drains_replicas() {
     };
     assert!(comes_true(MAX_WAIT, acts_dead), "{}", network.replica(1));
     assert_eq!(ask(&mut open, false).or_fail(), site, "an open connection goes on");
-    assert_eq!(fleet.replica(2).command(&["gate", "busy"]).or_fail().stdout, "busy: true\n");
+    assert_eq!(fleet.replica(2).command(&["gate", "busy"]).or_fail().stdout, "busy override set\n");
     assert_eq!(network.answers(V4, 2), all("origin", 2));
     network.rest();
     let text = near.command(&["stats"]).or_fail().stdout;
     assert!(text.starts_with("firstack replica\n") && text.contains("drained"), "{text}");
-    let cracked = text.lines().find(|line| line.contains("cracked (op 410")).unwrap_or_default();
-    let count = cracked.split_whitespace().last().and_then(|count| count.parse().ok());
+    let accepted = text.lines().find(|line| line.contains("copy_accepted (op 410")).unwrap_or_default();
+    let count = accepted.split_whitespace().last().and_then(|count| count.parse().ok());
     assert_eq!(count, Some(network.replica(1).verdict("copy_accepted")), "{text}");
     near.command(&["gate", "undrain"]).or_fail();
     fleet.replica(2).command(&["gate", "unbusy"]).or_fail();
@@ -107,7 +107,7 @@ fn an_operator_sees_the_counters_and_drains_replicas() {
 
     network.rest();
     let text = fleet.gateway().command(&["stats"]).or_fail().stdout;
-    assert!(text.contains("races of") && text.contains("203.0.113.10 origin"), "{text}");
+    assert!(text.contains("responder") && text.contains("203.0.113.10 origin"), "{text}");
     let json = fleet.gateway().command(&["stats", "--json"]).or_fail().stdout;
     let snapshot: Snapshot = serde_json::from_str(&json).unwrap();
     assert!(tagged(&snapshot) >= network.connections(), "{snapshot}");
