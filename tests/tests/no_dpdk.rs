@@ -225,7 +225,8 @@ fn times_that_run_backwards_do_not_turn_the_clock_back() {
     let (_, outcome) = outcome(&job_of(directory.path(), &inside, &[late]));
     let [_, mut left] = outcome.left();
     assert_eq!([left.next().unwrap().time, left.next().unwrap().time], [times[0]; 2]);
-    assert_eq!(outcome.counters["races"][0]["p50_us"], 983_040, "a second");
+    let micros = outcome.counters["races"][0]["p50_us"].as_u64();
+    assert!(micros.is_some_and(|us| (983_040..983_040 * 9 / 8).contains(&us)), "about a second");
 }
 
 #[test]

@@ -105,6 +105,6 @@ fn citations_are_read_as_people_write_them() {
     assert_eq!(read("// op 510: update"), [510]);
     assert_eq!(read("(ops 404, 406) and op 508-512"), [404, 406, 508, 510, 512]);
     assert_eq!(read("\"op 508, 516\""), [508, 516]);
-    assert_eq!(read("op-210-tag.scenario"), [210]);
+    assert_eq!(read("op-210"), [210]);
     assert_eq!(read("stop 510, top 510, op 999, op x"), [0; 0]);
 }

@@ -186,7 +186,7 @@ fn replica(number: usize, options: &ProcessOptions) -> String {
         .collect();
     let mut text = format!("\n[replica]\nname = \"{site}\"\nswitches = {services:?}\n");
     if let Some(most) = options.max_connections.get(number - 1).copied().flatten() {
-        let _ = writeln!(text, "max_connections = {most}");
+        let _ = writeln!(text, "busy_connections = {most}");
     }
     for (family, address) in options.families().iter().zip(&services) {
         let (name, own) = (service(options, *family), site.address_of(*family));

@@ -35,7 +35,7 @@ fn a_capture_that_is_none_is_named() {
 
 #[test]
 fn a_bad_configuration_starts_nothing() {
-    let scenario = scenario("gateway/op-210-tag");
+    let scenario = scenario("gateway/tag/added");
     let harness = Harness::new(&scenario, &[Vec::new(), Vec::new()]);
     ended_well(&harness.run(&[0], 1));
     for side in Side::ALL {
