@@ -6,6 +6,7 @@ use pipeline::packet::buffer::{Buffer, HeapBuffer};
 use pipeline::packet::view::{Kind, Packet};
 use pipeline::stage::tag;
 use pipeline::wire::family::{Family, V4, V6, Version};
+use pipeline::wire::tunnel::Format;
 use pipeline::wire::{arp::Arp, tcp};
 
 const FLAGS: [(u8, &str); 8] = [
@@ -35,17 +36,17 @@ fn nested(bytes: &[u8], format: tag::OptionId, depth: usize) -> String {
             Version::V4 => segment::<V4>(&packet, format),
             Version::V6 => segment::<V6>(&packet, format),
         },
-        Kind::Tunnel(_) if depth == 0 => addresses(&packet, "tunnel"),
-        Kind::Tunnel(tunnel) => {
+        Kind::Tunnel if depth == 0 => addresses(&packet, "tunnel"),
+        Kind::Tunnel => {
             // The inner packet is described behind an Ethernet header of its own.
             let inner = view.inner(bytes).version.ethertype().to_be_bytes();
             let ethernet = &bytes[..usize::from(view.l3) - 2];
             let inner = [ethernet, &inner, &bytes[view.payload.into()..]];
             let inner = nested(&inner.concat(), format, depth - 1);
             // IP in IP has no header to be named.
-            let name = match tunnel.header() {
-                0 => String::new(),
-                _ => format!(" {}", tunnel.name().to_uppercase()),
+            let name = match view.tunnel_format(bytes) {
+                None | Some(Format::Ipip) => String::new(),
+                Some(format) => format!(" {}", format.name().to_uppercase()),
             };
             format!("{}{name} {{ {inner} }}", addresses(&packet, "").trim_end())
         }

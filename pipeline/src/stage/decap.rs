@@ -19,7 +19,7 @@ const CONGESTION: u8 = 0x03;
 pub fn open<B: Buffer>(packet: &mut Packet<B>, inner: View) -> Result<(), Verdict> {
     match inner.kind {
         Kind::Tcp | Kind::Icmp | Kind::FirstFragment | Kind::Fragment => {}
-        Kind::Tunnel(_) | Kind::BadTunnel => return Err(Verdict::TunnelNested),
+        Kind::Tunnel | Kind::BadTunnel => return Err(Verdict::TunnelNested),
         Kind::Other(Verdict::OtherProtocol) => return Err(Verdict::TunnelOtherProtocol),
         _ => return Err(Verdict::TunnelMalformed),
     }
@@ -136,7 +136,7 @@ mod tests {
 
     fn crack(frame: &[u8]) -> Result<Vec<u8>, Verdict> {
         let mut packet = Packet::new(HeapBuffer::new(frame));
-        if !packet.view.kind.is_tunnel() {
+        if packet.view.kind != Kind::Tunnel {
             return Err(Verdict::ForeignTunnel);
         }
         let inner = packet.view.inner(frame);

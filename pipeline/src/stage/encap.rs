@@ -61,7 +61,7 @@ pub fn put<F: Family, B: Buffer>(packet: &mut Packet<B>, outer: &Outer<F>) -> bo
         payload: (l3 + added) as u16,
         end: view.end + added as u32,
         version: F::VERSION,
-        kind: Kind::Tunnel(outer.format),
+        kind: Kind::Tunnel,
         ..view
     };
     true

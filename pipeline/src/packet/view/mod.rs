@@ -51,8 +51,8 @@ impl Side {
 pub enum Kind {
     /// A whole TCP packet.
     Tcp,
-    /// A tunnel of this format with a supported header; not a fragment.
-    Tunnel(Format),
+    /// A tunnel with a supported header, of whatever [`View::tunnel_format`]; not a fragment.
+    Tunnel,
     /// A packet with the protocol number or port of a tunnel, but a malformed or unsupported
     /// header.
     BadTunnel,
@@ -69,17 +69,11 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Returns whether this is a supported tunnel, of any format.
-    #[inline(always)]
-    pub const fn is_tunnel(self) -> bool {
-        matches!(self, Kind::Tunnel(_))
-    }
-
     /// Returns the verdict on a packet of this kind that no role handles.
     pub fn default_verdict(self) -> Verdict {
         match self {
             Kind::Tcp => Verdict::NoEntry,
-            Kind::Tunnel(_) | Kind::BadTunnel => Verdict::ForeignTunnel,
+            Kind::Tunnel | Kind::BadTunnel => Verdict::ForeignTunnel,
             Kind::Icmp => Verdict::Icmp,
             Kind::FirstFragment | Kind::Fragment => Verdict::Fragment,
             Kind::Arp => Verdict::NonIp,
@@ -202,7 +196,7 @@ impl View {
     /// let syn = Segment::syn("198.18.1.10:40000", "203.0.113.10:80", 7);
     /// let frame = syn.tunnelled("203.0.113.1", "198.51.100.10");
     /// let outer = View::parse(&frame, frame.len());
-    /// assert_eq!(outer.kind, Kind::Tunnel(Format::Ipip));
+    /// assert_eq!(outer.kind, Kind::Tunnel);
     ///
     /// let inner = outer.inner(&frame);
     /// assert_eq!((inner.kind, inner.l3), (Kind::Tcp, outer.payload));
@@ -214,6 +208,21 @@ impl View {
             Some(view) => view,
             None => self.inner_any(head),
         }
+    }
+
+    /// Returns the format of a tunnel, read from its header again: a view that kept it would be a
+    /// byte longer, which costs every packet. `None` when the packet is no tunnel.
+    pub fn tunnel_format(&self, head: &[u8]) -> Option<Format> {
+        if self.kind != Kind::Tunnel {
+            return None;
+        }
+        let ip = &head[usize::from(self.l3)..];
+        let protocol = match self.version {
+            Version::V4 => ipv4::protocol(ip),
+            Version::V6 => ipv6::walk(ip, self.end as usize - usize::from(self.l3)).ok()?.protocol,
+        };
+        let l4 = usize::from(self.l4);
+        Some(tunnel::parse(protocol, &head[l4..], self.end as usize - l4)?.ok()?.format)
     }
 
     #[inline(never)]
@@ -349,7 +358,7 @@ impl View {
                 let nibble = head.get(payload).map(|byte| byte >> 4);
                 let expected = if header.inner == Version::V4 { 4 } else { 6 };
                 let is_valid = nibble == Some(expected) && payload < self.end as usize;
-                let kind = if is_valid { Kind::Tunnel(header.format) } else { Kind::BadTunnel };
+                let kind = if is_valid { Kind::Tunnel } else { Kind::BadTunnel };
                 Self { payload: payload as u16, kind, ..self }
             }
         }

@@ -5,7 +5,6 @@ use std::marker::PhantomData;
 use super::{Kind, View};
 use crate::verdict::Verdict;
 use crate::wire::family::{Endpoint, Family, Version};
-use crate::wire::tunnel::Format;
 use crate::wire::{ethernet, ipv4, tcp, tunnel};
 
 impl View {
@@ -99,7 +98,7 @@ impl View {
             payload: INNER as u16,
             end: end as u32,
             version: Version::V4,
-            kind: Kind::Tunnel(Format::Ipip),
+            kind: Kind::Tunnel,
         })
     }
 
@@ -163,7 +162,7 @@ impl View {
         if offsets != (OUTER, INNER, INNER, TCP) || versions != (Version::V4, Version::V4) {
             return None;
         }
-        let (kind, version) = (Kind::Tunnel(Format::Ipip), Version::V4);
+        let (kind, version) = (Kind::Tunnel, Version::V4);
         let outer = Self { l3: OUTER, l4: INNER, payload: INNER, end: self.end, version, kind };
         let (payload, end, kind) = (inner.payload, inner.end, Kind::Tcp);
         Some((outer, Self { l3: INNER, l4: TCP, payload, end, version, kind }))

@@ -93,7 +93,7 @@ fn parses_the_inner_packet_of_every_tunnel_format_and_family() {
                 let packet = testing::tunnel_in(format, (from, to), (0, 5), &inner);
                 let frame = testing::ethernet_frame(([2; 6], [4; 6]), &packet);
                 let view = View::parse(&frame, frame.len());
-                assert!(view.kind.is_tunnel());
+                assert_eq!(view.kind, Kind::Tunnel);
                 let inner_view = view.inner(&frame);
                 assert_eq!((inner_view.kind, inner_view.l3), (Kind::Tcp, view.payload));
                 assert_eq!(inner_view.end, view.end);
@@ -155,7 +155,7 @@ proptest::proptest! {
         let mut parsed = View::NOTHING;
         let plain = parsed.parse_in_place(head, frame.len());
         proptest::prop_assert_eq!((parsed, plain), (general, plain && general.is_plain::<V4>()));
-        if general.kind.is_tunnel() {
+        if general.kind == Kind::Tunnel {
             let mut inner = View::NOTHING;
             inner.parse_inner(&general, head);
             proptest::prop_assert_eq!(inner, general.inner_any(head));

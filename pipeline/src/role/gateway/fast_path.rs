@@ -78,7 +78,7 @@ impl<M: Mode> Gateway<M> {
     fn is_data_tunnel(from: Side, view: &View, version: Version) -> bool {
         M::DATA_IN_TUNNELS
             && from == Side::Outside
-            && view.kind.is_tunnel()
+            && view.kind == Kind::Tunnel
             && view.version == version
     }
 }

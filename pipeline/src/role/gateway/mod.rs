@@ -133,7 +133,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
     ) -> Verdict {
         match (packet.view.kind, from) {
             (Kind::Tcp, _) => self.tcp(from, packet, hint, context),
-            (Kind::Tunnel(_), Side::Outside) if M::SYN_ACK_IN_TUNNEL => {
+            (Kind::Tunnel, Side::Outside) if M::SYN_ACK_IN_TUNNEL => {
                 self.tunnelled(packet, hint, context)
             }
             (Kind::Icmp, _) => self.icmp(from, packet, context),

@@ -10,7 +10,7 @@ use crate::wire::family::{Family, V4, V6, Version};
 /// The client address of a packet; `None` for traffic that the gateway does not handle.
 pub(super) fn client_address<B: Buffer>(from: Side, packet: &Packet<B>) -> Option<IpAddr> {
     let (source, destination) = match packet.view.kind {
-        Kind::Tcp | Kind::Tunnel(_) | Kind::FirstFragment | Kind::Fragment => {
+        Kind::Tcp | Kind::Tunnel | Kind::FirstFragment | Kind::Fragment => {
             packet.view.addresses(packet.buffer.head())
         }
         Kind::Icmp => {
@@ -22,7 +22,7 @@ pub(super) fn client_address<B: Buffer>(from: Side, packet: &Packet<B>) -> Optio
         Kind::BadTunnel | Kind::Arp | Kind::Other(_) => return None,
     };
     match (packet.view.kind, from) {
-        (Kind::Tunnel(_), Side::Inside) => None,
+        (Kind::Tunnel, Side::Inside) => None,
         (_, Side::Inside) => Some(source),
         // A tunnel to a client has the client's address outside and inside.
         (_, Side::Outside) => Some(destination),

@@ -30,7 +30,7 @@ impl Replica {
     ) -> (B, Option<Verdict>) {
         let Self { common, v4, v6, lookup } = self;
         let (path, (class, entry)) = (&common.settings.path, lookup.class(number));
-        let is_tunnel = from == Side::Outside && view.kind.is_tunnel();
+        let is_tunnel = from == Side::Outside && view.kind == Kind::Tunnel;
         match class {
             PathClass::NotHandled => (frame, Some(view.kind.default_verdict())),
             PathClass::FastV4 => {

@@ -30,7 +30,7 @@ impl Replica {
                     let table = &self.v4.connections;
                     self.lookup.prefetch_bucket(number, PathClass::FastV4, table, client);
                 }
-                None if view.kind.is_tunnel() && from == Side::Outside => {
+                None if view.kind == Kind::Tunnel && from == Side::Outside => {
                     self.lookup.inner[number].parse_inner(view, head);
                     self.classify_inner(from, number, head);
                 }

@@ -169,7 +169,7 @@ impl<F: Family> ReplicaFor<'_, F> {
         match (packet.view.kind, from) {
             (Kind::Tcp, Side::Inside) => self.web_server_packet(packet, hint, context),
             (Kind::Tcp, Side::Outside) => self.gateway_packet(packet, hint, context.now),
-            (Kind::Tunnel(_), Side::Outside) => self.tunnelled(packet, hint, context),
+            (Kind::Tunnel, Side::Outside) => self.tunnelled(packet, hint, context),
             (Kind::BadTunnel, Side::Outside) => self.bad_tunnel(packet),
             (Kind::Icmp, _) => self.icmp(from, packet, context),
             (Kind::FirstFragment, Side::Inside) => self.first_fragment(packet, context),
@@ -223,7 +223,7 @@ impl BurstRole for Replica {
         }
         // A tunnel belongs to the family of the packet inside.
         let version = match (packet.view.kind, from) {
-            (Kind::Tunnel(_), Side::Outside) => hint.inner.version,
+            (Kind::Tunnel, Side::Outside) => hint.inner.version,
             _ => packet.view.version,
         };
         match version {

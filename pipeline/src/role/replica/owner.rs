@@ -12,7 +12,7 @@ pub(super) fn client_address<B: Buffer>(from: Side, packet: &Packet<B>) -> Optio
     let head = packet.buffer.head();
     let view = match (packet.view.kind, from) {
         // The client is the source of the packet inside.
-        (Kind::Tunnel(_), Side::Outside) => packet.view.inner(head),
+        (Kind::Tunnel, Side::Outside) => packet.view.inner(head),
         _ => packet.view,
     };
     match (view.kind, from) {

@@ -69,7 +69,7 @@ fn probes_go_through_the_tunnel_back_where_start_packets_come_from() {
         assert_eq!(probe[..12], [OUTSIDE_MAC, INSIDE_MAC].concat());
         assert_eq!(probe[12..16], [0x81, 0, 0, 7]);
         let packet = Packet::new(HeapBuffer::new(probe));
-        assert!(packet.view.kind.is_tunnel());
+        assert_eq!(packet.view.kind, Kind::Tunnel);
         let ends = (ip(&host(outer.service)), ip(outer.replicas[0]));
         assert_eq!(packet.view.addresses(probe), ends);
         let inner = packet.view.inner(probe);
