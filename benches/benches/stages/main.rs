@@ -48,7 +48,7 @@ fn stages(criterion: &mut Criterion<Cycles>) {
     });
     let start = packet(&syn.frame());
     group
-        .bench_function("classify_start", |b| b.iter(|| classify::syn::<V4, _>(&start, format, 8)));
+        .bench_function("classify_syn", |b| b.iter(|| classify::syn::<V4, _>(&start, format, 8)));
     let find = packet(&tagged.frame());
     group.bench_function("tag_find", |b| {
         b.iter(|| format.find(std::hint::black_box(find.options())))

@@ -27,7 +27,7 @@ pub(super) fn cases() -> Vec<Case> {
     let packets: [Named; 12] = [
         ("parse", || over(data(), parse)),
         ("parse_v6", || over(data_v6(), parse)),
-        ("classify_start", || over(syn(), classify_start)),
+        ("classify_syn", || over(syn(), classify_syn)),
         ("tag_insert", || over(syn(), |p| insert_tag(p, &Keys::default()))),
         ("tag_insert_signed", || {
             let keys = Keys::new([(1, [7; 16])], Some(1));
@@ -40,9 +40,9 @@ pub(super) fn cases() -> Vec<Case> {
         ("encap_ipip", || encap(Format::Ipip)),
         ("encap_gre", || encap(Format::Gre)),
         ("encap_gue_v6", encap_v6),
-        ("crack_ipip", || crack(packets::Format::IPIP, ENDS, data())),
-        ("crack_gre", || crack(packets::Format::GRE, ENDS, data())),
-        ("crack_gue_v6", || crack(packets::Format::GUE, ENDS_V6, data_v6())),
+        ("decap_ipip", || crack(packets::Format::IPIP, ENDS, data())),
+        ("decap_gre", || crack(packets::Format::GRE, ENDS, data())),
+        ("decap_gue_v6", || crack(packets::Format::GUE, ENDS_V6, data_v6())),
     ];
     let keys = keys.map(|(name, build)| Case::burst(name, "key", build));
     keys.into_iter()
@@ -172,7 +172,7 @@ fn parse(packet: &mut Packet<SlabBuffer>) {
     packet.view = View::parse(packet.buffer.head(), packet.buffer.frame_len());
 }
 
-fn classify_start(packet: &mut Packet<SlabBuffer>) {
+fn classify_syn(packet: &mut Packet<SlabBuffer>) {
     assert!(classify::syn::<family::V4, _>(packet, tag::OptionId::default(), 8).is_ok());
 }
 

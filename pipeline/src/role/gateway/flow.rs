@@ -67,6 +67,9 @@ pub struct Flow<F: Family> {
     pub tracking: TcpTracking,
     /// The format of tunnels to the winner, chosen once for the connection.
     pub format: Format,
+    /// Nothing: without a gap at its end the value is copied in whole words (instruction count
+    /// `table_insert`).
+    reserved: u8,
 }
 
 impl<F: Family> Flow<F> {
@@ -83,6 +86,7 @@ impl<F: Family> Flow<F> {
             retransmits: 0,
             tracking: TcpTracking::default(),
             format: Format::default(),
+            reserved: 0,
         }
     }
 
