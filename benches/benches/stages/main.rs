@@ -112,7 +112,7 @@ fn tunnels(criterion: &mut Criterion<Cycles>) {
         for (frame, ends, family) in [(&data, ends, ""), (&data_v6, ends_v6, "_v6")] {
             let tunnel = tunnel_in(built.clone(), ends, (0, 9), &frame[14..]);
             let frame = ethernet_frame(macs, &tunnel);
-            batched(&format!("crack_{name}{family}"), &frame, &open);
+            batched(&format!("decap_{name}{family}"), &frame, &open);
         }
     }
     group.finish();
