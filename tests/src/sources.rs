@@ -50,6 +50,7 @@ pub struct Source {
 struct Function {
     name: String,
     owner: Option<String>,
+    is_visible: bool,
     first: usize,
     last: usize,
 }
@@ -92,6 +93,16 @@ impl Source {
         self.text.lines().map(part).collect()
     }
 
+    /// Returns the names of functions that other files can call: public ones, and those of traits.
+    pub fn visible_functions(&self) -> impl Iterator<Item = &str> {
+        self.functions.iter().filter(|f| f.is_visible).map(|f| f.name.as_str())
+    }
+
+    /// Returns the names of all functions.
+    pub fn functions(&self) -> impl Iterator<Item = &str> {
+        self.functions.iter().map(|f| f.name.as_str())
+    }
+
     /// Returns the name of the innermost function in whose body, signature or doc comment a line
     /// stands; with the type or trait it belongs to, if the file has several of that name.
     pub fn function_at(&self, line: usize) -> Option<String> {
@@ -122,12 +133,12 @@ fn split_comment(line: &str) -> (&str, &str) {
 
 fn functions(lines: &[&str]) -> Vec<Function> {
     let mut found = Vec::new();
-    let mut owner = None;
+    let (mut owner, mut in_trait) = (None, false);
     for (number, line) in lines.iter().enumerate() {
         if let Some(name) = owner_of(line) {
-            owner = Some(name);
+            (owner, in_trait) = (Some(name), line.contains("trait "));
         } else if *line == "}" {
-            owner = None;
+            (owner, in_trait) = (None, false);
         }
         let Some(name) = function_of(line) else { continue };
         let indent = &line[..line.len() - line.trim_start().len()];
@@ -142,7 +153,8 @@ fn functions(lines: &[&str]) -> Vec<Function> {
         let is_doc = |line: &&&str| line.trim_start().starts_with(['/', '#']);
         let doc = lines[..number].iter().rev().take_while(is_doc).count();
         let (first, last) = (number - doc, number + length);
-        found.push(Function { name, owner: owner.clone(), first, last });
+        let is_visible = in_trait || line.trim_start().starts_with("pub");
+        found.push(Function { name, owner: owner.clone(), is_visible, first, last });
     }
     found
 }
@@ -233,6 +245,13 @@ mod tests {
         );
         assert!(source.is_beside_a_statement(8) && source.is_beside_a_statement(16));
         assert!(!source.is_beside_a_statement(3) && !source.is_beside_a_statement(5));
+    }
+
+    #[test]
+    fn functions_are_visible_or_not() {
+        let source = Source::parse("x.rs", TEXT);
+        assert_eq!(source.functions().collect::<Vec<_>>(), ["send", "other", "send", "free"]);
+        assert_eq!(source.visible_functions().collect::<Vec<_>>(), ["send", "free"]);
     }
 
     #[test]

@@ -28,7 +28,7 @@ firstack does more than the figures show, and deviates from them in places:
 - *Counters* are the [verdicts](counters.md) that name the operation.
 - *Scenarios* are counted in the table, and listed below it, as paths below `tests/scenarios`.
 
-In code and tests, `grep -rn 'ops\\? .*510'` finds operation 510: lists name each operation singly.
+In code and tests, `grep -rnE 'ops? .*510'` finds operation 510: lists name each operation singly.
 
 This page is generated from `tests/operations.txt` and the code.
 ";
