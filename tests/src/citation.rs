@@ -100,6 +100,63 @@ impl Documents {
     }
 }
 
+/// One citation of operations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperationCitation {
+    /// The line on which it begins, from 0.
+    pub line: usize,
+    /// The operations that it lists.
+    pub numbers: Vec<u16>,
+    /// Whether it gives a range, which hides the operations in between from a search.
+    pub has_range: bool,
+}
+
+/// Returns the citations of operations in a text: "op 510", "ops 404, 406 and 408". A list may go on
+/// in the next line, behind the signs of a comment. A number without "op", such as the status in
+/// "HTTP 404", is none.
+pub fn operations(text: &str) -> Vec<OperationCitation> {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let starts = text.match_indices("op").map(|(at, _)| at);
+    let starts = starts.filter(|&at| !text[..at].ends_with(is_word));
+    starts.filter_map(|at| operations_at(text, at)).collect()
+}
+
+/// The citation whose "op" stands at `at`.
+fn operations_at(text: &str, at: usize) -> Option<OperationCitation> {
+    let rest = &text[at + "op".len()..];
+    let rest = rest.strip_prefix('s').unwrap_or(rest);
+    let line = text[..at].matches('\n').count();
+    let mut citation = OperationCitation { line, numbers: Vec::new(), has_range: false };
+    let mut next = skip_break(rest).filter(|next| next.len() < rest.len());
+    while let Some((number, rest)) = next.and_then(operation_number) {
+        citation.numbers.push(number);
+        let ranges = ["-", " - ", "\u{2013}", "..", "..=", " to "];
+        let after = |sign: &&str| {
+            rest.strip_prefix(*sign)
+                .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+        };
+        citation.has_range |= ranges.iter().any(|sign| after(&sign));
+        let comma = rest.strip_prefix(',').and_then(skip_break);
+        let and = comma.or(skip_break(rest)).and_then(|rest| rest.strip_prefix("and"));
+        next = and.and_then(skip_break).or(comma);
+    }
+    (!citation.numbers.is_empty()).then_some(citation)
+}
+
+/// An operation's number, which has three digits, and what follows it.
+fn operation_number(text: &str) -> Option<(u16, &str)> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    (end == 3).then(|| text[..end].parse().ok()).flatten().map(|number| (number, &text[end..]))
+}
+
+/// Skips a space, or the end of a line with the signs of a comment that begin the next one.
+fn skip_break(text: &str) -> Option<&str> {
+    match text.strip_prefix(' ') {
+        Some(rest) => Some(rest),
+        None => text.strip_prefix('\n').map(|rest| rest.trim_start_matches([' ', '/', '!', '#'])),
+    }
+}
+
 /// The headings of a document, without the signs in front.
 fn headings(document: &str) -> impl Iterator<Item = &str> {
     let lines = document.lines().filter(|line| line.starts_with('#'));
@@ -135,6 +192,27 @@ mod tests {
         ] {
             assert!(check(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn operations_are_read_as_people_write_them() {
+        let read = |text: &str| -> Vec<_> {
+            operations(text).into_iter().flat_map(|citation| citation.numbers).collect()
+        };
+        assert_eq!(read("// op 510: update"), [510]);
+        assert_eq!(read("(ops 404, 406) and ops 508, 510 and 512."), [404, 406, 508, 510, 512]);
+        assert_eq!(read("\"op 508, 516\""), [508, 516]);
+        assert_eq!(read("    /// (ops 404,\n    /// 406, 408). See"), [404, 406, 408]);
+        assert_eq!(read("# protocol.md 5; ops\n# 502, 504,\n# 506\nconfig x"), [502, 504, 506]);
+        assert_eq!(read("HTTP 404, stop 510, top 510, op x, op-210-tag, op510, op 5100"), [0; 0]);
+    }
+
+    #[test]
+    fn ranges_of_operations_are_seen() {
+        for text in ["op 508-512", "ops 204\u{2013}214", "ops 402, 508 to 516", "(ops 508..512)"] {
+            assert!(operations(text)[0].has_range, "{text}");
+        }
+        assert!(!operations("op 508 - the source, op 510. To").iter().any(|one| one.has_range));
     }
 
     #[test]

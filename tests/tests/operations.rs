@@ -1,110 +1,244 @@
-//! Which operations of the patent's figures no code, or no test, cites. An operation that either
-//! leaves out must have its reason in tests/operations.txt.
+//! docs/patent.md shows for each operation of the patent's figures the functions that carry it out,
+//! the counters and the scenarios. This test collects them: each operation has to be cited beside a
+//! statement (`// op 510`) and in a test, or needs its reason in tests/operations.txt.
+//! `FIRSTACK_BLESS=1` rewrites the page.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
-/// An operation and why it may be missing.
+use firstack_tests::citation;
+use firstack_tests::sources::{Source, files, read, root};
+use pipeline::verdict::Verdict;
+
+const PAGE: &str = "docs/patent.md";
+
+const HEAD: &str = "\
+# The patent
+
+Where firstack carries out what the figures of US patent 7,072,979 (\"Wide area load balancing of web
+traffic\") describe: one table per figure, one row per operation. The descriptions are ours, not the
+patent's text, and use the words of the [glossary](glossary.md): SYN for \"start packet\", SYN/ACK for
+\"acknowledgement packet\", decapsulate for \"crack\".
+
+firstack does more than the figures show, and deviates from them in places:
+[protocol.md](protocol.md), section 14, lists both.
+
+- *Functions* are those that cite the operation, beside a statement or in their doc comment. Paths
+  are below `pipeline/src`, unless they begin with `appliance`.
+- *Counters* are the [verdicts](counters.md) that name the operation.
+- *Scenarios* are counted in the table, and listed below it, as paths below `tests/scenarios`.
+
+In code and tests, `grep -rnE 'ops? .*510'` finds operation 510: lists name each operation singly.
+
+This page is generated from `tests/operations.txt` and the code.
+";
+
+/// The tables: title, and how the figures that belong to it begin.
+const TABLES: [(&str, &str); 5] = [
+    ("Figure 2: the gateway tags a SYN", "2"),
+    ("Figure 3: the switch copies it to the replicas", "3"),
+    ("Figures 4A, 4B and 4C: a replica answers, in configurations A, B and C", "4"),
+    ("Figures 5A, 5B and 5C: the gateway decides the race", "5"),
+    ("Figures 6A, 6B and 6C: the gateway translates", "6"),
+];
+
+/// Labels, or examples of citations: neither code nor test.
+const NOT_SCANNED: [&str; 2] = ["pipeline/src/verdict.rs", "tests/src/citation.rs"];
+
+/// An operation, and where it is cited.
+#[derive(Default)]
 struct Operation {
-    number: u16,
-    title: String,
-    exception: Option<String>,
+    figures: String,
+    statement: String,
+    /// Why no code carries it out, or no test cites it.
+    reason: Option<String>,
+    /// `path:function`.
+    functions: BTreeSet<String>,
+    beside_a_statement: bool,
+    in_a_test: bool,
+    scenarios: BTreeSet<String>,
 }
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+/// All operations, and what is wrong with citations: "path:line: ...".
+struct Citations {
+    operations: BTreeMap<u16, Operation>,
+    faults: Vec<String>,
 }
 
-fn operations() -> Vec<Operation> {
-    let text = std::fs::read_to_string(root().join("tests/operations.txt")).unwrap();
-    let operation = |line: &str| {
-        let (what, exception) = match line.split_once(" | ") {
-            Some((what, why)) => (what, Some(why.trim().to_owned())),
-            None => (line, None),
+impl Citations {
+    fn collect() -> Self {
+        let text = read("tests/operations.txt");
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let operations = lines.map(Operation::parse).collect();
+        let mut citations = Self { operations, faults: Vec::new() };
+        let sources = ["pipeline/src", "appliance/src"].map(Source::below);
+        for source in sources.iter().flatten().filter(|s| is_scanned(&s.path)) {
+            citations.add_code(source);
+        }
+        let folders = ["pipeline/src", "appliance/src", "appliance/tests", "tests/src"];
+        for path in folders.iter().chain(&["tests/tests", "tests/scenarios"]).flat_map(|f| files(f))
+        {
+            citations.add_test(&path);
+        }
+        citations
+    }
+
+    /// Adds what the comments of a source file cite. Strings are labels.
+    fn add_code(&mut self, source: &Source) {
+        for cited in citation::operations(&source.comments()) {
+            let function = source.function_at(cited.line);
+            for number in cited.numbers {
+                let Some(operation) = self.operations.get_mut(&number) else { continue };
+                operation.beside_a_statement |= source.is_beside_a_statement(cited.line);
+                if let Some(function) = &function {
+                    let path = source.path.strip_prefix("pipeline/src/");
+                    let path = path.unwrap_or(&source.path);
+                    operation.functions.insert(format!("{path}:{function}"));
+                }
+            }
+        }
+    }
+
+    /// Checks every citation of a file of code or tests, and adds those of tests.
+    fn add_test(&mut self, path: &str) {
+        if !is_scanned(path) || ![".rs", ".scenario", ".toml"].iter().any(|end| path.ends_with(end))
+        {
+            return;
+        }
+        let is_test = path.starts_with("tests/") || path.contains("/tests");
+        for cited in citation::operations(&read(path)) {
+            let place = format!("{path}:{}", cited.line + 1);
+            if cited.has_range {
+                self.faults.push(format!("{place}: a range; list the operations singly"));
+            }
+            for number in cited.numbers {
+                match self.operations.get_mut(&number) {
+                    None => self.faults.push(format!("{place}: there is no operation {number}")),
+                    Some(operation) if is_test => {
+                        operation.in_a_test = true;
+                        let scenario = path.strip_prefix("tests/scenarios/");
+                        let scenario = scenario.and_then(|path| path.strip_suffix(".scenario"));
+                        operation.scenarios.extend(scenario.map(str::to_owned));
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
+    }
+
+    fn page(&self) -> String {
+        let mut page = HEAD.to_owned();
+        for (title, figure) in TABLES {
+            let _ = writeln!(page, "\n## {title}\n");
+            page.push_str("| op | figures | the patent | functions | counters | scenarios |\n");
+            page.push_str("|---|---|---|---|---|---|\n");
+            let rows = || self.operations.iter().filter(|(_, op)| op.figures.starts_with(figure));
+            for (number, operation) in rows() {
+                page.push_str(&operation.row(*number));
+            }
+            page.push_str("\nScenarios:\n\n");
+            for (number, operation) in rows().filter(|(_, op)| !op.scenarios.is_empty()) {
+                let names = operation.scenarios.iter().map(|name| format!("`{name}`"));
+                page.push_str(&list_item(&format!("{number}:"), names));
+            }
+        }
+        page
+    }
+}
+
+impl Operation {
+    fn parse(line: &str) -> (u16, Self) {
+        let mut columns = line.split(" | ").map(|column| column.trim().to_owned());
+        let mut next = || columns.next().unwrap_or_else(|| panic!("a column is missing: {line}"));
+        let number = next().parse().unwrap_or_else(|_| panic!("not a number: {line}"));
+        let operation = Self { figures: next(), statement: next(), ..Self::default() };
+        (number, Self { reason: columns.next(), ..operation })
+    }
+
+    fn row(&self, number: u16) -> String {
+        let Self { figures, statement, reason, functions, scenarios, .. } = self;
+        let code = |names: &BTreeSet<String>| {
+            let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+            names.join("<br>")
         };
-        let (number, title) = what.split_once(' ').unwrap();
-        Operation { number: number.parse().unwrap(), title: title.trim().to_owned(), exception }
-    };
-    text.lines().filter(|line| !line.starts_with('#')).map(operation).collect()
-}
+        let counters = Verdict::ALL.iter().filter(|v| names(v.operation()).contains(&number));
+        let counters = code(&counters.map(|verdict| verdict.name().to_owned()).collect());
+        let functions = match reason {
+            Some(reason) if functions.is_empty() => format!("none: {reason}"),
+            Some(reason) => format!("{}<br>{reason}", code(functions)),
+            None => code(functions),
+        };
+        let count = scenarios.len();
+        format!("| {number} | {figures} | {statement} | {functions} | {counters} | {count} |\n")
+    }
 
-/// All files below a folder with one of these endings.
-fn files(folder: &Path, endings: &[&str], found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
-        if path.is_dir() {
-            files(&path, endings, found);
-        } else if endings.contains(&ending) {
-            found.push(path);
+    /// What is missing, or too much.
+    fn fault(&self) -> Option<&'static str> {
+        match (self.beside_a_statement, self.in_a_test, &self.reason) {
+            (false, _, None) => Some("cited beside no statement of the code"),
+            (_, false, None) => Some("cited by no test"),
+            (true, true, Some(_)) => Some("cited, in spite of a reason not to be"),
+            _ => None,
         }
     }
 }
 
-/// The operations that a text cites: "op 510", "ops 404, 406", "op 508-512".
-fn cited(text: &str, known: &[Operation]) -> BTreeSet<u16> {
-    let mut all = BTreeSet::new();
-    for (at, _) in text.match_indices("op") {
-        let before = text[..at].chars().next_back();
-        if before.is_some_and(|c| c.is_ascii_alphanumeric() || c == '_') {
-            continue;
-        }
-        let rest = text[at + 2..].trim_start_matches('s').trim_start_matches([' ', '-']);
-        let list = rest.split(|c: char| !c.is_ascii_digit() && !" ,-".contains(c)).next();
-        for part in list.unwrap_or_default().split(',') {
-            let mut ends = part.trim().split('-').filter_map(|number| number.parse::<u16>().ok());
-            let Some(first) = ends.next() else { break };
-            let last = ends.next().unwrap_or(first);
-            all.extend(known.iter().map(|op| op.number).filter(|n| (first..=last).contains(n)));
-        }
-    }
-    all
+fn is_scanned(path: &str) -> bool {
+    !NOT_SCANNED.contains(&path)
 }
 
-fn cited_below(folders: &[&str], known: &[Operation]) -> BTreeSet<u16> {
-    let mut found = Vec::new();
-    for folder in folders {
-        files(&root().join(folder), &["rs", "scenario", "toml"], &mut found);
+/// The numbers in a verdict's `operation()`.
+fn names(operation: &str) -> Vec<u16> {
+    citation::operations(operation).into_iter().flat_map(|cited| cited.numbers).collect()
+}
+
+/// A list's item of words separated by commas, wrapped at 100 columns.
+fn list_item(head: &str, words: impl Iterator<Item = String>) -> String {
+    let mut words = words.peekable();
+    let (mut text, mut width) = (format!("- {head}"), head.len() + 2);
+    while let Some(word) = words.next() {
+        let comma = if words.peek().is_some() { "," } else { "" };
+        width += word.len() + comma.len() + 1;
+        if width > 100 {
+            text.push_str("\n ");
+            width = word.len() + comma.len() + 2;
+        }
+        let _ = write!(text, " {word}{comma}");
     }
-    found
-        .iter()
-        .filter(|path| !path.ends_with("tests/operations.rs"))
-        .flat_map(|path| cited(&std::fs::read_to_string(path).unwrap(), known))
-        .collect()
+    text + "\n"
+}
+
+#[test]
+fn citations_name_single_operations_that_exist() {
+    let faults = Citations::collect().faults;
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
 #[test]
 fn every_operation_is_cited_by_code_and_by_a_test_or_has_a_reason() {
-    let known = operations();
-    let code = cited_below(&["pipeline/src", "appliance/src"], &known);
-    let tests = cited_below(&["tests/tests", "tests/src", "tests/scenarios"], &known);
-    let mut unexplained = Vec::new();
-    for operation in &known {
-        let Operation { number, title, exception } = operation;
-        let mark = |there: bool| if there { "cited" } else { "-" };
-        let (in_code, in_tests) = (code.contains(number), tests.contains(number));
-        let reason = exception.as_deref().unwrap_or_default();
-        println!("op {number} {:6} {:6} {title}  {reason}", mark(in_code), mark(in_tests));
-        if !(in_code && in_tests) && exception.is_none() {
-            unexplained.push(*number);
-        }
-        if in_code && in_tests && exception.is_some() {
-            unexplained.push(*number);
-        }
-    }
-    assert!(
-        unexplained.is_empty(),
-        "not cited by both code and tests, or cited in spite of a reason not to be: {unexplained:?}"
-    );
+    let citations = Citations::collect();
+    let fault = |(number, op): (&u16, &Operation)| Some(format!("op {number}: {}", op.fault()?));
+    let faults: Vec<_> = citations.operations.iter().filter_map(fault).collect();
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
 #[test]
-fn citations_are_read_as_people_write_them() {
-    let known = operations();
-    let read = |text: &str| cited(text, &known).into_iter().collect::<Vec<_>>();
-    assert_eq!(read("// op 510: update"), [510]);
-    assert_eq!(read("(ops 404, 406) and op 508-512"), [404, 406, 508, 510, 512]);
-    assert_eq!(read("\"op 508, 516\""), [508, 516]);
-    assert_eq!(read("op-210"), [210]);
-    assert_eq!(read("stop 510, top 510, op 999, op x"), [0; 0]);
+fn verdicts_name_operations_that_exist() {
+    let known = Citations::collect().operations;
+    for verdict in Verdict::ALL {
+        let (name, operation) = (verdict.name(), verdict.operation());
+        let numbers = names(operation);
+        assert_eq!(numbers.is_empty(), operation.is_empty(), "{name}: {operation}");
+        assert!(numbers.iter().all(|number| known.contains_key(number)), "{name}: {operation}");
+    }
+}
+
+#[test]
+fn the_page_about_the_patent_is_up_to_date() {
+    let page = Citations::collect().page();
+    if std::env::var_os("FIRSTACK_BLESS").is_some() {
+        std::fs::write(root().join(PAGE), &page).unwrap();
+    }
+    let found = std::fs::read_to_string(root().join(PAGE)).unwrap_or_default();
+    assert!(found == page, "{PAGE} is out of date: FIRSTACK_BLESS=1 rewrites it");
 }

@@ -165,6 +165,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
             // op 616: without an entry the packet goes to its destination.
             (_, None) => Verdict::NoEntry,
             (Side::Inside, Some(slot)) => self.client_packet(packet, slot, flags, context),
+            // ops 502, 532, 552: a SYN/ACK has come.
             (Side::Outside, Some(slot)) if flags.is_syn_ack() => {
                 self.on_syn_ack(packet, slot, None, context)
             }

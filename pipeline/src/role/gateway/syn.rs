@@ -153,6 +153,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         let Settings { path, tag: option, .. } = &self.common.settings;
         let tag =
             tag::Tag { permitted: true, configuration: Some(M::CONFIGURATION), signature: None };
+        // op 210: the tag is added.
         let tagged = tag::insert::<F, B>(packet, *option, tag, self.common.keys.get());
         if tagged {
             self.clamp(packet, path.format);
@@ -175,6 +176,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         now: Ticks,
     ) -> Result<u16, Verdict> {
         let address = server.address.into();
+        // op 208: is it for one of the services?
         let service = self.common.services.find(address, server.port).ok_or(Verdict::NoService)?;
         self.may_be_tagged(packet)?;
         if self.common.backoff.holds(address, now) {

@@ -67,6 +67,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         if !tcp::flags(&head[usize::from(inner.l4)..]).is_syn_ack() {
             return self.tunnelled_data(packet, inner, slot, replica, context);
         }
+        // ops 535, 554: a SYN/ACK in a tunnel is decapsulated first.
         match decap::open(packet, inner) {
             Ok(()) => self.on_syn_ack(packet, slot, Some(replica), context),
             Err(verdict) => verdict,

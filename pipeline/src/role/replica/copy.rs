@@ -40,6 +40,7 @@ impl<F: Family> ReplicaFor<'_, F> {
         inner: View,
         context: &mut Context<'_, P>,
     ) -> Verdict {
+        // op 402: a copy has come.
         let (peer, outer_destination) = packet.view.addresses(packet.buffer.head());
         let settings = &self.common.settings;
         if !settings.tunnel_addresses.contains(&outer_destination) {
@@ -250,6 +251,7 @@ impl<F: Family> ReplicaFor<'_, F> {
     fn is_busy(&mut self, now: Ticks) -> bool {
         let live = live(self.connections) + self.others;
         let Settings { busy_syn_rate: rate, busy_connections, .. } = self.common.settings;
+        // op 406: is the replica busy?
         self.common.admission.busy.load(Relaxed)
             || live >= busy_connections
             || !self.common.syns.take(1, rate, rate, now)

@@ -44,6 +44,7 @@ pub(super) fn to_client<F: Family, B: Buffer>(
     path: &TunnelPath,
 ) -> Result<(), EncapError> {
     match (connection.configuration, segment) {
+        // op 412: as the replica, plain.
         (Configuration::A, _) => Ok(()),
         // op 442: as the server outside, as the replica inside.
         (Configuration::B, Segment::SynAck) => {

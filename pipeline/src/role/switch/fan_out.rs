@@ -32,6 +32,7 @@ impl<F: Family> SwitchFor<'_, F> {
         service: usize,
         context: &mut Context<'_, P>,
     ) -> Result<Verdict, Verdict> {
+        // op 308: is it tagged?
         let (tag, at, length) = match self.common.settings.tag.find(packet.options()) {
             tag::Found::None => return Ok(Verdict::ToServer),
             tag::Found::Bad => return Err(Verdict::BadTag),
@@ -68,6 +69,7 @@ impl<F: Family> SwitchFor<'_, F> {
         tag: &tag::Tag,
     ) -> Result<(), Verdict> {
         let settings = &self.common.settings;
+        // op 310: may it be redirected, and is the content replicable?
         // Data must not be delivered more than once; no gateway tags a SYN with data.
         if !tag.permitted || !self.common.states[service].replicable || packet.has_data() {
             return Err(Verdict::NotFannedOut);
@@ -106,6 +108,7 @@ impl<F: Family> SwitchFor<'_, F> {
             0 => 0,
             _ => (rotation_seed(client.address.into()) ^ usize::from(client.port)) % live,
         };
+        // op 312: encapsulated and sent to all replicas.
         for number in 0..copies {
             let at = (first + number) % live;
             let to = usize::from(self.common.selection.get().replicas(service)[at]);

@@ -242,6 +242,7 @@ impl<F: Family> SwitchFor<'_, F> {
         context: &mut Context<'_, P>,
     ) -> Verdict {
         let client = packet.source::<F>();
+        // op 302: a packet has come; op 304: is it a SYN?
         let is_syn = tcp::flags(packet.tcp()).is_syn();
         let verdict = match is_syn {
             true => match self.on_syn(packet, service, context) {
@@ -256,6 +257,7 @@ impl<F: Family> SwitchFor<'_, F> {
         if is_syn {
             self.count_syn(packet, service, server);
         }
+        // op 314: forwarded to the selected server.
         self.deliver(packet, Destination::new(service, server, client), verdict, context)
     }
 
