@@ -18,7 +18,7 @@ use crate::packet::buffer::Pool;
 use crate::packet::view::{Packet, Side};
 use crate::role::{Context, send_generated};
 use crate::stage::encap;
-use crate::stage::probe::{self, Reply};
+use crate::stage::probe::{self, Reply, Request};
 use crate::wire::ethernet;
 use crate::wire::family::{Endpoint, Family, V4, V6};
 
@@ -239,13 +239,15 @@ impl Probes {
             Ok(header) if !header.is_empty() => header.clone(),
             _ => return,
         };
-        let about = (probing.id, number as u16);
+        let (identifier, sequence) = (probing.id, number as u16);
         let frame = match probed.tunnel.ends {
             (IpAddr::V4(from), IpAddr::V4(to)) => {
-                tunnelled::<V4, P>(&header, (from, to), &probed.tunnel, about, &data, context.pool)
+                let echo = Request::<V4> { from, to, identifier, sequence, data };
+                tunnelled::<V4, P>(&header, &echo, &probed.tunnel, context.pool)
             }
             (IpAddr::V6(from), IpAddr::V6(to)) => {
-                tunnelled::<V6, P>(&header, (from, to), &probed.tunnel, about, &data, context.pool)
+                let echo = Request::<V6> { from, to, identifier, sequence, data };
+                tunnelled::<V6, P>(&header, &echo, &probed.tunnel, context.pool)
             }
             _ => None,
         };
@@ -255,16 +257,14 @@ impl Probes {
     }
 }
 
-/// A probe in its tunnel; `None` when the pool is empty.
+/// Returns a probe in its tunnel; `None` when the pool is empty.
 fn tunnelled<F: Family, P: Pool>(
     header: &[u8],
-    ends: (F::Address, F::Address),
+    echo: &Request<F>,
     tunnel: &Tunnel,
-    about: (u16, u16),
-    data: &[u8; 8],
     pool: &mut P,
 ) -> Option<P::Buffer> {
-    let mut packet = Packet::new(probe::request::<F, P>(header, ends, about, data, pool)?);
-    let entropy = Endpoint::<F>::new(ends.0, about.1).entropy();
+    let mut packet = Packet::new(probe::request::<F, P>(header, echo, pool)?);
+    let entropy = Endpoint::<F>::new(echo.from, echo.sequence).entropy();
     encap::put_to(&mut packet, tunnel.outer(entropy)).then_some(packet.buffer)
 }
