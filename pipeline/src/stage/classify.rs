@@ -7,7 +7,8 @@ use crate::verdict::Verdict;
 use crate::wire::family::Family;
 use crate::wire::tcp::{self, Options};
 
-/// Checks whether a SYN may be tagged. `tag_space` is the size of the tag with its padding, in bytes.
+/// Checks whether a SYN may be tagged. `tag_space` is the size of the tag with its padding, in
+/// bytes.
 ///
 /// # Errors
 /// The verdict says why the SYN must not be tagged.

@@ -2,8 +2,8 @@
 //! 312).
 //!
 //! DSCP and ECN are copied to the outer header (RFC 6040, section 4.1); DF is set, the hop limit is
-//! 64, and the identification is zero (RFC 6864). The IPv6 flow label and the source port of GUE are
-//! derived from the inner client endpoint (RFC 6438).
+//! 64, and the identification is zero (RFC 6864). The IPv6 flow label and the source port of GUE
+//! are derived from the inner client endpoint (RFC 6438).
 
 use std::net::IpAddr;
 
@@ -164,8 +164,8 @@ fn emit<F: Family>(frame: &mut [u8], view: View, outer: &Outer<F>, inner_sum: Su
     }
 }
 
-/// Whether the outer UDP header has a checksum: over IPv6 it must (RFC 8200, section 8.1), over IPv4
-/// tunnels go without.
+/// Whether the outer UDP header has a checksum: over IPv6 it must (RFC 8200, section 8.1), over
+/// IPv4 tunnels go without.
 const fn has_checksum<F: Family>(format: Format) -> bool {
     format.is_udp() && matches!(F::VERSION, Version::V6)
 }

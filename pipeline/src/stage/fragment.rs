@@ -7,8 +7,8 @@ use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::view::Packet;
 use crate::wire::{ipv4, put_u16};
 
-/// The most fragments that one packet is split into: enough for a jumbo frame in tunnels with a path
-/// MTU of 1280 bytes.
+/// The most fragments that one packet is split into: enough for a jumbo frame in tunnels with a
+/// path MTU of 1280 bytes.
 pub const MOST: usize = 8;
 
 /// Splits an IPv4 packet into fragments of at most `mtu` bytes, each in a frame with the packet's

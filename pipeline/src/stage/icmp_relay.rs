@@ -1,5 +1,6 @@
-//! ICMP errors about the appliance's own tunnels to servers. The appliance sent the tunnelled packet,
-//! but the sender of the packet inside has to react, so the error is relayed to that sender.
+//! ICMP errors about the appliance's own tunnels to servers. The appliance sent the tunnelled
+//! packet, but the sender of the packet inside has to react, so the error is relayed to that
+//! sender.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -47,8 +48,8 @@ pub fn read<F: Family, B: Buffer>(packet: &Packet<B>) -> Option<TunnelError> {
 /// Turns an error about a tunnel into an error about the packet inside, addressed to that packet's
 /// sender. The MTU that a "too big" reports is lowered by the tunnel's overhead.
 ///
-/// Returns `false`, and changes nothing, when the two families differ and the error is no "too big":
-/// other errors have no counterpart in the other family that a sender would act upon.
+/// Returns `false`, and changes nothing, when the two families differ and the error is no "too
+/// big": other errors have no counterpart in the other family that a sender would act upon.
 #[must_use]
 pub fn to_sender<F: Family, B: Buffer>(packet: &mut Packet<B>, error: &TunnelError) -> bool {
     match (error.sender.ip(), error.receiver.ip()) {
@@ -80,7 +81,8 @@ fn peel<F: Family, B: Buffer>(
 }
 
 /// Relays a "too big" about a packet of family `G` in a tunnel of family `F`. The new headers are
-/// written in front of the quoted inner packet, where they take no more space than the old ones did.
+/// written in front of the quoted inner packet, where they take no more space than the old ones
+/// did.
 fn rebuild<F: Family, G: Family, B: Buffer>(
     packet: &mut Packet<B>,
     error: &TunnelError,

@@ -33,8 +33,8 @@ fn pseudo_header<F: Family>(from: F::Address, to: F::Address, length: usize) -> 
     }
 }
 
-/// Whether a decapsulated packet is an echo request between the ends of its tunnel. Any other source
-/// would get an unsolicited reply.
+/// Whether a decapsulated packet is an echo request between the ends of its tunnel. Any other
+/// source would get an unsolicited reply.
 pub fn is_request<F: Family, B: Buffer>(packet: &Packet<B>, tunnel: (IpAddr, IpAddr)) -> bool {
     let Some(message) = message::<F, B>(packet) else { return false };
     let (from, to) = (F::source(packet.ip()).into(), F::destination(packet.ip()).into());
@@ -88,8 +88,8 @@ pub struct Request<F: Family> {
     pub data: [u8; 8],
 }
 
-/// Returns the reply to a decapsulated request, in a frame back to the sender of the request's frame.
-/// `None` when the packet is no contiguous ICMP message, or the pool is empty.
+/// Returns the reply to a decapsulated request, in a frame back to the sender of the request's
+/// frame. `None` when the packet is no contiguous ICMP message, or the pool is empty.
 pub fn answer<F: Family, P: Pool>(request: &Packet<P::Buffer>, pool: &mut P) -> Option<P::Buffer> {
     let message = message::<F, _>(request)?;
     let l3 = usize::from(request.view.l3);
@@ -102,8 +102,8 @@ pub fn answer<F: Family, P: Pool>(request: &Packet<P::Buffer>, pool: &mut P) -> 
     Some(frame)
 }
 
-/// Returns a frame with an echo request behind this Ethernet header, still to be encapsulated. `None`
-/// when the pool is empty.
+/// Returns a frame with an echo request behind this Ethernet header, still to be encapsulated.
+/// `None` when the pool is empty.
 pub fn request<F: Family, P: Pool>(
     ethernet_header: &[u8],
     request: &Request<F>,

@@ -28,14 +28,14 @@ pub enum End {
     Destination,
 }
 
-/// Reads the TCP packet that an ICMP error quotes. `None` unless the packet is an error about TCP of
-/// its own family, plain or in a tunnel of that family.
+/// Reads the TCP packet that an ICMP error quotes. `None` unless the packet is an error about TCP
+/// of its own family, plain or in a tunnel of that family.
 pub fn read<F: Family, B: Buffer>(packet: &Packet<B>) -> Option<Quoted<F>> {
     read_at(packet.buffer.head(), packet.view)
 }
 
-/// Reads the TCP packet that an ICMP error quotes, as [`read`] does, where `view` is the view of the
-/// ICMP packet: of a tunnelled one, for example.
+/// Reads the TCP packet that an ICMP error quotes, as [`read`] does, where `view` is the view of
+/// the ICMP packet: of a tunnelled one, for example.
 pub fn read_at<F: Family>(head: &[u8], view: View) -> Option<Quoted<F>> {
     if view.version != F::VERSION {
         return None;
@@ -144,8 +144,8 @@ fn adjust_for_address<F: Family, B: Buffer>(packet: &mut Packet<B>, delta: Delta
 /// the tunnel. The MTU that a "too big" reports is lowered by the tunnel's overhead. Returns the
 /// quoted packet at its new place; without a tunnel nothing changes.
 ///
-/// `None`, and nothing changes, when the error is spread over several buffer segments, or has a wrong
-/// checksum, which a new one would hide.
+/// `None`, and nothing changes, when the error is spread over several buffer segments, or has a
+/// wrong checksum, which a new one would hide.
 pub fn peel<F: Family, B: Buffer>(packet: &mut Packet<B>, quoted: Quoted<F>) -> Option<Quoted<F>> {
     let Some(outer) = quoted.place.outer else { return Some(quoted) };
     let removed = quoted.place.ip - outer;

@@ -6,8 +6,8 @@ use crate::wire::family::{Emit, Family};
 use crate::wire::{ethernet, ipv4, tcp};
 
 /// Returns a RST that answers a SYN/ACK as its client would: the sequence number is the SYN/ACK's
-/// acknowledgement number, and there is no ACK (RFC 9293, section 3.5.2). Its frame goes back to the
-/// sender of the SYN/ACK's frame.
+/// acknowledgement number, and there is no ACK (RFC 9293, section 3.5.2). Its frame goes back to
+/// the sender of the SYN/ACK's frame.
 ///
 /// `None` when the pool is empty.
 pub fn answer<F: Family, P: Pool>(syn_ack: &Packet<P::Buffer>, pool: &mut P) -> Option<P::Buffer> {

@@ -1,6 +1,6 @@
-//! Signatures of tags: SipHash-2-4 over the endpoints and sequence number of the SYN, under keys that
-//! gateways, switches and replicas share (docs/protocol.md, 3.4). Without a key nobody can make a
-//! tag, or move one to another connection.
+//! Signatures of tags: SipHash-2-4 over the endpoints and sequence number of the SYN, under keys
+//! that gateways, switches and replicas share (docs/protocol.md, 3.4). Without a key nobody can
+//! make a tag, or move one to another connection.
 
 use std::fmt;
 
@@ -75,8 +75,8 @@ struct Signed<F: Family> {
 }
 
 impl Keys {
-    /// Returns the given keys, each with its id. `signing` is the id of the key to sign with; `None`
-    /// leaves tags unsigned.
+    /// Returns the given keys, each with its id. `signing` is the id of the key to sign with;
+    /// `None` leaves tags unsigned.
     pub fn new(keys: impl IntoIterator<Item = (u8, [u8; 16])>, signing: Option<u8>) -> Self {
         let mut all = vec![None; 256].into_boxed_slice();
         let mut any = false;

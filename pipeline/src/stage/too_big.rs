@@ -1,5 +1,5 @@
-//! "Fragmentation needed" and "packet too big": the ICMP error to the sender of a packet that exceeds
-//! its tunnel's inner MTU (RFC 1191; RFC 2003, section 5.1; RFC 4443, section 3.2).
+//! "Fragmentation needed" and "packet too big": the ICMP error to the sender of a packet that
+//! exceeds its tunnel's inner MTU (RFC 1191; RFC 2003, section 5.1; RFC 4443, section 3.2).
 
 use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::view::{Kind, Packet};
