@@ -107,6 +107,27 @@ counters! {
 }
 
 /// The counters of one worker for one side.
+///
+/// # Examples
+/// The verdicts whose packets are dropped, by name:
+///
+/// ```
+/// use pipeline::counters::SideCounters;
+/// use pipeline::verdict::{Fate, Verdict};
+///
+/// let side = SideCounters::default();
+/// side.received.add(3);
+/// side.verdicts[Verdict::ToReplica as usize].add(2);
+/// side.verdicts[Verdict::NoBuffer as usize].add(1);
+///
+/// let dropped = Verdict::ALL.iter().filter(|verdict| verdict.fate() == Fate::Dropped);
+/// let seen: Vec<_> = dropped
+///     .filter(|verdict| side.verdicts[**verdict as usize].get() > 0)
+///     .map(|verdict| verdict.name())
+///     .collect();
+/// assert_eq!(seen, ["no_buffer"]);
+/// assert_eq!((side.fate(Fate::Forwarded), side.fate(Fate::Dropped)), (2, 1));
+/// ```
 #[derive(Debug)]
 pub struct SideCounters {
     /// Packets received.
