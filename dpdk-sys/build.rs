@@ -7,11 +7,11 @@ use std::process::{self, Command};
 const HEADER: &str = "csrc/shim.h";
 const SHIM: &str = "csrc/shim.c";
 
-/// The oldest DPDK whose names and structures the shim and the safe layer know.
+/// The oldest DPDK release that the shim and the safe layer support.
 const OLDEST: &str = "22.11";
 
-/// What is called. DPDK's drivers are plugins that the EAL loads by itself; `rte_log` is a
-/// library of its own since 24.03, and part of `rte_eal` before.
+/// The libraries to link. Drivers are not among them: the EAL loads them as plugins. `rte_log` is a
+/// separate library since DPDK 24.03; before that it was part of `rte_eal`.
 const LIBRARIES: &[&str] =
     &["rte_eal", "rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring", "rte_hash", "rte_log"];
 
@@ -57,8 +57,8 @@ const FUNCTIONS: &[&str] = &[
     "rte_strerror",
 ];
 
-/// Structures written by hand in lib.rs: the mbuf, whose unions have other names in every
-/// release, and those that Rust only points at.
+/// Structures that are written by hand in lib.rs: the mbuf, whose unions have different names in
+/// different releases, and the opaque ones.
 const BY_HAND: &[&str] =
     &["rte_mbuf", "rte_mbuf_.*", "rte_mempool", "rte_mempool_.*", "rte_device"];
 
@@ -70,8 +70,8 @@ fn main() {
     let dpdk = find_dpdk();
     let mut flags = compiler_flags();
     if env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|arch| arch == "x86_64") {
-        // DPDK's lock headers inline transactional instructions (24.11: as intrinsics, which
-        // the compiler only takes when it may use them); nothing here calls them.
+        // DPDK's lock headers have inline functions with transactional instructions. In 24.11 these
+        // are intrinsics, which compile only with this flag. Nothing here calls them.
         flags.push("-mrtm".into());
     }
 
@@ -91,7 +91,7 @@ fn main() {
     generate_bindings(&flags);
 }
 
-/// Where pkg-config says DPDK is; without it the build ends, telling what to install.
+/// Finds DPDK through pkg-config. If there is none, the build ends and says what to install.
 fn find_dpdk() -> pkg_config::Library {
     let found = pkg_config::Config::new()
         .atleast_version(OLDEST)
@@ -104,7 +104,8 @@ fn find_dpdk() -> pkg_config::Library {
     }
 }
 
-/// pkg-config's flags as they are: `-include` and `-march` matter, and the crate drops them.
+/// Returns pkg-config's compiler flags unfiltered: `-include` and `-march` are needed, and the
+/// pkg-config crate drops them.
 fn compiler_flags() -> Vec<String> {
     let program = env::var("PKG_CONFIG").unwrap_or_else(|_| "pkg-config".into());
     match Command::new(&program).args(["--cflags", "libdpdk"]).output() {
@@ -148,7 +149,7 @@ fn generate_bindings(flags: &[String]) {
     }
 }
 
-/// Ends the build with what went wrong and what to do about it.
+/// Ends the build with an error message, and says what to install.
 fn fail(reason: &str) -> ! {
     eprintln!(
         "\nerror: {reason}\n\n\

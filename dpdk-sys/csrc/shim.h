@@ -1,7 +1,8 @@
-/* What Rust needs of DPDK: the headers bindgen reads, and a function for each static inline.
+/* The interface of DPDK to Rust: the headers that bindgen reads, and a function for each static
+ * inline function that Rust calls.
  *
- * Rust has its own picture of struct rte_mbuf, whose fields it changes on the data path;
- * firstack_mbuf_layout says how the C compiler sees it, so that the two can be compared. */
+ * Rust has its own definition of struct rte_mbuf, because it changes the fields on the data path.
+ * firstack_mbuf_layout returns the C compiler's layout, so that the two can be compared. */
 #ifndef FIRSTACK_SHIM_H
 #define FIRSTACK_SHIM_H
 
@@ -26,7 +27,7 @@ static const uint64_t FIRSTACK_TX_MULTI_SEGS = RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
 static const uint64_t FIRSTACK_RSS_IP = RTE_ETH_RSS_IP;
 static const uint64_t FIRSTACK_RSS_TCP = RTE_ETH_RSS_TCP;
 static const uint64_t FIRSTACK_RSS_UDP = RTE_ETH_RSS_UDP;
-/* The numbers of the bits: it cannot evaluate the topmost one itself either. */
+/* Bit numbers instead of masks: bindgen cannot evaluate a mask with the highest bit set either. */
 static const uint32_t FIRSTACK_RSS_L3_SRC_ONLY_BIT = __builtin_ctzll(RTE_ETH_RSS_L3_SRC_ONLY);
 static const uint32_t FIRSTACK_RSS_L3_DST_ONLY_BIT = __builtin_ctzll(RTE_ETH_RSS_L3_DST_ONLY);
 static const uint64_t FIRSTACK_RX_RSS_HASH = RTE_ETH_RX_OFFLOAD_RSS_HASH;
@@ -48,32 +49,35 @@ struct firstack_link {
 	uint8_t full_duplex;
 };
 
-/* How the C compiler lays out struct rte_mbuf. */
+/* Returns the C compiler's layout of struct rte_mbuf. */
 void firstack_mbuf_layout(struct firstack_layout *layout);
 
-/* The calling thread's rte_errno, a positive errno value. */
+/* Returns the calling thread's rte_errno, a positive errno value. */
 int firstack_errno(void);
 
-/* Sends DPDK's log to stderr instead of stdout and syslog. 0, or negative on error. */
+/* Sends DPDK's log to stderr instead of stdout and syslog. Returns 0, or a negative value on
+ * error. */
 int firstack_log_to_stderr(void);
 
-/* rte_eth_link_get_nowait. 0, or a negative errno value. */
+/* Calls rte_eth_link_get_nowait. Returns 0, or a negative errno value. */
 int firstack_link_get(uint16_t port, struct firstack_link *link);
 
-/* rte_eth_rx_burst and rte_eth_tx_burst: how many of count were received or taken. */
+/* Call rte_eth_rx_burst and rte_eth_tx_burst. Return the number of mbufs, at most count, that were
+ * received or accepted for transmission. */
 uint16_t firstack_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count);
 uint16_t firstack_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count);
 
-/* rte_pktmbuf_alloc_bulk: 0 and count fresh mbufs, or a negative errno value and none. */
+/* Calls rte_pktmbuf_alloc_bulk. Returns 0 and count mbufs, or a negative errno value and none. */
 int firstack_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned int count);
 
-/* rte_pktmbuf_free: the mbuf and what is chained behind it; NULL is left alone. */
+/* Calls rte_pktmbuf_free: frees all segments of a frame. NULL is ignored. */
 void firstack_free(struct rte_mbuf *mbuf);
 
-/* rte_hash_create on any NUMA node, all else as it comes: NULL, and rte_errno, on error. */
+/* Calls rte_hash_create with default parameters, on any NUMA node. Returns NULL, and sets
+ * rte_errno, on error. */
 struct rte_hash *firstack_hash_create(const char *name, uint32_t entries, uint32_t key_len);
 
-/* The CPU's time stamp counter. */
+/* Returns the CPU's time stamp counter. */
 uint64_t firstack_cycles(void);
 
 #endif

@@ -7,7 +7,7 @@ pub use firstack_packets::{
 use crate::wire::family::{Endpoint, Family};
 use crate::wire::tunnel::Format;
 
-/// Parses an endpoint, such as "198.18.1.10:40000". Panics when it is none of the family.
+/// Parses an endpoint, such as "198.18.1.10:40000". Panics when it is not of the family.
 pub fn endpoint<F: Family>(text: &str) -> Endpoint<F> {
     let address = socket(text);
     Endpoint::new(F::from_ip(address.ip()).expect("an address of the family"), address.port())

@@ -1,10 +1,22 @@
-//! Distributions of times.
+//! Histograms of times.
 
 use super::Counter;
 use crate::base::time::Ticks;
 
-/// Times in microseconds, in eight buckets per octave: a bucket is at most an eighth as wide as its
-/// lower bound.
+/// A histogram of times in microseconds, with eight buckets per octave: from 8 us on, a bucket is
+/// an eighth as wide as the lower bound of its octave.
+///
+/// # Examples
+/// ```
+/// use pipeline::base::time::Ticks;
+/// use pipeline::counters::Histogram;
+///
+/// let times = Histogram::default();
+/// times.record(Ticks::from_millis(40));
+/// let bucket = times.counts().iter().position(|count| *count == 1).unwrap();
+/// let lower = Histogram::lower_bound(bucket);
+/// assert!((lower..lower + Histogram::width(lower)).contains(&40_000));
+/// ```
 #[derive(Debug)]
 pub struct Histogram([Counter; Histogram::BUCKETS]);
 
@@ -15,7 +27,8 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    /// The number of buckets: up to 2^26 us, 67 s; longer times are counted in the last one.
+    /// The number of buckets. They cover times up to 2^26 us (67 s); the last one also counts
+    /// longer times.
     pub const BUCKETS: usize = 24 * 8;
 
     fn bucket(micros: u64) -> usize {
@@ -40,7 +53,7 @@ impl Histogram {
         if lower_bound < 8 { 1 } else { 1 << (lower_bound.ilog2() - 3) }
     }
 
-    /// Adds one time.
+    /// Counts a time.
     pub fn record(&self, elapsed: Ticks) {
         self.0[Self::bucket(elapsed.micros())].add(1);
     }

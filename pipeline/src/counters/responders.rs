@@ -1,4 +1,4 @@
-//! Who answers a gateway's races, and how fast.
+//! The servers and replicas that answer a gateway's races, and their response times.
 
 use std::net::IpAddr;
 use std::sync::OnceLock;
@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 
 use super::{Counter, Histogram};
 
-/// One server or replica that has answered races of a service.
+/// A server or replica that has answered races of a service.
 #[derive(Debug, Default)]
 pub struct Responder {
     name: OnceLock<(u16, IpAddr, bool)>,
@@ -15,14 +15,14 @@ pub struct Responder {
     pub won: Counter,
     /// SYN/ACKs it sent too late, each answered with a reset.
     pub lost: Counter,
-    /// Time from the race's first SYN to each of its SYN/ACKs, won or lost. A loser that retransmits
-    /// its SYN/ACK because the reset was lost is counted again.
+    /// Time from the race's first SYN to each of its SYN/ACKs, won or lost. A loser that
+    /// retransmits its SYN/ACK because the reset was lost is counted again.
     pub time_to_syn_ack: Histogram,
 }
 
 impl Responder {
-    /// Returns service number, address, and whether it is the origin; `None` for the entry that
-    /// counts all responders beyond the limit.
+    /// Returns service number, address, and whether the responder is the origin; `None` for the
+    /// entry that counts all responders beyond the limit.
     pub fn name(&self) -> Option<(u16, IpAddr, bool)> {
         self.name.get().copied()
     }
@@ -42,13 +42,13 @@ impl Responders {
     /// The number of entries.
     pub const LIMIT: usize = 128;
 
-    /// Returns those that have answered.
+    /// Returns the responders that have answered at least once.
     pub fn iter(&self) -> impl Iterator<Item = &Responder> {
         self.0.iter().filter(|responder| responder.won.get() + responder.lost.get() > 0)
     }
 }
 
-/// The worker's own index into its [`Responders`].
+/// A worker's index into its [`Responders`].
 #[derive(Debug)]
 pub struct ResponderIndex {
     places: HashMap<(u16, IpAddr), usize>,
@@ -63,7 +63,7 @@ impl Default for ResponderIndex {
 }
 
 impl ResponderIndex {
-    /// Returns the entry of a responder, and makes one if there is none yet.
+    /// Returns the entry of a responder, and inserts one if there is none yet.
     pub fn of<'a>(
         &mut self,
         all: &'a Responders,
@@ -76,7 +76,7 @@ impl ResponderIndex {
         }
         let place = self.places.len();
         let others = Responders::LIMIT - 1;
-        // A service may have any number of origins: they leave entries to replicas.
+        // A service may have any number of origins: half of the entries are left to replicas.
         if place >= others || is_origin && self.origins >= Responders::LIMIT / 2 {
             return &all.0[others];
         }
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn origins_leave_entries_to_replicas() {
+    fn origins_leave_half_of_the_entries_to_replicas() {
         let (all, mut index) = (Responders::default(), ResponderIndex::default());
         for number in 0..300u32 {
             index.of(&all, 0, IpAddr::from(number.to_be_bytes()), true).won.add(1);

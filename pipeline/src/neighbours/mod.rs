@@ -1,5 +1,5 @@
 //! MAC addresses of the servers behind an appliance, learned by ARP and neighbour discovery and
-//! shared by all its workers; and the appliance's own answers to who asks for it.
+//! shared by all workers; and answers to requests for the appliance's own addresses.
 
 mod answer;
 mod probe;
@@ -21,61 +21,89 @@ use crate::wire::nd::{Message, What};
 pub use answer::{Answer, answer};
 pub use probe::Probe;
 
-/// Between two probes of an address that has not answered.
+/// The time between two probes for an address that has not answered.
 const RETRY: Ticks = Ticks::from_secs(1);
-/// From an answer to the next probe.
+/// The time from an answer to the next probe.
 const REFRESH: Ticks = Ticks::from_secs(30);
-/// Between two looks for probes that are due.
+/// The time between two scans for probes that are due.
 const SCAN: Ticks = Ticks::from_millis(100);
-/// The most probes that one look sends: they must fit into what leaves at once.
+/// The most probes sent by one scan: they must fit into one transmit burst.
 const PROBES: usize = 32;
 
-/// In the bits above the MAC address: it is known.
+/// A bit above the MAC address: the MAC address is known.
 const KNOWN: u64 = 1 << 48;
-/// Above that: how many probes in a row it has not answered since it was known.
+/// The unit of a counter above that: probes in a row without an answer since the MAC address became
+/// known.
 const UNANSWERED: u64 = 1 << 49;
-/// So many are too many.
-const GIVEN_UP: u64 = 3;
+/// After this number of unanswered probes in a row the MAC address is unknown again.
+const MAX_UNANSWERED: u64 = 3;
 
 #[derive(Debug)]
 struct Neighbour {
     address: IpAddr,
-    /// MAC address, [`KNOWN`], [`UNANSWERED`]: in one word, so that an answer that one worker
-    /// sees cannot be lost to another one giving up.
+    /// MAC address, [`KNOWN`] and [`UNANSWERED`] in one word, so that an answer that one worker
+    /// receives is not lost when another worker changes the state.
     state: AtomicU64,
-    /// When to probe next, in ticks.
+    /// When the next probe is due, in ticks.
     next_probe: AtomicU64,
 }
 
-/// What is known of an address.
+/// The state of an address in [`Neighbours`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resolution {
     /// The address.
     pub address: IpAddr,
     /// The MAC address last learned.
     pub mac: Option<Mac>,
-    /// Whether it still counts: packets are sent to it.
+    /// Whether the MAC address is in use: false once probes have gone unanswered.
     pub known: bool,
 }
 
-/// The addresses to be resolved. One is asked for each second until it answers, and then seldom;
-/// a known one that leaves three probes in a row unanswered is unknown again.
+/// The addresses to be resolved, and their MAC addresses.
+///
+/// An address is probed every second until it answers, and then every 30 s. A known one that leaves
+/// three probes in a row unanswered becomes unknown again.
+///
+/// # Examples
+/// ```
+/// use pipeline::base::time::Ticks;
+/// use pipeline::neighbours::{Neighbours, answer, Answer};
+/// use pipeline::packet::buffer::{HeapBuffer, HeapPool};
+/// use pipeline::packet::view::Packet;
+///
+/// let (own, server) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 0x50]);
+/// let address = "198.51.100.10".parse().unwrap();
+/// let neighbours = Neighbours::new([address]);
+/// assert_eq!(neighbours.find(address), None);
+///
+/// // The first probe is due at once.
+/// let probe = neighbours.due_probes(own, Ticks(0)).next().unwrap();
+/// let mut frame = vec![0; probe.len()];
+/// probe.emit(&mut frame);
+///
+/// // The server answers as the appliance would for its own address.
+/// let request = Packet::new(HeapBuffer::new(&frame));
+/// let reply = answer(&request, server, |asked| asked == address, &mut HeapPool::default());
+/// let Answer::Made(reply) = reply else { panic!() };
+/// assert!(neighbours.learn(&Packet::new(reply), Ticks(0)));
+/// assert_eq!(neighbours.find(address), Some(server));
+/// ```
 #[derive(Debug, Default)]
 pub struct Neighbours {
-    /// Sorted, each once.
+    /// Sorted by address, without duplicates.
     all: Box<[Neighbour]>,
-    /// Where in it an address is.
+    /// The index into `all` by address.
     index: HashMap<IpAddr, usize>,
-    /// When any is to be probed again, in ticks.
+    /// When to scan for due probes next, in ticks.
     next_scan: AtomicU64,
-    /// The one to begin with then, so that none has to wait for the others for ever.
+    /// Where the next scan begins, so that a scan that stops early starves no address.
     first: AtomicUsize,
     /// See [`Neighbours::changes`].
     changes: AtomicU64,
 }
 
 impl Neighbours {
-    /// None of them known yet. An address may be given more than once.
+    /// Returns the addresses, all of them unknown. Duplicates are allowed.
     pub fn new(addresses: impl IntoIterator<Item = IpAddr>) -> Self {
         let mut addresses: Vec<IpAddr> = addresses.into_iter().collect();
         addresses.sort_unstable();
@@ -89,19 +117,19 @@ impl Neighbours {
         Self { all: addresses.into_iter().map(unknown).collect(), index, ..Self::default() }
     }
 
-    /// The MAC address, while it is known.
+    /// Returns the MAC address of an address, while it is known.
     #[inline]
     pub fn find(&self, address: IpAddr) -> Option<Mac> {
         let state = self.get(address)?.state.load(Relaxed);
         (state & KNOWN != 0).then_some(mac_of(state))
     }
 
-    /// Whether the MAC address is known.
+    /// Whether the MAC address of an address is known.
     pub fn is_known(&self, address: IpAddr) -> bool {
         self.find(address).is_some()
     }
 
-    /// What is known of each, in the order of the addresses.
+    /// Returns the state of all addresses, in ascending order of the addresses.
     pub fn list(&self) -> impl Iterator<Item = Resolution> {
         self.all.iter().map(|neighbour| {
             let state = neighbour.state.load(Relaxed);
@@ -111,7 +139,7 @@ impl Neighbours {
         })
     }
 
-    /// Changes whenever a MAC address that was not known is learned.
+    /// Returns a number that changes whenever a MAC address that was unknown is learned.
     #[inline]
     pub fn changes(&self) -> u64 {
         self.changes.load(Acquire)
@@ -122,10 +150,11 @@ impl Neighbours {
         self.index.get(&address).map(|&at| &self.all[at])
     }
 
-    /// Learns from a packet that came in by the inside: ARP, neighbour advertisement or
-    /// solicitation. `true` when it tells where one of the addresses is.
+    /// Learns a MAC address from ARP, a neighbour advertisement or a neighbour solicitation.
+    /// Returns whether the packet contains the MAC address of one of the addresses, and it was
+    /// stored.
     pub fn learn<B: Buffer>(&self, packet: &Packet<B>, now: Ticks) -> bool {
-        let told = match (packet.view.kind, packet.view.version) {
+        let learned = match (packet.view.kind, packet.view.version) {
             (Kind::Arp, _) => Arp::parse(packet.ip())
                 .map(|arp| (IpAddr::from(arp.sender), Some(arp.sender_mac), true)),
             (Kind::Icmp, Version::V6) => {
@@ -138,12 +167,13 @@ impl Neighbours {
             }
             _ => None,
         };
-        let Some((address, Some(mac), overrides)) = told else { return false };
+        let Some((address, Some(mac), overrides)) = learned else { return false };
         let Some(neighbour) = self.get(address) else { return false };
         is_station(mac) && self.store(neighbour, mac, overrides, now)
     }
 
-    /// `false` when what is known stays: a proxy's answer does not take the place of another.
+    /// Stores a MAC address. Returns `false`, and changes nothing, when another one is known and
+    /// the advertisement does not override it (RFC 4861, section 7.2.5).
     fn store(&self, neighbour: &Neighbour, mac: Mac, overrides: bool, now: Ticks) -> bool {
         let [a, b, c, d, e, f] = mac;
         let new = KNOWN | u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
@@ -159,8 +189,9 @@ impl Neighbours {
         true
     }
 
-    /// The probes that are due; what has not answered for too long becomes unknown. `own` is the
-    /// MAC address of the inside. To be asked by one worker only.
+    /// Returns the probes that are due, at most 32. Addresses that have left too many unanswered
+    /// become unknown. `own` is the MAC address of the inside port. Must be called by one worker
+    /// only.
     pub fn due_probes(&self, own: Mac, now: Ticks) -> impl Iterator<Item = Probe> {
         let scan = now.0 >= self.next_scan.load(Relaxed);
         if scan {
@@ -168,10 +199,10 @@ impl Neighbours {
         }
         let count = self.all.len();
         let first = self.first.load(Relaxed);
-        let looked_at = if scan { first..first + count } else { 0..0 };
-        let due = looked_at.filter_map(move |number| {
+        let scanned = if scan { first..first + count } else { 0..0 };
+        let due = scanned.filter_map(move |number| {
             let neighbour = &self.all[number % count];
-            if !neighbour.is_due(now) {
+            if !neighbour.take_due(now) {
                 return None;
             }
             self.first.store((number + 1) % count, Relaxed);
@@ -182,17 +213,17 @@ impl Neighbours {
 }
 
 impl Neighbour {
-    /// Whether it is to be probed now; if so, notes that it is.
-    fn is_due(&self, now: Ticks) -> bool {
+    /// Whether a probe is due; if so, schedules the next one.
+    fn take_due(&self, now: Ticks) -> bool {
         let state = self.state.load(Relaxed);
         if now.0 < self.next_probe.load(Relaxed) {
             return false;
         }
         if state & KNOWN != 0 {
-            let tag_backoffs = state / UNANSWERED == GIVEN_UP;
-            let next = if tag_backoffs { state % KNOWN } else { state + UNANSWERED };
+            let is_lost = state / UNANSWERED == MAX_UNANSWERED;
+            let next = if is_lost { state % KNOWN } else { state + UNANSWERED };
             if self.state.compare_exchange(state, next, Relaxed, Relaxed).is_err() {
-                // It has answered just now.
+                // An answer has just been learned.
                 return false;
             }
         }
@@ -206,7 +237,7 @@ fn mac_of(state: u64) -> Mac {
     mac
 }
 
-/// Whether it is the address of one station: no group, and not the one that stands for none.
+/// Whether a MAC address belongs to one station: it is neither a group address nor all zeros.
 fn is_station(mac: Mac) -> bool {
     mac[0] & 1 == 0 && mac != [0; 6]
 }

@@ -1,4 +1,4 @@
-//! The question for an address.
+//! Probes: ARP requests and neighbour solicitations for the MAC address of a host.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -7,11 +7,12 @@ use crate::wire::ethernet::{self, Mac};
 use crate::wire::nd::{self, Message, What};
 use crate::wire::put_u16;
 
-/// A question for the MAC address of one address: an ARP probe (RFC 5227), or a neighbour
-/// solicitation from the link-local address that belongs to the appliance's own MAC address.
-/// A solicitation from the unspecified address would leave no trace in the server's cache, but
-/// a server that has just been started would take it for another node's claim to its address,
-/// and give the address up (RFC 4862, section 5.4.3).
+/// A probe for the MAC address of a host: an ARP probe (RFC 5227), or a neighbour solicitation from
+/// the link-local address of the appliance's MAC address.
+///
+/// A solicitation from the unspecified address would leave no entry in the host's neighbour cache.
+/// But a host that has just started would take it for duplicate address detection by another node,
+/// and would not use its address (RFC 4862, section 5.4.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Probe {
     own: Mac,
@@ -20,17 +21,17 @@ pub struct Probe {
 
 #[expect(clippy::len_without_is_empty, reason = "a frame is never empty")]
 impl Probe {
-    /// Asks for `target`; the answer is to go to `own`.
+    /// Returns a probe for `target`, to be answered to the MAC address `own`.
     pub fn new(own: Mac, target: IpAddr) -> Self {
         Self { own, target }
     }
 
-    /// The address asked for.
+    /// Returns the address whose MAC address is wanted.
     pub fn target(&self) -> IpAddr {
         self.target
     }
 
-    /// Length of the frame in bytes.
+    /// Returns the length of the frame, in bytes.
     pub fn len(&self) -> usize {
         match self.target {
             IpAddr::V4(_) => arp::FRAME,
@@ -38,7 +39,7 @@ impl Probe {
         }
     }
 
-    /// Writes the frame into the first [`Probe::len`] bytes.
+    /// Writes the frame into the first [`Probe::len`] bytes of `frame`.
     pub fn emit(&self, frame: &mut [u8]) {
         match self.target {
             IpAddr::V4(target) => self.request(target).emit_broadcast(frame),

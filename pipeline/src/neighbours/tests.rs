@@ -22,16 +22,16 @@ fn sent(probe: Probe) -> Frame {
     Packet::new(HeapBuffer::new(&frame))
 }
 
-fn made(answer: Answer<HeapBuffer>) -> Frame {
+fn reply_frame(answer: Answer<HeapBuffer>) -> Frame {
     match answer {
         Answer::Made(buffer) => Packet::new(buffer),
         other => panic!("{other:?}"),
     }
 }
 
-/// What a server of this MAC address, which has all addresses, answers.
-fn answered(question: &Frame, mac: Mac) -> Frame {
-    made(answer(question, mac, |_| true, &mut HeapPool::default()))
+/// The answer of a server that has this MAC address, and every IP address.
+fn answered(request: &Frame, mac: Mac) -> Frame {
+    reply_frame(answer(request, mac, |_| true, &mut HeapPool::default()))
 }
 
 fn reply(address: IpAddr) -> Frame {
@@ -72,7 +72,7 @@ fn due(neighbours: &Neighbours, millis: u64) -> usize {
 }
 
 #[test]
-fn probes_each_second_until_answered_and_then_seldom() {
+fn probes_every_second_until_answered_and_then_every_30_seconds() {
     for web in WEB {
         let neighbours = Neighbours::new([web]);
         let probes = [0, 0, 900, 1_000, 1_050, 2_000].map(|at| due(&neighbours, at));
@@ -89,12 +89,12 @@ fn probes_each_second_until_answered_and_then_seldom() {
 }
 
 #[test]
-fn three_unanswered_probes_make_it_unknown() {
+fn three_unanswered_probes_make_an_address_unknown() {
     for web in WEB {
         let neighbours = Neighbours::new([web]);
         neighbours.learn(&reply(web), Ticks(0));
         assert_eq!([30_000, 31_000, 32_000].map(|at| due(&neighbours, at)), [1; 3]);
-        // The answer to the third is in time.
+        // The third probe is answered in time.
         assert!(neighbours.learn(&reply(web), Ticks::from_millis(32_900)));
         let probes = [33_000, 62_900, 63_900, 64_900, 65_800].map(|at| due(&neighbours, at));
         assert_eq!(probes, [0, 1, 1, 1, 0]);
@@ -109,7 +109,7 @@ fn three_unanswered_probes_make_it_unknown() {
 }
 
 #[test]
-fn learns_from_what_the_servers_say() {
+fn learns_from_arp_and_neighbour_discovery_of_the_servers() {
     let neighbours = Neighbours::new(WEB.into_iter().chain(WEB));
     let [v4, v6] = WEB;
     let unknown = WEB.map(|address| Resolution { address, mac: None, known: false });
@@ -120,10 +120,10 @@ fn learns_from_what_the_servers_say() {
     assert!(learn(arp_from(v4, OTHER, arp::REPLY)));
     assert_eq!(neighbours.find(v4), Some(OTHER));
     let IpAddr::V6(web) = v6 else { unreachable!() };
-    let asked = "2001:db8:3::1".parse().unwrap();
-    assert!(learn(solicitation(web, asked, Some(SERVER))));
+    let other = "2001:db8:3::1".parse().unwrap();
+    assert!(learn(solicitation(web, other, Some(SERVER))));
     assert_eq!(neighbours.find(v6), Some(SERVER));
-    assert!(!learn(advertisement(v6, Some(OTHER), false)), "a proxy's");
+    assert!(!learn(advertisement(v6, Some(OTHER), false)), "a proxy does not override");
     assert_eq!(neighbours.find(v6), Some(SERVER));
     assert!(learn(advertisement(v6, Some(SERVER), false)));
     assert!(learn(advertisement(v6, Some(OTHER), true)));
@@ -132,7 +132,7 @@ fn learns_from_what_the_servers_say() {
 }
 
 #[test]
-fn learns_from_nothing_else() {
+fn learns_from_no_other_packet() {
     let neighbours = Neighbours::new(WEB);
     let [v4, v6] = WEB;
     let not_learned = |packet: Frame| {
@@ -145,7 +145,7 @@ fn learns_from_nothing_else() {
     not_learned(advertisement("2001:db8:3::11".parse().unwrap(), Some(SERVER), true));
     not_learned(advertisement(v6, Some([0x33, 0x33, 0, 0, 0, 1]), true));
     not_learned(advertisement(v6, None, true));
-    // It wants to have the address, and does not have it yet.
+    // Duplicate address detection: the sender does not have the address yet.
     not_learned(solicitation(Ipv6Addr::UNSPECIFIED, v6, None));
     WEB.into_iter().for_each(|web| not_learned(sent(Probe::new(OWN, web))));
     let syn = crate::testing::Segment::syn("198.51.100.10:80", "203.0.113.10:80", 7);
@@ -154,22 +154,22 @@ fn learns_from_nothing_else() {
 }
 
 #[test]
-fn no_address_waits_for_the_others_for_ever() {
+fn every_address_is_probed_in_turn() {
     let all: Vec<IpAddr> = (0..1000u32).map(|n| Ipv4Addr::from(0xc633_6400 + n).into()).collect();
     let neighbours = Neighbours::new(all.iter().copied());
-    let mut asked: Vec<IpAddr> = Vec::new();
-    for look in 0..32 {
-        let probes = neighbours.due_probes(OWN, Ticks::from_millis(100 * look));
-        let before = asked.len();
-        asked.extend(probes.map(|probe| probe.target()));
-        assert_eq!(asked.len() - before, 32);
+    let mut probed: Vec<IpAddr> = Vec::new();
+    for scan in 0..32 {
+        let probes = neighbours.due_probes(OWN, Ticks::from_millis(100 * scan));
+        let before = probed.len();
+        probed.extend(probes.map(|probe| probe.target()));
+        assert_eq!(probed.len() - before, 32);
     }
-    asked.truncate(1000);
-    assert_eq!(asked, all);
+    probed.truncate(1000);
+    assert_eq!(probed, all);
 }
 
 #[test]
-fn a_probe_of_ipv6_is_from_the_own_link_local_address() {
+fn a_probe_over_ipv6_comes_from_the_own_link_local_address() {
     let [_, v6] = WEB;
     let probe = sent(Probe::new(OWN, v6));
     assert_eq!(ethernet::destination(probe.buffer.head()), [0x33, 0x33, 0xff, 0, 0, 0x10]);
@@ -180,14 +180,14 @@ fn a_probe_of_ipv6_is_from_the_own_link_local_address() {
 }
 
 #[test]
-fn answers_with_the_vlan_tags_of_the_question() {
+fn the_answer_has_the_vlan_tags_of_the_request() {
     for web in WEB {
-        let question = sent(Probe::new(OTHER, web));
-        let plain = answered(&question, OWN);
+        let request = sent(Probe::new(OTHER, web));
+        let plain = answered(&request, OWN);
         let tags = [0x88, 0xa8, 0, 5, 0x81, 0, 0, 6];
         let tagged = |frame: &[u8]| [&frame[..12], &tags, &frame[12..]].concat();
-        let question = Packet::new(HeapBuffer::new(&tagged(question.buffer.frame())));
-        let frame = answered(&question, OWN);
+        let request = Packet::new(HeapBuffer::new(&tagged(request.buffer.frame())));
+        let frame = answered(&request, OWN);
         assert_eq!(frame.buffer.frame(), tagged(plain.buffer.frame()));
         assert_eq!(ethernet::source(frame.buffer.frame()), OWN);
         assert_eq!(ethernet::destination(frame.buffer.frame()), OTHER);
@@ -195,7 +195,7 @@ fn answers_with_the_vlan_tags_of_the_question() {
 }
 
 #[test]
-fn answers_all_nodes_when_the_asker_has_no_address() {
+fn duplicate_address_detection_is_answered_to_all_nodes() {
     let [_, v6] = WEB;
     let IpAddr::V6(web) = v6 else { unreachable!() };
     let frame = answered(&solicitation(Ipv6Addr::UNSPECIFIED, v6, None), OWN);
@@ -211,32 +211,32 @@ fn answers_all_nodes_when_the_asker_has_no_address() {
 }
 
 #[test]
-fn answers_a_question_without_a_mac_address_to_where_it_came_from() {
-    let asker = nd::link_local(OTHER);
-    let frame = answered(&solicitation(asker, WEB[1], None), OWN);
+fn a_request_without_a_mac_address_is_answered_to_the_source_of_its_frame() {
+    let requester = nd::link_local(OTHER);
+    let frame = answered(&solicitation(requester, WEB[1], None), OWN);
     assert_eq!(ethernet::destination(frame.buffer.head()), SERVER);
     let parsed = Message::parse(frame.ip()).unwrap();
     let what = What::Advertisement { router: false, solicited: true, overrides: true };
-    assert_eq!((parsed.what, parsed.destination), (what, asker));
+    assert_eq!((parsed.what, parsed.destination), (what, requester));
 }
 
 #[test]
-fn answers_for_nobody_else() {
+fn other_requests_are_not_answered() {
     let mut pool = HeapPool::default();
     let [v4, v6] = WEB;
-    let mut ask = |question: &Frame, bears: bool| answer(question, OWN, |_| bears, &mut pool);
+    let mut ask = |request: &Frame, has_it: bool| answer(request, OWN, |_| has_it, &mut pool);
     let is_none = |answer| matches!(answer, Answer::NotForUs);
     for web in WEB {
         assert!(is_none(ask(&sent(Probe::new(OTHER, web)), false)));
-        assert!(is_none(ask(&reply(web), true)), "an answer is no question");
-        let question = sent(Probe::new(OTHER, web));
-        let answer = answer(&question, OWN, |_| true, &mut HeapPool::with_limit(0));
+        assert!(is_none(ask(&reply(web), true)), "a reply is no request");
+        let request = sent(Probe::new(OTHER, web));
+        let answer = answer(&request, OWN, |_| true, &mut HeapPool::with_limit(0));
         assert!(matches!(answer, Answer::NoBuffer));
     }
     assert!(is_none(ask(&arp_from(v4, ethernet::BROADCAST, arp::REQUEST), true)));
     let group = Some([0x33, 0x33, 0, 0, 0, 1]);
     assert!(is_none(ask(&solicitation(nd::link_local(OTHER), v6, group), true)));
-    // A server makes sure of whom it answered.
+    // A server verifies that the appliance is reachable.
     let back = solicitation(nd::link_local(SERVER), nd::link_local(OWN).into(), Some(SERVER));
     assert!(matches!(ask(&back, false), Answer::Made(_)));
 }
@@ -257,7 +257,7 @@ fn any_station() -> impl Strategy<Value = Mac> {
 
 proptest! {
     #[test]
-    fn what_answers_a_probe_is_learned(
+    fn the_answer_to_a_probe_is_learned(
         address in any_address(),
         own in any_station(),
         server in any_station(),
@@ -273,7 +273,7 @@ proptest! {
     }
 
     #[test]
-    fn no_frame_makes_it_panic(
+    fn no_frame_causes_a_panic(
         at in 0usize..90,
         bytes in proptest::collection::vec(any::<u8>(), 0..12),
         cut in 0usize..100,

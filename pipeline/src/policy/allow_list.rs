@@ -1,21 +1,31 @@
-//! Which addresses may do something.
+//! Allow lists of addresses.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// Prefixes whose addresses are allowed.
+/// The addresses that are allowed: any, or those of some prefixes.
+///
+/// # Examples
+/// ```
+/// use pipeline::policy::allow_list::AllowList;
+///
+/// let list = AllowList::only_or_any(vec!["198.51.100.0/24".parse().unwrap()]);
+/// assert!(list.allows("198.51.100.7".parse().unwrap()));
+/// assert!(!list.allows("203.0.113.7".parse().unwrap()));
+/// assert_eq!(AllowList::only_or_any(Vec::new()), AllowList::Any);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AllowList {
     /// Every address.
     Any,
-    /// Addresses of these prefixes only; none when the list is empty.
+    /// Only addresses of these prefixes; with an empty list, no address.
     Only(Vec<IpNet>),
 }
 
 impl AllowList {
-    /// Allows the addresses of `prefixes`, or every address when there are none: the value `"any"`
-    /// of a configuration file is an empty list.
+    /// Returns a list that allows the addresses of `prefixes`, or every address when there are
+    /// none: the value `"any"` of a configuration file is parsed to an empty list.
     pub fn only_or_any(prefixes: Vec<IpNet>) -> Self {
         if prefixes.is_empty() { Self::Any } else { Self::Only(prefixes) }
     }
@@ -34,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn allows_its_prefixes_or_everybody() {
+    fn allows_its_prefixes_or_every_address() {
         let inside = IpAddr::from([198, 51, 100, 7]);
         let outside = IpAddr::from([203, 0, 113, 7]);
         let list = AllowList::only_or_any(vec!["198.51.100.0/24".parse().unwrap()]);

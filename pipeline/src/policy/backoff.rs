@@ -1,4 +1,4 @@
-//! Destinations whose path drops start packets that bear the tag: left untagged for a while.
+//! Back-off from destinations whose path drops tagged SYNs: SYNs to them stay untagged for a while.
 
 use std::net::IpAddr;
 
@@ -8,48 +8,65 @@ use crate::base::time::Ticks;
 
 /// The most destinations remembered.
 const DESTINATIONS: usize = 4096;
-/// How often, at the most, a full map is looked through: that takes a while.
-const TIDY: Ticks = Ticks::from_secs(1);
-/// Races in a row whose first two start packets went unanswered before a path is given up.
+/// The shortest time between two scans of a full map, because a scan visits every entry.
+const SCAN_INTERVAL: Ticks = Ticks::from_secs(1);
+/// After this number of races in a row whose two tagged SYNs were not answered, the path is backed
+/// off from.
 const MISSES: u8 = 3;
 
 #[derive(Clone, Copy, Debug)]
 struct Path {
     misses: u8,
-    /// Untagged until then.
+    /// SYNs stay untagged until this time.
     until: Ticks,
-    /// When it last missed.
+    /// When a race last went unanswered.
     missed: Ticks,
 }
 
-/// What one worker knows of paths.
+/// The paths that one worker has found to drop tagged SYNs, up to 4096 destinations.
+///
+/// # Examples
+/// ```
+/// use pipeline::base::time::Ticks;
+/// use pipeline::policy::backoff::Backoff;
+///
+/// let mut backoff = Backoff::new(Ticks::from_secs(600));
+/// let server = "203.0.113.10".parse().unwrap();
+/// assert!(!backoff.missed(server, Ticks::from_secs(1)));
+/// assert!(!backoff.missed(server, Ticks::from_secs(2)));
+/// // The third unanswered race in a row.
+/// assert!(backoff.missed(server, Ticks::from_secs(3)));
+/// assert!(backoff.holds(server, Ticks::from_secs(4)));
+/// assert!(!backoff.holds(server, Ticks::from_secs(603)));
+/// ```
 #[derive(Debug)]
 pub struct Backoff {
     span: Ticks,
     paths: HashMap<IpAddr, Path>,
-    /// When the map was last looked through for what can be forgotten.
-    tidied: Ticks,
+    /// When the map was last scanned for entries that can be removed.
+    last_scan: Ticks,
 }
 
 impl Backoff {
-    /// Gives a path up for `span`.
+    /// Returns an empty map. A path is backed off from for `span`.
     pub fn new(span: Ticks) -> Self {
-        Self { span, paths: HashMap::with_capacity(2 * DESTINATIONS), tidied: Ticks(0) }
+        Self { span, paths: HashMap::with_capacity(2 * DESTINATIONS), last_scan: Ticks(0) }
     }
 
-    /// Whether start packets to this destination go untagged now.
+    /// Whether SYNs to this destination stay untagged now.
     pub fn holds(&self, server: IpAddr, now: Ticks) -> bool {
         !self.paths.is_empty() && self.paths.get(&server).is_some_and(|path| now < path.until)
     }
 
-    /// A race's tagged start packets went unanswered twice; `true` when the path is given up.
+    /// Notes that both tagged SYNs of a race went unanswered. Returns whether the path is backed
+    /// off from now on.
     pub fn missed(&mut self, server: IpAddr, now: Ticks) -> bool {
         if self.paths.len() == DESTINATIONS && !self.paths.contains_key(&server) {
-            if now.since(self.tidied) < TIDY {
+            if now.since(self.last_scan) < SCAN_INTERVAL {
                 return false;
             }
             let span = self.span;
-            self.tidied = now;
+            self.last_scan = now;
             self.paths.retain(|_, path| now < path.until || now.since(path.missed) < span);
             if self.paths.len() == DESTINATIONS {
                 return false;
@@ -59,14 +76,14 @@ impl Backoff {
         let path = self.paths.entry(server).or_insert(fresh);
         path.misses += 1;
         path.missed = now;
-        let tag_backoffs = path.misses >= MISSES;
-        if tag_backoffs {
+        let backs_off = path.misses >= MISSES;
+        if backs_off {
             (path.misses, path.until) = (0, now + self.span);
         }
-        tag_backoffs
+        backs_off
     }
 
-    /// A tagged start packet was answered: the path takes them.
+    /// Notes that a tagged SYN was answered: the path does not drop the tag.
     pub fn answered(&mut self, server: IpAddr) {
         if !self.paths.is_empty() {
             self.paths.remove(&server);
@@ -79,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn three_misses_in_a_row_give_a_path_up_for_the_span() {
+    fn three_misses_in_a_row_back_off_from_a_path_for_the_span() {
         let server = IpAddr::from([203, 0, 113, 10]);
         let mut backoff = Backoff::new(Ticks::from_secs(600));
         let at = Ticks::from_secs;
@@ -96,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn remembers_no_more_than_its_limit() {
+    fn the_map_does_not_exceed_its_limit() {
         let mut backoff = Backoff::new(Ticks::from_secs(600));
         for n in 0..3 * DESTINATIONS as u32 {
             backoff.missed(IpAddr::from(n.to_be_bytes()), Ticks::from_secs(1));

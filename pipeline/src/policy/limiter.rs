@@ -1,4 +1,4 @@
-//! Token buckets per source prefix: how many start packets of a neighbourhood are fanned out.
+//! Token buckets by source prefix, which limit how many copies of its packets are made.
 
 use std::net::IpAddr;
 
@@ -7,30 +7,30 @@ use ipnet::IpNet;
 
 use crate::base::time::Ticks;
 
-/// The most prefixes remembered; the others share one bucket. The maps here and elsewhere on the
-/// data path have twice the room that they need: at half full, hashbrown clears the traces of
-/// removed entries in place instead of allocating.
+/// The most prefixes with a bucket of their own; all others share one bucket. The maps on the data
+/// path are created with twice the capacity that they need: up to half full, hashbrown clears the
+/// tombstones of removed entries in place instead of allocating.
 const PREFIXES: usize = 4096;
-/// How often, at the most, a full map is looked through: that takes a while.
-const TIDY: Ticks = Ticks::from_secs(1);
+/// The shortest time between two scans of a full map, because a scan visits every entry.
+const SCAN_INTERVAL: Ticks = Ticks::from_secs(1);
 
-/// How much one prefix may have.
+/// The limit of one source prefix.
 #[derive(Clone, Copy, Debug)]
 pub struct Limit {
     /// Tokens per second.
     pub rate: u64,
-    /// The most tokens saved up.
+    /// The most tokens in a bucket.
     pub burst: u64,
-    /// Prefix length for IPv4 sources.
+    /// Prefix length of IPv4 sources, in bits.
     pub prefix_v4: u8,
-    /// Prefix length for IPv6 sources.
+    /// Prefix length of IPv6 sources, in bits.
     pub prefix_v6: u8,
 }
 
 /// One token bucket.
 #[derive(Clone, Copy, Debug)]
 pub struct Bucket {
-    /// In billionths of a token.
+    /// Unit: a billionth of a token.
     tokens: u64,
     filled: Ticks,
 }
@@ -38,13 +38,13 @@ pub struct Bucket {
 const TOKEN: u64 = 1_000_000_000;
 
 impl Bucket {
-    /// A bucket with `burst` tokens in it.
+    /// Returns a bucket with `burst` tokens in it.
     pub fn full(burst: u64, now: Ticks) -> Self {
         Self { tokens: burst.saturating_mul(TOKEN), filled: now }
     }
 
-    /// Takes `count` tokens; `false`, and none taken, when there are fewer. `rate` tokens come in
-    /// per second, up to `burst` of them are kept.
+    /// Takes `count` tokens; returns `false`, and takes none, when there are fewer. The bucket
+    /// gains `rate` tokens per second, up to `burst` tokens.
     pub fn take(&mut self, count: u64, rate: u64, burst: u64, now: Ticks) -> bool {
         self.tokens = self.level(rate, burst, now);
         self.filled = now;
@@ -62,30 +62,45 @@ impl Bucket {
     }
 }
 
-/// The buckets of one worker.
+/// The token buckets of one worker, by source prefix: up to 4096, and one for all other prefixes.
+///
+/// # Examples
+/// ```
+/// use pipeline::base::time::Ticks;
+/// use pipeline::policy::limiter::{Limit, Limiter};
+///
+/// let mut limiter = Limiter::new(Limit { rate: 10, burst: 2, prefix_v4: 24, prefix_v6: 48 });
+/// let (client, neighbour) = ("198.18.1.10".parse().unwrap(), "198.18.1.99".parse().unwrap());
+/// let now = Ticks::from_secs(1);
+/// assert!(limiter.take(client, 2, now));
+/// // The /24 has no tokens left, but gains 10 per second.
+/// assert!(!limiter.take(neighbour, 1, now));
+/// assert!(limiter.take(neighbour, 1, now + Ticks::from_millis(100)));
+/// ```
 #[derive(Debug)]
 pub struct Limiter {
     limit: Limit,
     buckets: HashMap<IpAddr, Bucket>,
     others: Bucket,
-    /// When the buckets were last looked through for what can be forgotten.
-    tidied: Ticks,
+    /// When the buckets were last scanned for full ones.
+    last_scan: Ticks,
 }
 
 impl Limiter {
-    /// Buckets that are all full.
+    /// Returns a limiter whose buckets are all full.
     pub fn new(limit: Limit) -> Self {
         let others = Bucket::full(limit.burst, Ticks(0));
-        Self { limit, buckets: HashMap::with_capacity(2 * PREFIXES), others, tidied: Ticks(0) }
+        Self { limit, buckets: HashMap::with_capacity(2 * PREFIXES), others, last_scan: Ticks(0) }
     }
 
-    /// Takes `count` tokens of the source's prefix; `false`, and none taken, when it has fewer.
+    /// Takes `count` tokens from the bucket of a source's prefix; returns `false`, and takes none,
+    /// when there are fewer.
     pub fn take(&mut self, source: IpAddr, count: u64, now: Ticks) -> bool {
         let length = if source.is_ipv4() { self.limit.prefix_v4 } else { self.limit.prefix_v6 };
         let prefix = IpNet::new(source, length).map_or(source, |net| net.network());
         let Limit { rate, burst, .. } = self.limit;
         if self.buckets.len() == PREFIXES && !self.buckets.contains_key(&prefix) {
-            self.forget_the_idle(now);
+            self.remove_full_buckets(now);
         }
         let bucket = if self.buckets.len() < PREFIXES || self.buckets.contains_key(&prefix) {
             self.buckets.entry(prefix).or_insert(Bucket::full(burst, now))
@@ -95,13 +110,13 @@ impl Limiter {
         bucket.take(count, rate, burst, now)
     }
 
-    /// Forgets prefixes whose bucket is full again: they lose nothing. At most once a second,
-    /// for it looks at all of them.
-    fn forget_the_idle(&mut self, now: Ticks) {
-        if now.since(self.tidied) < TIDY {
+    /// Removes buckets that are full again: a new bucket is full, too. Does so at most once a
+    /// second, because it visits all of them.
+    fn remove_full_buckets(&mut self, now: Ticks) {
+        if now.since(self.last_scan) < SCAN_INTERVAL {
             return;
         }
-        self.tidied = now;
+        self.last_scan = now;
         let Limit { rate, burst, .. } = self.limit;
         let full = burst.saturating_mul(TOKEN);
         self.buckets.retain(|_, bucket| bucket.level(rate, burst, now) < full);
@@ -119,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_has_its_burst_and_then_its_rate() {
+    fn a_prefix_may_use_its_burst_and_then_its_rate() {
         let mut limiter = Limiter::new(LIMIT);
         let start = Ticks::from_secs(100);
         let granted = (0..20).filter(|_| limiter.take(ip("198.18.1.10"), 1, start)).count();
@@ -136,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn beyond_the_table_all_share_one_bucket() {
+    fn prefixes_beyond_the_limit_share_one_bucket() {
         let mut limiter = Limiter::new(LIMIT);
         let now = Ticks::from_secs(1);
         let source = |n: u32| IpAddr::from((n << 8).to_be_bytes());
@@ -145,20 +160,20 @@ mod tests {
         assert_eq!(granted, 5);
         let later = now + Ticks::from_secs(10);
         let granted = (0..100).filter(|n| limiter.take(source(2_000_000 + n), 1, later)).count();
-        assert_eq!(granted, 100, "the idle ones were forgotten");
+        assert_eq!(granted, 100, "full buckets were removed");
     }
 
     #[test]
-    fn a_full_table_is_looked_through_once_a_second_though_that_gave_room() {
+    fn a_full_map_is_scanned_at_most_once_a_second() {
         let mut limiter = Limiter::new(LIMIT);
         let now = Ticks::from_secs(100);
         let source = |n: u32| IpAddr::from((n << 8).to_be_bytes());
         let spent = |n: u32| if n == 0 { 1 } else { LIMIT.burst };
         (0..PREFIXES as u32).for_each(|n| assert!(limiter.take(source(n), spent(n), now)));
-        // One is full again, then another one: the first makes room, the second must wait.
-        for (millis, n, has_its_own) in [(150, 1 << 20, true), (300, 2 << 20, false)] {
+        // One bucket is full again, then another: the first is removed, the second not yet.
+        for (millis, n, has_own_bucket) in [(150, 1 << 20, true), (300, 2 << 20, false)] {
             assert!(limiter.take(source(n), 1, now + Ticks::from_millis(millis)));
-            assert_eq!(limiter.buckets.contains_key(&source(n)), has_its_own);
+            assert_eq!(limiter.buckets.contains_key(&source(n)), has_own_bucket);
         }
     }
 }

@@ -1,24 +1,36 @@
-//! Maglev consistent hashing (Eisenbud et al., NSDI 2016, section 3.4) with weights: which
-//! server a client endpoint is sent to (op 314).
+//! Maglev consistent hashing (Eisenbud et al., NSDI 2016, section 3.4) with weights: selects the
+//! server for a client endpoint (op 314).
 
 use std::hash::Hasher;
 use std::net::IpAddr;
 
 use siphasher::sip::SipHasher13;
 
-/// Places in the look-up table: a prime, above 100 times the most servers of a service.
+/// The size of the lookup table: a prime, and more than 100 times the most servers of a service.
 const SIZE: usize = 16_381;
 
-/// A fixed, public key: every switch before a service selects alike.
+/// A fixed, public key, so that all switches of a service select the same server.
 const KEY: (u64, u64) = (0x6669_7273_7461_636b, 0x6d61_676c_6576);
 
-/// The look-up table of one service.
+/// The lookup table of one service: maps client endpoints to servers.
+///
+/// # Examples
+/// ```
+/// use pipeline::policy::maglev::Maglev;
+///
+/// let table = Maglev::new([("web1", 1), ("web2", 3), ("drained", 0)]).unwrap();
+/// let client = "198.18.1.10".parse().unwrap();
+/// let server = table.select(client, 40000);
+/// assert!(server < 2);
+/// assert_eq!(table.select(client, 40000), server);
+/// assert!(Maglev::new([("drained", 0)]).is_none());
+/// ```
 #[derive(Clone, Debug)]
 pub struct Maglev(Box<[u16]>);
 
 impl Maglev {
-    /// A table over servers given by name and weight; those of weight zero get nothing.
-    /// `None` when no server has a weight.
+    /// Returns the table of servers given by name and weight. A server's share of the clients is
+    /// proportional to its weight; `None` when every weight is zero.
     pub fn new<'a>(servers: impl IntoIterator<Item = (&'a str, u32)>) -> Option<Self> {
         let servers: Vec<_> = servers.into_iter().collect();
         let heaviest = servers.iter().map(|(_, weight)| *weight).max().filter(|&max| max > 0)?;
@@ -36,9 +48,9 @@ impl Maglev {
         let mut credit = vec![0u32; servers.len()];
         let mut table = vec![u16::MAX; SIZE];
         let mut filled = 0;
-        // Turn by turn each server takes the next free place of its own permutation; one of
-        // half the weight takes part in every other turn.
-        'turns: loop {
+        // In each round every server takes the next free place of its permutation; a server of half
+        // the heaviest weight takes part in every second round.
+        'rounds: loop {
             for (number, (_, weight)) in servers.iter().enumerate() {
                 credit[number] += weight;
                 if credit[number] < heaviest {
@@ -56,14 +68,14 @@ impl Maglev {
                 table[place] = number as u16;
                 filled += 1;
                 if filled == SIZE {
-                    break 'turns;
+                    break 'rounds;
                 }
             }
         }
         Some(Self(table.into_boxed_slice()))
     }
 
-    /// The number of the server for a client endpoint.
+    /// Returns the number of the server for a client endpoint.
     pub fn select(&self, client: IpAddr, port: u16) -> usize {
         let mut hasher = SipHasher13::new_with_keys(KEY.0, KEY.1);
         match client {
@@ -98,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_goes_moves_few_but_its_own() {
+    fn the_removal_of_a_server_moves_few_clients_of_others() {
         let names: Vec<String> = (0..10).map(|n| format!("web{n}")).collect();
         let before = Maglev::new(names.iter().map(|name| (name.as_str(), 1))).unwrap();
         let weight = |number| u32::from(number != 3);

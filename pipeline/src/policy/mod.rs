@@ -1,4 +1,4 @@
-//! Decisions that follow from configuration: services, server selection, limits, allow lists,
+//! Decisions that follow from the configuration: services, server selection, limits, allow lists,
 //! back-off from paths that drop tags, and tunnel formats.
 
 pub mod allow_list;

@@ -1,11 +1,11 @@
-//! Which service a server endpoint belongs to.
+//! The lookup of the service that a server endpoint belongs to.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use hashbrown::{HashMap, HashSet};
 use ipnet::IpNet;
 
-/// What a service covers.
+/// The addresses that a service covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// All addresses of a prefix; one address is a prefix too.
@@ -14,21 +14,38 @@ pub enum Scope {
     Any,
 }
 
-/// Finds the service of an endpoint: a single address before a prefix, a longer prefix before
-/// a shorter one, any address last.
+/// The services of a role, by address and port. The most specific one matches: a single address
+/// before a prefix, a longer prefix before a shorter one, [`Scope::Any`] last.
+///
+/// # Examples
+/// ```
+/// use pipeline::policy::services::{Scope, Services};
+///
+/// let prefix = |text: &str| Scope::Prefix(text.parse().unwrap());
+/// let services = Services::new([
+///     (prefix("203.0.113.0/24"), &[80, 443][..]),
+///     (prefix("203.0.113.10/32"), &[80][..]),
+/// ]);
+/// let address = "203.0.113.10".parse().unwrap();
+/// assert_eq!(services.find(address, 80), Some(1));
+/// assert_eq!(services.find(address, 443), Some(0));
+/// assert_eq!(services.find(address, 22), None);
+/// assert!(services.covers(address));
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Services {
-    /// By address and port, in as few words as hold them: a switch asks for each packet.
+    /// By address and port. The key is one word, because a switch looks up every packet.
     exact_v4: HashMap<u64, u16>,
     exact_v6: HashMap<(u128, u16), u16>,
-    /// The addresses of both.
+    /// The addresses of both maps.
     addresses: HashSet<IpAddr>,
-    /// Longest prefix first; any address is a prefix of length zero in each family.
+    /// Sorted by prefix length, the longest first; [`Scope::Any`] last.
     prefixes: Vec<(Scope, Vec<u16>, u16)>,
 }
 
 impl Services {
-    /// The services in the order of their numbers, each with its ports.
+    /// Returns the lookup for services in the order of their numbers, each with its ports. Of two
+    /// services with the same single address and port, the first matches.
     pub fn new<'a>(services: impl IntoIterator<Item = (Scope, &'a [u16])>) -> Self {
         let mut all = Self::default();
         for (number, (scope, ports)) in services.into_iter().enumerate() {
@@ -58,7 +75,7 @@ impl Services {
         };
     }
 
-    /// Whether an address is a service's, at whatever port.
+    /// Whether an address belongs to a service, at any port.
     pub fn covers(&self, address: IpAddr) -> bool {
         self.addresses.contains(&address)
             || self.prefixes.iter().any(|(scope, _, _)| match scope {
@@ -67,7 +84,7 @@ impl Services {
             })
     }
 
-    /// The number of the service that this endpoint belongs to.
+    /// Returns the number of the service that an endpoint belongs to.
     #[inline(always)]
     pub fn find(&self, address: IpAddr, port: u16) -> Option<u16> {
         let exact = match address {

@@ -1,4 +1,4 @@
-//! The way to the other ends of tunnels: how large a packet may be, and which format a peer gets.
+//! The path to the tunnels' other ends: its MTU, and the format for each peer.
 
 use std::net::IpAddr;
 
@@ -7,38 +7,55 @@ use ipnet::IpNet;
 use crate::wire::family::Family;
 use crate::wire::tunnel::Format;
 
-/// What is configured of tunnels.
+/// The MTU and the formats of tunnels.
+///
+/// # Examples
+/// ```
+/// use pipeline::policy::tunnel_path::TunnelPath;
+/// use pipeline::wire::family::V4;
+/// use pipeline::wire::tunnel::Format;
+///
+/// let peers = [("198.51.100.0/24".parse().unwrap(), Format::Gre)];
+/// let path = TunnelPath::new(1500, Format::Ipip, peers);
+/// let format = path.format("198.51.100.10".parse().unwrap());
+/// assert_eq!(format, Format::Gre);
+/// // 20 bytes of IPv4, 4 bytes of GRE.
+/// assert_eq!(path.inner_mtu::<V4>(format), 1476);
+/// assert_eq!(path.format("203.0.113.10".parse().unwrap()), Format::Ipip);
+/// ```
 #[derive(Clone, Debug)]
 pub struct TunnelPath {
     /// The largest IP packet that gets through, outer header included, in bytes.
     pub mtu: u16,
-    /// The format for all peers without one of their own.
+    /// The format for peers without a format of their own.
     pub format: Format,
     /// Peers with a format of their own.
     peers: Vec<(IpNet, Format)>,
 }
 
 impl Default for TunnelPath {
+    /// IP in IP with a path MTU of 1500 bytes.
     fn default() -> Self {
         Self::new(1500, Format::Ipip, [])
     }
 }
 
 impl TunnelPath {
-    /// A path; of several prefixes that hold a peer the longest counts.
+    /// Returns a path with this MTU, in bytes. The format for a peer is that of the longest of the
+    /// `peers` prefixes that contain it, otherwise `format`.
     pub fn new(mtu: u16, format: Format, peers: impl IntoIterator<Item = (IpNet, Format)>) -> Self {
         let mut peers: Vec<_> = peers.into_iter().collect();
         peers.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.prefix_len()));
         Self { mtu, format, peers }
     }
 
-    /// The format for packets to this outer destination.
+    /// Returns the format for packets to this outer destination.
     pub fn format(&self, peer: IpAddr) -> Format {
         let own = self.peers.iter().find(|(prefix, _)| prefix.contains(&peer));
         own.map_or(self.format, |(_, format)| *format)
     }
 
-    /// The largest packet that fits a tunnel of this format, in bytes.
+    /// Returns the length of the largest packet that fits a tunnel of this format, in bytes.
     #[inline]
     pub fn inner_mtu<F: Family>(&self, format: Format) -> usize {
         usize::from(self.mtu).saturating_sub(format.overhead::<F>())
@@ -51,7 +68,7 @@ mod tests {
     use crate::wire::family::{V4, V6};
 
     #[test]
-    fn the_longest_prefix_gives_the_format() {
+    fn the_longest_prefix_decides_the_format() {
         let net = |text: &str| text.parse().unwrap();
         let peers = [
             (net("198.51.100.0/24"), Format::Gre),

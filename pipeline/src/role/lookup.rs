@@ -1,4 +1,4 @@
-//! What is known of a burst's packets before their turn comes.
+//! The table lookups of a burst, started before its packets are processed.
 //!
 //! Three passes over a burst hide the cache misses of the table. The first classifies each packet,
 //! hashes its key and prefetches the bucket; the second prefetches the entry that the bucket points
@@ -9,7 +9,7 @@ use crate::packet::view::{Kind, View};
 use crate::table::{EntryHint, Hash, Key, State, Table};
 use crate::wire::family::{V6, Version};
 
-/// Which path a packet takes, as far as its headers tell.
+/// The path of a packet, as far as its headers decide it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum PathClass {
@@ -30,7 +30,8 @@ pub(super) enum PathClass {
 }
 
 impl PathClass {
-    /// The slow path of a packet that is looked up in the table of this family.
+    /// Returns the class of a packet on the slow path that is looked up in the table of this
+    /// family.
     #[inline(always)]
     pub(super) fn slow(version: Version) -> Self {
         match version {
@@ -39,20 +40,20 @@ impl PathClass {
         }
     }
 
-    /// The class of TCP over IPv6 that is looked up.
+    /// Returns the class of TCP over IPv6 that is looked up.
     #[inline(always)]
     pub(super) fn of_v6(view: &View) -> Self {
         if view.is_plain::<V6>() { PathClass::FastV6 } else { PathClass::SlowV6 }
     }
 
-    /// The class of a packet that is neither TCP nor a tunnel which the role opens.
+    /// Returns the class of a packet that is neither TCP nor a tunnel that the role opens.
     #[inline(always)]
     pub(super) fn of_other(view: &View) -> Self {
         if matches!(view.kind, Kind::Other(_)) { PathClass::NotHandled } else { PathClass::Slow }
     }
 }
 
-/// The lookups of one burst, under way.
+/// The lookups of one burst, in progress.
 pub(super) struct BurstLookup {
     classes: [PathClass; BURST],
     hashes: [Hash; BURST],
@@ -61,12 +62,12 @@ pub(super) struct BurstLookup {
     pub(super) inner: [View; BURST],
 }
 
-/// What the first two passes found out about one packet.
+/// The result of the first two passes for one packet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LookupHint {
     /// The hash of its key; [`Hash::NONE`] when it has no key yet.
     pub(super) hash: Hash,
-    /// Where its entry is likely to be.
+    /// The likely place of its entry.
     pub(super) entry: EntryHint,
     /// The packet inside, when it is a tunnel.
     pub(super) inner: View,
@@ -124,13 +125,13 @@ impl BurstLookup {
         }
     }
 
-    /// Pass 3: the class of a packet, and where its entry is likely to be.
+    /// Pass 3: returns the class of a packet, and the likely place of its entry.
     #[inline(always)]
     pub(super) fn class(&self, number: usize) -> (PathClass, EntryHint) {
         (self.classes[number % BURST], self.entries[number % BURST])
     }
 
-    /// Pass 3: everything that is known of a packet.
+    /// Pass 3: returns the result of the first two passes for a packet.
     #[inline]
     pub(super) fn hint(&self, number: usize) -> LookupHint {
         let (hash, entry) = match self.classes[number] {

@@ -1,4 +1,5 @@
-//! The three roles: figures 2 to 6 of the patent as prose over the stages.
+//! The three roles, gateway, switch and replica: figures 2 to 6 of the patent, in terms of the
+//! stages.
 //!
 //! A role gives each packet of a burst one [`Verdict`]; [`Finish`] forwards or drops the packet and
 //! counts it. [`process`] takes a burst through any role in three passes: classify packets and
@@ -30,18 +31,18 @@ use lookup::{BurstLookup, LookupHint, PathClass};
 /// Entries examined for expiry at once.
 const EXPIRE_STEP: usize = 16;
 
-/// What a role uses while it processes a burst.
+/// The environment in which a role processes a burst.
 #[derive(Debug)]
 pub struct Context<'a, P: Pool> {
     /// The time, the same for the whole burst.
     pub now: Ticks,
-    /// Where new frames come from.
+    /// The pool for new frames.
     pub pool: &'a mut P,
     /// The frames that leave.
     pub out: &'a mut Output<P::Buffer>,
 }
 
-/// One of the three roles, as one worker runs it: its state belongs to this worker alone.
+/// One of the three roles, as one worker runs it. Its state belongs to this worker alone.
 pub trait Role {
     /// Processes a burst from one side, and leaves one verdict per packet in it.
     fn process<P: Pool>(
@@ -193,10 +194,10 @@ fn send_generated<P: Pool>(
     counters: &CommonCounters,
     side: Side,
     frame: P::Buffer,
-    what: Generated,
+    generated: Generated,
     context: &mut Context<'_, P>,
 ) {
-    counters.count_generated(what);
+    counters.count_generated(generated);
     context.out.send(side, frame);
 }
 
@@ -218,8 +219,10 @@ fn expire_some<K: Key, S: State, V: Copy>(
 fn insert_counted<K: Key, S: State, V: Copy>(
     table: &mut Table<K, S, V>,
     counters: &TableCounters,
-    (hash, key): (Hash, K),
-    (state, value): (S, V),
+    hash: Hash,
+    key: K,
+    state: S,
+    value: V,
     now: Ticks,
 ) -> Option<Inserted<S, V>> {
     let inserted = table.insert(hash, key, state, now, value)?;

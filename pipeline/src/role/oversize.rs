@@ -1,5 +1,5 @@
-//! Packets that a tunnel has no inner_mtu for: answered by an ICMP error, or sent in fragments where
-//! their sender allows that.
+//! Packets that exceed a tunnel's inner MTU: sent in fragments where their sender allows that,
+//! otherwise answered with an ICMP error.
 
 use super::{Context, send_generated};
 use crate::base::time::Ticks;
@@ -14,9 +14,9 @@ use crate::wire::family::Family;
 /// ICMP errors that a worker sends per second (RFC 1812, section 4.3.2.8).
 const ERRORS_PER_SECOND: u64 = 1000;
 
-/// What a role needs to deal with them.
+/// A worker's handling of packets that exceed a tunnel's inner MTU.
 pub(super) struct Oversize {
-    /// ICMP errors that may still be sent.
+    /// Limits ICMP errors.
     errors: Bucket,
 }
 
@@ -27,19 +27,20 @@ impl Default for Oversize {
 }
 
 impl Oversize {
-    /// Deals with a packet from one side whose tunnel to the other has inner_mtu for `inner_mtu` bytes.
-    /// `put` puts a fragment, given by its number, into the tunnel.
+    /// Fragments a packet that exceeds `inner_mtu` bytes, or answers it with an ICMP error. `put`
+    /// encapsulates a fragment, given by its number, and returns whether it did.
     #[cold]
     pub(super) fn fragment_or_reject<F: Family, P: Pool>(
         &mut self,
-        (from, packet): (Side, &Packet<P::Buffer>),
+        from: Side,
+        packet: &Packet<P::Buffer>,
         inner_mtu: usize,
         counters: &CommonCounters,
         context: &mut Context<'_, P>,
         put: impl FnMut(usize, &mut Packet<P::Buffer>) -> bool,
     ) -> Verdict {
         if F::may_be_fragmented(packet.ip()) {
-            return send_fragments((from, packet), inner_mtu, counters, context, put);
+            return send_fragments(from, packet, inner_mtu, counters, context, put);
         }
         let rate = ERRORS_PER_SECOND;
         if !context.out.has_room(from) || !self.errors.take(1, rate, rate, context.now) {
@@ -55,8 +56,10 @@ impl Oversize {
     }
 }
 
+/// Sends a packet in fragments of at most `inner_mtu` bytes, each in the tunnel.
 fn send_fragments<P: Pool>(
-    (from, packet): (Side, &Packet<P::Buffer>),
+    from: Side,
+    packet: &Packet<P::Buffer>,
     inner_mtu: usize,
     counters: &CommonCounters,
     context: &mut Context<'_, P>,
@@ -70,7 +73,7 @@ fn send_fragments<P: Pool>(
     }
     for (number, fragment) in fragments.into_iter().enumerate() {
         let mut fragment = Packet::new(fragment);
-        // There is headinner_mtu in what the pool gives: none is left behind.
+        // Buffers from the pool have headroom, so no fragment is left out.
         if put(number, &mut fragment) {
             send_generated(counters, from.other(), fragment.buffer, Generated::Fragment, context);
         }

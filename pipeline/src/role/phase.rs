@@ -1,18 +1,18 @@
-//! Where a connection stands at those who see it after its race: switch and replica.
+//! The states of a connection at switch and replica.
 
 use crate::table::{QUEUES, State};
 
-/// Where a connection stands at a switch or a replica.
+/// The state of a connection at a switch or a replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Phase {
-    /// The start packet went to its server.
+    /// The SYN was sent to its server.
     Opening,
-    /// The client has gone on.
+    /// The client has established the connection.
     Established,
-    /// FIN seen both ways, or a RST.
+    /// Both FINs or a RST were seen.
     Closing,
-    /// No connection is ever in this state; the table has room for four.
+    /// Not used: a table has four states.
     Unused,
 }
 
@@ -32,7 +32,8 @@ impl State for Phase {
         self == Phase::Established
     }
 
-    /// What the client has not gone on with, and what has closed but for a lost FIN.
+    /// Connections that the client has not established may be evicted, and those that have closed
+    /// except for a lost FIN.
     fn is_evictable(self) -> bool {
         matches!(self, Phase::Opening | Phase::Closing)
     }

@@ -57,13 +57,14 @@ impl Resolver {
     /// this side's port. `None` when the packet does not concern the appliance.
     pub(super) fn on_neighbour_packet<P: Pool>(
         &self,
-        (from, own): (Side, Mac),
+        from: Side,
+        own: Mac,
         packet: &Packet<P::Buffer>,
         has_address: impl Fn(IpAddr) -> bool,
         counters: &CommonCounters,
         context: &mut Context<'_, P>,
     ) -> Option<Verdict> {
-        // A host that asks tells its own address, too.
+        // A request contains the sender's own addresses, too.
         let learned = from == Side::Inside && self.neighbours.learn(packet, context.now);
         let addressed_to_us = ethernet::destination(packet.buffer.head()) == own;
         match neighbours::answer(packet, own, has_address, context.pool) {

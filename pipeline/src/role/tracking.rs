@@ -1,9 +1,9 @@
-//! TCP connection tracking, the same for all three roles: what one connection has shown so far, and
-//! what a segment changes.
+//! TCP connection tracking, the same for all three roles: the state of one connection, and how a
+//! segment changes it.
 //!
 //! The roles differ in what they can see. The gateway sees both directions (except under B), the
-//! replica sees its web server's packets and the client's as far as they pass through it, the switch
-//! may see the client's alone. Each role says so in its [`Tracked`] implementation.
+//! replica sees its web server's packets and the client's as far as they pass through it, the
+//! switch may see the client's alone. Each role says so in its [`Tracked`] implementation.
 
 use crate::base::time::Ticks;
 use crate::packet::view::Side;
@@ -14,7 +14,7 @@ use crate::wire::tcp::{self, Flags};
 /// connection that continues after it has ignored the RST (RFC 7857, section 2).
 const RST_GRACE: Ticks = Ticks::from_secs(3);
 
-/// What a connection has shown so far: one byte of a table entry.
+/// The events seen of a connection, in one byte of a table entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TcpTracking(u8);
 
@@ -87,8 +87,8 @@ impl TcpTracking {
     }
 
     /// Whether an acknowledgement number of the client establishes the connection: blind packets
-    /// must not. `matches` says whether it is the number that the server's SYN/ACK asks for. While
-    /// the server has not been seen, any number does: the server's packets may take another way.
+    /// must not. `matches` says whether it is the number that acknowledges the server's SYN/ACK.
+    /// While the server has not been seen, any number does: its packets may take another path.
     pub(super) fn is_established_by(self, matches: bool) -> bool {
         !self.server_seen() || matches
     }
@@ -101,14 +101,14 @@ pub(super) trait Tracked: Copy {
     /// The state after both FINs, or a RST.
     const CLOSING: Self::Phase;
 
-    /// What the connection has shown.
+    /// Returns the connection's tracking.
     fn tracking_mut(&mut self) -> &mut TcpTracking;
 
     /// Whether all FINs have come that this role can see.
     fn is_finished(&self) -> bool;
 
-    /// The state of a closing connection that continues after the grace period, because the RST
-    /// was ignored. `None` where a closing connection stays closing.
+    /// Returns the state of a closing connection that continues after the grace period, because the
+    /// RST was ignored. `None` where a closing connection stays closing.
     fn resumed(&self) -> Option<Self::Phase>;
 }
 
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_are_independent() {
+    fn events_are_independent() {
         let mut tracking = TcpTracking::default();
         tracking.note_server();
         tracking.note_fin(Side::Outside);

@@ -1,5 +1,5 @@
-//! Clamping of the MSS option (RFC 9293, section 3.7.1) in a SYN or SYN/ACK, so that full
-//! segments fit a tunnel. It is only ever lowered; where there is none, none is put in.
+//! Clamping of the MSS option (RFC 9293, section 3.7.1) in a SYN or SYN/ACK, so that full segments
+//! fit a tunnel. The MSS is lowered, never raised, and never added.
 
 use crate::packet::buffer::Buffer;
 use crate::packet::view::Packet;
@@ -8,18 +8,18 @@ use crate::wire::family::Family;
 use crate::wire::tcp::{self, Options};
 use crate::wire::{put_u16, u16_at};
 
-/// The largest MSS with which a segment in a packet of `mtu` bytes fits.
+/// Returns the largest MSS, in bytes, with which full segments fit packets of `mtu` bytes.
 pub fn limit<F: Family>(mtu: usize) -> u16 {
     mtu.saturating_sub(F::HEADER + tcp::HEADER).try_into().unwrap_or(u16::MAX)
 }
 
-/// Lowers the MSS to `limit`, as often as it is there; `true` when it was larger.
+/// Lowers every MSS option of a packet to at most `limit` bytes. Returns whether any was lowered.
 pub fn mss<B: Buffer>(packet: &mut Packet<B>, limit: u16) -> bool {
     let mut lowered = false;
     while let Some(at) = larger(packet.options(), limit) {
         let tcp = packet.tcp_mut();
         let place = tcp::HEADER + at;
-        // Behind a lone NOP the value straddles two words of the sum.
+        // At an odd offset, such as behind a single NOP, the value straddles two words of the sum.
         let sum = |bytes: &[u8]| if at % 2 == 0 { Sum::of(bytes) } else { Sum::of_at_odd(bytes) };
         let before = Delta::removed(sum(&tcp[place..place + 2]));
         put_u16(tcp, place, limit);
@@ -30,7 +30,7 @@ pub fn mss<B: Buffer>(packet: &mut Packet<B>, limit: u16) -> bool {
     lowered
 }
 
-/// Where in the options an MSS above `limit` is.
+/// Returns the offset, in the options, of the value of an MSS above `limit`.
 fn larger(options: &[u8], limit: u16) -> Option<usize> {
     let mut sizes = Options::new(options)
         .flatten()
@@ -60,14 +60,14 @@ mod tests {
         assert_eq!(mss_clamped(&[2, 4, 5, 0xa0], 1440), (false, vec![2, 4, 5, 0xa0]));
         assert_eq!(mss_clamped(&[2, 4, 2, 0x18], 1440), (false, vec![2, 4, 2, 0x18]));
         assert_eq!(mss_clamped(&[], 1440), (false, vec![]));
-        // Hosts may take the last one.
+        // Hosts may use the last of several.
         let twice = [2, 4, 2, 0x18, 2, 4, 5, 0xb4, 1, 2, 4, 0x23, 0x28, 1, 1, 1];
         let lowered = vec![2, 4, 2, 0x18, 2, 4, 5, 0xa0, 1, 2, 4, 5, 0xa0, 1, 1, 1];
         assert_eq!(mss_clamped(&twice, 1440), (true, lowered));
     }
 
     #[test]
-    fn finds_it_at_an_odd_place_and_passes_by_what_is_malformed() {
+    fn an_mss_at_an_odd_offset_is_lowered_and_malformed_options_are_left_alone() {
         let odd = [1, 2, 4, 0x23, 0x28, 1, 1, 1];
         assert_eq!(mss_clamped(&odd, 1440), (true, vec![1, 2, 4, 5, 0xa0, 1, 1, 1]));
         assert!(!mss_clamped(&[2, 3, 9, 1], 100).0);
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_leaves_room_for_both_headers() {
+    fn the_limit_leaves_space_for_both_headers() {
         assert_eq!((limit::<V4>(1480), limit::<V6>(1460)), (1440, 1400));
         assert_eq!(limit::<V6>(20), 0);
     }

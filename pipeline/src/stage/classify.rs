@@ -1,4 +1,4 @@
-//! Whether a SYN may be tagged (ops 204, 208, 210), and why not.
+//! Checks whether a SYN may be tagged (op 210).
 
 use crate::packet::buffer::Buffer;
 use crate::packet::view::Packet;
@@ -7,7 +7,8 @@ use crate::verdict::Verdict;
 use crate::wire::family::Family;
 use crate::wire::tcp::{self, Options};
 
-/// Checks whether a SYN may be tagged; `tag_space` is what the tag takes of its option area, in bytes.
+/// Checks whether a SYN may be tagged. `tag_space` is the size of the tag with its padding, in
+/// bytes.
 ///
 /// # Errors
 /// The verdict says why the SYN must not be tagged.
@@ -67,14 +68,14 @@ mod tests {
     }
 
     #[test]
-    fn takes_a_linux_syn_and_one_without_options() {
+    fn accepts_a_linux_syn_and_one_without_options() {
         assert_eq!(with_options(&LINUX_OPTIONS), Ok(()));
         assert_eq!(with_options(&[]), Ok(()));
         assert_eq!(with_options(&[1; 32]), Ok(()));
     }
 
     #[test]
-    fn says_what_keeps_the_tag_off() {
+    fn the_verdict_says_why_a_syn_is_not_tagged() {
         assert_eq!(with_options(&[1; 36]), Err(Verdict::UntaggedNoOptionSpace));
         assert_eq!(with_options(&[1; 40]), Err(Verdict::UntaggedNoOptionSpace));
         assert_eq!(check(&linux_syn().payload(b"x").frame()), Err(Verdict::UntaggedData));
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_no_wrong_checksum() {
+    fn a_wrong_checksum_is_not_accepted() {
         let mut frame = linux_syn().frame();
         frame[24] ^= 1;
         assert_eq!(check(&frame), Err(Verdict::UntaggedIpChecksum));

@@ -1,4 +1,5 @@
-//! Cracking: the outer header checked and taken off (ops 410, 535, 554, 658).
+//! Decapsulation, which the patent calls "cracking" a packet: the outer headers are checked and
+//! removed (ops 410, 535, 554, 658).
 
 use crate::packet::buffer::Buffer;
 use crate::packet::view::{Kind, Packet, View};
@@ -8,13 +9,20 @@ use crate::wire::checksum::Sum;
 use crate::wire::family::{Family, V4, V6, Version};
 use crate::wire::{ethernet, put_u16, tunnel, u16_at};
 
+/// The ECN bits of a traffic class.
 const ECN: u8 = 0x03;
+/// "Congestion experienced" in the ECN bits.
 const CONGESTION: u8 = 0x03;
 
-/// Takes the outer headers off a packet of kind [`Kind::Tunnel`], of which `inner` is
-/// [`View::inner`]: IP packets of any kind come out but tunnels and what is malformed. Header
-/// checksums are verified, that of the inner TCP is not. When the verdict says what is wrong,
-/// the packet is as it was or not to be used any more.
+/// Removes the outer headers of a packet of kind [`Kind::Tunnel`]. `inner` is its [`View::inner`].
+///
+/// The outer IP and UDP checksums and the inner IPv4 header checksum are verified; the inner TCP
+/// checksum is not.
+///
+/// # Errors
+/// The verdict says why the packet is dropped: the inner packet is a tunnel, malformed, or neither
+/// TCP nor ICMP; a checksum is wrong; or congestion was experienced on the way and the inner packet
+/// cannot say so. The packet's contents are then unspecified.
 #[inline(always)]
 pub fn open<B: Buffer>(packet: &mut Packet<B>, inner: View) -> Result<(), Verdict> {
     match inner.kind {
@@ -31,7 +39,7 @@ pub fn open<B: Buffer>(packet: &mut Packet<B>, inner: View) -> Result<(), Verdic
     let removed = usize::from(inner.l3) - l3;
     packet.buffer.truncate(inner.end as usize);
     let bytes = packet.buffer.head_mut();
-    // Behind the move, which would have to wait for it.
+    // After the move: written before it, the move's load would have to wait for this store.
     ethernet::relocate(bytes, 0, removed, l3);
     put_u16(bytes, removed + l3 - 2, inner.version.ethertype());
     packet.buffer.trim_front(removed);
@@ -49,8 +57,8 @@ pub fn open<B: Buffer>(packet: &mut Packet<B>, inner: View) -> Result<(), Verdic
     decapsulate_ecn(packet, outer_ecn)
 }
 
-/// A UDP checksum of zero is none, over IPv6 as well (RFC 6935). Of one that is there, what
-/// the inner TCP checksum covers is left to that.
+/// Whether the outer UDP checksum is right, or absent: zero means none, over IPv6 too (RFC 6935).
+/// Bytes that the inner TCP checksum covers are not summed again; see [`encap::sum_of`].
 fn udp_checksum_ok<B: Buffer>(packet: &Packet<B>, inner: View) -> bool {
     fn pseudo<F: Family>(ip: &[u8], length: usize) -> Sum {
         F::pseudo_header(F::source(ip), F::destination(ip), tunnel::UDP, length)
@@ -68,8 +76,8 @@ fn udp_checksum_ok<B: Buffer>(packet: &Packet<B>, inner: View) -> bool {
     };
     let bytes = packet.buffer.head();
     let Some(inside) = encap::sum_of(bytes, inner) else { return false };
-    // What follows the inner packet within the datagram is summed with it. Most often nothing does,
-    // and then the packet may be spread over several buffer segments.
+    // Bytes that follow the inner packet within the datagram belong to the sum. Usually there are
+    // none, and then the packet may be spread over several buffer segments.
     let rest = inner.end as usize..end as usize;
     let Some(rest) = bytes.get(rest.clone()).or(rest.is_empty().then_some(&[])) else {
         return false;
@@ -98,13 +106,13 @@ fn set_ecn<B: Buffer>(packet: &mut Packet<B>, class: u8, ecn: u8) {
     }
 }
 
-/// RFC 6040, section 4.2, figure 4.
+/// Combines outer and inner ECN (RFC 6040, section 4.2, figure 4).
 #[inline(always)]
 fn decapsulate_ecn<B: Buffer>(packet: &mut Packet<B>, outer: u8) -> Result<(), Verdict> {
     let class = traffic_class(packet);
     match (class & ECN, outer) {
         (0b00, CONGESTION) => return Err(Verdict::TunnelCongestion),
-        // ECT(1) outside stands over ECT(0) inside, congestion over both.
+        // Outer ECT(1) replaces inner ECT(0); outer congestion replaces both.
         (0b10, 0b01) => set_ecn(packet, class, 0b01),
         (0b01 | 0b10, CONGESTION) => set_ecn(packet, class, CONGESTION),
         _ => {}
@@ -134,7 +142,7 @@ mod tests {
         ethernet_frame(syn().macs, &tunnel(OUTER[0].0, OUTER[0].1, class, inner))
     }
 
-    fn crack(frame: &[u8]) -> Result<Vec<u8>, Verdict> {
+    fn decapsulate(frame: &[u8]) -> Result<Vec<u8>, Verdict> {
         let mut packet = Packet::new(HeapBuffer::new(frame));
         if packet.view.kind != Kind::Tunnel {
             return Err(Verdict::ForeignTunnel);
@@ -147,59 +155,59 @@ mod tests {
     }
 
     #[test]
-    fn uncovers_what_was_put_in_by_any_format_and_drops_padding() {
+    fn returns_the_packet_inside_a_tunnel_of_any_format_without_padding() {
         for inner in [syn(), syn6(), syn().payload(b"odd")] {
             for ends in OUTER {
                 for format in Format::ALL {
                     let packet = tunnel_in(format, ends, (0, 77), &inner.packet());
                     let mut frame = ethernet_frame(inner.macs, &packet);
                     frame.extend([0xee; 3]);
-                    assert_eq!(crack(&frame), Ok(inner.frame()), "{ends:?} {format:?}");
+                    assert_eq!(decapsulate(&frame), Ok(inner.frame()), "{ends:?} {format:?}");
                 }
             }
         }
     }
 
     #[test]
-    fn says_what_is_wrong() {
+    fn the_verdict_says_why_a_tunnel_is_dropped() {
         let mut frame = syn().tunnelled(OUTER[0].0, OUTER[0].1);
         frame[24] ^= 1;
-        assert_eq!(crack(&frame), Err(Verdict::TunnelChecksum));
+        assert_eq!(decapsulate(&frame), Err(Verdict::TunnelChecksum));
         frame[24] ^= 1;
         frame[44] ^= 1;
-        assert_eq!(crack(&frame), Err(Verdict::TunnelInnerChecksum));
+        assert_eq!(decapsulate(&frame), Err(Verdict::TunnelInnerChecksum));
         let packet = syn().packet();
         let nested = tunnel(OUTER[0].0, OUTER[0].1, 0, &packet);
-        assert_eq!(crack(&outer(0, &nested)), Err(Verdict::TunnelNested));
-        assert_eq!(crack(&outer(0, &packet[..39])), Err(Verdict::TunnelMalformed));
+        assert_eq!(decapsulate(&outer(0, &nested)), Err(Verdict::TunnelNested));
+        assert_eq!(decapsulate(&outer(0, &packet[..39])), Err(Verdict::TunnelMalformed));
         let mut udp = packet;
         udp[9] = 17;
-        assert_eq!(crack(&outer(0, &udp)), Err(Verdict::TunnelOtherProtocol));
+        assert_eq!(decapsulate(&outer(0, &udp)), Err(Verdict::TunnelOtherProtocol));
     }
 
     #[test]
-    fn a_wrong_udp_checksum_is_found_and_none_is_taken() {
+    fn a_wrong_udp_checksum_is_dropped_and_an_absent_one_accepted() {
         let packet = tunnel_in(Format::Gue, OUTER[1], (0, 77), &syn6().payload(b"x").packet());
         let mut frame = ethernet_frame(syn6().macs, &packet);
-        // A source port, the inner flow label, the checksum itself. Inner addresses are covered by
-        // the inner TCP checksum.
+        // The source port, the inner flow label, the checksum itself. The inner TCP checksum covers
+        // the inner addresses.
         for at in [54, 54 + 12 + 2, 60] {
             frame[at] ^= 1;
-            assert_eq!(crack(&frame), Err(Verdict::TunnelChecksum), "byte {at}");
+            assert_eq!(decapsulate(&frame), Err(Verdict::TunnelChecksum), "byte {at}");
             frame[at] ^= 1;
         }
-        assert!(crack(&frame).is_ok());
+        assert!(decapsulate(&frame).is_ok());
         frame[60..62].fill(0);
-        assert!(crack(&frame).is_ok());
-        // Over IPv4 too, where somebody else may send one.
+        assert!(decapsulate(&frame).is_ok());
+        // Over IPv4 another implementation may send a checksum, too.
         let packet = tunnel_in(Format::Gue, OUTER[0], (0, 77), &syn().packet());
         let mut frame = ethernet_frame(syn().macs, &packet);
         frame[40] ^= 1;
-        assert_eq!(crack(&frame), Err(Verdict::TunnelChecksum));
+        assert_eq!(decapsulate(&frame), Err(Verdict::TunnelChecksum));
     }
 
     #[test]
-    fn the_udp_checksum_does_not_need_the_whole_packet_at_hand() {
+    fn the_udp_checksum_is_verified_when_the_payload_is_in_another_segment() {
         let inner = syn6().payload(&[7; 600]);
         for ends in OUTER {
             let packet = tunnel_in(Format::Gue, ends, (0, 77), &inner.packet());
@@ -230,7 +238,7 @@ mod tests {
             for (inner, row) in table {
                 for (outside, expected) in [0b00, 0b01, 0b10, 0b11].into_iter().zip(row) {
                     let packet = syn().traffic_class(0x88 | inner).packet();
-                    let result = crack(&outer(outside, &packet));
+                    let result = decapsulate(&outer(outside, &packet));
                     let expected = expected
                         .map(|ecn| syn().traffic_class(0x88 | ecn).frame())
                         .ok_or(Verdict::TunnelCongestion);

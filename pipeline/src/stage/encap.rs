@@ -1,9 +1,9 @@
-//! Putting packets into tunnels (ops 312, 442, 462, 656): an outer header on a packet, or on a
-//! copy of it.
+//! Encapsulation: an outer header in front of a packet (ops 442, 462, 656), or of a copy of it (op
+//! 312).
 //!
-//! DSCP and ECN are copied (RFC 6040, section 4.1), DF is set, hop limit is 64, the
-//! identification zero (RFC 6864). The flow label of IPv6 and the source port of GUE come from
-//! the inner client endpoint (RFC 6438).
+//! DSCP and ECN are copied to the outer header (RFC 6040, section 4.1); DF is set, the hop limit is
+//! 64, and the identification is zero (RFC 6864). The IPv6 flow label and the source port of GUE
+//! are derived from the inner client endpoint (RFC 6438).
 
 use std::net::IpAddr;
 
@@ -17,32 +17,34 @@ use crate::wire::{ethernet, ipv4, put_u16};
 /// The outer header of a tunnel.
 #[derive(Clone, Copy, Debug)]
 pub struct Outer<F: Family> {
-    /// How the packet is put in.
+    /// The format of the tunnel.
     pub format: Format,
-    /// Outer source.
+    /// The outer source address.
     pub source: F::Address,
-    /// Outer destination.
+    /// The outer destination address.
     pub destination: F::Address,
-    /// What tells this connection from others of the tunnel.
+    /// A hash of the connection: the flow label, and the source port of GUE, follow from it.
     pub entropy: u32,
 }
 
 /// [`Outer`] with addresses whose family is known only at run time.
 #[derive(Clone, Copy, Debug)]
 pub struct OuterIp {
-    /// How the packet is put in.
+    /// The format of the tunnel.
     pub format: Format,
-    /// Outer source.
+    /// The outer source address.
     pub source: IpAddr,
-    /// Outer destination, of the same family.
+    /// The outer destination address, of the same family.
     pub destination: IpAddr,
-    /// What tells this connection from others of the tunnel.
+    /// A hash of the connection: the flow label, and the source port of GUE, follow from it.
     pub entropy: u32,
 }
 
-/// Puts a packet into a tunnel; padding goes. The frame's EtherType follows.
-/// `false`, and nothing changed, when the buffer has no headroom, or the packet would be longer
-/// than the outer header can say, or its checksum over IPv6 cannot be formed.
+/// Encapsulates a packet in place, sets the frame's EtherType, and removes Ethernet padding.
+///
+/// Returns `false`, and changes nothing, when the buffer has no headroom, when the packet would
+/// exceed the outer header's length field (65,535 bytes), or when a UDP checksum is needed over a
+/// packet that is spread over several buffer segments.
 #[must_use]
 #[inline(always)]
 pub fn put<F: Family, B: Buffer>(packet: &mut Packet<B>, outer: &Outer<F>) -> bool {
@@ -67,8 +69,10 @@ pub fn put<F: Family, B: Buffer>(packet: &mut Packet<B>, outer: &Outer<F>) -> bo
     true
 }
 
-/// A copy of the packet in a tunnel, addressed back toward where the packet came from.
-/// `None` when the pool is empty, or the packet is spread over several buffer segments.
+/// Returns an encapsulated copy of a packet, in a frame back to the sender of the packet's frame.
+///
+/// `None` when the pool is empty, when the packet is spread over several buffer segments, or when
+/// the copy would exceed the outer header's length field (65,535 bytes).
 pub fn copy_back<F: Family, P: Pool>(
     packet: &Packet<P::Buffer>,
     outer: &Outer<F>,
@@ -89,8 +93,8 @@ pub fn copy_back<F: Family, P: Pool>(
     Some(copy)
 }
 
-/// [`copy_back`] with an outer header of either family. `None`, too, when the two outer addresses
-/// are not of one family.
+/// Returns an encapsulated copy of a packet, as [`copy_back`] does, with an outer header of either
+/// family. `None` also when the two outer addresses are of different families.
 pub fn copy_back_to<P: Pool>(
     packet: &Packet<P::Buffer>,
     outer: OuterIp,
@@ -110,8 +114,8 @@ pub fn copy_back_to<P: Pool>(
     }
 }
 
-/// [`put`] with an outer header of either family. `false`, too, when the two outer addresses are
-/// not of one family.
+/// Encapsulates a packet in place, as [`put`] does, with an outer header of either family. Returns
+/// `false` also when the two outer addresses are of different families.
 #[must_use]
 pub fn put_to<B: Buffer>(packet: &mut Packet<B>, outer: OuterIp) -> bool {
     let OuterIp { format, source, destination, entropy } = outer;
@@ -126,8 +130,8 @@ pub fn put_to<B: Buffer>(packet: &mut Packet<B>, outer: OuterIp) -> bool {
     }
 }
 
-/// Writes EtherType, outer header and tunnel header in front of the inner packet, whose place
-/// without them `view` tells.
+/// Writes EtherType, outer header and tunnel header in front of the inner packet. `view` is that
+/// packet's view before the headers were put in front of it.
 #[inline(always)]
 fn emit<F: Family>(frame: &mut [u8], view: View, outer: &Outer<F>, inner_sum: Sum) {
     let l3 = usize::from(view.l3);
@@ -154,18 +158,20 @@ fn emit<F: Family>(frame: &mut [u8], view: View, outer: &Outer<F>, inner_sum: Su
         let length = tunnel.len() + inner_length;
         let pseudo = F::pseudo_header(from, to, tunnel::UDP, length);
         let checksum = Sum::of(tunnel).plus(pseudo).plus(inner_sum).checksum();
-        // Zero would say that there is none.
+        // Zero means "no checksum" (RFC 768).
         let checksum = if checksum == 0 { 0xffff } else { checksum };
         put_u16(tunnel, tunnel::UDP_CHECKSUM, checksum);
     }
 }
 
-/// UDP over IPv4 goes without a checksum, as tunnels do; over IPv6 it has one (RFC 8200).
+/// Whether the outer UDP header has a checksum: over IPv6 it must (RFC 8200, section 8.1), over
+/// IPv4 tunnels go without.
 const fn has_checksum<F: Family>(format: Format) -> bool {
     format.is_udp() && matches!(F::VERSION, Version::V6)
 }
 
-/// The sum of the packet that goes into a tunnel, where the tunnel has a checksum.
+/// Returns the sum of the packet to be encapsulated; zero where the tunnel has no checksum. `None`
+/// when the packet is spread over several buffer segments.
 #[inline(always)]
 fn inner_sum<F: Family, B: Buffer>(packet: &Packet<B>, format: Format) -> Option<Sum> {
     match has_checksum::<F>(format) {
@@ -174,9 +180,11 @@ fn inner_sum<F: Family, B: Buffer>(packet: &Packet<B>, format: Format) -> Option
     }
 }
 
-/// The sum of a whole IP packet in a frame. That of a TCP packet follows from its headers
-/// alone: its segment and pseudo header together come to nothing when its checksum is right, and
-/// when that is wrong the packet is lost at its end instead of here.
+/// Returns the sum of a whole IP packet in a frame; `None` when the packet is not contiguous.
+///
+/// The sum of a TCP packet follows from its headers alone: with a right checksum, its segment and
+/// pseudo header add up to zero. A packet with a wrong TCP checksum gets a wrong sum, too, and is
+/// dropped at the end of the tunnel instead of at its destination.
 pub(super) fn sum_of(head: &[u8], view: View) -> Option<Sum> {
     fn of_tcp<F: Family>(ip: &[u8], header: usize, length: usize) -> Sum {
         let (from, to) = (F::source(ip), F::destination(ip));
@@ -212,12 +220,12 @@ mod tests {
         OuterIp { format, source, destination, entropy }
     }
 
-    fn put_in(packet: &mut Packet<HeapBuffer>, outer: (&str, &str), how: (Format, u32)) -> bool {
-        put_to(packet, outer_ip(outer, how))
+    fn put_in(packet: &mut Packet<HeapBuffer>, outer: (&str, &str), format: (Format, u32)) -> bool {
+        put_to(packet, outer_ip(outer, format))
     }
 
     #[test]
-    fn equals_a_tunnel_built_plainly_and_drops_padding() {
+    fn the_result_equals_a_tunnel_built_by_the_test_codec_without_padding() {
         for (from, to) in ENDS {
             for outer in OUTER {
                 for format in Format::ALL {
@@ -236,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn the_checksum_over_ipv6_covers_what_is_no_tcp_too() {
+    fn the_udp_checksum_over_ipv6_covers_icmp_too() {
         let quoted = syn(ENDS[0].0, ENDS[0].1).packet();
         let frame = icmp_error("192.0.2.1", "198.18.1.10", 3, 4, &quoted);
         let mut packet = Packet::new(HeapBuffer::new(&frame));
@@ -244,12 +252,12 @@ mod tests {
         let plain = tunnel_in(Format::Gue, OUTER[1], (0, 9), &frame[14..]);
         assert_eq!(packet.ip(), plain);
         let mut packet = Packet::new(HeapBuffer::segmented(&frame, 50));
-        assert!(!put_in(&mut packet, OUTER[1], (Format::Gue, 9)), "it cannot be summed");
-        assert!(put_in(&mut packet, OUTER[1], (Format::Gre, 9)), "it need not be");
+        assert!(!put_in(&mut packet, OUTER[1], (Format::Gue, 9)), "the packet cannot be summed");
+        assert!(put_in(&mut packet, OUTER[1], (Format::Gre, 9)), "GRE needs no sum");
     }
 
     #[test]
-    fn a_copy_goes_back_where_the_packet_came_from() {
+    fn a_copy_is_addressed_back_to_the_previous_hop() {
         let syn = syn(ENDS[0].0, ENDS[0].1);
         let packet = Packet::new(HeapBuffer::new(&syn.frame()));
         let copy = |limit| {

@@ -1,5 +1,5 @@
-//! Fragmentation in front of a tunnel (RFC 791, section 3.2): what may be fragmented and does not
-//! fit is, so that each piece goes through a tunnel of its own.
+//! Fragmentation in front of a tunnel (RFC 791, section 3.2): a packet that does not fit and may be
+//! fragmented is split, and each fragment is encapsulated by itself.
 
 use arrayvec::ArrayVec;
 
@@ -7,12 +7,15 @@ use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::view::Packet;
 use crate::wire::{ipv4, put_u16};
 
-/// The most fragments that one packet is cut into: a jumbo frame in tunnels of 1280 bytes.
+/// The most fragments that one packet is split into: enough for a jumbo frame in tunnels with a
+/// path MTU of 1280 bytes.
 pub const MOST: usize = 8;
 
-/// The packet in fragments of at most `mtu` bytes, each a frame with the packet's own Ethernet
-/// header. IPv4 only. `None` when the pool runs dry, the packet is spread over several buffer
-/// segments, or it would take more than [`MOST`].
+/// Splits an IPv4 packet into fragments of at most `mtu` bytes, each in a frame with the packet's
+/// Ethernet header.
+///
+/// `None` when the pool is exhausted, when the packet is spread over several buffer segments, when
+/// `mtu` leaves no space for data, or when the packet needs more than [`MOST`] fragments.
 pub fn split<P: Pool>(
     packet: &Packet<P::Buffer>,
     mtu: usize,
@@ -46,7 +49,8 @@ pub fn split<P: Pool>(
     Some(fragments)
 }
 
-/// Options that are not to be copied into later fragments become NOPs.
+/// Overwrites options that must not be copied into later fragments with NOPs (RFC 791, section 3.1:
+/// the "copied" flag), and updates the header checksum.
 fn blank_options(header: &mut [u8]) {
     const COPIED: u8 = 0x80;
     const END: u8 = 0;
@@ -109,19 +113,19 @@ mod tests {
     }
 
     #[test]
-    fn the_pieces_make_the_whole_again() {
-        for (data, mtu, pieces) in
+    fn the_fragments_reassemble_to_the_packet() {
+        for (data, mtu, count) in
             [(1460, 1480, 2), (1441, 1480, 2), (3000, 1280, 3), (8960, 1500, 7)]
         {
             let packet = packet(data, &[]);
             let fragments = split(&packet, mtu, &mut HeapPool::default()).unwrap();
-            assert_eq!(fragments.len(), pieces, "{data} bytes");
+            assert_eq!(fragments.len(), count, "{data} bytes");
             assert_eq!(reassembled(&fragments, mtu), packet.buffer.frame()[34..]);
         }
     }
 
     #[test]
-    fn options_are_copied_where_they_are_to_be() {
+    fn only_options_with_the_copied_flag_are_in_later_fragments() {
         // Router alert is copied, record route is not.
         let packet = packet(1460, &[148, 4, 0, 0, 7, 3, 4, 0]);
         let fragments = split(&packet, 1480, &mut HeapPool::default()).unwrap();
@@ -131,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_or_too_little_gives_none() {
+    fn too_many_fragments_too_small_an_mtu_or_an_empty_pool_gives_none() {
         assert!(split(&packet(8960, &[]), 600, &mut HeapPool::default()).is_none());
         assert!(split(&packet(1460, &[]), 27, &mut HeapPool::default()).is_none());
         assert!(split(&packet(1460, &[]), 1480, &mut HeapPool::with_limit(1)).is_none());

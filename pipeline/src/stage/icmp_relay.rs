@@ -1,5 +1,6 @@
-//! ICMP errors about the appliance's own tunnels, from the way to a tunnelled server: the sender
-//! of what was in the tunnel is the one who has to know.
+//! ICMP errors about the appliance's own tunnels to servers. The appliance sent the tunnelled
+//! packet, but the sender of the packet inside has to react, so the error is relayed to that
+//! sender.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,20 +11,22 @@ use crate::wire::checksum::Sum;
 use crate::wire::family::{Emit, Endpoint, Family, V4, V6, Version};
 use crate::wire::{icmp, put_u16, tcp};
 
-/// What such an error is about.
+/// An ICMP error about a tunnel: the tunnel, and the TCP packet that was in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TunnelError {
     /// The tunnel's outer source and destination.
     pub tunnel: (IpAddr, IpAddr),
-    /// Who sent the TCP packet in it.
+    /// The source of the TCP packet inside.
     pub sender: SocketAddr,
-    /// Whom it was for.
+    /// The destination of the TCP packet inside.
     pub receiver: SocketAddr,
     place: icmp::Place,
 }
 
-/// Reads an error about a tunnel with a TCP packet in it, of whatever families. `None` for all
-/// else, and for one that is not all in one buffer segment, or has a wrong checksum.
+/// Reads an ICMP error about a tunnel with a TCP packet inside; outer and inner family may differ.
+///
+/// `None` for any other packet, for an error that is spread over several buffer segments, and for
+/// one with a wrong checksum.
 pub fn read<F: Family, B: Buffer>(packet: &Packet<B>) -> Option<TunnelError> {
     fn ends<F: Family>(message: &[u8], ip: usize) -> (IpAddr, IpAddr) {
         (F::source(&message[ip..]).into(), F::destination(&message[ip..]).into())
@@ -42,44 +45,49 @@ pub fn read<F: Family, B: Buffer>(packet: &Packet<B>) -> Option<TunnelError> {
     quote::checksum_ok::<F, B>(packet).then_some(TunnelError { tunnel, sender, receiver, place })
 }
 
-/// Makes it an error about the packet in the tunnel, to that packet's sender. What a "too big"
-/// says gets through is less by what the tunnel takes. `false`, and nothing changed, for an error
-/// about a tunnel of another family than the packet in it, unless it is a "too big": the others
-/// have no counterpart that a sender would act upon.
+/// Turns an error about a tunnel into an error about the packet inside, addressed to that packet's
+/// sender. The MTU that a "too big" reports is lowered by the tunnel's overhead.
+///
+/// Returns `false`, and changes nothing, when the two families differ and the error is no "too
+/// big": other errors have no counterpart in the other family that a sender would act upon.
 #[must_use]
-pub fn to_sender<F: Family, B: Buffer>(packet: &mut Packet<B>, about: &TunnelError) -> bool {
-    match (about.sender.ip(), about.receiver.ip()) {
-        (sender, receiver) if about.place.version == F::VERSION => {
-            peeled::<F, B>(packet, about, (sender, receiver)).is_some()
+pub fn to_sender<F: Family, B: Buffer>(packet: &mut Packet<B>, error: &TunnelError) -> bool {
+    match (error.sender.ip(), error.receiver.ip()) {
+        (sender, receiver) if error.place.version == F::VERSION => {
+            peel::<F, B>(packet, error, sender, receiver).is_some()
         }
-        (IpAddr::V4(to), IpAddr::V4(from)) => rebuilt::<F, V4, B>(packet, about, (from, to)),
-        (IpAddr::V6(to), IpAddr::V6(from)) => rebuilt::<F, V6, B>(packet, about, (from, to)),
+        (IpAddr::V4(to), IpAddr::V4(from)) => rebuild::<F, V4, B>(packet, error, from, to),
+        (IpAddr::V6(to), IpAddr::V6(from)) => rebuild::<F, V6, B>(packet, error, from, to),
         _ => false,
     }
 }
 
-fn peeled<F: Family, B: Buffer>(
+/// Relays an error about a packet of the tunnel's family.
+fn peel<F: Family, B: Buffer>(
     packet: &mut Packet<B>,
-    about: &TunnelError,
-    (sender, receiver): (IpAddr, IpAddr),
+    error: &TunnelError,
+    sender: IpAddr,
+    receiver: IpAddr,
 ) -> Option<()> {
     let (sender, receiver) = (F::from_ip(sender)?, F::from_ip(receiver)?);
     let quoted = quote::read::<F, B>(packet)?;
     quote::peel(packet, quoted)?;
     quote::set_destination::<F, B>(packet, sender);
-    // The tunnel's end is unknown to the sender.
-    if F::source(packet.ip()).into() == about.tunnel.1 {
+    // The sender does not know the end of the tunnel.
+    if F::source(packet.ip()).into() == error.tunnel.1 {
         quote::set_source::<F, B>(packet, receiver);
     }
     Some(())
 }
 
-/// In place, in front of the inner packet as it was quoted: the headers that go there take no
-/// more than those that were there.
-fn rebuilt<F: Family, G: Family, B: Buffer>(
+/// Relays a "too big" about a packet of family `G` in a tunnel of family `F`. The new headers are
+/// written in front of the quoted inner packet, where they take no more space than the old ones
+/// did.
+fn rebuild<F: Family, G: Family, B: Buffer>(
     packet: &mut Packet<B>,
-    about: &TunnelError,
-    (from, to): (G::Address, G::Address),
+    error: &TunnelError,
+    from: G::Address,
+    to: G::Address,
 ) -> bool {
     let View { l3, l4, end, .. } = packet.view;
     let (l3, l4) = (usize::from(l3), usize::from(l4));
@@ -87,7 +95,7 @@ fn rebuilt<F: Family, G: Family, B: Buffer>(
     if !icmp::is_too_big(F::VERSION, message) {
         return false;
     }
-    let icmp::Place { ip, outer, .. } = about.place;
+    let icmp::Place { ip, outer, .. } = error.place;
     let overhead = (ip - outer.unwrap_or(ip)) as u32;
     let mtu = icmp::mtu(F::VERSION, message).saturating_sub(overhead);
     let limit = icmp::take_quote_length(F::VERSION, message).unwrap_or(message.len());
@@ -136,8 +144,8 @@ mod tests {
         Segment::ack(CLIENT, SERVICE, 7, 9).payload(&[3; 1400])
     }
 
-    /// An error about IPv6 in a tunnel of IPv4 that quotes so many bytes of it.
-    fn error(code: u8, quoted: usize) -> Vec<u8> {
+    /// Returns an error about IPv6 in a tunnel over IPv4 that quotes this many bytes of the tunnel.
+    fn error_frame(code: u8, quoted: usize) -> Vec<u8> {
         let outer = tunnel_in(Format::Ipip, ENDS, (0, 0), &inner().packet());
         icmp_error("192.0.2.1", ENDS.0, 3, code, &outer[..quoted])
     }
@@ -147,27 +155,28 @@ mod tests {
     }
 
     #[test]
-    fn says_what_the_error_is_about() {
-        let about = read::<V4, _>(&packet(&error(4, 68))).unwrap();
-        assert_eq!((about.sender, about.receiver), (socket(CLIENT), socket(SERVICE)));
-        assert_eq!(about.tunnel, (ENDS.0.parse().unwrap(), ENDS.1.parse().unwrap()));
-        // Not as far as the ports.
-        assert_eq!(read::<V4, _>(&packet(&error(4, 67))), None);
-        assert_eq!(read::<V4, _>(&Packet::new(HeapBuffer::segmented(&error(4, 68), 60))), None);
+    fn reads_the_tunnel_and_the_endpoints_inside() {
+        let error = read::<V4, _>(&packet(&error_frame(4, 68))).unwrap();
+        assert_eq!((error.sender, error.receiver), (socket(CLIENT), socket(SERVICE)));
+        assert_eq!(error.tunnel, (ENDS.0.parse().unwrap(), ENDS.1.parse().unwrap()));
+        // One byte less does not reach the end of the ports.
+        assert_eq!(read::<V4, _>(&packet(&error_frame(4, 67))), None);
+        let segmented = HeapBuffer::segmented(&error_frame(4, 68), 60);
+        assert_eq!(read::<V4, _>(&Packet::new(segmented)), None);
         let plain = icmp_error("192.0.2.1", "198.18.1.10", 3, 4, &inner().packet());
         assert_eq!(read::<V4, _>(&packet(&plain)), None);
     }
 
     #[test]
-    fn however_much_is_quoted_is_quoted_on() {
+    fn the_relayed_error_quotes_as_much_as_the_error_did() {
         for quoted in [68, 69, 80, 600, 1400] {
-            let mut packet = packet(&error(4, quoted));
-            let about = read::<V4, _>(&packet).unwrap();
-            assert!(to_sender::<V4, _>(&mut packet, &about));
+            let mut packet = packet(&error_frame(4, quoted));
+            let error = read::<V4, _>(&packet).unwrap();
+            assert!(to_sender::<V4, _>(&mut packet, &error));
             assert_eq!((packet.view.version, packet.view.kind), (Version::V6, Kind::Icmp));
             assert!(quote::checksum_ok::<V6, _>(&packet) && quote::is_too_big::<V6, _>(&packet));
-            let kept = (quoted - 20).min(V6::QUOTED);
-            assert_eq!(packet.buffer.frame()[62..], inner().packet()[..kept]);
+            let inner_bytes = (quoted - 20).min(V6::QUOTED);
+            assert_eq!(packet.buffer.frame()[62..], inner().packet()[..inner_bytes]);
             let message = &packet.ip()[V6::HEADER..];
             assert_eq!(icmp::mtu(Version::V6, message), 1380);
             assert_eq!(V6::destination(packet.ip()).to_string(), "2001:db8:1::10");
@@ -175,25 +184,25 @@ mod tests {
     }
 
     #[test]
-    fn extensions_do_not_pass_for_the_packet() {
-        let mut frame = error(4, 128);
+    fn icmp_extensions_are_not_taken_for_quoted_bytes() {
+        let mut frame = error_frame(4, 128);
         frame.extend([9; 20]);
         let length = frame.len() - 14;
         V4::set_length(&mut frame[14..], length);
         frame[34 + 5] = 32;
         icmp::set_checksum(&mut frame[34..], Sum::default());
         let mut packet = packet(&frame);
-        let about = read::<V4, _>(&packet).unwrap();
-        assert!(to_sender::<V4, _>(&mut packet, &about));
+        let error = read::<V4, _>(&packet).unwrap();
+        assert!(to_sender::<V4, _>(&mut packet, &error));
         assert_eq!(packet.buffer.frame()[62..], inner().packet()[..108]);
     }
 
     #[test]
-    fn what_has_no_counterpart_stays() {
-        let frame = error(1, 200);
+    fn an_error_without_a_counterpart_in_the_other_family_is_not_changed() {
+        let frame = error_frame(1, 200);
         let mut packet = packet(&frame);
-        let about = read::<V4, _>(&packet).unwrap();
-        assert!(!to_sender::<V4, _>(&mut packet, &about));
+        let error = read::<V4, _>(&packet).unwrap();
+        assert!(!to_sender::<V4, _>(&mut packet, &error));
         assert_eq!(packet.buffer.frame(), frame);
     }
 }

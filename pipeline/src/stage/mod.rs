@@ -1,5 +1,5 @@
-//! The patent's verbs, one file each. A stage changes one packet, or makes one; it decides
-//! nothing about what the packet is for.
+//! The patent's verbs, one file each. A stage changes one packet, or generates one. Which stages a
+//! packet goes through is decided by its [role](crate::role).
 
 pub mod clamp;
 pub mod classify;

@@ -1,6 +1,6 @@
-//! Probes of a tunnel: an ICMP echo request in a tunnel from switch to replica, which the
-//! replica's appliance answers plainly. An answer says that the way, the tunnel's format, the
-//! permission and the appliance are in order, and that it takes new connections.
+//! Probes of a tunnel: the switch sends an ICMP echo request in the tunnel to a replica, and the
+//! replica's appliance answers outside the tunnel. A reply shows that the path works, that the
+//! replica accepts the tunnel's format and its peer, and that it accepts new connections.
 
 use std::net::IpAddr;
 
@@ -10,10 +10,10 @@ use crate::wire::checksum::Sum;
 use crate::wire::family::{Emit, Family, Version};
 use crate::wire::{ethernet, icmp};
 
-/// The most bytes of an echo message that are answered.
+/// The longest ICMP message that is answered, in bytes.
 const LONGEST: usize = 256;
 
-/// The whole ICMP message, when it is contiguous and its checksum right.
+/// Returns the ICMP message if it is contiguous and its checksum is right.
 fn message<F: Family, B: Buffer>(packet: &Packet<B>) -> Option<&[u8]> {
     if packet.view.kind != Kind::Icmp || packet.view.version != F::VERSION {
         return None;
@@ -33,8 +33,8 @@ fn pseudo_header<F: Family>(from: F::Address, to: F::Address, length: usize) -> 
     }
 }
 
-/// Whether this, cracked, is an echo request between the ends of its tunnel: who else it named
-/// would be answered unasked.
+/// Whether a decapsulated packet is an echo request between the ends of its tunnel. Any other
+/// source would get an unsolicited reply.
 pub fn is_request<F: Family, B: Buffer>(packet: &Packet<B>, tunnel: (IpAddr, IpAddr)) -> bool {
     let Some(message) = message::<F, B>(packet) else { return false };
     let (from, to) = (F::source(packet.ip()).into(), F::destination(packet.ip()).into());
@@ -43,8 +43,7 @@ pub fn is_request<F: Family, B: Buffer>(packet: &Packet<B>, tunnel: (IpAddr, IpA
         && (from, to) == tunnel
 }
 
-/// What an echo reply, plain, says: its sender, whom it is for, identifier, sequence number and
-/// data.
+/// Reads an echo reply; `None` when the packet is none, or not contiguous, or has a wrong checksum.
 pub fn read_reply<F: Family, B: Buffer>(packet: &Packet<B>) -> Option<Reply<'_, F>> {
     let message = message::<F, B>(packet)?;
     if message[..2] != [icmp::echo_reply(F::VERSION), 0] {
@@ -59,12 +58,12 @@ pub fn read_reply<F: Family, B: Buffer>(packet: &Packet<B>) -> Option<Reply<'_, 
     })
 }
 
-/// An echo reply.
+/// An ICMP echo reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply<'a, F: Family> {
-    /// Who sent it.
+    /// Its source.
     pub from: F::Address,
-    /// Whom it is for.
+    /// Its destination.
     pub to: F::Address,
     /// The identifier of the request.
     pub identifier: u16,
@@ -74,41 +73,57 @@ pub struct Reply<'a, F: Family> {
     pub data: &'a [u8],
 }
 
-/// The reply to a cracked request, back by the way it came. `None` when the pool is empty.
+/// An ICMP echo request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request<F: Family> {
+    /// Its source.
+    pub from: F::Address,
+    /// Its destination.
+    pub to: F::Address,
+    /// Its identifier.
+    pub identifier: u16,
+    /// Its sequence number.
+    pub sequence: u16,
+    /// Its data, which the reply repeats.
+    pub data: [u8; 8],
+}
+
+/// Returns the reply to a decapsulated request, in a frame back to the sender of the request's
+/// frame. `None` when the packet is no contiguous ICMP message, or the pool is empty.
 pub fn answer<F: Family, P: Pool>(request: &Packet<P::Buffer>, pool: &mut P) -> Option<P::Buffer> {
-    let asked = message::<F, _>(request)?;
+    let message = message::<F, _>(request)?;
     let l3 = usize::from(request.view.l3);
     let (from, to) = (F::destination(request.ip()), F::source(request.ip()));
-    let mut frame = emit::<F, P>(&request.buffer.head()[..l3], (from, to), asked, pool)?;
+    let mut frame = emit::<F, P>(&request.buffer.head()[..l3], from, to, message, pool)?;
     ethernet::reverse(frame.head_mut());
-    let message = &mut frame.head_mut()[l3 + F::HEADER..];
-    message[0] = icmp::echo_reply(F::VERSION);
-    icmp::set_checksum(message, pseudo_header::<F>(from, to, asked.len()));
+    let reply = &mut frame.head_mut()[l3 + F::HEADER..];
+    reply[0] = icmp::echo_reply(F::VERSION);
+    icmp::set_checksum(reply, pseudo_header::<F>(from, to, message.len()));
     Some(frame)
 }
 
-/// A request behind this Ethernet header, plain: it is to be put into a tunnel. `None` when the
-/// pool is empty.
+/// Returns a frame with an echo request behind this Ethernet header, still to be encapsulated.
+/// `None` when the pool is empty.
 pub fn request<F: Family, P: Pool>(
     ethernet_header: &[u8],
-    ends: (F::Address, F::Address),
-    (identifier, sequence): (u16, u16),
-    data: &[u8; 8],
+    request: &Request<F>,
     pool: &mut P,
 ) -> Option<P::Buffer> {
+    let Request { from, to, identifier, sequence, data } = *request;
     let mut message = [0; icmp::HEADER + 8];
     message[0] = icmp::echo_request(F::VERSION);
     message[4..6].copy_from_slice(&identifier.to_be_bytes());
     message[6..8].copy_from_slice(&sequence.to_be_bytes());
-    message[8..].copy_from_slice(data);
-    let pseudo = pseudo_header::<F>(ends.0, ends.1, message.len());
+    message[8..].copy_from_slice(&data);
+    let pseudo = pseudo_header::<F>(from, to, message.len());
     icmp::set_checksum(&mut message, pseudo);
-    emit::<F, P>(ethernet_header, ends, &message, pool)
+    emit::<F, P>(ethernet_header, from, to, &message, pool)
 }
 
 fn emit<F: Family, P: Pool>(
     ethernet_header: &[u8],
-    (from, to): (F::Address, F::Address),
+    from: F::Address,
+    to: F::Address,
     message: &[u8],
     pool: &mut P,
 ) -> Option<P::Buffer> {
@@ -131,22 +146,22 @@ mod tests {
     use crate::testing::{INSIDE_MAC, OUTSIDE_MAC};
     use crate::wire::family::{V4, V6};
 
-    fn round<F: Family>(switch: &str, replica: &str) {
+    fn round_trip<F: Family>(switch: &str, replica: &str) {
         let own = |text: &str| F::from_ip(text.parse().unwrap()).unwrap();
         let header = [&INSIDE_MAC[..], &OUTSIDE_MAC, &[0, 0]].concat();
-        let ends = (own(switch), own(replica));
+        let (from, to) = (own(switch), own(replica));
         let mut pool = HeapPool::default();
-        let request = request::<F, _>(&header, ends, (77, 9), b"payload!", &mut pool).unwrap();
-        let request = Packet::new(request);
+        let echo = Request::<F> { from, to, identifier: 77, sequence: 9, data: *b"payload!" };
+        let request = Packet::new(request::<F, _>(&header, &echo, &mut pool).unwrap());
         let [switch, replica] = [switch, replica].map(|text| text.parse().unwrap());
         assert!(is_request::<F, _>(&request, (switch, replica)));
-        assert!(!is_request::<F, _>(&request, (switch, switch)), "for somebody else");
-        assert!(!is_request::<F, _>(&request, (replica, replica)), "of somebody else");
+        assert!(!is_request::<F, _>(&request, (switch, switch)), "to another address");
+        assert!(!is_request::<F, _>(&request, (replica, replica)), "from another address");
         assert_eq!(read_reply::<F, _>(&request), None);
         let reply = Packet::new(answer::<F, _>(&request, &mut pool).unwrap());
         assert_eq!(reply.buffer.frame()[..12], [OUTSIDE_MAC, INSIDE_MAC].concat());
         let read = read_reply::<F, _>(&reply).unwrap();
-        assert_eq!((read.from, read.to), (ends.1, ends.0));
+        assert_eq!((read.from, read.to), (to, from));
         assert_eq!((read.identifier, read.sequence, read.data), (77, 9, &b"payload!"[..]));
         assert!(reply.ip_checksum_ok());
         let mut broken = reply.buffer.frame().to_vec();
@@ -156,8 +171,8 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_answered_and_the_answer_read() {
-        round::<V4>("203.0.113.10", "198.51.100.10");
-        round::<V6>("2001:db8:2::10", "2001:db8:3::10");
+    fn a_request_is_answered_and_the_reply_read() {
+        round_trip::<V4>("203.0.113.10", "198.51.100.10");
+        round_trip::<V6>("2001:db8:2::10", "2001:db8:3::10");
     }
 }

@@ -1,5 +1,5 @@
-//! Rewriting of what an ICMP error quotes, so that path MTU discovery and its like work across
-//! translation and tunnels.
+//! Rewriting of the packet that an ICMP error quotes, so that path MTU discovery and other uses of
+//! ICMP work across translation and tunnels.
 
 use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::view::{Packet, View};
@@ -10,31 +10,32 @@ use crate::wire::{icmp, tcp};
 /// The endpoints of the TCP packet that an ICMP error quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quoted<F: Family> {
-    /// Who sent it.
+    /// Its source.
     pub source: Endpoint<F>,
-    /// Whom it was for.
+    /// Its destination.
     pub destination: Endpoint<F>,
-    /// When it was in a tunnel: the outer source and destination.
+    /// The outer source and destination, if the packet was in a tunnel.
     pub outer: Option<(F::Address, F::Address)>,
     place: icmp::Place,
 }
 
-/// Which end of the quoted packet is rewritten.
+/// The endpoint of a quoted packet that is rewritten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The sender.
+    /// Its source.
     Source,
-    /// The receiver.
+    /// Its destination.
     Destination,
 }
 
-/// What an ICMP packet quotes; `None` unless it is an error about a TCP packet of its own
-/// family, plain or in a tunnel of that family.
+/// Reads the TCP packet that an ICMP error quotes. `None` unless the packet is an error about TCP
+/// of its own family, plain or in a tunnel of that family.
 pub fn read<F: Family, B: Buffer>(packet: &Packet<B>) -> Option<Quoted<F>> {
     read_at(packet.buffer.head(), packet.view)
 }
 
-/// [`read`] of an ICMP packet in a tunnel, which `view` sees.
+/// Reads the TCP packet that an ICMP error quotes, as [`read`] does, where `view` is the view of
+/// the ICMP packet: of a tunnelled one, for example.
 pub fn read_at<F: Family>(head: &[u8], view: View) -> Option<Quoted<F>> {
     if view.version != F::VERSION {
         return None;
@@ -54,7 +55,7 @@ pub fn read_at<F: Family>(head: &[u8], view: View) -> Option<Quoted<F>> {
     })
 }
 
-/// The contiguous part of the ICMP message.
+/// Returns the contiguous part of the ICMP message.
 fn message<B: Buffer>(packet: &Packet<B>) -> Option<&[u8]> {
     let head = packet.buffer.head();
     head.get(usize::from(packet.view.l4)..head.len().min(packet.view.end as usize))
@@ -67,19 +68,19 @@ fn message_mut<B: Buffer>(packet: &mut Packet<B>) -> &mut [u8] {
     &mut head[l4..limit]
 }
 
-/// Whether the error says that a packet was too big for the way on.
+/// Whether a packet is an ICMP error that says that a packet was larger than a link's MTU.
 pub fn is_too_big<F: Family, B: Buffer>(packet: &Packet<B>) -> bool {
     message(packet).is_some_and(|message| icmp::is_too_big(F::VERSION, message))
 }
 
-/// Whether the message's checksum is right.
+/// Whether the ICMP message is contiguous and its checksum right.
 pub fn checksum_ok<F: Family, B: Buffer>(packet: &Packet<B>) -> bool {
     let length = packet.view.end as usize - usize::from(packet.view.l4);
     let whole = message(packet).filter(|message| message.len() == length);
     whole.is_some_and(|message| icmp::checksum_ok(message, pseudo_header::<F, B>(packet, length)))
 }
 
-/// The pseudo header's sum, which ICMPv6 covers and ICMP does not.
+/// Returns the sum of the pseudo header: the ICMPv6 checksum covers it, the ICMP checksum does not.
 fn pseudo_header<F: Family, B: Buffer>(packet: &Packet<B>, length: usize) -> Sum {
     match F::VERSION {
         Version::V4 => Sum::default(),
@@ -90,8 +91,8 @@ fn pseudo_header<F: Family, B: Buffer>(packet: &Packet<B>, length: usize) -> Sum
     }
 }
 
-/// Puts another endpoint into the quoted packet and keeps all three checksums right: the quoted
-/// header's, the quoted segment's where it was quoted, and the message's.
+/// Replaces an endpoint of the quoted packet, and updates the checksums of the quoted IP header, of
+/// the quoted TCP header if its checksum is quoted, and of the ICMP message.
 pub fn rewrite<F: Family, B: Buffer>(
     packet: &mut Packet<B>,
     quoted: Quoted<F>,
@@ -100,8 +101,8 @@ pub fn rewrite<F: Family, B: Buffer>(
 ) {
     let message = message_mut(packet);
     let icmp::Place { ip: ip_at, tcp: tcp_at, .. } = quoted.place;
-    // All that changes lies before the end of the quoted TCP checksum. From an odd place on it
-    // would be summed swapped; headers lie at even ones.
+    // All changes are before the end of the quoted TCP checksum. Headers start at even offsets, so
+    // the bytes of the sum need not be swapped.
     let touched = ip_at..message.len().min(tcp_at + TCP_CHECKSUM_END);
     let before = Sum::of(&message[touched.clone()]);
     let (ip, tcp) = message[ip_at..].split_at_mut(tcp_at - ip_at);
@@ -118,16 +119,16 @@ pub fn rewrite<F: Family, B: Buffer>(
     icmp::adjust(message, Delta::removed(before).plus(Delta::added(after)));
 }
 
-/// Where the checksum ends in a TCP header.
+/// The offset of the end of the checksum in a TCP header.
 const TCP_CHECKSUM_END: usize = 18;
 
-/// Sets the source of the ICMP packet itself.
+/// Sets the source address of the ICMP packet itself, and updates its checksums.
 pub fn set_source<F: Family, B: Buffer>(packet: &mut Packet<B>, address: F::Address) {
     let delta = F::set_source(packet.ip_mut(), address);
     adjust_for_address::<F, B>(packet, delta);
 }
 
-/// Sets the destination of the ICMP packet itself.
+/// Sets the destination address of the ICMP packet itself, and updates its checksums.
 pub fn set_destination<F: Family, B: Buffer>(packet: &mut Packet<B>, address: F::Address) {
     let delta = F::set_destination(packet.ip_mut(), address);
     adjust_for_address::<F, B>(packet, delta);
@@ -139,10 +140,12 @@ fn adjust_for_address<F: Family, B: Buffer>(packet: &mut Packet<B>, delta: Delta
     }
 }
 
-/// Takes the tunnel off the packet that an error quotes: its sender knows nothing of one. What a
-/// "too big" says gets through is less by what the tunnel takes. `None`, and nothing changed, when
-/// the error is spread over several buffer segments, or its checksum is wrong: the new one would
-/// hide that.
+/// Strips the tunnel headers from the packet that an error quotes, because its sender does not know
+/// the tunnel. The MTU that a "too big" reports is lowered by the tunnel's overhead. Returns the
+/// quoted packet at its new place; without a tunnel nothing changes.
+///
+/// `None`, and nothing changes, when the error is spread over several buffer segments, or has a
+/// wrong checksum, which a new one would hide.
 pub fn peel<F: Family, B: Buffer>(packet: &mut Packet<B>, quoted: Quoted<F>) -> Option<Quoted<F>> {
     let Some(outer) = quoted.place.outer else { return Some(quoted) };
     let removed = quoted.place.ip - outer;
@@ -155,8 +158,8 @@ pub fn peel<F: Family, B: Buffer>(packet: &mut Packet<B>, quoted: Quoted<F>) -> 
         packet.view.end = packet.view.end.min(limit as u32);
         packet.buffer.truncate(packet.view.end as usize);
     }
-    let kept = usize::from(packet.view.l4) + icmp::HEADER;
-    packet.buffer.head_mut().copy_within(0..kept, removed);
+    let headers = usize::from(packet.view.l4) + icmp::HEADER;
+    packet.buffer.head_mut().copy_within(0..headers, removed);
     packet.buffer.trim_front(removed);
     packet.view.end -= removed as u32;
     let length = packet.ip_len();
@@ -174,17 +177,19 @@ pub fn peel<F: Family, B: Buffer>(packet: &mut Packet<B>, quoted: Quoted<F>) -> 
     Some(Quoted { outer: None, place, ..quoted })
 }
 
-/// A copy of an error of at most `room` bytes, with less of the quoted packet than there is. `None`
-/// when the pool is empty, the error spread over several buffer segments, or there is no room for
-/// a quotation.
+/// Returns a copy of an ICMP error whose IP packet is at most `limit` bytes long: it quotes less of
+/// the packet that it is about.
+///
+/// `None` when the pool is empty, when the error is spread over several buffer segments, or when
+/// `limit` leaves no space for a quotation.
 pub fn shortened<F: Family, P: Pool>(
     packet: &Packet<P::Buffer>,
-    room: usize,
+    limit: usize,
     pool: &mut P,
 ) -> Option<P::Buffer> {
     let (l3, l4) = (usize::from(packet.view.l3), usize::from(packet.view.l4));
     let frame = packet.buffer.head().get(..packet.view.end as usize)?;
-    let length = room.min(frame.len() - l3);
+    let length = limit.min(frame.len() - l3);
     let message = (length + l3).checked_sub(l4).filter(|length| *length > icmp::HEADER)?;
     let mut buffer = pool.alloc(l3 + length)?;
     let short = buffer.head_mut();
@@ -208,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn equals_an_error_about_the_other_packet_however_much_it_quotes() {
+    fn a_rewritten_error_equals_one_about_the_other_packet_however_much_it_quotes() {
         for quoted_bytes in [28, 36, 38, 40, 43] {
             let mut packet =
                 Packet::new(HeapBuffer::new(&error("198.51.100.10:8080", quoted_bytes)));
@@ -222,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn the_source_end_works_alike() {
+    fn the_quoted_source_is_rewritten_too() {
         let quote = |from| Segment::ack(from, "198.18.1.10:40000", 7, 9).packet();
         let error = |from| icmp_error("198.18.1.1", "203.0.113.10", 11, 0, &quote(from));
         let mut packet = Packet::new(HeapBuffer::new(&error("203.0.113.10:80")));
@@ -232,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_ipv6_are_rewritten_addresses_and_all() {
+    fn errors_of_ipv6_are_rewritten_with_their_own_addresses() {
         let quote = |to| Segment::ack("[2001:db8::1]:40000", to, 7, 9).packet();
         let error = |from, to| icmp_error(from, "2001:db8::1", 1, 4, &quote(to));
         let before = error("2001:db8:3::10", "[2001:db8:3::10]:8080");
@@ -248,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quoted_tunnel_is_peeled_and_leaves_less_room() {
+    fn a_quoted_tunnel_is_stripped_and_the_mtu_lowered() {
         let inner = Segment::ack("198.18.1.10:40000", "203.0.113.10:80", 7, 9).payload(&[3; 9]);
         for format in Format::ALL {
             let outer =
@@ -274,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_checksum_is_not_made_a_right_one() {
+    fn a_wrong_checksum_is_not_replaced_by_a_right_one() {
         let inner = Segment::ack("198.18.1.10:40000", "203.0.113.10:80", 7, 9);
         let outer =
             tunnel_in(Format::Ipip, ("198.18.1.10", "198.51.100.10"), (0, 5), &inner.packet());
@@ -287,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quoted_tunnel_of_ipv6_is_peeled_too() {
+    fn a_quoted_tunnel_over_ipv6_is_stripped_too() {
         let inner = Segment::ack("[2001:db8::1]:40000", "[2001:db8::2]:80", 7, 9).payload(&[3; 9]);
         let outer = tunnel_in(Format::Gue, ("2001:db8::1", "2001:db8::3"), (0, 5), &inner.packet());
         let frame = icmp_error("2001:db8::9", "2001:db8::1", 2, 0, &outer);
@@ -300,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shortened_error_is_one_that_quotes_less() {
+    fn a_shortened_error_equals_one_that_quotes_less() {
         let segment = Segment::ack("[2001:db8::2]:80", "[2001:db8::1]:40000", 7, 9);
         let quoted = segment.payload(&[7; 1400]).packet();
         let error = |bytes: usize| icmp_error("2001:db8::9", "2001:db8::2", 2, 0, &quoted[..bytes]);

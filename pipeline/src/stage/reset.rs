@@ -1,23 +1,22 @@
-//! The reset that ends a loser's connection (op 514).
+//! The reset that ends the connection of a responder that has lost the race (op 514).
 
 use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::view::Packet;
 use crate::wire::family::{Emit, Family};
 use crate::wire::{ethernet, ipv4, tcp};
 
-/// A RST as from the client to the sender of this acknowledgement, which it answers by the way
-/// it came: sequence number = its acknowledgement number, no ACK (RFC 9293, section 3.5.2).
+/// Returns a RST that answers a SYN/ACK as its client would: the sequence number is the SYN/ACK's
+/// acknowledgement number, and there is no ACK (RFC 9293, section 3.5.2). Its frame goes back to
+/// the sender of the SYN/ACK's frame.
+///
 /// `None` when the pool is empty.
-pub fn answer<F: Family, P: Pool>(
-    acknowledgement: &Packet<P::Buffer>,
-    pool: &mut P,
-) -> Option<P::Buffer> {
-    let l3 = usize::from(acknowledgement.view.l3);
+pub fn answer<F: Family, P: Pool>(syn_ack: &Packet<P::Buffer>, pool: &mut P) -> Option<P::Buffer> {
+    let l3 = usize::from(syn_ack.view.l3);
     let mut buffer = pool.alloc(l3 + F::HEADER + tcp::HEADER)?;
     let frame = buffer.head_mut();
-    frame[..l3].copy_from_slice(&acknowledgement.buffer.head()[..l3]);
+    frame[..l3].copy_from_slice(&syn_ack.buffer.head()[..l3]);
     ethernet::reverse(frame);
-    let (from, to) = (acknowledgement.destination::<F>(), acknowledgement.source::<F>());
+    let (from, to) = (syn_ack.destination::<F>(), syn_ack.source::<F>());
     let header = Emit {
         traffic_class: 0,
         length: F::HEADER + tcp::HEADER,
@@ -27,7 +26,7 @@ pub fn answer<F: Family, P: Pool>(
         flow_label: from.entropy(),
     };
     F::emit(&mut frame[l3..], header);
-    let sequence = tcp::ack_number(acknowledgement.tcp());
+    let sequence = tcp::ack_number(syn_ack.tcp());
     let pseudo = F::pseudo_header(from.address, to.address, ipv4::TCP, tcp::HEADER);
     tcp::emit_reset(&mut frame[l3 + F::HEADER..], from.port, to.port, sequence, pseudo);
     Some(buffer)
@@ -42,7 +41,7 @@ mod tests {
     use crate::wire::tcp::Flags;
 
     #[test]
-    fn goes_back_by_the_way_it_came_vlan_tag_and_all() {
+    fn answers_the_syn_ack_with_the_same_vlan_tag() {
         let mut frame = Segment::syn_ack("198.51.100.10:80", "198.18.1.10:40000", 500, 8).frame();
         frame.splice(12..12, [0x81, 0, 0, 5]);
         let loser = Packet::new(HeapBuffer::new(&frame));

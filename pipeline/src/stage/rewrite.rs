@@ -1,11 +1,11 @@
-//! Rewriting of addresses and ports, checksums updated incrementally (ops 512, 612, 636).
+//! Rewriting of addresses and ports, with incremental checksum updates (ops 512, 612, 636).
 
 use crate::packet::buffer::Buffer;
 use crate::packet::view::Packet;
 use crate::wire::family::{Endpoint, Family};
 use crate::wire::{ethernet, tcp};
 
-/// Sets the source of a TCP packet.
+/// Sets the source address and port of a TCP packet, and updates its checksums.
 #[inline(always)]
 pub fn source<F: Family, B: Buffer>(packet: &mut Packet<B>, to: Endpoint<F>) {
     in_place::<F, B>(
@@ -20,7 +20,7 @@ pub fn source<F: Family, B: Buffer>(packet: &mut Packet<B>, to: Endpoint<F>) {
     );
 }
 
-/// Sets the destination of a TCP packet.
+/// Sets the destination address and port of a TCP packet, and updates its checksums.
 #[inline(always)]
 pub fn destination<F: Family, B: Buffer>(packet: &mut Packet<B>, to: Endpoint<F>) {
     in_place::<F, B>(
@@ -35,8 +35,8 @@ pub fn destination<F: Family, B: Buffer>(packet: &mut Packet<B>, to: Endpoint<F>
     );
 }
 
-/// Works on IP packet and place of the TCP header in it. Where the headers are at their usual places
-/// the compiler knows these, and that all fields are within the frame.
+/// Calls `work` with the IP packet and the offset of its TCP header. For headers at their usual
+/// places the offset is a constant, and the compiler can drop the bounds checks.
 #[inline(always)]
 fn in_place<F: Family, B: Buffer>(packet: &mut Packet<B>, work: impl Fn(&mut [u8], usize)) {
     let is_plain = packet.view.is_plain::<F>();
@@ -57,7 +57,7 @@ mod tests {
     use crate::wire::family::V4;
 
     #[test]
-    fn both_directions_equal_a_packet_built_afresh() {
+    fn a_rewritten_packet_equals_one_built_with_the_new_endpoints() {
         let mut segment =
             Segment::ack("198.18.1.10:40000", "203.0.113.10:80", 7, 9).payload(b"odd");
         let mut packet = Packet::new(HeapBuffer::new(&segment.frame()));

@@ -1,6 +1,6 @@
-//! Signatures of tags: SipHash-2-4 over what a connection is, under keys that gateways, switches
-//! and replicas share. Who does not know a key can neither make a tag nor move one to another
-//! connection.
+//! Signatures of tags: SipHash-2-4 over the endpoints and sequence number of the SYN, under keys
+//! that gateways, switches and replicas share (docs/protocol.md, 3.4). Without a key nobody can
+//! make a tag, or move one to another connection.
 
 use std::fmt;
 
@@ -12,10 +12,36 @@ use crate::stage::tag::{self, Tag};
 use crate::wire::family::{Endpoint, Family};
 use crate::wire::tcp;
 
-/// The keys, and which of them the gateway signs with.
+/// The keys that tags are verified with, and the one that the gateway signs with.
+///
+/// # Examples
+/// A gateway signs with key 3; a switch that knows the key verifies the tag.
+///
+/// ```
+/// use firstack_packets::Segment;
+/// use pipeline::packet::buffer::HeapBuffer;
+/// use pipeline::packet::view::Packet;
+/// use pipeline::stage::sign::{Keys, Verification};
+/// use pipeline::stage::tag::{self, Configuration, Found, OptionId, Tag};
+/// use pipeline::wire::family::V4;
+///
+/// let syn = Segment::syn("198.18.1.10:40000", "203.0.113.10:80", 1000);
+/// let mut packet = Packet::new(HeapBuffer::new(&syn.frame()));
+/// let tag = Tag { permitted: true, configuration: Some(Configuration::A), signature: None };
+///
+/// let gateway = Keys::new([(3, [7; 16])], Some(3));
+/// assert_eq!(gateway.tag_space(), 16);
+/// assert!(tag::insert::<V4, _>(&mut packet, OptionId::default(), tag, &gateway));
+///
+/// let Found::Tag(tag, ..) = OptionId::default().find(packet.options()) else { panic!() };
+/// let switch = Keys::new([(3, [7; 16])], None);
+/// assert_eq!(switch.verify::<V4, _>(&packet, &tag), Verification::Valid);
+/// let other = Keys::new([(3, [8; 16])], None);
+/// assert_eq!(other.verify::<V4, _>(&packet, &tag), Verification::Invalid);
+/// ```
 #[derive(Clone, Default)]
 pub struct Keys {
-    /// By key id; empty when there are none.
+    /// By key id; empty when there are no keys.
     all: Box<[Option<[u8; 16]>]>,
     signing: Option<u8>,
 }
@@ -27,18 +53,18 @@ impl fmt::Debug for Keys {
     }
 }
 
-/// What a tag's signature is worth.
+/// The result of verifying a tag's signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verification {
-    /// There is none, or no key is known here to verify any by.
+    /// The tag has no signature, or there are no keys to verify it with.
     Unsigned,
-    /// Right.
+    /// The signature is right.
     Valid,
-    /// Wrong, or made with a key that is not known.
+    /// The signature is wrong, or made with an unknown key.
     Invalid,
 }
 
-/// What a signature covers.
+/// The input of the signature.
 #[derive(Clone, Copy, Debug)]
 struct Signed<F: Family> {
     client: Endpoint<F>,
@@ -49,7 +75,8 @@ struct Signed<F: Family> {
 }
 
 impl Keys {
-    /// Keys by their ids; `signing` is that of one of them.
+    /// Returns the given keys, each with its id. `signing` is the id of the key to sign with;
+    /// `None` leaves tags unsigned.
     pub fn new(keys: impl IntoIterator<Item = (u8, [u8; 16])>, signing: Option<u8>) -> Self {
         let mut all = vec![None; 256].into_boxed_slice();
         let mut any = false;
@@ -60,20 +87,20 @@ impl Keys {
         if any { Self { all, signing } } else { Self::default() }
     }
 
-    /// What a tag takes of the option area, padding included.
+    /// Returns how many bytes a tag takes in the option area, padding included.
     pub fn tag_space(&self) -> usize {
         let length = if self.signing.is_some() { tag::SIGNED } else { tag::UNSIGNED };
         length.next_multiple_of(4)
     }
 
-    /// The key id and signature that this SYN's tag is to bear; `None` when tags are not signed.
+    /// Signs the tag of a SYN: returns key id and signature. `None` when tags are not signed.
     pub fn sign<F: Family, B: Buffer>(&self, packet: &Packet<B>, flags: u8) -> Option<(u8, u64)> {
         let key = self.signing?;
         let flags = flags | tag::KEYED;
         Some((key, self.mac(Signed::<F>::of(packet, flags, key))?))
     }
 
-    /// Judges the tag of a SYN.
+    /// Verifies the tag of a SYN.
     pub fn verify<F: Family, B: Buffer>(&self, packet: &Packet<B>, tag: &Tag) -> Verification {
         let Some(signature) = tag.signature.filter(|_| !self.all.is_empty()) else {
             return Verification::Unsigned;
@@ -104,7 +131,8 @@ impl<F: Family> Signed<F> {
         }
     }
 
-    /// Both addresses, both ports, sequence number, flags, key id, in network byte order.
+    /// Writes both addresses, both ports, sequence number, flags and key id in network byte order.
+    /// Returns the number of bytes written.
     fn write(&self, bytes: &mut [u8]) -> usize {
         let mut at = 0;
         let mut put = |part: &[u8]| {
@@ -154,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn the_signature_is_that_of_the_protocol() {
+    fn the_signature_covers_the_bytes_that_the_protocol_says() {
         let (packet, _) = signed::<V4>(&syn(), &keys(3));
         let bytes = [198, 18, 1, 10, 203, 0, 113, 10, 0x9c, 0x40, 0, 80, 0, 0, 0, 7, 0x85, 3];
         let mac = SipHasher24::new_with_key(&[7; 16]).hash(&bytes).to_be_bytes();
@@ -165,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn is_judged_by_those_who_know_the_key() {
+    fn only_holders_of_the_key_can_verify_it() {
         let (packet, tag) = signed::<V4>(&syn(), &keys(3));
         assert_eq!(keys(9).verify::<V4, _>(&packet, &tag), Verification::Valid);
         let others = Keys::new([(3, [6; 16])], None);
@@ -177,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn does_not_fit_another_connection() {
+    fn is_invalid_on_another_connection() {
         let (_, tag) = signed::<V4>(&syn(), &keys(3));
         for other in [
             Segment::syn("198.18.1.11:40000", "203.0.113.10:80", 7),
@@ -189,16 +217,16 @@ mod tests {
             let packet = Packet::new(HeapBuffer::new(&other.frame()));
             assert_eq!(keys(3).verify::<V4, _>(&packet, &tag), Verification::Invalid);
         }
-        let mut turned = tag;
-        if let Some(signature) = &mut turned.signature {
+        let mut changed = tag;
+        if let Some(signature) = &mut changed.signature {
             signature.flags ^= 2;
         }
         let packet = Packet::new(HeapBuffer::new(&syn().frame()));
-        assert_eq!(keys(3).verify::<V4, _>(&packet, &turned), Verification::Invalid);
+        assert_eq!(keys(3).verify::<V4, _>(&packet, &changed), Verification::Invalid);
     }
 
     #[test]
-    fn ipv6_is_signed_alike() {
+    fn ipv6_syns_are_signed_and_verified() {
         let syn = Segment::syn("[2001:db8::1]:40000", "[2001:db8::2]:80", 7);
         let (packet, tag) = signed::<V6>(&syn, &keys(9));
         assert!(packet.tcp_checksum_ok::<V6>());

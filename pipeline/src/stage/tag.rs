@@ -3,8 +3,9 @@
 //! ```text
 //!  kind  length  ExID (2 bytes)  flags  [key id  MAC (8 bytes)]
 //! ```
-//! Inserted behind the last option with NOPs up to a multiple of 4, taken out with them, so
-//! that the option area comes out as the client sent it.
+//! The gateway inserts it behind the last option, padded with NOPs to a multiple of 4 bytes. The
+//! switch and the replica strip the tag and its padding, so that the server gets the options as the
+//! client sent them.
 
 use arrayvec::ArrayVec;
 
@@ -16,61 +17,87 @@ pub use crate::wire::configuration::Configuration;
 use crate::wire::family::Family;
 use crate::wire::tcp::{self, Options, TcpOption};
 
-/// Length of the unsigned form.
+/// The length of an unsigned tag, in bytes, without padding.
 pub const UNSIGNED: usize = 5;
-/// Length of the signed form.
+/// The length of a signed tag, in bytes, without padding.
 pub const SIGNED: usize = 14;
-/// The most that a tag takes of the option area, padding included.
+/// The most bytes that a tag takes in the option area, padding included.
 const MOST: usize = SIGNED.next_multiple_of(4);
 
 const PERMITTED: u8 = 0x01;
 const CONFIGURATION_SHIFT: u8 = 1;
 const CONFIGURATION_MASK: u8 = 0x03;
-/// In the flags: key id and MAC follow.
+/// The flag that says that key id and MAC follow.
 pub(super) const KEYED: u8 = 0x80;
 
-/// Which option is the tag; the same at gateway, switch and replica.
+/// The TCP option that is the tag; the same at gateway, switch and replica.
+///
+/// # Examples
+/// The gateway inserts a tag into a SYN; the switch finds it, and strips it again.
+///
+/// ```
+/// use firstack_packets::{LINUX_OPTIONS, Segment};
+/// use pipeline::packet::buffer::HeapBuffer;
+/// use pipeline::packet::view::Packet;
+/// use pipeline::stage::sign::Keys;
+/// use pipeline::stage::tag::{self, Configuration, Found, OptionId, Tag};
+/// use pipeline::wire::family::V4;
+///
+/// let syn = Segment::syn("198.18.1.10:40000", "203.0.113.10:80", 1000).options(&LINUX_OPTIONS);
+/// let mut packet = Packet::new(HeapBuffer::new(&syn.frame()));
+/// let option_id = OptionId::default();
+/// assert_eq!(option_id.find(packet.options()), Found::None);
+///
+/// let tag = Tag { permitted: true, configuration: Some(Configuration::C), signature: None };
+/// assert!(tag::insert::<V4, _>(&mut packet, option_id, tag, &Keys::default()));
+/// let found = option_id.find(packet.options());
+/// assert_eq!(found, Found::Tag(tag, LINUX_OPTIONS.len(), tag::UNSIGNED));
+///
+/// tag::strip::<V4, _>(&mut packet, LINUX_OPTIONS.len(), tag::UNSIGNED);
+/// assert_eq!(packet.buffer.frame(), syn.frame());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OptionId {
-    /// TCP option kind.
+    /// The TCP option kind.
     pub kind: u8,
-    /// Experiment identifier (RFC 6994).
+    /// The experiment identifier (RFC 6994).
     pub exid: u16,
 }
 
 impl Default for OptionId {
+    /// Kind 253 with experiment identifier 0x4e52.
     fn default() -> Self {
         Self { kind: 253, exid: 0x4e52 }
     }
 }
 
-/// What a tag says.
+/// The contents of a tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tag {
-    /// Whether the SYN may go to replicas: the patent's two states.
+    /// Whether the SYN may be copied to replicas: the patent's two states.
     pub permitted: bool,
-    /// The gateway's configuration; `None` for the value that has no meaning yet.
+    /// The gateway's configuration; `None` for the value that is not assigned.
     pub configuration: Option<Configuration>,
-    /// What stands behind the flags of a signed tag. A tag that is to be inserted has none: it
-    /// is signed as the keys say.
+    /// The signature of a received tag. A tag to be inserted has none: [`insert`] signs it if the
+    /// keys say so.
     pub signature: Option<Signature>,
 }
 
-/// The signature that a tag came with.
+/// The signature of a received tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Signature {
-    /// The flags as they came, all of which it covers.
+    /// The flags as received. The signature covers all of them.
     pub flags: u8,
-    /// Which key it was made with.
+    /// The id of the key that it was made with.
     pub key: u8,
-    /// The MAC.
+    /// The message authentication code.
     pub mac: u64,
 }
 
 impl Tag {
     fn flags(self) -> u8 {
-        let code = self.configuration.map_or(CONFIGURATION_MASK, |code| code as u8);
-        u8::from(self.permitted) | code << CONFIGURATION_SHIFT
+        let number = self.configuration.map_or(CONFIGURATION_MASK, |number| number as u8);
+        u8::from(self.permitted) | number << CONFIGURATION_SHIFT
     }
 
     fn from_flags(flags: u8) -> Self {
@@ -87,14 +114,14 @@ impl Tag {
     }
 }
 
-/// What reading a SYN's options for a tag came to.
+/// The result of looking for a tag in a SYN's options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
     /// No tag.
     None,
-    /// A tag, the option's offset in the option area and its length.
+    /// A tag, the option's offset in the option area, and its length in bytes without padding.
     Tag(Tag, usize, usize),
-    /// A tag whose length is not what its flags say.
+    /// A tag whose length contradicts its flags.
     Bad,
 }
 
@@ -104,7 +131,7 @@ impl OptionId {
         option.kind == self.kind && option.bytes.get(2..4) == Some(&self.exid.to_be_bytes()[..])
     }
 
-    /// Looks for the tag. Options behind a malformed one are not seen.
+    /// Finds the tag in a SYN's options. Options behind a malformed one are not looked at.
     pub fn find(self, options: &[u8]) -> Found {
         let Some(option) = Options::new(options).flatten().find(|option| self.matches(option))
         else {
@@ -138,43 +165,44 @@ impl OptionId {
     }
 }
 
-/// Puts a tag into a SYN behind its last option, signed if there is a key to sign with. The SYN
-/// has passed [`super::classify::start`], so there is room in its option area and its options
-/// are sound. `false`, and nothing changed, when the buffer has no headroom.
+/// Inserts a tag behind the last option of a SYN, signed if `keys` has a key to sign with (op 210).
+///
+/// The SYN must have passed [`super::classify::syn`]: its options are well-formed and leave space
+/// for the tag. Returns `false`, and changes nothing, when the buffer has no headroom.
 #[must_use]
 pub fn insert<F: Family, B: Buffer>(
     packet: &mut Packet<B>,
-    format: OptionId,
+    option_id: OptionId,
     tag: Tag,
     keys: &Keys,
 ) -> bool {
     let mut walk = Options::new(packet.options());
     walk.by_ref().for_each(drop);
-    // NOPs in front of the end are the client's own padding; the walk has passed them.
+    // The walk has passed NOPs in front of the end of the list: they are the client's padding.
     let at = walk.offset();
     let signature = keys.sign::<F, B>(packet, tag.flags());
-    let option = format.option(tag.flags(), signature);
-    let room = option.len();
-    if !packet.buffer.prepend(room) {
+    let option = option_id.option(tag.flags(), signature);
+    let length = option.len();
+    if !packet.buffer.prepend(length) {
         return false;
     }
-    packet.buffer.truncate(packet.view.end as usize + room);
+    packet.buffer.truncate(packet.view.end as usize + length);
     let place = usize::from(packet.view.l4) + tcp::HEADER + at;
     let bytes = packet.buffer.head_mut();
-    bytes.copy_within(room..room + place, 0);
-    bytes[place..place + room].copy_from_slice(&option);
+    bytes.copy_within(length..length + place, 0);
+    bytes[place..place + length].copy_from_slice(&option);
     let change = Delta::added(sum_at(at, &option));
-    resize_header::<F, B>(packet, room as isize, change);
+    resize_header::<F, B>(packet, length as isize, change);
     true
 }
 
-/// Takes the tag at `at`, `length` bytes long, and its padding out of a SYN.
+/// Strips a tag and its padding from a SYN. `at` and `length` are those of [`Found::Tag`].
 pub fn strip<F: Family, B: Buffer>(packet: &mut Packet<B>, at: usize, length: usize) {
     let area = packet.options();
     let padded = length.next_multiple_of(4);
     let is_padding = |nops: &[u8]| nops.iter().all(|&byte| byte == tcp::NOP);
     let ours = area.get(at + length..at + padded).is_some_and(is_padding);
-    // Padded in another way: what is no multiple of 4 is overwritten by NOPs.
+    // Without the gateway's padding, only a multiple of 4 bytes is removed; the rest becomes NOPs.
     let removed = if ours { padded } else { length / 4 * 4 };
     let mut change = Delta::removed(sum_at(at, &area[at..at + length]));
     if ours {
@@ -197,7 +225,8 @@ fn sum_at(offset: usize, bytes: &[u8]) -> Sum {
     if offset.is_multiple_of(2) { Sum::of(bytes) } else { Sum::of_at_odd(bytes) }
 }
 
-/// After `by` bytes came into the option area, or went: lengths, checksums, view.
+/// Updates lengths, checksums and view after the option area has grown by `by` bytes. `change` is
+/// what the option bytes changed in the TCP checksum.
 fn resize_header<F: Family, B: Buffer>(packet: &mut Packet<B>, by: isize, change: Delta) {
     let View { l3, l4, payload, end, .. } = packet.view;
     let length = (end as usize).wrapping_add_signed(by) - usize::from(l3);
@@ -250,17 +279,17 @@ mod tests {
     }
 
     #[test]
-    fn comes_behind_the_last_option_and_leaves_as_it_came() {
+    fn is_inserted_behind_the_last_option_and_stripped_without_a_trace() {
         check_round_trip(&[], &BYTES);
         check_round_trip(&LINUX_OPTIONS, &[&LINUX_OPTIONS[..], &BYTES].concat());
     }
 
     #[test]
-    fn comes_before_the_end_of_list_even_at_an_odd_place() {
+    fn is_inserted_before_the_end_of_list_even_at_an_odd_offset() {
         let tail = [0, 0, 0, 0, 0];
         let options = [&[3, 3, 7][..], &tail].concat();
         check_round_trip(&options, &[&[3, 3, 7][..], &BYTES, &tail].concat());
-        // NOPs in front are the client's own padding.
+        // NOPs in front of the end are the client's padding.
         check_round_trip(
             &[1, 1, 3, 3, 7, 1, 0, 0],
             &[&[1, 1, 3, 3, 7, 1][..], &BYTES, &[0, 0]].concat(),
@@ -268,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_that_others_padded_goes_without_a_trace_but_nops() {
+    fn a_tag_without_the_gateways_padding_leaves_nops_behind() {
         let options = [&[253, 5, 0x4e, 0x52, 1][..], &[3, 3, 7]].concat();
         let mut packet = packet(&syn(&options).frame());
         strip::<V4, _>(&mut packet, 0, UNSIGNED);
@@ -276,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signed_tag_goes_too() {
+    fn a_signed_tag_is_found_and_stripped() {
         let mut options = vec![253, 14, 0x4e, 0x52, 0x85, 3, 1, 2, 3, 4, 5, 6, 7, 8, 1, 1];
         let found = OptionId::default().find(&options);
         let signature = Signature { flags: 0x85, key: 3, mac: 0x0102_0304_0506_0708 };
@@ -293,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_tags_from_other_options() {
+    fn find_tells_tags_from_other_options() {
         let find = |options: &[u8]| OptionId::default().find(options);
         assert_eq!(find(&LINUX_OPTIONS), Found::None);
         assert_eq!(find(&[253, 4, 0x12, 0x34]), Found::None);

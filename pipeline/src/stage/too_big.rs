@@ -1,5 +1,5 @@
-//! "Fragmentation needed" and "packet too big": what the appliance says to the sender of a packet
-//! that its tunnel has no room for (RFC 1191, RFC 2003 section 5.1, RFC 4443 section 3.2).
+//! "Fragmentation needed" and "packet too big": the ICMP error to the sender of a packet that
+//! exceeds its tunnel's inner MTU (RFC 1191; RFC 2003, section 5.1; RFC 4443, section 3.2).
 
 use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::view::{Kind, Packet};
@@ -7,10 +7,11 @@ use crate::wire::checksum::Sum;
 use crate::wire::family::{Emit, Family};
 use crate::wire::{ethernet, icmp};
 
-/// An error to the packet's sender, as from its destination, by the way it came: at most `mtu`
-/// bytes get through. `None` when the pool is empty, or nothing may be said: no error is sent about
-/// ICMP, which may be an error itself, nor by IPv4 about a later fragment (RFC 1812, section
-/// 4.3.2.7).
+/// Returns an ICMP error that tells the packet's sender that at most `mtu` bytes get through. Its
+/// source is the packet's destination, and its frame goes back to the sender of the packet's frame.
+///
+/// `None` when the pool is empty, or when no error may be sent: about ICMP, which may be an error
+/// itself, and about a later fragment over IPv4 (RFC 1812, section 4.3.2.7).
 pub fn answer<F: Family, P: Pool>(
     packet: &Packet<P::Buffer>,
     mtu: u16,
@@ -53,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn equals_an_error_built_plainly() {
+    fn the_error_equals_one_built_by_the_test_codec() {
         let segment = data("198.18.1.10:40000", "203.0.113.10:80");
         let packet = Packet::new(HeapBuffer::new(&segment.frame()));
         let error = answer::<V4, _>(&packet, 1400, &mut HeapPool::default()).unwrap();
@@ -64,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn equals_one_of_ipv6() {
+    fn the_error_of_ipv6_equals_one_built_by_the_test_codec() {
         let segment = data("[2001:db8::1]:40000", "[2001:db8::2]:80");
         let packet = Packet::new(HeapBuffer::new(&segment.frame()));
         let error = answer::<V6, _>(&packet, 1400, &mut HeapPool::default()).unwrap();
@@ -73,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_said_about_errors_and_later_fragments() {
+    fn no_error_is_sent_about_icmp_or_a_later_fragment() {
         let quoted = data("198.18.1.10:40000", "203.0.113.10:80").packet();
         let error = icmp_error("198.18.1.1", "203.0.113.10", 3, 4, &quoted);
         let mut later = data("198.18.1.10:40000", "203.0.113.10:80").frame();

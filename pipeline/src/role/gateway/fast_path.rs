@@ -1,7 +1,7 @@
 //! The fast path: data of a connection that a replica has won, with all headers at their usual
-//! places. It does what the slow path does, in fewer steps; where anything is out of the ordinary it
-//! returns `None`, has changed nothing, and the packet takes the slow path. Property tests send the
-//! same packets through both (`role::equivalence`).
+//! places. It does what the slow path does, in fewer steps; where anything is out of the ordinary
+//! it returns `None`, has changed nothing, and the packet takes the slow path. Property tests send
+//! the same packets through both (`role::equivalence`).
 
 use std::marker::PhantomData;
 
@@ -83,7 +83,7 @@ impl<M: Mode> Gateway<M> {
     }
 }
 
-/// What the fast path needs of the gateway, and knows of one packet.
+/// The state of the gateway that the fast path uses for one packet.
 struct FastPath<'a, M, F: Family> {
     flows: &'a mut Flows<F>,
     path: &'a TunnelPath,
@@ -105,7 +105,7 @@ impl<'a, M: Mode, F: Family> FastPath<'a, M, F> {
         (packet.buffer, verdict)
     }
 
-    /// ops 606, 608, 610, 612, 632, 636, 656.
+    /// Handles a plain packet (ops 606, 608, 610, 612, 632, 636, 656).
     #[inline(always)]
     fn plain_packet<B: Buffer>(&mut self, from: Side, packet: &mut Packet<B>) -> Option<Verdict> {
         let headers = Headers::<F>::of(packet.buffer.head())?;
@@ -140,7 +140,7 @@ impl<'a, M: Mode, F: Family> FastPath<'a, M, F> {
         }
     }
 
-    /// op 658: data that the winner has put into a tunnel.
+    /// Handles data that the winner has put into a tunnel (op 658).
     #[inline(always)]
     fn tunnelled<B: Buffer>(&mut self, packet: &mut Packet<B>, inner: &View) -> Option<Verdict> {
         let head = packet.buffer.head();

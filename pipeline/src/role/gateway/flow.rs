@@ -1,4 +1,4 @@
-//! What the gateway stores of a connection.
+//! The gateway's entry of a connection.
 
 use super::mode::Translation;
 use crate::base::time::Ticks;

@@ -1,4 +1,4 @@
-//! Pass 1 at the gateway: by which key each packet is looked up.
+//! Pass 1 at the gateway: the key by which each packet is looked up.
 
 use super::Gateway;
 use super::mode::Mode;
@@ -9,7 +9,7 @@ use crate::role::PathClass;
 use crate::wire::family::{Endpoint, Family, Version};
 use crate::wire::tcp;
 
-/// The client endpoint of a TCP packet: its key in the table.
+/// Returns the client endpoint of a TCP packet: its key in the table.
 #[inline(always)]
 pub(super) fn client<F: Family>(from: Side, head: &[u8], view: &View) -> Endpoint<F> {
     match from {
@@ -18,7 +18,7 @@ pub(super) fn client<F: Family>(from: Side, head: &[u8], view: &View) -> Endpoin
     }
 }
 
-/// The other endpoint of a TCP packet.
+/// Returns the other endpoint of a TCP packet.
 #[inline(always)]
 pub(super) fn server<F: Family>(from: Side, head: &[u8], view: &View) -> Endpoint<F> {
     client(from.other(), head, view)
@@ -59,7 +59,7 @@ impl<M: Mode> Gateway<M> {
         }
     }
 
-    /// A tunnel from the outside: looked up by the packet inside.
+    /// Classifies a tunnel from the outside, which is looked up by the packet inside.
     #[inline(always)]
     fn classify_tunnel(&mut self, number: usize, head: &[u8], view: &View) {
         let Self { v4, v6, lookup, .. } = self;

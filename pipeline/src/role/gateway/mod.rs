@@ -1,7 +1,7 @@
 //! The gateway at the clients' side: figures 2 (tag), 5A to 5C (race) and 6A to 6C (translate).
 //!
-//! From the inside: a SYN to a service is tagged and opens a race ([`syn`]); packets of a connection
-//! that a replica won go to the replica ([`translate`]); all other traffic is bridged.
+//! From the inside: a SYN to a service is tagged and opens a race ([`syn`]); packets of a
+//! connection that a replica won go to the replica ([`translate`]); all other traffic is bridged.
 //! From the outside: the first valid SYN/ACK wins, later ones are answered with a reset ([`race`]);
 //! the winner's packets get the server's address back, or are decapsulated ([`tunnelled`]); all
 //! other traffic is bridged. What A, B and C do differently stands in [`mode`].
@@ -52,7 +52,7 @@ pub struct Gateway<M> {
     mode: PhantomData<M>,
 }
 
-/// What both families share.
+/// The state that both families share.
 struct Common {
     settings: Settings,
     services: Services,
@@ -162,7 +162,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         // ops 606, 608: with an entry or without; op 610: from which side.
         match (from, slot) {
             (Side::Inside, _) if flags.is_syn() => self.on_syn(packet, client, hash, slot, context),
-            // op 616: without an entry the packet goes to its destination.
+            // op 616: without an entry the packet is forwarded to its destination.
             (_, None) => Verdict::NoEntry,
             (Side::Inside, Some(slot)) => self.client_packet(packet, slot, flags, context),
             // ops 502, 532, 552: a SYN/ACK has come.

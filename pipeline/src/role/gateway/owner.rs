@@ -1,4 +1,4 @@
-//! Which worker owns a packet at the gateway: the one that its client's address selects.
+//! The owner of a packet at the gateway: the worker that its client's address selects.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use crate::packet::view::{Kind, Packet, Side};
 use crate::stage::quote;
 use crate::wire::family::{Family, V4, V6, Version};
 
-/// The client address of a packet; `None` for traffic that the gateway does not handle.
+/// Returns the client address of a packet; `None` for traffic that the gateway does not handle.
 pub(super) fn client_address<B: Buffer>(from: Side, packet: &Packet<B>) -> Option<IpAddr> {
     let (source, destination) = match packet.view.kind {
         Kind::Tcp | Kind::Tunnel | Kind::FirstFragment | Kind::Fragment => {
@@ -29,7 +29,7 @@ pub(super) fn client_address<B: Buffer>(from: Side, packet: &Packet<B>) -> Optio
     }
 }
 
-/// The client of the packet that an ICMP error quotes.
+/// Returns the client of the packet that an ICMP error quotes.
 fn quoted_client<F: Family, B: Buffer>(from: Side, packet: &Packet<B>) -> Option<IpAddr> {
     let quoted = quote::read::<F, B>(packet)?;
     Some(match (from, quoted.outer) {

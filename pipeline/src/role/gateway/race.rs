@@ -52,8 +52,8 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         let has_right_form = is_origin || tunnelled_by.is_some() == M::SYN_ACK_IN_TUNNEL;
         // op 504: is it the first?
         match phase {
-            // The winner's SYN/ACK, perhaps for a SYN with another sequence number: the client's TCP
-            // decides.
+            // The winner's SYN/ACK, perhaps for a SYN with another sequence number: the client's
+            // TCP decides.
             Phase::Origin if is_origin => Verdict::SynAckRetransmit,
             Phase::Replica | Phase::Closing if has_right_form && endpoint == flow.replica => {
                 let acknowledged = tcp::ack_number(packet.tcp()).wrapping_sub(1);
@@ -74,17 +74,18 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
                 if is_origin || self.allows_replica(flow.service, endpoint) {
                     self.measure(slot, contender, false, context.now);
                 }
-                self.reset(packet, (client, flow.server), contender, context)
+                self.reset(packet, client, flow.server, contender, context)
             }
         }
     }
 
-    /// op 514: not the first SYN/ACK, so its source is reset, in the form and at the address of its
-    /// SYN/ACK.
+    /// Resets the source of a SYN/ACK that is not the first (op 514), in the form and at the
+    /// address of its SYN/ACK.
     fn reset<P: Pool>(
         &self,
         packet: &Packet<P::Buffer>,
-        (client, server): (Endpoint<F>, Endpoint<F>),
+        client: Endpoint<F>,
+        server: Endpoint<F>,
         loser: Contender<F>,
         context: &mut Context<'_, P>,
     ) -> Verdict {

@@ -23,9 +23,9 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         decided.then(|| entry.value.translation(client))
     }
 
-    /// Handles an ICMP packet. From the outside an error quotes what went to the replica: the client
-    /// must find the server in it. From the inside it quotes what the client got as from the server:
-    /// the replica must find itself in it.
+    /// Handles an ICMP packet. An error from the outside quotes a packet to the replica: the client
+    /// must find the server in it. An error from the inside quotes a packet as the client received
+    /// it from the server: the replica must find itself in it.
     pub(super) fn icmp<P: Pool>(
         &mut self,
         from: Side,
@@ -130,8 +130,8 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         }
     }
 
-    /// Forwards a fragment as it is. A first fragment without the whole TCP header is remembered, so
-    /// that later ones are not taken for fragments whose first was lost. Other protocols number
+    /// Forwards a fragment as it is. A first fragment without the whole TCP header is remembered,
+    /// so that later ones are not taken for fragments whose first was lost. Other protocols number
     /// their packets independently.
     fn pass_fragment<B: Buffer>(&mut self, from: Side, packet: &Packet<B>, now: Ticks) -> Verdict {
         if F::fragment(packet.ip()).is_first_tcp() {

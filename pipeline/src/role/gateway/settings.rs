@@ -1,4 +1,4 @@
-//! What a gateway is told at launch.
+//! The settings of a gateway, fixed at launch.
 
 use crate::base::time::Ticks;
 use crate::policy::allow_list::AllowList;
@@ -48,7 +48,7 @@ pub struct Service {
     pub allowed_replicas: AllowList,
 }
 
-/// What a gateway is told at launch.
+/// The settings of a gateway, fixed at launch.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The services, by number.
@@ -68,7 +68,22 @@ pub struct Settings {
 impl Settings {
     /// Returns settings with defaults for everything but the services: the default tag and
     /// time-outs, IP in IP with a path MTU of 1500 bytes, 65,536 connections per family, and a hash
-    /// key of zeros, which whoever faces real traffic replaces by a random one.
+    /// key of zeros. For real traffic, replace the hash key by a random one.
+    ///
+    /// # Examples
+    /// ```
+    /// use pipeline::policy::allow_list::AllowList;
+    /// use pipeline::policy::services::Scope;
+    /// use pipeline::role::gateway::{Service, Settings};
+    ///
+    /// let service = Service {
+    ///     scope: Scope::Prefix("203.0.113.10/32".parse().unwrap()),
+    ///     ports: vec![80],
+    ///     allowed_replicas: AllowList::Only(vec!["198.51.100.0/24".parse().unwrap()]),
+    /// };
+    /// let settings = Settings { hash_key: (3, 4), ..Settings::new(vec![service]) };
+    /// assert_eq!(settings.max_connections, [65_536; 2]);
+    /// ```
     pub fn new(services: Vec<Service>) -> Self {
         Self {
             services,

@@ -56,8 +56,8 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
                 self.open_race(packet, client, hash, Some(slot), now)
             }
             Phase::Replica | Phase::Closing => {
-                // A SYN with another sequence number keeps nothing alive: if the winner does not
-                // answer it, a later one opens a fresh race after `reuse_after`.
+                // A SYN with another sequence number does not restart the time-out: if the winner
+                // does not answer it, a later one opens a fresh race after `reuse_after`.
                 if is_retransmit {
                     self.flows.touch(slot, now);
                 }
@@ -83,8 +83,8 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         let service = match self.may_race(packet, server, now) {
             Ok(service) => service,
             Err(verdict) => {
-                // The new connection's packets could not be told from the earlier one's. A SYN that
-                // arrived damaged opens no connection.
+                // Packets of the new connection would be taken for packets of the earlier one. A
+                // SYN that arrived damaged opens no connection.
                 let damaged =
                     matches!(verdict, Verdict::UntaggedIpChecksum | Verdict::UntaggedTcpChecksum);
                 if let Some(slot) = earlier.filter(|_| !damaged) {
@@ -122,8 +122,8 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         now: Ticks,
     ) -> Option<Slot> {
         let counters = self.common.counters.common.table_of(F::VERSION);
-        let entry = (Phase::Racing, flow);
-        let inserted = insert_counted(self.flows, counters, (hash, client), entry, now)?;
+        let racing = Phase::Racing;
+        let inserted = insert_counted(self.flows, counters, hash, client, racing, flow, now)?;
         if let Inserted::Evicted(_, Phase::Racing, earlier) = inserted {
             self.on_race_evicted(&earlier, now);
         }
@@ -190,8 +190,8 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         classify::syn::<F, B>(packet, self.common.settings.tag, tag_space)
     }
 
-    /// Handles the retransmitted SYN of an undecided race: the first retransmission is tagged again;
-    /// later ones are untagged, in case the path drops SYNs with an option it does not know.
+    /// Handles the retransmitted SYN of an undecided race: the first retransmission is tagged
+    /// again; later ones are untagged, in case the path drops SYNs with an option it does not know.
     fn retransmit<B: Buffer>(&mut self, packet: &mut Packet<B>, slot: Slot, now: Ticks) -> Verdict {
         if let Err(verdict) = self.may_be_tagged(packet) {
             return verdict;

@@ -1,4 +1,5 @@
-//! ICMP errors and fragments of connections, and races while buffers run out. Everything else is tested by scenarios and against a model.
+//! ICMP errors and fragments of connections, and races while buffers run out. Everything else is
+//! tested by scenarios and against a model.
 
 use super::*;
 use crate::base::published::Published;

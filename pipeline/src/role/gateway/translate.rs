@@ -71,8 +71,8 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         let Common { oversize, settings, counters, .. } = &mut *self.common;
         let put =
             |_, fragment: &mut _| M::to_replica(fragment, translation, &settings.path).is_ok();
-        let packet = (Side::Inside, packet);
-        oversize.fragment_or_reject::<F, P>(packet, inner_mtu, &counters.common, context, put)
+        let (from, counters) = (Side::Inside, &counters.common);
+        oversize.fragment_or_reject::<F, P>(from, packet, inner_mtu, counters, context, put)
     }
 
     /// Handles a plain packet from the outside that is no SYN/ACK and has an entry (op 610: it does

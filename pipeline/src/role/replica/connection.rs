@@ -1,4 +1,4 @@
-//! What the replica stores of a connection.
+//! The replica's entry of a connection.
 
 use crate::packet::buffer::Buffer;
 use crate::packet::view::Packet;
@@ -22,7 +22,8 @@ pub struct Connection<F: Family> {
     pub configuration: Configuration,
     /// The format of tunnels to the client.
     pub format: Format,
-    /// Whether the web server has the address V itself, and gets packets as the client sent them.
+    /// Whether the web server has the address V itself, and receives packets as the client sent
+    /// them.
     pub has_vip: bool,
     /// The acknowledgement number by which the client establishes the connection; known once the
     /// web server has answered.
@@ -30,9 +31,10 @@ pub struct Connection<F: Family> {
     /// The sequence number and configuration of a later SYN of the same endpoints, should the web
     /// server accept it.
     pub next: (u32, Configuration),
-    /// What the connection has shown. "Server seen" is the web server's SYN/ACK.
+    /// The connection's tracking. "Server seen" is set by the web server's SYN/ACK.
     pub tracking: TcpTracking,
-    /// How many SYN/ACKs the web server may still send before the client establishes the connection.
+    /// How many SYN/ACKs the web server may still send before the client establishes the
+    /// connection.
     pub syn_acks_left: u8,
 }
 
@@ -92,7 +94,7 @@ impl<F: Family> Tracked for Connection<F> {
     }
 }
 
-/// A connection and its client: what its later fragments need.
+/// A connection and its client, as its later fragments need them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ClientConnection<F: Family> {
     pub(super) client: Endpoint<F>,

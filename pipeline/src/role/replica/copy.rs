@@ -1,5 +1,5 @@
-//! Figures 4A, 4B and 4C up to the web server: tunnelled copies of SYNs, and what else a switch
-//! sends.
+//! Figures 4A, 4B and 4C up to the web server: tunnels of switches, with copies of SYNs, probes and
+//! copies of ICMP errors in them.
 
 use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
@@ -101,8 +101,8 @@ impl<F: Family> ReplicaFor<'_, F> {
         Ok(SynCopy { service, configuration, tag_at, tag_length, outer_destination })
     }
 
-    /// Gives a copy to a web server (op 410), unless the replica is out of service or busy (ops 404,
-    /// 406, 408).
+    /// Gives a copy to a web server (op 410), unless the replica is out of service or busy (ops
+    /// 404, 406, 408).
     fn admit<B: Buffer>(&mut self, packet: &mut Packet<B>, copy: SynCopy, now: Ticks) -> Verdict {
         // op 404
         if self.common.admission.dead.load(Relaxed) {
@@ -147,9 +147,9 @@ impl<F: Family> ReplicaFor<'_, F> {
         self.forward_copy(packet, copy, &connection, Verdict::CopyAccepted, now)
     }
 
-    /// Handles a copy for a client endpoint that has a live connection here. Otherwise whoever can
-    /// have a SYN copied could take that over: the web server's TCP is asked, and the connection
-    /// continues until it accepts the new one.
+    /// Handles a copy for a client endpoint that has a live connection here. The web server's TCP
+    /// decides: the connection continues until that accepts the new one. Otherwise anybody who can
+    /// have a SYN copied could take over the connection.
     fn challenge<B: Buffer>(
         &mut self,
         packet: &mut Packet<B>,
@@ -191,7 +191,7 @@ impl<F: Family> ReplicaFor<'_, F> {
     /// Handles a copy of a SYN whose connection is known.
     fn on_repeated_copy(&mut self, slot: Slot, now: Ticks) {
         match self.connections.get(slot).state() {
-            // Its web server had refused, and is asked again.
+            // The web server had refused, and may accept now.
             Phase::Closing if !self.connections.get(slot).value.is_live() => {
                 self.connections.value_mut(slot).tracking = TcpTracking::default();
                 self.connections.move_to(slot, Phase::Opening, now);
@@ -273,8 +273,9 @@ impl<F: Family> ReplicaFor<'_, F> {
             return Some(slot);
         }
         let counters = self.common.counters.common.table_of(F::VERSION);
-        let entry = (Phase::Opening, connection);
-        let inserted = insert_counted(self.connections, counters, (hash, client), entry, now);
+        let opening = Phase::Opening;
+        let inserted =
+            insert_counted(self.connections, counters, hash, client, opening, connection, now);
         *self.translates |= translates && inserted.is_some();
         inserted.map(Inserted::slot)
     }

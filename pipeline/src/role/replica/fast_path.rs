@@ -74,7 +74,7 @@ impl Replica {
     }
 }
 
-/// What the fast path needs of the replica, and knows of one packet.
+/// The state of the replica that the fast path uses for one packet.
 struct FastPath<'a, F: Family> {
     connections: &'a mut Table<Endpoint<F>, Phase, Connection<F>>,
     path: &'a TunnelPath,
@@ -125,7 +125,7 @@ impl<F: Family> FastPath<'_, F> {
         }
     }
 
-    /// Data that a gateway of configuration C has put into a tunnel.
+    /// Handles data that a gateway of configuration C has put into a tunnel.
     #[inline(always)]
     fn tunnelled<B: Buffer>(&mut self, packet: &mut Packet<B>, inner: &View) -> Option<Verdict> {
         let head = packet.buffer.head();

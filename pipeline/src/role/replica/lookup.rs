@@ -1,4 +1,4 @@
-//! Pass 1 at the replica: by which key each packet is looked up.
+//! Pass 1 at the replica: the key by which each packet is looked up.
 
 use super::Replica;
 use crate::packet::buffer::Buffer;
@@ -7,7 +7,7 @@ use crate::packet::view::{Kind, Side, View};
 use crate::role::PathClass;
 use crate::wire::family::{Endpoint, Family, Version};
 
-/// The client endpoint of a TCP packet: its key in the table.
+/// Returns the client endpoint of a TCP packet: its key in the table.
 #[inline]
 fn client<F: Family>(from: Side, head: &[u8], view: &View) -> Endpoint<F> {
     match from {
@@ -42,7 +42,7 @@ impl Replica {
         }
     }
 
-    /// A packet whose view, or the view of the packet inside, stands in `lookup.inner`.
+    /// Classifies a packet whose view, or the view of the packet inside, is in `lookup.inner`.
     #[inline(always)]
     fn classify_inner(&mut self, from: Side, number: usize, head: &[u8]) {
         let Self { v4, v6, lookup, .. } = self;

@@ -1,10 +1,10 @@
 //! The replica: figures 4A, 4B and 4C.
 //!
-//! From the outside: the copy of a SYN from an allowed switch is dropped while the replica is out of
-//! service or busy, otherwise decapsulated and given to a web server ([`copy`]); tunnels of gateways
-//! of configuration C are decapsulated ([`tunnelled`]); all other traffic is bridged. From the
-//! inside: a web server's packets go to the client in the form of the connection's configuration
-//! ([`track`], [`mode`]); all other traffic is bridged.
+//! From the outside: the copy of a SYN from an allowed switch is dropped while the replica is out
+//! of service or busy, otherwise decapsulated and given to a web server ([`copy`]); tunnels of
+//! gateways of configuration C are decapsulated ([`tunnelled`]); all other traffic is bridged. From
+//! the inside: a web server's packets go to the client in the form of the connection's
+//! configuration ([`track`], [`mode`]); all other traffic is bridged.
 
 mod connection;
 mod copy;
@@ -50,7 +50,7 @@ pub struct Replica {
     lookup: BurstLookup,
 }
 
-/// What both families share.
+/// The state that both families share.
 struct Common {
     settings: Settings,
     services: Services,
@@ -81,7 +81,7 @@ struct ReplicaFor<'a, F: Family> {
     others: usize,
 }
 
-/// The number of connections that count toward `busy_connections`.
+/// Returns the number of connections that count toward `busy_connections`.
 fn live<F: Family>(connections: &Table<Endpoint<F>, Phase, Connection<F>>) -> usize {
     connections.count(Phase::Opening) + connections.count(Phase::Established)
 }
@@ -151,9 +151,9 @@ impl Replica {
         context: &mut Context<'_, P>,
     ) -> Option<Verdict> {
         let Common { settings, resolver, counters, .. } = &self.common;
-        let port = (from, settings.macs[from as usize]);
+        let (own, counters) = (settings.macs[from as usize], &counters.common);
         let has_address = |address| from == Side::Outside && settings.has_address(address);
-        resolver.on_neighbour_packet(port, packet, has_address, &counters.common, context)
+        resolver.on_neighbour_packet(from, own, packet, has_address, counters, context)
     }
 }
 

@@ -1,5 +1,5 @@
-//! What differs between the configurations A, B and C at the replica, in one place. Its sibling is
-//! `role/gateway/mode`.
+//! The differences between the configurations A, B and C at the replica, in one place. The sibling
+//! of this module is `role/gateway/mode`.
 //!
 //! | step (operation) | A | B | C |
 //! |---|---|---|---|
@@ -8,8 +8,8 @@
 //! | packets from the gateway | plain | plain | decapsulate, rewrite destination |
 //!
 //! The configuration comes with the connection's tag, so it is a field of its entry: one replica
-//! serves gateways of all three at once. What needs no more than a yes or no is asked of
-//! [`Configuration`] itself.
+//! serves gateways of all three at once. Differences that need no more than a
+//! yes or no are methods of [`Configuration`].
 
 use super::connection::Connection;
 use crate::packet::buffer::Buffer;
@@ -22,7 +22,7 @@ use crate::stage::{clamp, rewrite};
 use crate::wire::configuration::Configuration;
 use crate::wire::family::{Endpoint, Family};
 
-/// What a packet is in its connection: this decides its form on the way to the client.
+/// The kind of a packet within its connection, which decides its form toward the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Segment {
     /// The SYN/ACK, or the refusal in its place.
@@ -120,8 +120,8 @@ pub(super) fn clamp<F: Family, B: Buffer>(
 }
 
 /// Translates an ICMP error from the inside about a packet of the client. Where data is plain, the
-/// error quotes what the gateway sent, and goes as it is; where it is tunnelled, the error goes into
-/// the tunnel, with the server in it.
+/// error quotes a packet as the gateway sent it, and is forwarded unchanged; where data is
+/// tunnelled, the error is put into the tunnel, and quotes the server.
 pub(super) fn error_to_client<F: Family, B: Buffer>(
     packet: &mut Packet<B>,
     quoted: Quoted<F>,
@@ -140,8 +140,8 @@ pub(super) fn error_to_client<F: Family, B: Buffer>(
     encapsulate(packet, connection.replica.address, client, connection)
 }
 
-/// Translates an ICMP error, decapsulated or peeled, about a packet that the client got, or would
-/// have got, as from the server: the web server must find itself in it.
+/// Translates an ICMP error, decapsulated or peeled, about a packet that was to reach the client
+/// as from the server: the web server must find itself in it.
 pub(super) fn error_to_web_server<F: Family, B: Buffer>(
     packet: &mut Packet<B>,
     quoted: Quoted<F>,

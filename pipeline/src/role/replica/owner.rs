@@ -1,4 +1,4 @@
-//! Which worker owns a packet at the replica: the one that its client's address selects.
+//! The owner of a packet at the replica: the worker that its client's address selects.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use crate::packet::view::{Kind, Packet, Side, View};
 use crate::stage::quote;
 use crate::wire::family::{Family, V4, V6, Version};
 
-/// The client address of a packet; `None` for traffic that the replica does not handle.
+/// Returns the client address of a packet; `None` for traffic that the replica does not handle.
 pub(super) fn client_address<B: Buffer>(from: Side, packet: &Packet<B>) -> Option<IpAddr> {
     let head = packet.buffer.head();
     let view = match (packet.view.kind, from) {
@@ -31,7 +31,7 @@ pub(super) fn client_address<B: Buffer>(from: Side, packet: &Packet<B>) -> Optio
     }
 }
 
-/// Source and destination of the packet that an ICMP error quotes.
+/// Returns source and destination of the packet that an ICMP error quotes.
 fn quoted<F: Family>(head: &[u8], view: View) -> Option<(IpAddr, IpAddr)> {
     let quoted = quote::read_at::<F>(head, view)?;
     Some((quoted.source.address.into(), quoted.destination.address.into()))

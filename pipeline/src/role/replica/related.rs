@@ -1,5 +1,5 @@
-//! Packets that belong to a connection without being one of its whole TCP packets: plain ICMP errors
-//! about those, and a web server's fragments.
+//! Packets that belong to a connection without being one of its whole TCP packets: plain ICMP
+//! errors about those, and a web server's fragments.
 
 use super::ReplicaFor;
 use super::connection::ClientConnection;
@@ -13,8 +13,9 @@ use crate::verdict::Verdict;
 use crate::wire::family::Family;
 
 impl<F: Family> ReplicaFor<'_, F> {
-    /// Handles a plain ICMP packet. From the inside an error quotes what the web server got from the
-    /// client; from the outside, where data is tunnelled, it quotes a tunnel to the client.
+    /// Handles a plain ICMP packet. An error from the inside quotes a packet that the web server
+    /// received from the client; an error from the outside, where data is tunnelled, quotes a
+    /// tunnel to the client.
     pub(super) fn icmp<P: Pool>(
         &mut self,
         from: Side,
@@ -79,8 +80,8 @@ impl<F: Family> ReplicaFor<'_, F> {
         let fragment = F::fragment(packet.ip());
         if !fragment.is_later_tcp() {
             if fragment.is_first_tcp() {
-                // It has not the whole TCP header; later ones must not be taken for fragments whose
-                // first was lost.
+                // It does not contain the whole TCP header. Later ones must not be taken for
+                // fragments whose first was lost.
                 self.fragments.learn(PacketId::of(packet.ip()), None, context.now);
             }
             return Verdict::Fragment;

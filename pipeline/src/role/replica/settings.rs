@@ -1,4 +1,5 @@
-//! What a replica is told at launch, and what it is told while it runs.
+//! The settings of a replica, fixed at launch, and the state that the control thread changes while
+//! it runs.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -42,7 +43,7 @@ pub struct Service {
     pub first_server: usize,
 }
 
-/// What a replica is told at launch.
+/// The settings of a replica, fixed at launch.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The services, by number.
@@ -117,7 +118,7 @@ impl Settings {
     }
 }
 
-/// Which web server gets which client, among those that are up; made by the control thread.
+/// The selection of web servers for clients, among those that are up. The control thread makes it.
 #[derive(Debug, Default)]
 pub struct Selection(Vec<Option<Maglev>>);
 
@@ -157,7 +158,7 @@ pub struct Admission {
     pub busy: AtomicBool,
 }
 
-/// What the workers of a replica share with the control thread.
+/// The state that the workers of a replica share with the control thread.
 #[derive(Clone, Debug)]
 pub struct Shares {
     /// Whether the replica accepts connections.

@@ -1,5 +1,5 @@
-//! Web servers that retransmit or refuse, as a network of real hosts has shown them. Everything else is
-//! tested by scenarios.
+//! Web servers that retransmit or refuse, as a network of real hosts has shown them. Everything
+//! else is tested by scenarios.
 
 use super::*;
 use crate::base::published::Published;

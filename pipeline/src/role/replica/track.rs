@@ -90,8 +90,8 @@ impl<F: Family> ReplicaFor<'_, F> {
                     let segment = if number == 0 { segment } else { Segment::LaterFragment };
                     mode::to_client(fragment, segment, client, connection, path).is_ok()
                 };
-                let packet = (Side::Inside, &*packet);
-                oversize.fragment_or_reject::<F, P>(packet, inner_mtu, counters, context, put)
+                let from = Side::Inside;
+                oversize.fragment_or_reject::<F, P>(from, packet, inner_mtu, counters, context, put)
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Session affinity: which server a connection is at. A change of the servers moves no live
-//! connection. Stored only for services with several servers; with one there is nothing to remember.
+//! connection. Stored only for services with several servers; with one there is nothing to
+//! remember.
 
 use super::SwitchFor;
 use crate::base::time::Ticks;
@@ -15,7 +16,7 @@ use crate::wire::tcp::{self, Flags};
 /// Both ends of a connection: the client's, and the service's.
 pub(super) type Pair<F> = (Endpoint<F>, Endpoint<F>);
 
-/// What the switch stores of a connection.
+/// The switch's entry of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Affinity {
     /// The sequence number of the SYN.
@@ -25,7 +26,7 @@ pub struct Affinity {
     expected_ack: u16,
     /// The server, by its number within the service.
     pub server: u8,
-    /// What the connection has shown. "Server seen" is any packet of the server.
+    /// The connection's tracking. "Server seen" is set by any packet of the server.
     tracking: TcpTracking,
 }
 
@@ -70,8 +71,9 @@ impl Tracked for Affinity {
 }
 
 impl<F: Family> SwitchFor<'_, F> {
-    /// Returns the server of a TCP packet from the outside to a service: the one that its connection
-    /// is at, or for a new connection the selected one. `None` when no server is available.
+    /// Returns the server of a TCP packet from the outside to a service: the one that its
+    /// connection is at, or for a new connection the selected one. `None` when no server is
+    /// available.
     #[inline]
     pub(super) fn server_for<B: Buffer>(
         &mut self,
@@ -127,8 +129,8 @@ impl<F: Family> SwitchFor<'_, F> {
         }
     }
 
-    /// Handles a SYN of an unknown connection. Without room in the table it goes to the selected
-    /// server all the same, and so do the packets that follow it.
+    /// Handles a SYN of an unknown connection. When the table is full, it and the packets that
+    /// follow it go to the selected server without an entry.
     fn insert(
         &mut self,
         service: usize,
@@ -139,9 +141,9 @@ impl<F: Family> SwitchFor<'_, F> {
     ) -> Option<usize> {
         let server = self.selected(service, pair.0)?;
         let counters = self.common.counters.common.table_of(F::VERSION);
-        let entry = (Phase::Opening, Affinity::new(isn, server));
-        // Whether there was room does not matter.
-        let _ = insert_counted(self.affinities, counters, (hash, pair), entry, now);
+        let (opening, affinity) = (Phase::Opening, Affinity::new(isn, server));
+        // A full table does not matter here.
+        let _ = insert_counted(self.affinities, counters, hash, pair, opening, affinity, now);
         Some(server)
     }
 
@@ -151,8 +153,9 @@ impl<F: Family> SwitchFor<'_, F> {
         let (affinity, phase, idle) = (entry.value, entry.state(), now.since(entry.seen()));
         let is_retransmit = affinity.isn == isn;
         let stays = match phase {
-            // A SYN with another sequence number keeps nothing alive: when the server does not
-            // answer it (RFC 5961), the endpoints' next connection is not bound to that server.
+            // A SYN with another sequence number does not restart the time-out: when the server
+            // does not answer it (RFC 5961), the endpoints' next connection is not bound to that
+            // server.
             Phase::Established => {
                 is_retransmit || idle <= self.common.settings.timeouts.reuse_after
             }
@@ -172,7 +175,7 @@ impl<F: Family> SwitchFor<'_, F> {
         }
         match phase {
             Phase::Established if !is_retransmit => {}
-            // The server had refused, and is asked again.
+            // The server had refused, and may accept now.
             Phase::Closing => {
                 self.affinities.value_mut(slot).tracking.forget_fins();
                 self.affinities.move_to(slot, Phase::Opening, now);

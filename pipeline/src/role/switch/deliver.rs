@@ -1,4 +1,4 @@
-//! op 314: on to a server, by MAC address or by tunnel.
+//! Delivery to a server, by MAC address or by tunnel (op 314).
 
 use super::settings::NextHop;
 use super::{Common, Destination, SwitchFor};
@@ -35,8 +35,8 @@ impl<F: Family> SwitchFor<'_, F> {
                 let (counters, inner_mtu) = (&counters.common, tunnel.inner_mtu);
                 let outer = tunnel.outer(to.entropy);
                 let put = |_, fragment: &mut _| encap::put_to(fragment, outer);
-                let packet = (Side::Outside, &*packet);
-                oversize.fragment_or_reject::<F, P>(packet, inner_mtu, counters, context, put)
+                let from = Side::Outside;
+                oversize.fragment_or_reject::<F, P>(from, packet, inner_mtu, counters, context, put)
             }
             NextHop::Tunnel(tunnel) => match encap::put_to(packet, tunnel.outer(to.entropy)) {
                 true => verdict,

@@ -1,4 +1,4 @@
-//! Copies of tagged SYNs for the replicas: ops 304, 308, 310 and 312.
+//! Copies of tagged SYNs for the replicas (ops 304, 308, 310, 312).
 
 use std::net::IpAddr;
 
@@ -87,7 +87,7 @@ impl<F: Family> SwitchFor<'_, F> {
         Ok(())
     }
 
-    /// op 312: a copy to every live replica, within the limits.
+    /// Sends a copy to every live replica, within the limits (op 312).
     fn fan_out<P: Pool>(
         &mut self,
         packet: &Packet<P::Buffer>,
@@ -124,7 +124,7 @@ impl<F: Family> SwitchFor<'_, F> {
         service: usize,
         number: usize,
         entropy: u32,
-        what: Generated,
+        generated: Generated,
         context: &mut Context<'_, P>,
     ) {
         let (state, counters) = (&self.common.states[service], &self.common.counters);
@@ -138,9 +138,9 @@ impl<F: Family> SwitchFor<'_, F> {
         let Some(copy) = copy else {
             return counters.common.scalar(Scalar::CopiesFailed).add(1);
         };
-        if what == Generated::Copy {
+        if generated == Generated::Copy {
             counters.copies[state.first_replica + number].add(1);
         }
-        send_generated(&counters.common, Side::Outside, copy, what, context);
+        send_generated(&counters.common, Side::Outside, copy, generated, context);
     }
 }

@@ -44,7 +44,7 @@ impl Switch {
 }
 
 impl Common {
-    /// TCP of a service with one server, or of no service.
+    /// Handles TCP of a service with one server, or of no service.
     #[inline(always)]
     fn without_affinity<B: Buffer>(
         &self,
@@ -75,7 +75,8 @@ impl Common {
 }
 
 impl NextHop {
-    /// Sends a frame this way, if it needs no more than a MAC address. Returns whether it did.
+    /// Sends a frame to this next hop if it needs no more than a MAC address. Returns whether it
+    /// did.
     #[inline(always)]
     fn takes<B: Buffer>(&self, frame: &mut B) -> bool {
         match self {
@@ -89,7 +90,7 @@ impl NextHop {
     }
 }
 
-/// What the fast path needs of the switch, and knows of one packet.
+/// The state of the switch that the fast path uses for one packet.
 struct FastPath<'a, F: Family> {
     common: &'a Common,
     affinities: &'a mut Table<Pair<F>, Phase, Affinity>,

@@ -1,4 +1,5 @@
-//! Pass 1 at the switch: the service of each packet, and by which key its affinity is looked up.
+//! Pass 1 at the switch: the service of each packet, and the key by which its affinity is looked
+//! up.
 
 use super::affinity::{Affinity, Pair};
 use super::{Common, Phase};
@@ -23,7 +24,7 @@ impl Default for ServiceLookup {
     }
 }
 
-/// A TCP packet: where it came in, and its endpoints.
+/// The side that a TCP packet was received on, and its endpoints.
 struct Segment<F: Family> {
     from: Side,
     source: Endpoint<F>,
@@ -36,7 +37,7 @@ impl<F: Family> Segment<F> {
         Self { from, source: view.source(head), destination: view.destination(head) }
     }
 
-    /// The client's end, and the service's.
+    /// Returns the client's and the service's endpoint.
     #[inline(always)]
     fn pair(&self) -> Pair<F> {
         match self.from {
@@ -55,7 +56,8 @@ impl ServiceLookup {
         from: Side,
         burst: &mut Burst<B>,
         common: &Common,
-        (v4, v6): (&Affinities<V4>, &Affinities<V6>),
+        v4: &Affinities<V4>,
+        v6: &Affinities<V6>,
     ) {
         for number in 0..burst.len().min(BURST) {
             let Parsed { head, view, plain } = burst.parse(number);
@@ -116,19 +118,19 @@ impl ServiceLookup {
         self.affinities.prefetch_entries(count, v4, v6);
     }
 
-    /// Pass 3: everything that is known of a packet, and its service.
+    /// Pass 3: returns the result of the first two passes for a packet.
     #[inline]
-    pub(super) fn hint(&self, number: usize) -> (LookupHint, Option<usize>) {
-        (self.affinities.hint(number), self.service(number))
+    pub(super) fn hint(&self, number: usize) -> LookupHint {
+        self.affinities.hint(number)
     }
 
-    /// Pass 3: the class of a packet; [`PathClass::PassThrough`] is TCP without affinity.
+    /// Pass 3: returns the class of a packet. [`PathClass::PassThrough`] is TCP without affinity.
     #[inline(always)]
     pub(super) fn class(&self, number: usize) -> (PathClass, EntryHint) {
         self.affinities.class(number)
     }
 
-    /// Pass 3: the service of a packet.
+    /// Pass 3: returns the service of a packet.
     #[inline(always)]
     pub(super) fn service(&self, number: usize) -> Option<usize> {
         self.services[number % BURST].map(usize::from)

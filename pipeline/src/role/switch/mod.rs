@@ -1,11 +1,11 @@
 //! The switch at the origin's side: figure 3.
 //!
-//! From the outside: a tagged SYN is copied to the service's replicas ([`fan_out`]); every packet to
-//! a service goes, without its tag, to the server that its connection is at ([`affinity`]), or that
-//! is selected for its client ([`select`], [`deliver`]). ICMP errors and fragments go to the server
-//! that they concern ([`related`]); all other traffic is bridged.
-//! From the inside: connections are tracked, and errors about tunnels to servers are relayed to the
-//! client; all other traffic is bridged.
+//! From the outside: a tagged SYN is copied to the service's replicas ([`fan_out`]); every packet
+//! to a service goes, without its tag, to the server of its connection ([`affinity`]), or to the
+//! one that is selected for its client ([`select`], [`deliver`]). ICMP errors and fragments go to
+//! the server that they concern ([`related`]); all other traffic is bridged. From the inside:
+//! connections are tracked, and errors about tunnels to servers are relayed to the client; all
+//! other traffic is bridged.
 
 mod affinity;
 mod deliver;
@@ -51,7 +51,7 @@ pub use probe::TunnelHealth;
 pub use select::{Liveness, Selection};
 pub use settings::{Delivery, Probing, Server, Service, Settings, Timeouts};
 
-/// What the workers of a switch share with each other and with the control thread.
+/// The state that the workers of a switch share with each other and with the control thread.
 #[derive(Clone, Debug)]
 pub struct Shares {
     /// Which tunnels are answered.
@@ -68,7 +68,7 @@ pub struct Switch {
     lookup: ServiceLookup,
 }
 
-/// What both families share.
+/// The state that both families share.
 struct Common {
     settings: Settings,
     services: Services,
@@ -101,13 +101,13 @@ struct SwitchFor<'a, F: Family> {
     fragments: &'a mut Fragments<F, Destination>,
 }
 
-/// Where a packet goes.
+/// The server that a packet is sent to.
 #[derive(Clone, Copy, Debug)]
 struct Destination {
     service: u16,
     /// The server, by its number within the service.
     server: u16,
-    /// What tells its connection from others of a tunnel.
+    /// A hash of its connection, for the outer header of a tunnel.
     entropy: u32,
 }
 
@@ -186,8 +186,9 @@ impl Switch {
         context: &mut Context<'_, P>,
     ) -> Option<Verdict> {
         let Common { settings, resolver, counters, .. } = &self.common;
-        let port = (Side::Inside, settings.macs[Side::Inside as usize]);
-        resolver.on_neighbour_packet(port, packet, |_| false, &counters.common, context)
+        let (from, counters) = (Side::Inside, &counters.common);
+        let own = settings.macs[from as usize];
+        resolver.on_neighbour_packet(from, own, packet, |_| false, counters, context)
     }
 }
 
@@ -207,17 +208,18 @@ impl<F: Family> SwitchFor<'_, F> {
         &mut self,
         from: Side,
         packet: &mut Packet<P::Buffer>,
-        (hint, service): (LookupHint, Option<usize>),
+        hint: &LookupHint,
+        service: Option<usize>,
         context: &mut Context<'_, P>,
     ) -> Verdict {
         match (packet.view.kind, from) {
             (Kind::Tcp, Side::Outside) => match service {
-                Some(service) => self.inbound(packet, service, &hint, context),
+                Some(service) => self.inbound(packet, service, hint, context),
                 None => Verdict::NoService,
             },
             (Kind::Tcp, Side::Inside) => {
                 if let Some(service) = service {
-                    self.outbound(packet, service, &hint, context.now);
+                    self.outbound(packet, service, hint, context.now);
                 }
                 Verdict::FromServer
             }
@@ -271,8 +273,8 @@ impl<F: Family> SwitchFor<'_, F> {
         }
     }
 
-    /// Handles a TCP packet from the inside of a service. The MSS of its SYN/ACK tells how long the
-    /// client's segments may be: they have to fit the tunnel to the server.
+    /// Handles a TCP packet from the inside of a service. The MSS of a SYN/ACK limits the client's
+    /// segments: it is clamped so that they fit the tunnel to the server.
     fn outbound<B: Buffer>(
         &mut self,
         packet: &mut Packet<B>,
@@ -303,7 +305,7 @@ impl BurstRole for Switch {
     #[inline(always)]
     fn classify_and_prefetch_buckets<B: Buffer>(&mut self, from: Side, burst: &mut Burst<B>) {
         let Self { common, v4, v6, lookup } = self;
-        lookup.classify(from, burst, common, (&v4.affinities, &v6.affinities));
+        lookup.classify(from, burst, common, &v4.affinities, &v6.affinities);
     }
 
     #[inline(always)]
@@ -339,10 +341,10 @@ impl BurstRole for Switch {
         {
             return verdict;
         }
-        let hint = self.lookup.hint(number);
+        let (hint, service) = (self.lookup.hint(number), self.lookup.service(number));
         match packet.view.version {
-            Version::V4 => self.for_v4().slow_path(from, packet, hint, context),
-            Version::V6 => self.for_v6().slow_path(from, packet, hint, context),
+            Version::V4 => self.for_v4().slow_path(from, packet, &hint, service, context),
+            Version::V6 => self.for_v6().slow_path(from, packet, &hint, service, context),
         }
     }
 }

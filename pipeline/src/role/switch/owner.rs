@@ -1,4 +1,4 @@
-//! Which worker owns a packet at the switch: the one that its client's address selects.
+//! The owner of a packet at the switch: the worker that its client's address selects.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use crate::packet::view::{Kind, Packet, Side};
 use crate::stage::{icmp_relay, quote};
 use crate::wire::family::{Family, V4, V6, Version};
 
-/// The client address of a packet; `None` for traffic that the switch does not handle.
+/// Returns the client address of a packet; `None` for traffic that the switch does not handle.
 pub(super) fn client_address<B: Buffer>(from: Side, packet: &Packet<B>) -> Option<IpAddr> {
     match (packet.view.kind, from) {
         (Kind::Tcp, Side::Inside) => Some(packet.view.addresses(packet.buffer.head()).1),
@@ -22,7 +22,7 @@ pub(super) fn client_address<B: Buffer>(from: Side, packet: &Packet<B>) -> Optio
     }
 }
 
-/// The client that an ICMP error is about.
+/// Returns the client that an ICMP error is about.
 fn client_of_error<F: Family, B: Buffer>(from: Side, packet: &Packet<B>) -> Option<IpAddr> {
     match from {
         Side::Outside => Some(quote::read::<F, B>(packet)?.destination.address.into()),

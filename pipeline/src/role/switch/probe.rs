@@ -1,6 +1,6 @@
-//! Probes of the tunnels to replicas: a replica whose tunnel is not answered gets no copies until
-//! it is again. One worker sends them, any may receive an answer; what comes of it stands in
-//! [`TunnelHealth`], where the control thread reads it.
+//! Probes of the tunnels to replicas: a replica that does not answer them gets no copies until it
+//! answers again. One worker sends the probes, any worker may receive an answer, and the control
+//! thread reads the result from [`TunnelHealth`].
 
 use std::hash::Hasher;
 use std::net::IpAddr;
@@ -18,37 +18,37 @@ use crate::packet::buffer::Pool;
 use crate::packet::view::{Packet, Side};
 use crate::role::{Context, send_generated};
 use crate::stage::encap;
-use crate::stage::probe::{self, Reply};
+use crate::stage::probe::{self, Reply, Request};
 use crate::wire::ethernet;
 use crate::wire::family::{Endpoint, Family, V4, V6};
 
-/// The most probes sent at once: they must fit into what leaves at once.
+/// The most probes sent at once: they must fit into one transmit burst.
 const AT_ONCE: usize = 32;
-/// Between two looks at which MAC addresses a service's start packets come with.
-const LOOK: Ticks = Ticks::from_secs(1);
+/// The shortest time between two updates of the Ethernet header of a service's SYNs.
+const HEADER_INTERVAL: Ticks = Ticks::from_secs(1);
 
-/// An Ethernet header, VLAN tags and all.
+/// An Ethernet header, including VLAN tags.
 type Header = ArrayVec<u8, { ethernet::MAX_HEADER }>;
 
-/// Which tunnels are answered, shared by all workers and the control thread.
+/// The health of the tunnels to replicas, shared by all workers and the control thread.
 #[derive(Debug)]
 pub struct TunnelHealth {
-    /// By replica, among all configured.
+    /// By replica among all configured.
     tunnels: Box<[Health]>,
-    /// By the first replica of a service: the Ethernet header of the service's last tagged start
-    /// packet, turned around.
+    /// By the first replica of a service: the Ethernet header of the service's last tagged SYN,
+    /// with source and destination exchanged.
     headers: Box<[Mutex<Header>]>,
 }
 
 #[derive(Debug)]
 struct Health {
     alive: AtomicBool,
-    /// The last probe that was answered.
+    /// The count of the last probe that was answered.
     answered: AtomicU32,
 }
 
 impl TunnelHealth {
-    /// That of so many tunnels. All are taken to be answered until it shows that they are not.
+    /// Returns the health of this many tunnels. All are alive until probes go unanswered.
     pub fn new(replicas: usize) -> Self {
         let health = |_| Health { alive: AtomicBool::new(true), answered: AtomicU32::new(0) };
         Self {
@@ -57,22 +57,24 @@ impl TunnelHealth {
         }
     }
 
-    /// Whether a replica's tunnel is answered; the replica by its number among all configured.
+    /// Whether a replica's tunnel is alive. The replica is given by its number among all
+    /// configured.
     pub fn is_alive(&self, replica: usize) -> bool {
         self.tunnels.get(replica).is_none_or(|tunnel| tunnel.alive.load(Relaxed))
     }
 }
 
-/// What the probing worker knows of one tunnel.
+/// The probing worker's state of one tunnel.
 #[derive(Clone, Copy, Debug, Default)]
 struct State {
-    /// The last probe; zero when none is out.
+    /// The count of the last probe; zero when it was not sent.
     sent: u32,
-    /// Answers, or missing ones, in a row; which of them, `TunnelHealth` knows.
+    /// Results in a row that contradict the tunnel's health: answers of a dead tunnel, or missing
+    /// answers of a live one.
     in_a_row: u8,
 }
 
-/// A replica as it is probed.
+/// A replica that is probed.
 #[derive(Debug)]
 struct Probed {
     /// The first replica of its service.
@@ -81,18 +83,18 @@ struct Probed {
     state: State,
 }
 
-/// One worker's part in the probes.
+/// One worker's probes.
 #[derive(Debug)]
 pub(super) struct Probes {
     probing: Option<Probing>,
     health: Arc<TunnelHealth>,
-    /// By number among all configured.
+    /// By replica among all configured.
     replicas: Box<[Probed]>,
-    /// By the first replica of a service: when this worker last looked at an Ethernet header.
-    looked: Box<[Option<Ticks>]>,
-    /// The replica whose turn is next, and when: they share out the interval.
+    /// By the first replica of a service: when this worker last stored an Ethernet header.
+    header_stored: Box<[Option<Ticks>]>,
+    /// The replica to probe next, and when. The probes are spread evenly over the interval.
     next: (usize, Ticks),
-    /// Counts rounds of probes.
+    /// The number of the current round of probes.
     count: u32,
     secret: (u64, u64),
 }
@@ -112,7 +114,7 @@ impl Probes {
         Self {
             probing: settings.probing,
             health,
-            looked: vec![None; replicas.len()].into_boxed_slice(),
+            header_stored: vec![None; replicas.len()].into_boxed_slice(),
             replicas,
             next: (0, Ticks(0)),
             count: 0,
@@ -120,31 +122,31 @@ impl Probes {
         }
     }
 
-    /// A tagged start packet came with this Ethernet header: the way to the replicas of its
-    /// service, whose first one is given, is back where it came from.
+    /// Notes the Ethernet header of a tagged SYN to the service whose first replica is `first`.
+    /// Copies and probes are sent back to the host that the SYN came from.
     #[inline]
     pub(super) fn note_header(&mut self, first: usize, header: &[u8], now: Ticks) {
         if self.probing.is_none() {
             return;
         }
-        let Some(looked) = self.looked.get_mut(first) else { return };
-        if looked.is_none_or(|last| now.since(last) >= LOOK) {
-            *looked = Some(now);
+        let Some(stored) = self.header_stored.get_mut(first) else { return };
+        if stored.is_none_or(|last| now.since(last) >= HEADER_INTERVAL) {
+            *stored = Some(now);
             self.store(first, header);
         }
     }
 
     #[cold]
     fn store(&self, first: usize, header: &[u8]) {
-        let mut turned: Header = header.iter().copied().take(ethernet::MAX_HEADER).collect();
-        ethernet::reverse(&mut turned);
-        // Whoever has the lock stores one that is as good.
+        let mut reversed: Header = header.iter().copied().take(ethernet::MAX_HEADER).collect();
+        ethernet::reverse(&mut reversed);
+        // Another worker that has the lock stores a header that is as good.
         if let Ok(mut stored) = self.health.headers[first].try_lock() {
-            *stored = turned;
+            *stored = reversed;
         }
     }
 
-    /// Whether an echo reply answers one of the probes, which is noted.
+    /// Whether an echo reply answers one of the probes; if so, notes the answer.
     pub(super) fn returned<F: Family>(&self, reply: &Reply<'_, F>) -> bool {
         let number = usize::from(reply.sequence);
         let (Some(probing), Some(probed)) = (self.probing, self.replicas.get(number)) else {
@@ -159,7 +161,8 @@ impl Probes {
         true
     }
 
-    /// What a probe bears: its count, and what nobody else can tell of it.
+    /// Returns the data of a probe: its count, and a keyed hash of it that no other host can
+    /// compute.
     fn data(&self, number: usize, count: u32) -> [u8; 8] {
         let mut hasher = SipHasher13::new_with_keys(self.secret.0, self.secret.1);
         hasher.write_usize(number);
@@ -169,13 +172,15 @@ impl Probes {
         [a, b, c, d, e, f, g, h]
     }
 
+    /// Returns the count in the data of a reply, if the hash is right.
     fn count_in(&self, number: usize, data: &[u8]) -> Option<u32> {
         let [a, b, c, d, ..] = *data else { return None };
         let count = u32::from_be_bytes([a, b, c, d]);
         (data == self.data(number, count)).then_some(count)
     }
 
-    /// Judges and probes the tunnels whose turn it is. To be asked by one worker only.
+    /// Updates the health of the tunnels that are due, and probes them. Must be called by one
+    /// worker only.
     pub(super) fn send_due<P: Pool>(
         &mut self,
         counters: &CommonCounters,
@@ -186,7 +191,7 @@ impl Probes {
         if replicas == 0 || now < self.next.1 {
             return;
         }
-        // After a rest there is nothing to be made up for.
+        // After a pause, missed probes are not made up for.
         if now.since(self.next.1) >= probing.interval {
             self.next.1 = now;
         }
@@ -203,7 +208,7 @@ impl Probes {
         }
     }
 
-    /// Whether the last probe has been answered, and what follows.
+    /// Updates a tunnel's health by whether its last probe was answered.
     fn update_health(&mut self, number: usize, probing: Probing) {
         let state = &mut self.replicas[number].state;
         let health = &self.health.tunnels[number];
@@ -224,6 +229,7 @@ impl Probes {
         }
     }
 
+    /// Sends a probe to a replica, if a SYN has shown the next hop.
     fn probe<P: Pool>(
         &mut self,
         number: usize,
@@ -239,13 +245,15 @@ impl Probes {
             Ok(header) if !header.is_empty() => header.clone(),
             _ => return,
         };
-        let about = (probing.id, number as u16);
+        let (identifier, sequence) = (probing.id, number as u16);
         let frame = match probed.tunnel.ends {
             (IpAddr::V4(from), IpAddr::V4(to)) => {
-                tunnelled::<V4, P>(&header, (from, to), &probed.tunnel, about, &data, context.pool)
+                let echo = Request::<V4> { from, to, identifier, sequence, data };
+                tunnelled::<V4, P>(&header, &echo, &probed.tunnel, context.pool)
             }
             (IpAddr::V6(from), IpAddr::V6(to)) => {
-                tunnelled::<V6, P>(&header, (from, to), &probed.tunnel, about, &data, context.pool)
+                let echo = Request::<V6> { from, to, identifier, sequence, data };
+                tunnelled::<V6, P>(&header, &echo, &probed.tunnel, context.pool)
             }
             _ => None,
         };
@@ -255,16 +263,14 @@ impl Probes {
     }
 }
 
-/// A probe in its tunnel; `None` when the pool is empty.
+/// Returns a probe in its tunnel; `None` when the pool is empty.
 fn tunnelled<F: Family, P: Pool>(
     header: &[u8],
-    ends: (F::Address, F::Address),
+    echo: &Request<F>,
     tunnel: &Tunnel,
-    about: (u16, u16),
-    data: &[u8; 8],
     pool: &mut P,
 ) -> Option<P::Buffer> {
-    let mut packet = Packet::new(probe::request::<F, P>(header, ends, about, data, pool)?);
-    let entropy = Endpoint::<F>::new(ends.0, about.1).entropy();
+    let mut packet = Packet::new(probe::request::<F, P>(header, echo, pool)?);
+    let entropy = Endpoint::<F>::new(echo.from, echo.sequence).entropy();
     encap::put_to(&mut packet, tunnel.outer(entropy)).then_some(packet.buffer)
 }

@@ -1,5 +1,5 @@
-//! Packets that belong to a connection without being one of its whole TCP packets: ICMP errors about
-//! those, and fragments; also the answers to probes of tunnels.
+//! Packets that belong to a connection without being one of its whole TCP packets: ICMP errors
+//! about those, and fragments; also the answers to probes of tunnels.
 
 use super::{Destination, SwitchFor};
 use crate::counters::{Generated, Scalar};

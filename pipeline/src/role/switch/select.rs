@@ -1,16 +1,17 @@
-//! Which server a client is sent to (op 314), and who gets copies (op 312): worked out by the
-//! control thread whenever somebody goes or comes back, and read by the workers.
+//! The selection of servers for clients (op 314), and of replicas for copies (op 312). The control
+//! thread makes it whenever a server or replica goes down or comes back; the workers read it.
 
 use super::settings::Service;
 use crate::policy::maglev::Maglev;
 use crate::wire::family::{Endpoint, Family};
 
-/// Who takes part, by their numbers among all configured. Who is not spoken of does.
+/// The servers and replicas that are alive, by their numbers among all configured. One beyond the
+/// end of a list is alive.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Liveness {
-    /// Replicas that get copies.
+    /// Whether each replica gets copies.
     pub replicas: Vec<bool>,
-    /// Servers that get new connections.
+    /// Whether each server gets new connections.
     pub servers: Vec<bool>,
 }
 
@@ -18,11 +19,11 @@ pub struct Liveness {
 #[derive(Debug)]
 pub struct Selection(Box<[Selected]>);
 
-/// That of one.
+/// The selection of one service.
 #[derive(Debug)]
 struct Selected {
     servers: Servers,
-    /// By server, whether it gets new connections.
+    /// Whether each server gets new connections, by its number within the service.
     takes: Box<[bool]>,
     /// The replicas that get copies, by their numbers within the service.
     replicas: Box<[u16]>,
@@ -36,13 +37,13 @@ enum Servers {
 }
 
 impl Selection {
-    /// The selection among those that are alive.
+    /// Makes the selection among the servers and replicas that are alive.
     pub fn new(services: &[Service], liveness: &Liveness) -> Self {
         Self(services.iter().map(|service| Selected::new(service, liveness)).collect())
     }
 
-    /// The server of a service for a new connection of this client, by its number within the
-    /// service; `None` when there is none.
+    /// Returns the server of a service for a new connection of this client, by its number within
+    /// the service; `None` when none is alive.
     #[inline]
     pub(super) fn server<F: Family>(&self, service: usize, client: Endpoint<F>) -> Option<usize> {
         match &self.0.get(service)?.servers {
@@ -54,12 +55,15 @@ impl Selection {
 
     /// Whether a server gets new connections.
     pub(super) fn takes(&self, service: usize, server: usize) -> bool {
-        self.0.get(service).and_then(|chosen| chosen.takes.get(server)).is_some_and(|takes| *takes)
+        self.0
+            .get(service)
+            .and_then(|selected| selected.takes.get(server))
+            .is_some_and(|takes| *takes)
     }
 
-    /// The replicas of a service that get copies, by their numbers within the service.
+    /// Returns the replicas of a service that get copies, by their numbers within the service.
     pub(super) fn replicas(&self, service: usize) -> &[u16] {
-        self.0.get(service).map_or(&[], |chosen| &chosen.replicas)
+        self.0.get(service).map_or(&[], |selected| &selected.replicas)
     }
 }
 
@@ -127,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn the_live_ones_share_by_weight() {
+    fn live_servers_share_the_clients_by_weight() {
         let services = [service(&[1, 2, 3, 0])];
         let all = shares(&Selection::new(&services, &Liveness::default()), 4);
         assert!((400..600).contains(&all[0]) && (1400..1600).contains(&all[2]), "{all:?}");
@@ -142,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn one_takes_all_and_none_takes_nothing() {
+    fn a_single_live_server_takes_all_and_without_one_none_is_selected() {
         let services = [service(&[1, 1])];
         let with = |servers: [bool; 2]| {
             let servers = [&[true; 2][..], &servers].concat();

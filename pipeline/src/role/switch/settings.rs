@@ -1,4 +1,4 @@
-//! What a switch is told at launch, and what is computed from it once.
+//! The settings of a switch, fixed at launch, and the state that is computed from them once.
 
 use std::net::IpAddr;
 
@@ -95,7 +95,7 @@ pub struct Probing {
     pub id: u16,
 }
 
-/// What a switch is told at launch.
+/// The settings of a switch, fixed at launch.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The services, by number.

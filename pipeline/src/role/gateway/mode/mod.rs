@@ -1,5 +1,5 @@
-//! What differs between the configurations A, B and C at the gateway, in one place. Its sibling is
-//! `role/replica/mode`.
+//! The differences between the configurations A, B and C at the gateway, in one place. The sibling
+//! of this module is `role/replica/mode`.
 //!
 //! | step (operation) | A | B | C |
 //! |---|---|---|---|
@@ -9,8 +9,8 @@
 //! | replica to client | rewrite source (op 612) | nothing, no lookup (op 632) | decapsulate (op 658) |
 //! | reset to a losing replica (op 514) | plain | plain | encapsulate |
 //!
-//! A mode is a type without a value: the worker's loop is compiled for the one it runs. The trait has
-//! no default steps, so that a further mode does not compile until it has decided on each.
+//! A mode is a type without a value: the worker's loop is compiled for the one it runs. The trait
+//! has no default steps, so that a further mode does not compile until it has decided on each.
 
 mod nat;
 mod tunnel;
@@ -24,7 +24,7 @@ use crate::wire::configuration::Configuration;
 use crate::wire::family::{Endpoint, Family};
 use crate::wire::tunnel::Format;
 
-/// The addresses of a connection that a replica has won: between which its packets are translated.
+/// The addresses of a connection that a replica has won, between which its packets are translated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Translation<F: Family> {
     /// C: the client.
@@ -40,13 +40,13 @@ pub struct Translation<F: Family> {
 /// Why a packet was not put into a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EncapError {
-    /// The buffer has no headroom, or the outer header's length field no room.
+    /// The buffer has no headroom, or the packet exceeds the outer header's length field.
     NoHeadroom,
     /// The packet is larger than the tunnel's inner MTU, which is this many bytes.
     TooBig(usize),
 }
 
-/// Who may have sent a tunnelled packet that came from the outside.
+/// The possible sender of a tunnelled packet from the outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TunnelSource<F: Family> {
     /// A replica with this endpoint.
@@ -68,8 +68,8 @@ pub trait Mode: Copy + Default + Send + 'static {
     /// Whether plain data from the outside is looked up.
     const REPLIES_NEED_LOOKUP: bool = Self::CONFIGURATION.replies_need_lookup();
 
-    /// Tells who has sent a tunnelled packet of a connection to `server`, from its outer and its
-    /// inner source.
+    /// Returns the sender of a tunnelled packet of a connection to `server`, by its outer and inner
+    /// source.
     fn tunnel_source<F: Family>(
         outer: F::Address,
         inner: Endpoint<F>,
@@ -153,15 +153,16 @@ pub trait Mode: Copy + Default + Send + 'static {
     ) -> Option<P::Buffer>;
 }
 
-/// Full NAT.
+/// Configuration A, full NAT: the gateway rewrites both directions.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct A;
 
-/// One-way NAT: replicas write the server's source address.
+/// Configuration B, one-way NAT: the gateway rewrites packets to the replica, and the replica
+/// writes the server's source address.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct B;
 
-/// Tunnels both ways.
+/// Configuration C: tunnels in both directions.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct C;
 

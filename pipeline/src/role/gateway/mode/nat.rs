@@ -1,4 +1,4 @@
-//! What A and B do alike: fragments to the replica, and ICMP errors about rewritten packets.
+//! The steps that A and B share: fragments to the replica, and ICMP errors about rewritten packets.
 
 use super::Translation;
 use crate::packet::buffer::Buffer;
@@ -14,7 +14,7 @@ pub(super) fn fragment_to_replica<F: Family, B: Buffer>(
     F::set_destination(packet.ip_mut(), translation.replica.address);
 }
 
-/// The error quotes what went to the replica: the client must find the server in it.
+/// Translates an error that quotes a packet to the replica: the client must find the server in it.
 pub(super) fn error_to_client<F: Family, B: Buffer>(
     packet: &mut Packet<B>,
     quoted: Quoted<F>,
@@ -30,7 +30,8 @@ pub(super) fn error_to_client<F: Family, B: Buffer>(
     true
 }
 
-/// The error quotes what the client got as from the server: the replica must find itself.
+/// Translates an error that quotes a packet as the client received it from the server: the replica
+/// must find itself in it.
 pub(super) fn error_to_replica<F: Family, B: Buffer>(
     packet: &mut Packet<B>,
     quoted: Quoted<F>,

@@ -10,7 +10,7 @@ use crate::stage::quote::{self, Quoted};
 use crate::wire::family::Family;
 use crate::wire::tunnel::Format;
 
-/// Puts a packet of the client into its tunnel, if it fits the path.
+/// Puts a packet of the client into its tunnel, if it fits the path MTU.
 #[inline(always)]
 pub(super) fn encapsulate<F: Family, B: Buffer>(
     packet: &mut Packet<B>,
@@ -24,7 +24,7 @@ pub(super) fn encapsulate<F: Family, B: Buffer>(
     if encapsulate_any_size(packet, translation) { Ok(()) } else { Err(EncapError::NoHeadroom) }
 }
 
-/// Puts a packet into its tunnel, whatever the path.
+/// Puts a packet into its tunnel, without regard to the path MTU. Returns whether it did.
 #[inline(always)]
 pub(super) fn encapsulate_any_size<F: Family, B: Buffer>(
     packet: &mut Packet<B>,
@@ -39,7 +39,7 @@ pub(super) fn encapsulate_any_size<F: Family, B: Buffer>(
     encap::put(packet, &outer)
 }
 
-/// Full segments are to fit the tunnels, both ways.
+/// Lowers the MSS so that full segments fit the tunnels. Returns whether it was lowered.
 pub(super) fn clamp<F: Family, B: Buffer>(
     packet: &mut Packet<B>,
     path: &TunnelPath,
@@ -48,7 +48,7 @@ pub(super) fn clamp<F: Family, B: Buffer>(
     clamp::mss(packet, clamp::limit::<F>(path.inner_mtu::<F>(format)))
 }
 
-/// The error quotes the tunnel: the client must find the packet that it sent.
+/// Translates an error that quotes the tunnel: the client must find the packet that it sent.
 pub(super) fn error_to_client<F: Family, B: Buffer>(
     packet: &mut Packet<B>,
     quoted: Quoted<F>,
