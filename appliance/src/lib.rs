@@ -5,6 +5,7 @@
 //! safe layer `dpdk`. The control thread is [`control`]: it answers operators, probes servers and
 //! reloads keys. [`replay`] runs the same pipeline over capture files, without DPDK. [`sys`] has
 //! what concerns the machine: huge pages and CPU features.
+#![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
 pub mod cli;
 pub mod config;

@@ -1,4 +1,5 @@
 //! firstack: gives each TCP connection to the replica whose SYN/ACK arrives first.
+#![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
 use std::process::ExitCode;
 

@@ -4,6 +4,7 @@
 //! Nothing here is safe to call. The appliance's `dpdk` module is the safe layer.
 
 #![no_std]
+#![deny(clippy::unwrap_used)]
 
 use core::ffi::c_void;
 use core::mem::{align_of, offset_of, size_of};

@@ -16,6 +16,7 @@
 //! | [`counters`], [`verdict`] | what is counted |
 //! | [`base`] | time, published values |
 #![deny(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
 pub mod base;
 pub mod counters;

@@ -126,7 +126,7 @@ impl Source {
 
 /// Splits a line where its comment begins. A `//` in a string is none.
 fn split_comment(line: &str) -> (&str, &str) {
-    let begins = |&(at, _): &(usize, &str)| line[..at].matches('"').count() % 2 == 0;
+    let begins = |&(at, _): &(usize, &str)| line[..at].matches('"').count().is_multiple_of(2);
     let at = line.match_indices("//").find(begins).map_or(line.len(), |(at, _)| at);
     line.split_at(at)
 }

@@ -160,6 +160,10 @@ fn a_replica_takes_the_copies_and_what_follows() {
         let [inside, outside] = frames.verdicts("replica.toml", "A", &web, &wan);
         let n = CONNECTIONS;
         assert_eq!(inside, expected([("from_web_server", 2 * n)]), "{configuration}");
-        assert_eq!(outside, expected([("copy_accepted", n), ("to_web_server", n)]), "{configuration}");
+        assert_eq!(
+            outside,
+            expected([("copy_accepted", n), ("to_web_server", n)]),
+            "{configuration}"
+        );
     }
 }

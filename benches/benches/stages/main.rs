@@ -47,8 +47,7 @@ fn stages(criterion: &mut Criterion<Cycles>) {
         b.iter(|| rewrite::destination::<V4, _>(&mut translated, endpoint_of_replica()));
     });
     let start = packet(&syn.frame());
-    group
-        .bench_function("classify_syn", |b| b.iter(|| classify::syn::<V4, _>(&start, format, 8)));
+    group.bench_function("classify_syn", |b| b.iter(|| classify::syn::<V4, _>(&start, format, 8)));
     let find = packet(&tagged.frame());
     group.bench_function("tag_find", |b| {
         b.iter(|| format.find(std::hint::black_box(find.options())))

@@ -110,7 +110,8 @@ fn wait_until_verified(network: &Network) {
         let sent = copies.iter().find(|copies| copies.name.ends_with(&name)).unwrap().count;
         let received = || {
             let replica = network.replica(number);
-            let verdicts = ["copy_accepted", "copy_retransmit", "copy_new_isn", "copy_endpoint_in_use"];
+            let verdicts =
+                ["copy_accepted", "copy_retransmit", "copy_new_isn", "copy_endpoint_in_use"];
             verdicts.iter().map(|verdict| replica.verdict(verdict)).sum::<u64>()
         };
         assert!(comes_true(MAX_WAIT, || received() >= sent), "{name}: {sent} copies");

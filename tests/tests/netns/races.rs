@@ -97,7 +97,8 @@ fn an_operator_sees_the_counters_and_drains_replicas() {
     network.rest();
     let text = near.command(&["stats"]).or_fail().stdout;
     assert!(text.starts_with("firstack replica\n") && text.contains("drained"), "{text}");
-    let accepted = text.lines().find(|line| line.contains("copy_accepted (op 410")).unwrap_or_default();
+    let accepted =
+        text.lines().find(|line| line.contains("copy_accepted (op 410")).unwrap_or_default();
     let count = accepted.split_whitespace().last().and_then(|count| count.parse().ok());
     assert_eq!(count, Some(network.replica(1).verdict("copy_accepted")), "{text}");
     near.command(&["gate", "undrain"]).or_fail();

@@ -69,7 +69,7 @@ pub struct Flow<F: Family> {
     pub format: Format,
     /// Nothing: without a gap at its end the value is copied in whole words (instruction count
     /// `table_insert`).
-    reserved: u8,
+    _reserved: u8,
 }
 
 impl<F: Family> Flow<F> {
@@ -86,7 +86,7 @@ impl<F: Family> Flow<F> {
             retransmits: 0,
             tracking: TcpTracking::default(),
             format: Format::default(),
-            reserved: 0,
+            _reserved: 0,
         }
     }
 

@@ -51,7 +51,10 @@ impl<M: Mode> Gateway<M> {
                     };
                     self.lookup.prefetch_bucket(number, PathClass::FastV4, &self.v4.flows, client);
                 }
-                None if M::SYN_ACK_IN_TUNNEL && from == Side::Outside && view.kind == Kind::Tunnel => {
+                None if M::SYN_ACK_IN_TUNNEL
+                    && from == Side::Outside
+                    && view.kind == Kind::Tunnel =>
+                {
                     self.classify_tunnel(number, head, view);
                 }
                 None => self.classify_other(from, number, head, view),
