@@ -135,7 +135,7 @@ fn operations_at(text: &str, at: usize) -> Option<OperationCitation> {
             rest.strip_prefix(*sign)
                 .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
         };
-        citation.has_range |= ranges.iter().any(|sign| after(sign));
+        citation.has_range |= ranges.iter().any(after);
         let comma = rest.strip_prefix(',').and_then(skip_break);
         let and = comma.or(skip_break(rest)).and_then(|rest| rest.strip_prefix("and"));
         next = and.and_then(skip_break).or(comma);

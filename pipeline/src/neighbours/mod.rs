@@ -67,7 +67,7 @@ pub struct Resolution {
 /// # Examples
 /// ```
 /// use pipeline::base::time::Ticks;
-/// use pipeline::neighbours::{Neighbours, answer, Answer};
+/// use pipeline::neighbours::{Answer, Neighbours, answer};
 /// use pipeline::packet::buffer::{HeapBuffer, HeapPool};
 /// use pipeline::packet::view::Packet;
 ///
@@ -83,7 +83,7 @@ pub struct Resolution {
 ///
 /// // The server answers as the appliance would for its own address.
 /// let request = Packet::new(HeapBuffer::new(&frame));
-/// let reply = answer(&request, server, |asked| asked == address, &mut HeapPool::default());
+/// let reply = answer(&request, server, |target| target == address, &mut HeapPool::default());
 /// let Answer::Made(reply) = reply else { panic!() };
 /// assert!(neighbours.learn(&Packet::new(reply), Ticks(0)));
 /// assert_eq!(neighbours.find(address), Some(server));

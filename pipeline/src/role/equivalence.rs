@@ -24,6 +24,7 @@ use crate::testing::Segment;
 use crate::verdict::Verdict;
 use crate::wire::tcp::Flags;
 
+/// The VLAN tag of the slow instance.
 const TAG: [u8; 4] = [0x81, 0, 0, 5];
 const SERVERS: [&str; 2] = ["203.0.113.10:80", "[2001:db8:2::10]:80"];
 const REPLICAS: [&str; 2] = ["198.51.100.10:80", "[2001:db8:3::10]:80"];
@@ -44,7 +45,7 @@ impl<R: Role> Instance<R> {
         Self { role, pool: HeapPool::default(), tag }
     }
 
-    /// Verdicts, and what leaves by each side, without the tag.
+    /// Processes a burst; returns the verdicts, and the frames that are sent, without the VLAN tag.
     fn pass(&mut self, side: Side, frames: &[Vec<u8>], now: Ticks) -> (Vec<Verdict>, Vec<Vec<u8>>) {
         let (mut burst, mut out) = (Burst::default(), Output::new(8));
         burst.fill(frames.iter().map(|frame| {
@@ -54,19 +55,19 @@ impl<R: Role> Instance<R> {
         }));
         let mut context = Context { now, pool: &mut self.pool, out: &mut out };
         self.role.process(side, &mut burst, &mut context);
-        let mut left = Vec::new();
+        let mut sent = Vec::new();
         for side in Side::ALL {
             for buffer in out.side(side).drain(..) {
                 let mut frame = buffer.frame().to_vec();
                 assert_eq!(frame[12..12 + self.tag.len()], *self.tag);
                 frame.drain(12..12 + self.tag.len());
-                left.push(frame);
+                sent.push(frame);
             }
         }
-        (burst.verdicts().to_vec(), left)
+        (burst.verdicts().to_vec(), sent)
     }
 
-    /// Connections by state, as far as they have been counted.
+    /// Returns the gauges of the tables, by family and state.
     fn table_states(&mut self, now: Ticks) -> Vec<u64> {
         let mut out = Output::new(8);
         self.role.on_timer(&mut Context { now, pool: &mut self.pool, out: &mut out });
@@ -76,20 +77,23 @@ impl<R: Role> Instance<R> {
     }
 }
 
-/// What happens next, in numbers that each role reads its own way.
+/// A packet of an event sequence, in numbers that each role interprets differently.
 #[derive(Clone, Debug)]
 struct Event {
     inside: bool,
     family: usize,
     client: u8,
-    /// Who the other end is, and in what form it sends.
-    who: usize,
+    /// The other end: server, replica or another host.
+    peer: usize,
+    /// The form of the packet: plain, or one of the tunnels.
     form: usize,
     flags: u8,
+    /// Whether sequence and acknowledgement number are right.
     fits: bool,
     payload: usize,
-    code: u8,
-    /// Before it, in seconds; within a burst when zero.
+    /// The configuration in the tag, by its number.
+    configuration: u8,
+    /// The time before the packet, in seconds; zero: in the same burst.
     pause: u64,
 }
 
@@ -104,15 +108,15 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     ];
     let pause = prop::sample::select(vec![0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 4, 40, 40, 5000]);
     let family = prop::bool::weighted(0.2).prop_map(usize::from);
-    // Mostly one client, and who it has to do with.
+    // Mostly one client, and its server or replica.
     let client = prop::sample::select(vec![1, 1, 1, 1, 1, 2, 3]);
-    let who = prop::sample::select(vec![0, 0, 0, 1, 1, 1, 2]);
-    let who = (any::<bool>(), family, client, who, 0..4usize);
-    let what = (flags, prop::bool::weighted(0.9), 0..3usize, 0..3u8, pause);
-    let event = (who, what).prop_map(|(who, what)| {
-        let (inside, family, client, who, form) = who;
-        let (flags, fits, payload, code, pause) = what;
-        Event { inside, family, client, who, form, flags, fits, payload, code, pause }
+    let peer = prop::sample::select(vec![0, 0, 0, 1, 1, 1, 2]);
+    let ends = (any::<bool>(), family, client, peer, 0..4usize);
+    let contents = (flags, prop::bool::weighted(0.9), 0..3usize, 0..3u8, pause);
+    let event = (ends, contents).prop_map(|(ends, contents)| {
+        let (inside, family, client, peer, form) = ends;
+        let (flags, fits, payload, configuration, pause) = contents;
+        Event { inside, family, client, peer, form, flags, fits, payload, configuration, pause }
     });
     prop::collection::vec(event, 1..200)
 }
@@ -129,9 +133,9 @@ impl Event {
 
     fn segment(&self, from: &str, to: &str, options: &[u8]) -> Segment {
         let sequence = if self.flags & Flags::SYN != 0 && self.fits { ISN } else { 777 };
-        let acknowledgement = if self.fits { ISN + 1 } else { 5 };
-        let acknowledgement = if self.flags & Flags::ACK != 0 { acknowledgement } else { 0 };
-        let segment = Segment::new(from, to, self.flags, sequence, acknowledgement);
+        let ack_number = if self.fits { ISN + 1 } else { 5 };
+        let ack_number = if self.flags & Flags::ACK != 0 { ack_number } else { 0 };
+        let segment = Segment::new(from, to, self.flags, sequence, ack_number);
         segment.options(options).payload(&[7; 2][..self.payload.min(2)])
     }
 }
@@ -140,7 +144,7 @@ fn address(endpoint: &str) -> String {
     endpoint.parse::<std::net::SocketAddr>().unwrap().ip().to_string()
 }
 
-/// Replays an event sequence to both.
+/// Replays an event sequence to two instances of a role, one on each path, and compares them.
 fn replay_to_both<R: Role>(
     make: impl Fn() -> R,
     events: &[Event],
@@ -151,9 +155,9 @@ fn replay_to_both<R: Role>(
     let mut rest = events;
     while let Some(first) = rest.first() {
         now = now + Ticks::from_secs(first.pause);
-        // A burst is of one side, and at one time.
-        let together = |event: &&Event| event.inside == first.inside && event.pause == 0;
-        let more = rest[1..].iter().take(BURST - 1).take_while(together).count();
+        // A burst has one side and one time.
+        let same_burst = |event: &&Event| event.inside == first.inside && event.pause == 0;
+        let more = rest[1..].iter().take(BURST - 1).take_while(same_burst).count();
         let (burst, after) = rest.split_at(1 + more);
         rest = after;
         let frames: Vec<_> = burst.iter().map(&frame).collect();
@@ -184,17 +188,17 @@ fn gateway_of<Q: Mode>() -> gateway::Gateway<Q> {
     gateway::Gateway::new(settings, keys().reader())
 }
 
-/// What a gateway meets: from its clients to two servers, from servers and replicas in all forms.
+/// Returns the frame of an event at a gateway: of a client, or of a server or replica in any form.
 fn at_gateway(event: &Event) -> Vec<u8> {
     let family = event.family;
-    let (client, other) = (event.client(), [SERVERS, REPLICAS, OTHERS][event.who][family]);
+    let (client, other) = (event.client(), [SERVERS, REPLICAS, OTHERS][event.peer][family]);
     if event.inside {
         return event.segment(&client, other, &[]).frame();
     }
     let (server, replica) = (SERVERS[family], REPLICAS[family]);
     let to = address(&client);
     match event.form {
-        // B's and C's tunnels.
+        // The tunnels of B and C.
         0 => event.segment(other, &client, &[]).tunnelled(&address(server), &to),
         1 => event.segment(server, &client, &[]).tunnelled(&address(other), &to),
         2 => event.segment(server, &client, &[]).tunnelled(&address(replica), &to),
@@ -233,23 +237,24 @@ fn a_replica() -> replica::Replica {
     replica::Replica::new(settings, shares, selection.reader(), keys().reader())
 }
 
-fn tagged(code: u8) -> Vec<u8> {
-    vec![253, 5, 0x4e, 0x52, 1 | code << 1, 1, 1, 1]
+fn tagged(configuration: u8) -> Vec<u8> {
+    vec![253, 5, 0x4e, 0x52, 1 | configuration << 1, 1, 1, 1]
 }
 
-/// What a replica meets: copies, plain and tunnelled packets of gateways, its web servers'.
+/// Returns the frame of an event at a replica: a copy, a gateway's packet, plain or tunnelled, or a
+/// web server's packet.
 fn at_replica(event: &Event) -> Vec<u8> {
     let family = event.family;
     let (client, web) = (event.client(), REPLICAS[family]);
     let server = SERVERS[family];
     if event.inside {
-        let from = [web, web, OTHERS[family]][event.who];
+        let from = [web, web, OTHERS[family]][event.peer];
         return event.segment(from, &client, &[]).frame();
     }
     match event.form {
         0 => {
             let copy = Event { flags: Flags::SYN, payload: 0, ..event.clone() };
-            let copy = copy.segment(&client, server, &tagged(event.code));
+            let copy = copy.segment(&client, server, &tagged(event.configuration));
             copy.tunnelled(&address(server), &address(web))
         }
         1 => {
@@ -260,7 +265,7 @@ fn at_replica(event: &Event) -> Vec<u8> {
     }
 }
 
-/// A switch of a service with two servers, or with one.
+/// Returns a switch whose services have this many servers.
 fn a_switch(servers: u8) -> switch::Switch {
     let server = |last| switch::Server {
         name: "web".into(),
@@ -294,10 +299,11 @@ fn a_switch(servers: u8) -> switch::Switch {
     switch::Switch::new(settings, shares, selection.reader(), keys().reader())
 }
 
-/// What a switch meets: start packets with a tag and without, and both directions of the rest.
+/// Returns the frame of an event at a switch: a packet of a client, with a tag or without, or of a
+/// server.
 fn at_switch(event: &Event) -> Vec<u8> {
     let client = event.client();
-    let server = [SERVERS, SERVERS, OTHERS][event.who][event.family];
+    let server = [SERVERS, SERVERS, OTHERS][event.peer][event.family];
     if event.inside {
         return event.segment(server, &client, &[]).frame();
     }

@@ -46,7 +46,7 @@ impl State for Phase {
 /// A connection at the gateway. Its key in the table is the client endpoint C.
 #[derive(Clone, Copy, Debug)]
 pub struct Flow<F: Family> {
-    /// V: the server endpoint that the client asked for (op 212).
+    /// V: the server endpoint that the client connects to (op 212).
     pub server: Endpoint<F>,
     /// R: the winner (op 510); [`Endpoint::NONE`] unless a replica won.
     pub replica: Endpoint<F>,

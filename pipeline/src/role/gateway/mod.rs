@@ -2,9 +2,11 @@
 //!
 //! From the inside: a SYN to a service is tagged and opens a race ([`syn`]); packets of a
 //! connection that a replica won go to the replica ([`translate`]); all other traffic is bridged.
+//!
 //! From the outside: the first valid SYN/ACK wins, later ones are answered with a reset ([`race`]);
 //! the winner's packets get the server's address back, or are decapsulated ([`tunnelled`]); all
-//! other traffic is bridged. What A, B and C do differently stands in [`mode`].
+//! other traffic is bridged. The differences between A, B and C are in
+//! [`mode`].
 
 mod fast_path;
 pub mod flow;

@@ -146,7 +146,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         }
     }
 
-    /// Measures how long a SYN/ACK took, losers' included.
+    /// Records the time from the first SYN to a SYN/ACK, of the winner or of a loser.
     fn measure(&mut self, slot: Slot, contender: Contender<F>, won: bool, now: Ticks) {
         let flow = &self.flows.get(slot).value;
         let all = &self.common.counters.responders;

@@ -40,7 +40,7 @@ impl Default for Timeouts {
 /// A service whose connections are raced.
 #[derive(Clone, Debug)]
 pub struct Service {
-    /// The servers it covers.
+    /// The server addresses that it covers.
     pub scope: Scope,
     /// Its TCP ports.
     pub ports: Vec<u16>,
@@ -53,7 +53,7 @@ pub struct Service {
 pub struct Settings {
     /// The services, by number.
     pub services: Vec<Service>,
-    /// Which TCP option the tag is.
+    /// The TCP option that is the tag.
     pub tag: tag::OptionId,
     /// Time-outs.
     pub timeouts: Timeouts,

@@ -148,7 +148,8 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         }
     }
 
-    /// op 210. Under C the MSS is clamped, too, so that full segments fit the tunnels.
+    /// Tags a SYN (op 210). Under C the MSS is clamped, too, so that full segments fit the tunnels.
+    /// Returns `false`, and changes nothing, when the buffer has no headroom.
     fn tag<B: Buffer>(&self, packet: &mut Packet<B>) -> bool {
         let Settings { path, tag: option, .. } = &self.common.settings;
         let tag =

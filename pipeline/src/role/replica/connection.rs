@@ -12,7 +12,7 @@ use crate::wire::tunnel::Format;
 /// tunnels end.
 #[derive(Clone, Copy, Debug)]
 pub struct Connection<F: Family> {
-    /// V: the server endpoint that the client asked for.
+    /// V: the server endpoint that the client connects to.
     pub server: Endpoint<F>,
     /// R: the web server.
     pub replica: Endpoint<F>,
@@ -102,8 +102,8 @@ pub(super) struct ClientConnection<F: Family> {
 }
 
 impl<F: Family> ClientConnection<F> {
-    /// Whether a packet's outer header is that of this connection's gateway: C to R, which no host
-    /// knows that has not seen the connection. An open decapsulator would relay spoofed packets
+    /// Whether a packet's outer header is that of this connection's gateway, C to R: only hosts
+    /// that have seen the connection know both. An open decapsulator would relay spoofed packets
     /// (docs/protocol.md, 8.1).
     #[inline]
     pub(super) fn has_tunnel<B: Buffer>(&self, packet: &Packet<B>) -> bool {

@@ -208,12 +208,12 @@ impl<F: Family> ReplicaFor<'_, F> {
         packet: &Packet<B>,
         copy: SynCopy,
     ) -> Option<Connection<F>> {
-        let asked = packet.destination::<F>();
+        let destination = packet.destination::<F>();
         let client: IpAddr = packet.source::<F>().address.into();
         let address = F::from_ip(server.address)?;
         Some(Connection {
-            server: asked,
-            replica: Endpoint::new(address, server.port.unwrap_or(asked.port)),
+            server: destination,
+            replica: Endpoint::new(address, server.port.unwrap_or(destination.port)),
             isn: tcp::sequence(packet.tcp()),
             configuration: copy.configuration,
             format: self.common.settings.path.format(client),
@@ -247,7 +247,7 @@ impl<F: Family> ReplicaFor<'_, F> {
         self.common.resolver.address(packet, server, verdict, now)
     }
 
-    /// op 406
+    /// Whether this worker is busy (op 406).
     fn is_busy(&mut self, now: Ticks) -> bool {
         let live = live(self.connections) + self.others;
         let Settings { busy_syn_rate: rate, busy_connections, .. } = self.common.settings;
@@ -280,8 +280,8 @@ impl<F: Family> ReplicaFor<'_, F> {
         inserted.map(Inserted::slot)
     }
 
-    /// Handles decapsulated ICMP of a switch: a probe of the tunnel, or a router's error that a
-    /// packet was too big which left plain with the server's source address.
+    /// Handles decapsulated ICMP of a switch: a probe of the tunnel, or a router's "too big" about
+    /// a plain packet with the server's source address.
     fn switch_icmp<P: Pool>(
         &mut self,
         packet: &mut Packet<P::Buffer>,

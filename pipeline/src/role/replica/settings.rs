@@ -18,24 +18,25 @@ use crate::wire::ethernet::Mac;
 pub struct Server {
     /// Its name, on which the selection depends.
     pub name: String,
-    /// R's address, of its service's family.
+    /// Its address, R in the patent, of its service's family.
     pub address: IpAddr,
-    /// R's port; `None`: the port that the client asked for.
+    /// Its TCP port; `None`: the port that the client connects to.
     pub port: Option<u16>,
     /// Its MAC address; `None`: resolved by ARP or neighbour discovery.
     pub mac: Option<Mac>,
     /// Its share of the clients, relative to the others'.
     pub weight: u32,
-    /// Whether it has V itself; under configuration C it then gets packets for V.
+    /// Whether it has the service address itself; under configuration C it then receives packets
+    /// for that address.
     pub has_vip: bool,
 }
 
 /// A service that this replica has.
 #[derive(Clone, Debug)]
 pub struct Service {
-    /// V's address.
+    /// The service address, V in the patent.
     pub address: IpAddr,
-    /// V's ports.
+    /// The TCP ports of the service.
     pub ports: Vec<u16>,
     /// Its web servers.
     pub servers: Vec<Server>,
@@ -54,7 +55,7 @@ pub struct Settings {
     pub allowed_clients: AllowList,
     /// The outer destinations that belong to the replica.
     pub tunnel_addresses: Vec<IpAddr>,
-    /// Which TCP option the tag is.
+    /// The TCP option that is the tag.
     pub tag: tag::OptionId,
     /// Whether a copy is dropped unless its tag is signed.
     pub require_signature: bool,
@@ -154,7 +155,7 @@ impl Selection {
 pub struct Admission {
     /// Out of service ("dead" in the patent): accepts no new connection (op 404).
     pub dead: AtomicBool,
-    /// Busy, whatever the thresholds say (op 406).
+    /// Busy, without regard to the thresholds (op 406).
     pub busy: AtomicBool,
 }
 

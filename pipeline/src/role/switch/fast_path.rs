@@ -126,7 +126,7 @@ impl<F: Family> FastPath<'_, F> {
         }
     }
 
-    /// op 314
+    /// Sends data to the server of its connection (op 314).
     #[inline(always)]
     fn deliver_data<B: Buffer>(
         &mut self,

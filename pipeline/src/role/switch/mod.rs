@@ -3,9 +3,10 @@
 //! From the outside: a tagged SYN is copied to the service's replicas ([`fan_out`]); every packet
 //! to a service goes, without its tag, to the server of its connection ([`affinity`]), or to the
 //! one that is selected for its client ([`select`], [`deliver`]). ICMP errors and fragments go to
-//! the server that they concern ([`related`]); all other traffic is bridged. From the inside:
-//! connections are tracked, and errors about tunnels to servers are relayed to the client; all
-//! other traffic is bridged.
+//! the server that they concern ([`related`]); all other traffic is bridged.
+//!
+//! From the inside: connections are tracked, and errors about tunnels to servers are relayed to the
+//! client; all other traffic is bridged.
 
 mod affinity;
 mod deliver;

@@ -39,15 +39,15 @@ pub struct Server {
 /// A service, its origin servers and its replicas.
 #[derive(Clone, Debug)]
 pub struct Service {
-    /// V's address.
+    /// The service address, V in the patent.
     pub address: IpAddr,
-    /// V's ports.
+    /// The TCP ports of the service.
     pub ports: Vec<u16>,
     /// Whether its content is static (op 310).
     pub replicable: bool,
-    /// Outer source of the switch's tunnels; may be of another family than V.
+    /// The outer source of the switch's tunnels; its family may differ from that of `address`.
     pub source: IpAddr,
-    /// The replicas' tunnel addresses, of the family of the source.
+    /// The tunnel addresses of the replicas, of the family of `source`.
     pub replicas: Vec<IpAddr>,
     /// The number of the first of `replicas` among the replicas of all services.
     pub first_replica: usize,
@@ -85,7 +85,7 @@ impl Default for Timeouts {
 /// How the tunnels to replicas are probed.
 #[derive(Clone, Copy, Debug)]
 pub struct Probing {
-    /// Between two probes of a tunnel; an answer has as long to arrive.
+    /// The time between two probes of a tunnel, in which an answer must arrive.
     pub interval: Ticks,
     /// After this number of unanswered probes in a row a replica gets no copies.
     pub fall: u8,
@@ -100,15 +100,15 @@ pub struct Probing {
 pub struct Settings {
     /// The services, by number.
     pub services: Vec<Service>,
-    /// Which TCP option the tag is.
+    /// The TCP option that is the tag.
     pub tag: tag::OptionId,
     /// Whether a SYN gets no copies unless its tag is signed.
     pub require_signature: bool,
-    /// The clients whose SYNs are copied.
+    /// The clients whose SYNs may be copied.
     pub allowed_clients: AllowList,
     /// The most copies of one SYN.
     pub max_copies: usize,
-    /// How many copies of the SYNs of one source prefix are made.
+    /// Limits the copies of SYNs by source prefix.
     pub fan_out: Limit,
     /// The tunnels to replicas and tunnelled servers.
     pub path: TunnelPath,

@@ -29,7 +29,7 @@ use crate::wire::tunnel::Format;
 pub struct Translation<F: Family> {
     /// C: the client.
     pub client: Endpoint<F>,
-    /// V: the server that the client asked for.
+    /// V: the server that the client connects to.
     pub server: Endpoint<F>,
     /// R: the replica that won.
     pub replica: Endpoint<F>,
@@ -59,7 +59,7 @@ pub enum TunnelSource<F: Family> {
 
 /// The steps of one configuration at the gateway.
 pub trait Mode: Copy + Default + Send + 'static {
-    /// The value in the tag. What both ends of a connection have to agree on follows from it.
+    /// The value in the tag, from which gateway and replica derive the form of their packets.
     const CONFIGURATION: Configuration;
     /// Whether a replica's SYN/ACK comes in a tunnel.
     const SYN_ACK_IN_TUNNEL: bool = Self::CONFIGURATION.syn_ack_in_tunnel();
@@ -306,7 +306,7 @@ impl Mode for B {
         Ok(())
     }
 
-    // op 632: not from the client side, so not translated: the replica has done it.
+    // op 632: not from the client side, so not translated: the replica has translated it.
     fn to_client<F: Family, B: Buffer>(_: &mut Packet<B>, _: &Translation<F>) {}
 
     fn fragment_to_client<F: Family, B: Buffer>(_: &mut Packet<B>, _: &Translation<F>) {}

@@ -1,5 +1,4 @@
-//! Whatever comes, however mangled: each packet gets one verdict, nothing is lost or made
-//! unseen, and no worker stops.
+//! Mangled packets: each gets one verdict, every frame that is sent is counted, and nothing panics.
 
 use proptest::prelude::*;
 
@@ -8,10 +7,10 @@ use crate::testing::icmp_error;
 use crate::wire::checksum::Sum;
 use crate::wire::icmp;
 
-/// Frames that concern the switch in every way that there is.
+/// Returns frames of every kind that the switch handles.
 fn frames(plan: Plan, outer: Plan) -> Vec<(Side, Vec<u8>)> {
     let (service, client) = (host(plan.service), host(plan.client));
-    let answer = Segment::syn_ack(plan.service, plan.client, 5000, 1001);
+    let syn_ack = Segment::syn_ack(plan.service, plan.client, 5000, 1001);
     let large = ack(plan).payload(&[7; 1460]);
     let (kind, code) = if service.contains(':') { (2, 0) } else { (3, 4) };
     let source = host(outer.service);
@@ -27,22 +26,22 @@ fn frames(plan: Plan, outer: Plan) -> Vec<(Side, Vec<u8>)> {
         (Side::Outside, ack(plan).payload(&[1; 40]).frame()),
         (Side::Outside, large.frame()),
         (Side::Outside, fragment),
-        (Side::Inside, answer.frame()),
-        (Side::Outside, icmp_error(&client, &service, kind, code, &answer.packet())),
+        (Side::Inside, syn_ack.frame()),
+        (Side::Outside, icmp_error(&client, &service, kind, code, &syn_ack.packet())),
         (Side::Inside, icmp_error(&client, &service, kind, code, &syn(plan).packet())),
         (Side::Inside, icmp_error(ends.1, ends.0, outer_kind, outer_code, &tunnel)),
         (Side::Outside, icmp_error(outer.replicas[0], ends.0, 0, 0, &[1; 8])),
     ]
 }
 
-fn bench(plan: Plan, outer: Plan) -> Bench {
+fn harness(plan: Plan, outer: Plan) -> Harness {
     let mut service = service(plan, outer, 3);
     service.servers[1].delivery = Delivery::Neighbour(ip(outer.servers[1]));
     service.servers[2].delivery = Delivery::Tunnel(ip(outer.servers[2]));
     let probing = Probing { interval: Ticks::from_secs(1), fall: 2, rise: 2, id: 7 };
     let mut settings = settings(service);
     settings.path = TunnelPath::new(1500, Format::Gue, []);
-    Bench::new(Settings { probing: Some(probing), ..settings })
+    Harness::new(Settings { probing: Some(probing), ..settings })
 }
 
 #[derive(Clone, Debug)]
@@ -50,30 +49,31 @@ struct Mangled {
     frame: usize,
     port: u16,
     changes: Vec<(usize, u8)>,
-    /// Bytes that are left of it, and of those in the first segment.
-    left: usize,
+    /// The length that the frame is truncated to.
+    length: usize,
+    /// The length of the first buffer segment.
     contiguous: usize,
-    /// Whether lengths and an ICMP checksum are put right again.
-    mended: bool,
+    /// Whether lengths and an ICMP checksum are corrected.
+    repaired: bool,
 }
 
 fn mangled() -> impl Strategy<Value = Mangled> {
     let changes = proptest::collection::vec((12usize..140, any::<u8>()), 0..3);
     let length = || prop_oneof![3 => Just(usize::MAX), 1 => 0usize..200];
     (0usize..11, 0u16..8, changes, length(), length(), any::<bool>()).prop_map(
-        |(frame, port, changes, left, contiguous, mended)| Mangled {
+        |(frame, port, changes, length, contiguous, repaired)| Mangled {
             frame,
             port,
             changes,
-            left,
+            length,
             contiguous,
-            mended,
+            repaired,
         },
     )
 }
 
-/// Puts lengths and ICMP checksum right, so that more is parsed at than those.
-fn mend(frame: &mut [u8]) {
+/// Corrects lengths and ICMP checksum, so that the parsers get beyond them.
+fn repair(frame: &mut [u8]) {
     fn of<F: Family>(frame: &mut [u8]) {
         let Some(length) = frame.len().checked_sub(14 + F::HEADER + 8).map(|n| n + 8) else {
             return;
@@ -99,7 +99,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn nothing_is_lost(
+    fn every_packet_is_counted(
         packets in proptest::collection::vec(mangled(), 1..60),
         v6 in any::<bool>(),
         outer_v6 in any::<bool>(),
@@ -107,8 +107,8 @@ proptest! {
     ) {
         let plan = PLANS[usize::from(v6)];
         let outer = PLANS[usize::from(outer_v6)];
-        let mut bench = bench(plan, outer);
-        bench.pool = HeapPool::with_limit(buffers);
+        let mut harness = harness(plan, outer);
+        harness.pool = HeapPool::with_limit(buffers);
         let all = frames(plan, outer);
         let mut sent = 0;
         for packet in packets {
@@ -122,18 +122,18 @@ proptest! {
                     *byte ^= value;
                 }
             }
-            frame.truncate(packet.left);
-            if packet.mended {
-                mend(&mut frame);
+            frame.truncate(packet.length);
+            if packet.repaired {
+                repair(&mut frame);
             }
             let buffer = HeapBuffer::segmented(&frame, packet.contiguous);
-            bench.pass_buffer(side, buffer);
-            sent += bench.inside.len() + bench.outside.len();
-            bench.now = bench.now + Ticks::from_millis(300);
-            bench.on_timer();
-            sent += bench.inside.len() + bench.outside.len();
+            harness.pass_buffer(side, buffer);
+            sent += harness.inside.len() + harness.outside.len();
+            harness.now = harness.now + Ticks::from_millis(300);
+            harness.on_timer();
+            sent += harness.inside.len() + harness.outside.len();
         }
-        let counters = &bench.switch.common.counters.common;
+        let counters = &harness.switch.common.counters.common;
         let mut forwarded = 0;
         for side in Side::ALL {
             let side = counters.side(side);
@@ -141,7 +141,7 @@ proptest! {
             prop_assert_eq!(fates.iter().sum::<u64>(), side.received.get());
             forwarded += side.fate(Fate::Forwarded);
         }
-        let made: u64 = counters.generated.iter().map(|counter| counter.get()).sum();
-        prop_assert_eq!(forwarded + made, sent as u64);
+        let generated: u64 = counters.generated.iter().map(|counter| counter.get()).sum();
+        prop_assert_eq!(forwarded + generated, sent as u64);
     }
 }

@@ -1,5 +1,5 @@
-//! The ways to a server: tunnels of both families and what does not fit them, MAC addresses that
-//! have to be asked for.
+//! Delivery to servers: tunnels of both families, packets that do not fit them, and MAC addresses
+//! that have to be resolved.
 
 use super::*;
 use crate::testing::icmp_error;
@@ -24,96 +24,96 @@ fn mixes() -> impl Iterator<Item = (Plan, Plan, Format)> {
     pairs.flat_map(|(plan, outer)| Format::ALL.map(|format| (plan, outer, format)))
 }
 
-/// The largest packet that fits.
-fn room(outer: Plan, format: Format) -> usize {
+/// Returns the inner MTU of the tunnel.
+fn inner_mtu(outer: Plan, format: Format) -> usize {
     1500 - format.header() - if host(outer.service).contains(':') { 40 } else { 20 }
 }
 
 #[test]
-fn tunnels_of_all_mixes_and_formats() {
+fn packets_are_tunnelled_in_every_family_and_format() {
     for (plan, outer, format) in mixes() {
-        let mut bench = Bench::new(tunnelled(plan, outer, format));
+        let mut harness = Harness::new(tunnelled(plan, outer, format));
         let data = ack(plan).payload(b"odd").traffic_class(0x2a);
         let mut frame = data.frame();
         frame.extend([0; 3]);
-        assert_eq!(bench.pass(Side::Outside, &frame), Verdict::ToServer);
+        assert_eq!(harness.pass(Side::Outside, &frame), Verdict::ToServer);
         let source = host(outer.service);
         let ends = (&*source, outer.servers[0]);
         let expected = in_tunnel(format, ends, entropy(plan.client), data.macs, &data);
-        assert_eq!(bench.inside, [expected]);
+        assert_eq!(harness.inside, [expected]);
     }
 }
 
 #[test]
-fn full_segments_fit_after_clamping_and_no_others_are_touched() {
+fn full_segments_fit_after_clamping_and_larger_ones_do_not() {
     for (plan, outer, format) in mixes() {
-        let mut bench = Bench::new(tunnelled(plan, outer, format));
+        let mut harness = Harness::new(tunnelled(plan, outer, format));
         let header = if host(plan.service).contains(':') { 60 } else { 40 };
-        let mss = room(outer, format) - header;
+        let mss = inner_mtu(outer, format) - header;
         let mss_clamped = |mut options: Vec<u8>| {
             options[2..4].copy_from_slice(&(mss as u16).to_be_bytes());
             options
         };
-        let answer = Segment::syn_ack(plan.service, plan.client, 5000, 1001);
-        let mut jumbo = answer.clone();
+        let syn_ack = Segment::syn_ack(plan.service, plan.client, 5000, 1001);
+        let mut jumbo = syn_ack.clone();
         jumbo.options[2..4].copy_from_slice(&8960u16.to_be_bytes());
-        assert_eq!(bench.pass(Side::Inside, &jumbo.frame()), Verdict::FromServer);
-        let expected = answer.clone().options(&mss_clamped(LINUX_OPTIONS.to_vec()));
-        assert_eq!(bench.outside, [expected.frame()]);
+        assert_eq!(harness.pass(Side::Inside, &jumbo.frame()), Verdict::FromServer);
+        let expected = syn_ack.clone().options(&mss_clamped(LINUX_OPTIONS.to_vec()));
+        assert_eq!(harness.outside, [expected.frame()]);
         let mut large = syn(plan);
         large.options[2..4].copy_from_slice(&8960u16.to_be_bytes());
-        bench.pass(Side::Outside, &large.frame());
+        harness.pass(Side::Outside, &large.frame());
         let source = host(outer.service);
         let ends = (&*source, outer.servers[0]);
         let expected = syn(plan).options(&mss_clamped(LINUX_OPTIONS.to_vec()));
         let expected = in_tunnel(format, ends, entropy(plan.client), expected.macs, &expected);
-        assert_eq!(bench.inside, [expected]);
-        assert_eq!(bench.switch.common.counters.common.scalar(Scalar::MssClamped).get(), 2);
+        assert_eq!(harness.inside, [expected]);
+        assert_eq!(harness.switch.common.counters.common.scalar(Scalar::MssClamped).get(), 2);
         // A full segment fits, and one byte more does not.
         let full = ack(plan).payload(&vec![7; mss]);
-        assert_eq!(bench.pass(Side::Outside, &full.frame()), Verdict::ToServer);
-        assert_eq!(bench.inside[0].len(), 14 + 1500);
+        assert_eq!(harness.pass(Side::Outside, &full.frame()), Verdict::ToServer);
+        assert_eq!(harness.inside[0].len(), 14 + 1500);
         let more = ack(plan).payload(&vec![7; mss + 1]);
-        assert_eq!(bench.pass(Side::Outside, &more.frame()), Verdict::TooBig);
+        assert_eq!(harness.pass(Side::Outside, &more.frame()), Verdict::TooBig);
     }
-    let mut bench = Bench::new(settings(service(V4_PLAN, V4_PLAN, 1)));
-    let answer = Segment::syn_ack(V4_PLAN.service, V4_PLAN.client, 5000, 1001).frame();
-    bench.pass(Side::Inside, &answer);
-    assert_eq!(bench.outside, [answer], "there is no tunnel");
+    let mut harness = Harness::new(settings(service(V4_PLAN, V4_PLAN, 1)));
+    let syn_ack = Segment::syn_ack(V4_PLAN.service, V4_PLAN.client, 5000, 1001).frame();
+    harness.pass(Side::Inside, &syn_ack);
+    assert_eq!(harness.outside, [syn_ack], "there is no tunnel");
 }
 
 #[test]
-fn what_does_not_fit_is_answered_to_its_sender_at_a_limited_rate() {
+fn a_packet_that_does_not_fit_is_answered_with_an_error_at_a_limited_rate() {
     for (plan, outer, format) in mixes() {
-        let mut bench = Bench::new(tunnelled(plan, outer, format));
+        let mut harness = Harness::new(tunnelled(plan, outer, format));
         let large = ack(plan).payload(&[7; 1460]);
-        assert_eq!(bench.pass(Side::Outside, &large.frame()), Verdict::TooBig);
-        assert_eq!((bench.inside.len(), bench.made(Generated::TooBig)), (0, 1));
+        assert_eq!(harness.pass(Side::Outside, &large.frame()), Verdict::TooBig);
+        assert_eq!((harness.inside.len(), harness.generated(Generated::TooBig)), (0, 1));
         let v6 = host(plan.client).contains(':');
         let (kind, code, quoted) = if v6 { (2, 0, 1232) } else { (3, 4, 548) };
         let (from, to) = (host(plan.service), host(plan.client));
         let mut expected = icmp_error(&from, &to, kind, code, &large.packet()[..quoted]);
         let start = if v6 { 54 } else { 34 };
-        put_u16(&mut expected, start + 6, room(outer, format) as u16);
-        // Sums differ by what the two MTUs do.
-        let error = &bench.outside[0];
+        put_u16(&mut expected, start + 6, inner_mtu(outer, format) as u16);
+        // The checksums differ because the MTUs do.
+        let error = &harness.outside[0];
         expected[start + 2..start + 4].copy_from_slice(&error[start + 2..start + 4]);
         expected[..12].rotate_left(6);
         assert_eq!(error, &expected);
-        bench.pool = HeapPool::with_limit(0);
-        let verdict = bench.pass(Side::Outside, &large.frame());
+        harness.pool = HeapPool::with_limit(0);
+        let verdict = harness.pass(Side::Outside, &large.frame());
         assert_eq!(verdict, Verdict::TooBigDropped);
     }
-    let mut bench = Bench::new(tunnelled(V4_PLAN, V4_PLAN, Format::Ipip));
+    let mut harness = Harness::new(tunnelled(V4_PLAN, V4_PLAN, Format::Ipip));
     let large = ack(V4_PLAN).payload(&[7; 1460]).frame();
-    let answered = (0..1010).filter(|_| bench.pass(Side::Outside, &large) == Verdict::TooBig);
+    let answered = (0..1010).filter(|_| harness.pass(Side::Outside, &large) == Verdict::TooBig);
     assert_eq!(answered.count(), 1000);
 }
 
 #[test]
-fn what_may_be_fragmented_is_and_each_piece_tunnelled() {
+fn a_packet_that_may_be_fragmented_is_tunnelled_in_fragments() {
     for outer in PLANS {
-        let mut bench = Bench::new(tunnelled(V4_PLAN, outer, Format::Gre));
+        let mut harness = Harness::new(tunnelled(V4_PLAN, outer, Format::Gre));
         let large = ack(V4_PLAN).payload(&[7; 1460]);
         let mut frame = large.frame();
         put_u16(&mut frame, 18, 77);
@@ -121,38 +121,38 @@ fn what_may_be_fragmented_is_and_each_piece_tunnelled() {
         put_u16(&mut frame, 24, 0);
         let sum = crate::wire::checksum::Sum::of(&frame[14..34]).checksum();
         put_u16(&mut frame, 24, sum);
-        assert_eq!(bench.pass(Side::Outside, &frame), Verdict::Fragmented);
-        assert_eq!((bench.inside.len(), bench.made(Generated::Fragment)), (2, 2));
+        assert_eq!(harness.pass(Side::Outside, &frame), Verdict::Fragmented);
+        assert_eq!((harness.inside.len(), harness.generated(Generated::Fragment)), (2, 2));
         let mut data = Vec::new();
-        for piece in &bench.inside {
-            let packet = Packet::new(HeapBuffer::new(piece));
+for fragment in &harness.inside {
+            let packet = Packet::new(HeapBuffer::new(fragment));
             assert_eq!(packet.view.kind, Kind::Tunnel);
             assert!(packet.ip_len() <= 1500);
-            let inner = packet.view.inner(piece);
-            let ip = &piece[usize::from(inner.l3)..];
+            let inner = packet.view.inner(fragment);
+            let ip = &fragment[usize::from(inner.l3)..];
             assert_eq!(ipv4::fragment_place(ip).0, data.len());
-            data.extend_from_slice(&piece[usize::from(inner.l4)..inner.end as usize]);
+            data.extend_from_slice(&fragment[usize::from(inner.l4)..inner.end as usize]);
         }
         assert_eq!(data, frame[34..]);
-        bench.pool = HeapPool::with_limit(1);
-        assert_eq!(bench.pass(Side::Outside, &frame), Verdict::NoBuffer);
+        harness.pool = HeapPool::with_limit(1);
+        assert_eq!(harness.pass(Side::Outside, &frame), Verdict::NoBuffer);
     }
 }
 
 #[test]
 fn without_headroom_a_packet_is_dropped_and_counted() {
-    let mut bench = Bench::new(tunnelled(V4_PLAN, V6_PLAN, Format::Gue));
+    let mut harness = Harness::new(tunnelled(V4_PLAN, V6_PLAN, Format::Gue));
     let mut buffer = HeapBuffer::new(&ack(V4_PLAN).frame());
     assert!(buffer.prepend(crate::packet::buffer::HEADROOM - 20));
     let shift = crate::packet::buffer::HEADROOM - 20;
     let length = buffer.frame_len();
     buffer.head_mut().copy_within(shift..length, 0);
-    assert_eq!(bench.pass_buffer(Side::Outside, buffer), Verdict::NoBuffer);
-    assert!(bench.inside.is_empty());
+    assert_eq!(harness.pass_buffer(Side::Outside, buffer), Verdict::NoBuffer);
+    assert!(harness.inside.is_empty());
 }
 
-/// An ARP answer of the first server to the switch.
-fn answer(address: &str, mac: Mac) -> Vec<u8> {
+/// Returns an ARP reply to the switch.
+fn arp_reply(address: &str, mac: Mac) -> Vec<u8> {
     let IpAddr::V4(sender) = ip(address) else { panic!("{address} has no ARP") };
     let unspecified = std::net::Ipv4Addr::UNSPECIFIED;
     let reply = Arp {
@@ -169,103 +169,106 @@ fn answer(address: &str, mac: Mac) -> Vec<u8> {
 }
 
 #[test]
-fn packets_wait_for_a_mac_address_and_are_sent_when_it_is_known() {
+fn packets_are_pending_until_their_servers_mac_address_is_known() {
     let server = V4_PLAN.servers[0];
-    // The server is asked for by ARP whatever the service's family.
+    // A server with an IPv4 address is resolved by ARP, also for a service over IPv6.
     for plan in PLANS {
         let settings = with_delivery(plan, plan, Delivery::Neighbour(ip(server)));
-        let mut bench = Bench::new(settings);
-        bench.on_timer();
-        assert_eq!((bench.inside.len(), bench.made(Generated::NeighbourProbe)), (1, 1));
-        assert_eq!(bench.pass(Side::Outside, &syn(plan).frame()), Verdict::Pending);
-        assert!(bench.inside.is_empty());
+        let mut harness = Harness::new(settings);
+        harness.on_timer();
+        assert_eq!((harness.inside.len(), harness.generated(Generated::NeighbourProbe)), (1, 1));
+        assert_eq!(harness.pass(Side::Outside, &syn(plan).frame()), Verdict::Pending);
+        assert!(harness.inside.is_empty());
         let segmented = HeapBuffer::segmented(&ack(plan).payload(&[1; 99]).frame(), 90);
-        let verdict = bench.pass_buffer(Side::Outside, segmented);
+        let verdict = harness.pass_buffer(Side::Outside, segmented);
         assert_eq!(verdict, Verdict::NeighbourUnresolved);
-        let told = bench.pass(Side::Inside, &answer(server, server_mac(0)));
-        assert_eq!(told, Verdict::NeighbourLearned);
-        bench.on_timer();
+        let verdict = harness.pass(Side::Inside, &arp_reply(server, server_mac(0)));
+        assert_eq!(verdict, Verdict::NeighbourLearned);
+        harness.on_timer();
         let mut expected = syn(plan);
         expected.macs.0 = server_mac(0);
-        assert_eq!(bench.inside, [expected.frame()]);
-        assert_eq!(bench.made(Generated::Released), 1);
-        assert_eq!(bench.server_of(&ack(plan).frame()), Some(0));
-        assert!(bench.shares.neighbours.is_known(ip(server)));
+        assert_eq!(harness.inside, [expected.frame()]);
+        assert_eq!(harness.generated(Generated::Released), 1);
+        assert_eq!(harness.server_of(&ack(plan).frame()), Some(0));
+        assert!(harness.shares.neighbours.is_known(ip(server)));
     }
 }
 
 #[test]
-fn a_server_is_asked_for_by_neighbour_discovery_too() {
+fn a_server_is_resolved_by_neighbour_discovery_too() {
     let server = V6_PLAN.servers[0];
     let settings = with_delivery(V4_PLAN, V4_PLAN, Delivery::Neighbour(ip(server)));
-    let mut bench = Bench::new(settings);
-    assert_eq!(bench.pass(Side::Outside, &syn(V4_PLAN).frame()), Verdict::Pending);
-    bench.on_timer();
-    assert_eq!(bench.inside[0][12..14], [0x86, 0xdd]);
+    let mut harness = Harness::new(settings);
+    assert_eq!(harness.pass(Side::Outside, &syn(V4_PLAN).frame()), Verdict::Pending);
+    harness.on_timer();
+    assert_eq!(harness.inside[0][12..14], [0x86, 0xdd]);
     let what = What::Advertisement { router: false, solicited: true, overrides: true };
     let (source, target) = (server.parse().unwrap(), server.parse().unwrap());
     let destination = nd::link_local(INSIDE_MAC);
     let message = Message { what, source, destination, target, mac: Some(server_mac(0)) };
-    let mut told = vec![0; message.length()];
-    message.emit(&mut told);
-    let told = ethernet_frame((INSIDE_MAC, server_mac(0)), &told);
-    assert_eq!(bench.pass(Side::Inside, &told), Verdict::NeighbourLearned);
-    bench.on_timer();
-    assert_eq!(bench.inside[0][..6], server_mac(0));
-    assert_eq!(bench.made(Generated::Released), 1);
+    let mut advertisement = vec![0; message.length()];
+    message.emit(&mut advertisement);
+    let advertisement = ethernet_frame((INSIDE_MAC, server_mac(0)), &advertisement);
+    assert_eq!(harness.pass(Side::Inside, &advertisement), Verdict::NeighbourLearned);
+    harness.on_timer();
+    assert_eq!(harness.inside[0][..6], server_mac(0));
+    assert_eq!(harness.generated(Generated::Released), 1);
 }
 
 #[test]
-fn a_server_that_asks_where_probes_come_from_is_told() {
+fn solicitations_for_the_source_of_probes_are_answered() {
     let server = V6_PLAN.servers[0];
     let settings = with_delivery(V6_PLAN, V6_PLAN, Delivery::Neighbour(ip(server)));
-    let mut bench = Bench::new(settings);
-    let asks = |target, destination| {
+    let mut harness = Harness::new(settings);
+    let solicitation = |target, destination| {
         let (what, source) = (What::Solicitation, server.parse().unwrap());
         let message = Message { what, source, destination, target, mac: Some(server_mac(0)) };
-        let mut asked = vec![0; message.length()];
-        message.emit(&mut asked);
+        let mut packet = vec![0; message.length()];
+        message.emit(&mut packet);
         let to = nd::multicast_mac(nd::solicited_node(target));
-        ethernet_frame((to, server_mac(0)), &asked)
+        ethernet_frame((to, server_mac(0)), &packet)
     };
     let own = nd::link_local(INSIDE_MAC);
-    let verdict = bench.pass(Side::Inside, &asks(own, nd::solicited_node(own)));
-    assert_eq!((verdict, bench.made(Generated::NeighbourReply)), (Verdict::NeighbourAnswered, 1));
-    assert!(bench.outside.is_empty() && bench.shares.neighbours.is_known(ip(server)));
-    let reply = Packet::new(HeapBuffer::new(&bench.inside[0]));
-    assert_eq!(bench.inside[0][..12], [server_mac(0), INSIDE_MAC].concat());
-    let told = Message::parse(reply.ip()).unwrap();
-    assert_eq!((told.target, told.mac), (own, Some(INSIDE_MAC)));
-    // For the router: its own affair.
+    let verdict = harness.pass(Side::Inside, &solicitation(own, nd::solicited_node(own)));
+    assert_eq!(
+        (verdict, harness.generated(Generated::NeighbourReply)),
+        (Verdict::NeighbourAnswered, 1)
+    );
+    assert!(harness.outside.is_empty() && harness.shares.neighbours.is_known(ip(server)));
+    let reply = Packet::new(HeapBuffer::new(&harness.inside[0]));
+    assert_eq!(harness.inside[0][..12], [server_mac(0), INSIDE_MAC].concat());
+    let advertisement = Message::parse(reply.ip()).unwrap();
+    assert_eq!((advertisement.target, advertisement.mac), (own, Some(INSIDE_MAC)));
+    // A solicitation for the router is forwarded to it.
     let router = "2001:db8:2::1".parse().unwrap();
-    let question = asks(router, nd::solicited_node(router));
-    assert_eq!(bench.pass(Side::Inside, &question), Verdict::Icmp);
-    assert_eq!(bench.outside, [question]);
+    let request = solicitation(router, nd::solicited_node(router));
+    assert_eq!(harness.pass(Side::Inside, &request), Verdict::Icmp);
+    assert_eq!(harness.outside, [request]);
 }
 
 #[test]
-fn a_full_queue_drops_and_so_does_waiting_in_vain() {
+fn pending_frames_are_dropped_when_the_queue_is_full_or_they_wait_too_long() {
     let settings = with_delivery(V4_PLAN, V4_PLAN, Delivery::Neighbour(ip(V4_PLAN.servers[0])));
-    let mut bench = Bench::new(settings);
+    let mut harness = Harness::new(settings);
     let verdicts: Vec<_> =
-        (0..80).map(|_| bench.pass(Side::Outside, &ack(V4_PLAN).frame())).collect();
+        (0..80).map(|_| harness.pass(Side::Outside, &ack(V4_PLAN).frame())).collect();
     let count = |verdict| verdicts.iter().filter(|v| **v == verdict).count();
     assert_eq!((count(Verdict::Pending), count(Verdict::NeighbourUnresolved)), (64, 16));
-    bench.now = Ticks::from_secs(9);
-    bench.on_timer();
-    assert_eq!(bench.switch.common.counters.common.scalar(Scalar::PendingDropped).get(), 64);
+    harness.now = Ticks::from_secs(9);
+    harness.on_timer();
+    assert_eq!(harness.switch.common.counters.common.scalar(Scalar::PendingDropped).get(), 64);
 }
 
 #[test]
-fn arp_of_others_passes() {
+fn arp_between_other_hosts_passes() {
     let settings = with_delivery(V4_PLAN, V4_PLAN, Delivery::Neighbour(ip(V4_PLAN.servers[0])));
-    let mut bench = Bench::new(settings);
-    let other = answer("203.0.113.99", [2; 6]);
-    assert_eq!(bench.pass(Side::Inside, &other), Verdict::NonIp);
-    assert_eq!(bench.outside, [other]);
-    let mut to_the_router = answer(V4_PLAN.servers[0], server_mac(0));
+    let mut harness = Harness::new(settings);
+    let other = arp_reply("203.0.113.99", [2; 6]);
+    assert_eq!(harness.pass(Side::Inside, &other), Verdict::NonIp);
+    assert_eq!(harness.outside, [other]);
+    let mut to_the_router = arp_reply(V4_PLAN.servers[0], server_mac(0));
     to_the_router[..6].copy_from_slice(&OUTSIDE_MAC);
-    assert_eq!(bench.pass(Side::Inside, &to_the_router), Verdict::NonIp);
-    assert_eq!(bench.outside, [to_the_router], "seen, learned from, and passed on");
-    assert_eq!(bench.server_of(&ack(V4_PLAN).frame()), Some(0));
+    assert_eq!(harness.pass(Side::Inside, &to_the_router), Verdict::NonIp);
+    assert_eq!(harness.outside, [to_the_router], "learned from, and forwarded");
+    assert_eq!(harness.server_of(&ack(V4_PLAN).frame()), Some(0));
 }

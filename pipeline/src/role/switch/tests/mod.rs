@@ -1,5 +1,5 @@
-//! The switch, packet by packet. Scenarios test it from the outside too; here are families,
-//! formats and changes of liveness.
+//! The switch, packet by packet: both families, all formats, and changes of liveness. Scenarios
+//! test it from the outside.
 
 mod affinity;
 mod corpus;
@@ -21,7 +21,7 @@ use crate::verdict::Fate;
 use crate::wire::ethernet::Mac;
 use crate::wire::tunnel::Format;
 
-/// What one family's tests use.
+/// The addresses of one family's tests.
 #[derive(Clone, Copy)]
 struct Plan {
     client: &'static str,
@@ -46,7 +46,7 @@ const V6_PLAN: Plan = Plan {
 
 const PLANS: [Plan; 2] = [V4_PLAN, V6_PLAN];
 
-/// A port of the plan's client.
+/// Returns an endpoint of the plan's client with this port.
 fn client(plan: Plan, port: u16) -> String {
     let mut client = crate::testing::socket(plan.client);
     client.set_port(port);
@@ -57,7 +57,7 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-/// The address of an endpoint.
+/// Returns the address of an endpoint.
 fn host(endpoint: &str) -> String {
     crate::testing::socket(endpoint).ip().to_string()
 }
@@ -66,7 +66,8 @@ fn server_mac(number: usize) -> Mac {
     [2, 0, 0, 0, 0, 0x31 + number as u8]
 }
 
-/// A service with so many servers, by MAC address, and tunnels as the outer plan says.
+/// Returns a service with this many servers, reached by MAC address. The tunnels' addresses are
+/// those of the outer plan.
 fn service(plan: Plan, outer: Plan, servers: usize) -> Service {
     let endpoint = crate::testing::socket(plan.service);
     let server = |number| Server {
@@ -103,19 +104,21 @@ fn settings(service: Service) -> Settings {
     }
 }
 
-struct Bench {
+/// A switch, and the shared state, buffers and time that it runs with.
+struct Harness {
     switch: Switch,
     services: Vec<Service>,
     selection: Published<Selection>,
     shares: Shares,
     pool: HeapPool,
     now: Ticks,
-    /// What left by the outside at the last call, and by the inside.
+    /// The frames sent by the outside at the last call.
     outside: Vec<Vec<u8>>,
+    /// The frames sent by the inside at the last call.
     inside: Vec<Vec<u8>>,
 }
 
-impl Bench {
+impl Harness {
     fn new(settings: Settings) -> Self {
         Self::with_keys(settings, Keys::default())
     }
@@ -146,19 +149,19 @@ impl Bench {
         }
     }
 
-    /// From now on these servers get new connections.
+    /// Sets which servers get new connections.
     fn servers(&mut self, alive: &[bool]) {
         let alive = Liveness { servers: alive.to_vec(), ..Liveness::default() };
         self.selection.publish(Selection::new(&self.services, &alive));
     }
 
-    /// From now on these replicas get copies.
+    /// Sets which replicas get copies.
     fn replicas(&mut self, alive: &[bool]) {
         let alive = Liveness { replicas: alive.to_vec(), ..Liveness::default() };
         self.selection.publish(Selection::new(&self.services, &alive));
     }
 
-    /// One frame; `inside` and `outside` are what leaves.
+    /// Processes a frame, and stores the frames that are sent in `inside` and `outside`.
     fn pass(&mut self, side: Side, frame: &[u8]) -> Verdict {
         self.pass_buffer(side, HeapBuffer::new(frame))
     }
@@ -186,20 +189,22 @@ impl Bench {
         (self.inside, self.outside) = (frames(Side::Inside), frames(Side::Outside));
     }
 
-    /// A packet from the client that is given to a server: which.
+    /// Processes a packet from the client; returns the number of the server that it is sent to.
     fn server_of(&mut self, frame: &[u8]) -> Option<usize> {
         let verdict = self.pass(Side::Outside, frame);
         if verdict.fate() != Fate::Forwarded {
             return None;
         }
-        let [left] = &self.inside[..] else { panic!("{} frames left", self.inside.len()) };
-        Some(usize::from(left[5]) - 0x31)
+        let [sent] = &self.inside[..] else { panic!("{} frames sent", self.inside.len()) };
+        Some(usize::from(sent[5]) - 0x31)
     }
 
-    fn made(&self, what: Generated) -> u64 {
-        self.switch.common.counters.common.generated[what as usize].get()
+    fn generated(&self, generated: Generated) -> u64 {
+        self.switch.common.counters.common.generated[generated as usize].get()
     }
 
+    /// Returns the number of insertions into the table of the plan's family, and its entries by
+    /// phase.
     fn table(&self, plan: Plan) -> (u64, [usize; 3]) {
         fn counts<F: Family>(state: &FamilyState<F>) -> [usize; 3] {
             [Phase::Opening, Phase::Established, Phase::Closing].map(|p| state.affinities.count(p))
@@ -212,12 +217,12 @@ impl Bench {
     }
 }
 
-/// Options with an unsigned tag in front of nothing.
+/// Returns the options of a Linux SYN, followed by an unsigned tag with these flags.
 fn tagged_options(flags: u8) -> Vec<u8> {
     [&LINUX_OPTIONS[..], &[253, 5, 0x4e, 0x52, flags, 1, 1, 1]].concat()
 }
 
-/// A start packet as it comes from the WAN.
+/// Returns a SYN from the WAN.
 fn syn(plan: Plan) -> Segment {
     Segment::syn(plan.client, plan.service, 1000).inbound()
 }
@@ -226,7 +231,7 @@ fn ack(plan: Plan) -> Segment {
     Segment::ack(plan.client, plan.service, 1001, 5001).inbound()
 }
 
-/// The frame in a tunnel.
+/// Returns a frame with a segment in a tunnel.
 fn in_tunnel(
     format: Format,
     ends: (&str, &str),
@@ -234,8 +239,8 @@ fn in_tunnel(
     macs: (Mac, Mac),
     segment: &Segment,
 ) -> Vec<u8> {
-    let about = (segment.traffic_class, entropy);
-    ethernet_frame(macs, &tunnel_in(format, ends, about, &segment.packet()))
+    let class_and_entropy = (segment.traffic_class, entropy);
+    ethernet_frame(macs, &tunnel_in(format, ends, class_and_entropy, &segment.packet()))
 }
 
 fn entropy(endpoint: &str) -> u32 {
@@ -246,7 +251,7 @@ fn entropy(endpoint: &str) -> u32 {
 }
 
 #[test]
-fn packets_are_placed_by_the_client_that_they_concern() {
+fn the_owner_is_the_client_that_a_packet_concerns() {
     let owner = |side, frame: &[u8]| Switch::owner(side, &Packet::new(HeapBuffer::new(frame)));
     for plan in PLANS {
         let client = Some(ip(&host(plan.client)));
@@ -258,17 +263,17 @@ fn packets_are_placed_by_the_client_that_they_concern() {
         let error = |to: &str, quoted: &[u8]| {
             crate::testing::icmp_error(&host(plan.service), to, kind, code, quoted)
         };
-        let about_answer = error(&host(plan.service), &back.packet());
-        assert_eq!(owner(Side::Outside, &about_answer), client);
-        let about_request = error(&host(plan.client), &from(plan.service).packet());
-        assert_eq!(owner(Side::Inside, &about_request), client);
+        let from_outside = error(&host(plan.service), &back.packet());
+        assert_eq!(owner(Side::Outside, &from_outside), client);
+        let from_inside = error(&host(plan.client), &from(plan.service).packet());
+        assert_eq!(owner(Side::Inside, &from_inside), client);
         let ends = (&*host(plan.service), plan.servers[0]);
         for inner in PLANS {
             let packet = Segment::ack(inner.client, inner.service, 1, 1).packet();
             let quoted = tunnel_in(Format::Gre, ends, (0, 0), &packet);
-            let about_tunnel = error(&host(plan.service), &quoted);
+            let tunnel_error = error(&host(plan.service), &quoted);
             let client = Some(ip(&host(inner.client)));
-            assert_eq!(owner(Side::Inside, &about_tunnel), client);
+            assert_eq!(owner(Side::Inside, &tunnel_error), client);
         }
         let tunnel = in_tunnel(Format::Ipip, ends, 0, syn(plan).macs, &syn(plan));
         assert_eq!(owner(Side::Outside, &tunnel), None);
@@ -276,9 +281,9 @@ fn packets_are_placed_by_the_client_that_they_concern() {
 }
 
 #[test]
-fn what_is_nobodys_passes() {
+fn packets_of_no_service_pass() {
     for plan in PLANS {
-        let mut bench = Bench::new(settings(service(plan, plan, 3)));
+        let mut harness = Harness::new(settings(service(plan, plan, 3)));
         let mut other = ack(plan);
         other.to.set_port(22);
         for (side, frame, expected) in [
@@ -286,10 +291,10 @@ fn what_is_nobodys_passes() {
             (Side::Inside, other.frame(), Verdict::FromServer),
             (Side::Outside, syn(plan).tunnelled("10.0.0.1", "10.0.0.2"), Verdict::ForeignTunnel),
         ] {
-            assert_eq!(bench.pass(side, &frame), expected);
-            let left = if side == Side::Outside { &bench.inside } else { &bench.outside };
-            assert_eq!(left, &[frame]);
+            assert_eq!(harness.pass(side, &frame), expected);
+            let sent = if side == Side::Outside { &harness.inside } else { &harness.outside };
+            assert_eq!(sent, &[frame]);
         }
-        assert_eq!(bench.table(plan), (0, [0, 0, 0]));
+        assert_eq!(harness.table(plan), (0, [0, 0, 0]));
     }
 }

@@ -1,4 +1,4 @@
-//! ICMP errors both ways, and fragments.
+//! ICMP errors in both directions, and fragments.
 
 use super::*;
 use crate::testing::icmp_error;
@@ -8,132 +8,137 @@ fn is_v6(plan: Plan) -> bool {
     host(plan.service).contains(':')
 }
 
-/// Type and code of a "too big" of the plan's family, and the router that sends it.
+/// Returns type and code of a "too big" of the plan's family, and the router that sends it.
 fn too_big(plan: Plan) -> (u8, u8, &'static str) {
     if is_v6(plan) { (2, 0, "2001:db8:9::1") } else { (3, 4, "192.0.2.1") }
 }
 
-/// A router's "too big" about a packet of the service to this client.
-fn about_answer(plan: Plan, client: &str) -> Vec<u8> {
+/// Returns a router's "too big" about a packet of the service to this client.
+fn service_error(plan: Plan, client: &str) -> Vec<u8> {
     let (kind, code, router) = too_big(plan);
     let quoted = Segment::ack(plan.service, client, 5001, 1001).payload(&[5; 60]);
     icmp_error(router, &host(plan.service), kind, code, &quoted.packet())
 }
 
 #[test]
-fn an_error_goes_to_the_server_whose_packet_it_quotes_kept_or_selected() {
+fn an_error_goes_to_the_server_of_its_connection_or_the_selected_one() {
     for plan in PLANS {
-        let mut bench = Bench::new(settings(service(plan, plan, 3)));
-        bench.replicas(&[false, false]);
+        let mut harness = Harness::new(settings(service(plan, plan, 3)));
+        harness.replicas(&[false, false]);
         let port = (1000..)
             .find(|port| {
                 let syn = Segment::syn(&client(plan, *port), plan.service, 7).inbound();
-                bench.server_of(&syn.frame()) == Some(1)
+                harness.server_of(&syn.frame()) == Some(1)
             })
             .unwrap();
-        let error = about_answer(plan, &client(plan, port));
-        assert_eq!(bench.pass(Side::Outside, &error), Verdict::IcmpToServer);
+        let error = service_error(plan, &client(plan, port));
+        assert_eq!(harness.pass(Side::Outside, &error), Verdict::IcmpToServer);
         let mut expected = error.clone();
         expected[..6].copy_from_slice(&server_mac(1));
-        assert_eq!(bench.inside, [expected.clone()]);
-        bench.servers(&[true, false, true]);
-        bench.pass(Side::Outside, &error);
-        assert_eq!(bench.inside, [expected], "its server is known");
-        let unknown = about_answer(plan, &client(plan, 999));
-        assert_eq!(bench.pass(Side::Outside, &unknown), Verdict::IcmpToServer);
-        assert_ne!(bench.inside[0][5], 0x32, "selected among the live ones");
+        assert_eq!(harness.inside, [expected.clone()]);
+        harness.servers(&[true, false, true]);
+        harness.pass(Side::Outside, &error);
+        assert_eq!(harness.inside, [expected], "the connection has an entry");
+        let unknown = service_error(plan, &client(plan, 999));
+        assert_eq!(harness.pass(Side::Outside, &unknown), Verdict::IcmpToServer);
+        assert_ne!(harness.inside[0][5], 0x32, "selected among the live servers");
     }
 }
 
 #[test]
 fn a_too_big_is_copied_to_all_replicas() {
     for (plan, outer) in PLANS.into_iter().flat_map(|plan| PLANS.map(|outer| (plan, outer))) {
-        let mut bench = Bench::new(settings(service(plan, outer, 1)));
-        let error = about_answer(plan, plan.client);
-        assert_eq!(bench.pass(Side::Outside, &error), Verdict::IcmpToServer);
+        let mut harness = Harness::new(settings(service(plan, outer, 1)));
+        let error = service_error(plan, plan.client);
+        assert_eq!(harness.pass(Side::Outside, &error), Verdict::IcmpToServer);
         let source = host(outer.service);
         let copy = |replica: &str| {
-            let about = (0, entropy(plan.client));
-            let packet = tunnel_in(Format::Ipip, (&source, replica), about, &error[14..]);
+            let class_and_entropy = (0, entropy(plan.client));
+            let ends = (&*source, replica);
+            let packet = tunnel_in(Format::Ipip, ends, class_and_entropy, &error[14..]);
             ethernet_frame((OUTSIDE_MAC, INSIDE_MAC), &packet)
         };
-        assert_eq!(bench.outside, outer.replicas.map(copy));
-        assert_eq!((bench.inside.len(), bench.made(Generated::IcmpCopy)), (1, 2));
-        bench.replicas(&[false, true]);
-        bench.pass(Side::Outside, &error);
-        assert_eq!(bench.outside, outer.replicas.map(copy), "drained, it goes on with what it has");
+        assert_eq!(harness.outside, outer.replicas.map(copy));
+        assert_eq!((harness.inside.len(), harness.generated(Generated::IcmpCopy)), (1, 2));
+        harness.replicas(&[false, true]);
+        harness.pass(Side::Outside, &error);
+        assert_eq!(
+            harness.outside,
+            outer.replicas.map(copy),
+            "a drained replica keeps its connections"
+        );
     }
 }
 
 #[test]
-fn a_copy_of_a_too_big_is_none_itself() {
+fn a_copy_of_a_too_big_is_never_too_big_itself() {
     let plan = PLANS.into_iter().find(|plan| is_v6(*plan)).unwrap();
     for outer in PLANS {
-        let mut bench = Bench::new(settings(service(plan, outer, 1)));
+        let mut harness = Harness::new(settings(service(plan, outer, 1)));
         let (kind, code, router) = too_big(plan);
         let quoted = Segment::ack(plan.service, plan.client, 5001, 1001).payload(&[5; 1400]);
-        let about = |bytes: usize| {
+        let error = |bytes: usize| {
             icmp_error(router, &host(plan.service), kind, code, &quoted.packet()[..bytes])
         };
-        assert_eq!(bench.pass(Side::Outside, &about(1232)), Verdict::IcmpToServer);
-        assert_eq!(bench.inside[0][14..], about(1232)[14..], "the server gets all of it");
+        assert_eq!(harness.pass(Side::Outside, &error(1232)), Verdict::IcmpToServer);
+        assert_eq!(harness.inside[0][14..], error(1232)[14..], "the server gets the whole error");
         let ends = (&*host(outer.service), outer.replicas[0]);
-        let about_short = (0, entropy(plan.client));
-        let packet = tunnel_in(Format::Ipip, ends, about_short, &about(1228 - 48)[14..]);
-        assert_eq!(bench.outside[0], ethernet_frame((OUTSIDE_MAC, INSIDE_MAC), &packet));
+        let class_and_entropy = (0, entropy(plan.client));
+        let packet = tunnel_in(Format::Ipip, ends, class_and_entropy, &error(1228 - 48)[14..]);
+        assert_eq!(harness.outside[0], ethernet_frame((OUTSIDE_MAC, INSIDE_MAC), &packet));
     }
 }
 
 #[test]
-fn copies_of_errors_are_limited_and_are_made_of_sound_ones_alone() {
+fn copies_of_errors_are_limited_and_errors_with_a_wrong_checksum_are_not_copied() {
     let plan = V4_PLAN;
     let mut settings = settings(service(plan, plan, 1));
     settings.fan_out = Limit { rate: 1, burst: 5, prefix_v4: 24, prefix_v6: 48 };
-    let mut bench = Bench::new(settings);
-    let error = about_answer(plan, plan.client);
+    let mut harness = Harness::new(settings);
+    let error = service_error(plan, plan.client);
     let mut wrong = error.clone();
     wrong[40] ^= 1;
-    assert_eq!(bench.pass(Side::Outside, &wrong), Verdict::IcmpToServer);
-    assert_eq!(bench.made(Generated::IcmpCopy), 0);
+    assert_eq!(harness.pass(Side::Outside, &wrong), Verdict::IcmpToServer);
+    assert_eq!(harness.generated(Generated::IcmpCopy), 0);
     for _ in 0..4 {
-        assert_eq!(bench.pass(Side::Outside, &error), Verdict::IcmpToServer);
-        assert_eq!(bench.inside.len(), 1);
+        assert_eq!(harness.pass(Side::Outside, &error), Verdict::IcmpToServer);
+        assert_eq!(harness.inside.len(), 1);
     }
-    assert_eq!(bench.made(Generated::IcmpCopy), 4);
-    // What start packets may have is not touched by it.
+    assert_eq!(harness.generated(Generated::IcmpCopy), 4);
+    // Copies of errors do not use up the tokens for copies of SYNs.
     let syn = syn(plan).options(&tagged_options(1)).frame();
-    assert_eq!(bench.pass(Side::Outside, &syn), Verdict::FannedOut);
+    assert_eq!(harness.pass(Side::Outside, &syn), Verdict::FannedOut);
 }
 
 #[test]
-fn other_errors_are_not_copied_and_errors_of_others_pass() {
+fn other_errors_are_not_copied_and_errors_about_no_service_pass() {
     for plan in PLANS {
-        let mut bench = Bench::new(settings(service(plan, plan, 1)));
+        let mut harness = Harness::new(settings(service(plan, plan, 1)));
         let quoted = |from: &str| Segment::ack(from, plan.client, 5001, 1001).packet();
         let (_, _, router) = too_big(plan);
         let (kind, code) = if is_v6(plan) { (1, 4) } else { (3, 1) };
         let error = |from: &str| icmp_error(router, &host(plan.service), kind, code, &quoted(from));
-        let about = error(plan.service);
-        assert_eq!(bench.pass(Side::Outside, &about), Verdict::IcmpToServer);
-        assert!(bench.outside.is_empty());
+        let own = error(plan.service);
+        assert_eq!(harness.pass(Side::Outside, &own), Verdict::IcmpToServer);
+        assert!(harness.outside.is_empty());
         let mut other = crate::testing::socket(plan.service);
         other.set_port(22);
-        let about = error(&other.to_string());
-        assert_eq!(bench.pass(Side::Outside, &about), Verdict::Icmp);
-        assert_eq!(bench.inside, [about]);
+        let other = error(&other.to_string());
+        assert_eq!(harness.pass(Side::Outside, &other), Verdict::Icmp);
+        assert_eq!(harness.inside, [other]);
         let elsewhere = icmp_error(router, router, kind, code, &quoted(plan.service));
-        assert_eq!(bench.pass(Side::Outside, &elsewhere), Verdict::Icmp);
+        assert_eq!(harness.pass(Side::Outside, &elsewhere), Verdict::Icmp);
     }
 }
 
-fn tunnelled(plan: Plan, outer: Plan, format: Format) -> Bench {
+fn tunnelled(plan: Plan, outer: Plan, format: Format) -> Harness {
     let mut service = service(plan, outer, 1);
     service.servers[0].delivery = Delivery::Tunnel(ip(outer.servers[0]));
-    Bench::new(Settings { path: TunnelPath::new(1500, format, []), ..settings(service) })
+    Harness::new(Settings { path: TunnelPath::new(1500, format, []), ..settings(service) })
 }
 
-/// A router's "too big", with 1400 in it, about the tunnel to the first server.
-fn about_tunnel(plan: Plan, outer: Plan, format: Format) -> Vec<u8> {
+/// Returns a router's "too big" with an MTU of 1400 about the tunnel to the first server.
+fn tunnel_error(plan: Plan, outer: Plan, format: Format) -> Vec<u8> {
     let (kind, code, router) = too_big(outer);
     let packet = ack(plan).payload(&[6; 200]).packet();
     let source = host(outer.service);
@@ -144,15 +149,15 @@ fn about_tunnel(plan: Plan, outer: Plan, format: Format) -> Vec<u8> {
 }
 
 #[test]
-fn an_error_about_a_tunnel_becomes_one_about_what_was_in_it() {
+fn an_error_about_a_tunnel_is_relayed_as_one_about_the_packet_inside() {
     for (plan, outer) in PLANS.into_iter().flat_map(|plan| PLANS.map(|outer| (plan, outer))) {
         for format in Format::ALL {
-            let mut bench = tunnelled(plan, outer, format);
-            let mut frame = about_tunnel(plan, outer, format);
+            let mut harness = tunnelled(plan, outer, format);
+            let mut frame = tunnel_error(plan, outer, format);
             frame.splice(12..12, [0x81, 0, 0, 7]);
-            assert_eq!(bench.pass(Side::Inside, &frame), Verdict::IcmpTranslated);
-            let mut left = bench.outside[0].clone();
-            assert_eq!(left.splice(12..16, []).collect::<Vec<_>>(), [0x81, 0, 0, 7]);
+            assert_eq!(harness.pass(Side::Inside, &frame), Verdict::IcmpTranslated);
+            let mut sent = harness.outside[0].clone();
+            assert_eq!(sent.splice(12..16, []).collect::<Vec<_>>(), [0x81, 0, 0, 7]);
             let (kind, code, router) = too_big(plan);
             let same = is_v6(plan) == is_v6(outer);
             let from = if same { router.to_owned() } else { host(plan.service) };
@@ -173,10 +178,10 @@ fn an_error_about_a_tunnel_becomes_one_about_what_was_in_it() {
             };
             icmp::set_checksum(&mut expected[start..], pseudo);
             if !same && version.is_v6() {
-                // The flow label is of no interest.
-                expected[15..18].copy_from_slice(&left[15..18]);
+                // The flow label is not checked.
+                expected[15..18].copy_from_slice(&sent[15..18]);
             }
-            assert_eq!(left, expected, "{format:?}");
+            assert_eq!(sent, expected, "{format:?}");
         }
     }
 }
@@ -184,53 +189,53 @@ fn an_error_about_a_tunnel_becomes_one_about_what_was_in_it() {
 #[test]
 fn errors_about_other_tunnels_pass() {
     for plan in PLANS {
-        let mut bench = tunnelled(plan, plan, Format::Ipip);
+        let mut harness = tunnelled(plan, plan, Format::Ipip);
         let mut other = plan;
         other.servers.rotate_left(1);
-        let frame = about_tunnel(plan, other, Format::Ipip);
-        assert_eq!(bench.pass(Side::Inside, &frame), Verdict::Icmp);
-        assert_eq!(bench.outside, [frame], "to another server");
+        let frame = tunnel_error(plan, other, Format::Ipip);
+        assert_eq!(harness.pass(Side::Inside, &frame), Verdict::Icmp);
+        assert_eq!(harness.outside, [frame], "to another server");
         let mut elsewhere = ack(plan);
         elsewhere.to.set_port(22);
         let (kind, code, router) = too_big(plan);
         let ends = (&*host(plan.service), plan.servers[0]);
         let quoted = tunnel_in(Format::Ipip, ends, (0, 0), &elsewhere.packet());
         let frame = icmp_error(router, ends.0, kind, code, &quoted);
-        assert_eq!(bench.pass(Side::Inside, &frame), Verdict::Icmp);
-        assert_eq!(bench.outside, [frame], "to no service");
-        let mut wrong = about_tunnel(plan, plan, Format::Ipip);
+        assert_eq!(harness.pass(Side::Inside, &frame), Verdict::Icmp);
+        assert_eq!(harness.outside, [frame], "to no service");
+        let mut wrong = tunnel_error(plan, plan, Format::Ipip);
         wrong[60] ^= 1;
-        assert_eq!(bench.pass(Side::Inside, &wrong), Verdict::Icmp);
-        assert_eq!(bench.outside, [wrong], "a wrong checksum");
-        // Plain ones, from the server itself, are the client's own business.
+        assert_eq!(harness.pass(Side::Inside, &wrong), Verdict::Icmp);
+        assert_eq!(harness.outside, [wrong], "a wrong checksum");
+        // A plain error of the server itself passes to the client.
         let plain = icmp_error(ends.0, &host(plan.client), kind, code, &ack(plan).packet());
-        assert_eq!(bench.pass(Side::Inside, &plain), Verdict::Icmp);
-        assert_eq!(bench.outside, [plain]);
+        assert_eq!(harness.pass(Side::Inside, &plain), Verdict::Icmp);
+        assert_eq!(harness.outside, [plain]);
     }
 }
 
 #[test]
 fn only_a_too_big_crosses_families() {
     for (plan, outer) in [(V4_PLAN, V6_PLAN), (V6_PLAN, V4_PLAN)] {
-        let mut bench = tunnelled(plan, outer, Format::Gre);
+        let mut harness = tunnelled(plan, outer, Format::Gre);
         let (_, _, router) = too_big(outer);
         let ends = (&*host(outer.service), outer.servers[0]);
         let quoted = tunnel_in(Format::Gre, ends, (0, 0), &ack(plan).packet());
         let (kind, code) = if is_v6(outer) { (1, 3) } else { (3, 1) };
         let unreachable = icmp_error(router, ends.0, kind, code, &quoted);
-        assert_eq!(bench.pass(Side::Inside, &unreachable), Verdict::Icmp);
-        assert_eq!(bench.outside, [unreachable]);
-        let mut bench = tunnelled(outer, outer, Format::Gre);
+        assert_eq!(harness.pass(Side::Inside, &unreachable), Verdict::Icmp);
+        assert_eq!(harness.outside, [unreachable]);
+        let mut harness = tunnelled(outer, outer, Format::Gre);
         let quoted = tunnel_in(Format::Gre, ends, (0, 0), &ack(outer).packet());
         let unreachable = icmp_error(outer.servers[0], ends.0, kind, code, &quoted);
-        assert_eq!(bench.pass(Side::Inside, &unreachable), Verdict::IcmpTranslated);
+        assert_eq!(harness.pass(Side::Inside, &unreachable), Verdict::IcmpTranslated);
         let expected =
             icmp_error(&host(outer.service), &host(outer.client), kind, code, &ack(outer).packet());
-        assert_eq!(bench.outside, [expected], "the tunnel's end is not named");
+        assert_eq!(harness.outside, [expected], "the source is not the end of the tunnel");
     }
 }
 
-/// A fragment of a packet of 56 bytes of payload and more.
+/// Returns a fragment with 56 bytes of payload at `offset`; `more` says whether others follow.
 fn fragment(plan: Plan, port: u16, identification: u16, offset: usize, more: bool) -> Vec<u8> {
     let mut segment = ack(plan).payload(&[7; 36]);
     segment.from.set_port(port);
@@ -254,41 +259,41 @@ fn fragment(plan: Plan, port: u16, identification: u16, offset: usize, more: boo
 }
 
 #[test]
-fn fragments_follow_their_first_to_the_server_of_their_connection() {
+fn fragments_go_to_the_server_of_their_first_fragment() {
     for plan in PLANS {
-        let mut bench = Bench::new(settings(service(plan, plan, 3)));
+        let mut harness = Harness::new(settings(service(plan, plan, 3)));
         let port = (1000..)
             .find(|port| {
                 let syn = Segment::syn(&client(plan, *port), plan.service, 7).inbound();
-                bench.server_of(&syn.frame()) == Some(1)
+                harness.server_of(&syn.frame()) == Some(1)
             })
             .unwrap();
-        bench.servers(&[true, false, true]);
+        harness.servers(&[true, false, true]);
         let first = fragment(plan, port, 5, 0, true);
-        assert_eq!(bench.server_of(&first), Some(1));
-        assert_eq!(bench.pass(Side::Outside, &first), Verdict::FragmentToServer);
+        assert_eq!(harness.server_of(&first), Some(1));
+        assert_eq!(harness.pass(Side::Outside, &first), Verdict::FragmentToServer);
         let later = fragment(plan, 1, 5, 56, false);
-        assert_eq!(bench.pass(Side::Outside, &later), Verdict::FragmentToServer);
+        assert_eq!(harness.pass(Side::Outside, &later), Verdict::FragmentToServer);
         let mut expected = later.clone();
         expected[..6].copy_from_slice(&server_mac(1));
-        assert_eq!(bench.inside, [expected]);
+        assert_eq!(harness.inside, [expected]);
         let unknown = fragment(plan, 1, 6, 56, false);
-        assert_eq!(bench.pass(Side::Outside, &unknown), Verdict::Fragment);
-        assert_eq!(bench.inside, [unknown]);
-        assert_eq!(bench.pass(Side::Inside, &first), Verdict::Fragment);
+        assert_eq!(harness.pass(Side::Outside, &unknown), Verdict::Fragment);
+        assert_eq!(harness.inside, [unknown]);
+        assert_eq!(harness.pass(Side::Inside, &first), Verdict::Fragment);
     }
 }
 
 #[test]
-fn fragments_are_tunnelled_each_by_itself() {
+fn each_fragment_is_tunnelled_by_itself() {
     for (plan, outer) in PLANS.into_iter().flat_map(|plan| PLANS.map(|outer| (plan, outer))) {
-        let mut bench = tunnelled(plan, outer, Format::Gue);
+        let mut harness = tunnelled(plan, outer, Format::Gue);
         let ends = (&*host(outer.service), outer.servers[0]);
-        let about = (0, entropy(plan.client));
+        let class_and_entropy = (0, entropy(plan.client));
         for frame in [fragment(plan, 40000, 5, 0, true), fragment(plan, 1, 5, 56, false)] {
-            assert_eq!(bench.pass(Side::Outside, &frame), Verdict::FragmentToServer);
-            let packet = tunnel_in(Format::Gue, ends, about, &frame[14..]);
-            assert_eq!(bench.inside, [ethernet_frame((INSIDE_MAC, OUTSIDE_MAC), &packet)]);
+            assert_eq!(harness.pass(Side::Outside, &frame), Verdict::FragmentToServer);
+            let packet = tunnel_in(Format::Gue, ends, class_and_entropy, &frame[14..]);
+            assert_eq!(harness.inside, [ethernet_frame((INSIDE_MAC, OUTSIDE_MAC), &packet)]);
         }
     }
 }
