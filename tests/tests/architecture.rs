@@ -319,7 +319,7 @@ fn exists(path: &str) -> bool {
     let endings = ["", ".rs"];
     let is_there =
         |from: &&str| endings.iter().any(|end| root().join(format!("{from}{path}{end}")).exists());
-    FROM.iter().any(|from| is_there(&from))
+    FROM.iter().any(is_there)
 }
 
 /// The folders and files that the listing of the code map names, as paths from the root.

@@ -43,8 +43,8 @@ impl Report {
     /// Says that something is so which depends on how fast this machine is: it is no claim, for a
     /// busy one is late.
     pub fn timing(&self, holds: bool, text: &str) {
-        let mark = if holds { "ok  " } else { "late" };
-        self.line(&format!("  {mark}    {text}"));
+        let mark = if holds { "timely" } else { "late  " };
+        self.line(&format!("  {mark}  {text}"));
     }
 
     /// Prints what all came to; `true` when every claim held.

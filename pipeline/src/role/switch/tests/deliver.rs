@@ -124,7 +124,7 @@ fn a_packet_that_may_be_fragmented_is_tunnelled_in_fragments() {
         assert_eq!(harness.pass(Side::Outside, &frame), Verdict::Fragmented);
         assert_eq!((harness.inside.len(), harness.generated(Generated::Fragment)), (2, 2));
         let mut data = Vec::new();
-for fragment in &harness.inside {
+        for fragment in &harness.inside {
             let packet = Packet::new(HeapBuffer::new(fragment));
             assert_eq!(packet.view.kind, Kind::Tunnel);
             assert!(packet.ip_len() <= 1500);
