@@ -120,7 +120,7 @@ impl Graph {
 
     /// The modules that a module calls, but not those of the path.
     fn calls(&self, caller: &str) -> BTreeSet<String> {
-        let code = &self.modules[caller].code;
+        let Module { code, functions: own, .. } = &self.modules[caller];
         let calls = |name: &str, module: &Module| {
             module.functions.iter().any(|function| {
                 let is_call = |at: usize| {
@@ -130,6 +130,7 @@ impl Graph {
                         && before.ends_with(['.', ':', ' ', '(', '='])
                         && !before.ends_with("fn")
                         && (self.unique.contains(function)
+                            || (before.ends_with("self.") && !own.contains(function))
                             || before.ends_with(&format!("{name}."))
                             || before.ends_with(&format!("{name}::")))
                 };
