@@ -15,8 +15,8 @@ section! {
         file_prefix: String = Words(
             "1 to 64 letters, digits or characters of . _ -, a letter or digit first"
         ), Value(r#""firstack-<role>""#), by |section, name| section.found(name, file_prefix);
-        /// Further EAL arguments, as on a command line, such as `--no-huge`. None of them is one that
-        /// firstack sets itself.
+        /// Further EAL arguments, as on a command line, such as `--no-huge`. None of them is one
+        /// that firstack sets itself.
         args: Vec<String> = Words("a list of strings"), Value("[]"), by arguments;
     }
 }

@@ -23,8 +23,8 @@ section! {
         configuration: Configuration = OneOf(&Configuration::NAMES), Value(r#""A""#);
     }
     with {
-        /// The services, the longest prefix first: the first service that matches a connection is the
-        /// most specific. At least one.
+        /// The services, the longest prefix first: the first service that matches a connection is
+        /// the most specific. At least one.
         services: Vec<GatewayService>,
     }
 }

@@ -5,7 +5,7 @@
 //! key and what is expected. docs/configuration.md documents the same keys for operators.
 //!
 //! ```text
-//! section                                  declares the keys of a section, each once
+//! section                                  the macro that declares a section's keys
 //! schema                                   every key: its type, bounds and default
 //! document                                 the file's lines, the mistakes noted
 //! reader                                   walks the document by the schema

@@ -227,8 +227,8 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Returns the value of an optional key, otherwise as [`Section::found`]; a key that is left out
-    /// has the value `None`.
+    /// Returns the value of an optional key, otherwise as [`Section::found`]; a key that is left
+    /// out has the value `None`.
     pub fn optional<T>(
         &self,
         name: &str,
@@ -237,7 +237,7 @@ impl<'a> Section<'a> {
         self.if_given(name, || self.found(name, parse))
     }
 
-    /// Returns what `read` does if the file has the key, and the value `None` otherwise.
+    /// Returns the result of `read` if the file has the key, otherwise the value `None`.
     pub fn if_given<T>(
         &self,
         name: &str,

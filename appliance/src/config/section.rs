@@ -1,4 +1,4 @@
-//! Declares a section of the file: each key once, with all that is known about it.
+//! The macro `section!`, which declares a section of the file and each of its keys once.
 //!
 //! ```text
 //! section! {
@@ -10,23 +10,29 @@
 //! }
 //! ```
 //!
-//! A line has the name, the type, what the file may say ([`Expect`](super::schema::Expect)) and what
-//! applies if it says nothing ([`Fallback`](super::schema::Fallback)). Further parts are optional:
+//! A line has the name, the type, the accepted values ([`Expect`](super::schema::Expect)) and the
+//! default ([`Fallback`](super::schema::Fallback)). Names of `schema` need no import in it. Further
+//! parts are optional:
 //!
-//! - `name: Raw => Final = ...` is read as `Raw`, and becomes `Final` by code beside the section. This
-//!   is for keys whose default depends on others.
-//! - `..., by function;` reads the key with this function of the section and the key's name, where the
-//!   type does not say how ([`FromKey`]), as for lists.
-//! - `[[..]] = Sections(...), ...;` as the first line says how often a section in double brackets
-//!   occurs.
+//! - `name: Raw => Final = ...` reads a `Raw`; code beside the section makes the `Final` of it.
+//!   This is for defaults that depend on other keys.
+//! - `..., by function;` reads the key with a function of the section and the key's name, if the
+//!   type does not determine how ([`FromKey`]), as for lists.
+//! - `[[..]] = Sections(...), ...;` is the first line of a section in double brackets. It limits
+//!   how often the section occurs.
 //! - `with { ... }` after the lines has fields that are not keys, such as lists of sections.
-//! - `section! { keys DeliveryKeys in "..." { lines } }` only reads: the keys become fields by code
-//!   beside it.
+//! - `keys DeliveryKeys in "..." { ... }` instead of `struct` is for keys that become no fields.
 //!
-//! The macro makes the struct; a second struct with the keys as read (`ReplicaKeys`), each with its
-//! position, or `None` if a mistake was noted; `ReplicaKeys::read`; `ReplicaKeys::build`, which takes
-//! the `Final` values and the fields of `with` in their order; and `ReplicaKeys::ROWS`, which are the
-//! section's rows of the schema. Checks across keys go between `read` and `build`.
+//! The macro generates:
+//!
+//! - the struct, `Replica`;
+//! - `ReplicaKeys`, the keys as read, each with its position, or `None` after a mistake;
+//! - `ReplicaKeys::read`, which reads all keys and notes mistakes;
+//! - `ReplicaKeys::build`, which makes the struct. It takes the `Final` values and then the fields
+//!   of `with`, in the order of their lines;
+//! - `ReplicaKeys::ROWS`, for the list of sections in `schema`.
+//!
+//! Checks across keys go between `read` and `build`.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -40,7 +46,7 @@ use super::health::{self, Check};
 use super::reader::{Found, Section};
 use super::value::{self, MacAddress};
 
-/// A type that says how a key is read.
+/// A type that determines how its keys are read.
 pub(super) trait FromKey: Sized {
     /// Reads the key `name`. `None` means that a mistake was noted.
     fn from_key(section: &Section<'_>, name: &str) -> Option<Found<Self>>;
@@ -79,7 +85,7 @@ from_key! {
     Configuration: |section, name| section.choice(name, Configuration::from_name);
 }
 
-/// Reads the key `name` with a function; gives closures their types.
+/// Reads the key `name` with `read`. The signature gives closures their parameter types.
 pub(super) fn read_by<'s, T>(
     section: &Section<'s>,
     name: &str,
@@ -88,7 +94,7 @@ pub(super) fn read_by<'s, T>(
     read(section, name)
 }
 
-/// Declares a section; the module's documentation has the syntax.
+/// Declares a section. The documentation of this module has the syntax.
 macro_rules! section {
     (
         $(#[$meta:meta])*

@@ -29,7 +29,7 @@ impl<A: Clone> Head<A> {
 
 /// The keys of a service of one role.
 pub(super) trait ServiceKeys {
-    /// What the service's `address` is.
+    /// The type of the service's `address`.
     type Address: Clone + Eq + Hash + Display;
 
     /// Reads all keys of the service.

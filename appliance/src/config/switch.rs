@@ -100,7 +100,7 @@ pub enum Delivery {
     Tunnel(IpAddr),
 }
 
-// The keys that define an origin server's name and `Delivery` together.
+// These keys become an origin server's name and its `Delivery`.
 section! {
     keys DeliveryKeys in "switch.service.server" {
         [[..]] = Sections(1, Some(64)), Required;

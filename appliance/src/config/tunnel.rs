@@ -19,8 +19,8 @@ section! {
         path_mtu: u16 = Integer(1280, 9216), Value("1500");
     }
     with {
-        /// Addresses with another format, the longest prefix first: the first that contains an outer
-        /// destination applies. No two are equal.
+        /// Addresses with another format, the longest prefix first: the first that contains an
+        /// outer destination applies. No two are equal.
         peers: Vec<TunnelPeer>,
     }
 }
