@@ -1,6 +1,6 @@
 //! All keys of a configuration file, with their types, bounds and defaults.
 //!
-//! Each key is declared by its section (see [`section`](super::section)). Defaults are stated only
+//! Each key is declared by its section (`section.rs`). Defaults are stated only
 //! there, as the TOML that an operator would write, and are read by the same code as the values of
 //! a file. Error messages and the tables of docs/configuration.md follow from this; a test compares
 //! the latter.
