@@ -9,18 +9,21 @@ use toml::de::DeValue;
 use super::Kind;
 use super::device::{Device, device};
 use super::reader::{Found, Section};
+use super::section::section;
 use super::sizing;
 use super::value::{self, Parsed};
 
-/// The port on one side.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Port {
-    /// The Ethernet device.
-    pub device: Device,
-    /// Receive descriptors per queue; a worker has one queue on each port.
-    pub rx_descriptors: u16,
-    /// Transmit descriptors per queue.
-    pub tx_descriptors: u16,
+section! {
+    /// The port on one side.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Port from PortKeys in "port.inside" and "port.outside" {
+        /// The Ethernet device.
+        device: Device = DEVICE, Required, by |section, name| section.found(name, device);
+        /// Receive descriptors per queue; a worker has one queue on each port.
+        rx_descriptors: u16 = Integer(64, 32768), Value("1024");
+        /// Transmit descriptors per queue.
+        tx_descriptors: u16 = Integer(64, 32768), Value("1024");
+    }
 }
 
 /// The ports on both sides.
@@ -41,86 +44,106 @@ pub enum Poll {
     Busy,
 }
 
-/// The workers, which are the forwarding threads.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Worker {
-    /// The CPUs' numbers, one worker on each.
-    pub cores: Vec<u16>,
-    /// What a worker does when there is no packet.
-    pub poll: Poll,
-    /// The most packets received from a port at a time.
-    pub burst: u16,
+section! {
+    /// The workers, which are the forwarding threads.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Worker from WorkerKeys in "worker" {
+        /// The CPUs' numbers, one worker on each.
+        cores: Vec<u16> = Words("a list of 1 to 64 CPU numbers"), Value("[0]"), by cores;
+        /// What a worker does when there is no packet.
+        poll: Poll = OneOf(&["adaptive", "busy"]), Value(r#""adaptive""#), by poll;
+        /// The most packets received from a port at a time.
+        burst: u16 = Integer(4, 64), Value("32");
+    }
 }
 
-/// The packet buffers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Memory {
-    /// The number of packet buffers of the process.
-    pub mbufs: u32,
-    /// The largest frame that is stored in a single buffer, in bytes; larger ones are chained.
-    pub max_frame: u16,
+section! {
+    /// The packet buffers.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Memory from MemoryKeys in "memory" {
+        /// The number of packet buffers of the process.
+        mbufs: u32 = Integer(512, 16 << 20), Value("16384");
+        /// The largest frame that is stored in a single buffer, in bytes; larger ones are chained.
+        max_frame: u16 = Integer(1518, 9728), Value("2048");
+    }
 }
 
-/// The connection tables.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Table {
-    /// The most IPv4 connections of the process, divided among the workers.
-    pub max_connections: u32,
-    /// The most IPv6 connections of the process, divided among the workers.
-    pub max_connections_v6: u32,
+section! {
+    /// The connection tables.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Table from TableKeys in "table" {
+        /// The most IPv4 connections of the process, divided among the workers.
+        max_connections: u32 = Integer(1, 64 << 20), Value("65536");
+        /// The most IPv6 connections of the process, divided among the workers.
+        max_connections_v6: Option<u32> => u32 =
+            Integer(1, 64 << 20), Derived("the value of `max_connections`");
+    }
 }
 
-/// The lifetimes of table entries.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// Lifetime of a race without a valid SYN/ACK.
-    pub racing: Duration,
-    /// Lifetime of an idle connection.
-    pub established: Duration,
-    /// Lifetime of a connection after both FINs or a RST.
-    pub closing: Duration,
-    /// Lifetime of a connection that the origin won, during which late responders are reset.
-    pub race_window: Duration,
-    /// Idle time after which a SYN with a new sequence number starts a new race.
-    pub reuse_after: Duration,
-    /// Time for which SYNs to a destination that drops tagged SYNs are left untagged.
-    pub tag_backoff: Duration,
+section! {
+    /// The lifetimes of table entries.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Timeouts from TimeoutsKeys in "timeouts" {
+        /// Lifetime of a race without a valid SYN/ACK.
+        racing: Duration = Duration, Value(r#""40s""#);
+        /// Lifetime of an idle connection.
+        established: Duration = Duration, Value(r#""2h4m""#);
+        /// Lifetime of a connection after both FINs or a RST.
+        closing: Duration = Duration, Value(r#""2m""#);
+        /// Lifetime of a connection that the origin won, during which late responders are reset.
+        race_window: Duration = Duration, Value(r#""5s""#);
+        /// Idle time after which a SYN with a new sequence number starts a new race.
+        reuse_after: Duration = Duration, Value(r#""60s""#);
+        /// Time for which SYNs to a destination that drops tagged SYNs are left untagged.
+        tag_backoff: Duration = Duration, Value(r#""10m""#);
+    }
 }
 
-/// The TCP option that tags a SYN, the same at gateway, switch and replica.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tag {
-    /// The TCP option kind.
-    pub kind: u8,
-    /// The experiment identifier of RFC 6994, as the 16-bit number in network byte order.
-    pub exid: u16,
-    /// The file with the keys that tags are signed and verified with.
-    pub keys: Option<PathBuf>,
-    /// Whether a tag without a valid signature gets no copies. Requires `keys`; never set at a
-    /// gateway.
-    pub require_signature: bool,
+section! {
+    /// The TCP option that tags a SYN, the same at gateway, switch and replica.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Tag from TagKeys in "tag" {
+        /// The TCP option kind.
+        kind: u8 = Words(
+            "an integer from 6 to 255 other than 8, 19, 29, 30 and 34, which other TCP options have"
+        ), Value("253"), by |section, name| section.found(name, value::option_kind);
+        /// The experiment identifier of RFC 6994, as the 16-bit number in network byte order.
+        exid: u16 = Integer(0, 0xffff), Value("0x4E52");
+        /// The file with the keys that tags are signed and verified with.
+        keys: Option<PathBuf> = ABSOLUTE, Derived("no keys");
+        /// Whether a tag without a valid signature gets no copies. Requires `keys`; never set at a
+        /// gateway.
+        require_signature: bool = Boolean, Value("false");
+    }
 }
 
-/// The control socket of the process.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Control {
-    /// The path of the Unix socket.
-    pub socket: PathBuf,
+section! {
+    /// The control socket of the process.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Control from ControlKeys in "control" {
+        /// The path of the Unix socket.
+        socket: PathBuf = Words("an absolute path of at most 107 bytes"),
+            Value(r#""/run/firstack/<role>.sock""#), by |section, name| section.found(name, socket);
+    }
 }
 
-/// Logging.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Log {
-    /// The least severe level that is logged.
-    pub level: tracing::Level,
+section! {
+    /// Logging.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Log from LogKeys in "log" {
+        /// The least severe level that is logged.
+        level: tracing::Level = OneOf(&["error", "warn", "info", "debug", "trace"]),
+            Value(r#""info""#), by |section, name| section.choice(name, |name| name.parse().ok());
+    }
 }
 
 /// Reads `[port.inside]` and `[port.outside]`.
 pub(super) fn ports(root: &Section<'_>) -> Option<Ports> {
     let section = root.section("port");
-    let (inside, outside) = (section.section("inside"), section.section("outside"));
-    let (inside, (outside, at)) = (port(&inside), port(&outside).unzip());
-    let (inside, outside, at) = (inside?.0, outside?, at?);
+    let [inside, outside] =
+        ["inside", "outside"].map(|side| PortKeys::read(&section.section(side)));
+    let at = outside.device.as_ref().map(|device| device.at);
+    let (inside, outside, at) = (inside.build()?, outside.build()?, at?);
     if let Some(what) = inside.device.clash(&outside.device) {
         let message = format!("{what} is port.inside's; expected another");
         section.error(at, "outside.device", message);
@@ -129,37 +152,31 @@ pub(super) fn ports(root: &Section<'_>) -> Option<Ports> {
     Some(Ports { inside, outside })
 }
 
-/// Reads a port. Returns it with the position of its device.
-fn port(section: &Section<'_>) -> Option<(Port, usize)> {
-    let device = section.found("device", device);
-    let rx_descriptors = section.integer("rx_descriptors");
-    let tx_descriptors = section.integer("tx_descriptors");
-    let Found { value: device, at, .. } = device?;
-    let port = Port { device, rx_descriptors: rx_descriptors?, tx_descriptors: tx_descriptors? };
-    Some((port, at))
-}
-
 /// Reads `[worker]`.
 pub(super) fn worker(root: &Section<'_>) -> Option<Worker> {
     let section = root.section("worker");
-    let poll = section.choice("poll", |name| match name {
+    let keys = WorkerKeys::read(&section);
+    // Workers that sleep when there is nothing to do can share a CPU.
+    let may_share = keys.poll.as_ref().is_some_and(|poll| poll.value == Poll::Adaptive);
+    if !may_share && !section.all_differ("cores", &keys.cores.as_ref()?.value) {
+        return None;
+    }
+    keys.build()
+}
+
+fn poll(section: &Section<'_>, name: &str) -> Option<Found<Poll>> {
+    section.choice(name, |name| match name {
         "adaptive" => Some(Poll::Adaptive),
         "busy" => Some(Poll::Busy),
         _ => None,
-    });
-    let core = |value: &DeValue<'_>| {
+    })
+}
+
+fn cores(section: &Section<'_>, name: &str) -> Option<Found<Vec<u16>>> {
+    section.some(name, 64, "a CPU number from 0 to 1023", |value| {
         let number = value::integer_in(value, 0, 1023)?;
         u16::try_from(number).map_err(|_| "is out of range".to_owned())
-    };
-    let expected = "a CPU number from 0 to 1023";
-    // Workers that sleep when there is nothing to do can share a CPU.
-    let cores = match poll {
-        Some(Poll::Adaptive) => section.some("cores", 64, expected, core),
-        _ => section.set("cores", 64, expected, core),
-    };
-    let burst = section.integer("burst");
-    let cores = cores?.into_iter().map(|core| core.value).collect();
-    Some(Worker { cores, poll: poll?, burst: burst? })
+    })
 }
 
 /// Reads `[memory]`.
@@ -169,13 +186,11 @@ pub(super) fn memory(
     worker: Option<&Worker>,
 ) -> Option<Memory> {
     let section = root.section("memory");
-    let mbufs = section.found_integer::<u32>("mbufs");
-    let max_frame = section.integer("max_frame");
-    let mbufs = mbufs?;
-    if let (Some(ports), Some(worker)) = (ports, worker) {
-        check_rings(&section, &mbufs, ports, worker);
+    let keys = MemoryKeys::read(&section);
+    if let (Some(mbufs), Some(ports), Some(worker)) = (&keys.mbufs, ports, worker) {
+        check_rings(&section, mbufs, ports, worker);
     }
-    Some(Memory { mbufs: mbufs.value, max_frame: max_frame? })
+    keys.build()
 }
 
 /// With fewer buffers than the devices hold permanently, the ports would stall.
@@ -195,52 +210,40 @@ fn check_rings(section: &Section<'_>, mbufs: &Found<u32>, ports: &Ports, worker:
 /// Reads `[table]`.
 pub(super) fn table(root: &Section<'_>, worker: Option<&Worker>) -> Option<Table> {
     let section = root.section("table");
-    let v4 = section.found_integer::<u32>("max_connections");
-    let v6 = section.optional_integer::<u32>("max_connections_v6");
+    let keys = TableKeys::read(&section);
     let workers = worker.map_or(1, |worker| worker.cores.len());
-    let given = v6.as_ref().and_then(Option::as_ref);
-    for (name, connections) in [("max_connections", v4.as_ref()), ("max_connections_v6", given)] {
-        if let Some(connections) = connections
-            && (connections.value as usize) < workers
-        {
+    let check = |name, connections: u32, at| {
+        if (connections as usize) < workers {
             let message = format!(
-                "{} cannot be divided among {workers} workers; expected at least {workers}",
-                connections.value
+                "{connections} cannot be divided among {workers} workers; expected at least \
+                 {workers}"
             );
-            section.error(connections.at, name, message);
+            section.error(at, name, message);
         }
+    };
+    if let Some(v4) = &keys.max_connections {
+        check("max_connections", v4.value, v4.at);
     }
-    let max_connections = v4?.value;
-    let max_connections_v6 = v6?.map_or(max_connections, |v6| v6.value);
-    Some(Table { max_connections, max_connections_v6 })
+    if let Some(Found { value: Some(v6), at, .. }) = keys.max_connections_v6 {
+        check("max_connections_v6", v6, at);
+    }
+    let v4 = keys.max_connections.as_ref()?.value;
+    let v6 = keys.max_connections_v6.as_ref()?.value.unwrap_or(v4);
+    keys.build(v6)
 }
 
 /// Reads `[timeouts]`.
 pub(super) fn timeouts(root: &Section<'_>) -> Option<Timeouts> {
-    let section = root.section("timeouts");
-    let [racing, established, closing, race_window, reuse_after, tag_backoff] =
-        ["racing", "established", "closing", "race_window", "reuse_after", "tag_backoff"]
-            .map(|name| section.get(name, value::duration));
-    Some(Timeouts {
-        racing: racing?,
-        established: established?,
-        closing: closing?,
-        race_window: race_window?,
-        reuse_after: reuse_after?,
-        tag_backoff: tag_backoff?,
-    })
+    TimeoutsKeys::read(&root.section("timeouts")).build()
 }
 
 /// Reads `[tag]` of a role.
 pub(super) fn tag(root: &Section<'_>, role: Option<Kind>) -> Option<Tag> {
     let section = root.section("tag");
-    let kind = section.get("kind", value::option_kind);
-    let exid = section.integer("exid");
-    let keys = section.optional("keys", value::file);
-    let required = section.found("require_signature", value::boolean);
-    if let Some(required) = required.as_ref().filter(|required| required.value) {
+    let keys = TagKeys::read(&section);
+    if let Some(required) = keys.require_signature.as_ref().filter(|required| required.value) {
         // Keys that are given but invalid are noted already.
-        let lacks_keys = keys.as_ref().is_some_and(Option::is_none);
+        let lacks_keys = keys.keys.as_ref().is_some_and(|keys| keys.value.is_none());
         let message = match role {
             Some(Kind::Gateway) => Some(
                 "true is for a switch or a replica, which check signatures; expected false at a \
@@ -255,18 +258,12 @@ pub(super) fn tag(root: &Section<'_>, role: Option<Kind>) -> Option<Tag> {
             section.error(required.at, "require_signature", message.to_owned());
         }
     }
-    Some(Tag {
-        kind: kind?,
-        exid: exid?,
-        keys: keys?.map(|keys| keys.value),
-        require_signature: required?.value,
-    })
+    keys.build()
 }
 
 /// Reads `[control]`.
 pub(super) fn control(root: &Section<'_>) -> Option<Control> {
-    let socket = root.section("control").get("socket", socket)?;
-    Some(Control { socket })
+    ControlKeys::read(&root.section("control")).build()
 }
 
 /// `sockaddr_un` holds 107 bytes and a NUL.
@@ -279,8 +276,7 @@ fn socket(value: &DeValue<'_>) -> Parsed<PathBuf> {
 
 /// Reads `[log]`.
 pub(super) fn log(root: &Section<'_>) -> Option<Log> {
-    let level = root.section("log").choice("level", |name| name.parse().ok())?;
-    Some(Log { level })
+    LogKeys::read(&root.section("log")).build()
 }
 
 /// Notes an address whose family is not that of `other`.

@@ -4,16 +4,21 @@
 use toml::de::DeValue;
 
 use super::reader::{Found, Section};
+use super::section::section;
 use super::value::{self, Parsed};
 
-/// The operator's settings of the EAL.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Eal {
-    /// The prefix of the process's DPDK files; differs between the processes of a host.
-    pub file_prefix: String,
-    /// Further EAL arguments, as on a command line, such as `--no-huge`. None of them is one that
-    /// firstack sets itself.
-    pub args: Vec<String>,
+section! {
+    /// The operator's settings of the EAL.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Eal from EalKeys in "eal" {
+        /// The prefix of the process's DPDK files; differs between the processes of a host.
+        file_prefix: String = Words(
+            "1 to 64 letters, digits or characters of . _ -, a letter or digit first"
+        ), Value(r#""firstack-<role>""#), by |section, name| section.found(name, file_prefix);
+        /// Further EAL arguments, as on a command line, such as `--no-huge`. None of them is one
+        /// that firstack sets itself.
+        args: Vec<String> = Words("a list of strings"), Value("[]"), by arguments;
+    }
 }
 
 const CORES: &str = "worker.cores sets";
@@ -51,11 +56,13 @@ const SHORT: [(&str, &str); 7] = [
 /// Reads `[eal]`. `uses_pci` is whether a port is a PCI device.
 pub(super) fn read(root: &Section<'_>, uses_pci: bool) -> Option<Eal> {
     let section = root.section("eal");
-    let file_prefix = section.get("file_prefix", file_prefix);
-    let args = section.list("args", "an EAL argument that nothing else sets", argument)?;
-    check_together(&section, &args, uses_pci);
-    let args = args.into_iter().map(|arg| arg.value).collect();
-    Some(Eal { file_prefix: file_prefix?, args })
+    let keys = EalKeys::read(&section);
+    check_together(&section, &keys.args.as_ref()?.value, uses_pci);
+    keys.build()
+}
+
+fn arguments(section: &Section<'_>, name: &str) -> Option<Found<Vec<String>>> {
+    section.list(name, "an EAL argument that nothing else sets", argument)
 }
 
 /// Parses the prefix. The EAL refuses `%` and `/`, and the prefix becomes part of file names.
@@ -92,16 +99,24 @@ fn argument(value: &DeValue<'_>) -> Parsed<String> {
 }
 
 /// Notes arguments that are valid alone but not together, or not with these devices.
-fn check_together(section: &Section<'_>, args: &[Found<String>], uses_pci: bool) {
-    let find = |option: &str| args.iter().position(|arg| arg.value == option);
+fn check_together(section: &Section<'_>, args: &[String], uses_pci: bool) {
+    let find = |option: &str| args.iter().position(|arg| arg == option);
     if let (Some(no_huge), Some(in_memory)) = (find("--no-huge"), find("--in-memory")) {
         let later = no_huge.max(in_memory);
         let message = "EAL refuses --no-huge together with --in-memory; expected one of them";
-        section.error(args[later].at, &format!("args[{later}]"), message.to_owned());
+        section.error(
+            section.entry_at("args", later),
+            &format!("args[{later}]"),
+            message.to_owned(),
+        );
     }
     if let Some(no_pci) = find("--no-pci").filter(|_| uses_pci) {
         let message = "--no-pci disables the PCI device of a port; expected it only when \
                        both ports are virtual devices";
-        section.error(args[no_pci].at, &format!("args[{no_pci}]"), message.to_owned());
+        section.error(
+            section.entry_at("args", no_pci),
+            &format!("args[{no_pci}]"),
+            message.to_owned(),
+        );
     }
 }

@@ -10,31 +10,41 @@ use toml::de::DeValue;
 use super::clients;
 use super::reader::{Found, Section};
 use super::schema;
-use super::service::{self, Head};
+use super::section::section;
+use super::service::{self, Head, Service, ServiceKeys};
 use super::tunnel::Tunnel;
 use super::value::{self, Parsed};
 
-/// The settings of a gateway.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Gateway {
-    /// How packets are exchanged after the race.
-    pub configuration: Configuration,
-    /// The services, the longest prefix first: the first service that matches a connection is the
-    /// most specific. At least one.
-    pub services: Vec<GatewayService>,
+section! {
+    /// The settings of a gateway.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Gateway from GatewayKeys in "gateway" {
+        /// How packets are exchanged after the race.
+        configuration: Configuration = OneOf(&Configuration::NAMES), Value(r#""A""#);
+    }
+    with {
+        /// The services, the longest prefix first: the first service that matches a connection is
+        /// the most specific. At least one.
+        services: Vec<GatewayService>,
+    }
 }
 
-/// A service: the connections that race.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GatewayService {
-    /// The name in counters; unique.
-    pub name: String,
-    /// The addresses that clients connect to.
-    pub address: ServiceAddress,
-    /// The TCP ports that clients connect to.
-    pub ports: Vec<u16>,
-    /// The addresses from which a replica's SYN/ACK may come.
-    pub allowed_replicas: Vec<IpNet>,
+section! {
+    /// A service: the connections that race.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct GatewayService from GatewayServiceKeys in "gateway.service" {
+        [[..]] = Sections(1, Some(1024)), Required;
+        /// The addresses that clients connect to.
+        address: ServiceAddress = Words(ONE_PREFIX), Required,
+            by |section, name| section.found(name, any_or_prefix);
+        /// The TCP ports that clients connect to.
+        ports: Vec<u16> = PORTS, Value("[80, 443]"), by Section::ports;
+        /// The addresses from which a replica's SYN/ACK may come.
+        allowed_replicas: Vec<ServiceAddress> => Vec<IpNet> =
+            PREFIXES, Value(r#"["any"]"#), by prefixes_or_any;
+        /// The name in counters; unique.
+        name: Option<String> => String = LABEL, SERVICE_NAME;
+    }
 }
 
 /// The addresses of a service.
@@ -82,68 +92,67 @@ impl fmt::Display for ServiceAddress {
 /// Reads `[gateway]`. `tunnel` has the position of its `path_mtu`.
 pub(super) fn read(root: &Section<'_>, tunnel: Option<&(Tunnel, usize)>) -> Option<Gateway> {
     let section = root.section("gateway");
-    let configuration = section.choice("configuration", Configuration::from_name);
-    let sections = section.sections("service");
-    let read: Vec<_> = sections
-        .iter()
-        .map(|section| {
-            let head = service::head(section, any_or_prefix);
-            let allowed_replicas =
-                section.set("allowed_replicas", usize::MAX, schema::ONE_PREFIX, any_or_prefix);
-            (section, head, allowed_replicas)
-        })
-        .collect();
-    let heads = || read.iter().filter_map(|(section, head, _)| Some((*section, head.as_ref()?)));
-    service::check_claims(heads(), ToString::to_string);
-    let names = service::service_names(heads(), shown);
-    if let (Some(configuration), Some((tunnel, at))) = (configuration, tunnel)
-        && configuration.data_in_tunnels()
-        && heads().any(|(_, head)| head.address.value.is_v6())
+    let keys = GatewayKeys::read(&section);
+    let services = service::services::<GatewayServiceKeys>(&section);
+    if let (Some(configuration), Some((tunnel, at))) = (&keys.configuration, tunnel)
+        && configuration.value.data_in_tunnels()
+        && services
+            .iter()
+            .any(|service| service.keys.head().is_some_and(|head| head.address.value.is_v6()))
     {
         tunnel.check_room_v6(root, *at);
     }
-
-    let mut names = names.into_iter();
-    let mut services = Vec::new();
-    for (section, head, allowed_replicas) in read {
-        let name = head.is_some().then(|| names.next()).flatten();
-        services.push(build(section, name, head, allowed_replicas));
-    }
-    let mut services = services.into_iter().collect::<Option<Vec<_>>>()?;
+    let read: Vec<_> = services.into_iter().map(gateway_service).collect();
+    let mut services = read.into_iter().collect::<Option<Vec<_>>>()?;
     services.sort_by_key(|service| std::cmp::Reverse(service.address.length()));
-    Some(Gateway { configuration: configuration?, services })
+    keys.build(services)
 }
 
-fn build(
+impl ServiceKeys for GatewayServiceKeys {
+    type Address = ServiceAddress;
+
+    fn read(section: &Section<'_>) -> Self {
+        Self::read(section)
+    }
+
+    fn head(&self) -> Option<Head<ServiceAddress>> {
+        Head::of(&self.address, &self.ports, &self.name)
+    }
+
+    fn shown(address: &ServiceAddress, port: Option<u16>) -> String {
+        match (address, port) {
+            (_, None) => address.to_string(),
+            (ServiceAddress::Prefix(prefix), Some(port))
+                if prefix.prefix_len() == prefix.max_prefix_len() =>
+            {
+                SocketAddr::new(prefix.addr(), port).to_string()
+            }
+            (_, Some(port)) => format!("{address}:{port}"),
+        }
+    }
+}
+
+fn gateway_service(service: Service<'_, GatewayServiceKeys>) -> Option<GatewayService> {
+    let Service { section, keys, name } = service;
+    let name = name?;
+    let address = keys.address.as_ref()?.value;
+    let allowed = permitted(&section, address, &keys.allowed_replicas.as_ref()?.value)?;
+    keys.build(allowed, name)
+}
+
+/// Reads a list of prefixes that may be "any".
+pub(super) fn prefixes_or_any(
     section: &Section<'_>,
-    name: Option<String>,
-    head: Option<Head<ServiceAddress>>,
-    allowed_replicas: Option<Vec<Found<ServiceAddress>>>,
-) -> Option<GatewayService> {
-    let (name, head, allowed_replicas) = (name?, head?, allowed_replicas?);
-    let address = head.address.value;
-    let allowed_replicas = permitted(section, address, &allowed_replicas)?;
-    Some(GatewayService { name, address, ports: service::numbers(&head.ports), allowed_replicas })
+    name: &str,
+) -> Option<Found<Vec<ServiceAddress>>> {
+    section.set(name, schema::ONE_PREFIX, any_or_prefix)
 }
 
 /// Parses an entry of a list of prefixes that may be "any".
-pub(super) fn any_or_prefix(value: &DeValue<'_>) -> Parsed<ServiceAddress> {
+fn any_or_prefix(value: &DeValue<'_>) -> Parsed<ServiceAddress> {
     match value.as_str() {
         Some("any") => Ok(ServiceAddress::Any),
         _ => value::prefix(value).map(ServiceAddress::Prefix),
-    }
-}
-
-/// Returns a service's address for messages, with a port where the address is ambiguous.
-fn shown(address: &ServiceAddress, port: Option<u16>) -> String {
-    match (address, port) {
-        (_, None) => address.to_string(),
-        (ServiceAddress::Prefix(prefix), Some(port))
-            if prefix.prefix_len() == prefix.max_prefix_len() =>
-        {
-            SocketAddr::new(prefix.addr(), port).to_string()
-        }
-        (_, Some(port)) => format!("{address}:{port}"),
     }
 }
 
@@ -152,7 +161,7 @@ fn shown(address: &ServiceAddress, port: Option<u16>) -> String {
 fn permitted(
     section: &Section<'_>,
     address: ServiceAddress,
-    allowed_replicas: &[Found<ServiceAddress>],
+    allowed_replicas: &[ServiceAddress],
 ) -> Option<Vec<IpNet>> {
     let family = match address {
         ServiceAddress::Any => None,
@@ -162,7 +171,7 @@ fn permitted(
     let mut good = clients::any_alone(section, "allowed_replicas", allowed_replicas);
     for (i, replica) in allowed_replicas.iter().enumerate() {
         let key = format!("allowed_replicas[{i}]");
-        match (replica.value, family) {
+        match (*replica, family) {
             (ServiceAddress::Any, _) => {
                 let every: [IpNet; 2] = [
                     Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0).into(),
@@ -178,11 +187,11 @@ fn permitted(
             {
                 let message = format!(
                     "{} is {}, but the service {address} is {}; expected both of one family",
-                    replica.value,
+                    replica,
                     value::family(prefix.addr()),
                     value::family(service)
                 );
-                section.error(replica.at, &key, message);
+                section.error(section.entry_at("allowed_replicas", i), &key, message);
                 good = false;
             }
             (ServiceAddress::Prefix(prefix), _) => prefixes.push(prefix),

@@ -6,20 +6,23 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::reader::{Found, Section};
+use super::reader::Section;
+use super::section::section;
 use super::value::{self, Parsed};
 
-/// How hosts with a check are probed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Health {
-    /// Time between two probes of a host.
-    pub interval: Duration,
-    /// The time within which a probe must be answered; at most `interval`.
-    pub timeout: Duration,
-    /// Consecutive successes after which a host counts as up, 1 to 100.
-    pub rise: u8,
-    /// Consecutive failures after which a host counts as down, 1 to 100.
-    pub fall: u8,
+section! {
+    /// How hosts with a check are probed.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Health from HealthKeys in "health" {
+        /// Time between two probes of a host.
+        interval: Duration = Duration, Value(r#""2s""#);
+        /// The time within which a probe must be answered; at most `interval`.
+        timeout: Duration = Duration, Value(r#""1s""#);
+        /// Consecutive successes after which a host counts as up, 1 to 100.
+        rise: u8 = Integer(1, 100), Value("2");
+        /// Consecutive failures after which a host counts as down, 1 to 100.
+        fall: u8 = Integer(1, 100), Value("3");
+    }
 }
 
 /// A health check: what is probed.
@@ -48,34 +51,22 @@ const LONGEST_PATH: usize = 512;
 /// Reads `[health]`.
 pub(super) fn read(root: &Section<'_>) -> Option<Health> {
     let section = root.section("health");
-    let interval = section.get("interval", value::duration);
-    let timeout = section.found("timeout", value::duration);
-    let rise = section.integer("rise");
-    let fall = section.integer("fall");
-    let (interval, Found { value: timeout, at, given }) = (interval?, timeout?);
-    if timeout > interval {
-        let [shown, most] = [timeout, interval].map(humantime::format_duration);
-        let default = if given { "" } else { "the default " };
+    let keys = HealthKeys::read(&section);
+    let (interval, timeout) = (keys.interval.as_ref()?.value, keys.timeout.as_ref()?);
+    if timeout.value > interval {
+        let [shown, most] = [timeout.value, interval].map(humantime::format_duration);
+        let default = if timeout.given { "" } else { "the default " };
         let message = format!(
             "{default}{shown} is longer than health.interval; expected at most {most}, so that \
              one probe ends before the next"
         );
-        section.error(at, "timeout", message);
+        section.error(timeout.at, "timeout", message);
     }
-    Some(Health { interval, timeout, rise: rise?, fall: fall? })
+    keys.build()
 }
 
-/// Reads the optional key `check` of a section.
-pub(super) fn check_of(section: &Section<'_>) -> Option<Option<Check>> {
-    section.optional("check", check).map(|found| found.map(|found| found.value))
-}
-
-/// Reads the optional key `busy_check` of a section.
-pub(super) fn busy_check_of(section: &Section<'_>) -> Option<Option<Check>> {
-    section.optional("busy_check", http).map(|found| found.map(|found| found.value))
-}
-
-fn check(value: &DeValue<'_>) -> Parsed<Check> {
+/// Parses what `check` probes.
+pub(super) fn check(value: &DeValue<'_>) -> Parsed<Check> {
     match value::text(value)?.strip_prefix("tcp://") {
         Some(end) if end.contains('/') => Err("has a path, which tcp:// does without".to_owned()),
         Some(end) => Ok(Check { target: endpoint(end, None)?, http: None }),
@@ -84,7 +75,8 @@ fn check(value: &DeValue<'_>) -> Parsed<Check> {
     }
 }
 
-fn http(value: &DeValue<'_>) -> Parsed<Check> {
+/// Parses an HTTP check.
+pub(super) fn http(value: &DeValue<'_>) -> Parsed<Check> {
     let url = value::text(value)?.strip_prefix("http://");
     let url = url.ok_or_else(|| "does not begin with http://".to_owned())?;
     let slash = url.find('/').ok_or_else(|| "has no path, not even /".to_owned())?;

@@ -5,6 +5,7 @@
 //! key and what is expected. docs/configuration.md documents the same keys for operators.
 //!
 //! ```text
+//! section                                  the macro that declares a section's keys
 //! schema                                   every key: its type, bounds and default
 //! document                                 the file's lines, the mistakes noted
 //! reader                                   walks the document by the schema
@@ -27,6 +28,7 @@ mod present;
 mod reader;
 mod replica;
 pub mod schema;
+mod section;
 mod service;
 pub mod sizing;
 mod switch;

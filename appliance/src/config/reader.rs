@@ -2,7 +2,7 @@
 //! is fatal. A caller reads all keys of a section before it combines them, so that one invalid
 //! value does not hide another.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::hash::Hash;
 
@@ -227,31 +227,31 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Returns the value of a key without its position, otherwise as [`Section::found`].
-    pub fn get<T>(&self, name: &str, parse: impl Fn(&DeValue<'_>) -> Parsed<T>) -> Option<T> {
-        self.found(name, parse).map(|found| found.value)
-    }
-
-    /// Returns the value of an optional key: `Some(None)` if it is left out, `None` if a mistake
-    /// was noted.
+    /// Returns the value of an optional key, otherwise as [`Section::found`]; a key that is left
+    /// out has the value `None`.
     pub fn optional<T>(
         &self,
         name: &str,
         parse: impl Fn(&DeValue<'_>) -> Parsed<T>,
-    ) -> Option<Option<Found<T>>> {
-        match self.entry(name) {
-            None => self.key(name).map(|_| None),
-            Some(_) => self.found(name, parse).map(Some),
+    ) -> Option<Found<Option<T>>> {
+        self.if_given(name, || self.found(name, parse))
+    }
+
+    /// Returns the result of `read` if the file has the key, otherwise the value `None`.
+    pub fn if_given<T>(
+        &self,
+        name: &str,
+        read: impl FnOnce() -> Option<Found<T>>,
+    ) -> Option<Found<Option<T>>> {
+        if self.entry(name).is_none() {
+            return self.key(name).map(|_| Found { value: None, at: self.at, given: false });
         }
+        let Found { value, at, given } = read()?;
+        Some(Found { value: Some(value), at, given })
     }
 
     /// Returns an integer within the bounds of the schema.
-    pub fn integer<T: TryFrom<u64>>(&self, name: &str) -> Option<T> {
-        self.found_integer(name).map(|found| found.value)
-    }
-
-    /// Returns an integer with its position, otherwise as [`Section::integer`].
-    pub fn found_integer<T: TryFrom<u64>>(&self, name: &str) -> Option<Found<T>> {
+    pub fn integer<T: TryFrom<u64>>(&self, name: &str) -> Option<Found<T>> {
         let Expect::Integer(min, max) = self.key(name)?.expect else { return None };
         self.found(name, |value| {
             let number = value::integer_in(value, min, max)?;
@@ -259,54 +259,40 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// Returns the integer of an optional key, as [`Section::optional`] does.
-    pub fn optional_integer<T: TryFrom<u64>>(&self, name: &str) -> Option<Option<Found<T>>> {
-        match self.entry(name) {
-            None => self.key(name).map(|_| None),
-            Some(_) => self.found_integer(name).map(Some),
-        }
-    }
-
     /// Returns the value that `choose` makes of one of the strings in the schema.
-    pub fn choice<T>(&self, name: &str, choose: impl Fn(&str) -> Option<T>) -> Option<T> {
+    pub fn choice<T>(&self, name: &str, choose: impl Fn(&str) -> Option<T>) -> Option<Found<T>> {
         let Expect::OneOf(names) = self.key(name)?.expect else { return None };
-        self.get(name, |value| {
+        self.found(name, |value| {
             let text = value.as_str().ok_or_else(|| wrong_type(value))?;
             let chosen = names.contains(&text).then(|| choose(text)).flatten();
             chosen.ok_or_else(|| "is unknown".to_owned())
         })
     }
 
-    /// Returns a list. Its entries are parsed one by one, each with its line; mistakes say what an
-    /// entry should be (`expected`).
+    /// Returns a list. Its entries are parsed one by one; mistakes say what an entry should be
+    /// (`expected`).
     pub fn list<T>(
         &self,
         name: &str,
         expected: &str,
         parse: impl Fn(&DeValue<'_>) -> Parsed<T>,
-    ) -> Option<Vec<Found<T>>> {
-        let broken = RefCell::new(false);
+    ) -> Option<Found<Vec<T>>> {
+        let broken = Cell::new(false);
         let list = self.found(name, |value| {
             let entries = value.as_array().ok_or_else(|| wrong_type(value))?;
             let mut list = Vec::new();
             for (i, entry) in entries.iter().enumerate() {
                 match parse(entry.get_ref()) {
-                    Ok(value) => {
-                        list.push(Found { value, at: entry.span().start, given: true });
-                    }
+                    Ok(value) => list.push(value),
                     Err(what) => {
                         self.complain(entry, &format!("{name}[{i}]"), &what, expected);
-                        *broken.borrow_mut() = true;
+                        broken.set(true);
                     }
                 }
             }
             Ok(list)
         })?;
-        let Found { value, at, given } = list;
-        // The offsets in a default refer to the schema's text, not to the file.
-        let entries = value.into_iter();
-        let entries = entries.map(|entry| if given { entry } else { Found { at, given, ..entry } });
-        (!broken.into_inner()).then(|| entries.collect())
+        (!broken.get()).then_some(list)
     }
 
     /// Returns a list of 1 to `most` entries.
@@ -316,41 +302,51 @@ impl<'a> Section<'a> {
         most: usize,
         expected: &str,
         parse: impl Fn(&DeValue<'_>) -> Parsed<T>,
-    ) -> Option<Vec<Found<T>>> {
+    ) -> Option<Found<Vec<T>>> {
         let list = self.list(name, expected, parse)?;
-        if list.is_empty() || list.len() > most {
+        if list.value.is_empty() || list.value.len() > most {
             let expected = self.key(name)?.expected();
-            let at = self.position(name).unwrap_or(self.at);
-            self.error(at, name, format!("has {} entries; expected {expected}", list.len()));
+            let message = format!("has {} entries; expected {expected}", list.value.len());
+            self.error(list.at, name, message);
             return None;
         }
         Some(list)
     }
 
-    /// Returns a list of 1 to `most` different entries.
-    pub fn set<T: Clone + Eq + Hash>(
+    /// Returns a list of at least one entry, all different.
+    pub fn set<T: Eq + Hash>(
         &self,
         name: &str,
-        most: usize,
         expected: &str,
         parse: impl Fn(&DeValue<'_>) -> Parsed<T>,
-    ) -> Option<Vec<Found<T>>> {
-        let list = self.some(name, most, expected, parse)?;
+    ) -> Option<Found<Vec<T>>> {
+        let list = self.some(name, usize::MAX, expected, parse)?;
+        self.all_differ(name, &list.value).then_some(list)
+    }
+
+    /// Returns whether all entries of a list differ; notes those that do not.
+    pub fn all_differ<T: Eq + Hash>(&self, name: &str, list: &[T]) -> bool {
         let mut seen = HashMap::new();
         let mut twice = false;
         for (i, entry) in list.iter().enumerate() {
-            if let Some(first) = seen.insert(entry.value.clone(), i) {
+            if let Some(first) = seen.insert(entry, i) {
                 let message = format!("is the same as {name}[{first}]; expected each entry once");
-                self.error(entry.at, &format!("{name}[{i}]"), message);
+                self.error(self.entry_at(name, i), &format!("{name}[{i}]"), message);
                 twice = true;
             }
         }
-        (!twice).then_some(list)
+        !twice
+    }
+
+    /// Returns the position of an entry of a list; that of the section if the list is a default.
+    pub fn entry_at(&self, name: &str, i: usize) -> usize {
+        let list = self.entry(name).and_then(|value| value.get_ref().as_array());
+        list.and_then(|list| list.get(i)).map_or(self.at, |entry| entry.span().start)
     }
 
     /// Returns a list of TCP ports.
-    pub fn ports(&self) -> Option<Vec<Found<u16>>> {
-        self.set("ports", usize::from(u16::MAX), "an integer from 1 to 65535", value::port)
+    pub fn ports(&self, name: &str) -> Option<Found<Vec<u16>>> {
+        self.set(name, "an integer from 1 to 65535", value::port)
     }
 }
 

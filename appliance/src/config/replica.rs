@@ -1,7 +1,7 @@
 //! `[replica]`: which copies are accepted, when the replica is busy, and which web servers get
 //! them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -12,113 +12,113 @@ use super::common::{Table, same_family};
 use super::health::{self, Check};
 use super::reader::{Found, Section};
 use super::schema;
-use super::service::{self, Head, Names, Once};
-use super::switch::shown;
+use super::section::section;
+use super::service::{self, Head, Names, Once, Service, ServiceKeys};
 use super::value::{self, MacAddress, Parsed};
 
-/// The settings of a replica.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Replica {
-    /// The replica's name in logs and counters.
-    pub name: Option<String>,
-    /// The allowed outer sources of SYN copies; at least one, and never a whole family.
-    pub switches: Vec<IpNet>,
-    /// The replica's own outer destination addresses; at least one.
-    pub tunnel_addresses: Vec<IpAddr>,
-    /// The prefixes of clients that are served; empty allows all.
-    pub allowed_clients: Vec<IpNet>,
-    /// The number of live connections at which the replica becomes busy.
-    pub busy_connections: u32,
-    /// The rate of tunnelled SYNs per second at which the replica becomes busy.
-    pub busy_syn_rate: u32,
-    /// The most retransmissions of a SYN/ACK that are forwarded per copy, 0 to 5.
-    pub syn_ack_retransmits: u8,
-    /// The replica is busy while this file exists.
-    pub busy_file: Option<PathBuf>,
-    /// The replica is busy while this HTTP check answers 429 or 503.
-    pub busy_check: Option<Check>,
-    /// Whether the replica starts drained, so that it accepts no new connections.
-    pub drained: bool,
-    /// The services, in the order of the file; at least one. No two share an address and port.
-    pub services: Vec<ReplicaService>,
+section! {
+    /// The settings of a replica.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Replica from ReplicaKeys in "replica" {
+        /// The replica's name in logs and counters.
+        name: Option<String> = LABEL, Derived("no name");
+        /// The allowed outer sources of SYN copies; at least one, and never a whole family.
+        switches: Vec<IpNet> =
+            Words("a list of at least one unicast address or prefix, each once"), Required,
+            by switches;
+        /// The replica's own outer destination addresses; at least one.
+        tunnel_addresses: Option<Vec<IpAddr>> => Vec<IpAddr> =
+            Words("a list of at least one unicast address, each once"),
+            Derived("the addresses of all servers"), by own_addresses;
+        /// The prefixes of clients that are served; empty allows all.
+        allowed_clients: Vec<IpNet> = PREFIXES, Value(r#"["any"]"#), by clients::allowed_clients;
+        /// The number of live connections at which the replica becomes busy.
+        busy_connections: u32 = Integer(1, 64 << 20), Value("10000");
+        /// The rate of tunnelled SYNs per second at which the replica becomes busy.
+        busy_syn_rate: u32 = Integer(1, 1_000_000_000), Value("10000");
+        /// The most retransmissions of a SYN/ACK that are forwarded per copy, 0 to 5.
+        syn_ack_retransmits: u8 = Integer(0, 5), Value("0");
+        /// The replica is busy while this file exists.
+        busy_file: Option<PathBuf> = ABSOLUTE, Derived("no such file");
+        /// The replica is busy while this HTTP check answers 429 or 503.
+        busy_check: Option<Check> =
+            Words(r#"what to probe, such as "http://198.51.100.10:8080/busy""#), NO_CHECK,
+            by |section, name| section.optional(name, health::http);
+        /// Whether the replica starts drained, so that it accepts no new connections.
+        drained: bool = Boolean, Value("false");
+    }
+    with {
+        /// The services, in the order of the file; at least one. No two share an address and port.
+        services: Vec<ReplicaService>,
+    }
 }
 
-/// A service that the replica serves.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReplicaService {
-    /// The name in counters; unique.
-    pub name: String,
-    /// The address that clients connect to.
-    pub address: IpAddr,
-    /// The TCP ports that clients connect to.
-    pub ports: Vec<u16>,
-    /// The web servers; at least one, all of the service's family.
-    pub servers: Vec<WebServer>,
+section! {
+    /// A service that the replica serves.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct ReplicaService from ReplicaServiceKeys in "replica.service" {
+        [[..]] = Sections(1, Some(1024)), Required;
+        /// The address that clients connect to.
+        address: IpAddr = ADDRESS, Required;
+        /// The TCP ports that clients connect to.
+        ports: Vec<u16> = PORTS, Value("[80, 443]"), by Section::ports;
+        /// The name in counters; unique.
+        name: Option<String> => String = LABEL, SERVICE_NAME;
+    }
+    with {
+        /// The web servers; at least one, all of the service's family.
+        servers: Vec<WebServer>,
+    }
 }
 
-/// A web server of a replica.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WebServer {
-    /// The name in counters and commands; unique within the service.
-    pub name: String,
-    /// The address it answers on.
-    pub address: IpAddr,
-    /// The TCP port it answers on; `None` is the port that the client connects to.
-    pub port: Option<u16>,
-    /// The MAC address; `None` if it is resolved by ARP or neighbour discovery.
-    pub mac: Option<MacAddress>,
-    /// The share of clients relative to the other servers', 1 to 100.
-    pub weight: u8,
-    /// The health check; without one it counts as up.
-    pub check: Option<Check>,
-    /// Whether it has the service's address too, and gets what comes through a gateway's tunnel
-    /// (configuration C) at that.
-    pub has_vip: bool,
+section! {
+    /// A web server of a replica.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct WebServer from WebServerKeys in "replica.service.server" {
+        [[..]] = Sections(1, Some(64)), Required;
+        /// The name in counters and commands; unique within the service.
+        name: Option<String> => String =
+            LABEL, Derived("the server's `address`, and `port` if set");
+        /// The address it answers on.
+        address: IpAddr = ADDRESS, Required;
+        /// The TCP port it answers on; `None` is the port that the client connects to.
+        port: Option<u16> = Integer(1, 65535), Derived("the port asked for");
+        /// The MAC address; `None` if it is resolved by ARP or neighbour discovery.
+        mac: Option<MacAddress> = MAC, Derived("resolved by ARP or neighbour discovery");
+        /// The share of clients relative to the other servers', 1 to 100.
+        weight: u8 = Integer(1, 100), Value("1");
+        /// The health check; without one it counts as up.
+        check: Option<Check> = CHECK, NO_CHECK;
+        /// Whether it has the service's address too, and gets what comes through a gateway's tunnel
+        /// (configuration C) at that.
+        has_vip: bool = Boolean, Value("false");
+    }
 }
 
 /// Reads `[replica]`.
 pub(super) fn read(root: &Section<'_>, table: Option<&Table>) -> Option<Replica> {
     let section = root.section("replica");
-    let name = section.optional("name", value::label);
-    let switches = section.set("switches", usize::MAX, schema::ONE_PEER, peer);
-    let own = match section.position("tunnel_addresses") {
-        None => Some(None),
-        Some(_) => {
-            let read =
-                section.set("tunnel_addresses", usize::MAX, schema::ONE_ADDRESS, value::address);
-            read.map(Some)
-        }
-    };
-    let busy_connections = section.found_integer::<u32>("busy_connections");
-    let busy_syn_rate = section.integer("busy_syn_rate");
-    let syn_ack_retransmits = section.integer("syn_ack_retransmits");
-    let busy_file = section.optional("busy_file", value::file);
-    let busy_check = health::busy_check_of(&section);
-    let drained = section.get("drained", value::boolean);
-    let allowed_clients = clients::allowed_clients(&section);
+    let keys = ReplicaKeys::read(&section);
     let services = services(&section);
-    if let (Some(allowed_clients), Some(services)) = (&allowed_clients, &services) {
+    if let (Some(allowed_clients), Some(services)) = (&keys.allowed_clients, &services) {
         let families = services.iter().map(|service| service.address);
-        clients::check_families(&section, allowed_clients, families);
+        clients::check_families(&section, &allowed_clients.value, families);
     }
-    if let (Some(most), Some(table)) = (&busy_connections, table) {
+    if let (Some(most), Some(table)) = (&keys.busy_connections, table) {
         check_table(&section, most, table, services.as_deref());
     }
-    let (switches, own, services) = (switches?, own?, services?);
-    let tunnel_addresses = tunnel_addresses(&section, &switches, own, &services);
-    Some(Replica {
-        name: name?.map(|name| name.value),
-        switches: switches.into_iter().map(|switch| switch.value).collect(),
-        tunnel_addresses,
-        allowed_clients: allowed_clients?.into_iter().map(|clients| clients.value).collect(),
-        busy_connections: busy_connections?.value,
-        busy_syn_rate: busy_syn_rate?,
-        syn_ack_retransmits: syn_ack_retransmits?,
-        busy_file: busy_file?.map(|file| file.value),
-        busy_check: busy_check?,
-        drained: drained?,
-        services,
-    })
+    let (switches, own) = (keys.switches.as_ref()?, keys.tunnel_addresses.as_ref()?);
+    let (own, services) = (own.value.as_deref(), services?);
+    let tunnel_addresses = tunnel_addresses(&section, &switches.value, own, &services);
+    keys.build(tunnel_addresses, services)
+}
+
+fn switches(section: &Section<'_>, name: &str) -> Option<Found<Vec<IpNet>>> {
+    section.set(name, schema::ONE_PEER, peer)
+}
+
+fn own_addresses(section: &Section<'_>, name: &str) -> Option<Found<Option<Vec<IpAddr>>>> {
+    section.if_given(name, || section.set(name, schema::ONE_ADDRESS, value::address))
 }
 
 /// Notes a number of connections that exceeds the tables of the services' families.
@@ -157,22 +157,21 @@ fn peer(value: &DeValue<'_>) -> Parsed<IpNet> {
 /// header are of one family, so an end is useless without one of the same family at the other side.
 fn tunnel_addresses(
     section: &Section<'_>,
-    switches: &[Found<IpNet>],
-    own: Option<Vec<Found<IpAddr>>>,
+    switches: &[IpNet],
+    own: Option<&[IpAddr]>,
     services: &[ReplicaService],
 ) -> Vec<IpAddr> {
     let mut ends: Vec<IpAddr> = Vec::new();
-    for (i, end) in own.iter().flatten().enumerate() {
-        let peers = switches.iter().map(|switch| switch.value.addr().is_ipv4());
-        if peers.clone().all(|v4| v4 != end.value.is_ipv4()) {
-            let family = value::family(end.value);
+    for (i, end) in own.into_iter().flatten().enumerate() {
+        if switches.iter().all(|switch| switch.addr().is_ipv4() != end.is_ipv4()) {
             let message = format!(
-                "{} is {family}, but no entry of switches is; expected one of their family",
-                end.value
+                "{end} is {}, but no entry of switches is; expected one of their family",
+                value::family(*end)
             );
-            section.error(end.at, &format!("tunnel_addresses[{i}]"), message);
+            let at = section.entry_at("tunnel_addresses", i);
+            section.error(at, &format!("tunnel_addresses[{i}]"), message);
         }
-        ends.push(end.value);
+        ends.push(*end);
     }
     if own.is_none() {
         for server in services.iter().flat_map(|service| &service.servers) {
@@ -182,76 +181,61 @@ fn tunnel_addresses(
         }
     }
     for (i, switch) in switches.iter().enumerate() {
-        if ends.iter().all(|end| end.is_ipv4() != switch.value.addr().is_ipv4()) {
+        if ends.iter().all(|end| end.is_ipv4() != switch.addr().is_ipv4()) {
             let message = format!(
                 "{} is {}, but no tunnel address of the replica is; expected one of their family",
-                value::shown_prefix(switch.value),
-                value::family(switch.value.addr())
+                value::shown_prefix(*switch),
+                value::family(switch.addr())
             );
-            section.error(switch.at, &format!("switches[{i}]"), message);
+            section.error(section.entry_at("switches", i), &format!("switches[{i}]"), message);
         }
     }
     ends
 }
 
+impl ServiceKeys for ReplicaServiceKeys {
+    type Address = IpAddr;
+
+    fn read(section: &Section<'_>) -> Self {
+        Self::read(section)
+    }
+
+    fn head(&self) -> Option<Head<IpAddr>> {
+        Head::of(&self.address, &self.ports, &self.name)
+    }
+
+    fn shown(address: &IpAddr, port: Option<u16>) -> String {
+        service::shown(address, port)
+    }
+}
+
 fn services(section: &Section<'_>) -> Option<Vec<ReplicaService>> {
-    let sections = section.sections("service");
-    let heads: Vec<_> =
-        sections.iter().map(|section| (section, service::head(section, value::address))).collect();
-    let good = || heads.iter().filter_map(|(section, head)| Some((*section, head.as_ref()?)));
-    service::check_claims(good(), ToString::to_string);
-    let mut names = service::service_names(good(), shown).into_iter();
-    let read: Vec<_> = heads
-        .iter()
-        .map(|(section, head)| {
-            let name = head.as_ref().and_then(|_| names.next());
-            let servers = servers(section, head.as_ref());
-            let head = head.as_ref()?;
-            Some(ReplicaService {
-                name: name?,
-                address: head.address.value,
-                ports: service::numbers(&head.ports),
-                servers: servers?,
-            })
-        })
-        .collect();
+    let service = |Service { section, keys, name }: Service<'_, ReplicaServiceKeys>| {
+        let servers = servers(&section, keys.head().as_ref());
+        keys.build(name?, servers?)
+    };
+    let read: Vec<_> = service::services(section).into_iter().map(service).collect();
     read.into_iter().collect()
 }
 
 fn servers(section: &Section<'_>, service: Option<&Head<IpAddr>>) -> Option<Vec<WebServer>> {
     let mut names = Names::default();
     let mut ends = Once::default();
-    let ports = service.map(|head| service::numbers(&head.ports)).unwrap_or_default();
+    let ports = service.map(|head| head.ports.value.as_slice()).unwrap_or_default();
     let server = |section: &Section<'_>| {
-        let name = section.optional("name", value::label);
-        let address = section.found("address", value::address);
-        let port = section.optional_integer::<u16>("port");
-        let mac = section.optional("mac", value::mac);
-        let weight = section.integer("weight");
-        let check = health::check_of(section);
-        let has_vip = section.get("has_vip", value::boolean);
-        let (name, address, port) = (name?, address?, port?.map(|port| port.value));
+        let keys = WebServerKeys::read(section);
+        let (name, address) = (keys.name.as_ref()?, keys.address.as_ref()?);
+        let port = keys.port.as_ref()?.value;
         if let Some(service) = service {
-            check_address(section, &address, service.address.value);
+            check_address(section, address, service.address.value);
         }
         // A server without a port is the same as one that names the port, if the service has a
         // single port.
         let end = (address.value, port.or(ports.first().copied().filter(|_| ports.len() == 1)));
-        let shown = match port {
-            None => address.value.to_string(),
-            Some(port) => SocketAddr::new(address.value, port).to_string(),
-        };
+        let shown = service::shown(&address.value, port);
         ends.take(section, (address.at, "address"), end, &shown);
         let name = names.take(section, name, shown);
-        Some(WebServer {
-            name,
-            address: address.value,
-            port,
-            mac: mac?.map(|mac| mac.value),
-            weight: weight?,
-            check: check?,
-            has_vip: has_vip?,
-        })
+        keys.build(name)
     };
     let read: Vec<_> = section.sections("server").iter().map(server).collect();
     read.into_iter().collect()

@@ -1,11 +1,23 @@
 //! All keys of a configuration file, with their types, bounds and defaults.
 //!
-//! Defaults are stated only here, as the TOML that an operator would write, and are read by the
-//! same code as the values of a file. Error messages and the tables of docs/configuration.md follow
-//! from this; a test compares the latter.
+//! Each key is declared by its section (`section.rs`). Defaults are stated only
+//! there, as the TOML that an operator would write, and are read by the same code as the values of
+//! a file. Error messages and the tables of docs/configuration.md follow from this; a test compares
+//! the latter.
 
-use pipeline::wire::configuration::Configuration;
 use pipeline::wire::tunnel::Format;
+
+use super::common::{
+    ControlKeys, LogKeys, MemoryKeys, PortKeys, TableKeys, TagKeys, TimeoutsKeys, WorkerKeys,
+};
+use super::eal::EalKeys;
+use super::gateway::{GatewayKeys, GatewayServiceKeys};
+use super::health::HealthKeys;
+use super::replica::{ReplicaKeys, ReplicaServiceKeys, WebServerKeys};
+use super::switch::{
+    DeliveryKeys, OriginServerKeys, SwitchKeys, SwitchReplicaKeys, SwitchServiceKeys,
+};
+use super::tunnel::{TunnelKeys, TunnelPeerKeys};
 
 /// The type and bounds of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,29 +101,31 @@ pub(super) fn names_in(path: &str) -> impl Iterator<Item = &'static str> {
     })
 }
 
-const fn key(path: &'static str, expect: Expect, fallback: Fallback) -> Key {
+/// Creates a row.
+pub(super) const fn key(path: &'static str, expect: Expect, fallback: Fallback) -> Key {
     Key { path, expect, fallback }
 }
 
-use Expect::{Boolean, Duration, Integer, OneOf, Sections, Words};
-use Fallback::{Derived, Required, Value};
-
-const ABSOLUTE: Expect = Words("an absolute path");
-const ADDRESS: Expect = Words(ONE_ADDRESS);
-const CHECK: Expect = Words(
+pub(super) const ABSOLUTE: Expect = Expect::Words("an absolute path");
+pub(super) const ADDRESS: Expect = Expect::Words(ONE_ADDRESS);
+pub(super) const CHECK: Expect = Expect::Words(
     r#"what to probe, such as "tcp://198.51.100.10:80" or "http://198.51.100.10:8080/health""#,
 );
-const DEVICE: Expect = Words(
+pub(super) const DEVICE: Expect = Expect::Words(
     r#"a PCI address such as "0000:03:00.0", or a virtual device such as "net_tap0" or "net_af_packet0,iface=eth0""#,
 );
-const FORMAT: Expect = OneOf(&Format::NAMES);
-const LABEL: Expect = Words("1 to 64 letters, digits or characters of . _ : / -");
-const MAC: Expect = Words(r#"a unicast MAC address such as "02:00:00:00:00:01""#);
-const NO_CHECK: Fallback = Derived("no check");
-const PEER: Expect = Words(ONE_PEER);
-const PORTS: Expect = Words("a list of at least one TCP port, each once");
-const PREFIXES: Expect =
-    Words(r#"a list of at least one address or prefix, each once, or of "any" alone"#);
+pub(super) const FORMAT: Expect = Expect::OneOf(&Format::NAMES);
+pub(super) const LABEL: Expect =
+    Expect::Words("1 to 64 letters, digits or characters of . _ : / -");
+pub(super) const MAC: Expect =
+    Expect::Words(r#"a unicast MAC address such as "02:00:00:00:00:01""#);
+pub(super) const NO_CHECK: Fallback = Fallback::Derived("no check");
+pub(super) const PEER: Expect = Expect::Words(ONE_PEER);
+pub(super) const PORTS: Expect = Expect::Words("a list of at least one TCP port, each once");
+pub(super) const PREFIXES: Expect =
+    Expect::Words(r#"a list of at least one address or prefix, each once, or of "any" alone"#);
+pub(super) const SERVICE_NAME: Fallback =
+    Fallback::Derived("the service's `address`, with its first port when services share it");
 /// An entry of [`PREFIXES`], in words.
 pub(super) const ONE_PREFIX: &str = r#"an address, a prefix such as "198.51.100.0/24", or "any""#;
 /// A key or list entry for the addresses of known hosts, in words.
@@ -119,141 +133,61 @@ pub(super) const ONE_PEER: &str = r#"a unicast address or a prefix such as "198.
 /// A key or list entry for one address, in words.
 pub(super) const ONE_ADDRESS: &str = r#"a unicast address such as "203.0.113.10""#;
 
-/// All keys, in the order of the documentation.
-pub static KEYS: &[Key] = &[
-    key("role", OneOf(&["gateway", "switch", "replica"]), Required),
-    key(
-        "eal.file_prefix",
-        Words("1 to 64 letters, digits or characters of . _ -, a letter or digit first"),
-        Value(r#""firstack-<role>""#),
-    ),
-    key("eal.args", Words("a list of strings"), Value("[]")),
-    key("port.inside.device", DEVICE, Required),
-    key("port.inside.rx_descriptors", Integer(64, 32768), Value("1024")),
-    key("port.inside.tx_descriptors", Integer(64, 32768), Value("1024")),
-    key("port.outside.device", DEVICE, Required),
-    key("port.outside.rx_descriptors", Integer(64, 32768), Value("1024")),
-    key("port.outside.tx_descriptors", Integer(64, 32768), Value("1024")),
-    key("worker.cores", Words("a list of 1 to 64 CPU numbers"), Value("[0]")),
-    key("worker.poll", OneOf(&["adaptive", "busy"]), Value(r#""adaptive""#)),
-    key("worker.burst", Integer(4, 64), Value("32")),
-    key("memory.mbufs", Integer(512, 16 << 20), Value("16384")),
-    key("memory.max_frame", Integer(1518, 9728), Value("2048")),
-    key("table.max_connections", Integer(1, 64 << 20), Value("65536")),
-    key(
-        "table.max_connections_v6",
-        Integer(1, 64 << 20),
-        Derived("the value of `max_connections`"),
-    ),
-    key("timeouts.racing", Duration, Value(r#""40s""#)),
-    key("timeouts.established", Duration, Value(r#""2h4m""#)),
-    key("timeouts.closing", Duration, Value(r#""2m""#)),
-    key("timeouts.race_window", Duration, Value(r#""5s""#)),
-    key("timeouts.reuse_after", Duration, Value(r#""60s""#)),
-    key("timeouts.tag_backoff", Duration, Value(r#""10m""#)),
-    key(
-        "tag.kind",
-        Words(
-            "an integer from 6 to 255 other than 8, 19, 29, 30 and 34, which other TCP options have",
-        ),
-        Value("253"),
-    ),
-    key("tag.exid", Integer(0, 0xffff), Value("0x4E52")),
-    key("tag.keys", ABSOLUTE, Derived("no keys")),
-    key("tag.require_signature", Boolean, Value("false")),
-    key("tunnel.format", FORMAT, Value(r#""ipip""#)),
-    key("tunnel.path_mtu", Integer(1280, 9216), Value("1500")),
-    key("tunnel.peer", Sections(0, Some(1024)), Derived("no peer")),
-    key("tunnel.peer.prefix", PEER, Required),
-    key("tunnel.peer.format", FORMAT, Required),
-    key("health.interval", Duration, Value(r#""2s""#)),
-    key("health.timeout", Duration, Value(r#""1s""#)),
-    key("health.rise", Integer(1, 100), Value("2")),
-    key("health.fall", Integer(1, 100), Value("3")),
-    key(
-        "control.socket",
-        Words("an absolute path of at most 107 bytes"),
-        Value(r#""/run/firstack/<role>.sock""#),
-    ),
-    key("log.level", OneOf(&["error", "warn", "info", "debug", "trace"]), Value(r#""info""#)),
-    key("gateway.configuration", OneOf(&Configuration::NAMES), Value(r#""A""#)),
-    key("gateway.service", Sections(1, Some(1024)), Required),
-    key("gateway.service.address", Words(ONE_PREFIX), Required),
-    key("gateway.service.ports", PORTS, Value("[80, 443]")),
-    key("gateway.service.allowed_replicas", PREFIXES, Value(r#"["any"]"#)),
-    key("gateway.service.name", LABEL, Derived(SERVICE_NAME)),
-    key("switch.max_copies", Integer(1, 64), Value("8")),
-    key("switch.copies_per_second", Integer(1, 1_000_000_000), Value("1000")),
-    key("switch.copies_burst", Integer(1, 1_000_000_000), Value("2000")),
-    key("switch.copies_prefix_v4", Integer(1, 32), Value("24")),
-    key("switch.copies_prefix_v6", Integer(1, 128), Value("48")),
-    key("switch.allowed_clients", PREFIXES, Value(r#"["any"]"#)),
-    key("switch.tunnel_probes", Boolean, Value("true")),
-    key("switch.service", Sections(1, Some(1024)), Required),
-    key("switch.service.address", ADDRESS, Required),
-    key("switch.service.ports", PORTS, Value("[80, 443]")),
-    key("switch.service.content", OneOf(&["static", "dynamic"]), Value(r#""static""#)),
-    key("switch.service.source", ADDRESS, Derived("the service's `address`")),
-    key("switch.service.name", LABEL, Derived(SERVICE_NAME)),
-    key("switch.service.replica", Sections(0, Some(64)), Derived("no replica")),
-    key("switch.service.replica.name", LABEL, Derived("the replica's `address`")),
-    key("switch.service.replica.address", ADDRESS, Required),
-    key("switch.service.replica.enabled", Boolean, Value("true")),
-    key("switch.service.replica.check", CHECK, NO_CHECK),
-    key("switch.service.server", Sections(1, Some(64)), Required),
-    key(
-        "switch.service.server.name",
-        LABEL,
-        Derived("the server's `mac` or `address`; `inside` when delivery is \"none\""),
-    ),
-    key("switch.service.server.delivery", OneOf(&["none", "direct", "tunnel"]), Value(r#""none""#)),
-    key(
-        "switch.service.server.mac",
-        MAC,
-        Derived(r#"required when delivery is "direct" and `address` is left out"#),
-    ),
-    key(
-        "switch.service.server.address",
-        ADDRESS,
-        Derived(r#"required when delivery is "tunnel", or "direct" and `mac` is left out"#),
-    ),
-    key("switch.service.server.weight", Integer(1, 100), Value("1")),
-    key("switch.service.server.enabled", Boolean, Value("true")),
-    key("switch.service.server.check", CHECK, NO_CHECK),
-    key("replica.name", LABEL, Derived("no name")),
-    key(
-        "replica.switches",
-        Words("a list of at least one unicast address or prefix, each once"),
-        Required,
-    ),
-    key(
-        "replica.tunnel_addresses",
-        Words("a list of at least one unicast address, each once"),
-        Derived("the addresses of all servers"),
-    ),
-    key("replica.allowed_clients", PREFIXES, Value(r#"["any"]"#)),
-    key("replica.busy_connections", Integer(1, 64 << 20), Value("10000")),
-    key("replica.busy_syn_rate", Integer(1, 1_000_000_000), Value("10000")),
-    key("replica.syn_ack_retransmits", Integer(0, 5), Value("0")),
-    key("replica.busy_file", ABSOLUTE, Derived("no such file")),
-    key(
-        "replica.busy_check",
-        Words(r#"what to probe, such as "http://198.51.100.10:8080/busy""#),
-        NO_CHECK,
-    ),
-    key("replica.drained", Boolean, Value("false")),
-    key("replica.service", Sections(1, Some(1024)), Required),
-    key("replica.service.address", ADDRESS, Required),
-    key("replica.service.ports", PORTS, Value("[80, 443]")),
-    key("replica.service.name", LABEL, Derived(SERVICE_NAME)),
-    key("replica.service.server", Sections(1, Some(64)), Required),
-    key("replica.service.server.name", LABEL, Derived("the server's `address`, and `port` if set")),
-    key("replica.service.server.address", ADDRESS, Required),
-    key("replica.service.server.port", Integer(1, 65535), Derived("the port asked for")),
-    key("replica.service.server.mac", MAC, Derived("resolved by ARP or neighbour discovery")),
-    key("replica.service.server.weight", Integer(1, 100), Value("1")),
-    key("replica.service.server.check", CHECK, NO_CHECK),
-    key("replica.service.server.has_vip", Boolean, Value("false")),
+const ROLE: &[Key] =
+    &[key("role", Expect::OneOf(&["gateway", "switch", "replica"]), Fallback::Required)];
+
+/// The rows of all sections, in the order of the documentation.
+const SECTIONS: &[&[Key]] = &[
+    ROLE,
+    EalKeys::ROWS,
+    PortKeys::ROWS,
+    PortKeys::OTHER_ROWS,
+    WorkerKeys::ROWS,
+    MemoryKeys::ROWS,
+    TableKeys::ROWS,
+    TimeoutsKeys::ROWS,
+    TagKeys::ROWS,
+    TunnelKeys::ROWS,
+    TunnelPeerKeys::ROWS,
+    HealthKeys::ROWS,
+    ControlKeys::ROWS,
+    LogKeys::ROWS,
+    GatewayKeys::ROWS,
+    GatewayServiceKeys::ROWS,
+    SwitchKeys::ROWS,
+    SwitchServiceKeys::ROWS,
+    SwitchReplicaKeys::ROWS,
+    DeliveryKeys::ROWS,
+    OriginServerKeys::ROWS,
+    ReplicaKeys::ROWS,
+    ReplicaServiceKeys::ROWS,
+    WebServerKeys::ROWS,
 ];
 
-const SERVICE_NAME: &str = "the service's `address`, with its first port when services share it";
+/// All keys, in the order of the documentation.
+pub static KEYS: &[Key] = &joined::<{ count(SECTIONS) }>(SECTIONS);
+
+const fn count(sections: &[&[Key]]) -> usize {
+    let (mut sum, mut i) = (0, 0);
+    while i < sections.len() {
+        sum += sections[i].len();
+        i += 1;
+    }
+    sum
+}
+
+/// Returns the rows of all sections as one list of `N`.
+const fn joined<const N: usize>(sections: &[&[Key]]) -> [Key; N] {
+    let mut keys = [ROLE[0]; N];
+    let (mut n, mut i) = (0, 0);
+    while i < sections.len() {
+        let mut row = 0;
+        while row < sections[i].len() {
+            keys[n] = sections[i][row];
+            n += 1;
+            row += 1;
+        }
+        i += 1;
+    }
+    keys
+}

@@ -2,66 +2,117 @@
 //! conflicts.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::hash::Hash;
+use std::net::{IpAddr, SocketAddr};
 
 use super::reader::{Found, Section};
-use super::value;
 
-/// The keys that services of all roles have: `name` as given by the file, `address`, `ports`.
+/// The keys that services of all roles have.
 pub(super) struct Head<A> {
     pub address: Found<A>,
-    pub ports: Vec<Found<u16>>,
-    pub name: Option<Found<String>>,
+    pub ports: Found<Vec<u16>>,
+    /// The name, if the file gives one.
+    pub name: Found<Option<String>>,
 }
 
-/// Reads the head of a service. All keys are read before a missing one ends it.
-pub(super) fn head<A>(
-    section: &Section<'_>,
-    address: impl Fn(&toml::de::DeValue<'_>) -> value::Parsed<A>,
-) -> Option<Head<A>> {
-    let address = section.found("address", address);
-    let ports = section.ports();
-    let name = section.optional("name", value::label);
-    Some(Head { address: address?, ports: ports?, name: name? })
+impl<A: Clone> Head<A> {
+    /// Collects the keys, if none of them has a mistake.
+    pub fn of(
+        address: &Option<Found<A>>,
+        ports: &Option<Found<Vec<u16>>>,
+        name: &Option<Found<Option<String>>>,
+    ) -> Option<Self> {
+        Some(Self { address: address.clone()?, ports: ports.clone()?, name: name.clone()? })
+    }
 }
 
-/// Returns the ports of a service without their positions.
-pub(super) fn numbers(ports: &[Found<u16>]) -> Vec<u16> {
-    ports.iter().map(|port| port.value).collect()
+/// The keys of a service of one role.
+pub(super) trait ServiceKeys {
+    /// The type of the service's `address`.
+    type Address: Clone + Eq + Hash + Display;
+
+    /// Reads all keys of the service.
+    fn read(section: &Section<'_>) -> Self;
+
+    /// Returns the keys that all roles have, if none of them has a mistake.
+    fn head(&self) -> Option<Head<Self::Address>>;
+
+    /// Returns an address for messages, with a port where the address is ambiguous.
+    fn shown(address: &Self::Address, port: Option<u16>) -> String;
+}
+
+/// A service while it is read.
+pub(super) struct Service<'s, K> {
+    pub section: Section<'s>,
+    pub keys: K,
+    /// The name, from the file or by default; `None` if the head has a mistake.
+    pub name: Option<String>,
+}
+
+/// Reads the services of a role, and checks that no two claim the same address and port or have the
+/// same name.
+pub(super) fn services<'s, K: ServiceKeys>(section: &Section<'s>) -> Vec<Service<'s, K>> {
+    let read: Vec<_> = section
+        .sections("service")
+        .into_iter()
+        .map(|section| {
+            let keys = K::read(&section);
+            let head = keys.head();
+            (section, keys, head)
+        })
+        .collect();
+    let good = || read.iter().filter_map(|(section, _, head)| Some((section, head.as_ref()?)));
+    check_claims(good(), ToString::to_string);
+    let mut names = names(good(), K::shown).into_iter();
+    let named = |(section, keys, head): (_, _, Option<_>)| Service {
+        section,
+        keys,
+        name: head.and_then(|_| names.next()),
+    };
+    read.into_iter().map(named).collect()
+}
+
+/// Returns an address for messages, with a port where the address is ambiguous.
+pub(super) fn shown(address: &IpAddr, port: Option<u16>) -> String {
+    match port {
+        None => address.to_string(),
+        Some(port) => SocketAddr::new(*address, port).to_string(),
+    }
 }
 
 /// Notes each address and port that two services share, at the later one.
-pub(super) fn check_claims<'s, A: Clone + Eq + Hash + 's>(
+fn check_claims<'s, A: Clone + Eq + Hash + 's>(
     services: impl Iterator<Item = (&'s Section<'s>, &'s Head<A>)>,
     show: impl Fn(&A) -> String,
 ) {
     let mut claims: HashMap<(A, u16), (&Section<'_>, usize)> = HashMap::new();
     for (section, head) in services {
-        for (i, port) in head.ports.iter().enumerate() {
-            let claim = (head.address.value.clone(), port.value);
-            let Some((first, at)) = claims.get(&claim) else {
-                let at = if port.given { port.at } else { head.address.at };
+        for (i, port) in head.ports.value.iter().enumerate() {
+            let (key, at) = match head.ports.given {
+                true => (format!("ports[{i}]"), section.entry_at("ports", i)),
+                false => ("address".to_owned(), head.address.at),
+            };
+            let claim = (head.address.value.clone(), *port);
+            let Some((first, first_at)) = claims.get(&claim) else {
                 claims.insert(claim, (section, at));
                 continue;
             };
             let message = format!(
                 "{} port {} is also claimed by {} on line {}; expected one service for it",
                 show(&head.address.value),
-                port.value,
+                port,
                 first.path(),
-                section.line(*at),
+                section.line(*first_at),
             );
-            match port.given {
-                true => section.error(port.at, &format!("ports[{i}]"), message),
-                false => section.error(head.address.at, "address", message),
-            }
+            section.error(at, &key, message);
         }
     }
 }
 
 /// Returns the names of the services: their own, else the address, with the first port where the
 /// address is ambiguous. Notes duplicate names.
-pub(super) fn service_names<'s, A: 's>(
+fn names<'s, A: 's>(
     services: impl Iterator<Item = (&'s Section<'s>, &'s Head<A>)> + Clone,
     show: impl Fn(&A, Option<u16>) -> String,
 ) -> Vec<String> {
@@ -73,9 +124,9 @@ pub(super) fn service_names<'s, A: 's>(
     let name = |(section, head): (&Section<'_>, &Head<A>)| {
         let address = show(&head.address.value, None);
         let shared = addresses.get(&address).is_some_and(|services| *services > 1);
-        let first = head.ports.first().map(|port| port.value).filter(|_| shared);
+        let first = head.ports.value.first().copied().filter(|_| shared);
         let default = show(&head.address.value, first);
-        names.take(section, head.name.clone(), default)
+        names.take(section, &head.name, default)
     };
     services.map(name).collect()
 }
@@ -90,11 +141,11 @@ impl Names {
     pub fn take(
         &mut self,
         section: &Section<'_>,
-        name: Option<Found<String>>,
+        name: &Found<Option<String>>,
         default: String,
     ) -> String {
-        let Found { value: name, at, given } =
-            name.unwrap_or(Found { value: default, at: section.at(), given: false });
+        let Found { value: name, at, given } = name.clone();
+        let name = name.unwrap_or(default);
         match self.0.get(&name) {
             Some((_, false)) if !given => {}
             Some((first, _)) => {

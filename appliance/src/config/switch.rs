@@ -1,35 +1,40 @@
 //! `[switch]`: the services, the replicas that get copies of their SYNs, and the origin servers.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::clients;
 use super::common::same_family;
-use super::health::{self, Check};
+use super::health::Check;
 use super::reader::{Found, Section};
-use super::service::{self, Head, Names, Once};
-use super::value::{self, MacAddress};
+use super::section::section;
+use super::service::{self, Head, Names, Once, Service, ServiceKeys};
+use super::value::MacAddress;
 
-/// The settings of a switch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Switch {
-    /// The most copies of one SYN.
-    pub max_copies: u8,
-    /// The rate at which a source prefix gains copies, per second.
-    pub copies_per_second: u32,
-    /// The most copies that a source prefix can accumulate; at least `max_copies`.
-    pub copies_burst: u32,
-    /// The length in bits of the prefix by which IPv4 sources are limited.
-    pub copies_prefix_v4: u8,
-    /// The length in bits of the prefix by which IPv6 sources are limited.
-    pub copies_prefix_v6: u8,
-    /// The prefixes of clients whose SYNs get copies; empty allows all.
-    pub allowed_clients: Vec<IpNet>,
-    /// Whether replicas are probed through their tunnels.
-    pub tunnel_probes: bool,
-    /// The services, in the order of the file; at least one. No two share an address and port.
-    pub services: Vec<SwitchService>,
+section! {
+    /// The settings of a switch.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Switch from SwitchKeys in "switch" {
+        /// The most copies of one SYN.
+        max_copies: u8 = Integer(1, 64), Value("8");
+        /// The rate at which a source prefix gains copies, per second.
+        copies_per_second: u32 = Integer(1, 1_000_000_000), Value("1000");
+        /// The most copies that a source prefix can accumulate; at least `max_copies`.
+        copies_burst: u32 = Integer(1, 1_000_000_000), Value("2000");
+        /// The length in bits of the prefix by which IPv4 sources are limited.
+        copies_prefix_v4: u8 = Integer(1, 32), Value("24");
+        /// The length in bits of the prefix by which IPv6 sources are limited.
+        copies_prefix_v6: u8 = Integer(1, 128), Value("48");
+        /// The prefixes of clients whose SYNs get copies; empty allows all.
+        allowed_clients: Vec<IpNet> = PREFIXES, Value(r#"["any"]"#), by clients::allowed_clients;
+        /// Whether replicas are probed through their tunnels.
+        tunnel_probes: bool = Boolean, Value("true");
+    }
+    with {
+        /// The services, in the order of the file; at least one. No two share an address and port.
+        services: Vec<SwitchService>,
+    }
 }
 
 /// The hosts that can serve a service's content.
@@ -41,36 +46,44 @@ pub enum Content {
     Dynamic,
 }
 
-/// A service of a switch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SwitchService {
-    /// The name in counters; unique.
-    pub name: String,
-    /// The address that clients connect to.
-    pub address: IpAddr,
-    /// The TCP ports that clients connect to.
-    pub ports: Vec<u16>,
-    /// Who can serve the content.
-    pub content: Content,
-    /// The outer source of tunnelled packets.
-    pub source: IpAddr,
-    /// The replicas; none if the content is dynamic.
-    pub replicas: Vec<SwitchReplica>,
-    /// The origin servers; at least one.
-    pub servers: Vec<OriginServer>,
+section! {
+    /// A service of a switch.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct SwitchService from SwitchServiceKeys in "switch.service" {
+        [[..]] = Sections(1, Some(1024)), Required;
+        /// The address that clients connect to.
+        address: IpAddr = ADDRESS, Required;
+        /// The TCP ports that clients connect to.
+        ports: Vec<u16> = PORTS, Value("[80, 443]"), by Section::ports;
+        /// Who can serve the content.
+        content: Content = OneOf(&["static", "dynamic"]), Value(r#""static""#), by content;
+        /// The outer source of tunnelled packets.
+        source: Option<IpAddr> => IpAddr = ADDRESS, Derived("the service's `address`");
+        /// The name in counters; unique.
+        name: Option<String> => String = LABEL, SERVICE_NAME;
+    }
+    with {
+        /// The replicas; none if the content is dynamic.
+        replicas: Vec<SwitchReplica>,
+        /// The origin servers; at least one.
+        servers: Vec<OriginServer>,
+    }
 }
 
-/// A replica that gets copies from a switch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SwitchReplica {
-    /// The name in counters and commands; unique within the service.
-    pub name: String,
-    /// The outer destination of copies; of the family of the service's `source`.
-    pub address: IpAddr,
-    /// Whether it gets copies.
-    pub enabled: bool,
-    /// The health check; without one it counts as up.
-    pub check: Option<Check>,
+section! {
+    /// A replica that gets copies from a switch.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct SwitchReplica from SwitchReplicaKeys in "switch.service.replica" {
+        [[..]] = Sections(0, Some(64)), Derived("no replica");
+        /// The name in counters and commands; unique within the service.
+        name: Option<String> => String = LABEL, Derived("the replica's `address`");
+        /// The outer destination of copies; of the family of the service's `source`.
+        address: IpAddr = ADDRESS, Required;
+        /// Whether it gets copies.
+        enabled: bool = Boolean, Value("true");
+        /// The health check; without one it counts as up.
+        check: Option<Check> = CHECK, NO_CHECK;
+    }
 }
 
 /// How packets are delivered to an origin server.
@@ -87,30 +100,44 @@ pub enum Delivery {
     Tunnel(IpAddr),
 }
 
-/// An origin server of a switch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OriginServer {
-    /// The name in counters and commands; unique within the service.
-    pub name: String,
-    /// How packets are delivered to it.
-    pub delivery: Delivery,
-    /// The share of clients relative to the other servers', 1 to 100.
-    pub weight: u8,
-    /// Whether it gets new connections.
-    pub enabled: bool,
-    /// The health check; without one it counts as up.
-    pub check: Option<Check>,
+// These keys become an origin server's name and its `Delivery`.
+section! {
+    keys DeliveryKeys in "switch.service.server" {
+        [[..]] = Sections(1, Some(64)), Required;
+        name: Option<String> = LABEL,
+            Derived("the server's `mac` or `address`; `inside` when delivery is \"none\"");
+        delivery: &'static str = OneOf(&["none", "direct", "tunnel"]), Value(r#""none""#), by way;
+        mac: Option<MacAddress> = MAC,
+            Derived(r#"required when delivery is "direct" and `address` is left out"#);
+        address: Option<IpAddr> = ADDRESS,
+            Derived(r#"required when delivery is "tunnel", or "direct" and `mac` is left out"#);
+    }
+}
+
+section! {
+    /// An origin server of a switch.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct OriginServer from OriginServerKeys in "switch.service.server" {
+        /// The share of clients relative to the other servers', 1 to 100.
+        weight: u8 = Integer(1, 100), Value("1");
+        /// Whether it gets new connections.
+        enabled: bool = Boolean, Value("true");
+        /// The health check; without one it counts as up.
+        check: Option<Check> = CHECK, NO_CHECK;
+    }
+    with {
+        /// The name in counters and commands; unique within the service.
+        name: String,
+        /// How packets are delivered to it.
+        delivery: Delivery,
+    }
 }
 
 /// Reads `[switch]`.
 pub(super) fn read(root: &Section<'_>) -> Option<Switch> {
     let section = root.section("switch");
-    let max_copies = section.found_integer::<u8>("max_copies");
-    let copies_per_second = section.integer("copies_per_second");
-    let copies_burst = section.found_integer::<u32>("copies_burst");
-    let copies_prefix_v4 = section.integer("copies_prefix_v4");
-    let copies_prefix_v6 = section.integer("copies_prefix_v6");
-    if let (Some(most), Some(burst)) = (&max_copies, &copies_burst)
+    let keys = SwitchKeys::read(&section);
+    if let (Some(most), Some(burst)) = (&keys.max_copies, &keys.copies_burst)
         && burst.value < u32::from(most.value)
     {
         let message = format!(
@@ -120,84 +147,57 @@ pub(super) fn read(root: &Section<'_>) -> Option<Switch> {
         );
         section.error(burst.at, "copies_burst", message);
     }
-    let allowed_clients = clients::allowed_clients(&section);
-    let tunnel_probes = section.get("tunnel_probes", value::boolean);
     let services = services(&section);
-    if let (Some(allowed_clients), Some(services)) = (&allowed_clients, &services) {
+    if let (Some(allowed_clients), Some(services)) = (&keys.allowed_clients, &services) {
         let families = services.iter().map(|service| service.address);
-        clients::check_families(&section, allowed_clients, families);
+        clients::check_families(&section, &allowed_clients.value, families);
     }
-    Some(Switch {
-        max_copies: max_copies?.value,
-        copies_per_second: copies_per_second?,
-        copies_burst: copies_burst?.value,
-        copies_prefix_v4: copies_prefix_v4?,
-        copies_prefix_v6: copies_prefix_v6?,
-        allowed_clients: allowed_clients?.into_iter().map(|clients| clients.value).collect(),
-        tunnel_probes: tunnel_probes?,
-        services: services?,
-    })
+    keys.build(services?)
+}
+
+impl ServiceKeys for SwitchServiceKeys {
+    type Address = IpAddr;
+
+    fn read(section: &Section<'_>) -> Self {
+        Self::read(section)
+    }
+
+    fn head(&self) -> Option<Head<IpAddr>> {
+        Head::of(&self.address, &self.ports, &self.name)
+    }
+
+    fn shown(address: &IpAddr, port: Option<u16>) -> String {
+        service::shown(address, port)
+    }
 }
 
 fn services(section: &Section<'_>) -> Option<Vec<SwitchService>> {
-    let sections = section.sections("service");
-    let heads: Vec<_> =
-        sections.iter().map(|section| (section, service::head(section, value::address))).collect();
-    let good = || heads.iter().filter_map(|(section, head)| Some((*section, head.as_ref()?)));
-    service::check_claims(good(), ToString::to_string);
-    let mut names = service::service_names(good(), shown).into_iter();
-    let read: Vec<_> = heads
-        .iter()
-        .map(|(section, head)| {
-            let name = head.as_ref().and_then(|_| names.next());
-            service(section, name, head.as_ref())
-        })
-        .collect();
+    let read: Vec<_> = service::services(section).into_iter().map(switch_service).collect();
     read.into_iter().collect()
 }
 
-/// Returns a service's address for messages, with a port where the address is ambiguous.
-pub(super) fn shown(address: &IpAddr, port: Option<u16>) -> String {
-    match port {
-        None => address.to_string(),
-        Some(port) => SocketAddr::new(*address, port).to_string(),
-    }
-}
-
-fn service(
-    section: &Section<'_>,
-    name: Option<String>,
-    head: Option<&Head<IpAddr>>,
-) -> Option<SwitchService> {
-    let content = section.choice("content", |name| match name {
-        "static" => Some(Content::Static),
-        "dynamic" => Some(Content::Dynamic),
-        _ => None,
-    });
-    let source = section.optional("source", value::address);
-    let address = head.map(|head| head.address.value);
-    let tunnel = Tunnel {
-        service: address,
-        source: source.as_ref().and_then(|given| given.as_ref().map(|s| s.value).or(address)),
-    };
-    let replicas = replicas(section, tunnel);
-    let servers = servers(section, tunnel);
-    if content == Some(Content::Dynamic)
+fn switch_service(service: Service<'_, SwitchServiceKeys>) -> Option<SwitchService> {
+    let Service { section, keys, name } = service;
+    let address = keys.head().map(|head| head.address.value);
+    let source = keys.source.as_ref().and_then(|source| source.value.or(address));
+    let tunnel = Tunnel { service: address, source };
+    let replicas = replicas(&section, tunnel);
+    let servers = servers(&section, tunnel);
+    if keys.content.as_ref().is_some_and(|content| content.value == Content::Dynamic)
         && let Some(at) = section.position("replica")
     {
         let message = "a replica cannot serve dynamic content; expected none, or \
                        content = \"static\"";
         section.error(at, "replica", message.to_owned());
     }
-    let (head, address) = (head?, address?);
-    Some(SwitchService {
-        name: name?,
-        address,
-        ports: service::numbers(&head.ports),
-        content: content?,
-        source: source?.map_or(address, |source| source.value),
-        replicas: replicas?,
-        servers: servers?,
+    keys.build(source?, name?, replicas?, servers?)
+}
+
+fn content(section: &Section<'_>, name: &str) -> Option<Found<Content>> {
+    section.choice(name, |name| match name {
+        "static" => Some(Content::Static),
+        "dynamic" => Some(Content::Dynamic),
+        _ => None,
     })
 }
 
@@ -228,17 +228,13 @@ fn replicas(section: &Section<'_>, tunnel: Tunnel) -> Option<Vec<SwitchReplica>>
     let mut addresses = Once::default();
     let sections = section.sections("replica");
     let replica = |section: &Section<'_>| {
-        let name = section.optional("name", value::label);
-        let address = section.found("address", value::address);
-        let enabled = section.get("enabled", value::boolean);
-        let check = health::check_of(section);
-        let (name, address) = (name?, address?);
-        tunnel.check(section, &address);
+        let keys = SwitchReplicaKeys::read(section);
+        let (name, address) = (keys.name.as_ref()?, keys.address.as_ref()?);
+        tunnel.check(section, address);
         let shown = address.value.to_string();
         addresses.take(section, (address.at, "address"), address.value, &shown);
         let name = names.take(section, name, shown);
-        let (enabled, check) = (enabled?, check?);
-        Some(SwitchReplica { name, address: address.value, enabled, check })
+        keys.build(name)
     };
     let read: Vec<_> = sections.iter().map(replica).collect();
     read.into_iter().collect()
@@ -250,12 +246,10 @@ fn servers(section: &Section<'_>, tunnel: Tunnel) -> Option<Vec<OriginServer>> {
     let sections = section.sections("server");
     let alone = sections.len() == 1;
     let server = |section: &Section<'_>| {
-        let name = section.optional("name", value::label);
-        let delivery = delivery(section, tunnel, alone);
-        let weight = section.integer("weight");
-        let enabled = section.get("enabled", value::boolean);
-        let check = health::check_of(section);
-        let (name, (delivery, at)) = (name?, delivery?);
+        let keys = DeliveryKeys::read(section);
+        let delivery = delivery(section, &keys, tunnel, alone);
+        let others = OriginServerKeys::read(section);
+        let (name, (delivery, at)) = (keys.name?, delivery?);
         let (key, shown) = match delivery {
             Delivery::None => ("", "inside".to_owned()),
             Delivery::Direct(mac) => ("mac", mac.to_string()),
@@ -266,25 +260,30 @@ fn servers(section: &Section<'_>, tunnel: Tunnel) -> Option<Vec<OriginServer>> {
         if delivery != Delivery::None {
             ends.take(section, (at, key), shown.clone(), &shown);
         }
-        let name = names.take(section, name, shown);
-        let (weight, enabled, check) = (weight?, enabled?, check?);
-        Some(OriginServer { name, delivery, weight, enabled, check })
+        let name = names.take(section, &name, shown);
+        others.build(name, delivery)
     };
     let read: Vec<_> = sections.iter().map(server).collect();
     read.into_iter().collect()
 }
 
-/// Reads a server's delivery and the position of its `mac` or `address`.
-fn delivery(section: &Section<'_>, tunnel: Tunnel, alone: bool) -> Option<(Delivery, usize)> {
-    let way = section.choice("delivery", |name| match name {
+fn way(section: &Section<'_>, name: &str) -> Option<Found<&'static str>> {
+    section.choice(name, |name| match name {
         "none" => Some("none"),
         "direct" => Some("direct"),
         "tunnel" => Some("tunnel"),
         _ => None,
-    });
-    let mac = section.optional("mac", value::mac);
-    let address = section.optional("address", value::address);
-    let way = way?;
+    })
+}
+
+/// Returns a server's delivery and the position of its `mac` or `address`.
+fn delivery(
+    section: &Section<'_>,
+    keys: &DeliveryKeys,
+    tunnel: Tunnel,
+    alone: bool,
+) -> Option<(Delivery, usize)> {
+    let way = keys.delivery.as_ref()?.value;
     check_ends(section, way);
     if way == "none" && !alone {
         let message = "\"none\" is for the only server of a service; expected \"direct\" or \
@@ -292,8 +291,10 @@ fn delivery(section: &Section<'_>, tunnel: Tunnel, alone: bool) -> Option<(Deliv
         let at = section.position("delivery").unwrap_or(section.at());
         section.error(at, "delivery", message.to_owned());
     }
-    match (way, mac?, address?) {
-        ("direct", Some(mac), _) => Some((Delivery::Direct(mac.value), mac.at)),
+    let (mac, address) = (keys.mac.as_ref()?, keys.address.as_ref()?);
+    let given = address.value.map(|value| Found { value, at: address.at, given: true });
+    match (way, mac.value, given) {
+        ("direct", Some(value), _) => Some((Delivery::Direct(value), mac.at)),
         ("direct", None, Some(address)) => {
             // The address is resolved within the service's family, whose packets the server gets.
             if let Some(service) = tunnel.service {

@@ -4,29 +4,37 @@ use ipnet::IpNet;
 use pipeline::wire::family::V6;
 use pipeline::wire::tunnel::Format;
 
-use super::reader::{Found, Section};
+use super::reader::Section;
+use super::section::section;
 use super::service::Once;
 use super::value;
 
-/// The tunnels that this process sends. All formats are received, whatever is set here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tunnel {
-    /// The format of tunnels to addresses that match no peer.
-    pub format: Format,
-    /// The largest packet that fits the path, outer header included, in bytes.
-    pub path_mtu: u16,
-    /// Addresses with another format, the longest prefix first: the first that contains an outer
-    /// destination applies. No two are equal.
-    pub peers: Vec<TunnelPeer>,
+section! {
+    /// The tunnels that this process sends. All formats are received, whatever is set here.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Tunnel from TunnelKeys in "tunnel" {
+        /// The format of tunnels to addresses that match no peer.
+        format: Format = FORMAT, Value(r#""ipip""#);
+        /// The largest packet that fits the path, outer header included, in bytes.
+        path_mtu: u16 = Integer(1280, 9216), Value("1500");
+    }
+    with {
+        /// Addresses with another format, the longest prefix first: the first that contains an
+        /// outer destination applies. No two are equal.
+        peers: Vec<TunnelPeer>,
+    }
 }
 
-/// The format of tunnels to some outer destinations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TunnelPeer {
-    /// The outer destinations.
-    pub prefix: IpNet,
-    /// The format of tunnels to them.
-    pub format: Format,
+section! {
+    /// The format of tunnels to some outer destinations.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct TunnelPeer from TunnelPeerKeys in "tunnel.peer" {
+        [[..]] = Sections(0, Some(1024)), Derived("no peer");
+        /// The outer destinations.
+        prefix: IpNet = PEER, Required;
+        /// The format of tunnels to them.
+        format: Format = FORMAT, Required;
+    }
 }
 
 /// Every IPv6 host may send packets of this length, whatever it is told (RFC 8200, section 5).
@@ -35,21 +43,20 @@ const LEAST_MTU_V6: u16 = 1280;
 /// Reads `[tunnel]`. Returns it with the position of `path_mtu`.
 pub(super) fn read(root: &Section<'_>) -> Option<(Tunnel, usize)> {
     let section = root.section("tunnel");
-    let format = section.choice("format", Format::from_name);
-    let path_mtu = section.found_integer::<u16>("path_mtu");
+    let keys = TunnelKeys::read(&section);
     let peers = peers(&section);
-    let Found { value: path_mtu, at, .. } = path_mtu?;
-    Some((Tunnel { format: format?, path_mtu, peers: peers? }, at))
+    let at = keys.path_mtu.as_ref()?.at;
+    Some((keys.build(peers?)?, at))
 }
 
 fn peers(section: &Section<'_>) -> Option<Vec<TunnelPeer>> {
     let mut prefixes = Once::default();
     let peer = |section: &Section<'_>| {
-        let prefix = section.found("prefix", value::prefix);
-        let format = section.choice("format", Format::from_name);
-        let Found { value: prefix, at, .. } = prefix?;
-        prefixes.take(section, (at, "prefix"), prefix, &value::shown_prefix(prefix));
-        Some(TunnelPeer { prefix, format: format? })
+        let keys = TunnelPeerKeys::read(section);
+        let prefix = keys.prefix.as_ref()?;
+        let shown = value::shown_prefix(prefix.value);
+        prefixes.take(section, (prefix.at, "prefix"), prefix.value, &shown);
+        keys.build()
     };
     let read: Vec<_> = section.sections("peer").iter().map(peer).collect();
     let mut peers = read.into_iter().collect::<Option<Vec<_>>>()?;
