@@ -49,7 +49,7 @@ impl Roles {
     /// All three.
     pub const ALL: Self = Self(1 | 2 | 4);
 
-    /// Whether this set has a role in common with another.
+    /// Returns whether this set has a role in common with another.
     pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }

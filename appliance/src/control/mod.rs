@@ -1,4 +1,4 @@
-//! What runs on the control thread: the socket for operators, health checks, the key file, and
+//! The control thread: the socket for operators, health checks, the key file, and
 //! the counters that are shown.
 
 pub mod health;

@@ -1,5 +1,5 @@
-//! What a worker does when there is nothing to do: it polls for a while, then sleeps, so that other
-//! programs can use the CPU.
+//! Idle workers: a worker without packets polls for a while, then sleeps, so that other programs
+//! can use the CPU.
 //!
 //! The cost of a sleep is mostly setting a timer and waking up: 21 us of CPU time in the virtual
 //! machine this was measured on, however long the sleep. A worker therefore sleeps by timer at most
@@ -16,8 +16,8 @@ use std::time::Duration;
 use crate::datapath::clock::Clock;
 use crate::dpdk::{RxEvent, cycles};
 
-/// How long a worker polls after the last packet: about as long as falling asleep and waking up
-/// take, so that polling at most doubles the cost of sleeping at once.
+/// The time that a worker polls after the last packet: about as long as falling asleep and waking
+/// up take, so that polling at most doubles the cost of sleeping at once.
 const SPIN: Duration = Duration::from_micros(20);
 /// The longest sleep by timer, not counting the time to wake up.
 const SLEEP: Duration = Duration::from_micros(70);
@@ -63,7 +63,7 @@ pub fn pause(quiet: Duration, has_events: bool) -> Pause {
 pub struct Idler {
     idle: Idle,
     clock: Clock,
-    /// When the first poll returned nothing; `None` while packets come.
+    /// The time of the first poll that returned nothing; `None` while packets arrive.
     since: Option<u64>,
     /// An event has occurred since the last packet. If the poll after it returns nothing, it was a
     /// false alarm (an error, or no buffer to receive into), and the worker sleeps by timer until

@@ -55,9 +55,9 @@ pub struct Worker<R> {
     frames: ArrayVec<Mbuf, BURST>,
     batch: Burst<Mbuf>,
     out: Output<Mbuf>,
-    /// When this poll began.
+    /// The time at which this poll began.
     now: Ticks,
-    /// When the role's periodic work is due.
+    /// The time at which the role's periodic work is due.
     next_timer: Ticks,
     /// Packets that other workers have handed over, by side.
     taken: [Burst<Mbuf>; 2],
@@ -73,11 +73,11 @@ pub struct Parts<R> {
     pub pool: PoolHandle,
     /// Its queues to and from the other workers.
     pub handoff: Handoff<Mbuf>,
-    /// Which worker owns which client.
+    /// The map from a client to the worker that owns it.
     pub reta: RetaMap,
     /// The clock.
     pub clock: Clock,
-    /// What to do when there is nothing to do.
+    /// The behaviour while no packets arrive.
     pub idle: Idle,
     /// The most frames received at once, up to [`BURST`].
     pub burst: usize,
@@ -85,7 +85,7 @@ pub struct Parts<R> {
     pub copies: usize,
     /// Set to stop the worker.
     pub stop: Arc<CachePadded<AtomicBool>>,
-    /// Where all workers meet after that.
+    /// The barrier at which all workers wait for each other after `stop`.
     pub stopped: Arc<Barrier>,
 }
 
@@ -169,7 +169,8 @@ impl<R: Role> Worker<R> {
     }
 
     /// Sorts the received frames: keeps those that this worker owns or that have no owner, and
-    /// hands the others to their owners. Packets distributed by a trusted port are kept unchecked.
+    /// hands the others to their owners. Packets distributed by a trusted port
+    /// stay with this worker, unchecked.
     fn distribute(&mut self, side: Side) {
         let Self { handoff, reta, batch, role, .. } = self;
         let counters = role.common_counters();

@@ -92,7 +92,7 @@ where
     let launch = unsafe { Box::from_raw(argument.cast::<Launch<F, T>>()) };
     let Launch { work, sender } = *launch;
     let outcome = panic::catch_unwind(AssertUnwindSafe(work));
-    // Fails if the handle is gone; then nobody wants the result.
+    // Fails if the handle is gone; then the result is not needed.
     drop(sender.send(outcome));
     0
 }

@@ -108,7 +108,7 @@ impl PoolHandle {
         for count in [STASH, 1] {
             // SAFETY: the stash is empty and has room for `STASH` pointers from its start; `Mbuf`
             // is a transparent pointer to an mbuf. The pool exists while the runtime is held. On
-            // success all `count` are new single-segment mbufs that nobody else owns; on failure
+            // success all `count` are new single-segment mbufs that have no other owner; on failure
             // none is written.
             unsafe {
                 let slots = self.stash.as_mut_ptr().cast();

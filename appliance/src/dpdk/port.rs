@@ -36,7 +36,7 @@ pub struct Started {
     pub rx: Vec<RxQueue>,
     /// The transmit queues, in order.
     pub tx: Vec<TxQueue>,
-    /// How far the port fulfils its configuration.
+    /// The setup that the port has, which may be less than its configuration.
     pub report: PortReport,
 }
 
@@ -189,7 +189,7 @@ impl Port {
         if Arc::get_mut(&mut self.inner).is_none() {
             return Err(self.inner.state("stop", "its queues are in use"));
         }
-        // SAFETY: the port exists, and with no queue's handle left nobody polls it.
+        // SAFETY: the port exists, and with no queue's handle left no thread polls it.
         let status = unsafe { dpdk_sys::rte_eth_dev_stop(self.inner.id) };
         self.inner.done("stop", status)?;
         self.started = false;
@@ -392,7 +392,7 @@ impl PortInner {
 
 impl Drop for PortInner {
     fn drop(&mut self) {
-        // SAFETY: the last holder, port or queue, is gone, so nobody uses the port any more.
+        // SAFETY: the last holder, port or queue, is gone, so no thread uses the port any more.
         // Stopping a stopped port is harmless; a closed port returns all its buffers.
         let (stopped, closed) =
             unsafe { (dpdk_sys::rte_eth_dev_stop(self.id), dpdk_sys::rte_eth_dev_close(self.id)) };

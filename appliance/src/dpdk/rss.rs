@@ -1,4 +1,4 @@
-//! Receive side scaling (RSS): what a port is asked to do, and what it reports.
+//! Receive side scaling (RSS): the request to a port, and the port's report.
 //!
 //! Packets belong to workers by the client's address alone, which is the source on one side of the
 //! appliance and the destination on the other. Few ports can be configured to hash a single address
@@ -36,7 +36,7 @@ impl RssField {
     }
 }
 
-/// The RSS that a port is asked for.
+/// The RSS that is requested of a port.
 #[derive(Clone, Copy, Debug)]
 pub struct Rss<'a> {
     /// The Toeplitz key. Ports use its first 40 or 52 bytes.

@@ -11,7 +11,7 @@ const ETHERNET_HEADER: u32 = 14;
 /// Bytes by which a frame exceeds its MTU if the port does not state them: header and checksum.
 const USUAL_OVERHEAD: u32 = ETHERNET_HEADER + 4;
 
-/// The configuration that a port is asked for.
+/// The configuration that is requested of a port.
 #[derive(Clone, Copy, Debug)]
 pub struct PortConfig<'a> {
     /// The number of receive queues and of transmit queues: one of each per worker.
@@ -22,7 +22,7 @@ pub struct PortConfig<'a> {
     pub tx_descriptors: u16,
     /// The longest frame in bytes, without the checksum: 1514 for an MTU of 1500.
     pub max_frame: u32,
-    /// How packets are distributed over receive queues; `None` for a single queue.
+    /// The distribution of packets over receive queues; `None` for a single queue.
     pub rss: Option<Rss<'a>>,
 }
 

@@ -25,7 +25,7 @@ pub fn frame(bytes: &[u8], format: tag::OptionId) -> String {
     nested(bytes, format, DEPTH)
 }
 
-/// How many nested tunnels are described.
+/// The most nested tunnels that are described.
 const DEPTH: usize = 4;
 
 fn nested(bytes: &[u8], format: tag::OptionId, depth: usize) -> String {

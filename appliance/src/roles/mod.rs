@@ -96,7 +96,7 @@ pub struct RoleSet<R> {
     pub roles: Vec<R>,
     /// The names of their counters.
     pub labels: Labels,
-    /// What can be changed while they run.
+    /// The settings that can be changed while they run.
     pub controls: Controls,
     /// The most frames that one packet can produce in addition to itself.
     pub copies: usize,

@@ -11,8 +11,8 @@ use crate::control::stats::PortStats;
 use crate::datapath::rss::{self, RetaMap, RssCheck, toeplitz};
 use crate::dpdk::{MbufPool, Port, PortConfig, PortReport, Rss, RssField, RxQueue, TxQueue};
 
-/// The longest frame in bytes that ports are asked to accept, as far as they can. A frame longer
-/// than a buffer is chained over several.
+/// The longest frame in bytes that ports are configured to accept, where they support it. A frame
+/// longer than a buffer is chained over several.
 const JUMBO: u32 = 9728;
 
 /// A started port and its queues, before the workers take them.
@@ -31,10 +31,10 @@ pub(super) struct Running {
     pub(super) steering: Steering,
 }
 
-/// Who distributes a port's packets over the workers.
+/// The way in which a port's packets are distributed over the workers.
 #[derive(Clone, Debug)]
 pub(super) enum Steering {
-    /// Nobody: there is a single worker.
+    /// Not distributed: there is a single worker.
     None,
     /// The port, until a packet arrives on the wrong queue; then this flag is set.
     Hardware(Arc<AtomicBool>),

@@ -37,7 +37,7 @@ impl HugePages {
 
 // SAFETY: all calls go to the system allocator, with the same layout for deallocation as for
 // allocation, as `of` depends only on the layout. The only addition is advice about the pages of an
-// allocation that was just made and that nobody else knows yet.
+// allocation that is new and not shared yet.
 unsafe impl GlobalAlloc for HugePages {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's layout is valid, and `of` only raises its alignment.

@@ -1,4 +1,4 @@
-//! What concerns the machine: huge pages, CPU features, thread primitives.
+//! The machine: huge pages, CPU features, thread primitives.
 
 pub mod cpu;
 pub mod hugepages;

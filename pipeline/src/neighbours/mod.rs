@@ -124,7 +124,7 @@ impl Neighbours {
         (state & KNOWN != 0).then_some(mac_of(state))
     }
 
-    /// Whether the MAC address of an address is known.
+    /// Returns whether the MAC address of an address is known.
     pub fn is_known(&self, address: IpAddr) -> bool {
         self.find(address).is_some()
     }
@@ -213,7 +213,7 @@ impl Neighbours {
 }
 
 impl Neighbour {
-    /// Whether a probe is due; if so, schedules the next one.
+    /// Returns whether a probe is due; if so, schedules the next one.
     fn take_due(&self, now: Ticks) -> bool {
         let state = self.state.load(Relaxed);
         if now.0 < self.next_probe.load(Relaxed) {
@@ -237,7 +237,8 @@ fn mac_of(state: u64) -> Mac {
     mac
 }
 
-/// Whether a MAC address belongs to one station: it is neither a group address nor all zeros.
+/// Returns whether a MAC address belongs to one station: it is neither a group address nor all
+/// zeros.
 fn is_station(mac: Mac) -> bool {
     mac[0] & 1 == 0 && mac != [0; 6]
 }

@@ -38,7 +38,7 @@ const CAPACITY: usize = 1024;
 /// `ipfrag_time`).
 const LIFETIME: Ticks = Ticks::from_secs(30);
 
-/// How a first fragment was handled, and when it was seen.
+/// The handling of a first fragment, and the time of its arrival.
 #[derive(Clone, Copy, Debug)]
 struct First<T> {
     /// How it was handled, or `None` if it was forwarded unchanged.

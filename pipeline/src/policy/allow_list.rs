@@ -30,7 +30,7 @@ impl AllowList {
         if prefixes.is_empty() { Self::Any } else { Self::Only(prefixes) }
     }
 
-    /// Whether `address` is allowed.
+    /// Returns whether `address` is allowed.
     pub fn allows(&self, address: IpAddr) -> bool {
         match self {
             Self::Any => true,

@@ -19,7 +19,7 @@ struct Path {
     misses: u8,
     /// SYNs stay untagged until this time.
     until: Ticks,
-    /// When a race last went unanswered.
+    /// The time at which a race last went unanswered.
     missed: Ticks,
 }
 
@@ -53,7 +53,7 @@ impl Backoff {
         Self { span, paths: HashMap::with_capacity(2 * DESTINATIONS), last_scan: Ticks(0) }
     }
 
-    /// Whether SYNs to this destination stay untagged now.
+    /// Returns whether SYNs to this destination stay untagged now.
     pub fn holds(&self, server: IpAddr, now: Ticks) -> bool {
         !self.paths.is_empty() && self.paths.get(&server).is_some_and(|path| now < path.until)
     }

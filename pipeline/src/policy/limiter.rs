@@ -1,4 +1,4 @@
-//! Token buckets by source prefix, which limit how many copies of its packets are made.
+//! Token buckets by source prefix, which limit the number of copies of its packets.
 
 use std::net::IpAddr;
 
@@ -82,7 +82,7 @@ pub struct Limiter {
     limit: Limit,
     buckets: HashMap<IpAddr, Bucket>,
     others: Bucket,
-    /// When the buckets were last scanned for full ones.
+    /// The time at which the buckets were last scanned for full ones.
     last_scan: Ticks,
 }
 

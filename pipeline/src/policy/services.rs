@@ -75,7 +75,7 @@ impl Services {
         };
     }
 
-    /// Whether an address belongs to a service, at any port.
+    /// Returns whether an address belongs to a service, at any port.
     pub fn covers(&self, address: IpAddr) -> bool {
         self.addresses.contains(&address)
             || self.prefixes.iter().any(|(scope, _, _)| match scope {

@@ -1,5 +1,5 @@
-//! How switch and replica reach hosts on the inside: MAC addresses by ARP and neighbour discovery,
-//! and the frames that are pending until one is known.
+//! Reaching hosts on the inside, for switch and replica: MAC addresses by ARP and neighbour
+//! discovery, and the frames that are pending until one is known.
 
 use std::net::IpAddr;
 use std::sync::Arc;

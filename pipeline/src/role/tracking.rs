@@ -43,12 +43,12 @@ impl TcpTracking {
         self.0 &= !Self::BOTH_FINS;
     }
 
-    /// Whether this side has sent a FIN.
+    /// Returns whether this side has sent a FIN.
     pub(super) fn has_fin(self, from: Side) -> bool {
         self.has(1 << from as u8)
     }
 
-    /// Whether both sides have sent a FIN.
+    /// Returns whether both sides have sent a FIN.
     pub(super) fn has_both_fins(self) -> bool {
         self.has(Self::BOTH_FINS)
     }
@@ -58,7 +58,7 @@ impl TcpTracking {
         self.0 |= Self::SERVER_SEEN;
     }
 
-    /// Whether the server has answered.
+    /// Returns whether the server has answered.
     #[inline(always)]
     pub(super) fn server_seen(self) -> bool {
         self.has(Self::SERVER_SEEN)
@@ -69,7 +69,7 @@ impl TcpTracking {
         self.0 |= Self::ESTABLISHED;
     }
 
-    /// Whether the client has acknowledged the SYN/ACK.
+    /// Returns whether the client has acknowledged the SYN/ACK.
     #[inline(always)]
     pub(super) fn is_established(self) -> bool {
         self.has(Self::ESTABLISHED)
@@ -81,14 +81,15 @@ impl TcpTracking {
         self.0 |= Self::CHALLENGED;
     }
 
-    /// Whether the server has been given a later SYN.
+    /// Returns whether the server has been given a later SYN.
     pub(super) fn is_challenged(self) -> bool {
         self.has(Self::CHALLENGED)
     }
 
-    /// Whether an acknowledgement number of the client establishes the connection: blind packets
-    /// must not. `matches` says whether it is the number that acknowledges the server's SYN/ACK.
-    /// While the server has not been seen, any number does: its packets may take another path.
+    /// Returns whether an acknowledgement number of the client establishes the connection: blind
+    /// packets must not. `matches` says whether it is the number that acknowledges the server's
+    /// SYN/ACK. While the server has not been seen, any number does: its packets may take another
+    /// path.
     pub(super) fn is_established_by(self, matches: bool) -> bool {
         !self.server_seen() || matches
     }
@@ -104,7 +105,7 @@ pub(super) trait Tracked: Copy {
     /// Returns the connection's tracking.
     fn tracking_mut(&mut self) -> &mut TcpTracking;
 
-    /// Whether all FINs have come that this role can see.
+    /// Returns whether all FINs have come that this role can see.
     fn is_finished(&self) -> bool;
 
     /// Returns the state of a closing connection that continues after the grace period, because the
@@ -158,14 +159,14 @@ fn close<K: Key, V: Tracked>(
     }
 }
 
-/// Whether a segment acknowledges the SYN with this sequence number.
+/// Returns whether a segment acknowledges the SYN with this sequence number.
 #[inline]
 pub(super) fn acknowledges(tcp: &[u8], isn: u32) -> bool {
     tcp::ack_number(tcp) == isn.wrapping_add(1)
 }
 
-/// Whether a segment refuses the SYN with this sequence number: a RST that acknowledges it and has
-/// the sequence number zero (RFC 9293, section 3.10.7.1).
+/// Returns whether a segment refuses the SYN with this sequence number: a RST that acknowledges it
+/// and has the sequence number zero (RFC 9293, section 3.10.7.1).
 pub(super) fn refuses(tcp: &[u8], isn: u32) -> bool {
     tcp::flags(tcp).rst() && tcp::sequence(tcp) == 0 && acknowledges(tcp, isn)
 }

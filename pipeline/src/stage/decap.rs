@@ -57,8 +57,8 @@ pub fn open<B: Buffer>(packet: &mut Packet<B>, inner: View) -> Result<(), Verdic
     decapsulate_ecn(packet, outer_ecn)
 }
 
-/// Whether the outer UDP checksum is right, or absent: zero means none, over IPv6 too (RFC 6935).
-/// Bytes that the inner TCP checksum covers are not summed again; see [`encap::sum_of`].
+/// Returns whether the outer UDP checksum is right, or absent: zero means none, over IPv6 too (RFC
+/// 6935). Bytes that the inner TCP checksum covers are not summed again; see [`encap::sum_of`].
 fn udp_checksum_ok<B: Buffer>(packet: &Packet<B>, inner: View) -> bool {
     fn pseudo<F: Family>(ip: &[u8], length: usize) -> Sum {
         F::pseudo_header(F::source(ip), F::destination(ip), tunnel::UDP, length)

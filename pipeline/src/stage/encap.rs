@@ -164,8 +164,8 @@ fn emit<F: Family>(frame: &mut [u8], view: View, outer: &Outer<F>, inner_sum: Su
     }
 }
 
-/// Whether the outer UDP header has a checksum: over IPv6 it must (RFC 8200, section 8.1), over
-/// IPv4 tunnels go without.
+/// Returns whether the outer UDP header has a checksum: over IPv6 it must (RFC 8200, section 8.1),
+/// over IPv4 tunnels go without.
 const fn has_checksum<F: Family>(format: Format) -> bool {
     format.is_udp() && matches!(F::VERSION, Version::V6)
 }

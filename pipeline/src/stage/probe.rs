@@ -33,8 +33,8 @@ fn pseudo_header<F: Family>(from: F::Address, to: F::Address, length: usize) -> 
     }
 }
 
-/// Whether a decapsulated packet is an echo request between the ends of its tunnel. Any other
-/// source would get an unsolicited reply.
+/// Returns whether a decapsulated packet is an echo request between the ends of its tunnel. Any
+/// other source would get an unsolicited reply.
 pub fn is_request<F: Family, B: Buffer>(packet: &Packet<B>, tunnel: (IpAddr, IpAddr)) -> bool {
     let Some(message) = message::<F, B>(packet) else { return false };
     let (from, to) = (F::source(packet.ip()).into(), F::destination(packet.ip()).into());

@@ -68,12 +68,12 @@ fn message_mut<B: Buffer>(packet: &mut Packet<B>) -> &mut [u8] {
     &mut head[l4..limit]
 }
 
-/// Whether a packet is an ICMP error that says that a packet was larger than a link's MTU.
+/// Returns whether a packet is an ICMP error that says that a packet was larger than a link's MTU.
 pub fn is_too_big<F: Family, B: Buffer>(packet: &Packet<B>) -> bool {
     message(packet).is_some_and(|message| icmp::is_too_big(F::VERSION, message))
 }
 
-/// Whether the ICMP message is contiguous and its checksum right.
+/// Returns whether the ICMP message is contiguous and its checksum right.
 pub fn checksum_ok<F: Family, B: Buffer>(packet: &Packet<B>) -> bool {
     let length = packet.view.end as usize - usize::from(packet.view.l4);
     let whole = message(packet).filter(|message| message.len() == length);

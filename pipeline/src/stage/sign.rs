@@ -1,6 +1,6 @@
 //! Signatures of tags: SipHash-2-4 over the endpoints and sequence number of the SYN, under keys
-//! that gateways, switches and replicas share (docs/protocol.md, 3.4). Without a key nobody can
-//! make a tag, or move one to another connection.
+//! that gateways, switches and replicas share (docs/protocol.md, 3.4). A host without a
+//! key can neither generate a tag nor move one to another connection.
 
 use std::fmt;
 
@@ -60,7 +60,7 @@ pub enum Verification {
     Unsigned,
     /// The signature is right.
     Valid,
-    /// The signature is wrong, or made with an unknown key.
+    /// The signature is wrong, or generated with an unknown key.
     Invalid,
 }
 

@@ -88,7 +88,7 @@ pub struct Tag {
 pub struct Signature {
     /// The flags as received. The signature covers all of them.
     pub flags: u8,
-    /// The id of the key that it was made with.
+    /// The id of the key that generated it.
     pub key: u8,
     /// The message authentication code.
     pub mac: u64,
@@ -126,7 +126,7 @@ pub enum Found {
 }
 
 impl OptionId {
-    /// Whether this option is a tag, well-formed or not.
+    /// Returns whether this option is a tag, well-formed or not.
     pub fn matches(self, option: &TcpOption<'_>) -> bool {
         option.kind == self.kind && option.bytes.get(2..4) == Some(&self.exid.to_be_bytes()[..])
     }

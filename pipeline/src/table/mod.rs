@@ -37,8 +37,8 @@ const ABSENT: u32 = u32::MAX - 1;
 /// Number of entries that a full table checks for expiry, once a burst, before it evicts.
 const FULL_SWEEP: usize = 64;
 
-/// The keyed hash of a key, which gives its home bucket and its signature there. Made by
-/// [`Table::hash`].
+/// The keyed hash of a key, which gives its home bucket and its signature there. Returned
+/// by [`Table::hash`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hash(u64);
 
@@ -52,13 +52,13 @@ impl Hash {
     }
 }
 
-/// A guess which entry holds a key, read from the bucket while prefetching.
+/// The entry that probably holds a key, read from the bucket while prefetching.
 ///
 /// Returned by [`Table::prefetch_entry`]; [`Table::peek`] and [`Table::find_hinted`] check it.
 #[derive(Clone, Copy, Debug)]
 pub struct EntryHint {
     index: u32,
-    /// The lower half of `Table::inserted` when the hint was made.
+    /// The lower half of `Table::inserted` when the hint was read.
     inserted: u32,
 }
 
@@ -160,7 +160,7 @@ pub struct Table<K, S, V> {
     lengths: [usize; QUEUES],
     expired: u64,
     cursor: usize,
-    /// When the full table was last searched for expired entries.
+    /// The time at which the full table was last searched for expired entries.
     swept: Option<Ticks>,
     /// Number of insertions so far. A key that was found absent may be present after the next one.
     inserted: u64,
@@ -285,7 +285,8 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         }
     }
 
-    /// Returns whether the hint says that the key has no entry and no entry was inserted since.
+    /// Returns whether the key is certainly absent: it had no entry when the hint was read, and no
+    /// entry was inserted since.
     #[inline(always)]
     pub fn is_absent(&self, hint: EntryHint) -> bool {
         hint.index == ABSENT && hint.inserted == self.inserted as u32

@@ -12,7 +12,7 @@ pub trait State: Copy + PartialEq {
     /// Returns the number of the state's queue, below [`QUEUES`].
     fn queue(self) -> usize;
     /// Returns whether every packet of the connection touches the entry, so that its queue is not
-    /// kept in order of expiry.
+    /// in order of expiry.
     fn is_lazy(self) -> bool;
     /// Returns whether a new entry may evict the oldest entry of this state when the table is full.
     fn is_evictable(self) -> bool;

@@ -37,11 +37,11 @@ const STARTS: usize = 32;
 /// The most connections at a time; further probes wait. The process needs file descriptors for
 /// other purposes too, and most systems allow it 1024.
 const CONNECTIONS: usize = 512;
-/// If the time between two steps is longer than this, the excess is not held against the servers:
+/// If the time between two steps is longer than this, the excess does not count towards timeouts:
 /// the answer to a probe, or its second half, may have waited for this thread.
 const STALL: Duration = Duration::from_millis(100);
 
-/// How servers are probed, the same for all.
+/// The timing of probes, the same for all servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Time between two probes of a server.

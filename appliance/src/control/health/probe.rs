@@ -203,8 +203,8 @@ impl Probe {
             Ok(None) => {}
             Ok(Some(error)) | Err(error) => return Err(Failure::from_io(&error)),
         }
-        // If nobody listens on a port of this host, the kernel may choose that port for this end of
-        // the connection, and TCP then connects the socket with itself.
+        // If no process listens on a port of this host, the kernel may choose that port for this
+        // end of the connection, and TCP then connects the socket with itself.
         let ends = (self.stream.local_addr().ok(), self.stream.peer_addr().ok());
         if ends.0 == ends.1 { Err(Failure::Refused) } else { Ok(()) }
     }

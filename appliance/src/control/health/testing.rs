@@ -14,12 +14,12 @@ pub(super) const SETTINGS: Settings = Settings {
 };
 /// Time between two steps, by the test's clock.
 pub(super) const TICK: Duration = Duration::from_millis(10);
-/// How long the answers of a step may take in real time.
+/// The longest wait for the answers of a step, in real time.
 const GRACE: Duration = Duration::from_millis(1);
 
-/// How a server treats a connection.
+/// The behaviour of a server towards a connection.
 #[derive(Clone, Debug)]
-pub(super) enum Manner {
+pub(super) enum Behaviour {
     /// Accepts it and sends nothing.
     Silent,
     /// Closes it at once.
@@ -32,8 +32,8 @@ pub(super) enum Manner {
     Endless(Vec<u8>),
 }
 
-pub(super) fn say(status: u16) -> Manner {
-    Manner::Say(format!("HTTP/1.1 {status} Thus\r\nContent-Length: 0\r\n\r\n").into_bytes())
+pub(super) fn say(status: u16) -> Behaviour {
+    Behaviour::Say(format!("HTTP/1.1 {status} Thus\r\nContent-Length: 0\r\n\r\n").into_bytes())
 }
 
 #[derive(Debug)]
@@ -50,25 +50,25 @@ struct Connection {
 #[derive(Debug)]
 pub(super) struct Server {
     listener: TcpListener,
-    pub manner: Manner,
+    pub behaviour: Behaviour,
     connections: Vec<Connection>,
     pub accepted: usize,
 }
 
 impl Server {
-    pub fn new(manner: Manner) -> Self {
-        Self::at(Ipv4Addr::LOCALHOST.into(), manner).unwrap()
+    pub fn new(behaviour: Behaviour) -> Self {
+        Self::at(Ipv4Addr::LOCALHOST.into(), behaviour).unwrap()
     }
 
     /// Creates a server on IPv6; `None` on a host without it.
-    pub fn v6(manner: Manner) -> Option<Self> {
-        Self::at(Ipv6Addr::LOCALHOST.into(), manner)
+    pub fn v6(behaviour: Behaviour) -> Option<Self> {
+        Self::at(Ipv6Addr::LOCALHOST.into(), behaviour)
     }
 
-    fn at(address: IpAddr, manner: Manner) -> Option<Self> {
+    fn at(address: IpAddr, behaviour: Behaviour) -> Option<Self> {
         let listener = TcpListener::bind((address, 0)).ok()?;
         listener.set_nonblocking(true).unwrap();
-        Some(Self { listener, manner, connections: Vec::new(), accepted: 0 })
+        Some(Self { listener, behaviour, connections: Vec::new(), accepted: 0 })
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -87,14 +87,14 @@ impl Server {
             let (request, said, rounds, closed) = (Vec::new(), 0, 0, false);
             self.connections.push(Connection { stream, request, said, rounds, closed });
         }
-        let manner = &self.manner;
-        self.connections.retain_mut(|connection| connection.serve(manner));
+        let behaviour = &self.behaviour;
+        self.connections.retain_mut(|connection| connection.serve(behaviour));
     }
 }
 
 impl Connection {
     /// Serves the connection once. Returns whether it stays open.
-    fn serve(&mut self, manner: &Manner) -> bool {
+    fn serve(&mut self, behaviour: &Behaviour) -> bool {
         self.rounds += 1;
         let mut part = [0; 1024];
         match self.stream.read(&mut part) {
@@ -102,17 +102,19 @@ impl Connection {
             Ok(count) => self.request.extend_from_slice(&part[..count]),
             Err(error) => self.closed |= error.kind() != ErrorKind::WouldBlock,
         }
-        let asked = self.request.ends_with(b"\r\n\r\n");
-        match manner {
-            Manner::Close => false,
-            Manner::Say(text) if asked => {
+        let requested = self.request.ends_with(b"\r\n\r\n");
+        match behaviour {
+            Behaviour::Close => false,
+            Behaviour::Say(text) if requested => {
                 self.say(text);
                 false
             }
-            Manner::Trickle(text, rounds) if asked && self.rounds.is_multiple_of(*rounds) => {
+            Behaviour::Trickle(text, rounds)
+                if requested && self.rounds.is_multiple_of(*rounds) =>
+            {
                 text.get(self.said).is_some_and(|byte| self.say(&[*byte]).is_some())
             }
-            Manner::Endless(text) if asked => {
+            Behaviour::Endless(text) if requested => {
                 if self.said == 0 {
                     self.say(text);
                 }
@@ -141,7 +143,7 @@ pub(super) fn http(address: SocketAddr, tells_busy: bool) -> Target {
 
 /// A prober, its servers, and a clock that advances in ticks.
 #[derive(Debug)]
-pub(super) struct Rig {
+pub(super) struct Setup {
     pub prober: Prober,
     pub servers: Vec<Server>,
     pub now: Instant,
@@ -149,15 +151,15 @@ pub(super) struct Rig {
     pub steps: usize,
 }
 
-impl Rig {
+impl Setup {
     pub fn new(servers: Vec<Server>, targets: Vec<Target>) -> Self {
         let now = Instant::now();
         Self { prober: Prober::new(SETTINGS, targets, now), servers, now, steps: 0 }
     }
 
-    /// Creates a rig with one server and an HTTP check.
-    pub fn asking(manner: Manner, tells_busy: bool) -> Self {
-        let server = Server::new(manner);
+    /// Creates a setup with one server and an HTTP check.
+    pub fn with_http_check(behaviour: Behaviour, tells_busy: bool) -> Self {
+        let server = Server::new(behaviour);
         let targets = vec![http(server.address(), tells_busy)];
         Self::new(vec![server], targets)
     }

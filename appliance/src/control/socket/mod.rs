@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::control::stats::Snapshot;
 
-/// How long each end waits for the other.
+/// The longest time that each end waits for the other.
 const MAX_WAIT: Duration = Duration::from_millis(500);
 /// The longest request in bytes.
 const LONGEST: usize = 4096;
@@ -204,8 +204,8 @@ fn serve_one(mut stream: UnixStream, answer: &mut impl FnMut(Command) -> Answer)
     stream.write_all(text.as_bytes())
 }
 
-/// Reads up to a newline, for at most twice [`MAX_WAIT`] however slowly the bytes come. Returns what
-/// has come by then.
+/// Reads up to a newline, for at most twice [`MAX_WAIT`] however slowly the bytes come. Returns
+/// what has come by then.
 fn read_request(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
     let (start, mut line, mut part) = (Instant::now(), Vec::new(), [0; 256]);
     while !line.contains(&b'\n') && line.len() <= LONGEST && start.elapsed() < MAX_WAIT {

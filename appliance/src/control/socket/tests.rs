@@ -150,8 +150,8 @@ proptest! {
                 prop_assert_eq!(parse(&sent), Ok(command));
             }
             Err(error) => {
-                let told = matches!(&answer, Answer::Error(text) if text.ends_with(&error));
-                prop_assert!(told, "{answer:?}");
+                let reported = matches!(&answer, Answer::Error(text) if text.ends_with(&error));
+                prop_assert!(reported, "{answer:?}");
             }
         }
     }

@@ -9,7 +9,7 @@ pub struct Field {
     pub name: &'static str,
     /// Its unit; empty for texts and nested objects.
     pub unit: &'static str,
-    /// What it says.
+    /// Its meaning.
     pub meaning: &'static str,
 }
 

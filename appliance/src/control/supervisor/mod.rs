@@ -37,7 +37,7 @@ pub struct Supervisor {
     busy_by_operator: bool,
     /// Backoffs logged so far, by worker.
     backoffs_logged: Vec<u64>,
-    /// When backoffs were last logged.
+    /// The time at which backoffs were last logged.
     last_backoff_log: Option<Instant>,
 }
 

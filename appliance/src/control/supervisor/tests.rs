@@ -9,15 +9,15 @@ use super::*;
 use crate::roles::Member;
 
 /// Each list of member states that the workers were given.
-type Told = Arc<Mutex<Vec<Vec<bool>>>>;
+type Applied = Arc<Mutex<Vec<Vec<bool>>>>;
 
-fn controls(admission: &Arc<Admission>, told: &Told, members: Vec<Member>) -> Controls {
-    let told = Arc::clone(told);
+fn controls(admission: &Arc<Admission>, applied: &Applied, members: Vec<Member>) -> Controls {
+    let applied = Arc::clone(applied);
     Controls {
         keys: Published::new(pipeline::stage::sign::Keys::default()),
         key_file: None,
         members,
-        apply: Box::new(move |up| told.lock().unwrap().push(up.to_vec())),
+        apply: Box::new(move |up| applied.lock().unwrap().push(up.to_vec())),
         tunnels: None,
         admission: Some(Arc::clone(admission)),
         busy_file: None,
@@ -56,7 +56,7 @@ fn a_busy_file_and_an_operator_each_make_the_replica_busy() {
     let admission = Arc::new(Admission::default());
     let mut supervisor = supervise(Controls {
         busy_file: Some(path.clone()),
-        ..controls(&admission, &Told::default(), Vec::new())
+        ..controls(&admission, &Applied::default(), Vec::new())
     });
     let busy = || admission.busy.load(Relaxed);
     assert!(!busy());
@@ -78,9 +78,9 @@ fn members_go_out_of_service_by_their_probes_and_by_operator() {
     let member = |name: &str, check| Member { name: name.to_owned(), enabled: true, check };
     let address = listener.local_addr().unwrap();
     let members = vec![member("web/a", check(address)), member("web/b", None)];
-    let told = Told::default();
-    let mut supervisor = supervise(controls(&Arc::default(), &told, members));
-    let last = || told.lock().unwrap().last().cloned().unwrap();
+    let applied = Applied::default();
+    let mut supervisor = supervise(controls(&Arc::default(), &applied, members));
+    let last = || applied.lock().unwrap().last().cloned().unwrap();
     assert_eq!(last(), [true, true]);
     drop(listener);
     assert!(comes_true(&mut supervisor, |_| last() == [false, true]));
@@ -108,7 +108,7 @@ fn a_rejected_key_file_keeps_the_current_keys() {
     let path = directory.path().join("keys");
     let mut supervisor = supervise(Controls {
         key_file: Some((path.clone(), keys::Purpose::Check)),
-        ..controls(&Arc::default(), &Told::default(), Vec::new())
+        ..controls(&Arc::default(), &Applied::default(), Vec::new())
     });
     let mut reader = supervisor.controls.keys.reader();
     write_keys(&path, "7 000102030405060708090a0b0c0d0e0f\n");

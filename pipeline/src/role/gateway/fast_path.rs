@@ -73,7 +73,7 @@ impl<M: Mode> Gateway<M> {
         }
     }
 
-    /// Whether a packet may be a winner's data in a tunnel of this family.
+    /// Returns whether a packet may be a winner's data in a tunnel of this family.
     #[inline(always)]
     fn is_data_tunnel(from: Side, view: &View, version: Version) -> bool {
         M::DATA_IN_TUNNELS

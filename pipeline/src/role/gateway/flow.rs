@@ -57,11 +57,11 @@ pub struct Flow<F: Family> {
     pub isn: u32,
     /// The sequence number of the last SYN that was sent to the winner alone.
     pub pending_isn: u32,
-    /// When the first SYN of the race was sent.
+    /// The time at which the first SYN of the race was sent.
     pub started: Ticks,
     /// The number of the service.
     pub service: u16,
-    /// How often the SYN has been retransmitted.
+    /// The number of retransmissions of the SYN.
     pub retransmits: u8,
     /// Which FINs have been seen.
     pub tracking: TcpTracking,

@@ -25,8 +25,8 @@ pub(super) fn server<F: Family>(from: Side, head: &[u8], view: &View) -> Endpoin
 }
 
 impl<M: Mode> Gateway<M> {
-    /// Whether a plain TCP packet is looked up at all. Under B, of those from the outside, only
-    /// SYN/ACKs are, and packets that end a connection (op 632).
+    /// Returns whether a plain TCP packet is looked up at all. Under B, of those from the outside,
+    /// only SYN/ACKs are, and packets that end a connection (op 632).
     #[inline(always)]
     pub(super) fn needs_lookup(from: Side, tcp: &[u8]) -> bool {
         if M::REPLIES_NEED_LOOKUP || from == Side::Inside {

@@ -156,7 +156,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         responder.time_to_syn_ack.record(now.since(flow.started));
     }
 
-    /// Whether a replica of the service may have this address.
+    /// Returns whether a replica of the service may have this address.
     pub(super) fn allows_replica(&self, service: u16, replica: Endpoint<F>) -> bool {
         let service = &self.common.settings.services[usize::from(service)];
         service.allowed_replicas.allows(replica.address.into())

@@ -150,8 +150,8 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         }
     }
 
-    /// Whether a later fragment, from or to this address beyond the gateway, may belong to a
-    /// translated connection: its ports are not known.
+    /// Returns whether a later fragment, from or to this address beyond the gateway, may belong to
+    /// a translated connection: its ports are not known.
     pub(super) fn may_be_translated(&self, from: Side, other: F::Address) -> bool {
         if self.flows.count(Phase::Replica) + self.flows.count(Phase::Closing) == 0 {
             return false;

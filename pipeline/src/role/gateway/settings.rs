@@ -6,7 +6,7 @@ use crate::policy::services::Scope;
 use crate::policy::tunnel_path::TunnelPath;
 use crate::stage::tag;
 
-/// How long each state lasts (docs/configuration.md, `[timeouts]`).
+/// The time-out of each state (docs/configuration.md, `[timeouts]`).
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
     /// A race, since its last SYN.
@@ -19,7 +19,8 @@ pub struct Timeouts {
     pub race_window: Ticks,
     /// Idleness after which a SYN with a new sequence number opens a fresh race.
     pub reuse_after: Ticks,
-    /// How long SYNs to a destination stay untagged once its path has dropped tagged ones.
+    /// The time for which SYNs to a destination stay untagged once its path has dropped tagged
+    /// ones.
     pub tag_backoff: Ticks,
 }
 

@@ -125,8 +125,8 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
     }
 }
 
-/// Whether a packet refuses the SYN of a race: a RST that acknowledges it (RFC 9293, section
-/// 3.10.7.1). The client's TCP ignores every other RST.
+/// Returns whether a packet refuses the SYN of a race: a RST that acknowledges it (RFC 9293,
+/// section 3.10.7.1). The client's TCP ignores every other RST.
 fn refuses_race<F: Family, B: Buffer>(packet: &Packet<B>, isn: u32) -> bool {
     let flags = tcp::flags(packet.tcp());
     flags.rst()
@@ -136,7 +136,7 @@ fn refuses_race<F: Family, B: Buffer>(packet: &Packet<B>, isn: u32) -> bool {
         && packet.tcp_checksum_ok::<F>()
 }
 
-/// Whether a packet is the origin's refusal that comes after a replica has won. Under B the
+/// Returns whether a packet is the origin's refusal that comes after a replica has won. Under B the
 /// winner's packets have the same source; the refusal must not end the winner's connection.
 fn is_late_refusal<F: Family, B: Buffer>(
     packet: &Packet<B>,

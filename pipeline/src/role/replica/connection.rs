@@ -39,13 +39,13 @@ pub struct Connection<F: Family> {
 }
 
 impl<F: Family> Connection<F> {
-    /// Whether a client has established the connection, and FINs have not ended it. A RST is no
-    /// evidence, since any host can send one; nor is silence.
+    /// Returns whether a client has established the connection, and FINs have not ended it. A RST
+    /// is no evidence, since any host can send one; nor is silence.
     pub(super) fn is_live(&self) -> bool {
         self.tracking.is_established() && !self.tracking.has_both_fins()
     }
 
-    /// Whether a SYN/ACK with this acknowledgement number accepts the later SYN: a live
+    /// Returns whether a SYN/ACK with this acknowledgement number accepts the later SYN: a live
     /// connection's server would not send it (RFC 5961, section 4).
     pub(super) fn is_succeeded_by(&self, ack_number: u32) -> bool {
         self.tracking.is_challenged() && ack_number == self.next.0.wrapping_add(1)
@@ -58,8 +58,8 @@ impl<F: Family> Connection<F> {
         Self { isn, configuration, tracking, syn_acks_left: 0, ..self }
     }
 
-    /// Whether an acknowledgement number of the client establishes the connection. Under A the web
-    /// server's packets need not pass here.
+    /// Returns whether an acknowledgement number of the client establishes the connection. Under A
+    /// the web server's packets need not pass here.
     pub(super) fn is_established_by(&self, ack_number: u32) -> bool {
         self.tracking.is_established_by(self.expected_ack == ack_number)
     }
@@ -102,9 +102,9 @@ pub(super) struct ClientConnection<F: Family> {
 }
 
 impl<F: Family> ClientConnection<F> {
-    /// Whether a packet's outer header is that of this connection's gateway, C to R: only hosts
-    /// that have seen the connection know both. An open decapsulator would relay spoofed packets
-    /// (docs/protocol.md, 8.1).
+    /// Returns whether a packet's outer header is that of this connection's gateway, C to R: only
+    /// hosts that have seen the connection know both. An open decapsulator would relay spoofed
+    /// packets (docs/protocol.md, 8.1).
     #[inline]
     pub(super) fn has_tunnel<B: Buffer>(&self, packet: &Packet<B>) -> bool {
         let ip = packet.ip();

@@ -247,7 +247,7 @@ impl<F: Family> ReplicaFor<'_, F> {
         self.common.resolver.address(packet, server, verdict, now)
     }
 
-    /// Whether this worker is busy (op 406).
+    /// Returns whether this worker is busy (op 406).
     fn is_busy(&mut self, now: Ticks) -> bool {
         let live = live(self.connections) + self.others;
         let Settings { busy_syn_rate: rate, busy_connections, .. } = self.common.settings;

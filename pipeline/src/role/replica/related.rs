@@ -98,8 +98,8 @@ impl<F: Family> ReplicaFor<'_, F> {
         }
     }
 
-    /// Whether a later fragment of this source may belong to a connection whose packets the replica
-    /// changes.
+    /// Returns whether a later fragment of this source may belong to a connection whose packets the
+    /// replica changes.
     fn may_be_translated(&mut self, source: F::Address) -> bool {
         *self.translates &= !self.connections.is_empty();
         let source = source.into();

@@ -106,7 +106,7 @@ impl Settings {
         }
     }
 
-    /// Whether this tunnel address belongs to the appliance itself: no web server has it.
+    /// Returns whether this tunnel address belongs to the appliance itself: no web server has it.
     pub(super) fn has_address(&self, address: IpAddr) -> bool {
         let mut servers = self.services.iter().flat_map(|service| &service.servers);
         self.tunnel_addresses.contains(&address) && !servers.any(|s| s.address == address)
@@ -137,7 +137,7 @@ impl Selection {
         Self(services.iter().map(of).collect())
     }
 
-    /// Whether no service has a server that is up: the replica is out of service (op 404).
+    /// Returns whether no service has a server that is up: the replica is out of service (op 404).
     pub(super) fn is_dead(&self) -> bool {
         self.0.iter().all(Option::is_none)
     }

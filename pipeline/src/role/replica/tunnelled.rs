@@ -162,7 +162,8 @@ impl<F: Family> ReplicaFor<'_, F> {
         Verdict::IcmpTranslated
     }
 
-    /// Whether a tunnelled later fragment looks like one of a connection of configuration C.
+    /// Returns whether a tunnelled later fragment looks like one of a connection of configuration
+    /// C.
     fn is_gateway_fragment<B: Buffer>(&self, packet: &Packet<B>, inner: &[u8]) -> bool {
         let (source, destination) = packet.view.addresses(packet.buffer.head());
         let to: IpAddr = F::destination(inner).into();

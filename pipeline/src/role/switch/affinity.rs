@@ -35,14 +35,14 @@ impl Affinity {
         Self { isn, expected_ack: 0, server: server as u8, tracking: TcpTracking::default() }
     }
 
-    /// Whether a packet of the server has been seen.
+    /// Returns whether a packet of the server has been seen.
     #[inline(always)]
     pub(super) fn server_seen(self) -> bool {
         self.tracking.server_seen()
     }
 
-    /// Whether an acknowledgement number of the client establishes the connection: a blind packet
-    /// must not make an entry that stays.
+    /// Returns whether an acknowledgement number of the client establishes the connection: a blind
+    /// packet must not make an entry that stays.
     fn is_established_by(self, ack_number: u32) -> bool {
         self.tracking.is_established_by(self.expected_ack == ack_number as u16)
     }

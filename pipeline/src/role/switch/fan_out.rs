@@ -58,7 +58,7 @@ impl<F: Family> SwitchFor<'_, F> {
         Ok(verdict)
     }
 
-    /// Whether a SYN may be copied at all (ops 308, 310).
+    /// Returns whether a SYN may be copied at all (ops 308, 310).
     ///
     /// # Errors
     /// The verdict says why it must not.

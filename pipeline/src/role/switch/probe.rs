@@ -57,7 +57,7 @@ impl TunnelHealth {
         }
     }
 
-    /// Whether a replica's tunnel is alive. The replica is given by its number among all
+    /// Returns whether a replica's tunnel is alive. The replica is given by its number among all
     /// configured.
     pub fn is_alive(&self, replica: usize) -> bool {
         self.tunnels.get(replica).is_none_or(|tunnel| tunnel.alive.load(Relaxed))
@@ -146,7 +146,7 @@ impl Probes {
         }
     }
 
-    /// Whether an echo reply answers one of the probes; if so, notes the answer.
+    /// Returns whether an echo reply answers one of the probes; if so, notes the answer.
     pub(super) fn returned<F: Family>(&self, reply: &Reply<'_, F>) -> bool {
         let number = usize::from(reply.sequence);
         let (Some(probing), Some(probed)) = (self.probing, self.replicas.get(number)) else {

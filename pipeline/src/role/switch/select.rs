@@ -53,7 +53,7 @@ impl Selection {
         }
     }
 
-    /// Whether a server gets new connections.
+    /// Returns whether a server gets new connections.
     pub(super) fn takes(&self, service: usize, server: usize) -> bool {
         self.0
             .get(service)

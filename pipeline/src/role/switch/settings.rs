@@ -12,7 +12,7 @@ use crate::wire::ethernet::Mac;
 use crate::wire::family::{V4, V6, Version};
 use crate::wire::tunnel::Format;
 
-/// How a packet reaches its server.
+/// The delivery of packets to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
     /// Unchanged: the one server is the host behind the inside port.
@@ -30,7 +30,7 @@ pub enum Delivery {
 pub struct Server {
     /// Its name, on which the selection depends.
     pub name: String,
-    /// How it is reached.
+    /// The delivery of packets to it.
     pub delivery: Delivery,
     /// Its share of the clients, relative to the others'; zero disables it.
     pub weight: u32,
@@ -82,7 +82,7 @@ impl Default for Timeouts {
     }
 }
 
-/// How the tunnels to replicas are probed.
+/// The settings of probes of tunnels to replicas.
 #[derive(Clone, Copy, Debug)]
 pub struct Probing {
     /// The time between two probes of a tunnel, in which an answer must arrive.
@@ -117,7 +117,7 @@ pub struct Settings {
     pub max_connections: [usize; 2],
     /// Time-outs of affinities.
     pub timeouts: Timeouts,
-    /// How tunnels to replicas are probed; `None`: not at all.
+    /// The probes of tunnels to replicas; `None` disables them.
     pub probing: Option<Probing>,
     /// Whether this worker sends the probes: of tunnels, and for MAC addresses.
     pub probes: bool,
@@ -150,7 +150,8 @@ impl Settings {
         }
     }
 
-    /// Whether any service has several servers, by family: only then is the family's table used.
+    /// Returns whether any service has several servers, by family: only then is the family's table
+    /// used.
     pub fn needs_affinity(services: &[Service]) -> [bool; 2] {
         [Version::V4, Version::V6].map(|version| {
             let mut own = services.iter().filter(|s| Version::of(s.address) == version);
@@ -170,7 +171,7 @@ pub(super) struct Tunnel {
     pub(super) inner_mtu: usize,
 }
 
-/// How a packet reaches its server, worked out.
+/// The next hop of packets to a server, in the form that the data path uses.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum NextHop {
     /// Unchanged.
@@ -229,7 +230,7 @@ impl ServiceState {
         }
     }
 
-    /// Whether the affinity of its connections is stored: with one server there is no need.
+    /// Returns whether the affinity of its connections is stored: with one server there is no need.
     #[inline]
     pub(super) fn has_affinity(&self) -> bool {
         self.servers.len() > 1
