@@ -10,7 +10,7 @@ use firstack_tests::simulation::check;
 use firstack_tests::simulation::client::Outcome;
 use firstack_tests::simulation::flood::Flood;
 use firstack_tests::simulation::plan::{
-    Closer, Configuration, Family, Gate, Manner, Nanos, Permits, Plan, Reach, SECOND, Start,
+    Behaviour, Closer, Configuration, Family, Gate, Nanos, Permits, Plan, Reach, SECOND, Start,
 };
 use firstack_tests::simulation::variety::{Signing, Source, Strangers};
 use firstack_tests::simulation::world::World;
@@ -32,11 +32,11 @@ fn plan(configuration: Configuration, family: Family, signing: Signing) -> Plan 
     (plan.configuration, plan.family, plan.signing) = (configuration, family, signing);
     plan.replicas = vec![replica; REPLICAS as usize];
     for replica in &mut plan.replicas {
-        (replica.gate, replica.manner, replica.servers) = (Gate::Open, Manner::Serves, 2);
+        (replica.gate, replica.behaviour, replica.servers) = (Gate::Open, Behaviour::Serves, 2);
         (replica.reach, replica.repeats, replica.port) = (Reach::Mac, 0, Some(8080));
         replica.has_vip = false;
     }
-    (plan.clients, plan.services, plan.origins, plan.origin) = (2, 1, 1, Manner::Serves);
+    (plan.clients, plan.services, plan.origins, plan.origin) = (2, 1, 1, Behaviour::Serves);
     (plan.permits, plan.table, plan.segmented) = (Permits::Any, 64, false);
     (plan.corrupted, plan.buffers_left, plan.fan_out) = (0, usize::MAX, COPIES);
     (plan.strangers, plan.tunnels.source) = (Strangers::Nobody, Source::Service);

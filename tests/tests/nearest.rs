@@ -9,7 +9,7 @@ use firstack_tests::simulation::address::{CLIENTS, ORIGIN, REPLICAS, Site};
 use firstack_tests::simulation::check;
 use firstack_tests::simulation::client::Outcome;
 use firstack_tests::simulation::plan::{
-    Closer, Configuration, Family, Gate, MS, Manner, Nanos, Path, Permits, Plan, Reach, SECOND,
+    Behaviour, Closer, Configuration, Family, Gate, MS, Nanos, Path, Permits, Plan, Reach, SECOND,
     Start,
 };
 use firstack_tests::simulation::rng::Rng;
@@ -46,12 +46,12 @@ fn honest(seed: u64, map: Map) -> Plan {
     for replica in &mut plan.replicas {
         (replica.reach, replica.repeats, replica.port) = (Reach::Mac, 0, None);
         (replica.servers, replica.has_vip) = (1, false);
-        replica.manner =
-            rng.pick(&[(6, Manner::Serves), (1, Manner::Refuses), (1, Manner::Silent)]);
+        replica.behaviour =
+            rng.pick(&[(6, Behaviour::Serves), (1, Behaviour::Refuses), (1, Behaviour::Silent)]);
         replica.gate = rng.pick(&[(6, Gate::Open), (1, Gate::Dead), (1, Gate::Busy)]);
     }
     (plan.clients, plan.services, plan.origins) = (1, 1, 1);
-    plan.origin = if map == Map::Plane { Manner::Silent } else { Manner::Serves };
+    plan.origin = if map == Map::Plane { Behaviour::Silent } else { Behaviour::Serves };
     (plan.permits, plan.table, plan.segmented) = (Permits::Any, 64, false);
     (plan.corrupted, plan.buffers_left, plan.fan_out) = (0, usize::MAX, 1_000);
     (plan.signing, plan.strangers) = (Signing::Not, Strangers::Nobody);
@@ -102,10 +102,10 @@ fn answer_of(plan: &Plan, site: Site) -> Nanos {
 /// The sites that answer a SYN by a SYN/ACK, the nearest first, with the time that it takes.
 fn answers(plan: &Plan) -> Vec<(Nanos, Site)> {
     let serves = |site: &Site| match *site {
-        ORIGIN => plan.origin == Manner::Serves,
+        ORIGIN => plan.origin == Behaviour::Serves,
         replica => {
             let replica = &plan.replicas[replica - REPLICAS];
-            replica.gate == Gate::Open && replica.manner == Manner::Serves
+            replica.gate == Gate::Open && replica.behaviour == Behaviour::Serves
         }
     };
     let sites = (ORIGIN..plan.sites()).filter(serves);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use firstack_tests::model::corpus::KEY;
 use firstack_tests::model::replica::event::{Event, Incoming, Step, trace};
-use firstack_tests::model::replica::{Held, ReplicaModel, settings};
+use firstack_tests::model::replica::{EntryState, ReplicaModel, settings};
 use firstack_tests::model::{
     Arrival, CLIENTS, FIRST_V6, Fed, Harness, Key, Tally, replica_of, run,
 };
@@ -174,7 +174,7 @@ impl Pair {
             leaving.check(&[], frame);
         }
         for (family, live) in self.harness.gauges().into_iter().enumerate() {
-            let expected = Held::ALL.map(|state| self.model.count(family == 1, state));
+            let expected = EntryState::ALL.map(|state| self.model.count(family == 1, state));
             assert_eq!(live[..3], expected, "entries by state");
         }
     }

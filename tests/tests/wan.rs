@@ -8,7 +8,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use firstack_tests::demo::client::{Held, ask, burst, connect_from};
+use firstack_tests::demo::client::{OpenConnections, burst, connect_from, request};
 use firstack_tests::demo::world::World;
 use firstack_tests::lab::wan::{LinkConfig, Report};
 use firstack_tests::lab::{
@@ -245,10 +245,10 @@ fn ipv6_works_too() {
     let bytes = std::fs::read(lab.directory().join("content/4KB")).unwrap();
     let burst = burst(client, service, ("4KB", &bytes), 50, 10).or_fail();
     assert_eq!((burst.successes(), &burst.failed[..]), (50, &[][..]));
-    let held = Held::open(client, service, 3).or_fail();
-    assert_eq!((held.count(), held.sites.get("origin")), (3, Some(&3)));
+    let open = OpenConnections::open(client, service, 3).or_fail();
+    assert_eq!((open.count(), open.sites.get("origin")), (3, Some(&3)));
     let mut stream = connect_from(client, 40_000, service).or_fail();
-    assert_eq!(ask(&mut stream, true).or_fail(), "origin");
+    assert_eq!(request(&mut stream, true).or_fail(), "origin");
     assert!(server.access_log().contains("2001:db8:1::10:40000 "), "{}", server.access_log());
     finish(topology);
 }

@@ -1,4 +1,4 @@
-//! `firstack-demo`: firstack with real TCP, in network namespaces, told as a report.
+//! `firstack-demo`: firstack with real TCP, in network namespaces, printed as a report.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,11 +13,11 @@ use firstack_tests::processes::Configuration;
 /// and check every claim.
 ///
 /// Needs root, DPDK, nginx, curl and tcpdump, and `firstack` and `firstack-wan` beside it.
-/// Ends with 0 only when all claims held; whatever it has built is removed at its end.
+/// Exits with 0 only if all claims held. Removes everything that it has built at its end.
 #[derive(Debug, Parser)]
 #[command(name = "firstack-demo", version)]
 struct Arguments {
-    /// Directory for captures, made when it is not there
+    /// Directory for captures, created if missing
     #[arg(long, value_name = "DIRECTORY")]
     captures: Option<PathBuf>,
     /// Configurations to show

@@ -1,4 +1,5 @@
-//! What a gateway receives and what arrives of what it sends, by tcpdump, and whether a replay makes the same of it.
+//! Captures of the packets that a gateway receives and sends, by tcpdump, and their comparison with a
+//! replay.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -8,10 +9,10 @@ use firstack::replay::capture::Reader;
 
 use crate::lab::{Lab, LabError, Process, Result, Topology};
 
-/// Time that tcpdump has to start, and to write what it has seen.
+/// Longest time for tcpdump to start, and to write the captured frames.
 const START: Duration = Duration::from_secs(60);
 const SIDES: [&str; 2] = ["inside", "outside"];
-/// What came in at the gateway and, where it arrived, what the gateway sent; inside first.
+/// The frames that the gateway received, and those that it sent, captured at the receiver; inside first.
 const FILES: [&str; 4] =
     ["gateway-inside.pcap", "gateway-outside.pcap", "client-received.pcap", "wan-received.pcap"];
 
@@ -23,7 +24,7 @@ pub struct Captures {
 }
 
 impl Captures {
-    /// Starts them; the files go to a directory that exists.
+    /// Starts the captures, in files in `directory`, which must exist.
     pub fn start(lab: &Lab, topology: &Topology, directory: &Path) -> Result<Self> {
         let client = topology.client();
         let appliance = client.appliance.as_ref();
@@ -49,8 +50,8 @@ impl Captures {
         Ok(Self { processes, directory: directory.to_path_buf() })
     }
 
-    /// Waits until they have written all TCP segments that the gateway has counted since it was
-    /// started, or for a minute.
+    /// Waits until all TCP segments that the gateway has counted since its start are written, for a
+    /// minute at most.
     pub fn complete(&self, gateway: &Snapshot) -> Result<()> {
         let start = Instant::now();
         let resets = gateway.generated.iter().find(|kind| kind.name == "resets");
@@ -68,7 +69,7 @@ impl Captures {
         Ok(())
     }
 
-    /// Ends them.
+    /// Stops the captures.
     pub fn stop(self) -> Captured {
         for process in self.processes {
             process.stop();
@@ -77,35 +78,35 @@ impl Captures {
     }
 }
 
-/// What was captured.
+/// The directory of complete captures.
 #[derive(Debug)]
 pub struct Captured {
     directory: PathBuf,
 }
 
 impl Captured {
-    /// What came in by the inside.
+    /// Returns the capture of frames received on the inside.
     #[must_use]
     pub fn inside(&self) -> PathBuf {
         self.directory.join(FILES[0])
     }
 
-    /// What came in by the outside.
+    /// Returns the capture of frames received on the outside.
     #[must_use]
     pub fn outside(&self) -> PathBuf {
         self.directory.join(FILES[1])
     }
 
-    /// Where a replay's output goes.
+    /// Returns the directory for a replay's output.
     #[must_use]
     pub fn replayed(&self) -> PathBuf {
         self.directory.join("replayed")
     }
 
-    /// How many frames the gateway sent by the inside and the outside, when the replay made
-    /// the very same ones, byte for byte, and those between two endpoints in the same order;
-    /// otherwise what differs. A gateway that is late takes frames of both sides at once, and then
-    /// those of the inside first.
+    /// Compares the replay's frames with those that the gateway sent: the same bytes, and the same
+    /// order between two endpoints. Returns the number of frames on the inside and the outside, or
+    /// the difference. The order between other frames may differ, because a late gateway receives
+    /// frames of both sides in one burst, those of the inside first.
     pub fn compare(&self) -> Result<Result<[usize; 2], String>> {
         let mut counts = [0; 2];
         for ((count, side), file) in counts.iter_mut().zip(SIDES).zip(&FILES[2..]) {
@@ -116,8 +117,9 @@ impl Captured {
             }
             if sent.len() != replayed.len() {
                 let (sent, replayed) = (sent.len(), replayed.len());
-                let what = format!("{sent} frames were sent on the {side}, {replayed} replayed");
-                return Ok(Err(what));
+                let difference =
+                    format!("{sent} frames were sent on the {side}, {replayed} replayed");
+                return Ok(Err(difference));
             }
             *count = sent.len();
         }
@@ -125,15 +127,14 @@ impl Captured {
     }
 }
 
-/// Frames of a side that hold no TCP segment; all are forwarded.
+/// Counts the frames of a side without TCP segment. All of them are forwarded.
 fn others(side: &SideStats) -> u64 {
     const OTHERS: [&str; 4] = ["non_ip", "icmp", "other_protocol", "ipv6_extensions"];
     let others = side.verdicts.iter().filter(|verdict| OTHERS.contains(&&*verdict.name));
     others.map(|verdict| verdict.packets).sum()
 }
 
-/// Frames in the order of their addresses and ports (of TCP over IPv4, without options of IP), and
-/// those of the same ones in the order in which they were.
+/// Sorts frames of TCP over IPv4 without IP options by addresses and ports. The sort is stable.
 fn by_endpoints(mut frames: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
     frames.sort_by_key(|frame| frame.get(26..38).map(<[u8]>::to_vec));
     frames

@@ -1,5 +1,5 @@
-//! Clients that are threads of this process in another network namespace: many connections of
-//! the kernel's own TCP at little cost.
+//! Clients on threads of this process in another network namespace: many connections of the kernel's
+//! TCP at little cost.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -15,11 +15,10 @@ use nix::sys::time::TimeVal;
 
 use crate::lab::{Family, LabError, Namespace, Place, Result};
 
-/// Time that one step of a connection may take. A lost SYN costs a second or two, a busy machine
-/// more.
+/// Time-out of one step of a connection. A lost SYN costs a second or two, a busy machine more.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
-/// Does some work on a thread in a network namespace; threads that it starts are in it too.
+/// Runs `work` on a thread in a network namespace. Threads that it starts are in it too.
 pub fn within<T: Send>(namespace: &Namespace, work: impl FnOnce() -> T + Send) -> Result<T> {
     let path = Path::new("/run/netns").join(namespace.name());
     let enter = |path: &Path| -> std::io::Result<()> {
@@ -34,27 +33,27 @@ pub fn within<T: Send>(namespace: &Namespace, work: impl FnOnce() -> T + Send) -
     })
 }
 
-/// What came of many short connections.
+/// The results of many short connections.
 #[derive(Debug, Clone, Default)]
 pub struct Burst {
-    /// Complete answers with the right body, by the site that gave them.
+    /// Complete responses with the correct body, by site.
     pub answered: BTreeMap<String, usize>,
-    /// What went wrong with the others, one line each.
+    /// The errors of the others, one line each.
     pub failed: Vec<String>,
-    /// Time of each that was answered, from connect to the last byte, the shortest first.
+    /// Times of the complete ones, from connect to the last byte, in ascending order.
     pub times: Vec<Duration>,
     /// From the first start to the last end.
     pub total: Duration,
 }
 
 impl Burst {
-    /// How many were answered.
+    /// Returns the number of complete responses.
     #[must_use]
     pub fn successes(&self) -> usize {
         self.times.len()
     }
 
-    /// The time within which this share of them, 0 to 1, was answered.
+    /// Returns the time within which this share of them, 0 to 1, was complete.
     #[must_use]
     pub fn quantile(&self, share: f64) -> Duration {
         let rank = (self.times.len() as f64 * share).ceil().max(1.0) as usize;
@@ -62,8 +61,8 @@ impl Burst {
     }
 }
 
-/// Makes connections from `from` to the web server at an address, so many at a time: each one
-/// asks for a file and compares it, byte for byte, with what it has to be.
+/// Makes `count` connections from `from` to the web server at `to`, `at_a_time` of them concurrently.
+/// Each one requests a file and compares it byte by byte.
 pub fn burst(
     from: &Place,
     to: SocketAddr,
@@ -75,11 +74,11 @@ pub fn burst(
     burst_while(from, to, file, at_a_time, || next.fetch_add(1, Relaxed) < count)
 }
 
-/// The same for as long as `goes_on` says so, which is asked before each connection.
+/// Makes connections like [`burst`], as long as `goes_on` returns `true` before each one.
 pub fn burst_while(
     from: &Place,
     to: SocketAddr,
-    (file, wanted): (&str, &[u8]),
+    (file, expected): (&str, &[u8]),
     at_a_time: usize,
     goes_on: impl Fn() -> bool + Sync,
 ) -> Result<Burst> {
@@ -89,12 +88,12 @@ pub fn burst_while(
         let mut own = Burst::default();
         while goes_on() {
             let begun = Instant::now();
-            match exchange(to, &request, wanted) {
+            match exchange(to, &request, expected) {
                 Ok(site) => {
                     own.times.push(begun.elapsed());
                     *own.answered.entry(site).or_default() += 1;
                 }
-                Err(why) => own.failed.push(why),
+                Err(error) => own.failed.push(error),
             }
         }
         own
@@ -107,8 +106,8 @@ pub fn burst_while(
                 let own = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
                 all.times.extend(own.times);
                 all.failed.extend(own.failed);
-                for (site, answers) in own.answered {
-                    *all.answered.entry(site).or_default() += answers;
+                for (site, count) in own.answered {
+                    *all.answered.entry(site).or_default() += count;
                 }
             }
             all
@@ -119,53 +118,52 @@ pub fn burst_while(
     Ok(all)
 }
 
-/// Connects, asks for a file and compares it; the site that answered.
-fn exchange(address: SocketAddr, request: &str, wanted: &[u8]) -> Result<String, String> {
-    compare(&mut connect(address)?, request, wanted)
+/// Connects, requests a file and compares it. Returns the site that responded.
+fn exchange(address: SocketAddr, request: &str, expected: &[u8]) -> Result<String, String> {
+    compare(&mut connect(address)?, request, expected)
 }
 
-/// Asks for a file on an open connection, which the server closes then, and compares it byte for
-/// byte with what it has to be; returns the site that answered.
-pub fn download(stream: &mut TcpStream, (file, wanted): (&str, &[u8])) -> Result<String> {
+/// Requests a file on an open connection, which the server then closes, and compares it byte by byte.
+/// Returns the site that responded.
+pub fn download(stream: &mut TcpStream, (file, expected): (&str, &[u8])) -> Result<String> {
     let request = format!("GET /{file} HTTP/1.0\r\nHost: lab\r\n\r\n");
-    compare(stream, &request, wanted).map_err(LabError::Topology)
+    compare(stream, &request, expected).map_err(LabError::Topology)
 }
 
-fn compare(stream: &mut TcpStream, request: &str, wanted: &[u8]) -> Result<String, String> {
+fn compare(stream: &mut TcpStream, request: &str, expected: &[u8]) -> Result<String, String> {
     let step = |step: &str, error: std::io::Error| format!("{step}: {error}");
     stream.write_all(request.as_bytes()).map_err(|error| step("request", error))?;
-    let mut answer = Vec::with_capacity(wanted.len() + 512);
-    stream.read_to_end(&mut answer).map_err(|error| step("answer", error))?;
-    let (site, body) = read_head(&answer).ok_or("the answer is no HTTP 200")?;
-    if answer[body..] == *wanted {
+    let mut response = Vec::with_capacity(expected.len() + 512);
+    stream.read_to_end(&mut response).map_err(|error| step("response", error))?;
+    let (site, body) = read_head(&response).ok_or("the response is not HTTP 200")?;
+    if response[body..] == *expected {
         Ok(site)
     } else {
-        let bytes = answer.len() - body;
-        Err(format!("a wrong body of {bytes} bytes instead of {} from {site}", wanted.len()))
+        let bytes = response.len() - body;
+        Err(format!("a wrong body of {bytes} bytes, expected {}, from {site}", expected.len()))
     }
 }
 
 fn connect(address: SocketAddr) -> Result<TcpStream, String> {
     let stream = TcpStream::connect_timeout(&address, MAX_WAIT);
     let stream = stream.map_err(|error| format!("connect: {error}"))?;
-    let patience = Some(MAX_WAIT);
-    let set = stream.set_read_timeout(patience).and_then(|()| stream.set_write_timeout(patience));
+    let timeout = Some(MAX_WAIT);
+    let set = stream.set_read_timeout(timeout).and_then(|()| stream.set_write_timeout(timeout));
     set.map_err(|error| format!("connect: {error}"))?;
     Ok(stream)
 }
 
-/// The site that answered, and where the body begins, of an answer that says 200.
-fn read_head(answer: &[u8]) -> Option<(String, usize)> {
-    let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
-    let head = std::str::from_utf8(&answer[..end]).ok()?;
+/// Returns the site that responded and the offset of the body, if the status is 200.
+fn read_head(response: &[u8]) -> Option<(String, usize)> {
+    let end = response.windows(4).position(|window| window == b"\r\n\r\n")?;
+    let head = std::str::from_utf8(&response[..end]).ok()?;
     let mut lines = head.split("\r\n");
     let status = lines.next()?.split(' ').nth(1)?;
     let site = lines.find_map(|line| line.strip_prefix("X-Site: "))?;
     (status == "200").then(|| (site.to_string(), end + 4))
 }
 
-/// A connection from a port of the client's choice, which may be one that is in use already, as
-/// long as the other end differs.
+/// Connects from a given port, which may be in use with another destination.
 pub fn connect_from(from: &Place, port: u16, to: SocketAddr) -> Result<TcpStream> {
     use nix::sys::socket::{
         AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket,
@@ -179,9 +177,9 @@ pub fn connect_from(from: &Place, port: u16, to: SocketAddr) -> Result<TcpStream
         let flags = SockFlag::SOCK_CLOEXEC;
         let socket = socket(family, SockType::Stream, flags, None)?;
         setsockopt(&socket, sockopt::ReuseAddr, &true)?;
-        let patience = TimeVal::new(MAX_WAIT.as_secs() as i64, 0);
-        setsockopt(&socket, sockopt::ReceiveTimeout, &patience)?;
-        setsockopt(&socket, sockopt::SendTimeout, &patience)?;
+        let timeout = TimeVal::new(MAX_WAIT.as_secs() as i64, 0);
+        setsockopt(&socket, sockopt::ReceiveTimeout, &timeout)?;
+        setsockopt(&socket, sockopt::SendTimeout, &timeout)?;
         let own = SocketAddr::new(own, port);
         bind(socket.as_raw_fd(), &SockaddrStorage::from(own))?;
         connect(socket.as_raw_fd(), &SockaddrStorage::from(to))?;
@@ -191,47 +189,47 @@ pub fn connect_from(from: &Place, port: u16, to: SocketAddr) -> Result<TcpStream
         .map_err(|error| LabError::Topology(format!("connect from port {port} to {to}: {error}")))
 }
 
-/// Asks for `/` on an open connection, which stays open unless `close` is set: the site that
-/// answered.
-pub fn ask(stream: &mut TcpStream, close: bool) -> Result<String> {
+/// Requests `/` on an open connection, which stays open unless `close` is set. Returns the site that
+/// responded.
+pub fn request(stream: &mut TcpStream, close: bool) -> Result<String> {
     let version = if close { "1.0" } else { "1.1" };
     let request = format!("GET / HTTP/{version}\r\nHost: lab\r\n\r\n");
-    let site = ask_once(stream, &request).map_err(LabError::Topology)?;
+    let site = request_once(stream, &request).map_err(LabError::Topology)?;
     if close {
         let end = stream.read(&mut [0]);
         if !matches!(end, Ok(0)) {
-            return Err(LabError::Topology(format!("expected the end, not {end:?}")));
+            return Err(LabError::Topology(format!("expected the end of the stream, not {end:?}")));
         }
     }
     Ok(site)
 }
 
-/// Connections that are open and stay so; dropping them closes them.
+/// Connections that stay open until this value is dropped.
 #[derive(Debug)]
-pub struct Held {
+pub struct OpenConnections {
     streams: Vec<TcpStream>,
-    /// Who answered on them, and how many.
+    /// Connections per site that responded.
     pub sites: BTreeMap<String, usize>,
 }
 
-impl Held {
-    /// Opens so many connections, one after another, and asks for `/` on each.
+impl OpenConnections {
+    /// Opens `count` connections, one after another, and requests `/` on each.
     pub fn open(from: &Place, to: SocketAddr, count: usize) -> Result<Self> {
         let request = format!("GET / HTTP/1.1\r\nHost: {to}\r\n\r\n");
         let opened = within(&from.host, || {
             let open = |_| open_one(to, &request);
             (0..count).map(open).collect::<Result<Vec<_>, _>>()
         })?;
-        let mut held = Self { streams: Vec::new(), sites: BTreeMap::new() };
+        let mut all = Self { streams: Vec::new(), sites: BTreeMap::new() };
         for (stream, site) in opened.map_err(LabError::Topology)? {
-            held.streams.push(stream);
-            *held.sites.entry(site).or_default() += 1;
+            all.streams.push(stream);
+            *all.sites.entry(site).or_default() += 1;
         }
-        Ok(held)
+        Ok(all)
     }
 
-    /// Opens connections one after another until a site has answered so many of them, for a minute
-    /// at most. Those stay open; how many were opened in all.
+    /// Opens connections one after another until `site` has won `count` of them, for a minute at most.
+    /// Those stay open. Also returns the number of all that were opened.
     pub fn open_at(
         from: &Place,
         to: SocketAddr,
@@ -239,19 +237,19 @@ impl Held {
         count: usize,
     ) -> Result<(Self, usize)> {
         let (start, mut opened) = (Instant::now(), 0);
-        let mut held = Self { streams: Vec::new(), sites: BTreeMap::new() };
-        while held.count() < count && start.elapsed() < MAX_WAIT {
+        let mut all = Self { streams: Vec::new(), sites: BTreeMap::new() };
+        while all.count() < count && start.elapsed() < MAX_WAIT {
             opened += 1;
             let mut one = Self::open(from, to, 1)?;
             if one.sites.contains_key(site) {
-                held.streams.append(&mut one.streams);
-                *held.sites.entry(site.into()).or_default() += 1;
+                all.streams.append(&mut one.streams);
+                *all.sites.entry(site.into()).or_default() += 1;
             }
         }
-        Ok((held, opened))
+        Ok((all, opened))
     }
 
-    /// How many there are.
+    /// Returns the number of open connections.
     #[must_use]
     pub fn count(&self) -> usize {
         self.streams.len()
@@ -260,22 +258,22 @@ impl Held {
 
 fn open_one(address: SocketAddr, request: &str) -> Result<(TcpStream, String), String> {
     let mut stream = connect(address)?;
-    let site = ask_once(&mut stream, request)?;
+    let site = request_once(&mut stream, request)?;
     Ok((stream, site))
 }
 
-fn ask_once(stream: &mut TcpStream, request: &str) -> Result<String, String> {
+fn request_once(stream: &mut TcpStream, request: &str) -> Result<String, String> {
     stream.write_all(request.as_bytes()).map_err(|error| format!("request: {error}"))?;
-    let mut answer = Vec::new();
+    let mut response = Vec::new();
     let mut part = [0; 2048];
-    // The body is a line, the head holds none that ends this way: the answer is whole.
-    while !answer.ends_with(b"\n") || answer.ends_with(b"\r\n") {
-        match stream.read(&mut part).map_err(|error| format!("answer: {error}"))? {
-            0 => return Err("the answer broke off".into()),
-            length => answer.extend_from_slice(&part[..length]),
+    // The body is one line that ends with \n only; lines of the head end with \r\n.
+    while !response.ends_with(b"\n") || response.ends_with(b"\r\n") {
+        match stream.read(&mut part).map_err(|error| format!("response: {error}"))? {
+            0 => return Err("the response is incomplete".into()),
+            length => response.extend_from_slice(&part[..length]),
         }
     }
-    read_head(&answer).map(|(site, _)| site).ok_or_else(|| "the answer is no HTTP 200".into())
+    read_head(&response).map(|(site, _)| site).ok_or_else(|| "the response is not HTTP 200".into())
 }
 
 #[cfg(test)]
@@ -283,10 +281,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_counts_when_it_is_complete_and_says_200() {
-        let answer = b"HTTP/1.1 200 OK\r\nX-Site: replica1\r\n\r\nbody";
-        assert_eq!(read_head(answer), Some(("replica1".into(), 37)));
-        assert_eq!(read_head(&answer[..34]), None);
+    fn a_response_counts_if_it_is_complete_with_status_200() {
+        let response = b"HTTP/1.1 200 OK\r\nX-Site: replica1\r\n\r\nbody";
+        assert_eq!(read_head(response), Some(("replica1".into(), 37)));
+        assert_eq!(read_head(&response[..34]), None);
         assert_eq!(read_head(b"HTTP/1.1 404 Not Found\r\nX-Site: a\r\n\r\n"), None);
         assert_eq!(read_head(b"HTTP/1.1 200 OK\r\n\r\n"), None);
     }

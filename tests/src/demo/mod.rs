@@ -1,8 +1,8 @@
-//! The demonstration: races for the nearest replica with real TCP, told as a report.
+//! The demonstration: races for the nearest replica with real TCP, printed as a report.
 //!
-//! [`run`] is what `firstack-demo` does; [`world`] is the network, [`scenes`] are the parts in
-//! the order in which they are told, [`client`] makes many connections, [`capture`] keeps one
-//! for `firstack replay`, [`table`] is what all came to, [`report`] prints.
+//! [`run`] is the work of `firstack-demo`. [`world`] is the network; [`scenes`] has the parts, in the
+//! order in which they run; [`client`] makes many connections; [`capture`] captures one for
+//! `firstack replay`; [`table`] is the summary; [`report`] prints.
 
 pub mod capture;
 pub mod client;
@@ -22,18 +22,18 @@ use scenes::Scenes;
 use table::Row;
 use world::{DELAYS, World};
 
-/// Short connections in the whole story of one configuration.
+/// Short connections in configuration A.
 const MANY: usize = 2000;
-/// Short connections without firstack, and in a configuration's shorter story.
+/// Short connections without firstack, and in the other configurations.
 const FEWER: usize = 300;
 
-/// Tells the story in these configurations and families, IPv4 among them; `true` when every
-/// claim held. Captures of configuration A, which is told at length, go to a directory.
+/// Runs the demonstration in these configurations and families; IPv4 must be among them. Returns
+/// `true` if every claim held. Captures of configuration A are written to `captures`.
 pub fn run(captures: &Path, configurations: &[Configuration], families: &[Family]) -> Result<bool> {
     let start = Instant::now();
     let mut report = Report::default();
-    report.line("firstack: every TCP connection goes to the replica that answers first.");
-    report.line("Real curl and nginx, the kernel's own TCP, four firstack processes on DPDK.");
+    report.line("firstack: the server whose SYN/ACK arrives first wins the TCP connection.");
+    report.line("Real curl, nginx and kernel TCP; four firstack processes on DPDK.");
     report.line("One-way delays between the sites, in milliseconds:");
     let row = |(a, b, delay): &(_, _, f64)| vec![format!("{a} - {b}"), format!("{delay:.0}")];
     report.table(&["", ""], &DELAYS.iter().map(row).collect::<Vec<_>>());
@@ -42,7 +42,7 @@ pub fn run(captures: &Path, configurations: &[Configuration], families: &[Family
     let mut rows = before.clone();
     for configuration in configurations {
         rows.extend(match configuration {
-            Configuration::A => whole(captures, families, &mut report, &before)?,
+            Configuration::A => full(captures, families, &mut report, &before)?,
             other => shorter(*other, families, &mut report, &before)?,
         });
     }
@@ -57,8 +57,8 @@ pub fn run(captures: &Path, configurations: &[Configuration], families: &[Family
     Ok(all)
 }
 
-/// Configuration A, with all mishaps, a capture and its replay.
-fn whole(
+/// Runs all parts in configuration A, with a capture and its replay.
+fn full(
     captures: &Path,
     families: &[Family],
     report: &mut Report,
@@ -73,14 +73,14 @@ fn whole(
     scenes.revived()?;
     scenes.large()?;
     scenes.many(MANY)?;
-    scenes.beside(families)?;
+    scenes.ipv6(families)?;
     scenes.counters()?;
     scenes.explain(&captured)?;
     scenes.end()?;
     Ok(scenes.rows())
 }
 
-/// Any configuration, as far as it differs from others.
+/// Runs the parts that differ between configurations.
 fn shorter(
     configuration: Configuration,
     families: &[Family],
@@ -92,7 +92,7 @@ fn shorter(
     scenes.race(Family::V4)?;
     scenes.large()?;
     scenes.many(FEWER)?;
-    scenes.beside(families)?;
+    scenes.ipv6(families)?;
     scenes.killed()?;
     scenes.revived()?;
     scenes.sums()?;

@@ -1,9 +1,9 @@
-//! What the demonstration prints: headings, tables, and claims that hold or FAILED.
+//! The demonstration's output: headings, tables, and claims that are ok or FAILED.
 
 use std::io::Write;
 use std::time::Duration;
 
-/// Collects claims while it prints.
+/// Prints the output and collects failed claims.
 #[derive(Debug, Default)]
 pub struct Report {
     claims: usize,
@@ -11,25 +11,25 @@ pub struct Report {
 }
 
 impl Report {
-    /// Prints a line at once; a reader that has gone is no reason to fail.
+    /// Prints a line and flushes it. Ignores errors, such as a closed pipe.
     pub fn line(&self, text: &str) {
         let mut out = std::io::stdout().lock();
         let _ = writeln!(out, "{text}").and_then(|()| out.flush());
     }
 
-    /// Begins a part.
+    /// Prints a heading.
     pub fn heading(&self, text: &str) {
         self.line(&format!("\n{text}\n{}", "-".repeat(text.chars().count())));
     }
 
-    /// Prints a table: the first column to the left, figures to the right.
+    /// Prints a table: the first column left-aligned, the others right-aligned.
     pub fn table(&self, head: &[&str], rows: &[Vec<String>]) {
         for line in layout(head, rows) {
             self.line(&line);
         }
     }
 
-    /// Says that something is so, or that it FAILED.
+    /// Prints a claim as ok or FAILED.
     pub fn claim(&mut self, holds: bool, text: &str) {
         self.claims += 1;
         if holds {
@@ -40,14 +40,14 @@ impl Report {
         }
     }
 
-    /// Says that something is so which depends on how fast this machine is: it is no claim, for a
-    /// busy one is late.
+    /// Prints whether something that depends on this machine's speed was timely or late. It is not a
+    /// claim, because it may fail on a busy machine.
     pub fn timing(&self, holds: bool, text: &str) {
         let mark = if holds { "timely" } else { "late  " };
         self.line(&format!("  {mark}  {text}"));
     }
 
-    /// Prints what all came to; `true` when every claim held.
+    /// Prints the conclusion. Returns `true` if every claim held.
     pub fn conclude(&self) -> bool {
         self.line(&self.conclusion());
         self.failed.is_empty()
@@ -80,19 +80,19 @@ fn layout(head: &[&str], rows: &[Vec<String>]) -> Vec<String> {
     all.iter().map(line).collect()
 }
 
-/// A time in milliseconds: "12.3 ms".
+/// Returns a time in milliseconds, such as "12.3 ms".
 #[must_use]
 pub fn ms(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1e3)
 }
 
-/// The share of a time that is saved: "24 %".
+/// Returns the share of `before` that is saved, such as "24 %".
 #[must_use]
 pub fn saved(before: Duration, now: Duration) -> String {
     format!("{:.0} %", 100.0 * (1.0 - now.as_secs_f64() / before.as_secs_f64()))
 }
 
-/// The one in the middle; zero of none.
+/// Returns the median; zero if there are no times.
 #[must_use]
 pub fn median(times: impl IntoIterator<Item = Duration>) -> Duration {
     let mut times: Vec<_> = times.into_iter().collect();

@@ -1,4 +1,4 @@
-//! The parts of the demonstration, in the order in which they are told.
+//! The parts of the demonstration, in the order in which they run.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,25 +7,25 @@ use std::time::{Duration, Instant};
 use firstack::control::stats::Snapshot;
 
 use super::capture::{Captured, Captures};
-use super::client::{Burst, Held, burst};
+use super::client::{Burst, OpenConnections, burst};
 use super::proof;
 use super::report::{Report, median, ms, saved};
-use super::table::{Row, most};
+use super::table::{Row, top_verdicts};
 use super::world::{BUSY, World};
 use crate::lab::{Curl, Family, Fetched, RaceCapture, Result};
 use crate::processes::Configuration;
 
-/// Connections of the race and of each mishap.
+/// Connections of the race; each failure gets half of them.
 const RACES: usize = 20;
 /// Connections of the race over IPv6.
 const RACES_V6: usize = 10;
-/// Short connections at a time.
+/// Concurrent short connections.
 const AT_A_TIME: usize = 40;
-/// Time that a replica may take to be given connections again, after it was dead or busy. Probes go
-/// out every 2 s, and it has to answer several; on a busy machine it also has to be the first.
-const BACK: Duration = Duration::from_secs(60);
+/// Longest time until a replica wins connections again after it was out of service or busy. Probes
+/// are sent every 2 s, and several have to be answered; then it also has to win a race.
+const RECOVERY: Duration = Duration::from_secs(60);
 
-/// (a) Without firstack: a row of the last table for each family.
+/// (a) Measures without firstack. Returns a row of the last table for each family.
 pub fn without(report: &mut Report, families: &[Family]) -> Result<Vec<Row>> {
     report.heading("Without firstack (medians of 5)");
     let world = World::direct()?;
@@ -37,52 +37,53 @@ pub fn without(report: &mut Report, families: &[Family]) -> Result<Vec<Row>> {
         failed.extend(bad);
         let connect = median(good.iter().map(|fetched| fetched.connect));
         let download = median(good.iter().map(|fetched| fetched.total));
-        let asked = format!("{} by its own address, {family}", place.site);
-        lines.push(vec![asked, ms(connect), ms(download)]);
+        let name = format!("{} at its own address, {family}", place.site);
+        lines.push(vec![name, ms(connect), ms(download)]);
         if place.site == origin.site {
             let name = "without firstack".into();
             rows.push(Row { name, family, connect, download, ..Row::default() });
         }
     }
     report.table(&["server", "connect", "1 MB"], &lines);
-    complain(report, &failed);
-    report.claim(failed.is_empty(), "every server answers every time");
+    print_failures(report, &failed);
+    report.claim(failed.is_empty(), "every server responded every time");
     if let Some(row) = rows.first_mut() {
         let (fetched, _) = large(&world, report, "100 MB from the origin: ")?;
         row.large = Some(fetched.total);
         let burst = short(&world, super::FEWER)?;
         let count = (burst.successes(), burst.failed.len());
         row.short = Some(count);
-        complain(report, &burst.failed);
+        print_failures(report, &burst.failed);
         let text = format!("{} short connections to the origin, {} failed", count.0, count.1);
         report.claim(count == (super::FEWER, 0), &text);
     }
     Ok(rows)
 }
 
-/// The service's large file over IPv4, compared; what was fetched, and what it should be.
+/// Fetches the service's large file over IPv4 and compares it. Returns the result, and the SHA-256 of
+/// the server's file.
 fn large(world: &World, report: &mut Report, prefix: &str) -> Result<(Fetched, String)> {
     let curl = Curl::to(world.service(Family::V4), "100MB").limit(Duration::from_secs(60));
     let fetched = curl.digest().run(&world.client().host)?;
     let (file, _) = world.file("100MB")?;
     let rate = fetched.bytes as f64 / 1e6 / fetched.total.as_secs_f64();
     let took = ms(fetched.total);
-    let text = format!("{prefix}the same at both ends, in {took}, {rate:.0} MB/s");
+    let text = format!("{prefix}identical at both ends, in {took}, {rate:.0} MB/s");
     let received = fetched.sha256.as_deref().unwrap_or("none");
     report.claim(received == file.sha256 && fetched.bytes == file.bytes, &text);
-    let wanted = file.sha256.clone();
-    Ok((fetched, wanted))
+    let expected = file.sha256.clone();
+    Ok((fetched, expected))
 }
 
-/// So many short connections over IPv4.
+/// Makes `count` short connections over IPv4.
 fn short(world: &World, count: usize) -> Result<Burst> {
     let (_, bytes) = world.file("4KB")?;
     burst(world.client(), world.service(Family::V4), ("4KB", &bytes), count, AT_A_TIME)
 }
 
-fn complain(report: &Report, failed: &[String]) {
-    for why in failed.iter().take(5) {
-        report.line(&format!("          {why}"));
+fn print_failures(report: &Report, failed: &[String]) {
+    for failure in failed.iter().take(5) {
+        report.line(&format!("          {failure}"));
     }
 }
 
@@ -95,12 +96,12 @@ pub struct Scenes<'a> {
     before: &'a [Row],
     rows: Vec<Row>,
     races: RaceCapture,
-    /// Connections that the client has opened, which is how many races there were.
+    /// Connections that the client has opened. Each one is a race.
     connections: usize,
 }
 
 impl<'a> Scenes<'a> {
-    /// In a network where all is well; `before` is what was measured without firstack.
+    /// Creates the parts, in a network where every site works. `before` was measured without firstack.
     pub fn new(
         world: &'a mut World,
         report: &'a mut Report,
@@ -112,7 +113,7 @@ impl<'a> Scenes<'a> {
         Ok(Self { world, report, configuration, before, rows, races, connections: 0 })
     }
 
-    /// What it came to: a row of the last table for each family.
+    /// Returns a row of the last table for each family.
     #[must_use]
     pub fn rows(self) -> Vec<Row> {
         self.rows
@@ -122,7 +123,7 @@ impl<'a> Scenes<'a> {
         self.report.heading(&format!("Configuration {}: {text}", self.configuration));
     }
 
-    /// One connection, captured on both sides of the gateway.
+    /// Makes one connection, captured on both sides of the gateway.
     pub fn first(&mut self, directory: &Path) -> Result<Captured> {
         self.heading("the first connection");
         let captures = Captures::start(self.world.lab(), self.world.topology(), directory)?;
@@ -131,13 +132,13 @@ impl<'a> Scenes<'a> {
         // The losers' SYN/ACKs are still on their way.
         proof::rest(self.world)?;
         captures.complete(&self.gateway()?)?;
-        let text = format!("answered by {}, connect {}", fetched.site, ms(fetched.connect));
+        let text = format!("won by {}, connect {}", fetched.site, ms(fetched.connect));
         self.report.claim(fetched.status == 200, &text);
         self.report.timing(fetched.site == "replica1", "replica1 is the nearest");
         Ok(captures.stop())
     }
 
-    /// (b) The race: all sites are well.
+    /// (b) The race, with every site in service.
     pub fn race(&mut self, family: Family) -> Result<()> {
         let count = if family == Family::V4 { RACES } else { RACES_V6 };
         self.heading(&format!("{count} connections for 1 MB, {family}"));
@@ -161,7 +162,7 @@ impl<'a> Scenes<'a> {
         self.time_winner(&good, "replica1");
         let text = format!("connect {} instead of {}", ms(connect), ms(before.connect));
         let sooner = connect < before.connect;
-        self.report.timing(sooner, &format!("connections stand sooner: {text}"));
+        self.report.timing(sooner, &format!("connections are established sooner: {text}"));
         let times = before.download.as_secs_f64() / download.as_secs_f64();
         let text = format!("1 MB arrives {times:.1} times as fast as from the origin");
         self.report.timing(times > 2.0, &text);
@@ -170,63 +171,63 @@ impl<'a> Scenes<'a> {
         Ok(())
     }
 
-    /// The race over IPv6, when that is among the families; what the gateway did with the
-    /// packets of each family.
-    pub fn beside(&mut self, families: &[Family]) -> Result<()> {
-        let of_v4 = self.gateway()?;
+    /// Repeats the race over IPv6, if that is among the families, and notes the gateway's most
+    /// frequent verdicts in each family.
+    pub fn ipv6(&mut self, families: &[Family]) -> Result<()> {
+        let after_v4 = self.gateway()?;
         if let Some(row) = self.rows.last_mut() {
-            row.packets = Some(most(&Snapshot::default(), &of_v4));
+            row.packets = Some(top_verdicts(&Snapshot::default(), &after_v4));
         }
         if families.contains(&Family::V6) {
             self.race(Family::V6)?;
             let both = self.gateway()?;
             if let Some(row) = self.rows.last_mut() {
-                row.packets = Some(most(&of_v4, &both));
+                row.packets = Some(top_verdicts(&after_v4, &both));
             }
         }
         Ok(())
     }
 
     fn gateway(&self) -> Result<Snapshot> {
-        self.world.fleet()?.gateway().stats()
+        self.world.processes()?.gateway().stats()
     }
 
-    /// (c) The nearest replica is killed: first its web server, then its appliance too.
+    /// (c) Kills the nearest replica: first its web server, then its appliance too.
     pub fn killed(&mut self) -> Result<()> {
         self.heading("the nearest replica is killed (kill -9)");
         self.world.kill_server(1)?;
         let good = self.fetch(Family::V4, "1MB", RACES / 2);
-        self.report.line("  its web server is gone, its kernel refuses:");
+        self.report.line("  its web server has stopped; the kernel sends RSTs:");
         self.claim_answers(&good, RACES / 2, &["replica1"]);
         self.time_winner(&good, "replica2");
         self.world.kill_appliance(1)?;
         let good = self.fetch(Family::V4, "1MB", RACES / 2);
-        self.report.line("  its appliance is gone too, it is silent:");
+        self.report.line("  its appliance has stopped too; nothing responds:");
         self.claim_answers(&good, RACES / 2, &["replica1"]);
         self.time_winner(&good, "replica2");
         Ok(())
     }
 
-    /// (d) The next one is busy: as many connections are held open as it may have.
+    /// (d) Makes replica 2 busy, with as many open connections as its limit allows.
     pub fn busy(&mut self) -> Result<()> {
-        self.heading("the next replica is made busy");
-        let most = BUSY as usize;
+        self.heading("replica2 is busy");
+        let limit = BUSY as usize;
         let (client, service) = (self.world.client(), self.world.service(Family::V4));
-        let (held, opened) = Held::open_at(client, service, "replica2", most)?;
+        let (open, opened) = OpenConnections::open_at(client, service, "replica2", limit)?;
         self.connections += opened;
-        let answered = list(&held.sites);
-        let text = format!("{most} connections held open, all it may have: {answered}");
-        self.report.claim(held.count() == most, &text);
+        let winners = list(&open.sites);
+        let text = format!("{limit} connections are open, the most that it accepts: {winners}");
+        self.report.claim(open.count() == limit, &text);
         let before = self.replica2()?.verdict("busy");
         let good = self.fetch(Family::V4, "1MB", RACES / 2);
-        // The one is dead, the other full.
+        // Replica 1 is out of service, replica 2 busy.
         self.claim_answers(&good, RACES / 2, &["replica1", "replica2"]);
         let dropped = self.replica2()?.verdict("busy") - before;
         let text = format!("replica2 dropped {dropped} copies because it was busy (op 408)");
         self.report.claim(dropped > 0, &text);
-        drop(held);
-        self.report.line("  the held connections are closed:");
-        self.comes_to("replica2")?;
+        drop(open);
+        self.report.line("  these connections are closed:");
+        self.wait_for("replica2")?;
         let good = self.fetch(Family::V4, "1MB", 3);
         self.claim_answers(&good, 3, &["replica1"]);
         self.time_winner(&good, "replica2");
@@ -234,45 +235,45 @@ impl<'a> Scenes<'a> {
     }
 
     fn replica2(&self) -> Result<Snapshot> {
-        self.world.fleet()?.replica(2).stats()
+        self.world.processes()?.replica(2).stats()
     }
 
-    /// The killed replica comes back.
+    /// Starts the killed replica again.
     pub fn revived(&mut self) -> Result<()> {
         self.heading("the nearest replica is started again");
         self.world.revive(1)?;
-        self.comes_to("replica1")?;
+        self.wait_for("replica1")?;
         let good = self.fetch(Family::V4, "1MB", 3);
         self.claim_answers(&good, 3, &[]);
         self.time_winner(&good, "replica1");
         Ok(())
     }
 
-    /// Connects until this site answers.
-    fn comes_to(&mut self, site: &str) -> Result<()> {
-        let (start, mut answered) = (Instant::now(), false);
-        while !answered && start.elapsed() < BACK {
+    /// Connects until this site wins.
+    fn wait_for(&mut self, site: &str) -> Result<()> {
+        let (start, mut won) = (Instant::now(), false);
+        while !won && start.elapsed() < RECOVERY {
             self.connections += 1;
-            answered = self.world.fetch(self.world.service(Family::V4), "/")?.site == site;
-            if !answered {
+            won = self.world.fetch(self.world.service(Family::V4), "/")?.site == site;
+            if !won {
                 std::thread::sleep(Duration::from_millis(100));
             }
         }
-        let text = format!("connections go to {site} again, after {}", ms(start.elapsed()));
-        self.report.claim(answered, &text);
+        let text = format!("{site} wins again, after {}", ms(start.elapsed()));
+        self.report.claim(won, &text);
         Ok(())
     }
 
-    /// (e) A large download, compared at both ends.
+    /// (e) Makes a large download, compared at both ends.
     pub fn large(&mut self) -> Result<()> {
         self.heading("100 MB");
-        let (fetched, wanted) = large(self.world, self.report, "")?;
+        let (fetched, expected) = large(self.world, self.report, "")?;
         self.connections += 1;
         let received = fetched.sha256.unwrap_or_default();
         self.report.table(
             &["end", "SHA-256"],
             &[
-                vec![format!("{}, on disk", fetched.site), wanted],
+                vec![format!("{}, on disk", fetched.site), expected],
                 vec!["client, received".into(), received],
             ],
         );
@@ -282,16 +283,16 @@ impl<'a> Scenes<'a> {
         Ok(())
     }
 
-    /// (f) Many short connections at a time.
+    /// (f) Makes many short connections, `AT_A_TIME` of them concurrently.
     pub fn many(&mut self, count: usize) -> Result<()> {
         self.heading(&format!(
-            "{count} short connections, {AT_A_TIME} at a time, each body compared"
+            "{count} short connections, {AT_A_TIME} concurrent, each body compared"
         ));
         let burst = short(self.world, count)?;
         self.connections += count;
         let quantiles = [0.5, 0.99, 1.0].map(|share| ms(burst.quantile(share)));
         self.report.table(
-            &["complete", "failed", "half within", "99 % within", "all within", "per second"],
+            &["complete", "failed", "median", "99 %", "longest", "per second"],
             &[vec![
                 burst.successes().to_string(),
                 burst.failed.len().to_string(),
@@ -301,51 +302,51 @@ impl<'a> Scenes<'a> {
                 format!("{:.0}", burst.successes() as f64 / burst.total.as_secs_f64()),
             ]],
         );
-        self.report.line(&format!("  answered by {}", list(&burst.answered)));
-        complain(self.report, &burst.failed);
+        self.report.line(&format!("  won by {}", list(&burst.answered)));
+        print_failures(self.report, &burst.failed);
         let all = burst.failed.is_empty() && burst.successes() == count;
-        self.report.claim(all, "every connection brought the whole file, none failed");
+        self.report.claim(all, "every connection received the whole file");
         if let Some(row) = self.rows.last_mut() {
             row.short = Some((burst.successes(), burst.failed.len()));
         }
         Ok(())
     }
 
-    /// (g) The counters that prove it.
+    /// (g) Shows the counters and checks them.
     pub fn counters(&mut self) -> Result<()> {
-        self.heading("what the counters say");
+        self.heading("counters");
         proof::counters(self.world, self.report, self.connections)?;
         proof::winners(self.world, self.report, &self.races)
     }
 
-    /// The same in short.
+    /// Checks the counters like [`Scenes::counters`], and shows fewer of them.
     pub fn sums(&mut self) -> Result<()> {
-        self.heading("what the counters say");
+        self.heading("counters");
         proof::sums(self.world, self.report, self.connections)?;
         proof::winners(self.world, self.report, &self.races)
     }
 
-    /// The captured connection, replayed.
+    /// Replays the captured connection.
     pub fn explain(&mut self, captured: &Captured) -> Result<()> {
         self.heading("the first connection, explained (firstack replay --explain)");
         proof::explain(self.world, self.report, captured)
     }
 
-    /// Ends firstack in good order.
+    /// Stops firstack by SIGTERM.
     pub fn end(&mut self) -> Result<()> {
-        self.heading("the end (SIGTERM)");
+        self.heading("shutdown (SIGTERM)");
         proof::end(self.world, self.report)
     }
 
-    /// Fetches a file from the service so many times; failures are printed and counted.
+    /// Fetches a file from the service `count` times, and prints failures.
     fn fetch(&mut self, family: Family, name: &str, count: usize) -> Vec<Fetched> {
         let (good, failed) = self.world.fetch_many(self.world.service(family), name, count);
         self.connections += count;
-        complain(self.report, &failed);
+        print_failures(self.report, &failed);
         good
     }
 
-    /// Claims that all of so many connections were answered, and by none of the sites that cannot.
+    /// Claims that all `count` connections succeeded, and that none was won by a site in `absent`.
     fn claim_answers(&mut self, good: &[Fetched], count: usize, absent: &[&str]) {
         let sites = sites(good);
         let failed = count - good.len();
@@ -357,15 +358,15 @@ impl<'a> Scenes<'a> {
         self.report.claim(holds, &text);
     }
 
-    /// Says whether the site that is the nearest has won all.
+    /// Prints whether the nearest site has won all.
     fn time_winner(&self, good: &[Fetched], site: &str) {
         let sites = sites(good);
         let all = sites.len() == 1 && sites.contains_key(site);
-        self.report.timing(all, &format!("{site}, the nearest that can serve, won all"));
+        self.report.timing(all, &format!("{site}, the nearest in service, won all"));
     }
 }
 
-/// How often each site answered.
+/// Counts the connections that each site won.
 fn sites(good: &[Fetched]) -> BTreeMap<String, usize> {
     let mut sites = BTreeMap::new();
     for fetched in good {
@@ -374,9 +375,9 @@ fn sites(good: &[Fetched]) -> BTreeMap<String, usize> {
     sites
 }
 
-/// "replica1 19, origin 1"; "nobody" of none.
+/// Returns the counts as text, such as "replica1 19, origin 1".
 fn list(counts: &BTreeMap<String, usize>) -> String {
     let one = |(name, count): (&String, &usize)| format!("{name} {count}");
     let all: Vec<_> = counts.iter().map(one).collect();
-    if all.is_empty() { "nobody".into() } else { all.join(", ") }
+    if all.is_empty() { "none".into() } else { all.join(", ") }
 }

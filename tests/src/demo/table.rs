@@ -1,4 +1,4 @@
-//! The last table: what was measured without firstack, in each configuration and family.
+//! The last table: measurements without firstack and in each configuration, by family.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::lab::Family;
 /// Bytes of the large download.
 const LARGE: f64 = 100e6;
 
-/// What was measured in one way of connecting.
+/// The measurements without firstack or in one configuration, in one family.
 #[derive(Debug, Clone, Default)]
 pub struct Row {
     /// "without firstack", or the configuration.
@@ -23,13 +23,13 @@ pub struct Row {
     pub download: Duration,
     /// Time for 100 MB.
     pub large: Option<Duration>,
-    /// Short connections: answered and failed.
+    /// Short connections: complete and failed.
     pub short: Option<(usize, usize)>,
-    /// What the gateway did with most packets from its inside and its outside.
+    /// The gateway's most frequent verdict for packets from its inside and its outside.
     pub packets: Option<[String; 2]>,
 }
 
-/// Prints all rows, IPv4 first; the first row of a family is what its others save from.
+/// Prints all rows, IPv4 first. Savings are relative to the first row of the family.
 pub fn print(report: &Report, mut rows: Vec<Row>) {
     rows.sort_by_key(|row| row.family);
     let head = [
@@ -42,13 +42,13 @@ pub fn print(report: &Report, mut rows: Vec<Row>) {
         "MB/s",
         "short",
         "failed",
-        "most packets from clients",
-        "most packets to clients",
+        "packets from clients",
+        "packets to clients",
     ];
     let first = |family| rows.iter().find(|row: &&Row| row.family == family);
     let cells: Vec<_> = rows.iter().map(|row| cells(row, first(row.family))).collect();
     report.table(&head, &cells);
-    report.line("  Packets: what the gateway decided most often on each side, and how often.");
+    report.line("  Packets: the gateway's most frequent verdict on each side, and its count.");
 }
 
 fn cells(row: &Row, first: Option<&Row>) -> Vec<String> {
@@ -58,7 +58,7 @@ fn cells(row: &Row, first: Option<&Row>) -> Vec<String> {
         _ => none(),
     };
     let rate = |time: Duration| format!("{:.0}", LARGE / 1e6 / time.as_secs_f64());
-    let (answered, failed) = row.short.unzip();
+    let (complete, failed) = row.short.unzip();
     let [inside, outside] = row.packets.clone().unwrap_or_else(|| [none(), none()]);
     let count = |count: Option<usize>| count.map_or_else(none, |count| count.to_string());
     vec![
@@ -69,21 +69,21 @@ fn cells(row: &Row, first: Option<&Row>) -> Vec<String> {
         saved(|row| row.download),
         row.large.map_or_else(none, ms),
         row.large.map_or_else(none, rate),
-        count(answered),
+        count(complete),
         count(failed),
         inside,
         outside,
     ]
 }
 
-/// What a gateway has decided most often since an earlier moment, inside first.
+/// Returns a gateway's most frequent verdict and its count since `before`, inside first.
 #[must_use]
-pub fn most(before: &Snapshot, now: &Snapshot) -> [String; 2] {
+pub fn top_verdicts(before: &Snapshot, now: &Snapshot) -> [String; 2] {
     let sides = [0, 1].map(|side| (&before.sides[side], &now.sides[side]));
-    sides.map(|(before, now)| most_of_side(before, now))
+    sides.map(|(before, now)| top_verdict(before, now))
 }
 
-fn most_of_side(before: &SideStats, now: &SideStats) -> String {
+fn top_verdict(before: &SideStats, now: &SideStats) -> String {
     let earlier = |name: &str| {
         let found = before.verdicts.iter().find(|verdict| verdict.name == name);
         found.map_or(0, |verdict| verdict.packets)
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn most_is_counted_from_the_earlier_moment() {
+    fn top_verdict_is_counted_from_the_earlier_moment() {
         let side = |counts: [u64; 2]| SideStats {
             verdicts: ["tagged", "to_replica"]
                 .into_iter()
@@ -116,8 +116,8 @@ mod tests {
                 .collect(),
             ..SideStats::default()
         };
-        assert_eq!(most_of_side(&side([1, 90]), &side([30, 100])), "tagged 29");
-        assert_eq!(most_of_side(&SideStats::default(), &side([30, 100])), "to_replica 100");
+        assert_eq!(top_verdict(&side([1, 90]), &side([30, 100])), "tagged 29");
+        assert_eq!(top_verdict(&SideStats::default(), &side([30, 100])), "to_replica 100");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The network of the demonstration, and what is asked of it.
+//! The network of the demonstration.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -16,9 +16,9 @@ use crate::processes::{Configuration, ProcessOptions, Processes};
 
 /// One-way delays in milliseconds.
 ///
-/// A replica's first answer takes client to origin, origin to replica, replica to client: 95 ms
-/// by replica 1, 120 ms by replica 2, against the origin's 140 ms. A busy machine may be late by the
-/// 20 ms or more between them: no claim depends on that.
+/// A race takes the way client - origin - replica - client: 95 ms with replica 1 and 120 ms with
+/// replica 2, compared with the origin's 140 ms. No claim depends on the 20 ms or more between them,
+/// because a busy machine may be late by that.
 pub const DELAYS: [(Site, Site, f64); 5] = [
     (Site::Client, Site::Origin, 70.0),
     (Site::Client, Site::Replica(1), 5.0),
@@ -26,13 +26,13 @@ pub const DELAYS: [(Site, Site, f64); 5] = [
     (Site::Origin, Site::Replica(1), 20.0),
     (Site::Origin, Site::Replica(2), 30.0),
 ];
-/// Live connections from which on replica 2 is busy.
+/// Live connections at which replica 2 is busy.
 pub const BUSY: u32 = 40;
-/// What every web server offers.
+/// The files of every web server, with their sizes in bytes.
 const FILES: [(&str, u64); 3] = [("4KB", 4_000), ("1MB", 1_000_000), ("100MB", 100_000_000)];
-/// Bytes of each frame that the WAN's captures keep: all headers.
+/// Bytes of each frame in the WAN's captures, enough for all headers.
 const SNAPLEN: u32 = 128;
-/// The demonstration ends by itself.
+/// Time limit of the demonstration.
 const LONGEST: Duration = Duration::from_secs(1800);
 
 fn topology() -> TopologyBuilder {
@@ -40,10 +40,10 @@ fn topology() -> TopologyBuilder {
     DELAYS.iter().fold(builder, |builder, (a, b, delay)| builder.delay(*a, *b, *delay))
 }
 
-/// A network that stands: hosts, web servers, WAN, and with or without firstack.
+/// A running network: hosts, web servers and WAN, with or without firstack.
 #[derive(Debug)]
 pub struct World {
-    fleet: Option<Processes>,
+    processes: Option<Processes>,
     servers: Vec<Option<WebServer>>,
     topology: Topology,
     content: Content,
@@ -51,13 +51,13 @@ pub struct World {
 }
 
 impl World {
-    /// Without firstack: hosts are cabled to the WAN.
+    /// Builds the network without firstack: hosts are connected to the WAN directly.
     pub fn direct() -> Result<Self> {
         Self::build("direct", topology().direct(true).ipv6(true), &FILES, None)
     }
 
-    /// With firstack at every site, for services of some families; captures of what the WAN
-    /// sees go to a directory that exists, if to any.
+    /// Builds the network with firstack at every site, for services of these families. The WAN's
+    /// captures are written to `captures`, which must exist.
     pub fn with_firstack(
         configuration: Configuration,
         families: &[Family],
@@ -76,8 +76,8 @@ impl World {
         Self::build("demo", topology, &FILES, Some(&options))
     }
 
-    /// Any topology, with a web server at every site that has the files, and with firstack when
-    /// there are options for it; the topology gets what those need.
+    /// Builds a topology with a web server at every site, and with firstack if there are options for
+    /// it. Adds IPv6 and the management network to the topology if the options need them.
     pub fn build(
         name: &str,
         topology: TopologyBuilder,
@@ -99,57 +99,57 @@ impl World {
         let servers = topology.servers().iter();
         let servers = servers.map(|place| WebServer::start(&lab, place, &content).map(Some));
         let servers = servers.collect::<Result<_>>()?;
-        let fleet =
+        let processes =
             firstack.map(|options| Processes::start(&lab, &topology, options)).transpose()?;
-        Ok(Self { fleet, servers, topology, content, lab })
+        Ok(Self { processes, servers, topology, content, lab })
     }
 
-    /// The laboratory that it stands in.
+    /// Returns the laboratory of its namespaces.
     #[must_use]
     pub fn lab(&self) -> &Lab {
         &self.lab
     }
 
-    /// Its sites.
+    /// Returns its sites.
     #[must_use]
     pub fn topology(&self) -> &Topology {
         &self.topology
     }
 
-    /// The clients' site.
+    /// Returns the clients' site.
     #[must_use]
     pub fn client(&self) -> &Place {
         self.topology.client()
     }
 
-    /// The origin's site.
+    /// Returns the origin's site.
     #[must_use]
     pub fn origin(&self) -> &Place {
         self.topology.origin()
     }
 
-    /// Where clients find the service: the origin's web server.
+    /// Returns the service's endpoint, which is the origin's web server.
     #[must_use]
     pub fn service(&self, family: Family) -> SocketAddr {
         self.origin().web(family)
     }
 
-    /// The processes of firstack.
-    pub fn fleet(&self) -> Result<&Processes> {
-        self.fleet.as_ref().ok_or_else(|| LabError::Topology("firstack does not run".into()))
+    /// Returns the processes of firstack.
+    pub fn processes(&self) -> Result<&Processes> {
+        self.processes.as_ref().ok_or_else(|| LabError::Topology("firstack does not run".into()))
     }
 
-    /// Takes the processes of firstack out, to end them.
-    pub fn take_fleet(&mut self) -> Result<Processes> {
-        self.fleet.take().ok_or_else(|| LabError::Topology("firstack does not run".into()))
+    /// Removes and returns the processes of firstack, to stop them.
+    pub fn take_processes(&mut self) -> Result<Processes> {
+        self.processes.take().ok_or_else(|| LabError::Topology("firstack does not run".into()))
     }
 
-    /// Gives processes back that were taken out.
-    pub fn give_fleet(&mut self, fleet: Processes) {
-        self.fleet = Some(fleet);
+    /// Restores processes that [`World::take_processes`] returned.
+    pub fn return_processes(&mut self, processes: Processes) {
+        self.processes = Some(processes);
     }
 
-    /// A file that every web server has.
+    /// Returns a file of the web servers, and its contents.
     pub fn file(&self, name: &str) -> Result<(&ContentFile, Vec<u8>)> {
         let known = self.content.file(name);
         let known = known.ok_or_else(|| LabError::Topology(format!("no file {name}")))?;
@@ -163,7 +163,7 @@ impl World {
         Curl::to(from, name).discard().run(&self.client().host)
     }
 
-    /// Fetches a file several times: answers that say 200, and what went wrong with the others.
+    /// Fetches a file several times. Returns the responses with status 200, and the other errors.
     #[must_use]
     pub fn fetch_many(
         &self,
@@ -182,7 +182,7 @@ impl World {
         (good, failed)
     }
 
-    /// Kills a replica's web server outright.
+    /// Kills a replica's web server (SIGKILL).
     pub fn kill_server(&mut self, number: usize) -> Result<()> {
         if let Some(mut server) = self.servers[number].take() {
             server.process().signal(Signal::SIGKILL);
@@ -191,10 +191,10 @@ impl World {
         Ok(())
     }
 
-    /// Kills a replica's appliance outright.
+    /// Kills a replica's appliance (SIGKILL).
     pub fn kill_appliance(&mut self, number: usize) -> Result<()> {
-        let fleet = self.fleet.as_mut();
-        fleet.map_or(Ok(()), |fleet| fleet.replica_mut(number).kill())
+        let processes = self.processes.as_mut();
+        processes.map_or(Ok(()), |processes| processes.replica_mut(number).kill())
     }
 
     /// Starts a replica's web server again.
@@ -208,8 +208,8 @@ impl World {
 
     /// Starts a replica's appliance again.
     pub fn start_appliance(&mut self, number: usize) -> Result<()> {
-        let fleet = self.fleet.as_mut();
-        fleet.map_or(Ok(()), |fleet| fleet.replica_mut(number).start(&self.lab))
+        let processes = self.processes.as_mut();
+        processes.map_or(Ok(()), |processes| processes.replica_mut(number).start(&self.lab))
     }
 
     /// Starts a replica's web server and appliance again.
@@ -218,8 +218,8 @@ impl World {
         self.start_appliance(number)
     }
 
-    /// Reads the requests that the web servers have answered: for each endpoint at the clients'
-    /// site, the names of the sites that answered it. Probes of health are left out.
+    /// Reads the web servers' access logs. Returns the names of the sites that responded to each
+    /// endpoint at the clients' site. Health checks are left out.
     #[must_use]
     pub fn answered(&self) -> BTreeMap<SocketAddr, BTreeSet<String>> {
         let mut answered = BTreeMap::<_, BTreeSet<_>>::new();
@@ -232,24 +232,24 @@ impl World {
         answered
     }
 
-    /// Ends all that is left of it; the WAN's counters.
+    /// Stops everything and returns the WAN's counters.
     #[must_use]
     pub fn finish(self) -> Report {
-        let Self { fleet, servers, topology, content: _, lab } = self;
-        drop((fleet, servers));
+        let Self { processes, servers, topology, content: _, lab } = self;
+        drop((processes, servers));
         let report = topology.finish();
         drop(lab);
         report
     }
 
-    /// Connections that the kernel of a site holds half open, one a line.
+    /// Returns the half-open connections of a site's kernel, one per line.
     pub fn half_open(place: &Place) -> Result<String> {
         let words = ["ss", "-H", "-t", "-a", "-n", "state", "syn-recv"];
         place.host.run(&words).map(|output| output.stdout)
     }
 }
 
-/// The client of a line of an access log: its address and port before the first space.
+/// Returns the client's endpoint in a line of an access log, which precedes the first space.
 fn client_of(line: &str) -> Option<SocketAddr> {
     let (address, port) = line.split(' ').next()?.rsplit_once(':')?;
     Some(SocketAddr::new(address.parse().ok()?, port.parse().ok()?))

@@ -11,7 +11,7 @@ use super::error::{LabError, Result, at};
 use super::namespace::{Lab, Namespace};
 use super::process::Process;
 use super::site::Place;
-use super::wan::Dice;
+use super::wan::Generator;
 
 /// Time that nginx has to come up.
 const START: Duration = Duration::from_secs(60);
@@ -74,11 +74,11 @@ impl ContentFile {
 
 fn write_random(path: &Path, bytes: u64) -> std::io::Result<()> {
     let mut out = BufWriter::with_capacity(1 << 20, std::fs::File::create(path)?);
-    let mut dice = Dice::new(bytes);
+    let mut random = Generator::new(bytes);
     for _ in 0..bytes / 8 {
-        out.write_all(&dice.roll().to_le_bytes())?;
+        out.write_all(&random.next_u64().to_le_bytes())?;
     }
-    out.write_all(&dice.roll().to_le_bytes()[..(bytes % 8) as usize])?;
+    out.write_all(&random.next_u64().to_le_bytes()[..(bytes % 8) as usize])?;
     out.flush()
 }
 

@@ -45,7 +45,7 @@ pub enum Isn {
 
 /// The SYN that a peer acknowledges.
 #[derive(Clone, Copy, Debug)]
-pub enum Asked {
+pub enum Acknowledged {
     /// The SYN of the client's record.
     Raced,
     /// The last SYN that was sent to the winner only.
@@ -72,7 +72,7 @@ pub enum Event {
     Start(Isn, Shape),
     /// The peer sends a SYN/ACK for this SYN. Its acknowledgement number is wrong by this addend;
     /// its IP and TCP checksums are correct or wrong.
-    Acknowledgement(Asked, u32, (bool, bool)),
+    Acknowledgement(Acknowledged, u32, (bool, bool)),
     /// Any other packet arrives on a side.
     Segment(Side, Segment),
     /// A packet that is not handled arrives on a side. It resembles the connection's.
@@ -182,12 +182,12 @@ impl Step {
                 let cramped = !shape.headroom && fits;
                 (Side::Inside, packet, if cramped { Carrier::Cramped } else { Carrier::Whole })
             }
-            Event::Acknowledgement(asked, addend, checksums) => {
+            Event::Acknowledgement(acknowledged, addend, checksums) => {
                 let known = model.record(self.end());
                 let mut packet = self.packet(model, Side::Outside, SYN | ACK);
-                let isn = known.map_or(ISNS[0], |record| match asked {
-                    Asked::Raced => record.isn,
-                    Asked::Winner => record.asked,
+                let isn = known.map_or(ISNS[0], |record| match acknowledged {
+                    Acknowledged::Raced => record.isn,
+                    Acknowledged::Winner => record.last_isn,
                 });
                 packet.acknowledgement = isn.wrapping_add(1).wrapping_add(*addend);
                 packet.options = vec![2, 4, 5, 0xb4, 1, 3, 3, 9];

@@ -52,7 +52,7 @@ pub struct Record {
     /// The SYN's sequence number.
     pub isn: u32,
     /// Sequence number of the last SYN that was sent to the winner only.
-    pub asked: u32,
+    pub last_isn: u32,
     /// State.
     pub state: State,
     /// R, once a replica has won.
@@ -210,7 +210,8 @@ impl Model {
             return Outcome::answered(Verdict::TooBig, error);
         }
         if packet.ip_len() > room {
-            let tunnelled = |piece| Leaving::Tunnel(outer.clone(), Box::new(Leaving::Frame(piece)));
+            let tunnelled =
+                |fragment| Leaving::Tunnel(outer.clone(), Box::new(Leaving::Frame(fragment)));
             let onward = fragments(packet, room).into_iter().map(tunnelled).collect();
             return Outcome { onward, ..Outcome::dropped(Verdict::Fragmented) };
         }
@@ -238,7 +239,7 @@ impl Model {
     }
 
     /// Notes a packet of a translated connection.
-    fn heard(&mut self, now: Duration, side: Side, client: SocketAddr, flags: u8) {
+    fn note_flags(&mut self, now: Duration, side: Side, client: SocketAddr, flags: u8) {
         let idle = now - self.change(client).since;
         self.touch(now, client);
         let record = self.change(client);

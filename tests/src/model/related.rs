@@ -122,7 +122,7 @@ fn about_too_big(packet: &Packet, ip: &[u8], mtu: usize) -> Vec<u8> {
 /// Returns the first or second fragment of a packet with more than 12 bytes of data.
 pub fn fragment(packet: &Packet, first: bool) -> Vec<u8> {
     let (at, part) = half(packet, first);
-    piece(packet, at, &part, first)
+    fragment_of(packet, at, &part, first)
 }
 
 /// Returns offset and bytes of one of these fragments.
@@ -177,13 +177,13 @@ fn pieces(packet: &Packet, at: usize, all: &[u8], more: bool, mtu: usize) -> Vec
     pieces
         .map(|(n, bytes)| {
             let more = more || n * part + bytes.len() < all.len();
-            piece(packet, at + n * part, bytes, more)
+            fragment_of(packet, at + n * part, bytes, more)
         })
         .collect()
 }
 
 /// Returns the fragment with these bytes of the packet's payload, which begin at `at`.
-fn piece(packet: &Packet, at: usize, bytes: &[u8], more: bool) -> Vec<u8> {
+fn fragment_of(packet: &Packet, at: usize, bytes: &[u8], more: bool) -> Vec<u8> {
     assert_eq!(at % 8, 0, "fragments are cut at multiples of 8");
     let mut ip = packet.ip();
     (ip.mf, ip.offset) = (more, u16::try_from(at).expect("short"));

@@ -26,7 +26,7 @@ pub use world::{SERVICES, server_of, service, settings};
 
 /// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Held {
+pub enum EntryState {
     /// The SYN was sent to the web server.
     Opening,
     /// The client has acknowledged.
@@ -35,9 +35,10 @@ pub enum Held {
     Closing,
 }
 
-impl Held {
+impl EntryState {
     /// All states, in the order of their gauges.
-    pub const ALL: [Held; 3] = [Held::Opening, Held::Established, Held::Closing];
+    pub const ALL: [EntryState; 3] =
+        [EntryState::Opening, EntryState::Established, EntryState::Closing];
 }
 
 /// The replica's record of a client endpoint.
@@ -50,7 +51,7 @@ pub struct Entry {
     /// The gateway's configuration.
     pub configuration: Configuration,
     /// Its state.
-    pub state: Held,
+    pub state: EntryState,
     /// The SYN's sequence number.
     pub isn: u32,
     /// Whether the web server has V's address and gets packets for it.
@@ -137,7 +138,7 @@ impl ReplicaModel {
     }
 
     /// Returns the number of a family's connections in a state.
-    pub fn count(&self, is_v6: bool, state: Held) -> usize {
+    pub fn count(&self, is_v6: bool, state: EntryState) -> usize {
         let own = self.entries.iter().filter(|(client, _)| client.is_ipv6() == is_v6);
         own.filter(|(_, entry)| entry.state == state).count()
     }
@@ -147,9 +148,9 @@ impl ReplicaModel {
         let [opening, established, closing] = self.settings.timeouts;
         self.entries.retain(|_, entry| {
             let limit = match entry.state {
-                Held::Opening => opening,
-                Held::Established => established,
-                Held::Closing => closing,
+                EntryState::Opening => opening,
+                EntryState::Established => established,
+                EntryState::Closing => closing,
             };
             now - entry.since < span(limit)
         });
@@ -188,7 +189,7 @@ impl ReplicaModel {
             Some((isn, configuration)) => self.succeed(now, client, isn, configuration),
             None => known,
         };
-        let opening = known.state == Held::Opening;
+        let opening = known.state == EntryState::Opening;
         if !known.taken && is_syn_ack {
             if known.credit == 0 {
                 self.touch(now, client);
@@ -201,7 +202,7 @@ impl ReplicaModel {
         // The first refusal, or that of a retransmitted copy.
         let refuses = packet.sequence == 0 && packet.acknowledgement == known.isn.wrapping_add(1);
         let answers = is_syn_ack || packet.flags & RST != 0 && (opening || refuses);
-        self.heard(now, client, 0, packet.flags);
+        self.note_flags(now, client, 0, packet.flags);
         let packet = match (known.configuration, is_syn_ack) {
             (Configuration::C, true) => super::options::clamped(packet, self.room(client)),
             _ => packet.clone(),
@@ -220,7 +221,7 @@ impl ReplicaModel {
         let credit = 1 + u32::from(self.settings.syn_ack_retransmits);
         let entry = self.change(client);
         (entry.isn, entry.configuration, entry.credit) = (isn, configuration, credit);
-        (entry.state, entry.fins, entry.taken) = (Held::Opening, [false; 2], false);
+        (entry.state, entry.fins, entry.taken) = (EntryState::Opening, [false; 2], false);
         (entry.answered, entry.next) = (None, None);
         self.touch(now, client);
         self.change(client).clone()
@@ -248,8 +249,9 @@ impl ReplicaModel {
                 let whole = packet.sent_by(known.server);
                 if packet.ip_len() > room {
                     let outer = self.outer(known.replica.ip(), client, packet.traffic_class);
-                    let tunnelled =
-                        |piece| Leaving::Tunnel(outer.clone(), Box::new(Leaving::Frame(piece)));
+                    let tunnelled = |fragment| {
+                        Leaving::Tunnel(outer.clone(), Box::new(Leaving::Frame(fragment)))
+                    };
                     let onward = fragments(&whole, room).into_iter().map(tunnelled).collect();
                     return Outcome { onward, ..Outcome::dropped(Verdict::Fragmented) };
                 }
@@ -291,26 +293,26 @@ impl ReplicaModel {
         let fits = entry.answered.is_none_or(|number| number == packet.acknowledgement);
         if packet.flags & ACK != 0 && fits {
             match entry.state {
-                Held::Opening => (entry.state, entry.taken) = (Held::Established, true),
+                EntryState::Opening => (entry.state, entry.taken) = (EntryState::Established, true),
                 // By a RST that the peer may not have accepted.
-                Held::Closing => entry.taken |= entry.answered.is_some(),
-                Held::Established => {}
+                EntryState::Closing => entry.taken |= entry.answered.is_some(),
+                EntryState::Established => {}
             }
         }
-        self.heard(now, client, 1, packet.flags);
+        self.note_flags(now, client, 1, packet.flags);
     }
 
-    fn heard(&mut self, now: Duration, client: SocketAddr, side: usize, flags: u8) {
+    fn note_flags(&mut self, now: Duration, client: SocketAddr, side: usize, flags: u8) {
         let entry = self.change(client);
         let quiet = now - entry.since >= RST_GRACE;
-        if entry.state == Held::Closing && entry.fins != [true; 2] && quiet {
-            entry.state = if entry.taken { Held::Established } else { Held::Opening };
+        if entry.state == EntryState::Closing && entry.fins != [true; 2] && quiet {
+            entry.state = if entry.taken { EntryState::Established } else { EntryState::Opening };
         }
         self.touch(now, client);
         let entry = self.change(client);
         entry.fins[side] |= flags & FIN != 0;
         if flags & RST != 0 || flags & FIN != 0 && entry.fins == [true; 2] {
-            entry.state = Held::Closing;
+            entry.state = EntryState::Closing;
         }
     }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use super::address::{CLIENTS, ORIGIN, REPLICAS, Site, address};
 use super::client::{Call, Outcome};
 use super::expected_failures;
-use super::plan::{Configuration, Gate, Manner, Nanos, PATIENT, Permits, Plan, SECOND};
+use super::plan::{Behaviour, Configuration, Gate, Nanos, PATIENT, Permits, Plan, SECOND};
 use super::server::{End, Record, Server};
 use super::station;
 use super::variety::{Signing, Strangers};
@@ -114,7 +114,7 @@ fn connection(world: &World, client: SocketAddr, call: &Call) -> Result<(), Stri
     match outcome {
         Outcome::Completed(by) if opened == [*by] => Ok(()),
         Outcome::Completed(by) => Err(format!("server {by} answered, {opened:?} had it open")),
-        Outcome::Refused if world.plan.origin == Manner::Refuses => Ok(()),
+        Outcome::Refused if world.plan.origin == Behaviour::Refuses => Ok(()),
         Outcome::Refused => Err("it was refused, though the origin refuses nobody".into()),
         Outcome::Unanswered | Outcome::GaveUp if impatient => Ok(()),
         Outcome::Unanswered => unanswered(&world.plan, call.id),
@@ -125,7 +125,7 @@ fn connection(world: &World, client: SocketAddr, call: &Call) -> Result<(), Stri
 
 /// Returns whether it is legitimate that no server responds.
 fn unanswered(plan: &Plan, call: usize) -> Result<(), String> {
-    if plan.origin != Manner::Silent {
+    if plan.origin != Behaviour::Silent {
         return Err(format!("nobody answered, though the origin is there: {:?}", plan.origin));
     }
     let shares_port = plan.connections.iter().enumerate().any(|(id, other)| {
@@ -143,7 +143,7 @@ fn unanswered(plan: &Plan, call: usize) -> Result<(), String> {
         copied
             && replica.gate == Gate::Open
             && (plan.permits != Permits::First || *site == REPLICAS)
-            && replica.manner == Manner::Serves
+            && replica.behaviour == Behaviour::Serves
             && plan.is_lossless(CLIENTS, ORIGIN)
             && plan.is_lossless(ORIGIN, *site)
             && plan.is_lossless(*site, CLIENTS)

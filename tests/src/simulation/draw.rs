@@ -2,7 +2,7 @@
 
 use super::address::{CLIENTS, ORIGIN};
 use super::plan::{
-    Closer, ConnectionPlan, Gate, MS, Manner, PATIENT, Path, Reach, ReplicaPlan, SECOND, Start,
+    Behaviour, Closer, ConnectionPlan, Gate, MS, PATIENT, Path, Reach, ReplicaPlan, SECOND, Start,
 };
 use super::rng::Rng;
 
@@ -12,7 +12,11 @@ pub(super) fn replica(rng: &mut Rng) -> ReplicaPlan {
     let has_vip = rng.chance(200);
     ReplicaPlan {
         servers: if reach == Reach::Bears { 1 } else { rng.size(1, 2) },
-        manner: rng.pick(&[(80, Manner::Serves), (10, Manner::Refuses), (10, Manner::Silent)]),
+        behaviour: rng.pick(&[
+            (80, Behaviour::Serves),
+            (10, Behaviour::Refuses),
+            (10, Behaviour::Silent),
+        ]),
         gate: rng.pick(&[
             (70, Gate::Open),
             (10, Gate::Dead),

@@ -74,7 +74,7 @@ pub(super) fn seats(plan: &Plan, rng: &mut Rng) -> Vec<Seat> {
         seat(ORIGIN, Node::Server(server));
     }
     for (number, replica) in plan.replicas.iter().enumerate() {
-        let (site, does) = (REPLICAS + number, (replica.manner, replica.port.unwrap_or(PORT)));
+        let (site, does) = (REPLICAS + number, (replica.behaviour, replica.port.unwrap_or(PORT)));
         for at in 0..replica.servers {
             let (own, name) = (HOST + at as u8, (10 * (number + 1) + at) as u8);
             let mut bears = vec![address(plan.family, site, own)];

@@ -38,7 +38,7 @@ impl Family {
 
 /// A server's response to a SYN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Manner {
+pub enum Behaviour {
     /// Accepts it.
     Serves,
     /// Refuses it by a RST.
@@ -88,7 +88,7 @@ pub struct ReplicaPlan {
     /// Number of web servers.
     pub servers: usize,
     /// Their response to SYNs.
-    pub manner: Manner,
+    pub behaviour: Behaviour,
     /// Its admission state.
     pub gate: Gate,
     /// How their MAC addresses are known.
@@ -187,7 +187,7 @@ pub struct Plan {
     /// Servers of each behind the switch.
     pub origins: usize,
     /// Their response to SYNs.
-    pub origin: Manner,
+    pub origin: Behaviour,
     /// The replicas.
     pub replicas: Vec<ReplicaPlan>,
     /// The paths between sites, by source and destination site.
@@ -247,7 +247,11 @@ impl Plan {
             clients,
             services,
             origins,
-            origin: rng.pick(&[(80, Manner::Serves), (10, Manner::Refuses), (10, Manner::Silent)]),
+            origin: rng.pick(&[
+                (80, Behaviour::Serves),
+                (10, Behaviour::Refuses),
+                (10, Behaviour::Silent),
+            ]),
             connections: draw::connections(rng, clients, services),
             buffers: [rng.size(2_000, 16_000), rng.size(2_000, 32_000)],
             timestamps: rng.chance(300),

@@ -138,7 +138,7 @@ impl Paths {
             }
             match self.mtu.get(&pair) {
                 Some(mtu) if frame.len() - ETHERNET_HEADER_LEN > usize::from(*mtu) => {
-                    pieces(&frame, usize::from(*mtu), &mut cut);
+                    split(&frame, usize::from(*mtu), &mut cut);
                 }
                 _ => cut.push(frame),
             }
@@ -148,7 +148,7 @@ impl Paths {
 }
 
 /// Splits a segment into packets of at most `mtu` bytes.
-fn pieces(frame: &[u8], mtu: usize, cut: &mut Vec<Frame>) {
+fn split(frame: &[u8], mtu: usize, cut: &mut Vec<Frame>) {
     let v4 = frame[ETHERNET_HEADER_LEN] >> 4 == 4;
     let tcp_at = ETHERNET_HEADER_LEN + if v4 { IPV4 } else { IPV6 };
     let header = tcp_at + usize::from(frame[tcp_at + 12] >> 4) * 4;
@@ -156,14 +156,14 @@ fn pieces(frame: &[u8], mtu: usize, cut: &mut Vec<Frame>) {
     let data = &frame[header..];
     for (number, part) in data.chunks(room).enumerate() {
         let last = (number + 1) * room >= data.len();
-        let mut piece = [&frame[..header], part].concat();
-        let ends = address_ends(&mut piece, v4);
-        let mut tcp = TcpPacket::new_unchecked(&mut piece[tcp_at..]);
+        let mut packet = [&frame[..header], part].concat();
+        let ends = address_ends(&mut packet, v4);
+        let mut tcp = TcpPacket::new_unchecked(&mut packet[tcp_at..]);
         tcp.set_seq_number(tcp.seq_number() + number * room);
         tcp.set_fin(tcp.fin() && last);
         tcp.set_psh(tcp.psh() && last);
         tcp.fill_checksum(&ends.0, &ends.1);
-        cut.push(piece);
+        cut.push(packet);
     }
 }
 

@@ -8,7 +8,7 @@ use pipeline::verdict::Verdict;
 
 use super::check::{Judgement, judge};
 use super::client::Outcome;
-use super::plan::Manner;
+use super::plan::Behaviour;
 use super::server::End;
 use super::station;
 use super::world::World;
@@ -73,12 +73,12 @@ impl Tally {
     }
 }
 
-fn outcome(outcome: Option<&Outcome>, origin: Manner) -> &'static str {
+fn outcome(outcome: Option<&Outcome>, origin: Behaviour) -> &'static str {
     match outcome {
         Some(Outcome::Completed(server)) if *server < 10 => "completed by the origin",
         Some(Outcome::Completed(_)) => "completed by a replica",
         Some(Outcome::Refused) => "refused by the origin",
-        Some(Outcome::Unanswered) if origin == Manner::Silent => "unanswered, the origin silent",
+        Some(Outcome::Unanswered) if origin == Behaviour::Silent => "unanswered, the origin silent",
         Some(Outcome::Unanswered) => "given up before an answer",
         Some(Outcome::GaveUp) => "given up by an impatient client",
         Some(Outcome::Broken(_)) => "BROKEN",

@@ -4,18 +4,18 @@ use crate::lab::wan;
 
 /// A seeded random number generator.
 #[derive(Debug, Clone)]
-pub struct Rng(wan::Dice);
+pub struct Rng(wan::Generator);
 
 impl Rng {
     /// Creates the generator of a seed.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self(wan::Dice::new(seed))
+        Self(wan::Generator::new(seed))
     }
 
     /// Returns the next 64 random bits.
     pub fn next_u64(&mut self) -> u64 {
-        self.0.roll()
+        self.0.next_u64()
     }
 
     /// Returns a number from `least` to `most`, both inclusive.

@@ -11,7 +11,7 @@ use super::backlog::{self, Judgement};
 use super::content::{Filler, HEADER, PREFIX, Request};
 use super::flood::{self, Crowd};
 use super::host::Host;
-use super::plan::{Closer, MS, Manner, Nanos, Plan, SECOND};
+use super::plan::{Behaviour, Closer, MS, Nanos, Plan, SECOND};
 use super::rng::Rng;
 use super::segment::{self, Segment};
 use super::station::Frame;
@@ -91,7 +91,7 @@ pub struct Server {
     pub crowd: Crowd,
     pub(super) slots: Vec<Slot>,
     port: u16,
-    manner: Manner,
+    behaviour: Behaviour,
     last_start: Option<Segment>,
 }
 
@@ -100,7 +100,7 @@ impl Server {
     pub fn new(
         plan: &Plan,
         (site, own, bears): (Site, u8, &[IpAddr]),
-        (manner, port): (Manner, u16),
+        (behaviour, port): (Behaviour, u16),
         number: u8,
         rng: &mut Rng,
     ) -> Self {
@@ -112,10 +112,10 @@ impl Server {
             crowd: Crowd::default(),
             slots: Vec::new(),
             port,
-            manner,
+            behaviour,
             last_start: None,
         };
-        if manner == Manner::Serves {
+        if behaviour == Behaviour::Serves {
             for _ in 0..SLOTS {
                 let handle = server.host.open();
                 server.slots.push(Slot { handle, talk: None });
@@ -147,7 +147,7 @@ impl Server {
             self.host.sending().extend(answer);
             return;
         }
-        if self.manner == Manner::Silent && segment.is_some() {
+        if self.behaviour == Behaviour::Silent && segment.is_some() {
             return;
         }
         if let Some(start) = segment.filter(Segment::is_syn) {

@@ -1,7 +1,7 @@
 //! Every configuration over both families: connections of all kinds, what the losers get, and that
 //! replicas may be killed.
 
-use firstack_tests::demo::client::ask;
+use firstack_tests::demo::client::request;
 use firstack_tests::lab::Family::{self, V4, V6};
 use firstack_tests::lab::{Curl, Place, Race, Site};
 use firstack_tests::processes::Configuration::{A, B, C};
@@ -138,7 +138,7 @@ fn connections_that_stay(network: &Network, family: Family) {
     let mut streams: Vec<_> = (0..3).map(open).collect();
     for close in [false, false, true] {
         for (number, (stream, site)) in streams.iter_mut().enumerate() {
-            assert_eq!(ask(stream, close && number == 0).or_fail(), *site);
+            assert_eq!(request(stream, close && number == 0).or_fail(), *site);
         }
     }
 }

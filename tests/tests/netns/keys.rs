@@ -22,27 +22,27 @@ fn keyed(name: &str) -> Network {
 fn only_a_signed_tag_gets_copies_where_that_is_required() {
     let _alone = alone();
     let network = keyed("signed");
-    let fleet = network.fleet().or_fail();
+    let processes = network.processes().or_fail();
     network.comes_to(V4, "replica1");
     let before = network.switch().verdict("fanned_out");
     // A key that the switch does not know, and a wrong one under a number that it knows.
     for wrong in [NEW, &NEW.replacen('8', "7", 1)] {
-        fleet.gateway().change_keys(&format!("{wrong} sign\n")).or_fail();
+        processes.gateway().change_keys(&format!("{wrong} sign\n")).or_fail();
         assert_eq!(network.answers(V4, 2), all("origin", 2), "signed by {wrong}");
     }
     // Broken files change nothing.
     for broken in ["nonsense\n".to_string(), format!("{OLD}\n")] {
-        let error = fleet.gateway().change_keys(&broken).expect_err("a broken file was taken");
+        let error = processes.gateway().change_keys(&broken).expect_err("a broken file was taken");
         println!("{error}");
         assert_eq!(network.answer(V4), "origin");
     }
     let switch = network.switch();
     assert_eq!(switch.verdict("fanned_out"), before, "{switch}");
     assert!(switch.verdict("bad_signature") >= 6, "{switch}");
-    fleet.gateway().change_keys(&format!("{OLD} sign\n")).or_fail();
+    processes.gateway().change_keys(&format!("{OLD} sign\n")).or_fail();
     network.comes_to(V4, "replica1");
     // A replica tests for itself what the switch has let through.
-    fleet.replica(1).change_keys(&format!("{NEW}\n")).or_fail();
+    processes.replica(1).change_keys(&format!("{NEW}\n")).or_fail();
     let rejected = || {
         network.answers_without(V4, 1, &["replica1"]);
         network.replica(1).verdict("bad_signature") > 0
@@ -56,7 +56,7 @@ fn only_a_signed_tag_gets_copies_where_that_is_required() {
 fn keys_change_under_load_without_a_failed_connection() {
     let _alone = alone();
     let network = keyed("rotation");
-    let fleet = network.fleet().or_fail();
+    let processes = network.processes().or_fail();
     let (_, bytes) = network.file("4KB").or_fail();
     let (client, service) = (network.client(), network.service(V4));
     let (both, only) = (format!("{OLD}\n{NEW}\n"), format!("{NEW}\n"));
@@ -70,14 +70,14 @@ fn keys_change_under_load_without_a_failed_connection() {
             let until = begun.load(Relaxed) + count;
             assert!(comes_true(MAX_WAIT, || begun.load(Relaxed) >= until), "the load is over");
         };
-        let takers = || fleet.all().iter().skip(1);
+        let takers = || processes.all().iter().skip(1);
         more(100);
         takers().for_each(|appliance| drop(appliance.change_keys(&both).or_fail()));
-        fleet.gateway().change_keys(&format!("{OLD}\n{NEW} sign\n")).or_fail();
+        processes.gateway().change_keys(&format!("{OLD}\n{NEW} sign\n")).or_fail();
         // What was signed by the old one is still on its way.
         wait_until_verified(&network);
         takers().for_each(|appliance| drop(appliance.change_keys(&only).or_fail()));
-        fleet.gateway().change_keys(&format!("{NEW} sign\n")).or_fail();
+        processes.gateway().change_keys(&format!("{NEW} sign\n")).or_fail();
         more(100);
         stop.store(true, Relaxed);
         load.join().unwrap()

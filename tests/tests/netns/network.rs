@@ -14,7 +14,7 @@ use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use firstack::control::stats::Snapshot;
-use firstack_tests::demo::client::{Burst, ask, burst, connect_from};
+use firstack_tests::demo::client::{Burst, burst, connect_from, request};
 use firstack_tests::demo::world::World;
 use firstack_tests::lab::wan::Report;
 use firstack_tests::lab::{
@@ -98,15 +98,15 @@ impl Network {
     }
 
     pub fn gateway(&self) -> Snapshot {
-        self.fleet().or_fail().gateway().stats().or_fail()
+        self.processes().or_fail().gateway().stats().or_fail()
     }
 
     pub fn switch(&self) -> Snapshot {
-        self.fleet().or_fail().switch().stats().or_fail()
+        self.processes().or_fail().switch().stats().or_fail()
     }
 
     pub fn replica(&self, number: usize) -> Snapshot {
-        self.fleet().or_fail().replica(number).stats().or_fail()
+        self.processes().or_fail().replica(number).stats().or_fail()
     }
 
     /// Makes one connection by curl.
@@ -167,7 +167,7 @@ impl Network {
         let mut found = None;
         let came = comes_true(MAX_WAIT, || {
             let mut stream = self.connect(0, self.service(family));
-            let site = ask(&mut stream, false).or_fail();
+            let site = request(&mut stream, false).or_fail();
             let fits = will_do(&site);
             found = fits.then_some((stream, site));
             fits
@@ -195,10 +195,10 @@ impl Network {
     /// Waits until every packet is accounted for and no kernel holds a connection half open.
     #[track_caller]
     pub fn rest(&self) -> Vec<Snapshot> {
-        let fleet = self.fleet().or_fail();
+        let processes = self.processes().or_fail();
         let (mut snapshots, mut half_open) = (Vec::new(), String::new());
         let rests = comes_true(REST, || {
-            snapshots = fleet.settle(Duration::from_secs(2)).or_fail();
+            snapshots = processes.settle(Duration::from_secs(2)).or_fail();
             let places = self.topology().servers().iter();
             half_open = places.map(|place| World::half_open(place).or_fail()).collect();
             snapshots.iter().all(Snapshot::is_conserved) && half_open.trim().is_empty()
@@ -228,11 +228,11 @@ impl Network {
     /// The same when only so many of the connections were to a service, and so raced.
     #[track_caller]
     pub fn finish_with(mut self, raced: u64) -> Finished {
-        let mut fleet = self.take_fleet().or_fail();
-        fleet.forget_killed();
-        self.world.give_fleet(fleet);
+        let mut processes = self.take_processes().or_fail();
+        processes.forget_killed();
+        self.world.return_processes(processes);
         self.rest();
-        let ended = self.take_fleet().or_fail().stop().or_fail();
+        let ended = self.take_processes().or_fail().stop().or_fail();
         ended.iter().for_each(ended_well);
         let gateway = &ended[0].snapshot;
         self.races_of(gateway);

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use firstack::control::stats::Snapshot;
-use firstack_tests::demo::client::{ask, connect_from, download};
+use firstack_tests::demo::client::{connect_from, download, request};
 use firstack_tests::lab::{
     Content, Curl, Family, Lab, LabError, ServerGroup, Site, Topology, WebServer,
 };
@@ -18,7 +18,7 @@ const OPEN: usize = 6;
 
 /// What stands; dropped in this order.
 struct World {
-    fleet: Processes,
+    processes: Processes,
     servers: Vec<WebServer>,
     topology: Topology,
     content: Content,
@@ -50,9 +50,9 @@ impl World {
             health: Some(HealthTimes { interval: Duration::from_millis(500), rise: 2, fall: 3 }),
             ..ProcessOptions::default()
         };
-        let fleet = Processes::start(&lab, &topology, &options)?;
+        let processes = Processes::start(&lab, &topology, &options)?;
         let service = topology.origin().web(family);
-        Ok(Self { fleet, servers, topology, content, service, _lab: lab })
+        Ok(Self { processes, servers, topology, content, service, _lab: lab })
     }
 
     /// Fetches `/` so many times; how often each server answered.
@@ -86,7 +86,7 @@ impl World {
         let enough = comes_true(MAX_WAIT, || {
             let client = self.topology.client();
             let mut stream = connect_from(client, 0, self.service).or_fail();
-            let server = ask(&mut stream, false).or_fail();
+            let server = request(&mut stream, false).or_fail();
             open.push((stream, server));
             open.len() >= OPEN && to(&open, "web1") && to(&open, "web2")
         });
@@ -95,7 +95,7 @@ impl World {
     }
 
     fn switch(&self) -> Snapshot {
-        self.fleet.switch().stats().or_fail()
+        self.processes.switch().stats().or_fail()
     }
 
     fn is_out(&self, server: &str) -> bool {
@@ -104,14 +104,14 @@ impl World {
 
     #[track_caller]
     fn finish(self) {
-        let Self { fleet, servers, topology, .. } = self;
+        let Self { processes, servers, topology, .. } = self;
         let mut snapshots = Vec::new();
         let conserved = comes_true(MAX_WAIT, || {
-            snapshots = fleet.stats().or_fail();
+            snapshots = processes.stats().or_fail();
             snapshots.iter().all(Snapshot::is_conserved)
         });
         assert!(conserved, "packets are lost: {snapshots:?}");
-        fleet.stop().or_fail().iter().for_each(ended_well);
+        processes.stop().or_fail().iter().for_each(ended_well);
         drop((servers, topology));
     }
 }
@@ -132,7 +132,7 @@ fn servers_come_and_go(name: &str, family: Family) {
     let open = world.open_connections();
     let is_tracked = || connections(&world.switch(), family, "established") >= open.len() as u64;
     assert!(comes_true(MAX_WAIT, is_tracked), "{}", world.switch());
-    world.fleet.switch().command(&["gate", "drain", "web/web1"]).or_fail();
+    world.processes.switch().command(&["gate", "drain", "web/web1"]).or_fail();
     assert!(world.is_out("web/web1"));
     assert_eq!(world.answers(8), all("web2", 8));
     let path = world.content.file("long").unwrap().path();
@@ -141,7 +141,7 @@ fn servers_come_and_go(name: &str, family: Family) {
         assert_eq!(download(&mut stream, ("long", &bytes)).or_fail(), server);
     }
 
-    world.fleet.switch().command(&["gate", "undrain", "web/web1"]).or_fail();
+    world.processes.switch().command(&["gate", "undrain", "web/web1"]).or_fail();
     world.both_answer();
     drop(world.servers.remove(1));
     assert!(comes_true(MAX_WAIT, || world.is_out("web/web2")), "{}", world.switch());

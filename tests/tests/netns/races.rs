@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 
 use firstack::control::stats::Snapshot;
-use firstack_tests::demo::client::{ask, connect_from};
+use firstack_tests::demo::client::{connect_from, request};
 use firstack_tests::lab::Family::V4;
 use firstack_tests::lab::{Curl, Site};
 use firstack_tests::processes::ProcessOptions;
@@ -79,8 +79,8 @@ fn dead_and_busy_replicas_leave_the_race_to_others() {
 fn an_operator_sees_the_counters_and_drains_replicas() {
     let _alone = alone();
     let network = Network::new("operator", &[], &ProcessOptions::default());
-    let fleet = network.fleet().or_fail();
-    let near = fleet.replica(1);
+    let processes = network.processes().or_fail();
+    let near = processes.replica(1);
     let (mut open, site) = network.connect_to(V4, |site| site == "replica1");
 
     assert_eq!(near.command(&["gate", "drain"]).or_fail().stdout, "replica drained\n");
@@ -91,8 +91,11 @@ fn an_operator_sees_the_counters_and_drains_replicas() {
         replica.verdict("out_of_service") + replica.verdict("probe_ignored") > 0
     };
     assert!(comes_true(MAX_WAIT, acts_dead), "{}", network.replica(1));
-    assert_eq!(ask(&mut open, false).or_fail(), site, "an open connection goes on");
-    assert_eq!(fleet.replica(2).command(&["gate", "busy"]).or_fail().stdout, "busy override set\n");
+    assert_eq!(request(&mut open, false).or_fail(), site, "an open connection goes on");
+    assert_eq!(
+        processes.replica(2).command(&["gate", "busy"]).or_fail().stdout,
+        "busy override set\n"
+    );
     assert_eq!(network.answers(V4, 2), all("origin", 2));
     network.rest();
     let text = near.command(&["stats"]).or_fail().stdout;
@@ -102,18 +105,18 @@ fn an_operator_sees_the_counters_and_drains_replicas() {
     let count = accepted.split_whitespace().last().and_then(|count| count.parse().ok());
     assert_eq!(count, Some(network.replica(1).verdict("copy_accepted")), "{text}");
     near.command(&["gate", "undrain"]).or_fail();
-    fleet.replica(2).command(&["gate", "unbusy"]).or_fail();
+    processes.replica(2).command(&["gate", "unbusy"]).or_fail();
     network.comes_to(V4, "replica1");
     drop(open);
 
     network.rest();
-    let text = fleet.gateway().command(&["stats"]).or_fail().stdout;
+    let text = processes.gateway().command(&["stats"]).or_fail().stdout;
     assert!(text.contains("responder") && text.contains("203.0.113.10 origin"), "{text}");
-    let json = fleet.gateway().command(&["stats", "--json"]).or_fail().stdout;
+    let json = processes.gateway().command(&["stats", "--json"]).or_fail().stdout;
     let snapshot: Snapshot = serde_json::from_str(&json).unwrap();
     assert!(tagged(&snapshot) >= network.connections(), "{snapshot}");
     assert!(results(&snapshot, Site::Origin).0 >= 2, "{snapshot}");
-    let error = fleet.gateway().command(&["gate", "drain"]).expect_err("a gateway was drained");
+    let error = processes.gateway().command(&["gate", "drain"]).expect_err("a gateway was drained");
     assert!(error.to_string().contains("a gateway cannot be drained"), "{error}");
     network.finish();
 }
@@ -159,22 +162,22 @@ fn a_client_port_serves_two_servers_and_is_used_again() {
     network.rest();
     // The table has one entry for this client endpoint, and that is the first connection's.
     let mut second = network.connect(port, other);
-    assert_eq!(ask(&mut second, false).or_fail(), "replica2");
+    assert_eq!(request(&mut second, false).or_fail(), "replica2");
     assert!(network.gateway().verdict("untagged_endpoint_in_use") > 0, "{}", network.gateway());
-    assert_eq!(ask(&mut first, false).or_fail(), site);
-    assert_eq!(ask(&mut second, true).or_fail(), "replica2");
-    assert_eq!(ask(&mut first, true).or_fail(), site);
+    assert_eq!(request(&mut first, false).or_fail(), site);
+    assert_eq!(request(&mut second, true).or_fail(), "replica2");
+    assert_eq!(request(&mut first, true).or_fail(), site);
 
     // The server closes first, so the client's port is free once its own FIN is acknowledged.
     for _ in 0..3 {
-        ask(&mut connect_again(&network, 40_001, service), true).or_fail();
+        request(&mut connect_again(&network, 40_001, service), true).or_fail();
         // The losers are reset: what they repeat would belong to no connection any more.
         network.rest();
     }
     // The client ends by a reset.
     for _ in 0..3 {
         let mut stream = connect_again(&network, 40_002, service);
-        ask(&mut stream, false).or_fail();
+        request(&mut stream, false).or_fail();
         let linger = libc::linger { l_onoff: 1, l_linger: 0 };
         setsockopt(&stream.as_fd(), sockopt::Linger, &linger).unwrap();
         drop(stream);
@@ -230,7 +233,7 @@ fn processes_told_to_end_under_load_give_everything_back() {
     });
     let flows = || network.gateway().sides[1].received > 200;
     assert!(comes_true(MAX_WAIT, flows), "{}", network.gateway());
-    let ended = network.take_fleet().or_fail().stop().or_fail();
+    let ended = network.take_processes().or_fail().stop().or_fail();
     ended.iter().for_each(ended_well);
     let error = download.join().unwrap().expect_err("the download went on without a gateway");
     assert!(error.to_string().contains("curl: (28)"), "{error}");

@@ -20,7 +20,7 @@ use super::frame::{
     ipv6_is_sound, mac_at, set_macs, u16_at,
 };
 use super::icmp::{self, Trouble};
-use super::link::{Admission, Dice, Link};
+use super::link::{Admission, Generator, Link};
 use super::neighbour::{self, Held, Message, Neighbours};
 use super::route::{Hop, Routes};
 
@@ -103,11 +103,11 @@ impl Emulator {
             outbox: VecDeque::new(),
         });
         let ports: Vec<_> = ports.collect();
-        let mut seeds = Dice::new(config.seed);
+        let mut seeds = Generator::new(config.seed);
         let mut pairs = Vec::new();
         for from in 0..ports.len() {
             for to in 0..ports.len() {
-                let link = Link::new(&config.link_between(from, to), seeds.roll());
+                let link = Link::new(&config.link_between(from, to), seeds.next_u64());
                 pairs.push(Pair { link, counters: PairCounters::default() });
             }
         }

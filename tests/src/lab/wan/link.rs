@@ -1,6 +1,6 @@
 //! One direction between two ports: what becomes of a packet, and when it arrives.
 //!
-//! Pure: time is an argument, chance comes from a seeded generator of the link's own.
+//! Pure: time is an argument, chance comes from a seeded generator of this link.
 
 use std::time::Duration;
 
@@ -36,14 +36,14 @@ pub struct Link {
     bytes_per_second: Option<f64>,
     queue_bytes: u64,
     mtu: Option<u16>,
-    dice: Dice,
+    random: Generator,
     sent_until: Duration,
     last_arrival: Duration,
     under_way: u64,
 }
 
 impl Link {
-    /// A link as configured, with its own dice.
+    /// Creates a link, with its own random numbers from `seed`.
     #[must_use]
     pub fn new(config: &LinkConfig, seed: u64) -> Self {
         let delay = Duration::from_secs_f64(config.delay_ms / 1e3);
@@ -60,7 +60,7 @@ impl Link {
             bytes_per_second,
             queue_bytes: config.queue_bytes.unwrap_or((product as u64).max(LEAST_QUEUE)),
             mtu: config.mtu,
-            dice: Dice::new(seed),
+            random: Generator::new(seed),
             sent_until: Duration::ZERO,
             last_arrival: Duration::ZERO,
             under_way: 0,
@@ -72,7 +72,7 @@ impl Link {
         if let Some(mtu) = self.mtu.filter(|mtu| packet > usize::from(*mtu)) {
             return Admission::TooBig(mtu);
         }
-        if self.loss > 0.0 && self.dice.unit() < self.loss {
+        if self.loss > 0.0 && self.random.unit() < self.loss {
             return Admission::Lost;
         }
         let frame = frame as u64;
@@ -113,24 +113,24 @@ impl Link {
         if self.jitter.is_zero() {
             return self.delay;
         }
-        let spread = self.jitter.mul_f64(2.0 * self.dice.unit());
+        let spread = self.jitter.mul_f64(2.0 * self.random.unit());
         (self.delay + spread).saturating_sub(self.jitter)
     }
 }
 
 /// A small seeded generator (SplitMix64): good enough for loss and jitter, and repeatable.
 #[derive(Debug, Clone)]
-pub struct Dice(u64);
+pub struct Generator(u64);
 
-impl Dice {
-    /// Dice that always fall alike for one seed.
+impl Generator {
+    /// Creates the generator of a seed; the same seed gives the same numbers.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// The next 64 bits.
-    pub fn roll(&mut self) -> u64 {
+    /// Returns the next 64 random bits.
+    pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -138,9 +138,9 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    /// A figure from 0 up to, not including, 1.
+    /// Returns a random number from 0 to 1, without 1.
     pub fn unit(&mut self) -> f64 {
-        (self.roll() >> 11) as f64 / (1u64 << 53) as f64
+        (self.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
 }
 

@@ -23,6 +23,6 @@ pub use config::{ConfigError, LinkConfig, PortConfig, RouteConfig, WanConfig};
 pub use counters::{PairCounters, PortCounters, Report, ReportLine};
 pub use emulator::Emulator;
 pub use frame::{Frame, Mac};
-pub use link::Dice;
+pub use link::Generator;
 pub use port::{Pool, Port};
 pub use run::{WanError, run};

@@ -9,7 +9,9 @@ use proptest::sample::select;
 
 use pipeline::wire::tunnel::Format;
 
-use super::{Asked, Dress, Event, Form, IcmpReport, Isn, Segment, Shape, Step, Twist, Who, Wrap};
+use super::{
+    Acknowledged, Dress, Event, Form, IcmpReport, Isn, Segment, Shape, Step, Twist, Who, Wrap,
+};
 use crate::model::frames::{Foreign, options};
 use crate::model::packet::{ACK, FIN, PSH, RST, SYN};
 use crate::model::tunnel::Udp;
@@ -133,9 +135,11 @@ fn event() -> impl Strategy<Value = Event> {
     let side = || select(vec![Side::Inside, Side::Outside]);
     let start = (isn(), shape()).prop_map(|(isn, shape)| Event::Start(isn, shape));
     let addend = prop_oneof![8 => Just(0), 1 => Just(u32::MAX), 1 => Just(1), 1 => any::<u32>()];
-    let asked = select(vec![Asked::Raced, Asked::Winner]);
-    let acknowledgement = (asked, addend, checksums())
-        .prop_map(|(asked, addend, checksums)| Event::Acknowledgement(asked, addend, checksums));
+    let acknowledged = select(vec![Acknowledged::Raced, Acknowledged::Winner]);
+    let acknowledgement =
+        (acknowledged, addend, checksums()).prop_map(|(acknowledged, addend, checksums)| {
+            Event::Acknowledgement(acknowledged, addend, checksums)
+        });
     let payload = vec(any::<u8>(), 0..20);
     let fill = (select(vec![-1i8, 0, 1, 9, 100]), any::<bool>());
     let fill = prop_oneof![9 => Just(None), 1 => fill.prop_map(Some)];
@@ -176,7 +180,7 @@ fn start(client: usize, to: Who, isn: Isn) -> Happening {
 }
 
 fn acknowledgement(client: usize, from: Who) -> Happening {
-    (client, from, Event::Acknowledgement(Asked::Winner, 0, (true, true)))
+    (client, from, Event::Acknowledgement(Acknowledged::Winner, 0, (true, true)))
 }
 
 fn segment(side: Side, client: usize, flags: u8) -> Happening {

@@ -49,7 +49,7 @@ impl Model {
                 if retransmitted {
                     self.touch(now, packet.from);
                 }
-                self.change(packet.from).asked = packet.sequence;
+                self.change(packet.from).last_isn = packet.sequence;
                 // Full-size segments must fit the tunnels.
                 let packet = match self.configuration {
                     Configuration::C => clamped(packet, self.room(replica.ip())),
@@ -93,7 +93,7 @@ impl Model {
         let record = Record {
             server,
             isn: packet.sequence,
-            asked: packet.sequence,
+            last_isn: packet.sequence,
             state: State::Racing,
             replica: None,
             second: None,
@@ -157,7 +157,7 @@ impl Model {
             (State::Racing, _) => Outcome::untouched(Verdict::RaceUndecided),
             (State::Origin, _) | (_, None) => Outcome::untouched(Verdict::WithOrigin),
             (State::Replica | State::Closing, Some(replica)) => {
-                self.heard(now, Side::Inside, packet.from, packet.flags);
+                self.note_flags(now, Side::Inside, packet.from, packet.flags);
                 self.to_replica(packet, headroom, (known.server, replica), Verdict::ToReplica)
             }
         }

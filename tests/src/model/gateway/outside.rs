@@ -56,7 +56,7 @@ impl Model {
             State::Replica | State::Closing if won => {
                 self.touch(now, packet.to);
                 let acknowledged = packet.acknowledgement.wrapping_sub(1);
-                if !fits && acknowledged == known.asked {
+                if !fits && acknowledged == known.last_isn {
                     // The winner has accepted another SYN of the client.
                     let record = self.change(packet.to);
                     record.isn = acknowledged;
@@ -142,7 +142,7 @@ impl Model {
             answers && packet.flags & ACK != 0 && packet.ip_checksum && packet.tcp_checksum;
         match known.state {
             State::Replica | State::Closing if winner == Some(packet.from) && !refusal => {
-                self.heard(now, Side::Outside, packet.to, packet.flags);
+                self.note_flags(now, Side::Outside, packet.to, packet.flags);
                 // Under B it is unmodified.
                 Outcome::changed(Verdict::FromReplica, packet.sent_by(known.server))
             }

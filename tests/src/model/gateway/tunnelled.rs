@@ -105,7 +105,7 @@ impl Model {
             }
             _ if known.winner() == Some(claimant) => match cracked(outer, packet) {
                 Ok(inside) => {
-                    self.heard(now, Side::Outside, packet.to, packet.flags);
+                    self.note_flags(now, Side::Outside, packet.to, packet.flags);
                     Outcome::changed(Verdict::FromReplica, inside)
                 }
                 Err(verdict) => Outcome::dropped(verdict),

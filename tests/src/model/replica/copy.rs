@@ -7,7 +7,7 @@ use pipeline::stage::tag::Configuration;
 use pipeline::verdict::Verdict;
 
 use super::event::{Inside, Signature, Tag};
-use super::{Entry, Held, ReplicaModel};
+use super::{Entry, EntryState, ReplicaModel};
 use crate::model::gateway::opened;
 use crate::model::options::clamped;
 use crate::model::outcome::{Leaving, Outcome};
@@ -122,8 +122,8 @@ impl ReplicaModel {
             let entry = self.change(client);
             // An acknowledged connection has ended by both FINs, or by a RST that may be spoofed.
             let live = entry.taken && entry.fins != [true; 2];
-            if entry.state == Held::Closing && !live {
-                (entry.fins, entry.state) = ([false; 2], Held::Opening);
+            if entry.state == EntryState::Closing && !live {
+                (entry.fins, entry.state) = ([false; 2], EntryState::Opening);
                 (entry.answered, entry.taken, entry.next) = (None, false, None);
             }
         } else {
@@ -154,7 +154,7 @@ impl ReplicaModel {
                 server: bare.to,
                 replica,
                 configuration,
-                state: Held::Opening,
+                state: EntryState::Opening,
                 isn: bare.sequence,
                 bears,
                 credit: 0,
@@ -216,7 +216,7 @@ impl ReplicaModel {
     }
 
     fn is_busy(&mut self, now: Duration) -> bool {
-        let live = |entry: &&Entry| entry.state != Held::Closing;
+        let live = |entry: &&Entry| entry.state != EntryState::Closing;
         if self.busy || self.entries.values().filter(live).count() >= self.settings.busy_connections
         {
             return true;
@@ -241,7 +241,7 @@ impl ReplicaModel {
             let such = own().filter(|(_, entry)| entry.state == state);
             such.min_by_key(|(_, entry)| entry.order).map(|(key, _)| *key)
         };
-        let gone = oldest(Held::Closing).or_else(|| oldest(Held::Opening));
+        let gone = oldest(EntryState::Closing).or_else(|| oldest(EntryState::Opening));
         let Some(gone) = gone else { return false };
         self.evicted[family] += 1;
         self.entries.remove(&gone).is_some()

@@ -29,7 +29,7 @@ impl ReplicaModel {
     pub fn tunnelled(&mut self, now: Duration, outer: &Outer, packet: &Packet) -> Outcome {
         let known = self.entry(packet.from).cloned();
         let own = known.filter(|e| is_tunnel(e, outer, packet.from) && e.server == packet.to);
-        let Some(entry) = own else { return self.stranger(outer) };
+        let Some(entry) = own else { return self.foreign_tunnel(outer) };
         let inside = match cracked(outer, packet) {
             Ok(inside) => inside,
             Err(verdict) => return Outcome::dropped(verdict),
@@ -43,7 +43,7 @@ impl ReplicaModel {
     }
 
     /// Returns the outcome of a tunnel that is neither a gateway's nor a switch's.
-    pub(super) fn stranger(&self, outer: &Outer) -> Outcome {
+    pub(super) fn foreign_tunnel(&self, outer: &Outer) -> Outcome {
         match self.settings.tunnel_addresses.contains(&outer.to) {
             true => Outcome::dropped(Verdict::PeerNotAllowed),
             false => Outcome::untouched(Verdict::ForeignTunnel),
@@ -56,7 +56,7 @@ impl ReplicaModel {
         let known = self.entry(client).cloned();
         let own = known.filter(|e| is_tunnel(e, outer, client) && e.server == server);
         let own = own.filter(|_| error.is_sound() && error.tunnel.is_none());
-        let Some(entry) = own else { return self.stranger(outer) };
+        let Some(entry) = own else { return self.foreign_tunnel(outer) };
         if let Err(verdict) = opened(outer, true, true, 0) {
             return Outcome::dropped(verdict);
         }
@@ -75,7 +75,7 @@ impl ReplicaModel {
         let entry = if first {
             let known = self.entry(client).cloned();
             let own = known.filter(|e| is_tunnel(e, outer, client) && e.server == packet.to);
-            let Some(entry) = own else { return self.stranger(outer) };
+            let Some(entry) = own else { return self.foreign_tunnel(outer) };
             self.fragments.learn(packet, Some((client, entry.clone())), now);
             entry
         } else {
@@ -87,7 +87,7 @@ impl ReplicaModel {
                 {
                     return Outcome::dropped(Verdict::FragmentUnknown);
                 }
-                _ => return self.stranger(outer),
+                _ => return self.foreign_tunnel(outer),
             }
         };
         if let Err(verdict) = opened(outer, true, true, packet.traffic_class) {

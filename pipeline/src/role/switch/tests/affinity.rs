@@ -253,7 +253,10 @@ proptest! {
 
     /// An established connection stays at its server, in every order of events.
     #[test]
-    fn live_connections_stay(events in proptest::collection::vec(event(), 1..200), v6 in any::<bool>()) {
+    fn live_connections_stay(
+        events in proptest::collection::vec(event(), 1..200),
+        v6 in any::<bool>(),
+    ) {
         let plan = if v6 { V6_PLAN } else { V4_PLAN };
         let mut harness = harness(plan);
         let mut opening = [None; 20];
