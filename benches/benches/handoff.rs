@@ -135,13 +135,13 @@ fn through(name: &str, bursts: u64) -> Duration {
 }
 
 /// Compares a view that is handed over with one that is parsed again.
-fn looks(criterion: &mut Criterion) {
+fn views(criterion: &mut Criterion) {
     let ack = |number| Segment::ack(&client(number), "203.0.113.10:80", 8, 6).frame();
     let frames: Vec<_> = (0..BURST).map(ack).collect();
-    let mut group = criterion.benchmark_group("handoff/whole way");
+    let mut group = criterion.benchmark_group("handoff/whole path");
     group.throughput(Throughput::Elements(BURST as u64));
     for again in [false, true] {
-        let name = if again { "look taken again" } else { "look handed over" };
+        let name = if again { "view parsed again" } else { "view handed over" };
         let mut workers = Handoff::new(2, capacity(2, 2048));
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
@@ -162,5 +162,5 @@ fn looks(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, queues, looks);
+criterion_group!(benches, queues, views);
 criterion_main!(benches);

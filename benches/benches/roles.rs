@@ -55,7 +55,7 @@ fn gateways(criterion: &mut Criterion) {
     translate::<C>(criterion, "gateway_c_v6", V6, &COUNTS[1..2]);
 }
 
-fn strangers(criterion: &mut Criterion) {
+fn no_entry(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("gateway_a");
     group.throughput(Throughput::Elements(BURST as u64));
     let other = frames(V4, 1_000, |client| Segment::ack(client, "192.0.2.1:22", 8, 6).frame());
@@ -204,5 +204,5 @@ fn replicas(criterion: &mut Criterion) {
     replica_of(criterion, "replica_c_v6", V6, Configuration::C);
 }
 
-criterion_group!(benches, gateways, strangers, races, switch, replicas);
+criterion_group!(benches, gateways, no_entry, races, switch, replicas);
 criterion_main!(benches);

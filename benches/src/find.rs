@@ -44,7 +44,7 @@ pub fn flow<F: Numbered>(number: usize) -> Flow<F> {
 pub fn insert<F: Numbered>(table: &mut Connections<F>, number: usize) {
     let key = F::numbered(number);
     let inserted = table.insert(table.hash(key), key, Phase::Replica, Ticks(0), flow(number));
-    assert!(inserted.is_some(), "a table without room");
+    assert!(inserted.is_some(), "the table is full");
 }
 
 /// Removes connection `number`.
@@ -69,7 +69,11 @@ pub const NOTHING: Ahead = [(Hash::NONE, EntryHint::NONE); BURST];
 
 /// Hashes the burst's keys and prefetches their buckets.
 #[inline]
-pub fn ask_for_buckets<F: Family>(table: &Connections<F>, keys: &[Endpoint<F>], ahead: &mut Ahead) {
+pub fn prefetch_buckets<F: Family>(
+    table: &Connections<F>,
+    keys: &[Endpoint<F>],
+    ahead: &mut Ahead,
+) {
     for ((hash, _), key) in ahead.iter_mut().zip(keys) {
         *hash = table.hash(*key);
         table.prefetch_bucket(*hash);
@@ -78,8 +82,8 @@ pub fn ask_for_buckets<F: Family>(table: &Connections<F>, keys: &[Endpoint<F>], 
 
 /// Prefetches the entries.
 #[inline]
-pub fn ask_for_entries<F: Family>(table: &Connections<F>, ahead: &mut Ahead) {
-    ahead.iter_mut().for_each(|(hash, guess)| *guess = table.prefetch_entry(*hash));
+pub fn prefetch_entries<F: Family>(table: &Connections<F>, ahead: &mut Ahead) {
+    ahead.iter_mut().for_each(|(hash, hint)| *hint = table.prefetch_entry(*hash));
 }
 
 /// Finds the burst's connections and reads the state of each.
@@ -90,8 +94,8 @@ pub fn find_hashed<F: Family>(
     ahead: &Ahead,
 ) -> u32 {
     let mut sum = 0u32;
-    for ((hash, guess), key) in ahead.iter().zip(keys) {
-        let slot = table.find_hinted(*hash, *guess, *key, Ticks(1)).expect("it was inserted");
+    for ((hash, hint), key) in ahead.iter().zip(keys) {
+        let slot = table.find_hinted(*hash, *hint, *key, Ticks(1)).expect("it was inserted");
         sum = sum.wrapping_add(table.get(slot).value.isn);
     }
     sum
@@ -101,8 +105,8 @@ pub fn find_hashed<F: Family>(
 #[inline]
 pub fn find<F: Family>(table: &mut Connections<F>, keys: &[Endpoint<F>]) -> u32 {
     let mut ahead = NOTHING;
-    ask_for_buckets(table, keys, &mut ahead);
-    ask_for_entries(table, &mut ahead);
+    prefetch_buckets(table, keys, &mut ahead);
+    prefetch_entries(table, &mut ahead);
     find_hashed(table, keys, &ahead)
 }
 

@@ -102,7 +102,7 @@ impl Slab {
         buffer
     }
 
-    /// Takes a buffer back.
+    /// Returns a buffer to the slab.
     pub fn put(&mut self, buffer: SlabBuffer) {
         self.0.push(buffer);
     }
@@ -163,8 +163,8 @@ impl<R: Role> Harness<R> {
         self.burst.frames().extend(frames.map(|frame| self.slab.with(frame)));
     }
 
-    /// Does what a worker does for a burst, and nothing else: the role processes the prepared
-    /// packets, then does its periodic work.
+    /// Processes the prepared packets and does the role's periodic work, as a worker does for a
+    /// burst.
     pub fn step(&mut self, side: Side) {
         let mut context = Context { now: self.now, pool: &mut self.slab, out: &mut self.out };
         self.role.process(side, &mut self.burst, &mut context);

@@ -1,5 +1,5 @@
--- Opens connections at a replica: each copy of port 1's file once, slowly, then each
--- acknowledgement of the web server, port 0's file, once. Afterwards `firstack stats` has to show
+-- Opens connections at a replica: sends each copy of port 1's file once, slowly, then
+-- each SYN/ACK of the web server, port 0's file, once. Afterwards `firstack stats` must show
 --   copy_accepted = CONNECTIONS on the outside, from_web_server = CONNECTIONS on the inside.
 --
 --   pktgen EAL... -- -P -T -m '1.0,2.1' -s 0:DIR/web.pcap -s 1:DIR/copies.pcap -f copies.lua

@@ -1,9 +1,9 @@
--- What the workloads share. They are started from this directory, port 0 on firstack's inside,
+-- Shared functions of the workloads. They are started from this directory, port 0 on firstack's inside,
 -- port 1 on its outside, and take from the environment:
 --   SECONDS_EACH how long the load lasts (10)
 --   CONNECTIONS  how many the files of -s hold (8192)
 --   INSIDE_RATE, OUTSIDE_RATE  per cent of the line that the ports send at under load (100)
---   OPEN_RATE    the same while connections are opened: none is to be lost (0.1)
+--   OPEN_RATE    the same while connections are opened: none may be lost (0.1)
 --   RESULT       a file that gets what is printed, without pktgen's screen
 local lib = {}
 
@@ -18,7 +18,7 @@ lib.open_rate = os.getenv("OPEN_RATE") or "0.1"
 
 local result = os.getenv("RESULT") and io.open(os.getenv("RESULT"), "a")
 
-function lib.say(...)
+function lib.report(...)
     local line = string.format(...)
     print(line)
     if result then
@@ -46,11 +46,11 @@ function lib.once(port, count)
     pktgen.stop(port)
     -- The counters are read once a second.
     pktgen.delay(1500)
-    lib.say("port %s: %d of %d frames sent", port, totals(port).opackets - before, count)
+    lib.report("port %s: %d of %d frames sent", port, totals(port).opackets - before, count)
 end
 
--- Sends endlessly, for the time that was asked for, by each port that is not at rate 0; says what
--- went and came in each second.
+-- Sends endlessly, for SECONDS_EACH, from each port that is not at rate 0. Prints the rates of each
+-- second.
 function lib.load()
     local before = { [0] = totals("0"), [1] = totals("1") }
     for port, rate in pairs(lib.rate) do
@@ -63,14 +63,14 @@ function lib.load()
     for second = 1, lib.seconds do
         pktgen.delay(1000)
         local rates = pktgen.portStats("all", "rate")
-        lib.say("%3d s: port 0 sends %d, receives %d; port 1 sends %d, receives %d packets/s", second,
+        lib.report("%3d s: port 0 sends %d, receives %d; port 1 sends %d, receives %d packets/s", second,
             rates[0].pkts_tx, rates[0].pkts_rx, rates[1].pkts_tx, rates[1].pkts_rx)
     end
     pktgen.stop("all")
     pktgen.delay(2500)
     for port = 0, 1 do
         local now = totals(tostring(port))
-        lib.say("port %d: %d sent, %d received, in all", port,
+        lib.report("port %d: %d sent, %d received, in all", port,
             now.opackets - before[port].opackets, now.ipackets - before[port].ipackets)
     end
 end
@@ -80,7 +80,7 @@ function lib.main(body)
     pktgen.screen("off")
     pktgen.delay(1000)
     local ok, problem = pcall(body)
-    if not ok then lib.say("failed: %s", tostring(problem)) end
+    if not ok then lib.report("failed: %s", tostring(problem)) end
     if result then result:close() end
     pktgen.quit()
 end

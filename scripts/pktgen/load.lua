@@ -1,6 +1,6 @@
--- Sends the files of -s round and round by both ports, for SECONDS_EACH, and says each second what
--- went and came. What the load is depends on the files; README.md has the list, and what
--- `firstack stats` has to show for each. INSIDE_RATE or OUTSIDE_RATE of 0 keeps a port silent.
+-- Sends the files of -s in a loop from both ports, for SECONDS_EACH, and prints each second what was
+-- sent and received. The files determine the load; README.md lists them, with the counters that
+-- `firstack stats` must show for each. INSIDE_RATE or OUTSIDE_RATE of 0 keeps a port silent.
 --
 --   pktgen EAL... -- -P -T -m '1.0,2.1' -s 0:DIR/up.pcap -s 1:DIR/down.pcap -f load.lua
 --

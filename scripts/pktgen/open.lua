@@ -1,5 +1,5 @@
--- Opens connections through a gateway: each start packet of port 0's file once, slowly, then
--- each acknowledgement of port 1's file once. Afterwards `firstack stats` has to show
+-- Opens connections through a gateway: sends each SYN of port 0's file once, slowly, then
+-- each SYN/ACK of port 1's file once. Afterwards `firstack stats` must show
 --   tagged = CONNECTIONS on the inside, replica_won = CONNECTIONS on the outside,
 -- and as many in the table's state `replica`. They live for 2 h 4 min after their last packet, so
 -- the load may be another run of pktgen, with other files.

@@ -7,8 +7,8 @@ use firstack::dpdk::Eal;
 use firstack_benches::BURST;
 use firstack_benches::dpdk::{HASH_KEY, HashTable, bytes_in_use};
 use firstack_benches::find::{
-    Ahead, Connections, NOTHING, Numbered, ask_for_buckets, ask_for_entries, find, find_hashed,
-    flow, insert, remove, table,
+    Ahead, Connections, NOTHING, Numbered, find, find_hashed, flow, insert, prefetch_buckets,
+    prefetch_entries, remove, table,
 };
 use firstack_benches::fixtures::KEY;
 use hashbrown::HashMap;
@@ -133,13 +133,13 @@ impl Candidate for Pipelined {
         let table = &mut self.table;
         let now = self.hashes.take().unwrap_or_else(|| {
             let mut first = NOTHING;
-            ask_for_buckets(table, burst, &mut first);
+            prefetch_buckets(table, burst, &mut first);
             first
         });
         let mut hashes = NOTHING;
-        ask_for_buckets(table, next, &mut hashes);
+        prefetch_buckets(table, next, &mut hashes);
         let sum = find_hashed(table, burst, &now);
-        ask_for_entries(table, &mut hashes);
+        prefetch_entries(table, &mut hashes);
         self.hashes = Some(hashes);
         sum
     }

@@ -7,7 +7,7 @@ use pipeline::packet::buffer::Buffer;
 use pipeline::packet::view::{Packet, View};
 use pipeline::stage::encap::{self, Outer};
 use pipeline::stage::sign::Keys;
-use pipeline::stage::{classify, decap, rewrite, tag};
+use pipeline::stage::{self, classify, rewrite, tag};
 use pipeline::wire::family::{self, Endpoint};
 use pipeline::wire::tunnel::Format;
 
@@ -40,9 +40,9 @@ pub(super) fn cases() -> Vec<Case> {
         ("encap_ipip", || encap(Format::Ipip)),
         ("encap_gre", || encap(Format::Gre)),
         ("encap_gue_v6", encap_v6),
-        ("decap_ipip", || crack(packets::Format::IPIP, ENDS, data())),
-        ("decap_gre", || crack(packets::Format::GRE, ENDS, data())),
-        ("decap_gue_v6", || crack(packets::Format::GUE, ENDS_V6, data_v6())),
+        ("decap_ipip", || decap(packets::Format::IPIP, ENDS, data())),
+        ("decap_gre", || decap(packets::Format::GRE, ENDS, data())),
+        ("decap_gue_v6", || decap(packets::Format::GUE, ENDS_V6, data_v6())),
     ];
     let keys = keys.map(|(name, build)| Case::burst(name, "key", build));
     keys.into_iter()
@@ -202,11 +202,11 @@ fn encap_v6() -> Box<dyn Work> {
     over(data_v6(), move |packet| assert!(encap::put(packet, &outer)))
 }
 
-/// Decapsulation, parsing of the inner packet included.
-fn crack(format: packets::Format, ends: (&str, &str), inner: Vec<u8>) -> Box<dyn Work> {
+/// Parses the inner packet and decapsulates it.
+fn decap(format: packets::Format, ends: (&str, &str), inner: Vec<u8>) -> Box<dyn Work> {
     let tunnel = tunnel_in(format, ends, (0, 9), &inner[14..]);
     over(ethernet_frame(([2; 6], [2; 6]), &tunnel), |packet| {
         let inner = packet.view.inner(packet.buffer.head());
-        assert!(decap::open(packet, inner).is_ok());
+        assert!(stage::decap::open(packet, inner).is_ok());
     })
 }

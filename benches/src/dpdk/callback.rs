@@ -40,7 +40,7 @@ impl RxCallback {
         let (port, queue) = (queue.port(), queue.index());
         let closure = NonNull::from(Box::leak(Box::new(closure)));
         let parameter = closure.as_ptr().cast::<c_void>();
-        // SAFETY: the port and its queue exist while the handle is borrowed, and nobody polls the
+        // SAFETY: the port and its queue exist while the handle is borrowed, and no thread polls the
         // queue meanwhile. The trampoline is of the closure's type; the closure is never freed once
         // DPDK has it, and only the queue's poller calls it.
         let callback = unsafe {
@@ -96,10 +96,10 @@ extern "C" fn trampoline<F: FnMut(&mut [Mbuf]) -> usize>(
         let frames = slice::from_raw_parts_mut(mbufs.cast::<Mbuf>(), usize::from(count));
         (frames, &mut *parameter.cast::<F>())
     };
-    let kept = closure(frames).min(usize::from(count));
-    // SAFETY: the frames behind the kept ones are received by nobody, and given back once.
+    let received = closure(frames).min(usize::from(count));
+    // SAFETY: the poller does not receive the remaining frames, so they are freed exactly once.
     unsafe {
-        dpdk_sys::rte_pktmbuf_free_bulk(mbufs.add(kept), u32::from(count) - kept as u32);
+        dpdk_sys::rte_pktmbuf_free_bulk(mbufs.add(received), u32::from(count) - received as u32);
     }
-    kept as u16
+    received as u16
 }

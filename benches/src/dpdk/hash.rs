@@ -15,7 +15,7 @@ pub const HASH_KEY: usize = 16;
 pub const HASH_BULK: usize = 64;
 
 /// A hash table of DPDK (`rte_hash`) with its default hash function: CRC on x86-64. It maps keys to
-/// positions; the caller keeps what belongs to a key at that index. For one thread only.
+/// positions; the caller stores a key's value at that index. For one thread only.
 #[derive(Debug)]
 pub struct HashTable<'eal> {
     table: NonNull<dpdk_sys::rte_hash>,

@@ -1,5 +1,5 @@
-//! What only benchmarks use of DPDK, in addition to the appliance's safe layer: DPDK's hash table,
-//! memory statistics, and receive callbacks that generate packets.
+//! Wraps the parts of DPDK that only benchmarks use: its hash table, memory statistics, and receive
+//! callbacks that generate packets.
 //!
 //! This is the benchmarks' only unsafe code. It relies on [`Eal`] (DPDK is initialised while one
 //! exists), on [`RxQueue`] (the queue's only handle) and on the layout of [`Mbuf`] (a transparent
@@ -20,7 +20,7 @@ use firstack::dpdk::Eal;
 pub use callback::RxCallback;
 pub use hash::{HASH_BULK, HASH_KEY, HashTable};
 
-/// The most NUMA nodes that are asked for their memory.
+/// Maximum number of NUMA nodes whose memory is counted.
 const NODES: i32 = 32;
 
 /// An error of DPDK in a benchmark.

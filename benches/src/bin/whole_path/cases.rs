@@ -69,12 +69,12 @@ impl Wanted<'_> {
     }
 }
 
-/// Builds the selected systems and opens their connections. Calls `tell` with the name of each.
-pub fn plan(lab: &mut Lab, wanted: &Wanted<'_>, mut tell: impl FnMut(&str)) -> Result<Plan> {
+/// Builds the selected systems and opens their connections. Calls `report` with the name of each.
+pub fn plan(lab: &mut Lab, wanted: &Wanted<'_>, mut report: impl FnMut(&str)) -> Result<Plan> {
     let mut plan = Plan::default();
     let order = SYSTEMS.iter().enumerate().filter(|(_, name)| wanted.wants(name));
     for (number, &name) in order {
-        tell(name);
+        report(name);
         let table = wanted.table();
         match name {
             "gateway A" => plan.gateway(lab, number, name, roles::gateway::<A>(table), wanted)?,
@@ -177,11 +177,11 @@ impl Plan {
     ) -> Result<()> {
         self.role(lab, (pair, name), role, 1, &frames::gateway::<G>(), wanted)?;
         if G::CONFIGURATION == Configuration::A {
-            let strangers = [
-                ("TCP of nobody", frames::strange_tcp(), Verdict::NoEntry),
-                ("UDP", frames::strange_udp(), Verdict::OtherProtocol),
+            let unknown = [
+                ("unknown TCP", frames::unknown_tcp(), Verdict::NoEntry),
+                ("UDP", frames::unknown_udp(), Verdict::OtherProtocol),
             ];
-            for (what, templates, verdict) in strangers {
+            for (what, templates, verdict) in unknown {
                 let programs = both_ways(&templates, wanted.connections);
                 self.case(format!("{name}, {what}"), programs, [vec![verdict], vec![verdict]]);
             }

@@ -75,7 +75,7 @@ pub struct FloodFigure {
 pub struct Kept {
     pub line: &'static str,
     pub mpps: f64,
-    /// Of 1.
+    /// Share of the throughput without the flood, from 0 to 1.
     pub kept: f64,
 }
 

@@ -126,8 +126,8 @@ fn racing<G: Mode>(
 /// | 2 | | first loser of batch n |
 fn programs<G: Mode>(live: u32) -> [Program; 2] {
     let racers = Racers::new(live, RACERS);
-    let answer = |from| frames::acknowledgement(G::CONFIGURATION, from).numbered_acknowledgement();
-    let origin = frames::origin_acknowledgement().numbered_acknowledgement();
+    let answer = |from| frames::syn_ack(G::CONFIGURATION, from).numbered_ack();
+    let origin = frames::origin_syn_ack().numbered_ack();
     [
         Program::turns(vec![
             (Turn::Race(frames::syn().numbered_sequence(), racers), 1),

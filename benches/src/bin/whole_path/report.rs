@@ -138,7 +138,7 @@ pub fn flood(figure: &FloodFigure) -> String {
     row("of them lost", figure.connections_lost.to_string());
     row("SYNs of the flood, measured alone", figure.syns.to_string());
     row("packets from the inside came to", figure.syns_came_to.clone());
-    row("races pushed out by later ones", figure.races_evicted.to_string());
+    row("races evicted by later ones", figure.races_evicted.to_string());
     row("memory: all open, table full, after the flood, kB", {
         let [open, full, after] = figure.memory_kb;
         format!("{open}, {full}, {after}")

@@ -214,7 +214,7 @@ fn sized(frame: &mut Mbuf, template: &Template, write: impl FnOnce(&mut [u8])) {
 #[derive(Debug, Default)]
 pub struct Source {
     program: Arc<Mutex<Program>>,
-    /// Without a callback the program is never asked.
+    /// Removes the callback when dropped. Without it the program never runs.
     callback: Option<RxCallback>,
 }
 
@@ -236,7 +236,7 @@ impl Source {
         *locked(&self.program) = program;
     }
 
-    /// Takes the current program, to be continued later.
+    /// Returns the current program, to be continued later.
     pub fn take(&self) -> Program {
         std::mem::take(&mut *locked(&self.program))
     }

@@ -12,10 +12,10 @@ const FIRST_PORT: u32 = 16_384;
 /// The first client address of open connections, 198.18.0.1.
 pub const CLIENTS: u32 = 0xc612_0001;
 /// The first client address without connections, 10.0.0.1.
-pub const STRANGERS: u32 = 0x0a00_0001;
+pub const UNKNOWN_CLIENTS: u32 = 0x0a00_0001;
 
 /// The client endpoint in templates. It adds nothing to a checksum.
-pub const NOBODY: &str = "0.0.0.0:0";
+pub const UNSPECIFIED: &str = "0.0.0.0:0";
 
 /// Maximum length of a template.
 const LONGEST: usize = 128;
@@ -57,7 +57,7 @@ pub enum Client {
 }
 
 impl Template {
-    /// Creates a template from an IPv4 frame with [`NOBODY`] as the client in its innermost header.
+    /// Creates a template from an IPv4 frame with [`UNSPECIFIED`] as the client in its innermost header.
     /// With `outer_client`, a tunnel's outer header has the client at the same end.
     pub fn new(frame: &[u8], client: Client, first_client: u32, outer_client: bool) -> Self {
         let mut bytes = [0; LONGEST];
@@ -90,7 +90,7 @@ impl Template {
     }
 
     /// Makes the acknowledgement number change with each round.
-    pub fn numbered_acknowledgement(self) -> Self {
+    pub fn numbered_ack(self) -> Self {
         self.numbered(8)
     }
 
@@ -201,17 +201,19 @@ mod tests {
             let ip = client.split(':').next().unwrap();
             let from = |c: &str| Segment::ack(c, SERVER, 8, 6).payload(&[0; 6]);
             let to = |c: &str| Segment::ack(SERVER, c, 6, 8).payload(&[0; 6]).inbound();
-            let template = Template::new(&from(NOBODY).frame(), Client::Source, CLIENTS, false);
+            let template =
+                Template::new(&from(UNSPECIFIED).frame(), Client::Source, CLIENTS, false);
             assert_eq!(template.len(), SHORT);
             assert_same(&template, connection, 0, &from(&client).frame());
-            let template = Template::new(&to(NOBODY).frame(), Client::Destination, CLIENTS, false);
+            let template =
+                Template::new(&to(UNSPECIFIED).frame(), Client::Destination, CLIENTS, false);
             assert_same(&template, connection, 0, &to(&client).frame());
             let tunnelled = |c: &str, ip: &str| to(c).tunnelled("198.51.100.10", ip);
-            let frame = tunnelled(NOBODY, "0.0.0.0");
+            let frame = tunnelled(UNSPECIFIED, "0.0.0.0");
             let template = Template::new(&frame, Client::Destination, CLIENTS, true);
             assert_same(&template, connection, 0, &tunnelled(&client, ip));
             let copy = |c: &str| from(c).tunnelled("203.0.113.10", "198.51.100.10");
-            let template = Template::new(&copy(NOBODY), Client::Source, CLIENTS, false);
+            let template = Template::new(&copy(UNSPECIFIED), Client::Source, CLIENTS, false);
             assert_same(&template, connection, 0, &copy(&client));
         }
     }
@@ -225,13 +227,13 @@ mod tests {
             let number = first.wrapping_add(round);
             let client = client(CLIENTS, connection);
             let template =
-                Template::new(&syn(NOBODY, first).frame(), Client::Source, CLIENTS, false);
+                Template::new(&syn(UNSPECIFIED, first).frame(), Client::Source, CLIENTS, false);
             let frame = syn(&client, number).frame();
             assert_same(&template.numbered_sequence(), connection, round, &frame);
-            let frame = answer(NOBODY, first).frame();
+            let frame = answer(UNSPECIFIED, first).frame();
             let template = Template::new(&frame, Client::Destination, CLIENTS, false);
             let frame = answer(&client, number).frame();
-            assert_same(&template.numbered_acknowledgement(), connection, round, &frame);
+            assert_same(&template.numbered_ack(), connection, round, &frame);
         }
     }
 }
