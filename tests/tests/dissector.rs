@@ -11,7 +11,7 @@ use pcap_file::pcap::{PcapPacket, PcapWriter};
 use pipeline::packet::buffer::HeapBuffer;
 use pipeline::packet::view::Packet;
 use pipeline::stage::sign::Keys;
-use pipeline::stage::tag::{self, Configuration, Found, Tag};
+use pipeline::stage::tag::{self, Configuration, CopiesWanted, Found, Tag};
 use pipeline::wire::family::{Family, V4, V6};
 
 const FIELDS: [&str; 8] = [
@@ -86,7 +86,11 @@ fn every_tag() -> Vec<(Vec<u8>, String)> {
             [Some(Configuration::A), Some(Configuration::B), Some(Configuration::C), None]
         {
             for permitted in [true, false] {
-                let tag = Tag { permitted, configuration, signature: None };
+                let tag = Tag {
+                    permitted,
+                    configuration,
+                    ..Tag::requesting(CopiesWanted::ALL, Configuration::A)
+                };
                 all.push(tagged::<V4>(CLIENTS[0], tag, &keys));
                 all.push(tagged::<V6>(CLIENTS[1], tag, &keys));
             }

@@ -12,7 +12,7 @@ use firstack_packets::{INSIDE_MAC, OUTSIDE_MAC, Segment, ethernet_frame};
 use pipeline::packet::buffer::HeapBuffer;
 use pipeline::packet::view::Packet;
 use pipeline::stage::sign::{Keys, Verification};
-use pipeline::stage::tag::{self, Configuration, Found, Tag};
+use pipeline::stage::tag::{self, Configuration, CopiesWanted, Found, Tag};
 use pipeline::stage::{clamp, encap};
 use pipeline::verdict::Verdict;
 use pipeline::wire::family::{Family, V4, V6};
@@ -99,7 +99,7 @@ impl Vector {
     /// The SYN with its tag.
     fn tagged<F: Family>(&self, keys: &Keys) -> Packet<HeapBuffer> {
         let mut packet = self.start();
-        let tag = Tag { permitted: true, configuration: Some(self.code()), signature: None };
+        let tag = Tag::requesting(CopiesWanted::ALL, self.code());
         assert!(tag::insert::<F, _>(&mut packet, tag::OptionId::default(), tag, keys));
         packet
     }

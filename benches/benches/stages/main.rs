@@ -20,8 +20,7 @@ use pipeline::wire::tunnel::Format;
 
 const CLIENT: &str = "198.18.1.10:40000";
 const SERVER: &str = "203.0.113.10:80";
-const TAG: tag::Tag =
-    tag::Tag { permitted: true, configuration: Some(tag::Configuration::A), signature: None };
+const TAG: tag::Tag = tag::Tag::requesting(tag::CopiesWanted::ALL, tag::Configuration::A);
 
 fn packet(frame: &[u8]) -> Packet<HeapBuffer> {
     Packet::new(HeapBuffer::new(frame))

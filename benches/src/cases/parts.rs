@@ -177,8 +177,7 @@ fn classify_syn(packet: &mut Packet<SlabBuffer>) {
 }
 
 fn insert_tag(packet: &mut Packet<SlabBuffer>, keys: &Keys) {
-    const TAG: tag::Tag =
-        tag::Tag { permitted: true, configuration: Some(tag::Configuration::A), signature: None };
+    const TAG: tag::Tag = tag::Tag::requesting(tag::CopiesWanted::ALL, tag::Configuration::A);
     assert!(tag::insert::<family::V4, _>(packet, tag::OptionId::default(), TAG, keys));
 }
 

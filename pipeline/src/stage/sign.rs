@@ -22,12 +22,12 @@ use crate::wire::tcp;
 /// use pipeline::packet::buffer::HeapBuffer;
 /// use pipeline::packet::view::Packet;
 /// use pipeline::stage::sign::{Keys, Verification};
-/// use pipeline::stage::tag::{self, Configuration, Found, OptionId, Tag};
+/// use pipeline::stage::tag::{self, Configuration, CopiesWanted, Found, OptionId, Tag};
 /// use pipeline::wire::family::V4;
 ///
 /// let syn = Segment::syn("198.18.1.10:40000", "203.0.113.10:80", 1000);
 /// let mut packet = Packet::new(HeapBuffer::new(&syn.frame()));
-/// let tag = Tag { permitted: true, configuration: Some(Configuration::A), signature: None };
+/// let tag = Tag::requesting(CopiesWanted::ALL, Configuration::A);
 ///
 /// let gateway = Keys::new([(3, [7; 16])], Some(3));
 /// assert_eq!(gateway.tag_space(), 16);
@@ -157,12 +157,11 @@ impl<F: Family> Signed<F> {
 mod tests {
     use super::*;
     use crate::packet::buffer::HeapBuffer;
-    use crate::stage::tag::{Configuration, Found, OptionId};
+    use crate::stage::tag::{Configuration, CopiesWanted, Found, OptionId};
     use crate::testing::{LINUX_OPTIONS, Segment};
     use crate::wire::family::{V4, V6};
 
-    const TAG: Tag =
-        Tag { permitted: true, configuration: Some(Configuration::C), signature: None };
+    const TAG: Tag = Tag::requesting(CopiesWanted::ALL, Configuration::C);
 
     fn keys(signing: u8) -> Keys {
         Keys::new([(3, [7; 16]), (9, [8; 16])], Some(signing))

@@ -14,6 +14,7 @@ use crate::packet::view::{Packet, View};
 use crate::stage::sign::Keys;
 use crate::wire::checksum::{Delta, Sum};
 pub use crate::wire::configuration::Configuration;
+pub use crate::wire::copies::CopiesWanted;
 use crate::wire::family::Family;
 use crate::wire::tcp::{self, Options, TcpOption};
 
@@ -27,6 +28,7 @@ const MOST: usize = SIGNED.next_multiple_of(4);
 const PERMITTED: u8 = 0x01;
 const CONFIGURATION_SHIFT: u8 = 1;
 const CONFIGURATION_MASK: u8 = 0x03;
+const COPIES_SHIFT: u8 = 3;
 /// The flag that says that key id and MAC follow.
 pub(super) const KEYED: u8 = 0x80;
 
@@ -40,7 +42,7 @@ pub(super) const KEYED: u8 = 0x80;
 /// use pipeline::packet::buffer::HeapBuffer;
 /// use pipeline::packet::view::Packet;
 /// use pipeline::stage::sign::Keys;
-/// use pipeline::stage::tag::{self, Configuration, Found, OptionId, Tag};
+/// use pipeline::stage::tag::{self, Configuration, CopiesWanted, Found, OptionId, Tag};
 /// use pipeline::wire::family::V4;
 ///
 /// let syn = Segment::syn("198.18.1.10:40000", "203.0.113.10:80", 1000).options(&LINUX_OPTIONS);
@@ -48,7 +50,7 @@ pub(super) const KEYED: u8 = 0x80;
 /// let option_id = OptionId::default();
 /// assert_eq!(option_id.find(packet.options()), Found::None);
 ///
-/// let tag = Tag { permitted: true, configuration: Some(Configuration::C), signature: None };
+/// let tag = Tag::requesting(CopiesWanted::ALL, Configuration::C);
 /// assert!(tag::insert::<V4, _>(&mut packet, option_id, tag, &Keys::default()));
 /// let found = option_id.find(packet.options());
 /// assert_eq!(found, Found::Tag(tag, LINUX_OPTIONS.len(), tag::UNSIGNED));
@@ -78,6 +80,8 @@ pub struct Tag {
     pub permitted: bool,
     /// The gateway's configuration; `None` for the value that is not assigned.
     pub configuration: Option<Configuration>,
+    /// How many copies the switch is asked for.
+    pub copies: CopiesWanted,
     /// The signature of a received tag. A tag to be inserted has none: [`insert`] signs it if the
     /// keys say so.
     pub signature: Option<Signature>,
@@ -97,13 +101,21 @@ pub struct Signature {
 impl Tag {
     fn flags(self) -> u8 {
         let number = self.configuration.map_or(CONFIGURATION_MASK, |number| number as u8);
-        u8::from(self.permitted) | number << CONFIGURATION_SHIFT
+        u8::from(self.permitted)
+            | number << CONFIGURATION_SHIFT
+            | self.copies.bits() << COPIES_SHIFT
     }
 
     fn from_flags(flags: u8) -> Self {
         let number = flags >> CONFIGURATION_SHIFT & CONFIGURATION_MASK;
         let configuration = Configuration::try_from(number).ok();
-        Self { permitted: flags & PERMITTED != 0, configuration, signature: None }
+        let copies = CopiesWanted::from_bits(flags >> COPIES_SHIFT);
+        Self { permitted: flags & PERMITTED != 0, configuration, copies, signature: None }
+    }
+
+    /// Returns the tag that a gateway of this configuration inserts.
+    pub const fn requesting(copies: CopiesWanted, configuration: Configuration) -> Self {
+        Self { permitted: true, configuration: Some(configuration), copies, signature: None }
     }
 
     fn signed(option: &[u8]) -> Self {
@@ -250,8 +262,7 @@ mod tests {
     use crate::testing::{LINUX_OPTIONS, Segment};
     use crate::wire::family::V4;
 
-    const TAG: Tag =
-        Tag { permitted: true, configuration: Some(Configuration::A), signature: None };
+    const TAG: Tag = Tag::requesting(CopiesWanted::ALL, Configuration::A);
     const BYTES: [u8; 8] = [253, 5, 0x4e, 0x52, 1, 1, 1, 1];
 
     fn syn(options: &[u8]) -> Segment {
@@ -310,9 +321,8 @@ mod tests {
         let found = OptionId::default().find(&options);
         let signature = Signature { flags: 0x85, key: 3, mac: 0x0102_0304_0506_0708 };
         let tag = Tag {
-            permitted: true,
-            configuration: Some(Configuration::C),
             signature: Some(signature),
+            ..Tag::requesting(CopiesWanted::ALL, Configuration::C)
         };
         assert_eq!(found, Found::Tag(tag, 0, SIGNED));
         options.extend(LINUX_OPTIONS);
@@ -329,8 +339,17 @@ mod tests {
         assert_eq!(find(&[253, 4, 0x4e, 0x52]), Found::Bad);
         assert_eq!(find(&[253, 6, 0x4e, 0x52, 1, 0, 1, 1]), Found::Bad);
         assert_eq!(find(&[253, 5, 0x4e, 0x52, 0x81, 1, 1, 1]), Found::Bad);
-        let none = Tag { permitted: false, configuration: None, signature: None };
+        let none = Tag {
+            permitted: false,
+            configuration: None,
+            ..Tag::requesting(CopiesWanted::from_bits(14), Configuration::A)
+        };
         assert_eq!(find(&[253, 5, 0x4e, 0x52, 0x76, 1, 1, 1]), Found::Tag(none, 0, UNSIGNED));
+        for copies in [CopiesWanted::at_most(1), CopiesWanted::NONE] {
+            let tag = Tag::requesting(copies, Configuration::B);
+            let option = [253, 5, 0x4e, 0x52, tag.flags(), 1, 1, 1];
+            assert_eq!(find(&option), Found::Tag(tag, 0, UNSIGNED));
+        }
     }
 
     #[test]

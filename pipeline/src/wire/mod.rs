@@ -5,6 +5,7 @@
 pub mod arp;
 pub mod checksum;
 pub mod configuration;
+pub mod copies;
 pub mod ethernet;
 pub mod family;
 pub mod icmp;

@@ -152,8 +152,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
     /// Returns `false`, and changes nothing, when the buffer has no headroom.
     fn tag<B: Buffer>(&self, packet: &mut Packet<B>) -> bool {
         let Settings { path, tag: option, .. } = &self.common.settings;
-        let tag =
-            tag::Tag { permitted: true, configuration: Some(M::CONFIGURATION), signature: None };
+        let tag = tag::Tag::requesting(tag::CopiesWanted::ALL, M::CONFIGURATION);
         // op 210: the tag is added.
         let tagged = tag::insert::<F, B>(packet, *option, tag, self.common.keys.get());
         if tagged {

@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::policy::allow_list::AllowList;
-use crate::stage::tag::{Configuration, Tag};
+use crate::stage::tag::{Configuration, CopiesWanted, Tag};
 
-const TAG: Tag = Tag { permitted: true, configuration: Some(Configuration::A), signature: None };
+const TAG: Tag = Tag::requesting(CopiesWanted::ALL, Configuration::A);
 
 /// Returns a tagged SYN, signed if there is a key to sign with.
 fn signed(plan: Plan, keys: &Keys) -> Vec<u8> {
