@@ -180,6 +180,7 @@ verdicts! {
     BadSignature Forwarded SWITCH "bad_signature" "op 308, 314" "tagged SYN without copies: its signature is wrong, or made with an unknown key";
     ClientNotAllowed Forwarded SWITCH "client_not_allowed" "op 308, 314" "tagged SYN without copies: its client is not in allowed_clients";
     NoReplica Forwarded SWITCH "no_replica" "op 312, 314" "tagged SYN of a service without a live replica";
+    NoCopiesWanted Forwarded SWITCH "no_copies_wanted" "op 308, 314" "tagged SYN whose tag asks for no copies";
     FanOutLimited Forwarded SWITCH "fan_out_limited" "op 314" "tagged SYN without copies: its source prefix has used up its share";
     ToServer Forwarded SWITCH "to_server" "op 314" "to the service: sent to the selected server";
     IcmpToServer Forwarded SWITCH "icmp_to_server" "op 314" "ICMP error about a server's packet, sent to that server";

@@ -19,7 +19,7 @@ use crate::policy::services::Scope;
 use crate::role::gateway::mode::{A, B, C, Mode};
 use crate::role::{gateway, replica, switch};
 use crate::stage::sign::Keys;
-use crate::stage::tag::Configuration;
+use crate::stage::tag::{Configuration, CopiesWanted};
 use crate::testing::Segment;
 use crate::verdict::Verdict;
 use crate::wire::tcp::Flags;
@@ -277,8 +277,8 @@ fn a_switch(servers: u8) -> switch::Switch {
         ports: vec![80],
         replicable: true,
         source: address(SERVERS[number]).parse().unwrap(),
-        replicas: vec![address(REPLICAS[number]).parse().unwrap()],
-        first_replica: number,
+        replicas: [REPLICAS, OTHERS].map(|all| address(all[number]).parse().unwrap()).into(),
+        first_replica: number * 2,
         servers: (0..servers).map(server).collect(),
         first_server: number * usize::from(servers),
     };
@@ -293,7 +293,7 @@ fn a_switch(servers: u8) -> switch::Switch {
         ..switch::Settings::new(services)
     };
     let shares = switch::Shares {
-        tunnels: Arc::new(switch::TunnelHealth::new(2)),
+        tunnels: Arc::new(switch::TunnelHealth::new(4)),
         neighbours: Arc::new(Neighbours::default()),
     };
     switch::Switch::new(settings, shares, selection.reader(), keys().reader())
@@ -307,7 +307,12 @@ fn at_switch(event: &Event) -> Vec<u8> {
     if event.inside {
         return event.segment(server, &client, &[]).frame();
     }
-    let options = if event.form == 0 { tagged(Configuration::A as u8) } else { Vec::new() };
+    let copies = [CopiesWanted::ALL, CopiesWanted::at_most(1), CopiesWanted::NONE];
+    let mut options = Vec::new();
+    if event.form == 0 {
+        options = tagged(Configuration::A as u8);
+        options[4] |= copies[usize::from(event.configuration)].bits() << 3;
+    }
     event.segment(&client, server, &options).frame()
 }
 
