@@ -204,6 +204,7 @@ verdicts! {
     ProbeAnswered Consumed REPLICA "probe_answered" "" "a switch's probe of its tunnel, answered";
     ProbeIgnored Consumed REPLICA "probe_ignored" "op 404" "a switch's probe of its tunnel, not answered: the replica is out of service";
     SynAckUnsolicited Dropped REPLICA "syn_ack_unsolicited" "op 412, 442, 462" "a web server retransmits its SYN/ACK unsolicited: it would reach a spoofed client, too";
+    CopyDuplicate Dropped REPLICA "copy_duplicate" "op 402" "SYN copy of a SYN that its web server was given less than half a second before";
     OutOfService Dropped REPLICA "out_of_service" "op 404" "SYN copy while the replica is out of service";
     Busy Dropped REPLICA "busy" "op 406, 408" "SYN copy while the replica is busy";
     PeerNotAllowed Dropped REPLICA "peer_not_allowed" "op 402" "tunnelled packet from a peer that is not in switches";

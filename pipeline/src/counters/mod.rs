@@ -101,6 +101,7 @@ counters! {
         PendingDropped SERVER_SIDE "pending_dropped" "packets" "pending packets dropped because the MAC address stayed unknown or the pool was empty";
         TagBackoffs GATEWAY "tag_backoffs" "times" "backed off from a destination whose path drops tagged SYNs: its SYNs stay untagged for `tag_backoff`";
         CopiesFailed SWITCH "copies_failed" "copies" "copies not made for want of a buffer";
+        DirectCopies REPLICA "direct_copies" "copies" "SYN copies accepted that a gateway had sent directly";
         HandedOff ALL "handed_off" "packets" "packets handed to the worker that owns their client";
         TakenFromWorkers ALL "taken_from_workers" "packets" "packets taken from other workers";
     }

@@ -241,8 +241,8 @@ fn tagged(configuration: u8) -> Vec<u8> {
     vec![253, 5, 0x4e, 0x52, 1 | configuration << 1, 1, 1, 1]
 }
 
-/// Returns the frame of an event at a replica: a copy, a gateway's packet, plain or tunnelled, or a
-/// web server's packet.
+/// Returns the frame of an event at a replica: a switch's copy, a gateway's packet, plain or
+/// tunnelled, with a tag or without, or a web server's packet.
 fn at_replica(event: &Event) -> Vec<u8> {
     let family = event.family;
     let (client, web) = (event.client(), REPLICAS[family]);
@@ -256,6 +256,11 @@ fn at_replica(event: &Event) -> Vec<u8> {
             let copy = Event { flags: Flags::SYN, payload: 0, ..event.clone() };
             let copy = copy.segment(&client, server, &tagged(event.configuration));
             copy.tunnelled(&address(server), &address(web))
+        }
+        2 => {
+            let copy = Event { payload: 0, ..event.clone() };
+            let copy = copy.segment(&client, server, &tagged(event.configuration));
+            copy.tunnelled(&address(&client), &address(web))
         }
         1 => {
             let segment = event.segment(&client, server, &[]);
