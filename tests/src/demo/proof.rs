@@ -81,7 +81,7 @@ fn claims(report: &mut Report, (all, half_open): (&[Snapshot], &str), connection
     let fanned_out = switch.verdict("fanned_out");
     let copies: u64 = switch.copies.iter().map(|copies| copies.count).sum();
     let text = format!(
-        "the switch fanned out {fanned_out} SYNs in {copies} copies, one for each replica in \
+        "the switch fanned out {fanned_out} SYNs in {copies} copies, at most one for each replica in \
          service (op 312)"
     );
     let right = copies > 0 && copies <= 2 * fanned_out && switch.counter("copies_failed") == 0;
