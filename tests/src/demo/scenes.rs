@@ -17,9 +17,8 @@ use super::world::{BUSY, World};
 use crate::lab::{Family, Fetched, Geometry, RaceCapture, Result};
 use crate::processes::Configuration;
 
-/// Connections after which a fresh gateway has asked both replicas directly: a trial takes one race
-/// in 16.
-const WARM_UP: usize = 48;
+/// The first connections of a gateway: more than it needs to have asked both replicas directly.
+const WARM_UP: usize = 24;
 /// Longest time until a replica wins connections after it was unknown, out of service or busy. Probes
 /// are sent every 2 s, and several have to be answered; then it also has to win a race.
 const RECOVERY: Duration = Duration::from_secs(60);
@@ -332,11 +331,11 @@ impl<'a> Scenes<'a> {
         self.report.claim(holds, &text);
     }
 
-    /// Prints whether the nearest site has won all.
+    /// Prints whether the site whose answer is due first has won all.
     fn time_winner(&self, good: &[Fetched], site: &str) {
         let sites = sites(good);
         let all = sites.len() == 1 && sites.contains_key(site);
-        self.report.timing(all, &format!("{site}, the nearest in service, won all"));
+        self.report.timing(all, &format!("{site}, whose answer is due first, won all"));
     }
 }
 
