@@ -133,6 +133,7 @@ fn gateway() -> Gateway<A> {
         scope: Scope::Prefix(server.ip().into()),
         ports: vec![80],
         allowed_replicas: AllowList::Any,
+        policy: pipeline::memory::Policy::default(),
     };
     let settings = Settings { max_connections: [64; 2], ..Settings::new(vec![service]) };
     Gateway::new(settings, Published::new(Keys::default()).reader())

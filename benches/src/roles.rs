@@ -25,6 +25,7 @@ pub fn gateway_harness<Q: Mode>(connections: usize) -> Harness<Gateway<Q>> {
         scope: Scope::Prefix(address.parse::<IpAddr>().expect("an address").into()),
         ports: vec![80],
         allowed_replicas: AllowList::Any,
+        policy: pipeline::memory::Policy::default(),
     };
     let services = [V4, V6].iter().map(|peers| service(&ip(peers.server))).collect();
     let settings = gateway::Settings {

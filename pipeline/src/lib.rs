@@ -13,6 +13,7 @@
 //! | [`policy`] | services, server selection, limits, allow lists, back-off, tunnel formats |
 //! | [`stage`] | the steps: tag, sign, encapsulate, decapsulate, rewrite, reset, clamp, quote |
 //! | [`role`] | gateway, switch and replica |
+//! | [`memory`] | what a gateway remembers of replicas, and whom it asks directly |
 //! | [`counters`], [`verdict`] | what is counted |
 //! | [`base`] | time, published values |
 #![deny(unsafe_code)]
@@ -20,6 +21,7 @@
 
 pub mod base;
 pub mod counters;
+pub mod memory;
 pub mod neighbours;
 pub mod packet;
 pub mod policy;

@@ -141,6 +141,8 @@ verdicts! {
     UntaggedEndpointInUse Forwarded GATEWAY "untagged_endpoint_in_use" "op 214" "SYN of a client endpoint that has a live connection to another server";
     UntaggedTableFull Forwarded GATEWAY "untagged_table_full" "op 214" "SYN without a race because the table is full of established connections";
     UntaggedNoHeadroom Forwarded GATEWAY "untagged_no_headroom" "op 214" "SYN whose buffer has no headroom for the tag";
+    LeftToOrigin Forwarded GATEWAY "left_to_origin" "op 214" "SYN that is not raced: the origin is nearest, or the client's last connection went there";
+    SynDeferred Consumed GATEWAY "syn_deferred" "op 214" "SYN sent to replicas directly; the one to the origin waits for `origin_after`";
     SynToWinner Forwarded GATEWAY "syn_to_winner" "op 612, 636, 656" "SYN of a decided race, sent untagged to the winner alone";
     ToReplica Forwarded GATEWAY "to_replica" "op 612, 636, 656" "client to replica: destination rewritten (A, B), or tunnelled (C)";
     OtherServer Forwarded GATEWAY "other_server" "op 616" "client to another server than the one of its entry";
@@ -155,6 +157,8 @@ verdicts! {
     FromReplica Forwarded GATEWAY "from_replica" "op 612, 632, 658" "replica to client: source rewritten (A), untouched (B), or decapsulated (C)";
     Passed Forwarded GATEWAY "passed" "op 632" "configuration B: a plain packet from the outside, forwarded without a lookup";
     FromOther Forwarded GATEWAY "from_other" "op 616" "to a client with an entry, from neither server nor winner";
+    SynAckHeld Consumed GATEWAY "syn_ack_held" "op 504" "a SYN/ACK that waits for its handicap, or for the replica that the client had";
+    ShadowReset Consumed GATEWAY "shadow_reset" "op 514" "a replica's SYN/ACK in a race that a shadow lets the origin win, answered with a reset";
     LoserReset Consumed GATEWAY "loser_reset" "op 514" "a loser's SYN/ACK, answered with a reset";
     SynAckWrongNumber Dropped GATEWAY "syn_ack_wrong_number" "op 504" "a SYN/ACK that acknowledges another sequence number";
     ReplicaNotAllowed Dropped GATEWAY "replica_not_allowed" "op 506" "a SYN/ACK from outside the service's allowed replicas";

@@ -83,6 +83,9 @@ counters! {
     Generated {
         Reset GATEWAY "resets" "packets" "resets sent to losers (op 514)";
         Copy SWITCH "copies" "packets" "tunnelled copies of SYNs, sent to replicas (op 312)";
+        DirectCopy GATEWAY "direct_copies" "packets" "tunnelled copies of SYNs, sent to replicas directly";
+        DeferredSyn GATEWAY "deferred_syns" "packets" "SYNs sent to the origin after `origin_after`";
+        HeldSynAck GATEWAY "held_syn_acks" "packets" "SYN/ACKs that won after they had waited for their handicap";
         IcmpCopy SWITCH "icmp_copies" "packets" "tunnelled copies of ICMP errors, sent to replicas";
         TooBig ALL "icmp_too_big" "packets" "ICMP errors sent to senders of packets larger than a tunnel's inner MTU";
         Fragment ALL "fragments" "packets" "fragments of packets larger than a tunnel's inner MTU";
@@ -100,7 +103,9 @@ counters! {
         MssClamped ALL "mss_clamped" "packets" "SYNs and SYN/ACKs whose MSS was lowered to fit a tunnel";
         PendingDropped SERVER_SIDE "pending_dropped" "packets" "pending packets dropped because the MAC address stayed unknown or the pool was empty";
         TagBackoffs GATEWAY "tag_backoffs" "times" "backed off from a destination whose path drops tagged SYNs: its SYNs stay untagged for `tag_backoff`";
-        CopiesFailed SWITCH "copies_failed" "copies" "copies not made for want of a buffer";
+        OriginSpared GATEWAY "origin_spared" "SYNs" "SYNs that waited for `origin_after` and were dropped because a replica had won";
+        ReportsLost GATEWAY "reports_lost" "reports" "reports of races that the memory did not get because its queue was full";
+        CopiesFailed TUNNEL_HEADS "copies_failed" "copies" "copies not made for want of a buffer";
         HandedOff ALL "handed_off" "packets" "packets handed to the worker that owns their client";
         TakenFromWorkers ALL "taken_from_workers" "packets" "packets taken from other workers";
     }

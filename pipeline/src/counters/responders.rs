@@ -15,6 +15,9 @@ pub struct Responder {
     pub won: Counter,
     /// SYN/ACKs it sent too late, each answered with a reset.
     pub lost: Counter,
+    /// The time for which its lost SYN/ACKs have held a half-open connection there, in
+    /// microseconds: a round trip each, from its SYN/ACK to the reset.
+    pub half_open: Counter,
     /// Time from the race's first SYN to each of its SYN/ACKs, won or lost. A loser that
     /// retransmits its SYN/ACK because the reset was lost is counted again.
     pub time_to_syn_ack: Histogram,

@@ -2,6 +2,7 @@
 
 pub mod buffer;
 pub mod burst;
+pub mod delayed;
 pub mod fragments;
 pub mod pending;
 pub mod view;

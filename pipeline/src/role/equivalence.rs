@@ -178,6 +178,7 @@ fn gateway_of<Q: Mode>() -> gateway::Gateway<Q> {
         scope: Scope::Prefix(address(server).parse::<std::net::IpAddr>().unwrap().into()),
         ports: vec![80],
         allowed_replicas: AllowList::Any,
+        policy: crate::memory::Policy::default(),
     };
     let services = SERVERS.iter().map(service).collect();
     let settings = gateway::Settings {

@@ -71,9 +71,22 @@ pub fn put<F: Family, B: Buffer>(packet: &mut Packet<B>, outer: &Outer<F>) -> bo
 
 /// Returns an encapsulated copy of a packet, in a frame back to the sender of the packet's frame.
 ///
+/// `None` as [`copy_onward`] says.
+pub fn copy_back<F: Family, P: Pool>(
+    packet: &Packet<P::Buffer>,
+    outer: &Outer<F>,
+    pool: &mut P,
+) -> Option<P::Buffer> {
+    let mut copy = copy_onward(packet, outer, pool)?;
+    ethernet::reverse(copy.head_mut());
+    Some(copy)
+}
+
+/// Returns an encapsulated copy of a packet, in a frame to the receiver of the packet's frame.
+///
 /// `None` when the pool is empty, when the packet is spread over several buffer segments, or when
 /// the copy would exceed the outer header's length field (65,535 bytes).
-pub fn copy_back<F: Family, P: Pool>(
+pub fn copy_onward<F: Family, P: Pool>(
     packet: &Packet<P::Buffer>,
     outer: &Outer<F>,
     pool: &mut P,
@@ -87,7 +100,6 @@ pub fn copy_back<F: Family, P: Pool>(
     let mut copy = pool.alloc(l3 + added + inner.len())?;
     let frame = copy.head_mut();
     frame[..l3].copy_from_slice(&packet.buffer.head()[..l3]);
-    ethernet::reverse(frame);
     frame[l3 + added..].copy_from_slice(inner);
     emit(frame, packet.view, outer, sum);
     Some(copy)

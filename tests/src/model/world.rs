@@ -133,6 +133,7 @@ pub fn gateway(max_connections: usize, timeouts: Timeouts) -> gateway::Settings 
     let service = |scope: &str, ports: &[u16], replicas: &[&str]| gateway::Service {
         scope: Scope::Prefix(net(scope)),
         ports: ports.to_vec(),
+        policy: pipeline::memory::Policy::default(),
         allowed_replicas: if replicas.is_empty() { AllowList::Any } else { only(replicas) },
     };
     let permitted =

@@ -103,6 +103,7 @@ fn gateway<X: Mode>(
     let service = |number: usize| gateway::Service {
         scope: Scope::Prefix(service(plan.family, number).into()),
         ports: vec![PORT],
+        policy: pipeline::memory::Policy::default(),
         allowed_replicas: AllowList::only_or_any(
             sites.clone().map(|site| prefix(plan.family, site)).collect(),
         ),

@@ -133,6 +133,7 @@ fn gateway(connections: usize) -> Result<Gateway<A>> {
         scope: Scope::Prefix(server.ip().into()),
         ports: vec![80],
         allowed_replicas: AllowList::Any,
+        policy: pipeline::memory::Policy::default(),
     };
     let settings = Settings {
         max_connections: [connections, 1],

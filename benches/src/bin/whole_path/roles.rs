@@ -79,6 +79,7 @@ pub fn gateway<C: Mode>(connections: usize) -> Gateway<C> {
         scope: Scope::Prefix(address(SERVER).into()),
         ports: vec![80],
         allowed_replicas: AllowList::Any,
+        policy: pipeline::memory::Policy::default(),
     };
     let settings = gateway::Settings {
         max_connections: [connections, 1],

@@ -57,8 +57,10 @@ pub struct Flow<F: Family> {
     pub isn: u32,
     /// The sequence number of the last SYN that was sent to the winner alone.
     pub pending_isn: u32,
-    /// The time at which the first SYN of the race was sent.
-    pub started: Ticks,
+    /// The time at which the first SYN of the race was sent, in microseconds; wraps after 71 min.
+    started: u32,
+    /// The sites that got a direct copy of a SYN of the race: one bit for each number in the plan.
+    pub asked: u32,
     /// The number of the service.
     pub service: u16,
     /// The number of retransmissions of the SYN.
@@ -67,9 +69,51 @@ pub struct Flow<F: Family> {
     pub tracking: TcpTracking,
     /// The format of tunnels to the winner, chosen once for the connection.
     pub format: Format,
-    /// Nothing: without a gap at its end the value is copied in whole words (instruction count
-    /// `table_insert`).
-    _reserved: u8,
+    /// What else is known of the race.
+    pub race: RaceFlags,
+}
+
+/// What is known of a race beside its state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RaceFlags(u8);
+
+impl RaceFlags {
+    const UNTAGGED: u8 = 1;
+    const DEFERRED: u8 = 1 << 1;
+    const ANSWERED: u8 = 1 << 2;
+
+    /// Notes that a SYN of the race was sent to the server without a tag.
+    pub fn note_untagged(&mut self) {
+        self.0 |= Self::UNTAGGED;
+    }
+
+    /// Returns whether a SYN of the race was sent to the server without a tag.
+    pub fn is_untagged(self) -> bool {
+        self.0 & Self::UNTAGGED != 0
+    }
+
+    /// Notes that the SYN to the server waits.
+    pub fn note_deferred(&mut self) {
+        self.0 |= Self::DEFERRED;
+    }
+
+    /// Returns whether the SYN to the server waits, or has waited.
+    pub fn is_deferred(self) -> bool {
+        self.0 & Self::DEFERRED != 0
+    }
+
+    /// Returns whether a replica's answer would have won.
+    pub fn has_shadow_answer(self) -> bool {
+        self.0 & Self::ANSWERED != 0
+    }
+
+    /// Notes an answer that would have won if the origin did not win all races of the service.
+    /// Returns whether it is the first.
+    pub fn note_shadow_answer(&mut self) -> bool {
+        let is_first = self.0 & Self::ANSWERED == 0;
+        self.0 |= Self::ANSWERED;
+        is_first
+    }
 }
 
 impl<F: Family> Flow<F> {
@@ -81,13 +125,19 @@ impl<F: Family> Flow<F> {
             second: Endpoint::NONE,
             isn,
             pending_isn: isn,
-            started: now,
+            started: now.micros() as u32,
+            asked: 0,
             service,
             retransmits: 0,
             tracking: TcpTracking::default(),
             format: Format::default(),
-            _reserved: 0,
+            race: RaceFlags::default(),
         }
+    }
+
+    /// Returns the time since the first SYN of the race, up to 71 min.
+    pub fn elapsed(&self, now: Ticks) -> Ticks {
+        Ticks::from_micros((now.micros() as u32).wrapping_sub(self.started).into())
     }
 
     /// Notes that the winner has accepted a new connection of the same endpoints, whose SYN has

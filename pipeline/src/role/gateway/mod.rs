@@ -8,17 +8,20 @@
 //! other traffic is bridged. The differences between A, B and C are in
 //! [`mode`].
 
+mod asking;
 mod fast_path;
 pub mod flow;
 mod lookup;
 pub mod mode;
 mod owner;
+mod preference;
 mod race;
 mod related;
 mod settings;
 mod syn;
 mod translate;
 mod tunnelled;
+mod waiting;
 
 use std::marker::PhantomData;
 use std::net::IpAddr;
@@ -26,11 +29,13 @@ use std::sync::Arc;
 
 use super::oversize::Oversize;
 use super::{BurstLookup, BurstRole, Context, LookupHint, Role, expire_some};
-use crate::base::published::Reader;
+use crate::base::published::{Published, Reader};
 use crate::base::time::Ticks;
 use crate::counters::{CommonCounters, GatewayCounters, ResponderIndex, RoleCounters};
+use crate::memory::{Plans, Reports};
 use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::burst::Burst;
+use crate::packet::delayed::DelayedFrames;
 use crate::packet::fragments::Fragments;
 use crate::packet::view::{Kind, Packet, Side, View};
 use crate::policy::backoff::Backoff;
@@ -40,9 +45,13 @@ use crate::table::Table;
 use crate::verdict::{Roles, Verdict};
 use crate::wire::family::{Endpoint, Family, V4, V6, Version};
 use crate::wire::tcp;
+use asking::Asking;
 use flow::{Flow, Phase};
 use mode::{Mode, Translation};
+use preference::Preferences;
+use waiting::Waiting;
 
+pub use asking::Shares;
 pub use settings::{Service, Settings, Timeouts};
 
 /// One worker's gateway, compiled for one configuration.
@@ -63,12 +72,15 @@ struct Common {
     responders: ResponderIndex,
     backoff: Backoff,
     oversize: Oversize,
+    asking: Asking,
+    waiting: DelayedFrames<Waiting>,
 }
 
 /// One family's connections.
 struct FamilyState<F: Family> {
     flows: Table<Endpoint<F>, Phase, Flow<F>>,
     fragments: Fragments<F, Translation<F>>,
+    preferences: Preferences<F>,
 }
 
 /// The gateway as one family's packets see it.
@@ -76,6 +88,7 @@ struct GatewayFor<'a, M, F: Family> {
     common: &'a mut Common,
     flows: &'a mut Table<Endpoint<F>, Phase, Flow<F>>,
     fragments: &'a mut Fragments<F, Translation<F>>,
+    preferences: &'a mut Preferences<F>,
     mode: PhantomData<M>,
 }
 
@@ -87,13 +100,22 @@ impl<F: Family> FamilyState<F> {
         let capacity = settings.max_connections[F::VERSION as usize];
         let flows = Table::new(capacity, by_phase, settings.hash_key);
         counters.table_of(F::VERSION).capacity.set(flows.capacity() as u64);
-        Self { flows, fragments: Fragments::default() }
+        let is_needed = settings.services.iter().any(|service| service.policy.affinity > Ticks(0));
+        let preferences = Preferences::new(is_needed && capacity > 1);
+        Self { flows, fragments: Fragments::default(), preferences }
     }
 }
 
 impl<M: Mode> Gateway<M> {
-    /// Returns a gateway with empty tables.
+    /// Returns a gateway with empty tables that remembers no replicas.
     pub fn new(settings: Settings, keys: Reader<Keys>) -> Self {
+        let plans = Published::new(Plans::empty(settings.services.len())).reader();
+        Self::with_memory(settings, keys, Shares { plans, reports: Reports::ignored() })
+    }
+
+    /// Returns a gateway with empty tables that asks whom a memory's plans say, and reports its
+    /// races to the memory.
+    pub fn with_memory(settings: Settings, keys: Reader<Keys>, shares: Shares) -> Self {
         let scopes = settings.services.iter().map(|s| (s.scope, s.ports.as_slice()));
         let counters = GatewayCounters::default();
         Self {
@@ -107,6 +129,8 @@ impl<M: Mode> Gateway<M> {
                 responders: ResponderIndex::default(),
                 backoff: Backoff::new(settings.timeouts.tag_backoff),
                 oversize: Oversize::default(),
+                asking: Asking::new(shares, settings.services.len()),
+                waiting: DelayedFrames::new(waiting::capacity(&settings)),
                 settings,
             },
             mode: PhantomData,
@@ -114,13 +138,15 @@ impl<M: Mode> Gateway<M> {
     }
 
     fn for_v4(&mut self) -> GatewayFor<'_, M, V4> {
-        let FamilyState { flows, fragments } = &mut self.v4;
-        GatewayFor { common: &mut self.common, flows, fragments, mode: PhantomData }
+        let FamilyState { flows, fragments, preferences } = &mut self.v4;
+        let common = &mut self.common;
+        GatewayFor { common, flows, fragments, preferences, mode: PhantomData }
     }
 
     fn for_v6(&mut self) -> GatewayFor<'_, M, V6> {
-        let FamilyState { flows, fragments } = &mut self.v6;
-        GatewayFor { common: &mut self.common, flows, fragments, mode: PhantomData }
+        let FamilyState { flows, fragments, preferences } = &mut self.v6;
+        let common = &mut self.common;
+        GatewayFor { common, flows, fragments, preferences, mode: PhantomData }
     }
 }
 
@@ -227,6 +253,7 @@ impl<M: Mode> Role for Gateway<M> {
         context: &mut Context<'_, P>,
     ) {
         self.common.keys.refresh();
+        self.common.asking.shares.plans.refresh();
         super::process(self, from, burst, context);
     }
 
@@ -234,6 +261,11 @@ impl<M: Mode> Role for Gateway<M> {
         let counters = &self.common.counters.common;
         expire_some(&mut self.v4.flows, &counters.table, context.now);
         expire_some(&mut self.v6.flows, &counters.table_v6, context.now);
+        self.release_due(context);
+    }
+
+    fn finish<P: Pool>(&mut self, context: &mut Context<'_, P>) {
+        self.release_all(context);
     }
 
     fn owner<B: Buffer>(from: Side, packet: &Packet<B>) -> Option<IpAddr> {

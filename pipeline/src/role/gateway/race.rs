@@ -3,8 +3,11 @@
 use super::GatewayFor;
 use super::flow::Phase;
 use super::mode::{Mode, Translation};
+use super::preference::Preferred;
+use super::waiting::Kind;
 use crate::base::time::Ticks;
 use crate::counters::{Generated, Scalar};
+use crate::memory::Event;
 use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::view::{Packet, Side};
 use crate::role::tracking::acknowledges;
@@ -17,9 +20,25 @@ use crate::wire::tcp;
 
 /// The sender of a SYN/ACK.
 #[derive(Clone, Copy, Debug)]
-struct Contender<F: Family> {
+pub(super) struct Contender<F: Family> {
     endpoint: Endpoint<F>,
     is_origin: bool,
+}
+
+impl<F: Family> Contender<F> {
+    /// Returns a replica.
+    pub(super) fn replica(endpoint: Endpoint<F>) -> Self {
+        Self { endpoint, is_origin: false }
+    }
+}
+
+/// The place of a SYN/ACK in its race.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Won,
+    Lost,
+    /// It lost because the origin wins every race of a shadow.
+    WouldHaveWon,
 }
 
 impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
@@ -69,67 +88,172 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
             }
             _ if !has_right_number => Verdict::SynAckWrongNumber,
             _ if !has_right_form => Verdict::ConfigurationMismatch,
-            Phase::Racing => self.on_first_syn_ack(packet, slot, contender, context.now),
+            Phase::Racing => self.on_first_syn_ack(packet, slot, contender, context),
             Phase::Replica | Phase::Origin | Phase::Closing => {
                 if is_origin || self.allows_replica(flow.service, endpoint) {
-                    self.measure(slot, contender, false, context.now);
+                    self.measure(slot, contender, Place::Lost, context.now);
                 }
-                self.reset(packet, client, flow.server, contender, context)
+                self.reset_loser(packet, slot, contender, context)
             }
         }
     }
 
-    /// Resets the source of a SYN/ACK that is not the first (op 514), in the form and at the
-    /// address of its SYN/ACK.
-    fn reset<P: Pool>(
+    /// Resets the source of a SYN/ACK that is not the first (op 514).
+    fn reset_loser<P: Pool>(
         &self,
         packet: &Packet<P::Buffer>,
-        client: Endpoint<F>,
-        server: Endpoint<F>,
+        slot: Slot,
         loser: Contender<F>,
         context: &mut Context<'_, P>,
     ) -> Verdict {
-        let reset = if loser.is_origin {
-            reset::answer::<F, P>(packet, context.pool)
-        } else {
-            let format = self.common.settings.path.format(loser.endpoint.address.into());
-            let translation = Translation { client, server, replica: loser.endpoint, format };
-            M::reset::<F, P>(packet, &translation, context.pool)
+        let entry = self.flows.get(slot);
+        let (client, server) = (entry.key, entry.value.server);
+        let format = self.common.settings.path.format(loser.endpoint.address.into());
+        let translation = Translation { client, server, replica: loser.endpoint, format };
+        match self.reset(packet, translation, loser, context) {
+            true => Verdict::LoserReset,
+            false => Verdict::NoBuffer,
+        }
+    }
+
+    /// Sends a reset in the form and to the address of its SYN/ACK. Returns whether there was a
+    /// buffer for it.
+    pub(super) fn reset<P: Pool>(
+        &self,
+        packet: &Packet<P::Buffer>,
+        translation: Translation<F>,
+        loser: Contender<F>,
+        context: &mut Context<'_, P>,
+    ) -> bool {
+        let reset = match loser.is_origin {
+            true => reset::answer::<F, P>(packet, context.pool),
+            false => M::reset::<F, P>(packet, &translation, context.pool),
         };
-        let Some(reset) = reset else { return Verdict::NoBuffer };
+        let Some(reset) = reset else { return false };
         let counters = &self.common.counters.common;
         send_generated(counters, Side::Outside, reset, Generated::Reset, context);
-        Verdict::LoserReset
+        true
     }
 
     /// Decides a race by its first valid SYN/ACK (ops 510, 512, 516, 542, 564).
-    fn on_first_syn_ack<B: Buffer>(
+    fn on_first_syn_ack<P: Pool>(
+        &mut self,
+        packet: &mut Packet<P::Buffer>,
+        slot: Slot,
+        first: Contender<F>,
+        context: &mut Context<'_, P>,
+    ) -> Verdict {
+        let now = context.now;
+        let flow = &self.flows.get(slot).value;
+        let service = flow.service;
+        if !first.is_origin && !self.allows_replica(service, first.endpoint) {
+            return Verdict::ReplicaNotAllowed;
+        }
+        if first.is_origin || !self.is_direct(slot, first) {
+            self.note_path_takes_tags(slot);
+        }
+        let policy = &self.common.settings.services[usize::from(service)].policy;
+        if policy.shadow && !first.is_origin {
+            let is_first = self.flows.value_mut(slot).race.note_shadow_answer();
+            let place = if is_first { Place::WouldHaveWon } else { Place::Lost };
+            self.measure(slot, first, place, now);
+            return match self.reset_loser(packet, slot, first, context) {
+                Verdict::LoserReset => Verdict::ShadowReset,
+                verdict => verdict,
+            };
+        }
+        if policy.may_wait()
+            && let Some(due) = self.must_wait_until(slot, first, now)
+        {
+            let entry = self.flows.get(slot);
+            let race = (entry.key, entry.value.isn);
+            let kind = Kind::SynAck(first.endpoint.into());
+            if self.wait(packet, race, (kind, due)) {
+                return Verdict::SynAckHeld;
+            }
+        }
+        if !first.is_origin {
+            self.replica_wins(packet, slot, first, now);
+            return Verdict::ReplicaWon;
+        }
+        self.measure(slot, first, Place::Won, now);
+        self.prefer(slot, Preferred::Origin, now);
+        // op 516: nothing is translated; the entry remains for a while to reset losers.
+        self.flows.move_to(slot, Phase::Origin, now);
+        Verdict::OriginWon
+    }
+
+    /// Lets a replica win, and makes its SYN/ACK one from the server.
+    pub(super) fn replica_wins<B: Buffer>(
         &mut self,
         packet: &mut Packet<B>,
         slot: Slot,
         winner: Contender<F>,
         now: Ticks,
-    ) -> Verdict {
+    ) {
+        self.measure(slot, winner, Place::Won, now);
+        let address = winner.endpoint.address.into();
         let entry = self.flows.get(slot);
-        let (service, client) = (entry.value.service, entry.key);
-        if !winner.is_origin && !self.allows_replica(service, winner.endpoint) {
-            return Verdict::ReplicaNotAllowed;
-        }
-        self.note_path_takes_tags(slot);
-        self.measure(slot, winner, true, now);
-        if winner.is_origin {
-            // op 516: nothing is translated; the entry remains for a while to reset losers.
-            self.flows.move_to(slot, Phase::Origin, now);
-            return Verdict::OriginWon;
-        }
+        let client = entry.key;
+        let policy = &self.common.settings.services[usize::from(entry.value.service)].policy;
+        self.prefer(slot, Preferred::Site(policy.site(address)), now);
         // op 510: the entry gets the replica's address.
-        let format = self.common.settings.path.format(winner.endpoint.address.into());
+        let format = self.common.settings.path.format(address);
         let flow = self.flows.value_mut(slot);
         flow.won_by(winner.endpoint, format);
         let translation = flow.translation(client);
         self.flows.move_to(slot, Phase::Replica, now);
         self.forward_syn_ack(packet, &translation);
-        Verdict::ReplicaWon
+    }
+
+    /// Notes who has won, for services whose clients keep their server.
+    fn prefer(&mut self, slot: Slot, winner: Preferred, now: Ticks) {
+        let entry = self.flows.get(slot);
+        let service = entry.value.service;
+        let lasting = self.common.settings.services[usize::from(service)].policy.affinity;
+        if lasting > Ticks(0) {
+            self.preferences.note(service, entry.key.address, (winner, lasting), now);
+        }
+    }
+
+    /// Returns until when a SYN/ACK has to wait for others: as long as its handicap is, unless none
+    /// of the others is expected before that. A replica that the client had has no handicap; all
+    /// others have the affinity's slack in addition.
+    fn must_wait_until(&mut self, slot: Slot, first: Contender<F>, now: Ticks) -> Option<Ticks> {
+        let entry = self.flows.get(slot);
+        let (flow, client) = (&entry.value, entry.key);
+        let policy = &self.common.settings.services[usize::from(flow.service)].policy;
+        let preferred = match policy.affinity {
+            Ticks(0) => None,
+            lasting => self.preferences.find(flow.service, client.address, lasting, now),
+        };
+        let slack = |is_preferred: bool| match preferred {
+            Some(_) if !is_preferred => policy.affinity_slack,
+            _ => Ticks(0),
+        };
+        let of_site = |site| slack(preferred == Some(Preferred::Site(site)));
+        let origin_slack = slack(preferred == Some(Preferred::Origin));
+        let plan = self.common.asking.plan(flow.service, F::VERSION)?;
+        let address = first.endpoint.address.into();
+        let own = policy.site(address);
+        let handicap = match first.is_origin {
+            true => origin_slack,
+            false => policy.handicap(address) + of_site(own),
+        };
+        let number = plan.number_of(own).filter(|_| !first.is_origin);
+        let origin_after = if flow.race.is_deferred() { policy.origin_after } else { Ticks(0) };
+        let origin =
+            plan.origin.filter(|_| !first.is_origin).map(|time| time + origin_after + origin_slack);
+        let others = plan
+            .asked(flow.asked)
+            .filter(|(other, _)| Some(*other) != number)
+            .filter_map(|(_, candidate)| {
+                Some(candidate.rank? + of_site(policy.site(candidate.address)))
+            })
+            .chain(origin)
+            .min();
+        let own = flow.elapsed(now) + handicap;
+        (handicap > Ticks(0) && others.is_none_or(|other| other < own)).then(|| now + handicap)
     }
 
     fn forward_syn_ack<B: Buffer>(&self, packet: &mut Packet<B>, translation: &Translation<F>) {
@@ -141,19 +265,59 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
     /// Notes that a race was answered: if its SYNs were tagged, their path takes the tag.
     pub(super) fn note_path_takes_tags(&mut self, slot: Slot) {
         let flow = &self.flows.get(slot).value;
-        if flow.retransmits < 2 {
+        if flow.retransmits < 2 && !flow.race.is_untagged() {
             self.common.backoff.answered(flow.server.address.into());
         }
     }
 
-    /// Records the time from the first SYN to a SYN/ACK, of the winner or of a loser.
-    fn measure(&mut self, slot: Slot, contender: Contender<F>, won: bool, now: Ticks) {
-        let flow = &self.flows.get(slot).value;
+    /// Records the time from the first SYN to a SYN/ACK, of the winner or of a loser, and reports
+    /// it to the memory.
+    fn measure(&mut self, slot: Slot, contender: Contender<F>, place: Place, now: Ticks) {
+        let entry = self.flows.get(slot);
+        let (flow, client) = (&entry.value, entry.key);
         let all = &self.common.counters.responders;
         let address = contender.endpoint.address.into();
         let responder = self.common.responders.of(all, flow.service, address, contender.is_origin);
-        if won { &responder.won } else { &responder.lost }.add(1);
-        responder.time_to_syn_ack.record(now.since(flow.started));
+        let elapsed = flow.elapsed(now);
+        match place {
+            Place::Won => responder.won.add(1),
+            Place::Lost | Place::WouldHaveWon => {
+                responder.lost.add(1);
+                responder.half_open.add(elapsed.micros());
+            }
+        }
+        responder.time_to_syn_ack.record(elapsed);
+        let service = flow.service;
+        let policy = &self.common.settings.services[usize::from(service)].policy;
+        if !policy.is_direct() {
+            return;
+        }
+        // The origin's SYN has waited: that is not the origin's time.
+        let waited = contender.is_origin && flow.race.is_deferred();
+        let waited = if waited { policy.origin_after } else { Ticks(0) };
+        let event = Event::Answered {
+            responder: address,
+            is_origin: contender.is_origin,
+            is_direct: self.is_direct(slot, contender),
+            // In a shadow the memory learns who would have won.
+            has_won: place != Place::Lost
+                && !(contender.is_origin && flow.race.has_shadow_answer()),
+            after: (flow.retransmits == 0).then(|| elapsed.since(waited)),
+        };
+        self.report(service, client, event, now);
+    }
+
+    /// Returns whether a contender was asked directly in this race: its site was.
+    fn is_direct(&self, slot: Slot, contender: Contender<F>) -> bool {
+        let flow = &self.flows.get(slot).value;
+        if contender.is_origin || flow.asked == 0 {
+            return false;
+        }
+        let policy = &self.common.settings.services[usize::from(flow.service)].policy;
+        let site = policy.site(contender.endpoint.address.into());
+        let plan = self.common.asking.plan(flow.service, F::VERSION);
+        let number = plan.and_then(|plan| plan.number_of(site));
+        number.is_some_and(|number| flow.asked >> number & 1 != 0)
     }
 
     /// Returns whether a replica of the service may have this address.

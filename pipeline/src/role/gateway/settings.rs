@@ -1,6 +1,7 @@
 //! The settings of a gateway, fixed at launch.
 
 use crate::base::time::Ticks;
+use crate::memory::Policy;
 use crate::policy::allow_list::AllowList;
 use crate::policy::services::Scope;
 use crate::policy::tunnel_path::TunnelPath;
@@ -47,6 +48,8 @@ pub struct Service {
     pub ports: Vec<u16>,
     /// The addresses from which replicas may answer.
     pub allowed_replicas: AllowList,
+    /// How its replicas are asked directly.
+    pub policy: Policy,
 }
 
 /// The settings of a gateway, fixed at launch.
@@ -73,6 +76,7 @@ impl Settings {
     ///
     /// # Examples
     /// ```
+    /// use pipeline::memory::Policy;
     /// use pipeline::policy::allow_list::AllowList;
     /// use pipeline::policy::services::Scope;
     /// use pipeline::role::gateway::{Service, Settings};
@@ -81,6 +85,7 @@ impl Settings {
     ///     scope: Scope::Prefix("203.0.113.10/32".parse().unwrap()),
     ///     ports: vec![80],
     ///     allowed_replicas: AllowList::Only(vec!["198.51.100.0/24".parse().unwrap()]),
+    ///     policy: Policy::default(),
     /// };
     /// let settings = Settings { hash_key: (3, 4), ..Settings::new(vec![service]) };
     /// assert_eq!(settings.max_connections, [65_536; 2]);

@@ -1,13 +1,18 @@
 //! Figure 2: SYNs from the inside.
 
+use super::asking::{Asked, Why};
 use super::flow::{Flow, Phase};
 use super::mode::Mode;
-use super::{GatewayFor, Settings};
+use super::waiting::Kind;
+use super::{Common, GatewayFor, Settings};
 use crate::base::time::Ticks;
-use crate::counters::Scalar;
+use crate::counters::{Generated, Scalar};
+use crate::memory::{Event, Report};
 use crate::packet::buffer::{Buffer, Pool};
-use crate::packet::view::Packet;
-use crate::role::{Context, insert_counted};
+use crate::packet::view::{Packet, Side};
+use crate::role::{Context, insert_counted, send_generated};
+use crate::stage::encap::{self, Outer};
+use crate::stage::tag::{CopiesWanted, Found};
 use crate::stage::{classify, tag};
 use crate::table::{Hash, Inserted, Slot};
 use crate::verdict::Verdict;
@@ -30,7 +35,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         let now = context.now;
         let server = packet.destination::<F>();
         let isn = tcp::sequence(packet.tcp());
-        let Some(slot) = slot else { return self.open_race(packet, client, hash, None, now) };
+        let Some(slot) = slot else { return self.open_race(packet, client, hash, None, context) };
         let entry = self.flows.get(slot);
         let (flow, phase) = (entry.value, entry.state());
         let idle = now.since(entry.seen());
@@ -45,15 +50,15 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         }
         let is_retransmit = flow.isn == isn;
         match phase {
-            Phase::Racing if is_retransmit => self.retransmit(packet, slot, now),
-            Phase::Racing => self.open_race(packet, client, hash, Some(slot), now),
+            Phase::Racing if is_retransmit => self.retransmit(packet, slot, client, context),
+            Phase::Racing => self.open_race(packet, client, hash, Some(slot), context),
             Phase::Closing if !is_retransmit => {
-                self.open_race(packet, client, hash, Some(slot), now)
+                self.open_race(packet, client, hash, Some(slot), context)
             }
             Phase::Replica | Phase::Origin
                 if !is_retransmit && idle > self.common.settings.timeouts.reuse_after =>
             {
-                self.open_race(packet, client, hash, Some(slot), now)
+                self.open_race(packet, client, hash, Some(slot), context)
             }
             Phase::Replica | Phase::Closing => {
                 // A SYN with another sequence number does not restart the time-out: if the winner
@@ -71,17 +76,18 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
     }
 
     /// Opens a race, in place of the endpoint's earlier connection if there was one (fig 2).
-    fn open_race<B: Buffer>(
+    fn open_race<P: Pool>(
         &mut self,
-        packet: &mut Packet<B>,
+        packet: &mut Packet<P::Buffer>,
         client: Endpoint<F>,
         hash: Hash,
         earlier: Option<Slot>,
-        now: Ticks,
+        context: &mut Context<'_, P>,
     ) -> Verdict {
+        let now = context.now;
         let server = packet.destination::<F>();
-        let service = match self.may_race(packet, server, now) {
-            Ok(service) => service,
+        let (service, asked, is_tagged) = match self.may_race(packet, (client, server), now) {
+            Ok(race) => race,
             Err(verdict) => {
                 // Packets of the new connection would be taken for packets of the earlier one. A
                 // SYN that arrived damaged opens no connection.
@@ -106,12 +112,120 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
                 None => return Verdict::UntaggedTableFull,
             },
         };
-        if !self.tag(packet) {
+        if !self.ask(packet, (slot, client), asked, is_tagged, context) {
             self.flows.remove(slot);
             return Verdict::UntaggedNoHeadroom;
         }
         // op 214: forwarded to the server.
-        if earlier.is_some() { Verdict::TaggedNewIsn } else { Verdict::Tagged }
+        match (is_tagged, earlier) {
+            (false, _) => Verdict::UntaggedBackoff,
+            (true, _) if self.defer(packet, (slot, client), asked, now) => Verdict::SynDeferred,
+            (true, Some(_)) => Verdict::TaggedNewIsn,
+            (true, None) => Verdict::Tagged,
+        }
+    }
+
+    /// Tags a SYN, sends direct copies of it, and reports it. If the path to the server is assumed
+    /// to drop the tag, only the copies have it. Returns `false`, and changes nothing, when the
+    /// buffer has no headroom for the tag.
+    fn ask<P: Pool>(
+        &mut self,
+        packet: &mut Packet<P::Buffer>,
+        (slot, client): (Slot, Endpoint<F>),
+        asked: Asked,
+        is_tagged: bool,
+        context: &mut Context<'_, P>,
+    ) -> bool {
+        if (is_tagged || asked.sites != 0) && !self.tag(packet, asked.copies) {
+            return false;
+        }
+        let flow = self.flows.value_mut(slot);
+        let service = flow.service;
+        flow.asked |= asked.sites;
+        if !is_tagged {
+            flow.race.note_untagged();
+        }
+        self.copy_directly(packet, service, client, asked.sites, context);
+        if !is_tagged
+            && let Found::Tag(_, at, length) = self.common.settings.tag.find(packet.options())
+        {
+            tag::strip::<F, _>(packet, at, length);
+        }
+        let why = if is_tagged { asked.why } else { Why::Untagged };
+        let event = Event::Asked { sites: asked.sites, copies: asked.copies, why };
+        self.report(service, client, event, context.now);
+        true
+    }
+
+    /// Sends a tagged SYN in tunnels to the replicas that are asked directly.
+    fn copy_directly<P: Pool>(
+        &self,
+        packet: &Packet<P::Buffer>,
+        service: u16,
+        client: Endpoint<F>,
+        mut sites: u32,
+        context: &mut Context<'_, P>,
+    ) {
+        let counters = &self.common.counters.common;
+        let Some(plan) = self.common.asking.plan(service, F::VERSION).filter(|_| sites != 0) else {
+            return;
+        };
+        while sites != 0 {
+            let candidate = plan.candidate(sites.trailing_zeros() as u8);
+            sites &= sites - 1;
+            let Some(replica) = candidate.and_then(|to| Some((F::from_ip(to.address)?, to.format)))
+            else {
+                continue;
+            };
+            let (destination, format) = replica;
+            let entropy = client.entropy();
+            let outer = Outer::<F> { format, source: client.address, destination, entropy };
+            let copy = match context.out.has_room(Side::Outside) {
+                true => encap::copy_onward(packet, &outer, context.pool),
+                false => None,
+            };
+            match copy {
+                Some(copy) => {
+                    send_generated(counters, Side::Outside, copy, Generated::DirectCopy, context);
+                }
+                None => counters.scalar(Scalar::CopiesFailed).add(1),
+            }
+        }
+    }
+
+    /// Makes the SYN to the origin wait, if the service wants that and replicas that have answered
+    /// lately were asked. Returns whether it waits.
+    fn defer<B: Buffer>(
+        &mut self,
+        packet: &Packet<B>,
+        (slot, client): (Slot, Endpoint<F>),
+        asked: Asked,
+        now: Ticks,
+    ) -> bool {
+        let flow = &self.flows.get(slot).value;
+        let policy = &self.common.settings.services[usize::from(flow.service)].policy;
+        if policy.origin_after == Ticks(0) || policy.shadow || asked.why != Why::Fresh {
+            return false;
+        }
+        let (isn, due) = (flow.isn, now + policy.origin_after);
+        let waits = self.wait(packet, (client, isn), (Kind::Syn, due));
+        if waits {
+            self.flows.value_mut(slot).race.note_deferred();
+        }
+        waits
+    }
+
+    /// Reports an event of a race to the memory.
+    #[inline]
+    pub(super) fn report(&mut self, service: u16, client: Endpoint<F>, event: Event, at: Ticks) {
+        let policy = &self.common.settings.services[usize::from(service)].policy;
+        if !policy.is_direct() {
+            return;
+        }
+        let report = Report { at, service, client: client.into(), event };
+        if !self.common.asking.shares.reports.send(report) {
+            self.common.counters.common.scalar(Scalar::ReportsLost).add(1);
+        }
     }
 
     fn insert(
@@ -134,8 +248,8 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
     /// drops tags: in a full table no race lives until its SYN's second retransmission.
     #[cold]
     fn on_race_evicted(&mut self, race: &Flow<F>, now: Ticks) {
-        let waited = now.since(race.started) >= FIRST_RTO;
-        if waited && race.retransmits < 2 {
+        let waited = race.elapsed(now) >= FIRST_RTO;
+        if waited && race.retransmits < 2 && !race.race.is_untagged() {
             self.note_unanswered(race.server, now);
         }
     }
@@ -150,9 +264,9 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
 
     /// Tags a SYN (op 210). Under C the MSS is clamped, too, so that full segments fit the tunnels.
     /// Returns `false`, and changes nothing, when the buffer has no headroom.
-    fn tag<B: Buffer>(&self, packet: &mut Packet<B>) -> bool {
+    fn tag<B: Buffer>(&self, packet: &mut Packet<B>, copies: CopiesWanted) -> bool {
         let Settings { path, tag: option, .. } = &self.common.settings;
-        let tag = tag::Tag::requesting(tag::CopiesWanted::ALL, M::CONFIGURATION);
+        let tag = tag::Tag::requesting(copies, M::CONFIGURATION);
         // op 210: the tag is added.
         let tagged = tag::insert::<F, B>(packet, *option, tag, self.common.keys.get());
         if tagged {
@@ -167,22 +281,37 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         }
     }
 
-    /// Returns the service of a SYN that may be tagged (op 208); otherwise the verdict says why it
-    /// may not.
+    /// Returns the service of a SYN that may race (op 208), whom it asks, and whether it is tagged
+    /// on its way to the server; otherwise the verdict says why it may not.
     fn may_race<B: Buffer>(
         &mut self,
         packet: &Packet<B>,
-        server: Endpoint<F>,
+        (client, server): (Endpoint<F>, Endpoint<F>),
         now: Ticks,
-    ) -> Result<u16, Verdict> {
+    ) -> Result<(u16, Asked, bool), Verdict> {
         let address = server.address.into();
         // op 208: is it for one of the services?
         let service = self.common.services.find(address, server.port).ok_or(Verdict::NoService)?;
         self.may_be_tagged(packet)?;
-        if self.common.backoff.holds(address, now) {
+        let Common { settings, asking, backoff, .. } = &mut *self.common;
+        let policy = &settings.services[usize::from(service)].policy;
+        let is_tagged = !backoff.holds(address, now);
+        if !policy.is_direct() {
+            return match is_tagged {
+                true => Ok((service, Asked::BY_SWITCH, true)),
+                false => Err(Verdict::UntaggedBackoff),
+            };
+        }
+        let preferred = match policy.affinity {
+            Ticks(0) => None,
+            lasting => self.preferences.find(service, client.address, lasting, now),
+        };
+        let asked = asking.for_race(service, F::VERSION, (policy, preferred), now);
+        let asked = asked.ok_or(Verdict::LeftToOrigin)?;
+        if !is_tagged && asked.sites == 0 {
             return Err(Verdict::UntaggedBackoff);
         }
-        Ok(service)
+        Ok((service, asked, is_tagged))
     }
 
     fn may_be_tagged<B: Buffer>(&self, packet: &Packet<B>) -> Result<(), Verdict> {
@@ -192,23 +321,39 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
 
     /// Handles the retransmitted SYN of an undecided race: the first retransmission is tagged
     /// again; later ones are untagged, in case the path drops SYNs with an option it does not know.
-    fn retransmit<B: Buffer>(&mut self, packet: &mut Packet<B>, slot: Slot, now: Ticks) -> Verdict {
+    /// The replicas that are asked directly are asked again.
+    fn retransmit<P: Pool>(
+        &mut self,
+        packet: &mut Packet<P::Buffer>,
+        slot: Slot,
+        client: Endpoint<F>,
+        context: &mut Context<'_, P>,
+    ) -> Verdict {
+        let now = context.now;
         if let Err(verdict) = self.may_be_tagged(packet) {
             return verdict;
         }
         let flow = self.flows.value_mut(slot);
         flow.retransmits = flow.retransmits.saturating_add(1);
-        let (retransmits, server) = (flow.retransmits, flow.server);
+        let (retransmits, server, service) = (flow.retransmits, flow.server, flow.service);
+        let was_untagged = flow.race.is_untagged();
         self.flows.touch(slot, now);
-        if retransmits >= 2 {
-            if retransmits == 2 {
-                self.note_unanswered(server, now);
+        if retransmits == 2 && !was_untagged {
+            self.note_unanswered(server, now);
+        }
+        let untagged = match retransmits {
+            2.. => Some(Verdict::UntaggedRetransmit),
+            _ if self.common.backoff.holds(server.address.into(), now) => {
+                Some(Verdict::UntaggedBackoff)
             }
-            return Verdict::UntaggedRetransmit;
+            _ => None,
+        };
+        let asked = self.common.asking.for_repetition(service, F::VERSION);
+        let sent = self.ask(packet, (slot, client), asked, untagged.is_none(), context);
+        match untagged {
+            Some(verdict) => verdict,
+            None if sent => Verdict::TaggedRetransmit,
+            None => Verdict::UntaggedNoHeadroom,
         }
-        if self.common.backoff.holds(server.address.into(), now) {
-            return Verdict::UntaggedBackoff;
-        }
-        if self.tag(packet) { Verdict::TaggedRetransmit } else { Verdict::UntaggedNoHeadroom }
     }
 }

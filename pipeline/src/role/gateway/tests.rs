@@ -4,6 +4,7 @@
 use super::*;
 use crate::base::published::Published;
 use crate::counters::Scalar;
+use crate::memory::Policy;
 use crate::packet::buffer::{HeapBuffer, HeapPool};
 use crate::packet::burst::Output;
 use crate::policy::allow_list::AllowList;
@@ -26,7 +27,12 @@ struct Harness<M> {
 impl<M: Mode> Harness<M> {
     fn empty() -> Self {
         let scope = Scope::Prefix("203.0.113.10/32".parse().unwrap());
-        let service = Service { scope, ports: vec![80], allowed_replicas: AllowList::Any };
+        let service = Service {
+            scope,
+            ports: vec![80],
+            allowed_replicas: AllowList::Any,
+            policy: Policy::default(),
+        };
         let keys = Published::new(Keys::default());
         let settings = Settings { max_connections: [16, 16], ..Settings::new(vec![service]) };
         let gateway = Gateway::new(settings, keys.reader());

@@ -1,0 +1,70 @@
+//! A smoothed round-trip time.
+
+use crate::base::time::Ticks;
+
+/// Samples further apart than this weigh a half instead of an eighth: after a pause the old value
+/// says little.
+const PAUSE: Ticks = Ticks::from_secs(2);
+
+/// A smoothed time and its variation, as the round-trip time of a TCP (RFC 6298, section 2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Smoothed {
+    time: Ticks,
+    variation: Ticks,
+    /// When the last sample was taken.
+    pub(super) at: Ticks,
+}
+
+impl Smoothed {
+    /// Returns the value after one sample.
+    pub(super) fn first(sample: Ticks, now: Ticks) -> Self {
+        Self { time: sample, variation: Ticks(sample.0 / 2), at: now }
+    }
+
+    /// Adds a sample to a value that may have none yet.
+    pub(super) fn add(value: &mut Option<Self>, sample: Ticks, now: Ticks) {
+        match value {
+            None => *value = Some(Self::first(sample, now)),
+            Some(smoothed) => smoothed.sample(sample, now),
+        }
+    }
+
+    fn sample(&mut self, sample: Ticks, now: Ticks) {
+        let difference = self.time.0.abs_diff(sample.0);
+        let weight = if now.since(self.at) > PAUSE { 2 } else { 8 };
+        self.variation = Ticks((3 * self.variation.0 + difference) / 4);
+        self.time = Ticks(((weight - 1) * self.time.0 + sample.0) / weight);
+        self.at = now;
+    }
+
+    /// Returns the smoothed time.
+    pub(super) fn time(self) -> Ticks {
+        self.time
+    }
+
+    /// Returns the time after which an answer is overdue: as a retransmission time-out (RFC 6298,
+    /// section 2.3), but at least 200 ms and at most 3 s.
+    pub(super) fn overdue_after(self) -> Ticks {
+        let timeout = self.time.0 + 4 * self.variation.0;
+        Ticks(timeout.clamp(Ticks::from_millis(200).0, Ticks::from_secs(3).0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn follows_rfc_6298() {
+        let ms = Ticks::from_millis;
+        let mut value = None;
+        Smoothed::add(&mut value, ms(80), ms(1000));
+        assert_eq!(value.unwrap().overdue_after(), ms(80 + 4 * 40));
+        Smoothed::add(&mut value, ms(160), ms(1010));
+        let smoothed = value.unwrap();
+        assert_eq!((smoothed.time, smoothed.variation), (ms(90), ms(50)));
+        // After a pause a sample counts for half.
+        Smoothed::add(&mut value, ms(10), ms(10_000));
+        assert_eq!(value.unwrap().time(), ms(50));
+    }
+}
