@@ -61,5 +61,6 @@ fn service(service: &config::GatewayService) -> Service {
         },
         ports: service.ports.clone(),
         allowed_replicas: AllowList::Only(service.allowed_replicas.clone()),
+        policy: pipeline::memory::Policy::default(),
     }
 }
