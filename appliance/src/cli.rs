@@ -1,8 +1,10 @@
 //! The command line and its subcommands.
 
 use std::io::Write;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -57,6 +59,27 @@ enum Command {
         #[command(flatten)]
         target: Target,
     },
+    /// Show what a gateway remembers of replicas, or make it forget.
+    Memory {
+        /// Forget what was learned: of this service, or of all if none is named.
+        #[arg(long, value_name = "SERVICE", num_args = 0..=1)]
+        clear: Option<Option<Name>>,
+        /// Print JSON.
+        #[arg(long, conflicts_with = "clear")]
+        json: bool,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Tell why a client's connections went where they did.
+    Why {
+        /// The client: an address, with or without a port, such as 198.18.1.10:40000.
+        client: Client,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        target: Target,
+    },
     /// Make a running process reload its key file.
     Reload {
         #[command(flatten)]
@@ -97,6 +120,23 @@ struct ReplayArgs {
     /// Print the same as JSON lines, ending with the counters.
     #[arg(long, conflicts_with = "explain")]
     json: bool,
+}
+
+/// A client: an address, and a port if only that one is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Client(IpAddr, Option<u16>);
+
+impl FromStr for Client {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let endpoint = text.parse().map(|to: SocketAddr| Self(to.ip(), Some(to.port())));
+        let address = || text.parse().map(|address| Self(address, None));
+        endpoint.or_else(|_| address()).map_err(|_: std::net::AddrParseError| {
+            "expected an address such as 198.18.1.10, 198.18.1.10:40000 or [2001:db8::1]:40000"
+                .to_owned()
+        })
+    }
 }
 
 /// The running process to talk to.
@@ -156,6 +196,13 @@ pub fn main() -> ExitCode {
             gate.command(name).and_then(|command| request(&target, command))
         }
         Command::Reload { target } => request(&target, Control::Reload),
+        Command::Memory { clear: None, json, target } => memory(&target, Control::Memory, json),
+        Command::Memory { clear: Some(name), target, .. } => {
+            request(&target, Control::Forget { name })
+        }
+        Command::Why { client: Client(client, port), json, target } => {
+            memory(&target, Control::Why { client, port }, json)
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -233,6 +280,19 @@ fn stats(target: &Target, json: bool) -> Result<(), Failure> {
     match socket::ask(&control_socket(target)?, Control::Stats).map_err(failed)? {
         Answer::Stats(snapshot) => print_counters(&snapshot, json),
         Answer::Done(text) | Answer::Error(text) => Err(failed(text)),
+        Answer::Memory(_) => Err(failed("unexpected reply from control socket")),
+    }
+}
+
+/// Prints what a gateway remembers, or the races of a client.
+fn memory(target: &Target, command: Control, json: bool) -> Result<(), Failure> {
+    match socket::ask(&control_socket(target)?, command).map_err(failed)? {
+        Answer::Memory(answer) if json => {
+            print(format_args!("{}\n", serde_json::to_string(&answer).map_err(failed)?))
+        }
+        Answer::Memory(answer) => print(answer),
+        Answer::Done(text) | Answer::Error(text) => Err(failed(text)),
+        Answer::Stats(_) => Err(failed("unexpected reply from control socket")),
     }
 }
 
@@ -249,7 +309,7 @@ fn request(target: &Target, command: Control) -> Result<(), Failure> {
     match socket::ask(&control_socket(target)?, command).map_err(failed)? {
         Answer::Done(text) => print(format_args!("{text}\n")),
         Answer::Error(text) => Err(failed(text)),
-        Answer::Stats(_) => Err(failed("unexpected reply from control socket")),
+        Answer::Stats(_) | Answer::Memory(_) => Err(failed("unexpected reply from control socket")),
     }
 }
 

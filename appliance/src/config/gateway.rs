@@ -2,16 +2,19 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use pipeline::memory::{DIRECT, SITES};
 use pipeline::wire::configuration::Configuration;
+use pipeline::wire::copies::CopiesWanted;
 use toml::de::DeValue;
 
 use super::clients;
 use super::reader::{Found, Section};
 use super::schema;
 use super::section::section;
-use super::service::{self, Head, Service, ServiceKeys};
+use super::service::{self, Head, Once, Service, ServiceKeys};
 use super::tunnel::Tunnel;
 use super::value::{self, Parsed};
 
@@ -44,6 +47,46 @@ section! {
             PREFIXES, Value(r#"["any"]"#), by prefixes_or_any;
         /// The name in counters; unique.
         name: Option<String> => String = LABEL, SERVICE_NAME;
+        /// How many replicas are asked directly; 0 is the race of the patent alone.
+        direct: u8 = Integer(0, DIRECT as u64), Value("2");
+        /// How many copies the switch is asked for while direct answers are fresh.
+        explore: u8 = Integer(0, CopiesWanted::MOST as u64), Value("1");
+        /// How long a replica is remembered after its last answer.
+        memory: Duration = Duration, Value(r#""10m""#);
+        /// The most sites remembered for each family.
+        max_sites: u8 = Integer(1, SITES as u64), Value("32");
+        /// The length in bits of the IPv4 prefix that tells a replica's site.
+        site_prefix_v4: u8 = Integer(0, 32), Value("24");
+        /// The length in bits of the IPv6 prefix that tells a replica's site.
+        site_prefix_v6: u8 = Integer(0, 128), Value("64");
+        /// Replicas that may be asked before any race was run.
+        warm: Vec<IpAddr> = ADDRESSES, Value("[]"),
+            by |section, name| section.list(name, schema::ONE_ADDRESS, value::address);
+        /// How long the SYN to the origin waits while direct answers are fresh.
+        origin_after: Option<Duration> = Duration, Derived("does not wait");
+        /// Whether races are only run and measured: the origin wins all of them.
+        shadow: bool = Boolean, Value("false");
+        /// For how long after its last connection a client address keeps its server.
+        affinity: Option<Duration> = Duration, Derived("no affinity");
+        /// By how much that server may be behind the best.
+        affinity_slack: Duration = Duration, Value(r#""20ms""#);
+    }
+    with {
+        /// By how much replicas have to beat all others. No two have the same prefix.
+        handicaps: Vec<Handicap>,
+    }
+}
+
+section! {
+    /// By how much replicas of a prefix have to beat the origin or another replica.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Handicap from HandicapKeys in "gateway.service.handicap" {
+        [[..]] = Sections(0, Some(64)), Derived("no handicap");
+        /// The replicas.
+        prefix: ServiceAddress = Words(ONE_PREFIX), Value(r#""any""#),
+            by |section, name| section.found(name, any_or_prefix);
+        /// The handicap.
+        time: Duration = Duration, Required;
     }
 }
 
@@ -134,10 +177,40 @@ impl ServiceKeys for GatewayServiceKeys {
 
 fn gateway_service(service: Service<'_, GatewayServiceKeys>) -> Option<GatewayService> {
     let Service { section, keys, name } = service;
+    let handicaps = handicaps(&section);
     let name = name?;
     let address = keys.address.as_ref()?.value;
-    let allowed = permitted(&section, address, &keys.allowed_replicas.as_ref()?.value)?;
-    keys.build(allowed, name)
+    let allowed = permitted(&section, address, &keys.allowed_replicas.as_ref()?.value);
+    let allowed = allowed?;
+    check_warm(&section, &keys.warm.as_ref()?.value, &allowed)?;
+    keys.build(allowed, name, handicaps?)
+}
+
+fn handicaps(section: &Section<'_>) -> Option<Vec<Handicap>> {
+    let mut prefixes = Once::default();
+    let handicap = |section: &Section<'_>| {
+        let keys = HandicapKeys::read(section);
+        let prefix = keys.prefix.as_ref()?;
+        let shown = prefix.value.to_string();
+        prefixes.take(section, (prefix.at, "prefix"), prefix.value, &shown);
+        keys.build()
+    };
+    let read: Vec<_> = section.sections("handicap").iter().map(handicap).collect();
+    read.into_iter().collect()
+}
+
+/// Notes warm replicas that could not win, or that occur twice.
+fn check_warm(section: &Section<'_>, warm: &[IpAddr], allowed: &[IpNet]) -> Option<()> {
+    let mut good = section.all_differ("warm", warm);
+    for (i, replica) in warm.iter().enumerate() {
+        if !allowed.iter().any(|prefix| prefix.contains(replica)) {
+            let message =
+                format!("{replica} is not in allowed_replicas; expected a replica that may win");
+            section.error(section.entry_at("warm", i), &format!("warm[{i}]"), message);
+            good = false;
+        }
+    }
+    good.then_some(())
 }
 
 /// Reads a list of prefixes that may be "any".

@@ -44,7 +44,7 @@ pub use common::{Control, Log, Memory, Poll, Port, Ports, Table, Tag, Timeouts, 
 pub use device::{Bus, Device};
 pub use eal::Eal;
 pub use error::{ConfigError, ConfigErrors};
-pub use gateway::{Gateway, GatewayService, ServiceAddress};
+pub use gateway::{Gateway, GatewayService, Handicap, ServiceAddress};
 pub use health::{Check, Health, HttpCheck};
 pub use pipeline::wire::configuration::Configuration;
 pub use pipeline::wire::tunnel::Format as TunnelFormat;

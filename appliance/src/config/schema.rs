@@ -11,7 +11,7 @@ use super::common::{
     ControlKeys, LogKeys, MemoryKeys, PortKeys, TableKeys, TagKeys, TimeoutsKeys, WorkerKeys,
 };
 use super::eal::EalKeys;
-use super::gateway::{GatewayKeys, GatewayServiceKeys};
+use super::gateway::{GatewayKeys, GatewayServiceKeys, HandicapKeys};
 use super::health::HealthKeys;
 use super::replica::{ReplicaKeys, ReplicaServiceKeys, WebServerKeys};
 use super::switch::{
@@ -107,6 +107,7 @@ pub(super) const fn key(path: &'static str, expect: Expect, fallback: Fallback) 
 }
 
 pub(super) const ABSOLUTE: Expect = Expect::Words("an absolute path");
+pub(super) const ADDRESSES: Expect = Expect::Words("a list of unicast addresses, each once");
 pub(super) const ADDRESS: Expect = Expect::Words(ONE_ADDRESS);
 pub(super) const CHECK: Expect = Expect::Words(
     r#"what to probe, such as "tcp://198.51.100.10:80" or "http://198.51.100.10:8080/health""#,
@@ -154,6 +155,7 @@ const SECTIONS: &[&[Key]] = &[
     LogKeys::ROWS,
     GatewayKeys::ROWS,
     GatewayServiceKeys::ROWS,
+    HandicapKeys::ROWS,
     SwitchKeys::ROWS,
     SwitchServiceKeys::ROWS,
     SwitchReplicaKeys::ROWS,

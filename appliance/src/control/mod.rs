@@ -4,6 +4,7 @@
 pub mod health;
 pub mod keys;
 mod members;
+pub mod memory;
 pub mod socket;
 pub mod stats;
 pub mod supervisor;

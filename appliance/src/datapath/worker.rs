@@ -122,8 +122,21 @@ impl<R: Role> Worker<R> {
                 _ => idler.busy(),
             }
         }
+        self.send_waiting();
         let stopped = Arc::clone(&self.stopped);
         drain(&stopped, || self.process_handoffs());
+    }
+
+    /// Sends the frames that wait in the role, as many at once as the output has room for.
+    fn send_waiting(&mut self) {
+        loop {
+            let Self { now, pool, out, .. } = self;
+            self.role.finish(&mut Context { now: *now, pool, out });
+            if Side::ALL.iter().all(|side| self.out.side(*side).is_empty()) {
+                return;
+            }
+            self.flush();
+        }
     }
 
     /// Polls both sides and the handoff queues once, and does periodic work that is due. Returns

@@ -119,6 +119,9 @@ impl WithRole for Replay<'_> {
             number += 1;
             let since = frame.time.saturating_sub(*first.get_or_insert(frame.time));
             let step = stage.step(side, &frame)?;
+            if let Some(memory) = &mut set.controls.memory {
+                memory.step(Ticks::from(stage.clock));
+            }
             self.explain(number, since, side, &frame, &step)?;
         }
         if number > 0 {
@@ -267,7 +270,14 @@ impl<R: Role> Stage<R> {
         let now = Ticks::from(self.clock);
         let mut context = Context { now, pool: &mut self.pool, out: &mut self.out };
         self.role.on_timer(&mut context);
-        self.write_out().map(drop)
+        self.write_out()?;
+        loop {
+            let mut context = Context { now, pool: &mut self.pool, out: &mut self.out };
+            self.role.finish(&mut context);
+            if self.write_out()?.is_empty() {
+                return Ok(());
+            }
+        }
     }
 
     /// Writes the output to the captures and returns it.

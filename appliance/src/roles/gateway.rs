@@ -1,14 +1,20 @@
 //! Builds the gateway's roles from its configuration.
 
+use std::time::Duration;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use pipeline::base::time::Ticks;
+use pipeline::memory::Policy;
 use pipeline::policy::allow_list::AllowList;
 use pipeline::policy::services::Scope;
 use pipeline::role::Role;
 use pipeline::role::gateway::mode::Mode;
-use pipeline::role::gateway::{Gateway, Service, Settings, Timeouts};
+use pipeline::role::gateway::{Gateway, Service, Settings, Shares, Timeouts};
 use pipeline::wire::family::Version;
 
-use super::{Environment, Labels, RoleSet, any_of, controls, path, tables, tag_option};
+use super::{Controls, Environment, Labels, RoleSet, any_of, controls, path, tables, tag_option};
 use crate::config::{self, Config, ServiceAddress};
+use crate::control::memory::Remembering;
 
 pub(super) fn role_set<M: Mode>(
     config: &Config,
@@ -39,17 +45,25 @@ pub(super) fn role_set<M: Mode>(
         ..Settings::new(services)
     };
     let controls = controls(config, environment);
-    let role = |_| Gateway::new(settings.clone(), controls.keys.reader());
+    let memory = settings.services.iter().map(|service| service.policy.clone());
+    let mut memory = Remembering::new(memory.collect(), settings.path.clone());
+    let mut role = |_| {
+        let shares = Shares { plans: memory.plans(), reports: memory.reports() };
+        Gateway::with_memory(settings.clone(), controls.keys.reader(), shares)
+    };
+    let roles = (0..environment.workers).map(&mut role).collect();
+    let direct = gateway.services.iter().map(|service| service.direct).max().unwrap_or(0);
     RoleSet {
-        roles: (0..environment.workers).map(role).collect(),
+        roles,
         labels: Labels {
             role: config.role.name(),
             states: Gateway::<M>::STATES,
             services: gateway.services.iter().map(|service| service.name.clone()).collect(),
             ..Labels::default()
         },
-        controls,
-        copies: 1,
+        // A direct copy for each replica asked and one for a trial, or a reset.
+        copies: usize::from(direct) + 2,
+        controls: Controls { memory: Some(memory), ..controls },
     }
 }
 
@@ -61,6 +75,33 @@ fn service(service: &config::GatewayService) -> Service {
         },
         ports: service.ports.clone(),
         allowed_replicas: AllowList::Only(service.allowed_replicas.clone()),
-        policy: pipeline::memory::Policy::default(),
+        policy: policy(service),
+    }
+}
+
+fn policy(service: &config::GatewayService) -> Policy {
+    let optional = |time: Option<Duration>| time.map_or(Ticks(0), Ticks::from);
+    Policy {
+        direct: service.direct,
+        explore: service.explore,
+        memory: service.memory.into(),
+        max_sites: service.max_sites,
+        site_prefix: [service.site_prefix_v4, service.site_prefix_v6],
+        warm: service.warm.clone(),
+        shadow: service.shadow,
+        origin_after: optional(service.origin_after),
+        handicaps: service.handicaps.iter().flat_map(handicap).collect(),
+        affinity: optional(service.affinity),
+        affinity_slack: service.affinity_slack.into(),
+    }
+}
+
+fn handicap(handicap: &config::Handicap) -> Vec<(IpNet, Ticks)> {
+    let time = handicap.time.into();
+    match handicap.prefix {
+        ServiceAddress::Prefix(prefix) => vec![(prefix, time)],
+        ServiceAddress::Any => {
+            vec![(Ipv4Net::default().into(), time), (Ipv6Net::default().into(), time)]
+        }
     }
 }

@@ -23,6 +23,7 @@ use pipeline::wire::family::Version;
 
 use crate::config::{self, Check, Config};
 use crate::control::keys;
+use crate::control::memory::Remembering;
 
 /// The environment of the roles: what they need in addition to the configuration.
 #[derive(Clone, Debug)]
@@ -88,6 +89,8 @@ pub struct Controls {
     pub busy_check: Option<Check>,
     /// The neighbours whose MAC addresses the role resolves.
     pub neighbours: Option<Arc<Neighbours>>,
+    /// What is remembered of replicas (gateway).
+    pub memory: Option<Remembering>,
 }
 
 /// The roles of all workers, and what the control thread needs of them.
@@ -172,6 +175,7 @@ fn controls(config: &Config, environment: &Environment) -> Controls {
         busy_file: None,
         busy_check: None,
         neighbours: None,
+        memory: None,
     }
 }
 

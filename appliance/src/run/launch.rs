@@ -39,7 +39,8 @@ impl WithRole for Launch<'_> {
     fn run<R: Role + Send + 'static>(mut self, set: RoleSet<R>) -> Self::Output {
         let counters: Vec<_> = set.roles.iter().map(Role::counters).collect();
         let halt = Arc::new(CachePadded::new(AtomicBool::new(false)));
-        let launched = self.launch_workers(set.roles, set.copies, &halt)?;
+        let clock = Clock::new(cycles(), self.eal.cycles_per_second());
+        let launched = self.launch_workers(set.roles, set.copies, clock, &halt)?;
         let Launch { config, eal, pool, ports, server, signals, options, .. } = self;
         let ports = ports.map(|opened| Running {
             port: opened.port,
@@ -47,7 +48,8 @@ impl WithRole for Launch<'_> {
             steering: opened.steering,
         });
         let role = set.labels.role;
-        let mut supervisor = Supervisor::new(set.labels, counters, set.controls, &config.health);
+        let mut supervisor = Supervisor::new(set.labels, counters, set.controls, &config.health)
+            .with_clock(move || clock.at(cycles()));
         tracing::info!(
             role,
             workers = launched.len(),
@@ -75,12 +77,12 @@ impl Launch<'_> {
         &mut self,
         roles: Vec<R>,
         copies: usize,
+        clock: Clock,
         halt: &Arc<CachePadded<AtomicBool>>,
     ) -> Result<Vec<Launched<()>>, Error> {
         let queue = handoff::capacity(roles.len(), sizing::shares(self.config).queue);
         let mut handoffs = Handoff::new(roles.len(), queue).into_iter();
         let stopped = Arc::new(Barrier::new(roles.len()));
-        let clock = Clock::new(cycles(), self.eal.cycles_per_second());
         let mut ready = Vec::new();
         for (number, (role, handoff)) in roles.into_iter().zip(&mut handoffs).enumerate() {
             ready.push(Worker::new(Parts {

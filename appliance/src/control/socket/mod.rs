@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::IpAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::control::stats::Snapshot;
+use crate::control::stats::{MemoryAnswer, Snapshot};
 
 /// The longest time that each end waits for the other.
 const MAX_WAIT: Duration = Duration::from_millis(500);
@@ -42,6 +43,22 @@ pub enum Command {
     Unbusy,
     /// Reloads the key file.
     Reload,
+    /// Returns what a gateway remembers of replicas.
+    Memory,
+    /// Makes a gateway forget what it has learned of replicas.
+    Forget {
+        /// The service; `None` is all of them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<Name>,
+    },
+    /// Returns why a client's connections went where they did.
+    Why {
+        /// The client's address.
+        client: IpAddr,
+        /// Its port; `None` is all of them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        port: Option<u16>,
+    },
 }
 
 /// An operator's name for a server or replica, such as "shop/web1": a single word of printable
@@ -99,6 +116,8 @@ impl fmt::Display for Name {
 pub enum Answer {
     /// The counters.
     Stats(Box<Snapshot>),
+    /// What is remembered, or the races of a client.
+    Memory(Box<MemoryAnswer>),
     /// The command was carried out; a sentence about the result.
     Done(String),
     /// The command was refused, and the reason.

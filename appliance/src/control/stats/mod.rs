@@ -1,12 +1,15 @@
 //! The counters of a process: collected from the workers, shown as text and as JSON.
 
 mod fields;
+mod memory;
 mod quantile;
 mod snapshot;
 mod text;
 
 pub use fields::Field;
 pub(crate) use fields::documented;
+pub use memory::{AnswerStats, MemoryAnswer, MemoryStats, RaceStats, SiteStats};
+pub(super) use quantile::quantile;
 pub use snapshot::{
     Named, Neighbour, PortStats, ResponderStats, SideStats, Snapshot, TableStats, VerdictStats,
     WorkerStats,

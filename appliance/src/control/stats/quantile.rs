@@ -4,7 +4,7 @@ use pipeline::counters::Histogram;
 
 /// Returns a quantile in microseconds: the times of a bucket are taken to be spread evenly over it.
 /// The histogram's entries are lower bounds in ascending order, and counts. Zero when there are none.
-pub(super) fn quantile(histogram: &[(u64, u64)], quantile: f64) -> u64 {
+pub(in crate::control) fn quantile(histogram: &[(u64, u64)], quantile: f64) -> u64 {
     let total: u64 = histogram.iter().map(|(_, count)| count).sum();
     let rank = (total as f64 * quantile).ceil().max(1.0) as u64;
     let mut below = 0;

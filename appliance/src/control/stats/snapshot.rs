@@ -333,7 +333,8 @@ mod tests {
         let counters = Arc::new(GatewayCounters::default()) as Arc<dyn RoleCounters>;
         let snapshot = Snapshot::take(&Labels::default(), &[counters]);
         let names: Vec<_> = snapshot.counters.iter().map(|counter| &*counter.name).collect();
-        assert_eq!(names, ["mss_clamped", "tag_backoffs", "handed_off", "taken_from_workers"]);
+        assert!(names.starts_with(&["mss_clamped", "tag_backoffs"]), "{names:?}");
+        assert!(!names.contains(&"pending_dropped"), "{names:?}");
         assert!(snapshot.generated.iter().all(|generated| generated.name != "copies"));
     }
 }

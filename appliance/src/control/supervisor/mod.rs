@@ -2,16 +2,18 @@
 //! and out of service, marks a replica drained or busy, and reloads keys. The workers learn of
 //! changes through values that they read once a burst; they never wait.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use pipeline::base::time::Ticks;
 use pipeline::counters::{RoleCounters, Scalar};
 
 use super::health::{BusyFile, Change, Http, Prober, Settings, State, Target};
 use super::members::Members;
 use super::socket::{Answer, Command, Name};
-use super::stats::{Neighbour, Snapshot};
+use super::stats::{MemoryAnswer, Neighbour, Snapshot};
 use crate::config::{self, Check};
 use crate::control::keys;
 use crate::roles::{self, Controls, Labels};
@@ -39,6 +41,8 @@ pub struct Supervisor {
     backoffs_logged: Vec<u64>,
     /// The time at which backoffs were last logged.
     last_backoff_log: Option<Instant>,
+    /// The workers' clock.
+    clock: Box<dyn Fn() -> Ticks + Send>,
 }
 
 impl Supervisor {
@@ -67,6 +71,7 @@ impl Supervisor {
         let supervisor = Self {
             backoffs_logged: vec![0; counters.len()],
             last_backoff_log: None,
+            clock: Box::new(|| Ticks(0)),
             labels,
             counters,
             members,
@@ -80,9 +85,17 @@ impl Supervisor {
         supervisor
     }
 
+    /// Sets the workers' clock, which their reports refer to.
+    pub fn with_clock(self, clock: impl Fn() -> Ticks + Send + 'static) -> Self {
+        Self { clock: Box::new(clock), ..self }
+    }
+
     /// Does everything that is due once. Waits for probes at most for `longest`.
     pub fn run_once(&mut self, longest: Duration) {
         self.prober.wait(longest);
+        if let Some(memory) = &mut self.controls.memory {
+            memory.step((self.clock)());
+        }
         let now = Instant::now();
         let mut signal = self.busy_file.as_mut().and_then(|file| file.step(now)).is_some();
         let changes: Vec<_> = self.prober.step(now).collect();
@@ -141,7 +154,51 @@ impl Supervisor {
             Command::Busy => self.override_busy(true),
             Command::Unbusy => self.override_busy(false),
             Command::Reload => self.reload(),
+            Command::Memory => self.memory(),
+            Command::Forget { name } => self.forget(name.as_ref()),
+            Command::Why { client, port } => self.why(client, port),
         }
+    }
+
+    /// Returns what is remembered of replicas.
+    fn memory(&self) -> Answer {
+        let Some(memory) = &self.controls.memory else { return self.no_memory() };
+        let services = memory.shown(&self.labels.services, (self.clock)());
+        Answer::Memory(Box::new(MemoryAnswer { services, ..MemoryAnswer::default() }))
+    }
+
+    /// Forgets what was learned of a service, or of all.
+    fn forget(&mut self, name: Option<&Name>) -> Answer {
+        let now = (self.clock)();
+        let Some(memory) = &mut self.controls.memory else { return self.no_memory() };
+        let number = match name {
+            None => None,
+            Some(name) => {
+                let known = &self.labels.services;
+                match known.iter().position(|service| service == name.as_str()) {
+                    Some(number) => Some(number as u16),
+                    None => {
+                        let known = known.join(", ");
+                        return Answer::Error(format!("unknown service {name}; known: {known}"));
+                    }
+                }
+            }
+        };
+        memory.clear(number, now);
+        let what = name.map_or_else(|| "all services".to_owned(), Name::to_string);
+        tracing::info!(what, "memory cleared by operator");
+        Answer::Done(format!("memory of {what} cleared"))
+    }
+
+    /// Returns the last races of a client.
+    fn why(&self, client: IpAddr, port: Option<u16>) -> Answer {
+        let Some(memory) = &self.controls.memory else { return self.no_memory() };
+        let races = memory.races_of((client, port), &self.labels.services, (self.clock)());
+        Answer::Memory(Box::new(MemoryAnswer { races, ..MemoryAnswer::default() }))
+    }
+
+    fn no_memory(&self) -> Answer {
+        Answer::Error(format!("a {} remembers no replicas", self.labels.role))
     }
 
     /// Drains or undrains a replica as a whole (op 404).

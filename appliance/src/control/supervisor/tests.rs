@@ -23,6 +23,7 @@ fn controls(admission: &Arc<Admission>, applied: &Applied, members: Vec<Member>)
         busy_file: None,
         busy_check: None,
         neighbours: None,
+        memory: None,
     }
 }
 
