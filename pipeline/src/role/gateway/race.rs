@@ -21,15 +21,8 @@ use crate::wire::tcp;
 /// The sender of a SYN/ACK.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Contender<F: Family> {
-    endpoint: Endpoint<F>,
-    is_origin: bool,
-}
-
-impl<F: Family> Contender<F> {
-    /// Returns a replica.
-    pub(super) fn replica(endpoint: Endpoint<F>) -> Self {
-        Self { endpoint, is_origin: false }
-    }
+    pub(super) endpoint: Endpoint<F>,
+    pub(super) is_origin: bool,
 }
 
 /// The place of a SYN/ACK in its race.
@@ -118,7 +111,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
 
     /// Sends a reset in the form and to the address of its SYN/ACK. Returns whether there was a
     /// buffer for it.
-    pub(super) fn reset<P: Pool>(
+    fn reset<P: Pool>(
         &self,
         packet: &Packet<P::Buffer>,
         translation: Translation<F>,
@@ -167,31 +160,31 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         {
             let entry = self.flows.get(slot);
             let race = (entry.key, entry.value.isn);
-            let kind = Kind::SynAck(first.endpoint.into());
+            let (from, is_origin) = (first.endpoint.into(), first.is_origin);
+            let kind = Kind::SynAck { from, is_origin, arrived: now };
             if self.wait(packet, race, (kind, due)) {
                 return Verdict::SynAckHeld;
             }
         }
-        if !first.is_origin {
-            self.replica_wins(packet, slot, first, now);
-            return Verdict::ReplicaWon;
-        }
-        self.measure(slot, first, Place::Won, now);
-        self.prefer(slot, Preferred::Origin, now);
-        // op 516: nothing is translated; the entry remains for a while to reset losers.
-        self.flows.move_to(slot, Phase::Origin, now);
-        Verdict::OriginWon
+        self.wins(packet, slot, first, (now, now))
     }
 
-    /// Lets a replica win, and makes its SYN/ACK one from the server.
-    pub(super) fn replica_wins<B: Buffer>(
+    /// Lets a contender win whose SYN/ACK has `arrived`, perhaps earlier. A replica's is made one
+    /// from the server.
+    pub(super) fn wins<B: Buffer>(
         &mut self,
         packet: &mut Packet<B>,
         slot: Slot,
         winner: Contender<F>,
-        now: Ticks,
-    ) {
-        self.measure(slot, winner, Place::Won, now);
+        (arrived, now): (Ticks, Ticks),
+    ) -> Verdict {
+        self.measure(slot, winner, Place::Won, arrived);
+        if winner.is_origin {
+            self.prefer(slot, Preferred::Origin, now);
+            // op 516: nothing is translated; the entry remains for a while to reset losers.
+            self.flows.move_to(slot, Phase::Origin, now);
+            return Verdict::OriginWon;
+        }
         let address = winner.endpoint.address.into();
         let entry = self.flows.get(slot);
         let client = entry.key;
@@ -204,6 +197,19 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         let translation = flow.translation(client);
         self.flows.move_to(slot, Phase::Replica, now);
         self.forward_syn_ack(packet, &translation);
+        Verdict::ReplicaWon
+    }
+
+    /// Resets a contender whose SYN/ACK has waited since it `arrived`: another has won meanwhile.
+    pub(super) fn has_lost<P: Pool>(
+        &mut self,
+        packet: &Packet<P::Buffer>,
+        slot: Slot,
+        (loser, arrived): (Contender<F>, Ticks),
+        context: &mut Context<'_, P>,
+    ) {
+        self.measure(slot, loser, Place::Lost, arrived);
+        self.reset_loser(packet, slot, loser, context);
     }
 
     /// Notes who has won, for services whose clients keep their server.

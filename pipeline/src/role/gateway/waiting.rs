@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use super::flow::{Flow, Phase};
-use super::mode::{Mode, Translation};
+use super::mode::Mode;
 use super::race::Contender;
 use super::{Gateway, GatewayFor, Settings};
 use crate::base::time::Ticks;
@@ -13,7 +13,6 @@ use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::delayed::Frame;
 use crate::packet::view::{Packet, Side};
 use crate::role::{Context, send_generated};
-use crate::table::Slot;
 use crate::wire::family::{Endpoint, Family, Version};
 
 /// The most frames of one worker that wait.
@@ -35,8 +34,15 @@ pub(super) struct Waiting {
 pub(super) enum Kind {
     /// A SYN to the origin.
     Syn,
-    /// The SYN/ACK of this replica, decapsulated.
-    SynAck(SocketAddr),
+    /// The SYN/ACK of a contender, decapsulated.
+    SynAck {
+        /// The contender's address.
+        from: SocketAddr,
+        /// Whether it is the origin.
+        is_origin: bool,
+        /// When the SYN/ACK arrived.
+        arrived: Ticks,
+    },
 }
 
 /// Returns how many frames may wait: none if no service needs it.
@@ -96,13 +102,18 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         let flow = flow.filter(|(flow, _)| flow.isn == waiting.isn);
         match waiting.kind {
             Kind::Syn => self.release_syn(flow, frame, context),
-            Kind::SynAck(replica) => {
+            Kind::SynAck { from, is_origin, arrived } => {
                 let Some(mut buffer) = copy_of(frame, context.pool) else { return };
                 buffer.truncate(frame.len());
                 let mut packet = Packet::new(buffer);
-                let (Some(replica), Some(slot)) = (endpoint::<F>(replica), slot) else { return };
+                let (Some(endpoint), Some(slot)) = (endpoint::<F>(from), slot) else { return };
                 let Some((flow, phase)) = flow else { return };
-                self.release_syn_ack(&mut packet, (slot, flow, phase), (client, replica), context);
+                let contender = Contender { endpoint, is_origin };
+                if phase == Phase::Racing {
+                    self.wins(&mut packet, slot, contender, (arrived, context.now));
+                } else if context.out.has_room(Side::Outside) && !has_won(contender, &flow, phase) {
+                    self.has_lost(&packet, slot, (contender, arrived), context);
+                }
                 if phase == Phase::Racing && context.out.has_room(Side::Inside) {
                     let counters = &self.common.counters.common;
                     let what = Generated::HeldSynAck;
@@ -133,23 +144,13 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
             send_generated(counters, Side::Outside, buffer, Generated::DeferredSyn, context);
         }
     }
+}
 
-    /// Decides about a SYN/ACK whose handicap has passed: it wins if nobody else has.
-    fn release_syn_ack<P: Pool>(
-        &mut self,
-        packet: &mut Packet<P::Buffer>,
-        (slot, flow, phase): (Slot, Flow<F>, Phase),
-        (client, replica): (Endpoint<F>, Endpoint<F>),
-        context: &mut Context<'_, P>,
-    ) {
-        let contender = Contender::replica(replica);
-        if phase == Phase::Racing {
-            self.replica_wins(packet, slot, contender, context.now);
-        } else if context.out.has_room(Side::Outside) && replica != flow.replica {
-            let translation =
-                Translation { client, server: flow.server, replica, format: flow.format };
-            self.reset(packet, translation, contender, context);
-        }
+/// Returns whether a contender has won the race, by another SYN/ACK.
+fn has_won<F: Family>(contender: Contender<F>, flow: &Flow<F>, phase: Phase) -> bool {
+    match contender.is_origin {
+        true => phase == Phase::Origin,
+        false => phase != Phase::Origin && contender.endpoint == flow.replica,
     }
 }
 
