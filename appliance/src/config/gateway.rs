@@ -177,10 +177,10 @@ impl ServiceKeys for GatewayServiceKeys {
 
 fn gateway_service(service: Service<'_, GatewayServiceKeys>) -> Option<GatewayService> {
     let Service { section, keys, name } = service;
+    let handicaps = handicaps(&section);
     let name = name?;
     let address = keys.address.as_ref()?.value;
     let allowed = permitted(&section, address, &keys.allowed_replicas.as_ref()?.value);
-    let handicaps = handicaps(&section);
     let allowed = allowed?;
     check_warm(&section, &keys.warm.as_ref()?.value, &allowed)?;
     keys.build(allowed, name, handicaps?)
