@@ -132,7 +132,10 @@ fn unanswered(plan: &Plan, call: usize) -> Result<(), String> {
         let port = (plan.connections[call].client, plan.connections[call].port);
         id != call && (other.client, other.port) == port
     });
-    if shares_port || plan.table < plan.connections.len() || plan.racing.shadow {
+    // A SYN/ACK that has waited needs a buffer to go on.
+    let lacks_buffers = plan.buffers_left != usize::MAX && plan.racing.waits().next().is_some();
+    let crowded = plan.table < plan.connections.len();
+    if shares_port || crowded || plan.racing.shadow || lacks_buffers {
         return Ok(());
     }
     let copied = plan.changes.is_empty()
