@@ -132,7 +132,7 @@ fn unanswered(plan: &Plan, call: usize) -> Result<(), String> {
         let port = (plan.connections[call].client, plan.connections[call].port);
         id != call && (other.client, other.port) == port
     });
-    if shares_port || plan.table < plan.connections.len() {
+    if shares_port || plan.table < plan.connections.len() || plan.racing.shadow {
         return Ok(());
     }
     let copied = plan.changes.is_empty()

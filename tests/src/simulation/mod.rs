@@ -9,7 +9,7 @@
 //! | file | subject |
 //! |---|---|
 //! | `plan`, `draw`, `variety`, `address`, `rng` | the random plan of a run |
-//! | `roles`, `station`, `control` | the appliances, fed in bursts, and their control plane |
+//! | `roles`, `station`, `control`, `racing` | the appliances, fed in bursts, and their control plane |
 //! | `nodes`, `host`, `pmtu`, `client`, `server`, `backlog`, `content` | smoltcp's hosts and their data |
 //! | `wan` | the paths between the sites |
 //! | `world`, `faults` | the event loop, and fault injection |
@@ -33,6 +33,7 @@ pub mod mutants;
 mod nodes;
 pub mod plan;
 pub mod pmtu;
+pub mod racing;
 pub mod report;
 pub mod rng;
 pub mod roles;

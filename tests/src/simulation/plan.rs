@@ -5,6 +5,7 @@ pub use pipeline::stage::tag::Configuration;
 use super::address::Site;
 use super::draw;
 use super::flood::Flood;
+use super::racing::Racing;
 use super::rng::Rng;
 use super::variety::{self, Change, Signing, Strangers, Tunnels};
 
@@ -190,6 +191,8 @@ pub struct Plan {
     pub origin: Behaviour,
     /// The replicas.
     pub replicas: Vec<ReplicaPlan>,
+    /// How the gateway asks replicas directly.
+    pub racing: Racing,
     /// The paths between sites, by source and destination site.
     pub paths: Vec<Vec<Path>>,
     /// The connections.
@@ -264,6 +267,7 @@ impl Plan {
             tunnels: Tunnels::draw(rng, (configuration, family), mtu, replicas.len()),
             signing: Signing::draw(rng),
             strangers: Strangers::draw(rng),
+            racing: Racing::draw(&mut Rng::new(seed ^ 0x7261_6369_6e67)),
             flood: None,
             changes: variety::changes(rng, origins, &replicas),
             replicas,

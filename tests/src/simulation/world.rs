@@ -312,6 +312,10 @@ impl World {
         if self.dead[site].is_some() {
             return;
         }
+        if site == CLIENTS && self.stations[site].waits() {
+            let waits: Vec<_> = self.plan.racing.waits().collect();
+            waits.into_iter().for_each(|span| self.after(span, Event::Turn(site)));
+        }
         let leaving = self.stations[site].turn(self.now, &mut self.rng, &mut self.log);
         let [inside, outside] = leaving;
         if site == CLIENTS {

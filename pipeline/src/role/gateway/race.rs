@@ -159,7 +159,8 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
                 verdict => verdict,
             };
         }
-        if policy.may_wait()
+        let plan = self.common.asking.plan(service, F::VERSION);
+        if (policy.may_wait() || plan.is_some_and(|plan| plan.has_distrusted))
             && let Some(due) = self.must_wait_until(slot, first, now)
         {
             if self.flows.get(slot).value.replica == first.endpoint {
@@ -247,7 +248,10 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         let own = policy.site(address);
         let handicap = match first.is_origin {
             true => origin_slack,
-            false => policy.handicap(address) + of_site(own),
+            false => {
+                let known = plan.number_of(own).and_then(|number| plan.candidate(number));
+                known.map_or_else(|| policy.handicap(address), |site| site.handicap) + of_site(own)
+            }
         };
         let number = plan.number_of(own).filter(|_| !first.is_origin);
         let origin_after = if flow.race.is_deferred() { policy.origin_after } else { Ticks(0) };

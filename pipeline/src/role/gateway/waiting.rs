@@ -45,11 +45,9 @@ pub(super) enum Kind {
     },
 }
 
-/// Returns how many frames may wait: none if no service needs it.
+/// Returns how many frames may wait: none if no service asks directly.
 pub(super) fn capacity(settings: &Settings) -> usize {
-    let waits = settings.services.iter().map(|service| &service.policy).any(|policy| {
-        policy.origin_after > Ticks(0) || policy.affinity > Ticks(0) || !policy.handicaps.is_empty()
-    });
+    let waits = settings.services.iter().any(|service| service.policy.is_direct());
     if waits { FRAMES } else { 0 }
 }
 
