@@ -26,10 +26,13 @@ const CONNECTIONS: usize = 4;
 /// How the sites lie to one another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Map {
-    /// Points in a plane: the delay is the distance. No way by a replica is shorter than the one
-    /// to the origin and back, so the origin is silent, and replicas race with each other.
+    /// Points in a plane: the delay is the distance. The switch stands beside the origin, so no way by
+    /// a replica is shorter than the one to the origin and back: every replica would lose the
+    /// patent's race. So the origin is silent, and replicas race with each other.
     Plane,
-    /// The same, but packets between clients and origin take a detour.
+    /// The same, but packets between clients and origin take a detour: a crooked network, and the
+    /// only one in which a replica wins the patent's race although the switch stands beside the
+    /// origin.
     Detour,
 }
 

@@ -185,17 +185,22 @@ impl Memory {
                 family.note_end(&service.policy, replica, by_replica, at);
             }
             Event::Answered { responder, is_origin, is_direct, has_won, after } => {
-                let answer = |after| Answer { responder, is_origin, is_direct, has_won, after };
+                let answer = |after| Answer {
+                    responder,
+                    is_origin,
+                    is_direct: is_direct && !is_origin,
+                    has_won,
+                    after,
+                };
                 let race = self.history.answered((number, client), at, answer);
                 match is_origin {
                     true => {
-                        let was_direct = race.is_some_and(|race| !race.asked.is_empty());
                         if let Some(gained) =
                             race.and_then(gained).filter(|_| service.policy.shadow)
                         {
                             service.gained.record(gained);
                         }
-                        family.note_origin(has_won, was_direct, after, at);
+                        family.note_origin(has_won, is_direct, after, at);
                     }
                     false => {
                         let how = (has_won, is_direct, after);

@@ -18,6 +18,8 @@ mod rejected;
 mod report;
 mod site;
 mod smoothed;
+#[cfg(test)]
+mod tests;
 
 pub use history::{Answer, Race};
 pub use keeper::{Learned, Memory, Remembered, ServiceSettings, Shown};

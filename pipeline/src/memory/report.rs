@@ -47,7 +47,7 @@ pub enum Event {
         responder: IpAddr,
         /// Whether it is the origin.
         is_origin: bool,
-        /// Whether it answered a direct copy.
+        /// Whether it answered a direct copy. Of the origin: whether replicas were asked directly.
         is_direct: bool,
         /// Whether it won.
         has_won: bool,

@@ -27,7 +27,7 @@ pub(super) struct Contender<F: Family> {
 
 /// The place of a SYN/ACK in its race.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+pub(super) enum Place {
     Won,
     Lost,
     /// It lost because the origin wins every race of a shadow.
@@ -84,6 +84,10 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
             Phase::Racing => self.on_first_syn_ack(packet, slot, contender, context),
             Phase::Replica | Phase::Origin | Phase::Closing => {
                 if is_origin || self.allows_replica(flow.service, endpoint) {
+                    // The winner may have been asked directly, which says nothing of the path.
+                    if flow.asked != 0 && !self.is_direct(slot, contender) {
+                        self.note_path_takes_tags(slot);
+                    }
                     self.measure(slot, contender, Place::Lost, context.now);
                 }
                 self.reset_loser(packet, slot, contender, context)
@@ -92,7 +96,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
     }
 
     /// Resets the source of a SYN/ACK that is not the first (op 514).
-    fn reset_loser<P: Pool>(
+    pub(super) fn reset_loser<P: Pool>(
         &self,
         packet: &Packet<P::Buffer>,
         slot: Slot,
@@ -142,7 +146,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         if !first.is_origin && !self.allows_replica(service, first.endpoint) {
             return Verdict::ReplicaNotAllowed;
         }
-        if first.is_origin || !self.is_direct(slot, first) {
+        if !self.is_direct(slot, first) {
             self.note_path_takes_tags(slot);
         }
         let policy = &self.common.settings.services[usize::from(service)].policy;
@@ -159,30 +163,34 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         if (policy.may_wait() || plan.is_some_and(|plan| plan.has_distrusted))
             && let Some(due) = self.must_wait_until(slot, first, now)
         {
-            let entry = self.flows.get(slot);
-            let race = (entry.key, entry.value.isn);
-            let (from, is_origin) = (first.endpoint.into(), first.is_origin);
-            let kind = Kind::SynAck { from, is_origin, arrived: now };
-            if self.wait(packet, race, (kind, due)) {
+            if self.flows.get(slot).value.replica == first.endpoint {
+                // Once more: the first one waits already.
+                return Verdict::SynAckHeld;
+            }
+            let Contender { endpoint, is_origin } = first;
+            let kind = Kind::SynAck { from: endpoint.into(), is_origin, at: now };
+            if self.wait(packet, slot, (kind, due)) {
+                self.flows.value_mut(slot).replica = endpoint;
                 return Verdict::SynAckHeld;
             }
         }
         self.wins(packet, slot, first, (now, now))
     }
 
-    /// Lets a contender win whose SYN/ACK has `arrived`, perhaps earlier. A replica's is made one
-    /// from the server.
+    /// Decides a race. A replica's SYN/ACK, which has come `at` this time, becomes one from the
+    /// server.
     pub(super) fn wins<B: Buffer>(
         &mut self,
         packet: &mut Packet<B>,
         slot: Slot,
         winner: Contender<F>,
-        (arrived, now): (Ticks, Ticks),
+        (at, now): (Ticks, Ticks),
     ) -> Verdict {
-        self.measure(slot, winner, Place::Won, arrived);
+        self.measure(slot, winner, Place::Won, at);
         if winner.is_origin {
             self.prefer(slot, Preferred::Origin, now);
             // op 516: nothing is translated; the entry remains for a while to reset losers.
+            self.flows.value_mut(slot).replica = Endpoint::NONE;
             self.flows.move_to(slot, Phase::Origin, now);
             return Verdict::OriginWon;
         }
@@ -199,18 +207,6 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         self.flows.move_to(slot, Phase::Replica, now);
         self.forward_syn_ack(packet, &translation);
         Verdict::ReplicaWon
-    }
-
-    /// Resets a contender whose SYN/ACK has waited since it `arrived`: another has won meanwhile.
-    pub(super) fn has_lost<P: Pool>(
-        &mut self,
-        packet: &Packet<P::Buffer>,
-        slot: Slot,
-        (loser, arrived): (Contender<F>, Ticks),
-        context: &mut Context<'_, P>,
-    ) {
-        self.measure(slot, loser, Place::Lost, arrived);
-        self.reset_loser(packet, slot, loser, context);
     }
 
     /// Notes who has won, for services whose clients keep their server.
@@ -230,17 +226,24 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         let entry = self.flows.get(slot);
         let (flow, client) = (&entry.value, entry.key);
         let policy = &self.common.settings.services[usize::from(flow.service)].policy;
+        let plan = self.common.asking.plan(flow.service, F::VERSION)?;
         let preferred = match policy.affinity {
             Ticks(0) => None,
             lasting => self.preferences.find(flow.service, client.address, lasting, now),
         };
+        // A replica that was not asked is dead, or too far behind.
+        let preferred = preferred.filter(|preferred| match preferred {
+            Preferred::Origin => plan.origin.is_some(),
+            Preferred::Site(site) => {
+                plan.number_of(*site).is_some_and(|number| flow.asked >> number & 1 != 0)
+            }
+        });
         let slack = |is_preferred: bool| match preferred {
             Some(_) if !is_preferred => policy.affinity_slack,
             _ => Ticks(0),
         };
         let of_site = |site| slack(preferred == Some(Preferred::Site(site)));
         let origin_slack = slack(preferred == Some(Preferred::Origin));
-        let plan = self.common.asking.plan(flow.service, F::VERSION)?;
         let address = first.endpoint.address.into();
         let own = policy.site(address);
         let handicap = match first.is_origin {
@@ -282,7 +285,13 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
 
     /// Records the time from the first SYN to a SYN/ACK, of the winner or of a loser, and reports
     /// it to the memory.
-    fn measure(&mut self, slot: Slot, contender: Contender<F>, place: Place, now: Ticks) {
+    pub(super) fn measure(
+        &mut self,
+        slot: Slot,
+        contender: Contender<F>,
+        place: Place,
+        now: Ticks,
+    ) {
         let entry = self.flows.get(slot);
         let (flow, client) = (&entry.value, entry.key);
         let all = &self.common.counters.responders;
@@ -308,7 +317,10 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         let event = Event::Answered {
             responder: address,
             is_origin: contender.is_origin,
-            is_direct: self.is_direct(slot, contender),
+            is_direct: match contender.is_origin {
+                true => flow.asked != 0,
+                false => self.is_direct(slot, contender),
+            },
             // In a shadow the memory learns who would have won.
             has_won: place != Place::Lost
                 && !(contender.is_origin && flow.race.has_shadow_answer()),

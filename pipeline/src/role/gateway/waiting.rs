@@ -3,9 +3,9 @@
 
 use std::net::SocketAddr;
 
-use super::flow::{Flow, Phase};
+use super::flow::{Flow, Phase, RaceId};
 use super::mode::Mode;
-use super::race::Contender;
+use super::race::{Contender, Place};
 use super::{Gateway, GatewayFor, Settings};
 use crate::base::time::Ticks;
 use crate::counters::{Generated, Scalar};
@@ -13,6 +13,7 @@ use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::delayed::Frame;
 use crate::packet::view::{Packet, Side};
 use crate::role::{Context, send_generated};
+use crate::table::Slot;
 use crate::wire::family::{Endpoint, Family, Version};
 
 /// The most frames of one worker that wait.
@@ -24,8 +25,7 @@ const RELEASED: usize = 32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Waiting {
     pub(super) client: SocketAddr,
-    /// The sequence number of the race's SYN.
-    pub(super) isn: u32,
+    pub(super) race: RaceId,
     pub(super) kind: Kind,
 }
 
@@ -34,14 +34,14 @@ pub(super) struct Waiting {
 pub(super) enum Kind {
     /// A SYN to the origin.
     Syn,
-    /// The SYN/ACK of a contender, decapsulated.
+    /// A SYN/ACK, decapsulated.
     SynAck {
-        /// The contender's address.
+        /// Its sender.
         from: SocketAddr,
-        /// Whether it is the origin.
+        /// Whether that is the origin.
         is_origin: bool,
-        /// When the SYN/ACK arrived.
-        arrived: Ticks,
+        /// When it came.
+        at: Ticks,
     },
 }
 
@@ -62,10 +62,8 @@ impl<M: Mode> Gateway<M> {
 
     /// Releases all frames, as far as the output has room for them.
     pub(super) fn release_all<P: Pool>(&mut self, context: &mut Context<'_, P>) {
-        while context.out.has_room(Side::Outside)
-            && context.out.has_room(Side::Inside)
-            && let Some((waiting, frame)) = self.common.waiting.take()
-        {
+        while context.out.has_room(Side::Outside) && context.out.has_room(Side::Inside) {
+            let Some((waiting, frame)) = self.common.waiting.take() else { return };
             self.release(waiting, &frame, context);
         }
     }
@@ -79,14 +77,15 @@ impl<M: Mode> Gateway<M> {
 }
 
 impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
-    /// Makes a frame wait. Returns whether there was room for it.
+    /// Makes a frame of a race wait. Returns whether there was room for it.
     pub(super) fn wait<B: Buffer>(
         &mut self,
         packet: &Packet<B>,
-        (client, isn): (Endpoint<F>, u32),
+        slot: Slot,
         (kind, due): (Kind, Ticks),
     ) -> bool {
-        let waiting = Waiting { client: client.into(), isn, kind };
+        let entry = self.flows.get(slot);
+        let waiting = Waiting { client: entry.key.into(), race: entry.value.race_id(), kind };
         let end = packet.view.end as usize;
         let frame = packet.buffer.head().get(..end);
         frame.is_some_and(|frame| self.common.waiting.push(due, frame, waiting))
@@ -96,68 +95,102 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         let Some(client) = endpoint::<F>(waiting.client) else { return };
         let hash = self.flows.hash(client);
         let slot = self.flows.find(hash, client, context.now);
-        let flow = slot.map(|slot| (self.flows.get(slot).value, self.flows.get(slot).state()));
-        let flow = flow.filter(|(flow, _)| flow.isn == waiting.isn);
-        match waiting.kind {
-            Kind::Syn => self.release_syn(flow, frame, context),
-            Kind::SynAck { from, is_origin, arrived } => {
-                let Some(mut buffer) = copy_of(frame, context.pool) else { return };
-                buffer.truncate(frame.len());
-                let mut packet = Packet::new(buffer);
-                let (Some(endpoint), Some(slot)) = (endpoint::<F>(from), slot) else { return };
-                let Some((flow, phase)) = flow else { return };
-                let contender = Contender { endpoint, is_origin };
-                if phase == Phase::Racing {
-                    self.wins(&mut packet, slot, contender, (arrived, context.now));
-                } else if context.out.has_room(Side::Outside) && !has_won(contender, &flow, phase) {
-                    self.has_lost(&packet, slot, (contender, arrived), context);
-                }
-                if phase == Phase::Racing && context.out.has_room(Side::Inside) {
-                    let counters = &self.common.counters.common;
-                    let what = Generated::HeldSynAck;
-                    send_generated(counters, Side::Inside, packet.buffer, what, context);
-                }
+        let entry = slot.map(|slot| (slot, self.flows.get(slot)));
+        let race =
+            entry.map(|(slot, entry)| (slot, entry.value, entry.state())).filter(|(_, flow, _)| {
+                // Another race of the endpoint has nothing to do with the frame.
+                flow.race_id() == waiting.race
+            });
+        match (waiting.kind, race) {
+            // The entry was evicted: the connection is the origin's.
+            (Kind::Syn, None) if slot.is_none() => self.send_syn(frame, context),
+            (Kind::Syn, Some((_, flow, phase))) => self.release_syn((flow, phase), frame, context),
+            (Kind::SynAck { from, is_origin, at }, Some((slot, flow, phase))) => {
+                let Some(from) = endpoint::<F>(from) else { return };
+                let contender = Contender { endpoint: from, is_origin };
+                self.release_syn_ack(frame, (slot, flow, phase), (contender, at), context);
             }
+            (Kind::Syn | Kind::SynAck { .. }, None) => {}
         }
     }
 
     /// Sends a SYN to the origin, unless a replica has won or the client has repeated it meanwhile.
     fn release_syn<P: Pool>(
-        &mut self,
-        flow: Option<(Flow<F>, Phase)>,
+        &self,
+        (flow, phase): (Flow<F>, Phase),
         frame: &Frame,
         context: &mut Context<'_, P>,
     ) {
-        let counters = &self.common.counters.common;
-        match flow {
-            Some((_, Phase::Replica | Phase::Closing)) => {
-                return counters.scalar(Scalar::OriginSpared).add(1);
+        match phase {
+            Phase::Replica | Phase::Closing => {
+                self.common.counters.common.scalar(Scalar::OriginSpared).add(1);
             }
-            Some((flow, _)) if flow.retransmits > 0 => return,
-            _ => {}
+            Phase::Racing | Phase::Origin if flow.retransmits > 0 => {}
+            Phase::Racing | Phase::Origin => self.send_syn(frame, context),
         }
-        if let Some(buffer) = copy_of(frame, context.pool)
-            && context.out.has_room(Side::Outside)
-        {
+    }
+
+    fn send_syn<P: Pool>(&self, frame: &Frame, context: &mut Context<'_, P>) {
+        if let Some(buffer) = self.copy_of(frame, Side::Outside, context) {
+            let counters = &self.common.counters.common;
             send_generated(counters, Side::Outside, buffer, Generated::DeferredSyn, context);
         }
     }
-}
 
-/// Returns whether a contender has won the race, by another SYN/ACK.
-fn has_won<F: Family>(contender: Contender<F>, flow: &Flow<F>, phase: Phase) -> bool {
-    match contender.is_origin {
-        true => phase == Phase::Origin,
-        false => phase != Phase::Origin && contender.endpoint == flow.replica,
+    /// Decides about a SYN/ACK whose time has come: it wins if nobody else has.
+    fn release_syn_ack<P: Pool>(
+        &mut self,
+        frame: &Frame,
+        (slot, flow, phase): (Slot, Flow<F>, Phase),
+        (contender, at): (Contender<F>, Ticks),
+        context: &mut Context<'_, P>,
+    ) {
+        let has_won = match phase {
+            Phase::Racing => {
+                // Whatever comes of it, it is not held any more.
+                self.flows.value_mut(slot).replica = Endpoint::NONE;
+                false
+            }
+            Phase::Origin => contender.is_origin,
+            Phase::Replica | Phase::Closing => contender.endpoint == flow.replica,
+        };
+        if has_won {
+            return;
+        }
+        let side = if phase == Phase::Racing { Side::Inside } else { Side::Outside };
+        let Some(buffer) = self.copy_of(frame, side, context) else { return };
+        let mut packet = Packet::new(buffer);
+        if phase == Phase::Racing {
+            self.wins(&mut packet, slot, contender, (at, context.now));
+            let counters = &self.common.counters.common;
+            let what = Generated::HeldSynAck;
+            return send_generated(counters, Side::Inside, packet.buffer, what, context);
+        }
+        self.measure(slot, contender, Place::Lost, at);
+        self.reset_loser(&packet, slot, contender, context);
+    }
+
+    /// Returns a frame in a buffer, if there is one and room for it among those that leave by this
+    /// side.
+    fn copy_of<P: Pool>(
+        &self,
+        frame: &Frame,
+        side: Side,
+        context: &mut Context<'_, P>,
+    ) -> Option<P::Buffer> {
+        let buffer = match context.out.has_room(side) {
+            true => context.pool.alloc(frame.len()),
+            false => None,
+        };
+        let Some(mut buffer) = buffer else {
+            self.common.counters.common.scalar(Scalar::CopiesFailed).add(1);
+            return None;
+        };
+        buffer.head_mut()[..frame.len()].copy_from_slice(frame);
+        Some(buffer)
     }
 }
 
 fn endpoint<F: Family>(address: SocketAddr) -> Option<Endpoint<F>> {
     Some(Endpoint::new(F::from_ip(address.ip())?, address.port()))
-}
-
-fn copy_of<P: Pool>(frame: &[u8], pool: &mut P) -> Option<P::Buffer> {
-    let mut buffer = pool.alloc(frame.len())?;
-    buffer.head_mut()[..frame.len()].copy_from_slice(frame);
-    Some(buffer)
 }
