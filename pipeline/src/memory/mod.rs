@@ -17,6 +17,8 @@ mod policy;
 mod report;
 mod site;
 mod smoothed;
+#[cfg(test)]
+mod tests;
 
 pub use history::{Answer, Race};
 pub use keeper::{Learned, Memory, Remembered, ServiceSettings, Shown};
