@@ -6,8 +6,8 @@ use std::path::Path;
 
 use firstack::control::health::TargetStats;
 use firstack::control::stats::{
-    Field, Named, Neighbour, PortStats, ResponderStats, SideStats, Snapshot, TableStats,
-    VerdictStats, WorkerStats,
+    AnswerStats, Field, MemoryAnswer, MemoryStats, Named, Neighbour, PortStats, RaceStats,
+    ResponderStats, SideStats, SiteStats, Snapshot, TableStats, VerdictStats, WorkerStats,
 };
 use pipeline::counters::{Generated, Scalar};
 use pipeline::verdict::{Fate, Roles, Verdict};
@@ -45,6 +45,15 @@ const STRUCTS: [(&str, &[Field]); 10] = [
     ),
 ];
 
+/// The structs of the JSON of `firstack memory` and `firstack why`.
+const MEMORY_STRUCTS: [(&str, &[Field]); 5] = [
+    ("The whole", MemoryAnswer::FIELDS),
+    ("`services[]`", MemoryStats::FIELDS),
+    ("`services[].sites[]`", SiteStats::FIELDS),
+    ("`races[]`", RaceStats::FIELDS),
+    ("`races[].answers[]`", AnswerStats::FIELDS),
+];
+
 fn initials(roles: Roles) -> String {
     let initials: Vec<_> = roles.names().map(|name| name[..1].to_uppercase()).collect();
     initials.join(" ")
@@ -75,13 +84,19 @@ fn page() -> String {
     }
     page.push_str("\n## Fields of `firstack stats --json`\n\n");
     page.push_str("The text shows the same numbers. Lists that a role has no use for are empty.\n");
-    for (place, fields) in STRUCTS {
+    add_structs(&mut page, &STRUCTS);
+    page.push_str("\n## Fields of `firstack memory --json` and `firstack why --json`\n");
+    add_structs(&mut page, &MEMORY_STRUCTS);
+    page
+}
+
+fn add_structs(page: &mut String, structs: &[(&str, &[Field])]) {
+    for (place, fields) in structs {
         let _ = writeln!(page, "\n### {place}\n\n| field | unit | meaning |\n|---|---|---|");
-        for Field { name, unit, meaning } in fields {
+        for Field { name, unit, meaning } in *fields {
             let _ = writeln!(page, "| `{name}` | {unit} | {meaning} |");
         }
     }
-    page
 }
 
 fn title(fate: Fate) -> &'static str {
@@ -119,8 +134,12 @@ fn no_field_of_the_json_is_undocumented() {
         }),
         ..Snapshot::default()
     };
-    let json = serde_json::to_value(&full).unwrap();
-    let mut objects = vec![&json];
+    let memory = MemoryAnswer {
+        services: vec![MemoryStats { sites: vec![SiteStats::default()], ..MemoryStats::default() }],
+        races: vec![RaceStats { answers: vec![AnswerStats::default()], ..RaceStats::default() }],
+    };
+    let json = [serde_json::to_value(&full).unwrap(), serde_json::to_value(&memory).unwrap()];
+    let mut objects: Vec<_> = json.iter().collect();
     while let Some(object) = objects.pop() {
         let Some(fields) = object.as_object() else { continue };
         let names: Vec<_> = fields.keys().map(String::as_str).collect();
@@ -131,7 +150,8 @@ fn no_field_of_the_json_is_undocumented() {
             names.sort_unstable();
             documented == names
         };
-        assert!(STRUCTS.iter().any(|section| is_it(&section)), "{names:?} has no section");
+        let mut sections = STRUCTS.iter().chain(&MEMORY_STRUCTS);
+        assert!(sections.any(|section| is_it(&section)), "{names:?} has no section");
         objects.extend(fields.values());
         objects.extend(fields.values().filter_map(|value| value.as_array()).flatten());
     }

@@ -9,15 +9,18 @@
 --   variant (2 bits)  C (1 bit)  header length (5 bits)  protocol  flags (2 bytes)
 --
 -- Use: wireshark -X lua_script:firstack.lua, or copy this file to the personal Lua plugins folder.
--- Display filters: firstack, firstack.configuration == 0, firstack.permitted == false, firstack.bad,
--- firstack_gue, firstack_gue.bad
+-- Display filters: firstack, firstack.configuration == 0, firstack.permitted == false,
+-- firstack.copies == 1, firstack.bad, firstack_gue, firstack_gue.bad
 
 local firstack = Proto("firstack", "firstack race tag")
 
 local configurations = { [0] = "A (full NAT)", [1] = "B (one-way NAT)", [2] = "C (tunnel)", [3] = "unknown" }
+local copies = { [0] = "all", [15] = "none" }
+for count = 1, 14 do copies[count] = "at most" end
 local fields = firstack.fields
 fields.permitted = ProtoField.bool("firstack.permitted", "Redirection permitted")
 fields.configuration = ProtoField.uint8("firstack.configuration", "Configuration", base.DEC, configurations)
+fields.copies = ProtoField.uint8("firstack.copies", "Copies wanted", base.DEC, copies)
 fields.signed = ProtoField.bool("firstack.signed", "Signed")
 fields.key = ProtoField.uint8("firstack.key", "Key id")
 fields.mac = ProtoField.uint64("firstack.mac", "MAC", base.HEX)
@@ -43,6 +46,7 @@ local function show(option, tree, info)
     local configuration = bit.band(bit.rshift(flags, 1), 3)
     branch:add(fields.permitted, byte, bit.band(flags, 1) ~= 0)
     branch:add(fields.configuration, byte, configuration)
+    branch:add(fields.copies, byte, bit.band(bit.rshift(flags, 3), 15))
     branch:add(fields.signed, byte, signed)
     if signed then
         branch:add(fields.key, option(5, 1))

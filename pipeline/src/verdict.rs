@@ -184,6 +184,7 @@ verdicts! {
     BadSignature Forwarded SWITCH "bad_signature" "op 308, 314" "tagged SYN without copies: its signature is wrong, or made with an unknown key";
     ClientNotAllowed Forwarded SWITCH "client_not_allowed" "op 308, 314" "tagged SYN without copies: its client is not in allowed_clients";
     NoReplica Forwarded SWITCH "no_replica" "op 312, 314" "tagged SYN of a service without a live replica";
+    NoCopiesWanted Forwarded SWITCH "no_copies_wanted" "op 308, 314" "tagged SYN whose tag asks for no copies";
     FanOutLimited Forwarded SWITCH "fan_out_limited" "op 314" "tagged SYN without copies: its source prefix has used up its share";
     ToServer Forwarded SWITCH "to_server" "op 314" "to the service: sent to the selected server";
     IcmpToServer Forwarded SWITCH "icmp_to_server" "op 314" "ICMP error about a server's packet, sent to that server";
@@ -207,6 +208,7 @@ verdicts! {
     ProbeAnswered Consumed REPLICA "probe_answered" "" "a switch's probe of its tunnel, answered";
     ProbeIgnored Consumed REPLICA "probe_ignored" "op 404" "a switch's probe of its tunnel, not answered: the replica is out of service";
     SynAckUnsolicited Dropped REPLICA "syn_ack_unsolicited" "op 412, 442, 462" "a web server retransmits its SYN/ACK unsolicited: it would reach a spoofed client, too";
+    CopyDuplicate Dropped REPLICA "copy_duplicate" "op 402" "SYN copy of a SYN that its web server was given less than half a second before";
     OutOfService Dropped REPLICA "out_of_service" "op 404" "SYN copy while the replica is out of service";
     Busy Dropped REPLICA "busy" "op 406, 408" "SYN copy while the replica is busy";
     PeerNotAllowed Dropped REPLICA "peer_not_allowed" "op 402" "tunnelled packet from a peer that is not in switches";

@@ -14,9 +14,10 @@ use pipeline::stage::sign::Keys;
 use pipeline::stage::tag::{self, Configuration, CopiesWanted, Found, Tag};
 use pipeline::wire::family::{Family, V4, V6};
 
-const FIELDS: [&str; 8] = [
+const FIELDS: [&str; 9] = [
     "firstack.permitted",
     "firstack.configuration",
+    "firstack.copies",
     "firstack.signed",
     "firstack.key",
     "firstack.mac",
@@ -26,7 +27,7 @@ const FIELDS: [&str; 8] = [
 ];
 
 /// The fields of the tag where there is none.
-const NO_TAG: &str = ",,,,,";
+const NO_TAG: &str = ",,,,,,";
 
 const CLIENTS: [(&str, &str); 2] =
     [("198.18.1.10:40000", "203.0.113.10:80"), ("[2001:db8::1]:40000", "[2001:db8::2]:80")];
@@ -74,11 +75,13 @@ fn tagged<F: Family>(ends: (&str, &str), tag: Tag, keys: &Keys) -> (Vec<u8>, Str
     let signature = found.signature.map(|s| format!("{},0x{:016x}", s.key, s.mac));
     let signed = u8::from(signature.is_some());
     let signature = signature.unwrap_or_else(|| ",".to_owned());
-    let shown = format!("{},{code},{signed},{signature},", u8::from(tag.permitted));
+    let copies = tag.copies.bits();
+    let shown = format!("{},{code},{copies},{signed},{signature},", u8::from(tag.permitted));
     (packet.ip().to_vec(), shown)
 }
 
-/// Every tag over both families: each configuration and none, permitted or not, signed or not.
+/// Every tag over both families: each configuration and none, permitted or not, signed or not; and
+/// every number of copies wanted.
 fn every_tag() -> Vec<(Vec<u8>, String)> {
     let mut all = Vec::new();
     for keys in [Keys::default(), Keys::new([(7, [3; 16])], Some(7))] {
@@ -94,6 +97,11 @@ fn every_tag() -> Vec<(Vec<u8>, String)> {
                 all.push(tagged::<V4>(CLIENTS[0], tag, &keys));
                 all.push(tagged::<V6>(CLIENTS[1], tag, &keys));
             }
+        }
+        for copies in (1..=15).map(CopiesWanted::from_bits) {
+            let tag = Tag::requesting(copies, Configuration::C);
+            all.push(tagged::<V4>(CLIENTS[0], tag, &keys));
+            all.push(tagged::<V6>(CLIENTS[1], tag, &keys));
         }
     }
     all
@@ -142,8 +150,8 @@ fn tells_bad_tags_and_what_is_no_tag() {
     let frames = |all: &[&[u8]]| all.iter().map(|one| syn(one).frame()).collect::<Vec<_>>();
     for (shown, options) in dissect(&frames(&bad)).iter().zip(bad) {
         let fields: Vec<_> = shown.split(',').collect();
-        assert_eq!(fields[..5], [""; 5], "{options:?}");
-        assert!(!fields[5].is_empty(), "{options:?} is not marked: {shown}");
+        assert_eq!(fields[..6], [""; 6], "{options:?}");
+        assert!(!fields[6].is_empty(), "{options:?} is not marked: {shown}");
     }
     for (shown, options) in dissect(&frames(&none)).iter().zip(none) {
         assert_eq!(*shown, format!("{NO_TAG},,"), "{options:?}");

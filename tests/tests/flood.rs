@@ -1,14 +1,16 @@
 //! A flood of start packets from spoofed clients, ten times what the switch's token buckets take:
 //! those in whose names it is sent get no more acknowledgements from replicas than the buckets
-//! allow, none where tags are to be signed, and who was connected before goes on undisturbed.
+//! allow, none where tags are to be signed, and who was connected before goes on undisturbed. A
+//! flood of direct copies gets no more acknowledgements than start packets, and fewer than one of
+//! plain start packets to a web server.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use firstack_tests::simulation::address::ORIGIN;
 use firstack_tests::simulation::check;
 use firstack_tests::simulation::client::Outcome;
-use firstack_tests::simulation::flood::Flood;
+use firstack_tests::simulation::flood::{Flood, Kind};
 use firstack_tests::simulation::plan::{
     Behaviour, Closer, Configuration, Family, Gate, Nanos, Permits, Plan, Reach, SECOND, Start,
 };
@@ -48,7 +50,8 @@ fn plan(configuration: Configuration, family: Family, signing: Signing) -> Plan 
     plan.paths[1][0].delay = 60_000_000;
     plan.changes.clear();
     let rate = TIMES * COPIES / REPLICAS;
-    plan.flood = Some(Flood { at: 2 * SECOND, span: SPAN, rate, victims: VICTIMS });
+    plan.flood =
+        Some(Flood { kind: Kind::Tagged, at: 2 * SECOND, span: SPAN, rate, victims: VICTIMS });
     let connection = plan.connections[0];
     plan.connections = (0..6).map(|_| connection).collect();
     for (number, own) in plan.connections.iter_mut().enumerate() {
@@ -72,6 +75,9 @@ fn run(plan: Plan) -> World {
         assert!(by_replica, "connection {}: {:?}", call.id, call.outcome);
     }
     let flood = world.plan.flood.unwrap();
+    if flood.kind != Kind::Tagged {
+        return world;
+    }
     let origins = world.servers().filter(|server| server.site == ORIGIN);
     let came: Vec<u32> = origins.flat_map(|server| server.crowd.came.values().copied()).collect();
     assert_eq!(came.len() as u64, flood.packets(), "the origin sees every start packet");
@@ -136,5 +142,46 @@ fn where_tags_are_to_be_signed_victims_get_nothing() {
         let world = run(plan(configuration, family, Signing::Signed));
         let (acknowledgements, others) = (&world.echo.acknowledgements, world.echo.others);
         assert!(acknowledgements.is_empty() && others == 0, "{configuration:?} {family:?}");
+    }
+}
+
+/// Runs a flood against the first replica; returns the world, how many SYNs reached its web servers
+/// and how many acknowledgements left it.
+fn run_at_replica(mut plan: Plan, kind: Kind) -> (World, u64, u64) {
+    plan.flood = plan.flood.map(|flood| Flood { kind, ..flood });
+    let world = run(plan);
+    let crowds = world.servers().map(|server| &server.crowd);
+    let came: Vec<u32> = crowds.flat_map(|crowd| crowd.came.values().copied()).collect();
+    assert!(came.iter().all(|times| *times == 1), "a web server gets every SYN once");
+    let acknowledgements = world.echo.acknowledgements.len() as u64;
+    (world, came.len() as u64, acknowledgements)
+}
+
+#[test]
+fn a_direct_copy_gets_one_acknowledgement_at_most_and_a_plain_syn_no_fewer() {
+    for (configuration, family) in ALL {
+        let plan = || plan(configuration, family, Signing::Not);
+        let (world, came, direct) = run_at_replica(plan(), Kind::Direct);
+        let syns = world.plan.flood.unwrap().packets();
+        let mut by_syn: BTreeMap<SocketAddr, u64> = BTreeMap::new();
+        for (_, client) in &world.echo.acknowledgements {
+            *by_syn.entry(*client).or_default() += 1;
+        }
+        // Each SYN has an endpoint of its own, and comes twice.
+        assert!(by_syn.values().all(|count| *count == 1), "{configuration:?} {family:?}");
+        assert_eq!((came, direct, world.echo.others), (syns, syns, 0));
+        let (_, came, plain) = run_at_replica(plan(), Kind::Plain);
+        println!("{configuration:?} {family:?}: {syns} SYNs, {direct} or {plain} acknowledgements");
+        assert_eq!(came, syns);
+        assert!(direct <= plain, "{configuration:?} {family:?}: {direct} and {plain}");
+    }
+}
+
+#[test]
+fn where_tags_are_to_be_signed_direct_copies_get_nothing() {
+    for (configuration, family) in ALL {
+        let plan = plan(configuration, family, Signing::Signed);
+        let (world, came, acknowledgements) = run_at_replica(plan, Kind::Direct);
+        assert_eq!((came, acknowledgements, world.echo.others), (0, 0, 0));
     }
 }

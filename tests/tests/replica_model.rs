@@ -12,6 +12,7 @@ use firstack_tests::model::replica::{EntryState, ReplicaModel, settings};
 use firstack_tests::model::{
     Arrival, CLIENTS, FIRST_V6, Fed, Harness, Key, Tally, replica_of, run,
 };
+use pipeline::counters::Scalar;
 use pipeline::role::Role;
 use pipeline::role::replica::{Replica, Settings, Shares};
 use pipeline::verdict::Verdict;
@@ -38,6 +39,7 @@ const REACHABLE: &[Verdict] = &[
     Verdict::BadTag,
     Verdict::CopyAccepted,
     Verdict::CopyRetransmit,
+    Verdict::CopyDuplicate,
     Verdict::ToWebServer,
     Verdict::FromWebServer,
     Verdict::NeighbourLearned,
@@ -161,6 +163,8 @@ impl Pair {
         let counters = self.harness.role.counters();
         let evicted = [&counters.table, &counters.table_v6].map(|table| table.evicted.get());
         assert_eq!(evicted, self.model.evicted, "evictions");
+        let direct = counters.scalar(Scalar::DirectCopies).get();
+        assert_eq!(direct, self.model.direct_copies, "direct copies");
         self.arrivals.push(arrival);
         self.fed.append(fed);
     }
@@ -198,13 +202,15 @@ fn does_what_the_model_says_in_bursts_of_any_size() {
     let tally = Tally::default();
     // Busy before it is full, or full before it is busy.
     let limits = select(vec![(4usize, 16usize), (100, 2), (100, 16)]);
-    let parameters = (limits, proptest::option::of(Just(KEY)), any::<bool>(), 0u8..2);
+    let direct = proptest::bool::weighted(0.8);
+    let parameters = (limits, proptest::option::of(Just(KEY)), any::<bool>(), 0u8..2, direct);
     for clients in CLIENT_SETS {
         let case = (parameters.clone(), trace(clients), vec(1usize..=64, 1..6));
-        run(1000, &case, |((limits, key, require_signature, repeats), steps, sizes)| {
+        run(1000, &case, |((limits, key, require_signature, repeats, direct), steps, sizes)| {
             let mut settings = settings(limits.0, limits.1);
             settings.require_signature = require_signature && key.is_some();
             settings.syn_ack_retransmits = repeats;
+            settings.direct = direct;
             let mut pair = Pair::new(settings.clone(), key);
             steps.iter().for_each(|step| pair.step(step));
             pair.tidy();

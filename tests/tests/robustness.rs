@@ -43,6 +43,7 @@ const CHANGING: &[Verdict] = &[
     Verdict::BadSignature,
     Verdict::ClientNotAllowed,
     Verdict::NoReplica,
+    Verdict::NoCopiesWanted,
     Verdict::FanOutLimited,
     Verdict::ToServer,
     Verdict::IcmpToServer,
@@ -51,6 +52,7 @@ const CHANGING: &[Verdict] = &[
     Verdict::FromServer,
     Verdict::CopyAccepted,
     Verdict::CopyRetransmit,
+    Verdict::CopyNewIsn,
     Verdict::ToWebServer,
     Verdict::FromWebServer,
 ];

@@ -12,8 +12,8 @@ use firstack_tests::demo::client::{OpenConnections, burst, connect_from, request
 use firstack_tests::demo::world::World;
 use firstack_tests::lab::wan::{LinkConfig, Report};
 use firstack_tests::lab::{
-    Content, Curl, Family, Fetched, Lab, LabError, Place, Site, Topology, TopologyBuilder,
-    WebServer, run,
+    Content, Curl, Family, Fetched, Lab, LabError, Place, SWITCH_BESIDE_ORIGIN,
+    SWITCH_NEAR_CLIENTS, Site, Topology, TopologyBuilder, WebServer, run,
 };
 
 /// Ends a test with the message of an error, not with its innards.
@@ -111,6 +111,32 @@ fn each_replica_has_its_own_delay() {
         assert_eq!(delay(&topology, place.site), [milliseconds as f64 / 2.0; 2]);
     }
     finish(topology);
+}
+
+#[test]
+fn sites_are_as_far_from_each_other_as_their_geometry_says() {
+    let binary = env!("CARGO_BIN_EXE_firstack-wan");
+    for (name, geometry) in [("beside", SWITCH_BESIDE_ORIGIN), ("near", SWITCH_NEAR_CLIENTS)] {
+        let lab = Lab::new(name).or_fail();
+        let builder = geometry.topology().direct(true).ipv6(true).wan_binary(binary);
+        let topology = builder.build(&lab).or_fail();
+        let content = Content::default();
+        let servers = topology.servers().iter();
+        let _servers: Vec<_> =
+            servers.map(|place| WebServer::start(&lab, place, &content).or_fail()).collect();
+        let replicas = [1, 2].map(|number| geometry.replica_answers_directly(number));
+        let expected = [geometry.origin_answers(), replicas[0], replicas[1]];
+        for (place, milliseconds) in topology.servers().iter().zip(expected) {
+            for family in [Family::V4, Family::V6] {
+                let curl = Curl::to(place.web(family), "/");
+                let best = (0..3).map(|_| fetch(topology.client(), &curl).connect).min().unwrap();
+                println!("{name}: {} over {family}: {best:?}", place.site);
+                let least = Duration::from_secs_f64(milliseconds / 1e3);
+                assert!(best >= least, "faster than the WAN: {best:?}");
+            }
+        }
+        finish(topology);
+    }
 }
 
 #[test]

@@ -26,6 +26,8 @@ section! {
         switches: Vec<IpNet> =
             Words("a list of at least one unicast address or prefix, each once"), Required,
             by switches;
+        /// Whether copies that gateways send directly are accepted.
+        direct: bool = Boolean, Value("true");
         /// The replica's own outer destination addresses; at least one.
         tunnel_addresses: Option<Vec<IpAddr>> => Vec<IpAddr> =
             Words("a list of at least one unicast address, each once"),

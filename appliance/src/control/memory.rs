@@ -119,6 +119,7 @@ fn service_stats(shown: &Shown, services: &[String]) -> MemoryStats {
 fn site_stats(site: &Remembered, won: u64) -> SiteStats {
     let state = match site {
         _ if site.is_dead => "dead",
+        _ if site.is_distrusted => "distrusted",
         _ if site.asked > 0 && site.answered == 0 => "never answered",
         _ if site.rank.is_some() && site.direct.is_some() => "asked",
         _ if site.rank.is_some() => "first copy",

@@ -82,6 +82,9 @@ fn segment<F: Family>(packet: &Packet<HeapBuffer>, format: tag::OptionId) -> Str
             let code = tag.configuration.map_or_else(|| "?".to_owned(), |code| format!("{code:?}"));
             let state = if tag.permitted { "" } else { ", not permitted" };
             let _ = write!(text, " tag {code}{state}");
+            if tag.copies != tag::CopiesWanted::ALL {
+                let _ = write!(text, ", copies {}", tag.copies);
+            }
             if let Some(signature) = tag.signature {
                 let _ = write!(text, ", signed with key {}", signature.key);
             }
@@ -108,6 +111,18 @@ mod tests {
         assert_eq!(frame(&[0; 20], format), "20 bytes, non_ip");
         let data = Segment::ack("198.18.1.10:1", "203.0.113.10:80", 7, 8).payload(b"GET /");
         assert!(frame(&data.frame(), format).ends_with("[ACK] 5 bytes"));
+    }
+
+    #[test]
+    fn says_how_many_copies_are_wanted() {
+        let shown = |flags| {
+            let options = [253, 5, 0x4e, 0x52, flags, 1, 1, 1];
+            let syn = Segment::syn("198.18.1.10:40000", "203.0.113.10:80", 7).options(&options);
+            frame(&syn.frame(), tag::OptionId::default()).split_once("] ").unwrap().1.to_owned()
+        };
+        assert_eq!(shown(0x09), "tag A, copies 1");
+        assert_eq!(shown(0x73), "tag B, copies 14");
+        assert_eq!(shown(0x7c), "tag C, not permitted, copies none");
     }
 
     #[test]

@@ -83,6 +83,7 @@ fn settings(
     Settings {
         max_connections: tables(config, workers, serves),
         switches: AllowList::Only(replica.switches.clone()),
+        direct: replica.direct,
         allowed_clients: AllowList::only_or_any(replica.allowed_clients.clone()),
         tunnel_addresses: replica.tunnel_addresses.clone(),
         tag: tag_option(config),

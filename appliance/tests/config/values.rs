@@ -156,7 +156,7 @@ fn a_replica_with_nothing_but_what_is_required_has_the_defaults() {
     assert_eq!(replica.switches[1], "203.0.114.1/32".parse().unwrap());
     assert_eq!(replica.tunnel_addresses, ["198.51.100.10".parse::<std::net::IpAddr>().unwrap()]);
     assert_eq!((replica.busy_connections, replica.busy_syn_rate), (10000, 10000));
-    assert!(!replica.drained && replica.allowed_clients.is_empty());
+    assert!(!replica.drained && replica.direct && replica.allowed_clients.is_empty());
     assert_eq!(replica.syn_ack_retransmits, 0);
     assert_eq!((replica.busy_file, replica.busy_check), (None, None));
     let servers = &replica.services[0].servers;

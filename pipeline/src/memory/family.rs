@@ -23,6 +23,8 @@ const EXPLORE_EVERY_YOUNG: u32 = 8;
 const BROKEN_PROMISES: u32 = 3;
 /// The origin has won so many races in a row, as the memory said it would.
 const ORIGIN_IS_NEAREST: u32 = 4;
+/// An answer of a site that is distrusted waits so long for others.
+const DISTRUST: Ticks = Ticks::from_secs(1);
 /// The plan is made anew so often even if nothing is reported, since sites expire.
 const INTERVAL: Ticks = Ticks::from_millis(100);
 
@@ -153,6 +155,15 @@ impl FamilyMemory {
         known.is_none()
     }
 
+    /// Notes who has ended a connection with a replica.
+    pub(super) fn note_end(&mut self, policy: &Policy, replica: IpAddr, by_site: bool, now: Ticks) {
+        let key = policy.site(replica);
+        if let Some(site) = self.sites.iter_mut().flatten().find(|site| site.key == key) {
+            self.dirty = true;
+            site.note_end(by_site, now);
+        }
+    }
+
     fn number_of(&self, key: u128) -> Option<usize> {
         self.sites.iter().position(|site| site.as_ref().is_some_and(|site| site.key == key))
     }
@@ -230,6 +241,9 @@ impl FamilyMemory {
         for (number, site) in self.sites.iter().enumerate() {
             let candidate = site.as_ref().map(|site| {
                 let handicap = policy.handicap(site.address);
+                let distrust = site.state == State::Distrusted;
+                plan.has_distrusted |= distrust;
+                let handicap = if distrust { handicap + DISTRUST } else { handicap };
                 let rank = site.direct_time().map(|time| time + handicap);
                 ranked.extend(rank.map(|rank| (rank, number as u8)));
                 plan.keys[number] = site.key;

@@ -83,6 +83,8 @@ pub struct Remembered {
     pub is_trial: bool,
     /// Whether it has left the direct set because it did not answer.
     pub is_dead: bool,
+    /// Whether it has left the direct set because it answers SYNs and then serves nothing.
+    pub is_distrusted: bool,
     /// Whether the configuration names it.
     pub is_warm: bool,
     /// Direct copies that were sent to it.
@@ -179,18 +181,26 @@ impl Memory {
                     answers,
                 });
             }
+            Event::Ended { replica, by_replica } => {
+                family.note_end(&service.policy, replica, by_replica, at);
+            }
             Event::Answered { responder, is_origin, is_direct, has_won, after } => {
-                let answer = |after| Answer { responder, is_origin, is_direct, has_won, after };
+                let answer = |after| Answer {
+                    responder,
+                    is_origin,
+                    is_direct: is_direct && !is_origin,
+                    has_won,
+                    after,
+                };
                 let race = self.history.answered((number, client), at, answer);
                 match is_origin {
                     true => {
-                        let was_direct = race.is_some_and(|race| !race.asked.is_empty());
                         if let Some(gained) =
                             race.and_then(gained).filter(|_| service.policy.shadow)
                         {
                             service.gained.record(gained);
                         }
-                        family.note_origin(has_won, was_direct, after, at);
+                        family.note_origin(has_won, is_direct, after, at);
                     }
                     false => {
                         let how = (has_won, is_direct, after);
@@ -273,7 +283,9 @@ impl Memory {
         for (number, service) in self.services.iter().enumerate() {
             for family in &service.families {
                 let sites = family.sites.iter().flatten();
-                let heard = sites.filter(|site| site.answered > 0 && site.state != State::Dead);
+                let heard = sites.filter(|site| {
+                    site.answered > 0 && !matches!(site.state, State::Dead | State::Distrusted)
+                });
                 all.extend(heard.map(|site| Learned {
                     service: number as u16,
                     address: site.address,
@@ -334,6 +346,7 @@ fn sites(family: &FamilyMemory, plan: &Plan, now: Ticks) -> Vec<Remembered> {
                 rank: plan.best.iter().position(|best| *best == number).map(|at| at + 1),
                 is_trial: plan.trial == Some(number),
                 is_dead: site.state == State::Dead,
+                is_distrusted: site.state == State::Distrusted,
                 is_warm: site.is_warm,
                 asked: site.asked,
                 answered: site.answered,

@@ -85,6 +85,8 @@ pub struct Plan {
     pub origin: Option<Ticks>,
     /// The origin is nearest: only explorations are raced.
     pub origin_is_nearest: bool,
+    /// There are sites that are distrusted: their answers wait for others.
+    pub has_distrusted: bool,
 }
 
 impl Plan {

@@ -33,13 +33,21 @@ pub enum Event {
         /// Why it was asked for so many.
         why: Why,
     },
+    /// A FIN of the client, or of the replica, that has won the connection: the side's first one. The
+    /// client's is reported only if the replica has not sent one before.
+    Ended {
+        /// The address of the replica.
+        replica: IpAddr,
+        /// Whether the replica has sent it.
+        by_replica: bool,
+    },
     /// A SYN/ACK that could have won.
     Answered {
         /// The address of the responder, R or V.
         responder: IpAddr,
         /// Whether it is the origin.
         is_origin: bool,
-        /// Whether it answered a direct copy.
+        /// Whether it answered a direct copy. Of the origin: whether replicas were asked directly.
         is_direct: bool,
         /// Whether it won.
         has_won: bool,

@@ -13,6 +13,10 @@ const UNANSWERED: usize = 3;
 const TRIAL_PAUSE: Ticks = Ticks::from_secs(10);
 /// How often [`TRIAL_PAUSE`] is doubled at most.
 const DOUBLINGS: u8 = 6;
+/// A site is distrusted after clients have ended so many connections in a row, and it none.
+const UNSERVED: usize = 8;
+/// A server that serves ends its side of a connection within this time after the client.
+const ENDS_WITHIN: Ticks = Ticks::from_secs(3);
 /// A direct time older than this is tried again, in its turn.
 const STALE: Ticks = Ticks::from_secs(10);
 
@@ -25,6 +29,8 @@ pub(super) enum State {
     Tried,
     /// Three direct copies in a row were not answered.
     Dead,
+    /// It answers SYNs and then serves nothing: clients end its connections, and it does not.
+    Distrusted,
 }
 
 /// What is remembered of one site: all web servers behind one replica appliance.
@@ -53,6 +59,11 @@ pub(super) struct Site {
     /// No trial before this time.
     next_trial: Ticks,
     failed_trials: u8,
+    /// When clients ended connections, since it last ended one itself.
+    unserved: ArrayVec<Ticks, UNSERVED>,
+    /// It is distrusted until then.
+    distrusted_until: Ticks,
+    distrusts: u8,
     pub(super) asked: u64,
     pub(super) answered: u64,
     pub(super) won: u64,
@@ -73,6 +84,9 @@ impl Site {
             unanswered: ArrayVec::new(),
             next_trial: Ticks(0),
             failed_trials: 0,
+            unserved: ArrayVec::new(),
+            distrusted_until: Ticks(0),
+            distrusts: 0,
             asked: 0,
             answered: 0,
             won: 0,
@@ -109,6 +123,9 @@ impl Site {
         self.unanswered.clear();
         self.failed_trials = 0;
         let Some(after) = after else { return };
+        if self.state == State::Distrusted {
+            return;
+        }
         if self.state != State::Tried {
             // What was measured before the site was dead says nothing.
             self.direct = None;
@@ -118,7 +135,18 @@ impl Site {
         self.by_switch_then = self.by_switch.map(Smoothed::time);
     }
 
-    /// Notes that direct copies are overdue. Returns whether the site has left the direct set.
+    /// Notes that a client, or the site, was the first to end a connection, or that the site has
+    /// ended its side after the client.
+    pub(super) fn note_end(&mut self, by_site: bool, now: Ticks) {
+        if by_site {
+            self.unserved.clear();
+            self.distrusts = 0;
+        } else {
+            let _ = self.unserved.try_push(now);
+        }
+    }
+
+    /// Notes the time: that direct copies are overdue, or that the site serves nothing. Returns whether the site has left the direct set.
     pub(super) fn note_time(&mut self, now: Ticks) -> bool {
         let overdue_after = match self.direct.filter(|_| self.state == State::Tried) {
             Some(direct) => direct.overdue_after(),
@@ -143,9 +171,26 @@ impl Site {
                 self.next_trial = now + pause;
                 self.unanswered.clear();
             }
-            _ => return false,
+            State::Distrusted if now >= self.distrusted_until => {
+                self.state = State::Untried;
+                self.unanswered.clear();
+                self.next_trial = Ticks(0);
+            }
+            _ => return self.note_unserved(now),
         }
         true
+    }
+
+    fn note_unserved(&mut self, now: Ticks) -> bool {
+        let last = self.unserved.get(UNSERVED - 1);
+        let serves_nothing = last.is_some_and(|at| now.since(*at) > ENDS_WITHIN);
+        if serves_nothing {
+            self.state = State::Distrusted;
+            self.distrusted_until = now + Ticks(TRIAL_PAUSE.0 << self.distrusts.min(DOUBLINGS));
+            self.distrusts = self.distrusts.saturating_add(1);
+            self.unserved.clear();
+        }
+        serves_nothing
     }
 
     /// Returns when [`Site::note_time`] may change something next.
@@ -153,7 +198,7 @@ impl Site {
         let last = match self.state {
             State::Tried => self.unanswered.get(UNANSWERED - 1),
             State::Untried => self.unanswered.first(),
-            State::Dead => None,
+            State::Dead | State::Distrusted => None,
         };
         last.map(|at| *at + Ticks::from_millis(200))
     }
@@ -216,6 +261,25 @@ mod tests {
         assert!(site.may_be_tried(MS(2000)));
         site.note_answer(R, true, Some(MS(50)), MS(2100));
         assert_eq!(site.direct_time(), Some(MS(50)), "the old time is forgotten");
+    }
+
+    #[test]
+    fn a_site_that_ends_no_connection_is_distrusted_for_longer_each_time() {
+        let mut site = Site::new(1, R, MS(0));
+        site.note_answer(R, true, Some(MS(10)), MS(10));
+        (0..7).for_each(|_| site.note_end(false, MS(100)));
+        assert!(!site.note_time(MS(9000)));
+        site.note_end(true, MS(9000));
+        (0..8).for_each(|_| site.note_end(false, MS(10_000)));
+        assert!(!site.note_time(MS(13_000)));
+        assert!(site.note_time(MS(13_100)));
+        site.note_answer(R, true, Some(MS(10)), MS(14_000));
+        assert_eq!((site.state, site.direct_time()), (State::Distrusted, None));
+        assert!(!site.note_time(MS(23_000)) && site.note_time(MS(23_200)));
+        assert!(site.may_be_tried(MS(23_200)));
+        (0..8).for_each(|_| site.note_end(false, MS(30_000)));
+        assert!(site.note_time(MS(34_000)));
+        assert!(!site.note_time(MS(53_900)) && site.note_time(MS(54_000)));
     }
 
     #[test]

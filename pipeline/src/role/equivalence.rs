@@ -19,7 +19,7 @@ use crate::policy::services::Scope;
 use crate::role::gateway::mode::{A, B, C, Mode};
 use crate::role::{gateway, replica, switch};
 use crate::stage::sign::Keys;
-use crate::stage::tag::Configuration;
+use crate::stage::tag::{Configuration, CopiesWanted};
 use crate::testing::Segment;
 use crate::verdict::Verdict;
 use crate::wire::tcp::Flags;
@@ -242,8 +242,8 @@ fn tagged(configuration: u8) -> Vec<u8> {
     vec![253, 5, 0x4e, 0x52, 1 | configuration << 1, 1, 1, 1]
 }
 
-/// Returns the frame of an event at a replica: a copy, a gateway's packet, plain or tunnelled, or a
-/// web server's packet.
+/// Returns the frame of an event at a replica: a switch's copy, a gateway's packet, plain or
+/// tunnelled, with a tag or without, or a web server's packet.
 fn at_replica(event: &Event) -> Vec<u8> {
     let family = event.family;
     let (client, web) = (event.client(), REPLICAS[family]);
@@ -257,6 +257,11 @@ fn at_replica(event: &Event) -> Vec<u8> {
             let copy = Event { flags: Flags::SYN, payload: 0, ..event.clone() };
             let copy = copy.segment(&client, server, &tagged(event.configuration));
             copy.tunnelled(&address(server), &address(web))
+        }
+        2 => {
+            let copy = Event { payload: 0, ..event.clone() };
+            let copy = copy.segment(&client, server, &tagged(event.configuration));
+            copy.tunnelled(&address(&client), &address(web))
         }
         1 => {
             let segment = event.segment(&client, server, &[]);
@@ -278,8 +283,8 @@ fn a_switch(servers: u8) -> switch::Switch {
         ports: vec![80],
         replicable: true,
         source: address(SERVERS[number]).parse().unwrap(),
-        replicas: vec![address(REPLICAS[number]).parse().unwrap()],
-        first_replica: number,
+        replicas: [REPLICAS, OTHERS].map(|all| address(all[number]).parse().unwrap()).into(),
+        first_replica: number * 2,
         servers: (0..servers).map(server).collect(),
         first_server: number * usize::from(servers),
     };
@@ -294,7 +299,7 @@ fn a_switch(servers: u8) -> switch::Switch {
         ..switch::Settings::new(services)
     };
     let shares = switch::Shares {
-        tunnels: Arc::new(switch::TunnelHealth::new(2)),
+        tunnels: Arc::new(switch::TunnelHealth::new(4)),
         neighbours: Arc::new(Neighbours::default()),
     };
     switch::Switch::new(settings, shares, selection.reader(), keys().reader())
@@ -308,7 +313,12 @@ fn at_switch(event: &Event) -> Vec<u8> {
     if event.inside {
         return event.segment(server, &client, &[]).frame();
     }
-    let options = if event.form == 0 { tagged(Configuration::A as u8) } else { Vec::new() };
+    let copies = [CopiesWanted::ALL, CopiesWanted::at_most(1), CopiesWanted::NONE];
+    let mut options = Vec::new();
+    if event.form == 0 {
+        options = tagged(Configuration::A as u8);
+        options[4] |= copies[usize::from(event.configuration)].bits() << 3;
+    }
     event.segment(&client, server, &options).frame()
 }
 

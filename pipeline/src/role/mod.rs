@@ -56,7 +56,8 @@ pub trait Role {
     /// 20 us: at that rate the expiry of a table of 8 million connections takes 10 s.
     fn on_timer<P: Pool>(&mut self, context: &mut Context<'_, P>);
 
-    /// Sends frames that wait, because there will be no more time to: called once, at the end.
+    /// Sends frames that wait, because there will be no more time to: called at the end, and again,
+    /// with an empty output, until it sends nothing.
     fn finish<P: Pool>(&mut self, _context: &mut Context<'_, P>) {}
 
     /// Returns the client address that decides which worker owns a packet; `None` for traffic that

@@ -51,6 +51,19 @@ pub const fn flags(configuration: u8) -> u8 {
     PERMITTED | configuration << 1
 }
 
+/// The number of copies wanted that asks for none; 0 asks for all.
+pub const NO_COPIES: u8 = 15;
+
+/// Returns these flags with this number of copies wanted, from 0 to [`NO_COPIES`].
+pub const fn wanting(flags: u8, copies: u8) -> u8 {
+    flags | copies << 3
+}
+
+/// Returns the number of copies wanted in these flags.
+pub const fn copies(flags: u8) -> u8 {
+    flags >> 3 & 0xf
+}
+
 /// Returns the option of an unsigned tag, padded with NOPs to whole words.
 pub const fn unsigned(flags: u8) -> [u8; 8] {
     [KIND, 5, EXID[0], EXID[1], flags, 1, 1, 1]
@@ -95,6 +108,13 @@ mod tests {
         let message: Vec<u8> = (0..15).collect();
         let key = std::array::from_fn(|at| at as u8);
         assert_eq!(siphash(key, &message), 0xa129_ca61_49be_45e5);
+    }
+
+    #[test]
+    fn the_number_of_copies_stands_in_bits_3_to_6() {
+        assert_eq!(wanting(flags(2), 1), 0x0d);
+        assert_eq!(wanting(flags(0) | SIGNED, NO_COPIES), 0xf9);
+        assert_eq!((copies(0x0d), copies(0xf9), copies(flags(1))), (1, NO_COPIES, 0));
     }
 
     #[test]

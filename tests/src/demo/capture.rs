@@ -41,7 +41,7 @@ impl Captures {
             let file = directory.join(file);
             let file = file.to_string_lossy();
             let words = ["tcpdump", "-n", "-i", interface, "-Q", "in", "-w", &*file];
-            let more = ["-U", "-Z", "root", "--immediate-mode", "tcp"];
+            let more = ["-U", "-Z", "root", "--immediate-mode", "tcp or ip proto 4"];
             processes.push(lab.spawn(namespace, &[&words[..], &more].concat())?);
         }
         for process in &mut processes {
@@ -50,16 +50,16 @@ impl Captures {
         Ok(Self { processes, directory: directory.to_path_buf() })
     }
 
-    /// Waits until all TCP segments that the gateway has counted since its start are written, for a
-    /// minute at most.
+    /// Waits until all TCP segments that the gateway has counted since its start, in tunnels or not,
+    /// are written, for a minute at most.
     pub fn complete(&self, gateway: &Snapshot) -> Result<()> {
         let start = Instant::now();
-        let resets = gateway.generated.iter().find(|kind| kind.name == "resets");
-        let resets = resets.map_or(0, |kind| kind.count);
+        let own = ["resets", "direct_copies"].map(|kind| super::proof::generated(gateway, kind));
+        let own: u64 = own.iter().sum();
         let [inside, outside] = &gateway.sides;
         let received = [inside, outside].map(|side| side.received - others(side));
         let forwarded = [inside, outside].map(|side| side.forwarded - others(side));
-        let counted = [received[0], received[1], forwarded[1], forwarded[0] + resets];
+        let counted = [received[0], received[1], forwarded[1], forwarded[0] + own];
         for (file, counted) in FILES.iter().zip(counted) {
             let file = self.directory.join(file);
             while (frames(&file)?.len() as u64) < counted && start.elapsed() < START {
@@ -134,7 +134,8 @@ fn others(side: &SideStats) -> u64 {
     others.map(|verdict| verdict.packets).sum()
 }
 
-/// Sorts frames of TCP over IPv4 without IP options by addresses and ports. The sort is stable.
+/// Sorts frames of TCP over IPv4 without IP options by addresses and ports, and those of tunnels by
+/// addresses. The sort is stable.
 fn by_endpoints(mut frames: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
     frames.sort_by_key(|frame| frame.get(26..38).map(<[u8]>::to_vec));
     frames

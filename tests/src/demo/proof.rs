@@ -81,11 +81,16 @@ fn claims(report: &mut Report, (all, half_open): (&[Snapshot], &str), connection
     let fanned_out = switch.verdict("fanned_out");
     let copies: u64 = switch.copies.iter().map(|copies| copies.count).sum();
     let text = format!(
-        "the switch fanned out {fanned_out} SYNs in {copies} copies, one for each replica in \
+        "the switch fanned out {fanned_out} SYNs in {copies} copies, at most one for each replica in \
          service (op 312)"
     );
     let right = copies > 0 && copies <= 2 * fanned_out && switch.counter("copies_failed") == 0;
     report.claim(right, &text);
+    let direct = generated(gateway, "direct_copies");
+    let share = (copies + direct) as f64 / won.max(1) as f64;
+    report.line(&format!(
+        "          {direct} direct copies by the gateway; {share:.2} copies of both kinds per race"
+    ));
     let text = "no kernel has a half-open connection (ss state syn-recv)";
     report.claim(half_open.trim().is_empty(), text);
     let conserved = all.iter().all(Snapshot::is_conserved);
@@ -129,6 +134,8 @@ fn decisions(processes: &Processes, report: &Report, all: &[Snapshot]) {
     rows.extend(counted);
     rows.push(row("resets generated (op 514)", all.iter().map(|one| generated(one, "resets"))));
     rows.push(row("copies sent (op 312)", all.iter().map(|one| generated(one, "copies"))));
+    let direct = all.iter().map(|one| generated(one, "direct_copies"));
+    rows.push(row("direct copies sent", direct));
     let received = |one: &Snapshot| one.sides.iter().map(|side| side.received).sum();
     rows.push(row("packets received", all.iter().map(received)));
     let names = processes.all().iter().map(|appliance| appliance.name());
@@ -140,7 +147,7 @@ fn row(text: &str, counts: impl Iterator<Item = u64>) -> Vec<String> {
     std::iter::once(text.to_string()).chain(counts.map(cell)).collect()
 }
 
-fn generated(snapshot: &Snapshot, name: &str) -> u64 {
+pub(super) fn generated(snapshot: &Snapshot, name: &str) -> u64 {
     snapshot
         .generated
         .iter()
@@ -148,7 +155,7 @@ fn generated(snapshot: &Snapshot, name: &str) -> u64 {
         .map_or(0, |counter| counter.count)
 }
 
-/// Prints the replay's explanation of the captured connection, and claims that the replay sends the
+/// Prints the replay's explanation of the captured connections, and claims that the replay sends the
 /// gateway's frames.
 pub fn explain(world: &World, report: &mut Report, captured: &Captured) -> Result<()> {
     let gateway = world.processes()?.gateway();

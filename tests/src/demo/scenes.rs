@@ -1,4 +1,4 @@
-//! The parts of the demonstration, in the order in which they run.
+//! The parts of the demonstration with firstack.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,81 +7,23 @@ use std::time::{Duration, Instant};
 use firstack::control::stats::Snapshot;
 
 use super::capture::{Captured, Captures};
-use super::client::{Burst, OpenConnections, burst};
+use super::client::OpenConnections;
+use super::load;
+use super::measure::{self, AT_A_TIME, RACES, SLOW_AT_A_TIME};
 use super::proof;
 use super::report::{Report, median, ms, saved};
-use super::table::{Row, top_verdicts};
+use super::table::{Race, Row};
 use super::world::{BUSY, World};
-use crate::lab::{Curl, Family, Fetched, RaceCapture, Result};
+use crate::lab::{Family, Fetched, Geometry, RaceCapture, Result};
 use crate::processes::Configuration;
 
-/// Connections of the race; each failure gets half of them.
-const RACES: usize = 20;
-/// Connections of the race over IPv6.
-const RACES_V6: usize = 10;
-/// Concurrent short connections.
-const AT_A_TIME: usize = 40;
-/// Longest time until a replica wins connections again after it was out of service or busy. Probes
+/// The first connections of a gateway: more than it needs to have asked both replicas directly.
+const WARM_UP: usize = 24;
+/// Longest time until a replica wins connections after it was unknown, out of service or busy. Probes
 /// are sent every 2 s, and several have to be answered; then it also has to win a race.
 const RECOVERY: Duration = Duration::from_secs(60);
 
-/// (a) Measures without firstack. Returns a row of the last table for each family.
-pub fn without(report: &mut Report, families: &[Family]) -> Result<Vec<Row>> {
-    report.heading("Without firstack (medians of 5)");
-    let world = World::direct()?;
-    let (mut lines, mut failed, mut rows) = (Vec::new(), Vec::new(), Vec::new());
-    let origin = world.origin();
-    let replicas = world.topology().replicas().iter().map(|place| (place, Family::V4));
-    for (place, family) in families.iter().map(|family| (origin, *family)).chain(replicas) {
-        let (good, bad) = world.fetch_many(place.web(family), "1MB", 5);
-        failed.extend(bad);
-        let connect = median(good.iter().map(|fetched| fetched.connect));
-        let download = median(good.iter().map(|fetched| fetched.total));
-        let name = format!("{} at its own address, {family}", place.site);
-        lines.push(vec![name, ms(connect), ms(download)]);
-        if place.site == origin.site {
-            let name = "without firstack".into();
-            rows.push(Row { name, family, connect, download, ..Row::default() });
-        }
-    }
-    report.table(&["server", "connect", "1 MB"], &lines);
-    print_failures(report, &failed);
-    report.claim(failed.is_empty(), "every server responded every time");
-    if let Some(row) = rows.first_mut() {
-        let (fetched, _) = large(&world, report, "100 MB from the origin: ")?;
-        row.large = Some(fetched.total);
-        let burst = short(&world, super::FEWER)?;
-        let count = (burst.successes(), burst.failed.len());
-        row.short = Some(count);
-        print_failures(report, &burst.failed);
-        let text = format!("{} short connections to the origin, {} failed", count.0, count.1);
-        report.claim(count == (super::FEWER, 0), &text);
-    }
-    Ok(rows)
-}
-
-/// Fetches the service's large file over IPv4 and compares it. Returns the result, and the SHA-256 of
-/// the server's file.
-fn large(world: &World, report: &mut Report, prefix: &str) -> Result<(Fetched, String)> {
-    let curl = Curl::to(world.service(Family::V4), "100MB").limit(Duration::from_secs(60));
-    let fetched = curl.digest().run(&world.client().host)?;
-    let (file, _) = world.file("100MB")?;
-    let rate = fetched.bytes as f64 / 1e6 / fetched.total.as_secs_f64();
-    let took = ms(fetched.total);
-    let text = format!("{prefix}identical at both ends, in {took}, {rate:.0} MB/s");
-    let received = fetched.sha256.as_deref().unwrap_or("none");
-    report.claim(received == file.sha256 && fetched.bytes == file.bytes, &text);
-    let expected = file.sha256.clone();
-    Ok((fetched, expected))
-}
-
-/// Makes `count` short connections over IPv4.
-fn short(world: &World, count: usize) -> Result<Burst> {
-    let (_, bytes) = world.file("4KB")?;
-    burst(world.client(), world.service(Family::V4), ("4KB", &bytes), count, AT_A_TIME)
-}
-
-fn print_failures(report: &Report, failed: &[String]) {
+pub(super) fn print_failures(report: &Report, failed: &[String]) {
     for failure in failed.iter().take(5) {
         report.line(&format!("          {failure}"));
     }
@@ -113,7 +55,7 @@ impl<'a> Scenes<'a> {
         Ok(Self { world, report, configuration, before, rows, races, connections: 0 })
     }
 
-    /// Returns a row of the last table for each family.
+    /// Returns the rows of the last table that were measured here.
     #[must_use]
     pub fn rows(self) -> Vec<Row> {
         self.rows
@@ -123,26 +65,58 @@ impl<'a> Scenes<'a> {
         self.report.heading(&format!("Configuration {}: {text}", self.configuration));
     }
 
-    /// Makes one connection, captured on both sides of the gateway.
+    /// Makes two connections, captured on both sides of the gateway: one when nothing is known of
+    /// replicas, and one when both have answered.
     pub fn first(&mut self, directory: &Path) -> Result<Captured> {
-        self.heading("the first connection");
+        self.heading("the first two connections");
         let captures = Captures::start(self.world.lab(), self.world.topology(), directory)?;
-        let fetched = self.world.fetch(self.world.service(Family::V4), "/")?;
-        self.connections += 1;
-        // The losers' SYN/ACKs are still on their way.
-        proof::rest(self.world)?;
+        for _ in 0..2 {
+            let fetched = self.world.fetch(self.world.service(Family::V4), "/")?;
+            self.connections += 1;
+            // The losers' SYN/ACKs are still on their way.
+            proof::rest(self.world)?;
+            let text = format!("won by {}, connect {}", fetched.site, ms(fetched.connect));
+            self.report.claim(fetched.status == 200, &text);
+        }
         captures.complete(&self.gateway()?)?;
-        let text = format!("won by {}, connect {}", fetched.site, ms(fetched.connect));
-        self.report.claim(fetched.status == 200, &text);
-        self.report.timing(fetched.site == "replica1", "replica1 is the nearest");
         Ok(captures.stop())
     }
 
-    /// (b) The race, with every site in service.
+    /// Races without direct copies, with every site in service, in each family.
+    pub fn patent(&mut self, families: &[Family], geometry: Geometry) -> Result<()> {
+        self.heading("the patent's race alone (direct = 0)");
+        let times = [1, 2].map(|number| format!("{:.0} ms", geometry.replica_answers(number)));
+        let origin = geometry.origin_answers();
+        self.report.line(&format!(
+            "  by way of the switch replicas answer after {}, the origin after {origin:.0} ms",
+            times.join(" and ")
+        ));
+        for family in families {
+            let good = self.measure(Race::Patent, *family, SLOW_AT_A_TIME);
+            let wins = [1, 2].iter().any(|number| geometry.replica_answers(*number) < origin);
+            self.time_winner(&good, if wins { "replica1" } else { "origin" });
+        }
+        Ok(())
+    }
+
+    /// Makes the first connections of a gateway in each family, until it has asked every replica
+    /// directly and the nearest wins.
+    pub fn learn(&mut self, families: &[Family]) -> Result<()> {
+        self.heading("the first connections");
+        for family in families {
+            let first = self.fetch(*family, "/", WARM_UP, 1);
+            self.report.line(&format!("  {family}: {}", measure::series(&first)));
+            let text = format!("the first {WARM_UP} connections over {family} are complete");
+            self.report.claim(first.len() == WARM_UP, &text);
+            self.wait_for(*family, "replica1")?;
+        }
+        Ok(())
+    }
+
+    /// Races with direct copies, with every site in service.
     pub fn race(&mut self, family: Family) -> Result<()> {
-        let count = if family == Family::V4 { RACES } else { RACES_V6 };
-        self.heading(&format!("{count} connections for 1 MB, {family}"));
-        let good = self.fetch(family, "1MB", count);
+        self.heading(&format!("{RACES} connections for 1 MB, {family}"));
+        let good = self.measure(Race::Direct, family, 1);
         let before = self.before.iter().find(|row| row.family == family);
         let before = before.cloned().unwrap_or_default();
         let line = |name: String, fetched: &str, connect: Duration, total: Duration| {
@@ -158,57 +132,54 @@ impl<'a> Scenes<'a> {
         let download = median(good.iter().map(|fetched| fetched.total));
         lines.push(line("median".into(), "", connect, download));
         self.report.table(&["", "winner", "connect", "saved", "1 MB", "saved"], &lines);
-        self.claim_answers(&good, count, &[]);
         self.time_winner(&good, "replica1");
         let text = format!("connect {} instead of {}", ms(connect), ms(before.connect));
-        let sooner = connect < before.connect;
+        let sooner = connect < before.connect / 2;
         self.report.timing(sooner, &format!("connections are established sooner: {text}"));
         let times = before.download.as_secs_f64() / download.as_secs_f64();
         let text = format!("1 MB arrives {times:.1} times as fast as from the origin");
         self.report.timing(times > 2.0, &text);
-        let name = self.configuration.to_string();
-        self.rows.push(Row { name, family, connect, download, ..Row::default() });
         Ok(())
     }
 
-    /// Repeats the race over IPv6, if that is among the families, and notes the gateway's most
-    /// frequent verdicts in each family.
-    pub fn ipv6(&mut self, families: &[Family]) -> Result<()> {
-        let after_v4 = self.gateway()?;
-        if let Some(row) = self.rows.last_mut() {
-            row.packets = Some(top_verdicts(&Snapshot::default(), &after_v4));
-        }
-        if families.contains(&Family::V6) {
-            self.race(Family::V6)?;
-            let both = self.gateway()?;
-            if let Some(row) = self.rows.last_mut() {
-                row.packets = Some(top_verdicts(&after_v4, &both));
-            }
-        }
-        Ok(())
+    /// Fetches 1 MB from the service and adds a row to the last table. Returns the connections.
+    fn measure(&mut self, race: Race, family: Family, at_a_time: usize) -> Vec<Fetched> {
+        let good = self.fetch(family, "1MB", RACES, at_a_time);
+        self.claim_answers(&good, RACES, &[]);
+        self.add_row(Row::new(race, family, &good, RACES));
+        good
+    }
+
+    fn add_row(&mut self, row: Row) {
+        self.rows.push(Row { configuration: Some(self.configuration), ..row });
     }
 
     fn gateway(&self) -> Result<Snapshot> {
         self.world.processes()?.gateway().stats()
     }
 
-    /// (c) Kills the nearest replica: first its web server, then its appliance too.
-    pub fn killed(&mut self) -> Result<()> {
-        self.heading("the nearest replica is killed (kill -9)");
-        self.world.kill_server(1)?;
-        let good = self.fetch(Family::V4, "1MB", RACES / 2);
-        self.report.line("  its web server has stopped; the kernel sends RSTs:");
-        self.claim_answers(&good, RACES / 2, &["replica1"]);
-        self.time_winner(&good, "replica2");
-        self.world.kill_appliance(1)?;
-        let good = self.fetch(Family::V4, "1MB", RACES / 2);
-        self.report.line("  its appliance has stopped too; nothing responds:");
-        self.claim_answers(&good, RACES / 2, &["replica1"]);
-        self.time_winner(&good, "replica2");
+    /// Kills the nearest replica while connections are made: first its web server, whose kernel then
+    /// sends RSTs, then its appliance, so that nothing responds.
+    pub fn killed(&mut self, families: &[Family]) -> Result<()> {
+        self.heading("the nearest replica is killed (kill -9) during a run");
+        let run = load::kill_nearest(self.world, families, RACES / 2)?;
+        self.connections += run.connections;
+        self.report.line(&format!(
+            "  {} connections were in progress when it was killed; {} of them failed",
+            run.in_progress, run.interrupted
+        ));
+        for (family, good, failed) in run.after {
+            print_failures(self.report, &failed);
+            let count = good.len() + failed.len();
+            self.report.line(&format!("  connections that were opened after that, {family}:"));
+            self.claim_answers(&good, count, &["replica1"]);
+            self.time_winner(&good, "replica2");
+            self.add_row(Row::new(Race::Killed, family, &good, count));
+        }
         Ok(())
     }
 
-    /// (d) Makes replica 2 busy, with as many open connections as its limit allows.
+    /// Makes replica 2 busy, with as many open connections as its limit allows.
     pub fn busy(&mut self) -> Result<()> {
         self.heading("replica2 is busy");
         let limit = BUSY as usize;
@@ -219,7 +190,7 @@ impl<'a> Scenes<'a> {
         let text = format!("{limit} connections are open, the most that it accepts: {winners}");
         self.report.claim(open.count() == limit, &text);
         let before = self.replica2()?.verdict("busy");
-        let good = self.fetch(Family::V4, "1MB", RACES / 2);
+        let good = self.fetch(Family::V4, "1MB", RACES / 2, SLOW_AT_A_TIME);
         // Replica 1 is out of service, replica 2 busy.
         self.claim_answers(&good, RACES / 2, &["replica1", "replica2"]);
         let dropped = self.replica2()?.verdict("busy") - before;
@@ -227,8 +198,8 @@ impl<'a> Scenes<'a> {
         self.report.claim(dropped > 0, &text);
         drop(open);
         self.report.line("  these connections are closed:");
-        self.wait_for("replica2")?;
-        let good = self.fetch(Family::V4, "1MB", 3);
+        self.wait_for(Family::V4, "replica2")?;
+        let good = self.fetch(Family::V4, "1MB", 3, 1);
         self.claim_answers(&good, 3, &["replica1"]);
         self.time_winner(&good, "replica2");
         Ok(())
@@ -242,32 +213,32 @@ impl<'a> Scenes<'a> {
     pub fn revived(&mut self) -> Result<()> {
         self.heading("the nearest replica is started again");
         self.world.revive(1)?;
-        self.wait_for("replica1")?;
-        let good = self.fetch(Family::V4, "1MB", 3);
+        self.wait_for(Family::V4, "replica1")?;
+        let good = self.fetch(Family::V4, "1MB", 3, 1);
         self.claim_answers(&good, 3, &[]);
         self.time_winner(&good, "replica1");
         Ok(())
     }
 
     /// Connects until this site wins.
-    fn wait_for(&mut self, site: &str) -> Result<()> {
+    fn wait_for(&mut self, family: Family, site: &str) -> Result<()> {
         let (start, mut won) = (Instant::now(), false);
         while !won && start.elapsed() < RECOVERY {
             self.connections += 1;
-            won = self.world.fetch(self.world.service(Family::V4), "/")?.site == site;
+            won = self.world.fetch(self.world.service(family), "/")?.site == site;
             if !won {
                 std::thread::sleep(Duration::from_millis(100));
             }
         }
-        let text = format!("{site} wins again, after {}", ms(start.elapsed()));
+        let text = format!("{site} wins, after {}", ms(start.elapsed()));
         self.report.claim(won, &text);
         Ok(())
     }
 
-    /// (e) Makes a large download, compared at both ends.
+    /// Makes a large download, compared at both ends.
     pub fn large(&mut self) -> Result<()> {
         self.heading("100 MB");
-        let (fetched, expected) = large(self.world, self.report, "")?;
+        let (fetched, expected) = measure::large(self.world, self.report, "")?;
         self.connections += 1;
         let received = fetched.sha256.unwrap_or_default();
         self.report.table(
@@ -277,18 +248,15 @@ impl<'a> Scenes<'a> {
                 vec!["client, received".into(), received],
             ],
         );
-        if let Some(row) = self.rows.last_mut() {
-            row.large = Some(fetched.total);
-        }
         Ok(())
     }
 
-    /// (f) Makes many short connections, `AT_A_TIME` of them concurrently.
-    pub fn many(&mut self, count: usize) -> Result<()> {
+    /// Makes many short connections, `AT_A_TIME` of them concurrently.
+    pub fn many(&mut self, race: Race, count: usize) -> Result<()> {
         self.heading(&format!(
             "{count} short connections, {AT_A_TIME} concurrent, each body compared"
         ));
-        let burst = short(self.world, count)?;
+        let burst = measure::short(self.world, count)?;
         self.connections += count;
         let quantiles = [0.5, 0.99, 1.0].map(|share| ms(burst.quantile(share)));
         self.report.table(
@@ -306,13 +274,14 @@ impl<'a> Scenes<'a> {
         print_failures(self.report, &burst.failed);
         let all = burst.failed.is_empty() && burst.successes() == count;
         self.report.claim(all, "every connection received the whole file");
-        if let Some(row) = self.rows.last_mut() {
-            row.short = Some((burst.successes(), burst.failed.len()));
+        let own = |row: &&mut Row| (row.race, row.family) == (race, Family::V4);
+        if let Some(row) = self.rows.iter_mut().find(own) {
+            row.add(count, burst.failed.len());
         }
         Ok(())
     }
 
-    /// (g) Shows the counters and checks them.
+    /// Shows the counters and checks them.
     pub fn counters(&mut self) -> Result<()> {
         self.heading("counters");
         proof::counters(self.world, self.report, self.connections)?;
@@ -326,9 +295,9 @@ impl<'a> Scenes<'a> {
         proof::winners(self.world, self.report, &self.races)
     }
 
-    /// Replays the captured connection.
+    /// Replays the captured connections.
     pub fn explain(&mut self, captured: &Captured) -> Result<()> {
-        self.heading("the first connection, explained (firstack replay --explain)");
+        self.heading("the first two connections, explained (firstack replay --explain)");
         proof::explain(self.world, self.report, captured)
     }
 
@@ -339,8 +308,15 @@ impl<'a> Scenes<'a> {
     }
 
     /// Fetches a file from the service `count` times, and prints failures.
-    fn fetch(&mut self, family: Family, name: &str, count: usize) -> Vec<Fetched> {
-        let (good, failed) = self.world.fetch_many(self.world.service(family), name, count);
+    fn fetch(
+        &mut self,
+        family: Family,
+        name: &str,
+        count: usize,
+        at_a_time: usize,
+    ) -> Vec<Fetched> {
+        let service = self.world.service(family);
+        let (good, failed) = self.world.fetch_many(service, name, count, at_a_time);
         self.connections += count;
         print_failures(self.report, &failed);
         good
@@ -358,11 +334,11 @@ impl<'a> Scenes<'a> {
         self.report.claim(holds, &text);
     }
 
-    /// Prints whether the nearest site has won all.
+    /// Prints whether the site whose answer is due first has won all.
     fn time_winner(&self, good: &[Fetched], site: &str) {
         let sites = sites(good);
         let all = sites.len() == 1 && sites.contains_key(site);
-        self.report.timing(all, &format!("{site}, the nearest in service, won all"));
+        self.report.timing(all, &format!("{site}, whose answer is due first, won all"));
     }
 }
 

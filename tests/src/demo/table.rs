@@ -1,131 +1,158 @@
-//! The last table: measurements without firstack and in each configuration, by family.
+//! The last table: four rows for each configuration and family.
 
+use std::fmt;
 use std::time::Duration;
 
-use firstack::control::stats::{SideStats, Snapshot};
+use super::report::{Report, median, ms};
+use crate::lab::{Family, Fetched};
+use crate::processes::Configuration;
 
-use super::report::{Report, ms, saved};
-use crate::lab::Family;
+/// How the connections of a row were raced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Race {
+    /// Not at all: firstack does not run.
+    #[default]
+    Without,
+    /// By the switch's copies alone (`direct = 0`).
+    Patent,
+    /// With direct copies (the defaults).
+    Direct,
+    /// With direct copies, after the nearest replica was killed during the run.
+    Killed,
+}
 
-/// Bytes of the large download.
-const LARGE: f64 = 100e6;
+impl fmt::Display for Race {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Without => "without firstack",
+            Self::Patent => "the patent's race",
+            Self::Direct => "direct copies",
+            Self::Killed => "direct copies, the nearest is killed",
+        })
+    }
+}
 
-/// The measurements without firstack or in one configuration, in one family.
+/// The measurements of one kind of race, in one configuration and family.
 #[derive(Debug, Clone, Default)]
 pub struct Row {
-    /// "without firstack", or the configuration.
-    pub name: String,
+    /// How the connections were raced.
+    pub race: Race,
+    /// The configuration. Without firstack there is none.
+    pub configuration: Option<Configuration>,
     /// The family.
     pub family: Family,
     /// Median time to connect.
     pub connect: Duration,
     /// Median time for 1 MB.
     pub download: Duration,
-    /// Time for 100 MB.
-    pub large: Option<Duration>,
-    /// Short connections: complete and failed.
-    pub short: Option<(usize, usize)>,
-    /// The gateway's most frequent verdict for packets from its inside and its outside.
-    pub packets: Option<[String; 2]>,
+    /// Connections that were opened, of any size.
+    pub connections: usize,
+    /// Of these, the connections that failed.
+    pub failed: usize,
 }
 
-/// Prints all rows, IPv4 first. Savings are relative to the first row of the family.
-pub fn print(report: &Report, mut rows: Vec<Row>) {
-    rows.sort_by_key(|row| row.family);
-    let head = [
-        "",
-        "connect",
-        "saved",
-        "1 MB",
-        "saved",
-        "100 MB",
-        "MB/s",
-        "short",
-        "failed",
-        "packets from clients",
-        "packets to clients",
-    ];
-    let first = |family| rows.iter().find(|row: &&Row| row.family == family);
-    let cells: Vec<_> = rows.iter().map(|row| cells(row, first(row.family))).collect();
-    report.table(&head, &cells);
-    report.line("  Packets: the gateway's most frequent verdict on each side, and its count.");
+impl Row {
+    /// Creates a row from connections for 1 MB: those that are complete, and the number of all.
+    #[must_use]
+    pub fn new(race: Race, family: Family, good: &[Fetched], count: usize) -> Self {
+        Self {
+            race,
+            configuration: None,
+            family,
+            connect: median(good.iter().map(|fetched| fetched.connect)),
+            download: median(good.iter().map(|fetched| fetched.total)),
+            connections: count,
+            failed: count - good.len(),
+        }
+    }
+
+    /// Adds connections that are not in the medians.
+    pub fn add(&mut self, connections: usize, failed: usize) {
+        self.connections += connections;
+        self.failed += failed;
+    }
 }
 
-fn cells(row: &Row, first: Option<&Row>) -> Vec<String> {
-    let none = || "-".to_string();
-    let saved = |of: fn(&Row) -> Duration| match first {
-        Some(first) if first.name != row.name => saved(of(first), of(row)),
-        _ => none(),
-    };
-    let rate = |time: Duration| format!("{:.0}", LARGE / 1e6 / time.as_secs_f64());
-    let (complete, failed) = row.short.unzip();
-    let [inside, outside] = row.packets.clone().unwrap_or_else(|| [none(), none()]);
-    let count = |count: Option<usize>| count.map_or_else(none, |count| count.to_string());
+/// Prints four rows for each configuration and family, those without firstack again in each, and
+/// claims that no connection has failed.
+pub fn print(report: &mut Report, rows: &[Row]) {
+    let head = ["", "connect", "1 MB", "connections", "failed"];
+    report.table(&head, &lines(rows));
+    let failed: usize = rows.iter().map(|row| row.failed).sum();
+    report.claim(failed == 0, &format!("{failed} connections failed"));
+}
+
+fn lines(rows: &[Row]) -> Vec<Vec<String>> {
+    let mut groups: Vec<_> = rows
+        .iter()
+        .filter_map(|row| row.configuration.map(|configuration| (row.family, configuration)))
+        .collect();
+    groups.sort_unstable_by_key(|(family, configuration)| (*family, configuration.to_string()));
+    groups.dedup();
+    let mut lines = Vec::new();
+    for (family, configuration) in groups {
+        lines.push(vec![format!("configuration {configuration}, {family}")]);
+        let is_in = |row: &&Row| {
+            row.family == family && row.configuration.is_none_or(|one| one == configuration)
+        };
+        let mut own: Vec<_> = rows.iter().filter(is_in).collect();
+        own.sort_by_key(|row| row.race);
+        lines.extend(own.into_iter().map(cells));
+    }
+    lines
+}
+
+fn cells(row: &Row) -> Vec<String> {
     vec![
-        format!("{}, {}", row.name, row.family),
+        format!("  {}", row.race),
         ms(row.connect),
-        saved(|row| row.connect),
         ms(row.download),
-        saved(|row| row.download),
-        row.large.map_or_else(none, ms),
-        row.large.map_or_else(none, rate),
-        count(complete),
-        count(failed),
-        inside,
-        outside,
+        row.connections.to_string(),
+        row.failed.to_string(),
     ]
-}
-
-/// Returns a gateway's most frequent verdict and its count since `before`, inside first.
-#[must_use]
-pub fn top_verdicts(before: &Snapshot, now: &Snapshot) -> [String; 2] {
-    let sides = [0, 1].map(|side| (&before.sides[side], &now.sides[side]));
-    sides.map(|(before, now)| top_verdict(before, now))
-}
-
-fn top_verdict(before: &SideStats, now: &SideStats) -> String {
-    let earlier = |name: &str| {
-        let found = before.verdicts.iter().find(|verdict| verdict.name == name);
-        found.map_or(0, |verdict| verdict.packets)
-    };
-    let since = now.verdicts.iter().map(|verdict| {
-        (verdict.packets.saturating_sub(earlier(&verdict.name)), verdict.name.as_str())
-    });
-    let (count, name) = since.max().unwrap_or_default();
-    format!("{name} {count}")
 }
 
 #[cfg(test)]
 mod tests {
-    use firstack::control::stats::VerdictStats;
-
     use super::*;
 
     #[test]
-    fn top_verdict_is_counted_from_the_earlier_moment() {
-        let side = |counts: [u64; 2]| SideStats {
-            verdicts: ["tagged", "to_replica"]
-                .into_iter()
-                .zip(counts)
-                .map(|(name, packets)| VerdictStats {
-                    name: name.into(),
-                    fate: String::new(),
-                    operation: String::new(),
-                    packets,
-                })
-                .collect(),
-            ..SideStats::default()
+    fn each_configuration_begins_with_the_row_without_firstack() {
+        let row = |race, configuration, family| Row {
+            race,
+            configuration,
+            family,
+            connect: Duration::from_micros(10_500),
+            download: Duration::from_millis(70),
+            connections: 20,
+            failed: 0,
         };
-        assert_eq!(top_verdict(&side([1, 90]), &side([30, 100])), "tagged 29");
-        assert_eq!(top_verdict(&SideStats::default(), &side([30, 100])), "to_replica 100");
+        let (a, b) = (Some(Configuration::A), Some(Configuration::B));
+        let rows = [
+            row(Race::Without, None, Family::V4),
+            row(Race::Direct, b, Family::V4),
+            row(Race::Killed, a, Family::V4),
+            row(Race::Patent, a, Family::V4),
+        ];
+        let lines = lines(&rows);
+        let names: Vec<_> = lines.iter().map(|line| line[0].trim()).collect();
+        let expected = [
+            "configuration A, IPv4",
+            "without firstack",
+            "the patent's race",
+            "direct copies, the nearest is killed",
+            "configuration B, IPv4",
+            "without firstack",
+            "direct copies",
+        ];
+        assert_eq!(names, expected);
+        assert_eq!(lines[1][1..], ["10.5 ms", "70.0 ms", "20", "0"]);
     }
 
     #[test]
-    fn a_row_without_figures_has_dashes() {
-        let base = Row { name: "without firstack".into(), ..Row::default() };
-        assert_eq!(cells(&base, Some(&base))[5..], ["-"; 6]);
-        let time = Duration::from_secs(2);
-        let large = Row { name: "A".into(), large: Some(time), ..base.clone() };
-        assert_eq!(cells(&large, Some(&base))[5..7], ["2000.0 ms", "50"]);
+    fn connections_outside_the_medians_are_counted() {
+        let mut row = Row::new(Race::Direct, Family::V4, &[], 3);
+        row.add(100, 1);
+        assert_eq!((row.connections, row.failed), (103, 4));
     }
 }

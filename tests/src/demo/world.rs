@@ -3,29 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
 use crate::lab::wan::Report;
 use crate::lab::{
-    Content, ContentFile, Curl, Family, Fetched, Lab, LabError, Place, Result, Site, Topology,
-    TopologyBuilder, WebServer,
+    Content, ContentFile, Curl, Family, Fetched, Geometry, Lab, LabError, Place, Result,
+    SWITCH_BESIDE_ORIGIN, Site, Topology, TopologyBuilder, WebServer,
 };
-use crate::processes::{Configuration, ProcessOptions, Processes};
+use crate::processes::{ProcessOptions, Processes};
 
-/// One-way delays in milliseconds.
-///
-/// A race takes the way client - origin - replica - client: 95 ms with replica 1 and 120 ms with
-/// replica 2, compared with the origin's 140 ms. No claim depends on the 20 ms or more between them,
-/// because a busy machine may be late by that.
-pub const DELAYS: [(Site, Site, f64); 5] = [
-    (Site::Client, Site::Origin, 70.0),
-    (Site::Client, Site::Replica(1), 5.0),
-    (Site::Client, Site::Replica(2), 20.0),
-    (Site::Origin, Site::Replica(1), 20.0),
-    (Site::Origin, Site::Replica(2), 30.0),
-];
 /// Live connections at which replica 2 is busy.
 pub const BUSY: u32 = 40;
 /// The files of every web server, with their sizes in bytes.
@@ -35,9 +25,8 @@ const SNAPLEN: u32 = 128;
 /// Time limit of the demonstration.
 const LONGEST: Duration = Duration::from_secs(1800);
 
-fn topology() -> TopologyBuilder {
-    let builder = Topology::builder().replicas(2).longest(LONGEST);
-    DELAYS.iter().fold(builder, |builder, (a, b, delay)| builder.delay(*a, *b, *delay))
+fn topology(geometry: Geometry) -> TopologyBuilder {
+    geometry.topology().longest(LONGEST)
 }
 
 /// A running network: hosts, web servers and WAN, with or without firstack.
@@ -53,25 +42,21 @@ pub struct World {
 impl World {
     /// Builds the network without firstack: hosts are connected to the WAN directly.
     pub fn direct() -> Result<Self> {
-        Self::build("direct", topology().direct(true).ipv6(true), &FILES, None)
+        let topology = topology(SWITCH_BESIDE_ORIGIN).direct(true).ipv6(true);
+        Self::build("direct", topology, &FILES, None)
     }
 
-    /// Builds the network with firstack at every site, for services of these families. The WAN's
-    /// captures are written to `captures`, which must exist.
+    /// Builds the network with firstack at every site. The WAN's captures are written to `captures`,
+    /// which must exist. Replica 2 is busy at [`BUSY`] connections.
     pub fn with_firstack(
-        configuration: Configuration,
-        families: &[Family],
+        geometry: Geometry,
+        options: ProcessOptions,
         captures: Option<&Path>,
     ) -> Result<Self> {
-        let options = ProcessOptions {
-            configuration,
-            families: families.to_vec(),
-            max_connections: vec![None, Some(BUSY)],
-            ..ProcessOptions::default()
-        };
+        let options = ProcessOptions { max_connections: vec![None, Some(BUSY)], ..options };
         let topology = match captures {
-            Some(directory) => topology().captures(directory, SNAPLEN),
-            None => topology(),
+            Some(directory) => topology(geometry).captures(directory, SNAPLEN),
+            None => topology(geometry),
         };
         Self::build("demo", topology, &FILES, Some(&options))
     }
@@ -163,23 +148,42 @@ impl World {
         Curl::to(from, name).discard().run(&self.client().host)
     }
 
-    /// Fetches a file several times. Returns the responses with status 200, and the other errors.
+    /// Fetches a file `count` times, `at_a_time` of them concurrently. Returns the responses with
+    /// status 200 in the order in which they were requested, and the other errors.
     #[must_use]
     pub fn fetch_many(
         &self,
         from: SocketAddr,
         name: &str,
         count: usize,
+        at_a_time: usize,
     ) -> (Vec<Fetched>, Vec<String>) {
-        let (mut good, mut failed) = (Vec::new(), Vec::new());
-        for _ in 0..count {
-            match self.fetch(from, name) {
-                Ok(fetched) if fetched.status == 200 => good.push(fetched),
-                Ok(fetched) => failed.push(format!("HTTP status {}", fetched.status)),
-                Err(error) => failed.push(error.to_string()),
+        let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        let work = || {
+            loop {
+                let number = next.fetch_add(1, Relaxed);
+                if number >= count {
+                    return;
+                }
+                let result = match self.fetch(from, name) {
+                    Ok(fetched) if fetched.status == 200 => Ok(fetched),
+                    Ok(fetched) => Err(format!("HTTP status {}", fetched.status)),
+                    Err(error) => Err(error.to_string()),
+                };
+                done.lock().unwrap_or_else(PoisonError::into_inner).push((number, result));
             }
-        }
-        (good, failed)
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..at_a_time {
+                scope.spawn(work);
+            }
+        });
+        let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+        done.sort_by_key(|(number, _)| *number);
+        let (good, failed): (Vec<_>, Vec<_>) =
+            done.into_iter().map(|(_, result)| result).partition(Result::is_ok);
+        let failed = failed.into_iter().filter_map(Result::err).collect();
+        (good.into_iter().flatten().collect(), failed)
     }
 
     /// Kills a replica's web server (SIGKILL).

@@ -6,13 +6,16 @@
 //! - [`Namespace`] runs programs: to their end ([`Namespace::run`]) or for as long as a
 //!   [`Process`] is kept ([`Lab::spawn`]).
 //! - [`Topology`] is firstack's: a client site, an origin, replicas, and [`wan`] between them;
-//!   [`ServerGroup`] puts several servers in the origin's place.
+//!   [`ServerGroup`] puts several servers in the origin's place, and a [`Geometry`] says how far
+//!   the sites are from one another.
 //! - [`WebServer`], [`Content`] and [`Curl`] make and time traffic.
 //!
 //! It needs root, iproute2, ethtool, procps, and for traffic nginx and curl.
 
+mod behind_switch;
 mod command;
 mod error;
+mod geometry;
 mod management;
 mod namespace;
 mod process;
@@ -26,6 +29,7 @@ mod web;
 
 pub use command::{Output, run, run_within};
 pub use error::{LabError, Result};
+pub use geometry::{Geometry, SWITCH_BESIDE_ORIGIN, SWITCH_NEAR_CLIENTS};
 pub use namespace::{Lab, Namespace};
 pub use process::Process;
 pub use race_capture::{Race, RaceCapture, served_by_others};

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::namespace::Namespace;
 
@@ -57,27 +57,23 @@ impl Site {
         self.to_string()
     }
 
-    /// Address of its host: 198.18.1.10, 203.0.113.10 (the service), 198.51.100.(10 x number).
+    /// Address of its host: 198.18.1.10, 203.0.113.10 (the service), 198.51.(99 + number).10.
     #[must_use]
     pub fn address(self) -> Ipv4Addr {
         match self {
             Self::Client => Ipv4Addr::new(198, 18, 1, 10),
             Self::Origin => Ipv4Addr::new(203, 0, 113, 10),
-            Self::Replica(number) => Ipv4Addr::new(198, 51, 100, (number * 10) as u8),
+            Self::Replica(number) => Ipv4Addr::new(198, 51, 99 + number as u8, 10),
         }
     }
 
     /// Address of the WAN router there, with the site's prefix length.
     ///
-    /// A replica's prefix is a /31 (RFC 3021), so that replicas can be ten addresses apart.
+    /// Each site has a /24 of its own, because a gateway tells sites by prefix.
     #[must_use]
     pub fn gateway(self) -> Ipv4Net {
-        let (address, length) = match self {
-            Self::Client => (Ipv4Addr::new(198, 18, 1, 1), 24),
-            Self::Origin => (Ipv4Addr::new(203, 0, 113, 1), 24),
-            Self::Replica(number) => (Ipv4Addr::new(198, 51, 100, (number * 10 + 1) as u8), 31),
-        };
-        Ipv4Net::new_assert(address, length)
+        let [a, b, c, _] = self.address().octets();
+        Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, 1), 24)
     }
 
     /// IPv6 address of its host: 2001:db8:1::10, 2001:db8:2::10, 2001:db8:10(number)::10.
@@ -98,6 +94,24 @@ impl Site {
         match family {
             Family::V4 => self.address().into(),
             Family::V6 => self.ipv6().into(),
+        }
+    }
+
+    /// Address of the WAN router there in one family or the other, with the site's prefix length.
+    #[must_use]
+    pub fn gateway_of(self, family: Family) -> IpNet {
+        match family {
+            Family::V4 => self.gateway().into(),
+            Family::V6 => self.gateway_ipv6().into(),
+        }
+    }
+
+    /// Address of the router between a switch there and a server that is far from it: the one after
+    /// the WAN router's.
+    pub(super) fn router_behind_switch(self, family: Family) -> IpNet {
+        match self.gateway_of(family) {
+            IpNet::V4(net) => Ipv4Net::new_assert((u32::from(net.addr()) + 1).into(), 24).into(),
+            IpNet::V6(net) => Ipv6Net::new_assert((u128::from(net.addr()) + 1).into(), 64).into(),
         }
     }
 
@@ -196,13 +210,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_replica_has_its_own_prefix_with_host_and_router() {
-        for number in 1..=MOST_REPLICAS {
-            let site = Site::Replica(number);
-            let prefix = site.gateway().trunc();
-            assert!(prefix.contains(&site.address()) && site.address() != site.gateway().addr());
-            for other in (1..=MOST_REPLICAS).filter(|other| *other != number) {
-                assert!(!prefix.contains(&Site::Replica(other).address()));
+    fn every_site_has_its_own_prefix_with_host_and_router() {
+        let replicas = (1..=MOST_REPLICAS).map(Site::Replica);
+        let sites: Vec<_> = [Site::Client, Site::Origin].into_iter().chain(replicas).collect();
+        for site in &sites {
+            let (v4, v6) = (site.gateway(), site.gateway_ipv6());
+            assert_eq!((v4.prefix_len(), v6.prefix_len()), (24, 64));
+            assert!(v4.contains(&site.address()) && site.address() != v4.addr());
+            assert!(v6.contains(&site.ipv6()) && site.ipv6() != v6.addr());
+            for other in sites.iter().filter(|other| *other != site) {
+                assert!(!v4.contains(&other.address()) && !v6.contains(&other.ipv6()));
             }
         }
     }

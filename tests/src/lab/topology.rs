@@ -8,9 +8,10 @@
 //! ```
 
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::behind_switch;
 use super::error::{LabError, Result, at};
 use super::management;
 use super::namespace::{Lab, Namespace};
@@ -53,6 +54,7 @@ pub struct TopologyBuilder {
     management: bool,
     client_addresses: u8,
     narrow: Option<(Site, u16)>,
+    behind_switch: f64,
     links: Vec<LinkConfig>,
     routes: Vec<RouteConfig>,
     seed: u64,
@@ -70,6 +72,7 @@ impl Default for TopologyBuilder {
             management: false,
             client_addresses: 1,
             narrow: None,
+            behind_switch: 0.0,
             links: Vec::new(),
             routes: Vec::new(),
             seed: 1,
@@ -121,6 +124,15 @@ impl TopologyBuilder {
     #[must_use]
     pub fn delay(self, a: Site, b: Site, milliseconds: f64) -> Self {
         self.link(a, b, LinkConfig { both: true, ..LinkConfig::delay(milliseconds) })
+    }
+
+    /// Puts the origin server so many milliseconds (one way) behind its switch, on the only way to it
+    /// (default 0: it is cabled to the switch). [`TopologyBuilder::delay`] then says how far the
+    /// switch is from the other sites.
+    #[must_use]
+    pub fn behind_switch(mut self, milliseconds: f64) -> Self {
+        self.behind_switch = milliseconds;
+        self
     }
 
     /// Sets all about the link from one site to another, and back when `link.both` is set.
@@ -191,20 +203,41 @@ impl TopologyBuilder {
             None => find_wan()?,
         };
         let wan = lab.namespace("wan")?;
-        let places = sites.iter().map(|site| self.place(lab, &wan, *site));
+        let far = self.behind_switch > 0.0;
+        let router = if far { Some(lab.namespace("behind-switch")?) } else { None };
+        let places = sites.iter().map(|site| self.place(lab, (&wan, router.as_ref()), *site));
         let places = places.collect::<Result<Vec<_>>>()?;
         if self.management {
             management::build(lab, &places[1..])?;
         }
-        let file = lab.directory().join("wan.toml");
-        let text = toml::to_string(&config).map_err(|e| LabError::Topology(e.to_string()))?;
+        let process = self.start(lab, &wan, &binary, &config)?;
+        let behind_switch = match &router {
+            Some(router) => {
+                let config = behind_switch::config(self.behind_switch, self.ipv6);
+                Some(self.start(lab, router, &binary, &config)?)
+            }
+            None => None,
+        };
+        Ok(Topology { places, wan, process, behind_switch, config })
+    }
+
+    /// Starts `firstack-wan` in a namespace and waits until it forwards.
+    fn start(
+        &self,
+        lab: &Lab,
+        namespace: &Namespace,
+        binary: &Path,
+        config: &WanConfig,
+    ) -> Result<Process> {
+        let file = lab.directory().join(format!("{}.toml", namespace.name()));
+        let text = toml::to_string(config).map_err(|e| LabError::Topology(e.to_string()))?;
         std::fs::write(&file, text).map_err(at(&file))?;
         let (binary, file) = (binary.to_string_lossy(), file.to_string_lossy());
         let longest = self.longest.as_secs_f64().to_string();
         let words = [&*binary, "--config", &*file, "--max-seconds", &longest];
-        let mut process = lab.spawn(&wan, &words)?;
+        let mut process = lab.spawn(namespace, &words)?;
         process.wait_for("ready", START)?;
-        Ok(Topology { places, wan, process, config })
+        Ok(process)
     }
 
     fn wan_config(&self, sites: &[Site]) -> WanConfig {
@@ -219,9 +252,17 @@ impl TopologyBuilder {
         WanConfig {
             seed: self.seed,
             ports: ports.collect(),
-            routes: self.routes.clone(),
+            routes: self.wan_routes(),
             links: self.wan_links(),
         }
+    }
+
+    fn wan_routes(&self) -> Vec<RouteConfig> {
+        let mut routes = self.routes.clone();
+        if self.behind_switch > 0.0 {
+            routes.extend(behind_switch::routes(self.ipv6));
+        }
+        routes
     }
 
     fn wan_links(&self) -> Vec<LinkConfig> {
@@ -239,7 +280,12 @@ impl TopologyBuilder {
         links
     }
 
-    fn place(&self, lab: &Lab, wan: &Namespace, site: Site) -> Result<Place> {
+    fn place(
+        &self,
+        lab: &Lab,
+        (wan, behind_switch): (&Namespace, Option<&Namespace>),
+        site: Site,
+    ) -> Result<Place> {
         let host = lab.namespace(&site.name())?;
         // A host that remembers paths would carry one run's figures into the next.
         host.sysctl("net.ipv4.tcp_no_metrics_save", "1")?;
@@ -250,7 +296,10 @@ impl TopologyBuilder {
         let [router, inside, outside, own] =
             [Station::Router, Station::Inside, Station::Outside, Station::Host].map(mac);
         let port = site.name();
-        let host_end = (&host, "eth0", Some(own.as_str()));
+        let mut host_end = (&host, "eth0", Some(own.as_str()));
+        if let (Site::Origin, Some(router)) = (site, behind_switch) {
+            host_end = behind_switch::cable(lab, router, host_end)?;
+        }
         let wan_end = (wan, port.as_str(), Some(router.as_str()));
         let appliance = if self.direct {
             lab.veth_with_macs(host_end, wan_end)?;
@@ -305,6 +354,7 @@ pub struct Topology {
     places: Vec<Place>,
     wan: Namespace,
     process: Process,
+    behind_switch: Option<Process>,
     config: WanConfig,
 }
 
@@ -362,9 +412,10 @@ impl Topology {
         &mut self.process
     }
 
-    /// Ends the WAN and returns its counters.
+    /// Ends the WAN and returns its counters, and those of the router behind the switch.
     #[must_use]
     pub fn finish(self) -> Report {
-        Report::from_json_lines(&self.process.stop())
+        let behind_switch = self.behind_switch.map(Process::stop).unwrap_or_default();
+        Report::from_json_lines(&format!("{}\n{behind_switch}", self.process.stop()))
     }
 }

@@ -84,8 +84,8 @@ fn unsigned_tag() -> BoxedStrategy<Vec<u8>> {
     let unsigned = |flags| vec![253, 5, 0x4e, 0x52, flags];
     prop_oneof![
         4 => select(vec![0x01, 0x03, 0x05]).prop_map(unsigned),
-        2 => select(vec![0x00, 0x07, 0x79]).prop_map(unsigned),
-        2 => select(vec![0x81, 0x80, 0x85]).prop_map(signed),
+        2 => select(vec![0x00, 0x07, 0x09, 0x79, 0x73]).prop_map(unsigned),
+        2 => select(vec![0x81, 0x80, 0x85, 0x89]).prop_map(signed),
         1 => Just(0x81).prop_map(unsigned),
         1 => Just(0x01).prop_map(signed),
     ]
@@ -259,7 +259,7 @@ fn plain() -> BoxedStrategy<Vec<u8>> {
     .boxed()
 }
 
-/// A frame in a tunnel: from a switch, or part of a connection.
+/// A frame in a tunnel: from a switch, a direct copy, or part of a connection.
 fn tunnel() -> BoxedStrategy<Vec<u8>> {
     let format = || select(Format::ALL.to_vec());
     let six = || proptest::bool::weighted(0.4);
@@ -289,7 +289,14 @@ fn tunnel() -> BoxedStrategy<Vec<u8>> {
         let (from, to) = if outbound { (packet.from, all[other]) } else { (all[other], packet.to) };
         tunnelled(&packet.frame(), from, to, format)
     });
-    prop_oneof![3 => of_switch, 2 => of_connection].boxed()
+    let direct = (start(), 0usize..8, format()).prop_map(|(start, other, format)| {
+        let all = peers(start.from);
+        // Sometimes not a replica, or not the client itself.
+        let to = all[if other == 0 { 6 } else { 4 }];
+        let from = if other == 1 { peers(start.from)[6] } else { start.from };
+        tunnelled(&start.frame(), from, to, format)
+    });
+    prop_oneof![3 => of_switch, 2 => of_connection, 1 => direct].boxed()
 }
 
 /// A frame that a role processes.

@@ -63,6 +63,8 @@ pub struct Entry {
     taken: bool,
     /// A later SYN of the same endpoints that was sent to the web server, and its configuration.
     next: Option<(u32, Configuration)>,
+    /// When a copy was last given to the web server; `None` once that has refused.
+    given: Option<Duration>,
     fins: [bool; 2],
     since: Duration,
     order: u64,
@@ -106,6 +108,10 @@ pub struct ReplicaModel {
     translates: [bool; 2],
     /// Evicted records, by family.
     pub evicted: [u64; 2],
+    /// Connections that copies have opened.
+    accepted: u64,
+    /// Connections that direct copies have opened.
+    pub direct_copies: u64,
 }
 
 fn span(ticks: Ticks) -> Duration {
@@ -129,6 +135,8 @@ impl ReplicaModel {
             order: 0,
             translates: [false; 2],
             evicted: [0; 2],
+            accepted: 0,
+            direct_copies: 0,
         }
     }
 
@@ -198,6 +206,9 @@ impl ReplicaModel {
             let entry = self.change(client);
             entry.credit -= 1;
             entry.answered = Some(packet.sequence.wrapping_add(1));
+        }
+        if packet.flags & RST != 0 {
+            self.change(client).given = None;
         }
         // The first refusal, or that of a retransmitted copy.
         let refuses = packet.sequence == 0 && packet.acknowledgement == known.isn.wrapping_add(1);

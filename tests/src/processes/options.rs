@@ -75,9 +75,11 @@ pub struct OriginServer {
     pub check: Option<SocketAddr>,
 }
 
-/// Raw TOML appended to each role's file: additional sections.
+/// Raw TOML in each role's file: additional sections, and keys.
 #[derive(Debug, Clone, Default)]
 pub struct Further {
+    /// Keys of each of the gateway's services.
+    pub service: String,
     /// For the gateway.
     pub gateway: String,
     /// For the switch.
@@ -119,6 +121,13 @@ pub struct ProcessOptions {
 }
 
 impl ProcessOptions {
+    /// Returns options for the patent's race alone: the gateway sends no direct copies.
+    #[must_use]
+    pub fn patent() -> Self {
+        let further = Further { service: "direct = 0\n".into(), ..Further::default() };
+        Self { further, ..Self::default() }
+    }
+
     /// Returns the families of services.
     #[must_use]
     pub fn families(&self) -> &[Family] {

@@ -129,7 +129,8 @@ fn gateway(options: &ProcessOptions) -> String {
         let address = if options.any_service { "any".into() } else { address.to_string() };
         let _ = write!(
             text,
-            "\n[[gateway.service]]\nname = \"{name}\"\naddress = \"{address}\"\nports = [80]\n"
+            "\n[[gateway.service]]\nname = \"{name}\"\naddress = \"{address}\"\nports = [80]\n{}",
+            options.further.service
         );
         if options.any_service {
             // It is of both families.

@@ -6,12 +6,15 @@
 //! | `mss:N ws:N sack ts:VALUE:ECHO nop eol` | as they are called |
 //! | `tag` | permitted, configuration A |
 //! | `tag:B`, `tag:05` | permitted and this configuration, or flags by their bits |
+//! | `tag:B/1`, `tag:B/none` | permitted, and this number of copies wanted, 1 to 14 or none |
 //! | `tag:C:7:KEY` | signed: key id, the name of a key that the MAC is computed with |
 //! | `tag:C:7:0123456789abcdef`, `tag:81:7:01` | signed: the MAC, of whatever length |
 //! | `opt:KIND:HEX` | any other; the length byte is put in |
 //! | `hex:BYTES` | just these |
 
-use firstack_packets::tag::{EXID, KIND, Key, SIGNED, Signature, Signed, mac};
+use firstack_packets::tag::{
+    EXID, KIND, Key, NO_COPIES, SIGNED, Signature, Signed, copies, mac, wanting,
+};
 
 use super::names::Names;
 use super::{hex, to_hex};
@@ -79,11 +82,10 @@ fn add(item: &str, names: &Names, area: &mut Area) -> Result<(), String> {
 }
 
 fn tag(parts: &[&str], names: &Names, area: &mut Area) -> Result<(), String> {
-    let named = |text: &str| CONFIGURATIONS.iter().find(|(name, _)| *name == text);
     let mut rest = match parts.first().map(|text| (named(text), text)) {
         None => vec![CONFIGURATIONS[0].1],
-        Some((Some((_, flags)), _)) if parts.len() > 1 => vec![flags | SIGNED],
-        Some((Some((_, flags)), _)) => vec![*flags],
+        Some((Some(flags), _)) if parts.len() > 1 => vec![flags | SIGNED],
+        Some((Some(flags), _)) => vec![flags],
         Some((None, text)) => hex(text)?,
     };
     match parts.get(1..) {
@@ -104,6 +106,21 @@ fn tag(parts: &[&str], names: &Names, area: &mut Area) -> Result<(), String> {
     area.bytes.extend([KIND, 4 + rest.len() as u8, EXID[0], EXID[1]]);
     area.bytes.extend(rest);
     Ok(())
+}
+
+/// The flags of a permitted tag: the letter of a configuration, and perhaps the number of copies
+/// wanted.
+fn named(text: &str) -> Option<u8> {
+    let (letter, wanted) = text.split_once('/').map_or((text, None), |(a, b)| (a, Some(b)));
+    let (_, flags) = CONFIGURATIONS.iter().find(|(name, _)| *name == letter)?;
+    match wanted {
+        None => Some(*flags),
+        Some("none") => Some(wanting(*flags, NO_COPIES)),
+        Some(count) => {
+            let count = count.parse().ok().filter(|count| (1..NO_COPIES).contains(count))?;
+            Some(wanting(*flags, count))
+        }
+    }
 }
 
 /// The notation for the option area of a start packet, or of any other.
@@ -160,10 +177,17 @@ fn option(bytes: &[u8], names: &Names, signed: Signed) -> String {
     }
 }
 
-/// Flags as the letter of a configuration, which stands for this bit too, or by their bits.
+/// Flags as the letter of a configuration, which stands for this bit too, and the number of copies
+/// wanted unless it is all; or by their bits.
 fn flags(byte: u8, with: u8) -> String {
-    let named = CONFIGURATIONS.iter().find(|(_, flags)| flags | with == byte);
-    named.map_or_else(|| format!("{byte:02x}"), |(name, _)| (*name).to_owned())
+    let wanted = copies(byte);
+    let named = CONFIGURATIONS.iter().find(|(_, flags)| wanting(flags | with, wanted) == byte);
+    match (named, wanted) {
+        (None, _) => format!("{byte:02x}"),
+        (Some((name, _)), 0) => (*name).to_owned(),
+        (Some((name, _)), NO_COPIES) => format!("{name}/none"),
+        (Some((name, _)), count) => format!("{name}/{count}"),
+    }
 }
 
 #[cfg(test)]
@@ -197,6 +221,7 @@ mod tests {
             ("hex:0800", "hex:08000101"),
             ("tag:A", "tag"),
             ("tag:85:1:0102030405060708", "tag:C:1:0102030405060708"),
+            ("tag:7b", "tag:B/none"),
         ] {
             let area = parse(text, &names).unwrap().bytes;
             assert_eq!(show(&area, &names, TO_NOBODY), shown);
@@ -206,6 +231,8 @@ mod tests {
             "opt:34:0102,sack",
             "mss:1,nop,eol",
             "tag:B,tag:C,tag:00,tag:85",
+            "tag:A/1,tag:B/14,tag:C/none",
+            "tag:C/2:1:0102030405060708",
             "tag:B:255:0102030405060708,nop,eol",
             "tag:05:1:0102030405060708",
             "tag:A:0:01020304050607,sack",
@@ -214,7 +241,16 @@ mod tests {
             let area = parse(text, &names).unwrap().bytes;
             assert_eq!(show(&area, &names, TO_NOBODY), text);
         }
-        for wrong in ["mss", "frob", "ws:256", "linux,linux,nop", "tag:C:7", "tag:C:256:01"] {
+        for wrong in [
+            "mss",
+            "frob",
+            "ws:256",
+            "linux,linux,nop",
+            "tag:C:7",
+            "tag:C:256:01",
+            "tag:A/15",
+            "tag:A/0",
+        ] {
             assert!(parse(wrong, &names).is_err(), "{wrong}");
         }
     }

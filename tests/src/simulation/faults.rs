@@ -42,8 +42,11 @@ impl World {
     pub(super) fn flood(&mut self, number: u64) {
         let Some(flood) = self.plan.flood else { return };
         let forged = self.plan.signing != Signing::Not && number.is_multiple_of(2);
-        let frame = flood::start(&self.plan, &flood, number, forged, &mut self.rng);
-        self.after(0, Event::Station(ORIGIN, false, frame));
+        let (site, frame) = flood::start(&self.plan, &flood, number, forged, &mut self.rng);
+        if flood.kind == flood::Kind::Direct {
+            self.after(SECOND / 50, Event::Station(site, false, frame.clone()));
+        }
+        self.after(0, Event::Station(site, false, frame));
         if number + 1 < flood.packets() {
             self.after(flood.time(number + 1) - self.now, Event::Flood(number + 1));
         }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use firstack_packets::tag::{self, SIGNED};
-use firstack_packets::{self as packets, Body, Ip, Payload, Tcp};
+use firstack_packets::{self as packets, Body, Ip, Payload, Tcp, ethernet_frame, tunnel};
 use smoltcp::wire::{EthernetFrame, TcpControl};
 
-use super::address::{HOST, ORIGIN, PORT, ROUTER, mac, service};
+use super::address::{HOST, ORIGIN, PORT, REPLICAS, ROUTER, Site, address, mac, service};
 use super::plan::{Family, Nanos, Plan, SECOND};
 use super::rng::Rng;
 use super::segment::{self, Segment};
@@ -20,9 +20,22 @@ const SYN: u8 = 0x02;
 /// time each.
 const REPETITIONS: u32 = 5;
 
+/// The packets of a flood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Tagged SYNs to the service: the switch copies them.
+    Tagged,
+    /// Direct copies to the first replica's web server, each of them twice.
+    Direct,
+    /// SYNs to the first replica's web server, plain and without a tag.
+    Plain,
+}
+
 /// A flood of spoofed SYNs.
 #[derive(Clone, Copy, Debug)]
 pub struct Flood {
+    /// Its packets.
+    pub kind: Kind,
     /// Its start.
     pub at: Nanos,
     /// Its duration.
@@ -73,29 +86,53 @@ pub fn is_victim(address: IpAddr) -> bool {
     }
 }
 
-/// Returns a tagged SYN of the flood as it reaches the switch. Its signature is wrong if `forged`,
-/// else it is unsigned.
+/// Returns a SYN of the flood as it reaches the switch, or the first replica, and the site that it
+/// reaches. The signature of its tag is wrong if `forged`, else it is unsigned.
 #[must_use]
-pub fn start(plan: &Plan, flood: &Flood, number: u64, forged: bool, rng: &mut Rng) -> Frame {
+pub fn start(
+    plan: &Plan,
+    flood: &Flood,
+    number: u64,
+    forged: bool,
+    rng: &mut Rng,
+) -> (Site, Frame) {
+    let web = SocketAddr::new(
+        address(plan.family, REPLICAS, HOST),
+        plan.replicas[0].port.unwrap_or(PORT),
+    );
+    let (site, to) = match flood.kind {
+        Kind::Tagged => (ORIGIN, SocketAddr::new(service(plan.family, 0), PORT)),
+        Kind::Direct => (REPLICAS, SocketAddr::new(service(plan.family, 0), PORT)),
+        Kind::Plain => (REPLICAS, web),
+    };
     let flags = tag::flags(plan.configuration as u8);
     let options = match forged {
+        _ if flood.kind == Kind::Plain => Vec::new(),
         true => tag::with_mac(flags | SIGNED, 3, rng.next_u64().to_be_bytes()),
         false => tag::unsigned(flags).to_vec(),
     };
     let from = flood.victim(plan.family, number);
     let tcp = Tcp {
         source: from.port(),
-        destination: PORT,
+        destination: to.port(),
         seq: rng.next_u64() as u32,
         flags: SYN,
         window: 1_000,
         options,
         ..Tcp::default()
     };
-    let ip = Ip::new(from.ip(), service(plan.family, 0), Payload::Tcp(tcp));
-    // The router sends it to the host that has the service's address.
-    let macs = (mac(ORIGIN, HOST), mac(ORIGIN, ROUTER));
-    packets::Frame::new(macs, Body::Ip(ip)).bytes()
+    let ip = Ip::new(from.ip(), to.ip(), Payload::Tcp(tcp));
+    // The router sends it to the host that has the address.
+    let macs = (mac(site, HOST), mac(site, ROUTER));
+    let frame = packets::Frame::new(macs, Body::Ip(ip)).bytes();
+    let frame = match flood.kind {
+        Kind::Direct => {
+            let tunnel = tunnel(&from.ip().to_string(), &web.ip().to_string(), 0, &frame[14..]);
+            ethernet_frame(macs, &tunnel)
+        }
+        Kind::Tagged | Kind::Plain => frame,
+    };
+    (site, frame)
 }
 
 /// Half-open connections of the flood at a server, which responds like Linux.

@@ -8,7 +8,7 @@ use firstack_tests::processes::Configuration::{A, B, C};
 use firstack_tests::processes::TunnelFormat::{Gre, Gue, Ipip};
 
 use super::network::{Network, results};
-use super::{MAX_WAIT, OrFail, Setup, alone, comes_true, tagged, topology};
+use super::{MAX_WAIT, OrFail, Setup, alone, comes_true, generated, tagged, topology};
 
 #[test]
 fn a_over_ipv4() {
@@ -41,6 +41,36 @@ fn c_over_ipv6() {
 }
 
 #[test]
+fn a_with_direct_copies_over_ipv4() {
+    serves(Setup::direct(A, V4, Gue));
+}
+
+#[test]
+fn b_with_direct_copies_over_ipv4() {
+    serves(Setup::direct(B, V4, Ipip));
+}
+
+#[test]
+fn c_with_direct_copies_over_ipv4() {
+    serves(Setup::direct(C, V4, Gre));
+}
+
+#[test]
+fn a_with_direct_copies_over_ipv6() {
+    serves(Setup::direct(A, V6, Ipip));
+}
+
+#[test]
+fn b_with_direct_copies_over_ipv6() {
+    serves(Setup::direct(B, V6, Gre));
+}
+
+#[test]
+fn c_with_direct_copies_over_ipv6() {
+    serves(Setup::direct(C, V6, Gue));
+}
+
+#[test]
 fn ipv6_without_a_service_passes_beside_ipv4() {
     let _alone = alone();
     let options = Setup::new(A, V4, Ipip).options();
@@ -63,7 +93,7 @@ fn serves(setup: Setup) {
     let Setup { configuration, family, .. } = setup;
     let name = format!("{configuration}{family}").to_lowercase();
     let files = [("4KB", 4_000), ("5MB", 5_000_000)];
-    let mut network = Network::new(&name, &files, &setup.options());
+    let mut network = Network::build(&name, setup.topology(), &files, &setup.options());
 
     network.answers(family, 4);
     network.rest();
@@ -99,6 +129,7 @@ fn serves(setup: Setup) {
     assert!(origin.0 + origin.1 >= connections, "{gateway}");
     let copied = switch.verdict("fanned_out");
     assert!(copied > 0 && copied <= tagged(gateway), "{switch}");
+    assert_eq!(generated(gateway, "direct_copies") > 0, setup.direct, "{gateway}");
 }
 
 /// The kernels of servers that lost a race have given their half of the connection up, and nobody

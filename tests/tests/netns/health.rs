@@ -10,7 +10,7 @@ use super::{MAX_WAIT, OrFail, alone, comes_true};
 
 fn probed(name: &str, checks: Checks) -> Network {
     let health = HealthTimes { interval: Duration::from_millis(500), rise: 2, fall: 3 };
-    let options = ProcessOptions { checks, health: Some(health), ..ProcessOptions::default() };
+    let options = ProcessOptions { checks, health: Some(health), ..ProcessOptions::patent() };
     Network::new(name, &[], &options)
 }
 

@@ -15,7 +15,7 @@ const NEW: &str = "8 ffeeddccbbaa99887766554433221100";
 
 fn keyed(name: &str) -> Network {
     let keys = Some(format!("# the only one\n{OLD} sign\n"));
-    Network::new(name, &[("4KB", 4_000)], &ProcessOptions { keys, ..ProcessOptions::default() })
+    Network::new(name, &[("4KB", 4_000)], &ProcessOptions { keys, ..ProcessOptions::patent() })
 }
 
 #[test]

@@ -9,6 +9,7 @@
 //! is, and waits for a condition instead of a time. [`network`] has what holds in all of them.
 
 mod configurations;
+mod direct;
 mod health;
 mod keys;
 mod links;
@@ -22,7 +23,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use firstack::control::stats::Snapshot;
-use firstack_tests::lab::{Family, LabError, Site, Topology, TopologyBuilder};
+use firstack_tests::lab::{
+    Family, LabError, SWITCH_BESIDE_ORIGIN, SWITCH_NEAR_CLIENTS, TopologyBuilder,
+};
 use firstack_tests::processes::{Configuration, Ended, ProcessOptions, TunnelFormat};
 
 /// Time that a condition has to come true, however busy the machine is.
@@ -46,17 +49,18 @@ fn alone() -> MutexGuard<'static, ()> {
     LOCK.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// On a machine that is not busy the first answers come from replica 1 after 60 ms, replica 2
-/// after 80 ms, the origin after 100 ms.
+/// The switch stands near clients and replicas, so that the patent's race is won by replica 1: on a
+/// machine that is not busy its answer comes after 14 ms by way of the switch, that of replica 2 after
+/// 44 ms, the origin's after 140 ms.
 fn topology() -> TopologyBuilder {
-    Topology::builder()
-        .replicas(2)
-        .longest(Duration::from_secs(600))
-        .delay(Site::Client, Site::Origin, 50.0)
-        .delay(Site::Client, Site::Replica(1), 2.0)
-        .delay(Site::Client, Site::Replica(2), 5.0)
-        .delay(Site::Origin, Site::Replica(1), 8.0)
-        .delay(Site::Origin, Site::Replica(2), 25.0)
+    SWITCH_NEAR_CLIENTS.topology().longest(Duration::from_secs(600))
+}
+
+/// The switch stands beside the origin, so that a replica wins only what it is asked directly: on a
+/// machine that is not busy replica 1 answers directly after 10 ms, replica 2 after 40 ms, the origin
+/// after 140 ms, and the replicas by way of the switch after 141 ms and 150 ms.
+fn beside_origin() -> TopologyBuilder {
+    SWITCH_BESIDE_ORIGIN.topology().longest(Duration::from_secs(600))
 }
 
 /// Answers by site, when all are of one.
@@ -87,17 +91,29 @@ struct Setup {
     configuration: Configuration,
     family: Family,
     tunnel_format: TunnelFormat,
+    direct: bool,
 }
 
 impl Setup {
+    /// The patent's race alone, where replicas can win it.
     fn new(configuration: Configuration, family: Family, tunnel_format: TunnelFormat) -> Self {
-        Self { configuration, family, tunnel_format }
+        Self { configuration, family, tunnel_format, direct: false }
+    }
+
+    /// The same with direct copies, where replicas can win by nothing else.
+    fn direct(configuration: Configuration, family: Family, tunnel_format: TunnelFormat) -> Self {
+        Self { direct: true, ..Self::new(configuration, family, tunnel_format) }
+    }
+
+    fn topology(self) -> TopologyBuilder {
+        if self.direct { beside_origin() } else { topology() }
     }
 
     fn options(self) -> ProcessOptions {
-        let Self { configuration, family, tunnel_format } = self;
+        let Self { configuration, family, tunnel_format, direct } = self;
         let families = vec![family];
-        ProcessOptions { configuration, families, tunnel_format, ..ProcessOptions::default() }
+        let options = if direct { ProcessOptions::default() } else { ProcessOptions::patent() };
+        ProcessOptions { configuration, families, tunnel_format, ..options }
     }
 }
 

@@ -16,7 +16,7 @@ use super::{MAX_WAIT, OrFail, all, alone, comes_true, ended_well, generated, tag
 #[test]
 fn the_first_answer_wins_and_the_others_are_reset() {
     let _alone = alone();
-    let network = Network::new("race", &[], &ProcessOptions::default());
+    let network = Network::new("race", &[], &ProcessOptions::patent());
     network.answers(V4, 8);
     network.comes_to(V4, "replica1");
     network.rest();
@@ -46,7 +46,7 @@ fn dead_and_busy_replicas_leave_the_race_to_others() {
     let _alone = alone();
     const MOST: usize = 5;
     let max_connections = vec![None, Some(MOST as u32)];
-    let options = ProcessOptions { max_connections, ..ProcessOptions::default() };
+    let options = ProcessOptions { max_connections, ..ProcessOptions::patent() };
     let mut network = Network::new("mishaps", &[], &options);
     network.comes_to(V4, "replica1");
     // Its kernel refuses, and a replica that refuses has not won.
@@ -78,7 +78,7 @@ fn dead_and_busy_replicas_leave_the_race_to_others() {
 #[test]
 fn an_operator_sees_the_counters_and_drains_replicas() {
     let _alone = alone();
-    let network = Network::new("operator", &[], &ProcessOptions::default());
+    let network = Network::new("operator", &[], &ProcessOptions::patent());
     let processes = network.processes().or_fail();
     let near = processes.replica(1);
     let (mut open, site) = network.connect_to(V4, |site| site == "replica1");
@@ -125,7 +125,7 @@ fn an_operator_sees_the_counters_and_drains_replicas() {
 fn every_byte_of_a_large_file_and_of_many_small_ones_arrives() {
     let _alone = alone();
     let files = [("20MB", 20_000_000), ("4KB", 4_000)];
-    let network = Network::new("bytes", &files, &ProcessOptions::default());
+    let network = Network::new("bytes", &files, &ProcessOptions::patent());
     let fetched = network.fetch(&Curl::new(&network.origin().url("20MB")).digest());
     let (wanted, _) = network.file("20MB").or_fail();
     assert_eq!(fetched.bytes, wanted.bytes);
@@ -151,7 +151,7 @@ fn connect_again(network: &Network, port: u16, to: SocketAddr) -> TcpStream {
 #[test]
 fn a_client_port_serves_two_servers_and_is_used_again() {
     let _alone = alone();
-    let options = ProcessOptions { any_service: true, ..ProcessOptions::default() };
+    let options = ProcessOptions { any_service: true, ..ProcessOptions::patent() };
     let network = Network::new("ports", &[], &options);
     let service = network.service(V4);
     let other = network.topology().replicas()[1].web(V4);
@@ -194,7 +194,7 @@ fn a_client_port_serves_two_servers_and_is_used_again() {
 #[test]
 fn a_gateway_of_two_workers_steers_in_software() {
     let _alone = alone();
-    let options = ProcessOptions { gateway_workers: 2, ..ProcessOptions::default() };
+    let options = ProcessOptions { gateway_workers: 2, ..ProcessOptions::patent() };
     let builder = topology().client_addresses(12);
     let network = Network::build("workers", builder, &[("100KB", 100_000)], &options);
     let (wanted, _) = network.file("100KB").or_fail();
@@ -221,7 +221,7 @@ fn a_gateway_of_two_workers_steers_in_software() {
 fn processes_told_to_end_under_load_give_everything_back() {
     let _alone = alone();
     let files = [("20MB", 20_000_000)];
-    let options = ProcessOptions { gateway_workers: 2, ..ProcessOptions::default() };
+    let options = ProcessOptions { gateway_workers: 2, ..ProcessOptions::patent() };
     let mut network = Network::new("end", &files, &options);
     let url = network.origin().url("20MB");
     let client = network.client().host.clone();

@@ -33,7 +33,7 @@ documented! {
     pub struct SiteStats {
         address: Option<IpAddr> = "" "The address R that is asked.",
         rank: Option<u64> = "" "The rank among the sites that are asked directly, from 1 on; null if it is not.",
-        state: String = "" "asked, first copy, next trial, known, dead, or never answered.",
+        state: String = "" "asked, first copy, next trial, known, dead, distrusted (it answers SYNs and serves nothing), or never answered.",
         warm: bool = "" "Whether the configuration names it.",
         direct_us: Option<u64> = "microseconds" "Smoothed time to its answers to direct copies.",
         by_switch_us: Option<u64> = "microseconds" "Smoothed time to its answers to the switch's copies.",

@@ -106,6 +106,7 @@ documented! {
         origin: bool = "" "Whether it is an origin server.",
         won: u64 = "races" "Races that it won.",
         lost: u64 = "packets" "SYN/ACKs that arrived too late; each was answered with a reset.",
+        half_open_us: u64 = "microseconds" "How long its lost SYN/ACKs have held half-open connections there, all together: about a round trip each. Divided by the time that has passed, the number of half-open connections at a time.",
         p50_us: u64 = "microseconds" "Median time from the race's first SYN to its SYN/ACKs, interpolated within the bucket.",
         p90_us: u64 = "microseconds" "90th percentile of that time.",
         p99_us: u64 = "microseconds" "99th percentile of that time.",
@@ -291,6 +292,7 @@ fn races(labels: &Labels, workers: &Workers) -> Vec<ResponderStats> {
         });
         all[place].won += responder.won.get();
         all[place].lost += responder.lost.get();
+        all[place].half_open_us += responder.half_open.get();
         let counts = responder.time_to_syn_ack.counts();
         for (bucket, count) in all[place].histogram.iter_mut().zip(counts) {
             bucket.1 += count;

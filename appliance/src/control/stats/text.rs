@@ -6,7 +6,12 @@ use pipeline::counters::Scalar;
 use pipeline::packet::view::Side;
 use pipeline::verdict::{Fate, Verdict};
 
-use super::{PortStats, SideStats, Snapshot, TableStats, VerdictStats, WorkerStats};
+use super::{
+    PortStats, ResponderStats, SideStats, Snapshot, TableStats, VerdictStats, WorkerStats,
+};
+
+/// A hint needs so many races.
+const LEAST_RACES: u64 = 20;
 
 impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -127,8 +132,8 @@ impl Snapshot {
         }
         writeln!(
             f,
-            "\n{:<16} {:<22} {:>8} {:>8} {:>9} {:>9} {:>9}",
-            "service", "responder", "won", "lost", "p50 ms", "p90 ms", "p99 ms"
+            "\n{:<16} {:<22} {:>8} {:>8} {:>9} {:>9} {:>9} {:>12}",
+            "service", "responder", "won", "lost", "p50 ms", "p90 ms", "p99 ms", "half-open ms"
         )?;
         for responder in &self.races {
             let mut name = responder.address.map_or("others".to_owned(), |a| a.to_string());
@@ -139,10 +144,68 @@ impl Snapshot {
             let times = [responder.p50_us, responder.p90_us, responder.p99_us].map(ms);
             writeln!(
                 f,
-                "{:<16} {name:<22} {:>8} {:>8} {:>9.2} {:>9.2} {:>9.2}",
-                responder.service, responder.won, responder.lost, times[0], times[1], times[2]
+                "{:<16} {name:<22} {:>8} {:>8} {:>9.2} {:>9.2} {:>9.2} {:>12.2}",
+                responder.service,
+                responder.won,
+                responder.lost,
+                times[0],
+                times[1],
+                times[2],
+                ms(responder.half_open_us.checked_div(responder.lost).unwrap_or(0)),
             )?;
         }
-        Ok(())
+        self.behind().iter().try_for_each(|hint| writeln!(f, "hint: {hint}"))
+    }
+
+    /// Returns a hint for each service whose origin wins nearly all races although a replica
+    /// answers: by how much that replica is behind.
+    fn behind(&self) -> Vec<String> {
+        let mut hints = Vec::new();
+        for origin in self.races.iter().filter(|responder| responder.origin) {
+            let service = &origin.service;
+            let own = || self.races.iter().filter(|responder| responder.service == *service);
+            let races: u64 = own().map(|responder| responder.won).sum();
+            let replicas = own().filter(|r| !r.origin && r.address.is_some());
+            let Some(best) = replicas.min_by_key(|replica| replica.p50_us) else { continue };
+            let wins_nearly_all = races >= LEAST_RACES && origin.won * 100 >= races * 95;
+            if wins_nearly_all && best.p50_us > origin.p50_us {
+                let behind = (best.p50_us - origin.p50_us) as f64 / 1000.0;
+                hints.push(format!(
+                    "{service}: the origin wins {} of {races} races; its best replica, {}, is \
+                     {behind:.1} ms behind. Where no direct copies are sent (`direct = 0`), a \
+                     replica answers by way of the switch and can win only if the switch is far \
+                     from the origin",
+                    origin.won,
+                    best.address.map_or_else(String::new, |address| address.to_string()),
+                ));
+            }
+        }
+        hints
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_that_wins_nearly_all_races_is_hinted_at() {
+        let responder = |origin, won, lost, p50_us| ResponderStats {
+            service: "shop".to_owned(),
+            address: Some([198, 51, 100, 10].into()),
+            origin,
+            won,
+            lost,
+            p50_us,
+            ..ResponderStats::default()
+        };
+        let shown = |origin_won, replica_us| {
+            let replica = responder(false, 1, 90, replica_us);
+            let races = vec![responder(true, origin_won, 1, 140_000), replica];
+            Snapshot { races, ..Snapshot::default() }.to_string()
+        };
+        assert!(shown(99, 142_500).contains("198.51.100.10, is 2.5 ms behind"));
+        assert!(!shown(99, 10_000).contains("hint:"));
+        assert!(!shown(5, 142_500).contains("hint:"), "too few races");
     }
 }

@@ -81,7 +81,7 @@ impl Asking {
         let turn = &mut self.turns[usize::from(service)][version as usize];
         let number = turn.races;
         turn.races = number.wrapping_add(1);
-        let explores = number.is_multiple_of(plan.explore_every)
+        let explores = number.is_multiple_of(plan.explore_every.max(1))
             || now.since(turn.explored) >= EXPLORE_INTERVAL;
         if explores {
             turn.explored = now;
@@ -92,16 +92,17 @@ impl Asking {
             return None;
         }
         let mut sites = bits(plan);
-        if let Some(Preferred::Site(site)) = preferred {
-            sites |= plan.number_of(site).map_or(0, |number| 1 << number);
-        }
-        let is_turn = number % plan.trial_every == plan.trial_every / 2;
+        let trial_every = plan.trial_every.max(1);
+        let is_turn = number % trial_every == trial_every / 2;
         if let Some(trial) = plan.trial.filter(|_| is_turn || is_left) {
             // Instead of the last, never of the best.
             if let [_, .., last] = plan.best[..] {
                 sites &= !(1 << last);
             }
             sites |= 1 << trial;
+        }
+        if let Some(Preferred::Site(site)) = preferred {
+            sites |= plan.number_of(site).map_or(0, |number| 1 << number);
         }
         let (copies, why) = match explores {
             true => (CopiesWanted::ALL, Why::Exploration),

@@ -48,7 +48,8 @@ impl State for Phase {
 pub struct Flow<F: Family> {
     /// V: the server endpoint that the client connects to (op 212).
     pub server: Endpoint<F>,
-    /// R: the winner (op 510); [`Endpoint::NONE`] unless a replica won.
+    /// R: the winner (op 510). In a race without a winner, the sender of the last SYN/ACK that
+    /// waits. Otherwise [`Endpoint::NONE`].
     pub replica: Endpoint<F>,
     /// Another server to which the client endpoint has opened a connection meanwhile. Its packets
     /// do not belong to this connection.
@@ -116,6 +117,11 @@ impl RaceFlags {
     }
 }
 
+/// What tells a race from other races of the same client endpoint: the sequence number of its SYN,
+/// and when that was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RaceId(u32, u32);
+
 impl<F: Family> Flow<F> {
     /// Returns a race that starts now.
     pub fn new(server: Endpoint<F>, isn: u32, service: u16, now: Ticks) -> Self {
@@ -138,6 +144,11 @@ impl<F: Family> Flow<F> {
     /// Returns the time since the first SYN of the race, up to 71 min.
     pub fn elapsed(&self, now: Ticks) -> Ticks {
         Ticks::from_micros((now.micros() as u32).wrapping_sub(self.started).into())
+    }
+
+    /// Returns the identity of the race.
+    pub fn race_id(&self) -> RaceId {
+        RaceId(self.isn, self.started)
     }
 
     /// Notes that the winner has accepted a new connection of the same endpoints, whose SYN has

@@ -21,20 +21,13 @@ use crate::wire::tcp;
 /// The sender of a SYN/ACK.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Contender<F: Family> {
-    endpoint: Endpoint<F>,
-    is_origin: bool,
-}
-
-impl<F: Family> Contender<F> {
-    /// Returns a replica.
-    pub(super) fn replica(endpoint: Endpoint<F>) -> Self {
-        Self { endpoint, is_origin: false }
-    }
+    pub(super) endpoint: Endpoint<F>,
+    pub(super) is_origin: bool,
 }
 
 /// The place of a SYN/ACK in its race.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+pub(super) enum Place {
     Won,
     Lost,
     /// It lost because the origin wins every race of a shadow.
@@ -91,6 +84,10 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
             Phase::Racing => self.on_first_syn_ack(packet, slot, contender, context),
             Phase::Replica | Phase::Origin | Phase::Closing => {
                 if is_origin || self.allows_replica(flow.service, endpoint) {
+                    // The winner may have been asked directly, which says nothing of the path.
+                    if flow.asked != 0 && !self.is_direct(slot, contender) {
+                        self.note_path_takes_tags(slot);
+                    }
                     self.measure(slot, contender, Place::Lost, context.now);
                 }
                 self.reset_loser(packet, slot, contender, context)
@@ -99,7 +96,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
     }
 
     /// Resets the source of a SYN/ACK that is not the first (op 514).
-    fn reset_loser<P: Pool>(
+    pub(super) fn reset_loser<P: Pool>(
         &self,
         packet: &Packet<P::Buffer>,
         slot: Slot,
@@ -118,7 +115,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
 
     /// Sends a reset in the form and to the address of its SYN/ACK. Returns whether there was a
     /// buffer for it.
-    pub(super) fn reset<P: Pool>(
+    fn reset<P: Pool>(
         &self,
         packet: &Packet<P::Buffer>,
         translation: Translation<F>,
@@ -149,7 +146,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         if !first.is_origin && !self.allows_replica(service, first.endpoint) {
             return Verdict::ReplicaNotAllowed;
         }
-        if first.is_origin || !self.is_direct(slot, first) {
+        if !self.is_direct(slot, first) {
             self.note_path_takes_tags(slot);
         }
         let policy = &self.common.settings.services[usize::from(service)].policy;
@@ -162,36 +159,41 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
                 verdict => verdict,
             };
         }
-        if policy.may_wait()
+        let plan = self.common.asking.plan(service, F::VERSION);
+        if (policy.may_wait() || plan.is_some_and(|plan| plan.has_distrusted))
             && let Some(due) = self.must_wait_until(slot, first, now)
         {
-            let entry = self.flows.get(slot);
-            let race = (entry.key, entry.value.isn);
-            let kind = Kind::SynAck(first.endpoint.into());
-            if self.wait(packet, race, (kind, due)) {
+            if self.flows.get(slot).value.replica == first.endpoint {
+                // Once more: the first one waits already.
+                return Verdict::SynAckHeld;
+            }
+            let Contender { endpoint, is_origin } = first;
+            let kind = Kind::SynAck { from: endpoint.into(), is_origin, at: now };
+            if self.wait(packet, slot, (kind, due)) {
+                self.flows.value_mut(slot).replica = endpoint;
                 return Verdict::SynAckHeld;
             }
         }
-        if !first.is_origin {
-            self.replica_wins(packet, slot, first, now);
-            return Verdict::ReplicaWon;
-        }
-        self.measure(slot, first, Place::Won, now);
-        self.prefer(slot, Preferred::Origin, now);
-        // op 516: nothing is translated; the entry remains for a while to reset losers.
-        self.flows.move_to(slot, Phase::Origin, now);
-        Verdict::OriginWon
+        self.wins(packet, slot, first, (now, now))
     }
 
-    /// Lets a replica win, and makes its SYN/ACK one from the server.
-    pub(super) fn replica_wins<B: Buffer>(
+    /// Decides a race. A replica's SYN/ACK, which has come `at` this time, becomes one from the
+    /// server.
+    pub(super) fn wins<B: Buffer>(
         &mut self,
         packet: &mut Packet<B>,
         slot: Slot,
         winner: Contender<F>,
-        now: Ticks,
-    ) {
-        self.measure(slot, winner, Place::Won, now);
+        (at, now): (Ticks, Ticks),
+    ) -> Verdict {
+        self.measure(slot, winner, Place::Won, at);
+        if winner.is_origin {
+            self.prefer(slot, Preferred::Origin, now);
+            // op 516: nothing is translated; the entry remains for a while to reset losers.
+            self.flows.value_mut(slot).replica = Endpoint::NONE;
+            self.flows.move_to(slot, Phase::Origin, now);
+            return Verdict::OriginWon;
+        }
         let address = winner.endpoint.address.into();
         let entry = self.flows.get(slot);
         let client = entry.key;
@@ -204,6 +206,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         let translation = flow.translation(client);
         self.flows.move_to(slot, Phase::Replica, now);
         self.forward_syn_ack(packet, &translation);
+        Verdict::ReplicaWon
     }
 
     /// Notes who has won, for services whose clients keep their server.
@@ -223,22 +226,32 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         let entry = self.flows.get(slot);
         let (flow, client) = (&entry.value, entry.key);
         let policy = &self.common.settings.services[usize::from(flow.service)].policy;
+        let plan = self.common.asking.plan(flow.service, F::VERSION)?;
         let preferred = match policy.affinity {
             Ticks(0) => None,
             lasting => self.preferences.find(flow.service, client.address, lasting, now),
         };
+        // A replica that was not asked is dead, or too far behind.
+        let preferred = preferred.filter(|preferred| match preferred {
+            Preferred::Origin => plan.origin.is_some(),
+            Preferred::Site(site) => {
+                plan.number_of(*site).is_some_and(|number| flow.asked >> number & 1 != 0)
+            }
+        });
         let slack = |is_preferred: bool| match preferred {
             Some(_) if !is_preferred => policy.affinity_slack,
             _ => Ticks(0),
         };
         let of_site = |site| slack(preferred == Some(Preferred::Site(site)));
         let origin_slack = slack(preferred == Some(Preferred::Origin));
-        let plan = self.common.asking.plan(flow.service, F::VERSION)?;
         let address = first.endpoint.address.into();
         let own = policy.site(address);
         let handicap = match first.is_origin {
             true => origin_slack,
-            false => policy.handicap(address) + of_site(own),
+            false => {
+                let known = plan.number_of(own).and_then(|number| plan.candidate(number));
+                known.map_or_else(|| policy.handicap(address), |site| site.handicap) + of_site(own)
+            }
         };
         let number = plan.number_of(own).filter(|_| !first.is_origin);
         let origin_after = if flow.race.is_deferred() { policy.origin_after } else { Ticks(0) };
@@ -272,7 +285,13 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
 
     /// Records the time from the first SYN to a SYN/ACK, of the winner or of a loser, and reports
     /// it to the memory.
-    fn measure(&mut self, slot: Slot, contender: Contender<F>, place: Place, now: Ticks) {
+    pub(super) fn measure(
+        &mut self,
+        slot: Slot,
+        contender: Contender<F>,
+        place: Place,
+        now: Ticks,
+    ) {
         let entry = self.flows.get(slot);
         let (flow, client) = (&entry.value, entry.key);
         let all = &self.common.counters.responders;
@@ -298,7 +317,10 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         let event = Event::Answered {
             responder: address,
             is_origin: contender.is_origin,
-            is_direct: self.is_direct(slot, contender),
+            is_direct: match contender.is_origin {
+                true => flow.asked != 0,
+                false => self.is_direct(slot, contender),
+            },
             // In a shadow the memory learns who would have won.
             has_won: place != Place::Lost
                 && !(contender.is_origin && flow.race.has_shadow_answer()),

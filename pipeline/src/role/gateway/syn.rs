@@ -9,6 +9,7 @@ use crate::base::time::Ticks;
 use crate::counters::{Generated, Scalar};
 use crate::memory::{Event, Report};
 use crate::packet::buffer::{Buffer, Pool};
+use crate::packet::burst::BURST;
 use crate::packet::view::{Packet, Side};
 use crate::role::{Context, insert_counted, send_generated};
 use crate::stage::encap::{self, Outer};
@@ -112,22 +113,23 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
                 None => return Verdict::UntaggedTableFull,
             },
         };
-        if !self.ask(packet, (slot, client), asked, is_tagged, context) {
+        let Some(sites) = self.ask(packet, (slot, client), asked, is_tagged, context) else {
             self.flows.remove(slot);
             return Verdict::UntaggedNoHeadroom;
-        }
+        };
+        let asked = Asked { sites, ..asked };
         // op 214: forwarded to the server.
         match (is_tagged, earlier) {
             (false, _) => Verdict::UntaggedBackoff,
-            (true, _) if self.defer(packet, (slot, client), asked, now) => Verdict::SynDeferred,
+            (true, _) if self.defer(packet, slot, asked, now) => Verdict::SynDeferred,
             (true, Some(_)) => Verdict::TaggedNewIsn,
             (true, None) => Verdict::Tagged,
         }
     }
 
     /// Tags a SYN, sends direct copies of it, and reports it. If the path to the server is assumed
-    /// to drop the tag, only the copies have it. Returns `false`, and changes nothing, when the
-    /// buffer has no headroom for the tag.
+    /// to drop the tag, only the copies have it. Returns the sites that got a copy; `None`, and
+    /// changes nothing, when the buffer has no headroom for the tag.
     fn ask<P: Pool>(
         &mut self,
         packet: &mut Packet<P::Buffer>,
@@ -135,62 +137,65 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         asked: Asked,
         is_tagged: bool,
         context: &mut Context<'_, P>,
-    ) -> bool {
+    ) -> Option<u32> {
         if (is_tagged || asked.sites != 0) && !self.tag(packet, asked.copies) {
-            return false;
+            return None;
         }
+        let service = self.flows.get(slot).value.service;
+        let sites = self.copy_directly(packet, service, client, asked.sites, context);
         let flow = self.flows.value_mut(slot);
-        let service = flow.service;
-        flow.asked |= asked.sites;
+        flow.asked |= sites;
         if !is_tagged {
             flow.race.note_untagged();
         }
-        self.copy_directly(packet, service, client, asked.sites, context);
         if !is_tagged
             && let Found::Tag(_, at, length) = self.common.settings.tag.find(packet.options())
         {
             tag::strip::<F, _>(packet, at, length);
         }
-        let why = if is_tagged { asked.why } else { Why::Untagged };
-        let event = Event::Asked { sites: asked.sites, copies: asked.copies, why };
-        self.report(service, client, event, context.now);
-        true
+        let (copies, why) = match (is_tagged, asked.why) {
+            (true, why) => (asked.copies, why),
+            (false, Why::Repetition) => (CopiesWanted::NONE, Why::Repetition),
+            (false, _) => (CopiesWanted::NONE, Why::Untagged),
+        };
+        self.report(service, client, Event::Asked { sites, copies, why }, context.now);
+        Some(sites)
     }
 
-    /// Sends a tagged SYN in tunnels to the replicas that are asked directly.
+    /// Sends a tagged SYN in tunnels to the replicas that are asked directly. Returns the sites that
+    /// got one.
     fn copy_directly<P: Pool>(
         &self,
         packet: &Packet<P::Buffer>,
         service: u16,
         client: Endpoint<F>,
-        mut sites: u32,
+        sites: u32,
         context: &mut Context<'_, P>,
-    ) {
+    ) -> u32 {
         let counters = &self.common.counters.common;
         let Some(plan) = self.common.asking.plan(service, F::VERSION).filter(|_| sites != 0) else {
-            return;
+            return 0;
         };
-        while sites != 0 {
-            let candidate = plan.candidate(sites.trailing_zeros() as u8);
-            sites &= sites - 1;
-            let Some(replica) = candidate.and_then(|to| Some((F::from_ip(to.address)?, to.format)))
-            else {
-                continue;
-            };
-            let (destination, format) = replica;
+        let mut sent = 0;
+        for (number, candidate) in plan.asked(sites) {
+            let format = candidate.format;
+            let Some(destination) = F::from_ip(candidate.address) else { continue };
             let entropy = client.entropy();
             let outer = Outer::<F> { format, source: client.address, destination, entropy };
-            let copy = match context.out.has_room(Side::Outside) {
+            // The packets of the burst must have room, too.
+            let copy = match context.out.room(Side::Outside) > BURST {
                 true => encap::copy_onward(packet, &outer, context.pool),
                 false => None,
             };
             match copy {
                 Some(copy) => {
                     send_generated(counters, Side::Outside, copy, Generated::DirectCopy, context);
+                    sent |= 1 << number;
                 }
                 None => counters.scalar(Scalar::CopiesFailed).add(1),
             }
         }
+        sent
     }
 
     /// Makes the SYN to the origin wait, if the service wants that and replicas that have answered
@@ -198,17 +203,18 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
     fn defer<B: Buffer>(
         &mut self,
         packet: &Packet<B>,
-        (slot, client): (Slot, Endpoint<F>),
+        slot: Slot,
         asked: Asked,
         now: Ticks,
     ) -> bool {
         let flow = &self.flows.get(slot).value;
         let policy = &self.common.settings.services[usize::from(flow.service)].policy;
-        if policy.origin_after == Ticks(0) || policy.shadow || asked.why != Why::Fresh {
+        let is_wanted = policy.origin_after > Ticks(0) && !policy.shadow;
+        if !is_wanted || asked.why != Why::Fresh || asked.sites == 0 {
             return false;
         }
-        let (isn, due) = (flow.isn, now + policy.origin_after);
-        let waits = self.wait(packet, (client, isn), (Kind::Syn, due));
+        let due = now + policy.origin_after;
+        let waits = self.wait(packet, slot, (Kind::Syn, due));
         if waits {
             self.flows.value_mut(slot).race.note_deferred();
         }
@@ -352,7 +358,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         let sent = self.ask(packet, (slot, client), asked, untagged.is_none(), context);
         match untagged {
             Some(verdict) => verdict,
-            None if sent => Verdict::TaggedRetransmit,
+            None if sent.is_some() => Verdict::TaggedRetransmit,
             None => Verdict::UntaggedNoHeadroom,
         }
     }

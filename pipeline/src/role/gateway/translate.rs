@@ -4,6 +4,7 @@ use super::flow::{Flow, Phase};
 use super::mode::{EncapError, Mode, Translation};
 use super::{Common, GatewayFor};
 use crate::base::time::Ticks;
+use crate::memory::Event;
 use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::view::{Packet, Side};
 use crate::role::Context;
@@ -33,10 +34,31 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
             Phase::Origin => Verdict::WithOrigin,
             Phase::Replica | Phase::Closing => {
                 let translation = entry.value.translation(entry.key);
+                self.note_end(slot, Side::Inside, flags, context.now);
                 on_segment(self.flows, slot, Side::Inside, flags, context.now);
                 self.send_to_replica(packet, &translation, Verdict::ToReplica, context)
             }
         }
+    }
+
+    /// Reports the first FIN of a side of a connection that a replica has won: a replica that
+    /// answers SYNs and serves nothing ends no connection.
+    #[inline]
+    pub(super) fn note_end(&mut self, slot: Slot, from: Side, flags: Flags, now: Ticks) {
+        if flags.fin() {
+            self.report_end(slot, from, now);
+        }
+    }
+
+    fn report_end(&mut self, slot: Slot, from: Side, now: Ticks) {
+        let entry = self.flows.get(slot);
+        let (flow, client) = (&entry.value, entry.key);
+        if flow.tracking.has_fin(from) || flow.tracking.has_fin(Side::Outside) {
+            return;
+        }
+        let replica = flow.replica.address.into();
+        let event = Event::Ended { replica, by_replica: from == Side::Outside };
+        self.report(flow.service, client, event, now);
     }
 
     /// Sends a packet to the winner (ops 612, 636, 656). Returns `verdict`, unless the packet was
@@ -93,6 +115,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
                 let translation = flow.translation(entry.key);
                 let is_winner = M::plain_winner(&translation) == Some(from);
                 if is_winner && !is_late_refusal(packet, flow, from) {
+                    self.note_end(slot, Side::Outside, flags, now);
                     on_segment(self.flows, slot, Side::Outside, flags, now);
                     M::to_client(packet, &translation);
                     Verdict::FromReplica

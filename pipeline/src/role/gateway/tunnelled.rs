@@ -101,6 +101,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
                 if let Err(verdict) = decap::open(packet, inner) {
                     return verdict;
                 }
+                self.note_end(slot, Side::Outside, flags, context.now);
                 on_segment(self.flows, slot, Side::Outside, flags, context.now);
                 M::to_client(packet, &flow.translation(client));
                 Verdict::FromReplica

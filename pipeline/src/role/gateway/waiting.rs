@@ -3,9 +3,9 @@
 
 use std::net::SocketAddr;
 
-use super::flow::{Flow, Phase};
-use super::mode::{Mode, Translation};
-use super::race::Contender;
+use super::flow::{Flow, Phase, RaceId};
+use super::mode::Mode;
+use super::race::{Contender, Place};
 use super::{Gateway, GatewayFor, Settings};
 use crate::base::time::Ticks;
 use crate::counters::{Generated, Scalar};
@@ -25,8 +25,7 @@ const RELEASED: usize = 32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Waiting {
     pub(super) client: SocketAddr,
-    /// The sequence number of the race's SYN.
-    pub(super) isn: u32,
+    pub(super) race: RaceId,
     pub(super) kind: Kind,
 }
 
@@ -35,15 +34,20 @@ pub(super) struct Waiting {
 pub(super) enum Kind {
     /// A SYN to the origin.
     Syn,
-    /// The SYN/ACK of this replica, decapsulated.
-    SynAck(SocketAddr),
+    /// A SYN/ACK, decapsulated.
+    SynAck {
+        /// Its sender.
+        from: SocketAddr,
+        /// Whether that is the origin.
+        is_origin: bool,
+        /// When it came.
+        at: Ticks,
+    },
 }
 
-/// Returns how many frames may wait: none if no service needs it.
+/// Returns how many frames may wait: none if no service asks directly.
 pub(super) fn capacity(settings: &Settings) -> usize {
-    let waits = settings.services.iter().map(|service| &service.policy).any(|policy| {
-        policy.origin_after > Ticks(0) || policy.affinity > Ticks(0) || !policy.handicaps.is_empty()
-    });
+    let waits = settings.services.iter().any(|service| service.policy.is_direct());
     if waits { FRAMES } else { 0 }
 }
 
@@ -58,10 +62,8 @@ impl<M: Mode> Gateway<M> {
 
     /// Releases all frames, as far as the output has room for them.
     pub(super) fn release_all<P: Pool>(&mut self, context: &mut Context<'_, P>) {
-        while context.out.has_room(Side::Outside)
-            && context.out.has_room(Side::Inside)
-            && let Some((waiting, frame)) = self.common.waiting.take()
-        {
+        while context.out.has_room(Side::Outside) && context.out.has_room(Side::Inside) {
+            let Some((waiting, frame)) = self.common.waiting.take() else { return };
             self.release(waiting, &frame, context);
         }
     }
@@ -75,14 +77,15 @@ impl<M: Mode> Gateway<M> {
 }
 
 impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
-    /// Makes a frame wait. Returns whether there was room for it.
+    /// Makes a frame of a race wait. Returns whether there was room for it.
     pub(super) fn wait<B: Buffer>(
         &mut self,
         packet: &Packet<B>,
-        (client, isn): (Endpoint<F>, u32),
+        slot: Slot,
         (kind, due): (Kind, Ticks),
     ) -> bool {
-        let waiting = Waiting { client: client.into(), isn, kind };
+        let entry = self.flows.get(slot);
+        let waiting = Waiting { client: entry.key.into(), race: entry.value.race_id(), kind };
         let end = packet.view.end as usize;
         let frame = packet.buffer.head().get(..end);
         frame.is_some_and(|frame| self.common.waiting.push(due, frame, waiting))
@@ -92,73 +95,102 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         let Some(client) = endpoint::<F>(waiting.client) else { return };
         let hash = self.flows.hash(client);
         let slot = self.flows.find(hash, client, context.now);
-        let flow = slot.map(|slot| (self.flows.get(slot).value, self.flows.get(slot).state()));
-        let flow = flow.filter(|(flow, _)| flow.isn == waiting.isn);
-        match waiting.kind {
-            Kind::Syn => self.release_syn(flow, frame, context),
-            Kind::SynAck(replica) => {
-                let Some(mut buffer) = copy_of(frame, context.pool) else { return };
-                buffer.truncate(frame.len());
-                let mut packet = Packet::new(buffer);
-                let (Some(replica), Some(slot)) = (endpoint::<F>(replica), slot) else { return };
-                let Some((flow, phase)) = flow else { return };
-                self.release_syn_ack(&mut packet, (slot, flow, phase), (client, replica), context);
-                if phase == Phase::Racing && context.out.has_room(Side::Inside) {
-                    let counters = &self.common.counters.common;
-                    let what = Generated::HeldSynAck;
-                    send_generated(counters, Side::Inside, packet.buffer, what, context);
-                }
+        let entry = slot.map(|slot| (slot, self.flows.get(slot)));
+        let race =
+            entry.map(|(slot, entry)| (slot, entry.value, entry.state())).filter(|(_, flow, _)| {
+                // Another race of the endpoint has nothing to do with the frame.
+                flow.race_id() == waiting.race
+            });
+        match (waiting.kind, race) {
+            // The entry was evicted: the connection is the origin's.
+            (Kind::Syn, None) if slot.is_none() => self.send_syn(frame, context),
+            (Kind::Syn, Some((_, flow, phase))) => self.release_syn((flow, phase), frame, context),
+            (Kind::SynAck { from, is_origin, at }, Some((slot, flow, phase))) => {
+                let Some(from) = endpoint::<F>(from) else { return };
+                let contender = Contender { endpoint: from, is_origin };
+                self.release_syn_ack(frame, (slot, flow, phase), (contender, at), context);
             }
+            (Kind::Syn | Kind::SynAck { .. }, None) => {}
         }
     }
 
     /// Sends a SYN to the origin, unless a replica has won or the client has repeated it meanwhile.
     fn release_syn<P: Pool>(
-        &mut self,
-        flow: Option<(Flow<F>, Phase)>,
+        &self,
+        (flow, phase): (Flow<F>, Phase),
         frame: &Frame,
         context: &mut Context<'_, P>,
     ) {
-        let counters = &self.common.counters.common;
-        match flow {
-            Some((_, Phase::Replica | Phase::Closing)) => {
-                return counters.scalar(Scalar::OriginSpared).add(1);
+        match phase {
+            Phase::Replica | Phase::Closing => {
+                self.common.counters.common.scalar(Scalar::OriginSpared).add(1);
             }
-            Some((flow, _)) if flow.retransmits > 0 => return,
-            _ => {}
+            Phase::Racing | Phase::Origin if flow.retransmits > 0 => {}
+            Phase::Racing | Phase::Origin => self.send_syn(frame, context),
         }
-        if let Some(buffer) = copy_of(frame, context.pool)
-            && context.out.has_room(Side::Outside)
-        {
+    }
+
+    fn send_syn<P: Pool>(&self, frame: &Frame, context: &mut Context<'_, P>) {
+        if let Some(buffer) = self.copy_of(frame, Side::Outside, context) {
+            let counters = &self.common.counters.common;
             send_generated(counters, Side::Outside, buffer, Generated::DeferredSyn, context);
         }
     }
 
-    /// Decides about a SYN/ACK whose handicap has passed: it wins if nobody else has.
+    /// Decides about a SYN/ACK whose time has come: it wins if nobody else has.
     fn release_syn_ack<P: Pool>(
         &mut self,
-        packet: &mut Packet<P::Buffer>,
+        frame: &Frame,
         (slot, flow, phase): (Slot, Flow<F>, Phase),
-        (client, replica): (Endpoint<F>, Endpoint<F>),
+        (contender, at): (Contender<F>, Ticks),
         context: &mut Context<'_, P>,
     ) {
-        let contender = Contender::replica(replica);
-        if phase == Phase::Racing {
-            self.replica_wins(packet, slot, contender, context.now);
-        } else if context.out.has_room(Side::Outside) && replica != flow.replica {
-            let translation =
-                Translation { client, server: flow.server, replica, format: flow.format };
-            self.reset(packet, translation, contender, context);
+        let has_won = match phase {
+            Phase::Racing => {
+                // Whatever comes of it, it is not held any more.
+                self.flows.value_mut(slot).replica = Endpoint::NONE;
+                false
+            }
+            Phase::Origin => contender.is_origin,
+            Phase::Replica | Phase::Closing => contender.endpoint == flow.replica,
+        };
+        if has_won {
+            return;
         }
+        let side = if phase == Phase::Racing { Side::Inside } else { Side::Outside };
+        let Some(buffer) = self.copy_of(frame, side, context) else { return };
+        let mut packet = Packet::new(buffer);
+        if phase == Phase::Racing {
+            self.wins(&mut packet, slot, contender, (at, context.now));
+            let counters = &self.common.counters.common;
+            let what = Generated::HeldSynAck;
+            return send_generated(counters, Side::Inside, packet.buffer, what, context);
+        }
+        self.measure(slot, contender, Place::Lost, at);
+        self.reset_loser(&packet, slot, contender, context);
+    }
+
+    /// Returns a frame in a buffer, if there is one and room for it among those that leave by this
+    /// side.
+    fn copy_of<P: Pool>(
+        &self,
+        frame: &Frame,
+        side: Side,
+        context: &mut Context<'_, P>,
+    ) -> Option<P::Buffer> {
+        let buffer = match context.out.has_room(side) {
+            true => context.pool.alloc(frame.len()),
+            false => None,
+        };
+        let Some(mut buffer) = buffer else {
+            self.common.counters.common.scalar(Scalar::CopiesFailed).add(1);
+            return None;
+        };
+        buffer.head_mut()[..frame.len()].copy_from_slice(frame);
+        Some(buffer)
     }
 }
 
 fn endpoint<F: Family>(address: SocketAddr) -> Option<Endpoint<F>> {
     Some(Endpoint::new(F::from_ip(address.ip())?, address.port()))
-}
-
-fn copy_of<P: Pool>(frame: &[u8], pool: &mut P) -> Option<P::Buffer> {
-    let mut buffer = pool.alloc(frame.len())?;
-    buffer.head_mut()[..frame.len()].copy_from_slice(frame);
-    Some(buffer)
 }

@@ -1,5 +1,8 @@
 //! The replica's entry of a connection.
 
+use std::num::NonZeroU16;
+
+use crate::base::time::Ticks;
 use crate::packet::buffer::Buffer;
 use crate::packet::view::Packet;
 use crate::role::phase::Phase;
@@ -36,6 +39,31 @@ pub struct Connection<F: Family> {
     /// How many SYN/ACKs the web server may still send before the client establishes the
     /// connection.
     pub syn_acks_left: u8,
+    /// When a copy was last given to the web server, be it of this SYN or of a later one; `None`
+    /// once the web server has refused.
+    pub last_copy: Option<CopyTime>,
+}
+
+/// A point in time within a table entry: 16 bits in units of 8.4 ms, which wrap after 9.2 min.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CopyTime(NonZeroU16);
+
+impl CopyTime {
+    /// The binary logarithm of the unit in nanoseconds.
+    const UNIT: u32 = 23;
+    /// A copy of the same SYN within this time is a duplicate, and not the client's retransmission:
+    /// 0.5 s, to within two units. No TCP retransmits a SYN as early as that (RFC 6298, section 2).
+    const DUPLICATE_WITHIN: u16 = (Ticks::from_millis(500).0 >> Self::UNIT) as u16 + 1;
+
+    /// Returns this point in time. The value that is used for none is taken for the next one.
+    pub(super) fn at(now: Ticks) -> Self {
+        Self(NonZeroU16::new((now.0 >> Self::UNIT) as u16).unwrap_or(NonZeroU16::MIN))
+    }
+
+    /// Returns whether a copy that arrives now is a duplicate of one that arrived then.
+    pub(super) fn has_duplicate_at(self, now: Ticks) -> bool {
+        Self::at(now).0.get().wrapping_sub(self.0.get()) < Self::DUPLICATE_WITHIN
+    }
 }
 
 impl<F: Family> Connection<F> {
@@ -43,6 +71,15 @@ impl<F: Family> Connection<F> {
     /// is no evidence, since any host can send one; nor is silence.
     pub(super) fn is_live(&self) -> bool {
         self.tracking.is_established() && !self.tracking.has_both_fins()
+    }
+
+    /// Returns whether a copy of a SYN to `server` with this sequence number repeats one that the web
+    /// server was given a moment ago: the gateway's own copy and the switch's may both arrive.
+    pub(super) fn is_duplicate(&self, server: Endpoint<F>, isn: u32, now: Ticks) -> bool {
+        let is_given = isn == self.isn || self.tracking.is_challenged() && isn == self.next.0;
+        is_given
+            && server == self.server
+            && self.last_copy.is_some_and(|time| time.has_duplicate_at(now))
     }
 
     /// Returns whether a SYN/ACK with this acknowledgement number accepts the later SYN: a live
@@ -112,5 +149,24 @@ impl<F: Family> ClientConnection<F> {
             && packet.view.version == F::VERSION
             && F::source(ip) == self.client.address
             && F::destination(ip) == self.connection.replica.address
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_is_a_duplicate_for_half_a_second() {
+        let unit = 1u64 << CopyTime::UNIT;
+        // From where the units wrap, and from where the value for none is skipped.
+        for start in [Ticks(0), Ticks::from_secs(1), Ticks(unit * 65_535), Ticks(unit * 65_536)] {
+            let time = CopyTime::at(start);
+            for (millis, expected) in [(0, true), (490, true), (515, false), (1000, false)] {
+                let now = start + Ticks::from_millis(millis);
+                assert_eq!(time.has_duplicate_at(now), expected, "{millis} ms after {start:?}");
+            }
+            assert!(!time.has_duplicate_at(start + Ticks::from_secs(540)));
+        }
     }
 }

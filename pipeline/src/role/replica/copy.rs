@@ -1,14 +1,14 @@
 //! Figures 4A, 4B and 4C up to the web server: tunnels of switches, with copies of SYNs, probes and
-//! copies of ICMP errors in them.
+//! copies of ICMP errors in them, and direct copies of gateways.
 
 use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::connection::Connection;
+use super::connection::{Connection, CopyTime};
 use super::mode::{self, Segment};
 use super::{Phase, ReplicaFor, Server, Settings, live};
 use crate::base::time::Ticks;
-use crate::counters::Generated;
+use crate::counters::{Generated, Scalar};
 use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::view::{Kind, Packet, Side, View};
 use crate::role::tracking::TcpTracking;
@@ -16,7 +16,7 @@ use crate::role::{Context, insert_counted, send_generated};
 use crate::stage::sign::Verification;
 use crate::stage::{decap, probe, quote, tag};
 use crate::table::{Hash, Inserted, Slot};
-use crate::verdict::Verdict;
+use crate::verdict::{Fate, Verdict};
 use crate::wire::configuration::Configuration;
 use crate::wire::family::{Endpoint, Family};
 use crate::wire::{ethernet, tcp};
@@ -30,10 +30,12 @@ struct SynCopy {
     tag_length: usize,
     /// The outer destination that it came with.
     outer_destination: IpAddr,
+    /// Whether it came from the gateway directly.
+    is_direct: bool,
 }
 
 impl<F: Family> ReplicaFor<'_, F> {
-    /// Handles a tunnel that does not come from a gateway (op 402).
+    /// Handles a tunnel that belongs to no connection and is no direct copy (op 402).
     pub(super) fn switch_tunnel<P: Pool>(
         &mut self,
         packet: &mut Packet<P::Buffer>,
@@ -54,12 +56,58 @@ impl<F: Family> ReplicaFor<'_, F> {
             return verdict;
         }
         match packet.view.kind {
-            Kind::Tcp => match self.read_copy(packet, outer_destination) {
-                Ok(copy) => self.admit(packet, copy, context.now),
-                Err(verdict) => verdict,
-            },
+            Kind::Tcp => self.copy(packet, outer_destination, false, context.now),
             Kind::Icmp => self.switch_icmp(packet, (peer, outer_destination), context),
             _ => Verdict::TunnelMalformed,
+        }
+    }
+
+    /// Returns whether a tunnel is a gateway's own copy of a SYN: from the client's address to a
+    /// tunnel address or a web server, with a tagged SYN inside. Most packets differ in the first
+    /// fields that are compared.
+    pub(super) fn is_direct_copy<B: Buffer>(&self, packet: &Packet<B>, inner: View) -> bool {
+        let head = packet.buffer.head();
+        let settings = &self.common.settings;
+        if inner.kind != Kind::Tcp
+            || !tcp::flags(&head[usize::from(inner.l4)..]).is_syn()
+            || packet.view.version != F::VERSION
+            || F::source(packet.ip()) != F::source(&head[usize::from(inner.l3)..])
+            || !settings.direct
+        {
+            return false;
+        }
+        // A tag that is malformed was meant to be one, too.
+        let options = &head[usize::from(inner.l4) + tcp::HEADER..usize::from(inner.payload)];
+        let to = F::destination(packet.ip()).into();
+        settings.tag.find(options) != tag::Found::None
+            && (settings.tunnel_addresses.contains(&to) || settings.server(to).is_some())
+    }
+
+    /// Handles a gateway's own copy of a SYN, as if a switch had sent it (op 402).
+    pub(super) fn direct_copy<B: Buffer>(
+        &mut self,
+        packet: &mut Packet<B>,
+        inner: View,
+        now: Ticks,
+    ) -> Verdict {
+        let outer_destination = F::destination(packet.ip()).into();
+        // op 410
+        match decap::open(packet, inner) {
+            Ok(()) => self.copy(packet, outer_destination, true, now),
+            Err(verdict) => verdict,
+        }
+    }
+
+    fn copy<B: Buffer>(
+        &mut self,
+        packet: &mut Packet<B>,
+        outer_destination: IpAddr,
+        is_direct: bool,
+        now: Ticks,
+    ) -> Verdict {
+        match self.read_copy(packet, outer_destination, is_direct) {
+            Ok(copy) => self.admit(packet, copy, now),
+            Err(verdict) => verdict,
         }
     }
 
@@ -68,6 +116,7 @@ impl<F: Family> ReplicaFor<'_, F> {
         &self,
         packet: &Packet<B>,
         outer_destination: IpAddr,
+        is_direct: bool,
     ) -> Result<SynCopy, Verdict> {
         if !packet.tcp_checksum_ok::<F>() {
             return Err(Verdict::TunnelInnerChecksum);
@@ -98,7 +147,7 @@ impl<F: Family> ReplicaFor<'_, F> {
             return Err(Verdict::CopyClientNotAllowed);
         }
         let configuration = tag.configuration.ok_or(Verdict::CopyUnknownConfiguration)?;
-        Ok(SynCopy { service, configuration, tag_at, tag_length, outer_destination })
+        Ok(SynCopy { service, configuration, tag_at, tag_length, outer_destination, is_direct })
     }
 
     /// Gives a copy to a web server (op 410), unless the replica is out of service or busy (ops
@@ -117,6 +166,12 @@ impl<F: Family> ReplicaFor<'_, F> {
         let hash = self.connections.hash(client);
         let isn = tcp::sequence(packet.tcp());
         let earlier = self.connections.find(hash, client, now);
+        if let Some(slot) = earlier
+            && let connection = &self.connections.get(slot).value
+            && connection.is_duplicate(packet.destination(), isn, now)
+        {
+            return Verdict::CopyDuplicate;
+        }
         let repeated = earlier.filter(|&slot| {
             let connection = &self.connections.get(slot).value;
             connection.isn == isn && connection.server == packet.destination()
@@ -125,7 +180,7 @@ impl<F: Family> ReplicaFor<'_, F> {
             self.on_repeated_copy(slot, now);
             self.allow_syn_acks(slot);
             let connection = self.connections.get(slot).value;
-            return self.forward_copy(packet, copy, &connection, Verdict::CopyRetransmit, now);
+            return self.forward_copy(packet, copy, slot, connection, Verdict::CopyRetransmit, now);
         }
         // op 408
         if self.is_busy(now) {
@@ -143,8 +198,11 @@ impl<F: Family> ReplicaFor<'_, F> {
             return Verdict::Busy;
         };
         self.common.counters.syns[number].add(1);
+        if copy.is_direct {
+            self.common.counters.common.scalar(Scalar::DirectCopies).add(1);
+        }
         self.allow_syn_acks(slot);
-        self.forward_copy(packet, copy, &connection, Verdict::CopyAccepted, now)
+        self.forward_copy(packet, copy, slot, connection, Verdict::CopyAccepted, now)
     }
 
     /// Handles a copy for a client endpoint that has a live connection here. The web server's TCP
@@ -169,23 +227,29 @@ impl<F: Family> ReplicaFor<'_, F> {
         value.next = (next.isn, next.configuration);
         value.tracking.note_challenge();
         *self.translates |= next.configuration.replica_translates();
-        self.forward_copy(packet, copy, &next, Verdict::CopyNewIsn, now)
+        self.forward_copy(packet, copy, slot, next, Verdict::CopyNewIsn, now)
     }
 
-    /// Strips the tag of a copy and sends it to its web server.
+    /// Strips the tag of a copy and sends it to the web server of `connection`, which is, or may
+    /// become, that of the entry in `slot`.
     fn forward_copy<B: Buffer>(
         &mut self,
         packet: &mut Packet<B>,
         copy: SynCopy,
-        connection: &Connection<F>,
+        slot: Slot,
+        connection: Connection<F>,
         verdict: Verdict,
         now: Ticks,
     ) -> Verdict {
         tag::strip::<F, B>(packet, copy.tag_at, copy.tag_length);
-        self.clamp(packet, connection);
-        mode::to_web_server(packet, Segment::Data, connection);
+        self.clamp(packet, &connection);
+        mode::to_web_server(packet, Segment::Data, &connection);
         let server = connection.replica.address.into();
-        self.send_to_server(packet, server, copy.outer_destination, verdict, now)
+        let verdict = self.send_to_server(packet, server, copy.outer_destination, verdict, now);
+        if verdict.fate() != Fate::Dropped {
+            self.connections.value_mut(slot).last_copy = Some(CopyTime::at(now));
+        }
+        verdict
     }
 
     /// Handles a copy of a SYN whose connection is known.
@@ -222,6 +286,7 @@ impl<F: Family> ReplicaFor<'_, F> {
             next: (0, copy.configuration),
             tracking: TcpTracking::default(),
             syn_acks_left: 0,
+            last_copy: None,
         })
     }
 

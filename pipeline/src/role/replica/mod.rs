@@ -1,7 +1,7 @@
 //! The replica: figures 4A, 4B and 4C.
 //!
-//! From the outside: the copy of a SYN from an allowed switch is dropped while the replica is out
-//! of service or busy, otherwise decapsulated and given to a web server ([`copy`]); tunnels of
+//! From the outside: the copy of a SYN from an allowed switch, or from the client's gateway
+//! directly, is dropped while the replica is out of service or busy, otherwise decapsulated and given to a web server ([`copy`]); tunnels of
 //! gateways of configuration C are decapsulated ([`tunnelled`]); all other traffic is bridged. From
 //! the inside: a web server's packets go to the client in the form of the connection's
 //! configuration ([`track`], [`mode`]); all other traffic is bridged.
@@ -39,7 +39,7 @@ use crate::wire::family::{Endpoint, Family, V4, V6, Version};
 use connection::ClientConnection;
 
 pub use super::phase::Phase;
-pub use connection::Connection;
+pub use connection::{Connection, CopyTime};
 pub use settings::{Admission, Selection, Server, Service, Settings, Shares};
 
 /// One worker's replica.

@@ -51,6 +51,8 @@ pub struct Settings {
     pub services: Vec<Service>,
     /// The switches whose copies are accepted.
     pub switches: AllowList,
+    /// Whether a gateway's own copies are accepted, without regard to `switches`.
+    pub direct: bool,
     /// The clients that are served.
     pub allowed_clients: AllowList,
     /// The outer destinations that belong to the replica.
@@ -80,8 +82,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Returns settings with defaults for everything but the services: no switch is allowed and any
-    /// client is; the web servers' addresses are the tunnel addresses; default tag, unsigned; IP in
+    /// Returns settings with defaults for everything but the services: no switch is allowed, direct
+    /// copies and any client are; the web servers' addresses are the tunnel addresses; default tag, unsigned; IP in
     /// IP with a path MTU of 1500 bytes; busy from 10,000 connections or 10,000 SYNs per second on;
     /// no SYN/ACK retransmissions; 65,536 connections per family; time-outs of 40 s, 2 h 4 min and
     /// 2 min; no probes; MAC addresses and hash key of zeros.
@@ -89,6 +91,7 @@ impl Settings {
         let servers = services.iter().flat_map(|service| &service.servers);
         Self {
             switches: AllowList::Only(Vec::new()),
+            direct: true,
             allowed_clients: AllowList::Any,
             tunnel_addresses: servers.map(|server| server.address).collect(),
             services,

@@ -1,6 +1,8 @@
 //! Web servers that retransmit or refuse, as a network of real hosts has shown them. Everything
 //! else is tested by scenarios.
 
+mod direct;
+
 use super::*;
 use crate::base::published::Published;
 use crate::neighbours::Neighbours;
@@ -30,6 +32,11 @@ impl Harness {
 
     /// A replica that is busy from this number of connections on, with a table of 16 entries.
     fn busy_at(busy_connections: usize) -> Self {
+        Self::with(|settings| settings.busy_connections = busy_connections)
+    }
+
+    /// A replica with changed settings.
+    fn with(change: impl FnOnce(&mut Settings)) -> Self {
         let server = Server {
             name: "web".into(),
             address: "198.51.100.10".parse().unwrap(),
@@ -44,15 +51,16 @@ impl Harness {
             servers: vec![server],
             first_server: 0,
         };
-        let settings = Settings {
+        let mut settings = Settings {
             switches: AllowList::Only(vec!["203.0.113.0/24".parse().unwrap()]),
-            busy_connections,
+            busy_connections: 16,
             busy_syn_rate: 100,
             max_connections: [16, 1],
             timeouts: [30, 7440, 120].map(Ticks::from_secs),
             macs: [[2; 6], [3; 6]],
             ..Settings::new(vec![service])
         };
+        change(&mut settings);
         let shares = Shares {
             admission: Arc::new(Admission::default()),
             neighbours: Arc::new(Neighbours::new([])),
@@ -134,7 +142,7 @@ fn a_copy_does_not_take_over_a_live_connection() {
     let reset = Segment::new(CLIENT, WEB, Flags::RST, 7, 0).inbound().frame();
     let data = Segment::ack(WEB, CLIENT, 501, 101).payload(b"body").frame();
     let as_server = Segment::ack(SERVER, CLIENT, 501, 101).payload(b"body").frame();
-    for (secs, packet) in [(1, None), (1, Some(&reset)), (100, None), (3700, None)] {
+    for (secs, packet) in [(1, None), (2, Some(&reset)), (100, None), (3700, None)] {
         harness.now = Ticks::from_secs(secs);
         if let Some(packet) = packet {
             assert_eq!(harness.pass(Side::Outside, packet).0, Verdict::ToWebServer);

@@ -42,6 +42,10 @@ impl<F: Family> ReplicaFor<'_, F> {
             self.allow_syn_acks(slot);
             self.connections.move_to(slot, Phase::Opening, context.now);
         }
+        if flags.rst() {
+            // It refuses: the next copy is another attempt.
+            self.connections.value_mut(slot).last_copy = None;
+        }
         let entry = self.connections.get(slot);
         let (connection, phase) = (entry.value, entry.state());
         let is_answer = flags.is_syn_ack()

@@ -1,5 +1,5 @@
-//! Tunnels from the outside: those of gateways of configuration C here, those of switches in
-//! [`super::copy`].
+//! Tunnels from the outside: those of gateways of configuration C here, those of switches and
+//! gateways' direct copies in [`super::copy`].
 
 use std::net::IpAddr;
 
@@ -25,6 +25,10 @@ impl<F: Family> ReplicaFor<'_, F> {
         hint: &LookupHint,
         context: &mut Context<'_, P>,
     ) -> Verdict {
+        // Even of a connection that is known: its gateway sends a SYN to the winner without a tag.
+        if self.is_direct_copy(packet, hint.inner) {
+            return self.direct_copy(packet, hint.inner, context.now);
+        }
         // A gateway's outer source is the client's address, as the inner source is; an ICMP error
         // that it tunnels is about a packet to the client.
         match self.gateway_tunnel(packet, hint, context) {

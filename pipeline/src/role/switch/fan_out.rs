@@ -10,6 +10,7 @@ use crate::role::{Context, send_generated};
 use crate::stage::sign::Verification;
 use crate::stage::{encap, tag};
 use crate::verdict::Verdict;
+use crate::wire::copies::CopiesWanted;
 use crate::wire::family::Family;
 
 /// Folds an address, to rotate the replicas that get copies by client.
@@ -51,7 +52,7 @@ impl<F: Family> SwitchFor<'_, F> {
             self.common.probes.note_header(state.first_replica, header, context.now);
         }
         let verdict = match self.may_fan_out(packet, service, &tag) {
-            Ok(()) => self.fan_out(packet, service, context),
+            Ok(()) => self.fan_out(packet, service, tag.copies, context),
             Err(verdict) => verdict,
         };
         tag::strip::<F, _>(packet, at, length);
@@ -87,26 +88,34 @@ impl<F: Family> SwitchFor<'_, F> {
         Ok(())
     }
 
-    /// Sends a copy to every live replica, within the limits (op 312).
+    /// Sends as many copies as the tag asks for to live replicas, within the limits (op 312).
     fn fan_out<P: Pool>(
         &mut self,
         packet: &Packet<P::Buffer>,
         service: usize,
+        wanted: CopiesWanted,
         context: &mut Context<'_, P>,
     ) -> Verdict {
+        if wanted == CopiesWanted::NONE {
+            return Verdict::NoCopiesWanted;
+        }
         let client = packet.source::<F>();
         let live = self.common.selection.get().replicas(service).len();
         if live == 0 {
             return Verdict::NoReplica;
         }
-        let copies = live.min(self.common.settings.max_copies);
+        let asked_for = wanted.limit(live);
+        let copies = asked_for.min(self.common.settings.max_copies);
         if !self.common.limiter.take(client.address.into(), copies as u64, context.now) {
             return Verdict::FanOutLimited;
         }
-        // With more replicas than copies, each client's share begins at another replica.
-        let first = match live - copies {
-            0 => 0,
-            _ => (rotation_seed(client.address.into()) ^ usize::from(client.port)) % live,
+        let first = if asked_for < live {
+            self.next_explorers(service, copies, live)
+        } else if copies < live {
+            // Each client's share begins at another replica.
+            (rotation_seed(client.address.into()) ^ usize::from(client.port)) % live
+        } else {
+            0
         };
         // op 312: encapsulated and sent to all replicas.
         for number in 0..copies {
@@ -115,6 +124,15 @@ impl<F: Family> SwitchFor<'_, F> {
             self.copy_to(packet, service, to, client.entropy(), Generated::Copy, context);
         }
         Verdict::FannedOut
+    }
+
+    /// Returns where the next explorers begin among the `live` replicas of a service, and moves on
+    /// behind them: every live replica is an explorer in turn.
+    fn next_explorers(&mut self, service: usize, copies: usize, live: usize) -> usize {
+        let next = &mut self.common.states[service].next_explorer;
+        let first = *next % live;
+        *next = (first + copies) % live;
+        first
     }
 
     /// Sends a tunnelled copy to a replica, given by its number within the service.

@@ -197,6 +197,8 @@ pub(super) struct ServiceState {
     pub(super) servers: Box<[NextHop]>,
     /// The number of the first server among all configured.
     pub(super) first_server: usize,
+    /// Where the next explorers begin among the live replicas.
+    pub(super) next_explorer: usize,
     /// Whether the first server was selected for new connections at any time.
     pub(super) was_selected: bool,
     /// The largest MSS with which full segments fit the tunnels to its servers; `None` when no
@@ -226,6 +228,7 @@ impl ServiceState {
             mss: servers.iter().filter_map(limit).min(),
             servers,
             first_server: service.first_server,
+            next_explorer: 0,
             was_selected: false,
         }
     }

@@ -1,4 +1,4 @@
-//! Packets in a tunnel from a switch.
+//! Packets in a tunnel from a switch, and direct copies.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,7 +15,78 @@ use crate::model::packet::Packet;
 use crate::model::related::{IcmpError, icmp};
 use crate::model::tunnel::{Outer, decapsulated_class};
 
+/// A time as the replica keeps that of a copy: 16 bits in units of 2^23 ns; 0 stands for none.
+fn copy_time(at: Duration) -> u16 {
+    ((at.as_nanos() >> 23) as u16).max(1)
+}
+
+/// Within so many units a copy is a duplicate.
+const DUPLICATE_UNITS: u16 = 60;
+
+impl Entry {
+    /// Returns whether the web server was given this SYN a moment ago.
+    fn was_given(&self, syn: &Packet, now: Duration) -> bool {
+        let is_ours = self.isn == syn.sequence || self.next.is_some_and(|(n, _)| n == syn.sequence);
+        let ago = |at: Duration| copy_time(now).wrapping_sub(copy_time(at));
+        is_ours && self.server == syn.to && self.given.is_some_and(|at| ago(at) < DUPLICATE_UNITS)
+    }
+}
+
 impl ReplicaModel {
+    /// Handles a tunnel with a copy, or something similar, in it: `bare` is the packet without the
+    /// tag.
+    pub fn copy(
+        &mut self,
+        now: Duration,
+        outer: &Outer,
+        packet: Packet,
+        bare: Packet,
+        tag: Tag,
+    ) -> Outcome {
+        if self.is_direct(outer, &packet, tag) {
+            let (ip, tcp) = (packet.ip_checksum, packet.tcp_checksum);
+            return match opened(outer, ip, tcp, packet.traffic_class) {
+                Ok(_) => self.taken(now, outer, &packet, &bare, tag, true),
+                Err(verdict) => Outcome::dropped(verdict),
+            };
+        }
+        if outer.from == packet.from.ip() {
+            return self.tunnelled(now, outer, &packet);
+        }
+        self.of_switch(now, outer, &Inside::Copy(packet, bare, tag))
+    }
+
+    /// Returns whether it is a gateway's own copy: from the client's address, and tagged.
+    fn is_direct(&self, outer: &Outer, packet: &Packet, tag: Tag) -> bool {
+        let is_own = self.settings.tunnel_addresses.contains(&outer.to)
+            || self.web_server(outer.to).is_some();
+        let is_tagged_syn = packet.is_syn() && tag != Tag::None;
+        self.settings.direct && is_own && is_tagged_syn && outer.from == packet.from.ip()
+    }
+
+    /// Takes a decapsulated copy.
+    fn taken(
+        &mut self,
+        now: Duration,
+        outer: &Outer,
+        packet: &Packet,
+        bare: &Packet,
+        tag: Tag,
+        is_direct: bool,
+    ) -> Outcome {
+        let class = packet.traffic_class;
+        let class = decapsulated_class(class, outer.traffic_class).unwrap_or(class);
+        let bare = Packet { traffic_class: class, ..bare.clone() };
+        let (code, number) = match self.read(packet, tag) {
+            Ok(copy) => copy,
+            Err(verdict) => return Outcome::dropped(verdict),
+        };
+        let before = self.accepted;
+        let outcome = self.admit(now, outer, &bare, code, number);
+        self.direct_copies += if is_direct { self.accepted - before } else { 0 };
+        outcome
+    }
+
     /// Handles a tunnel that is not a gateway's.
     pub fn of_switch(&mut self, now: Duration, outer: &Outer, inside: &Inside) -> Outcome {
         if !self.settings.tunnel_addresses.contains(&outer.to) {
@@ -36,14 +107,7 @@ impl ReplicaModel {
             return Outcome::dropped(verdict);
         }
         match inside {
-            Inside::Copy(packet, bare, tag) => {
-                let class = decapsulated_class(class, outer.traffic_class).unwrap_or(class);
-                let bare = Packet { traffic_class: class, ..bare.clone() };
-                match self.read(packet, *tag) {
-                    Ok((code, number)) => self.admit(now, outer, &bare, code, number),
-                    Err(verdict) => Outcome::dropped(verdict),
-                }
-            }
+            Inside::Copy(packet, bare, tag) => self.taken(now, outer, packet, bare, *tag, false),
             Inside::Error(error) => self.routers_word(now, outer, error),
             Inside::Echo { switch, to, packet, word, data } => {
                 if (*switch, *to) != (outer.from, outer.to) {
@@ -116,6 +180,9 @@ impl ReplicaModel {
         }
         let client = bare.from;
         let known = self.entry(client).cloned();
+        if known.as_ref().is_some_and(|entry| entry.was_given(bare, now)) {
+            return Outcome::dropped(Verdict::CopyDuplicate);
+        }
         let repeated =
             known.as_ref().is_some_and(|e| e.isn == bare.sequence && e.server == bare.to);
         if repeated {
@@ -161,11 +228,13 @@ impl ReplicaModel {
                 answered: None,
                 taken: false,
                 next: None,
+                given: None,
                 fins: [false; 2],
                 since: now,
                 order: 0,
             };
             self.entries.insert(client, entry);
+            self.accepted += 1;
             self.translates[usize::from(client.is_ipv6())] |= configuration != Configuration::A;
         }
         self.touch(now, client);
@@ -192,6 +261,7 @@ impl ReplicaModel {
         verdict: Verdict,
     ) -> Outcome {
         let address = entry.replica.ip();
+        self.change(packet.from).given = Some(now);
         match self.mac(outer, address) {
             Some(None) => Outcome::changed(verdict, packet),
             Some(Some(mac)) => {

@@ -52,6 +52,17 @@ pub enum Tag {
     },
 }
 
+/// The way that a copy comes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// From a switch.
+    Switch,
+    /// From the gateway, to the tunnel address.
+    ToTunnel,
+    /// From the gateway, to the web server of the step's service.
+    ToWebServer,
+}
+
 /// The contents of a tunnel from a switch.
 #[derive(Clone, Debug)]
 pub enum Inside {
@@ -113,8 +124,10 @@ pub struct Wrap {
 /// An event between a client and a service.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A switch sends a copy of a SYN.
+    /// A switch or a gateway sends a copy of a SYN.
     Copy {
+        /// The way that it comes by.
+        way: Way,
         /// Index in [`crate::model::ISNS`].
         isn: usize,
         /// Its tag.
@@ -280,6 +293,16 @@ impl Step {
             outer.udp = wrap.udp;
         }
         outer
+    }
+
+    /// Returns the tunnel of a copy.
+    fn copies(&self, way: Way) -> Outer {
+        let client = self.end();
+        match way {
+            Way::Switch => self.switch(),
+            Way::ToTunnel => self.outer(client, peers(client)[4]),
+            Way::ToWebServer => self.outer(client, server_of(client, self.service)),
+        }
     }
 
     /// Returns the tunnel of a switch, of either family.

@@ -8,11 +8,16 @@ const TAG: Tag = Tag::requesting(CopiesWanted::ALL, Configuration::A);
 
 /// Returns a tagged SYN, signed if there is a key to sign with.
 fn signed(plan: Plan, keys: &Keys) -> Vec<u8> {
+    signed_with(plan, TAG, keys)
+}
+
+/// Returns a SYN with this tag, signed if there is a key to sign with.
+fn signed_with(plan: Plan, tag: Tag, keys: &Keys) -> Vec<u8> {
     let mut packet = Packet::new(HeapBuffer::new(&syn(plan).frame()));
     let option_id = tag::OptionId::default();
     let done = match packet.view.version {
-        Version::V4 => tag::insert::<V4, _>(&mut packet, option_id, TAG, keys),
-        Version::V6 => tag::insert::<V6, _>(&mut packet, option_id, TAG, keys),
+        Version::V4 => tag::insert::<V4, _>(&mut packet, option_id, tag, keys),
+        Version::V6 => tag::insert::<V6, _>(&mut packet, option_id, tag, keys),
     };
     assert!(done);
     packet.buffer.frame().to_vec()
@@ -159,4 +164,101 @@ fn copies_are_made_when_no_server_is_available() {
     let frame = syn(V4_PLAN).options(&tagged_options(1)).frame();
     assert_eq!(harness.pass(Side::Outside, &frame), Verdict::NoServer);
     assert_eq!((harness.outside.len(), harness.inside.len()), (2, 0));
+}
+
+/// Returns the frame of a SYN whose tag asks for this number of copies.
+fn asking_for(plan: Plan, copies: u8) -> Vec<u8> {
+    syn(plan).options(&tagged_options(1 | copies << 3)).frame()
+}
+
+/// Returns a switch whose service has `count` replicas.
+fn with_replicas(plan: Plan, count: u8, max_copies: usize) -> Harness {
+    let mut service = service(plan, plan, 1);
+    let replica = |number| match ip(plan.replicas[0]) {
+        IpAddr::V4(_) => IpAddr::from([198, 51, 100, number]),
+        IpAddr::V6(_) => IpAddr::from([0x2001, 0xdb8, 3, 0, 0, 0, 0, number.into()]),
+    };
+    service.replicas = (0..count).map(replica).collect();
+    Harness::new(Settings { max_copies, ..settings(service) })
+}
+
+impl Harness {
+    /// Passes a SYN that asks for this number of copies; returns the replicas that get one.
+    fn explorers(&mut self, plan: Plan, copies: u8) -> Vec<usize> {
+        let read = |switch: &Switch| -> Vec<u64> {
+            switch.common.counters.copies.iter().map(|counter| counter.get()).collect()
+        };
+        let before = read(&self.switch);
+        let verdict = self.pass(Side::Outside, &asking_for(plan, copies));
+        assert_eq!(self.inside.len(), 1, "the SYN goes to the server");
+        let after = read(&self.switch);
+        let got: Vec<_> = (0..after.len()).filter(|&n| after[n] > before[n]).collect();
+        let expected = if copies == 15 { Verdict::NoCopiesWanted } else { Verdict::FannedOut };
+        assert_eq!((verdict, got.len()), (expected, self.outside.len()));
+        got
+    }
+}
+
+#[test]
+fn as_many_copies_are_made_as_are_wanted() {
+    for plan in PLANS {
+        for wanted in 0..=15 {
+            let expected = match wanted {
+                0 => 5,
+                15 => 0,
+                count => usize::from(count).min(5),
+            };
+            let mut harness = with_replicas(plan, 5, 64);
+            assert_eq!(harness.explorers(plan, wanted).len(), expected, "{wanted} wanted");
+            let mut harness = with_replicas(plan, 5, 3);
+            assert_eq!(harness.explorers(plan, wanted).len(), expected.min(3), "{wanted} wanted");
+        }
+    }
+}
+
+#[test]
+fn every_live_replica_is_an_explorer_in_turn() {
+    let mut harness = with_replicas(V4_PLAN, 5, 8);
+    let mut next = |copies| harness.explorers(V4_PLAN, copies);
+    assert_eq!([next(1), next(1), next(2)], [vec![0], vec![1], vec![2, 3]]);
+    // What is asked of all, or of none, leaves the rotation alone.
+    assert_eq!((next(0).len(), next(15).len(), next(14).len()), (5, 0, 5));
+    assert_eq!([next(3), next(1)], [vec![0, 1, 4], vec![2]]);
+    // A replica that is not live is skipped, and its turn is nobody's.
+    harness.replicas(&[true, true, true, false, true]);
+    let mut next = |copies| harness.explorers(V4_PLAN, copies);
+    assert_eq!([next(1), next(1), next(1)], [vec![4], vec![0], vec![1]]);
+    harness.replicas(&[false, true, false, false, false]);
+    assert_eq!(harness.explorers(V4_PLAN, 1), [1]);
+}
+
+#[test]
+fn explorers_advance_by_the_copies_that_are_made() {
+    let mut harness = with_replicas(V6_PLAN, 5, 2);
+    let mut next = |copies| harness.explorers(V6_PLAN, copies);
+    assert_eq!([next(4), next(4), next(1)], [vec![0, 1], vec![2, 3], vec![4]]);
+    // All are wanted: each client has its own.
+    assert_eq!(next(0), next(0));
+    assert_eq!(next(1), [0]);
+}
+
+#[test]
+fn without_copies_wanted_no_token_is_taken_and_a_forged_tag_is_counted_as_such() {
+    let mut settings = settings(service(V4_PLAN, V4_PLAN, 1));
+    settings.fan_out = Limit { rate: 1, burst: 2, prefix_v4: 24, prefix_v6: 48 };
+    let mut harness = Harness::with_keys(settings, keys(3, 7));
+    for _ in 0..5 {
+        assert_eq!(harness.explorers(V4_PLAN, 15), [0; 0]);
+    }
+    let mut forged = TAG;
+    forged.copies = CopiesWanted::NONE;
+    let frame = signed_with(V4_PLAN, forged, &keys(3, 9));
+    assert_eq!(harness.pass(Side::Outside, &frame), Verdict::BadSignature);
+    // One token a copy; a SYN that gets none moves no rotation.
+    assert_eq!(harness.explorers(V4_PLAN, 1), [0]);
+    assert_eq!(harness.pass(Side::Outside, &asking_for(V4_PLAN, 2)), Verdict::FanOutLimited);
+    assert_eq!(harness.explorers(V4_PLAN, 1), [1]);
+    harness.replicas(&[false, false]);
+    assert_eq!(harness.explorers(V4_PLAN, 15), [0; 0]);
+    assert_eq!(harness.pass(Side::Outside, &asking_for(V4_PLAN, 1)), Verdict::NoReplica);
 }

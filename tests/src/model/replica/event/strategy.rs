@@ -9,7 +9,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::{Event, Signature, Step, Tag, Who, Wrap};
+use super::{Event, Signature, Step, Tag, Way, Who, Wrap};
 use crate::model::ISNS;
 use crate::model::frames::Foreign;
 use crate::model::packet::{ACK, FIN, PSH, RST, SYN};
@@ -22,6 +22,8 @@ fn wait() -> impl Strategy<Value = Duration> {
     prop_oneof![
         24 => Just(Duration::ZERO),
         8 => (1u64..2000).prop_map(Duration::from_millis),
+        // Around the time in which a copy is a duplicate.
+        1 => (490u64..510).prop_map(Duration::from_millis),
         2 => select(limits.clone()).prop_map(Duration::from_secs),
         1 => select(limits.clone()).prop_map(move |s| Duration::from_secs(s) - hair),
         1 => select(limits).prop_map(move |s| Duration::from_secs(s) + hair),
@@ -58,12 +60,17 @@ fn tag() -> BoxedStrategy<Tag> {
     prop_oneof![1 => Just(Tag::None), 1 => Just(Tag::Bad), 20 => sound].boxed()
 }
 
+fn way() -> impl Strategy<Value = Way> {
+    prop_oneof![3 => Just(Way::Switch), 1 => Just(Way::ToTunnel), 1 => Just(Way::ToWebServer)]
+}
+
 fn copy() -> BoxedStrategy<Event> {
     let flags = prop_oneof![18 => Just(SYN), 1 => Just(ACK), 1 => Just(SYN | ACK)];
     let checksums =
         prop_oneof![18 => Just((true, true)), 1 => Just((false, true)), 1 => Just((true, false))];
-    (0usize..3, tag(), flags, proptest::bool::weighted(0.05), checksums)
-        .prop_map(|(isn, tag, flags, data, checksums)| Event::Copy {
+    (way(), 0usize..3, tag(), flags, proptest::bool::weighted(0.05), checksums)
+        .prop_map(|(way, isn, tag, flags, data, checksums)| Event::Copy {
+            way,
             isn,
             tag,
             flags,
@@ -115,7 +122,25 @@ fn event() -> BoxedStrategy<Event> {
     .boxed()
 }
 
-/// Scripts: a copy, the response, the client's ACK; and fragments.
+/// A SYN that comes by two ways, and what the web server says in between or behind.
+fn twice() -> BoxedStrategy<Vec<Event>> {
+    let answer = select(vec![SYN | ACK, RST | ACK]);
+    (copy(), way(), answer, any::<bool>())
+        .prop_map(|(first, other, answer, between)| {
+            let mut second = first.clone();
+            if let Event::Copy { way, .. } = &mut second {
+                *way = other;
+            }
+            let answer = Event::Web(Who::Right, answer, None);
+            match between {
+                true => vec![first, answer, second],
+                false => vec![first, second, answer.clone(), answer],
+            }
+        })
+        .boxed()
+}
+
+/// Scripts: a copy, the response, the client's ACK; a copy by two ways; and fragments.
 fn script() -> BoxedStrategy<Vec<Event>> {
     let opening = (copy(), any::<bool>(), any::<bool>()).prop_map(|(copy, tunnelled, goes_on)| {
         let mut events = vec![copy, Event::Web(Who::Right, SYN | ACK, None)];
@@ -133,7 +158,7 @@ fn script() -> BoxedStrategy<Vec<Event>> {
         let refusal = Event::Web(Who::Right, RST | ACK, None);
         vec![copy, refusal.clone(), refusal]
     });
-    prop_oneof![3 => opening, 1 => refused, 1 => fragments].boxed()
+    prop_oneof![3 => opening, 1 => refused, 2 => twice(), 1 => fragments].boxed()
 }
 
 /// Generates a trace of events among these clients, given by index.

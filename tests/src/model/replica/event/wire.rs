@@ -22,19 +22,19 @@ pub(super) type Happened = (Side, Vec<u8>, Outcome);
 
 impl Step {
     pub(super) fn copy(&self, model: &mut ReplicaModel, now: Duration) -> Happened {
-        let Event::Copy { isn, tag, flags, data, checksums } = &self.event else {
+        let Event::Copy { way, isn, tag, flags, data, checksums } = &self.event else {
             unreachable!("asked of copies only")
         };
         let mut bare = self.packet(self.end(), self.service(), *flags);
         bare.options = vec![2, 4, 5, 0xb4];
         bare.sequence = ISNS[*isn];
         bare.payload = vec![7; usize::from(*data)];
-        let outer = self.switch();
+        let outer = self.copies(*way);
         (bare.ip_checksum, bare.tcp_checksum) = (checksums.0 || bare.is_v6(), checksums.1);
         bare.tcp_checksum |= outer.udp == Udp::Wrong;
         let packet = tagged(&bare, &tag_bytes(&bare, *tag));
         let frame = outer.around(&packet.frame());
-        let outcome = model.of_switch(now, &outer, &Inside::Copy(packet, bare, *tag));
+        let outcome = model.copy(now, &outer, packet, bare, *tag);
         (Side::Outside, frame, outcome)
     }
 

@@ -1,5 +1,10 @@
-//! ICMP errors and fragments of connections, and races while buffers run out. Everything else is
-//! tested by scenarios and against a model.
+//! ICMP errors and fragments of connections, and races while buffers run out; direct copies with
+//! plans made by hand, and frames that wait. Everything else is tested by scenarios and against a
+//! model.
+
+mod direct;
+mod rig;
+mod waiting;
 
 use super::*;
 use crate::base::published::Published;
