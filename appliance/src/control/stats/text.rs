@@ -41,6 +41,7 @@ impl fmt::Display for Snapshot {
             let mac = neighbour.mac.as_deref().unwrap_or("unknown");
             writeln!(f, "neighbour: {address} {mac}")?;
         }
+        self.share.iter().try_for_each(|share| share.fmt(f))?;
         for (title, counts) in [("copies sent to", &self.copies), ("SYNs given to", &self.syns)] {
             if !counts.is_empty() {
                 writeln!(f, "\n{title}")?;
