@@ -39,8 +39,8 @@ fn the_key_file_is_for_its_owner_alone() {
         let expected = match good {
             true => String::new(),
             false => format!(
-                "f.toml:7: tag.keys: {shown} has mode {mode:04o}, which lets others have the \
-                 keys; {EXPECTED}"
+                "f.toml:7: tag.keys: {shown} has mode {mode:04o}, which lets others get at \
+                 it; {EXPECTED}"
             ),
         };
         assert_eq!(complaint(path), expected);

@@ -120,24 +120,39 @@ impl FamilyMemory {
         }
     }
 
-    /// Adds a site that the configuration or another gateway names.
-    pub(super) fn add(
+    /// Adds a site that the configuration names.
+    pub(super) fn add_warm(&mut self, policy: &Policy, replica: IpAddr, now: Ticks) {
+        self.dirty = true;
+        let Some(number) = self.place(policy, replica, None, now) else { return };
+        if let Some(site) = &mut self.sites[number] {
+            site.is_warm = true;
+        }
+    }
+
+    /// Adds a site that another gateway heard at `heard`, if there is a free place: hearsay takes
+    /// none from a site that is known here. Returns whether it is new.
+    pub(super) fn learn(
         &mut self,
         policy: &Policy,
         replica: IpAddr,
-        (is_warm, hint): (bool, Option<Ticks>),
-        now: Ticks,
-    ) {
+        hint: Option<Ticks>,
+        heard: Ticks,
+    ) -> bool {
+        let key = policy.site(replica);
+        let most = usize::from(policy.max_sites).min(SITES);
+        let known = self.number_of(key);
+        let Some(number) = known.or_else(|| self.sites[..most].iter().position(Option::is_none))
+        else {
+            return false;
+        };
         self.dirty = true;
-        let known = self.number_of(policy.site(replica)).is_some();
-        let Some(number) = self.place(policy, replica, hint, now) else { return };
-        if let Some(site) = &mut self.sites[number] {
-            site.is_warm |= is_warm;
-            site.hint = hint;
-            if !known {
-                site.heard = now;
-            }
+        let site = self.sites[number].get_or_insert_with(|| Site::new(key, replica, heard));
+        site.hint = hint;
+        if site.is_hearsay() {
+            // Kept as long as others hear it, so that trials which failed are remembered.
+            site.heard = Ticks(site.heard.0.max(heard.0));
         }
+        known.is_none()
     }
 
     /// Notes who has ended a connection with a replica.
@@ -173,7 +188,8 @@ impl FamilyMemory {
         Some(number)
     }
 
-    /// Returns the site to forget for a new one: a dead one, else the slowest of those that were
+    /// Returns the site to forget for a new one: a dead one, else one that only other gateways have
+    /// heard of, else the slowest of those that were
     /// tried and are not asked anyway, else an untried one that is probably farther than the new
     /// one.
     fn least_worth(
@@ -191,6 +207,10 @@ impl FamilyMemory {
         };
         let dead = all().filter(|(_, site)| site.state == State::Dead).min_by_key(|(_, s)| s.heard);
         if let Some((number, _)) = dead {
+            return Some(number);
+        }
+        let hearsay = all().filter(|(_, site)| site.is_hearsay());
+        if let Some((number, _)) = hearsay.max_by_key(|(_, site)| site.expected()) {
             return Some(number);
         }
         let tried = || all().filter_map(|(number, site)| Some((site.direct_time()?, number)));
