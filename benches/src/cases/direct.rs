@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use firstack_packets::{LINUX_OPTIONS, Segment, tag};
 use pipeline::base::time::Ticks;
-use pipeline::memory::{Plan, Policy, ReportsReader};
+use pipeline::memory::{Event, Plan, Policy, ReportsReader};
 use pipeline::packet::view::Side;
 use pipeline::role::gateway::Gateway;
 use pipeline::role::gateway::mode::{A, C, Mode};
@@ -51,6 +51,8 @@ pub(super) fn cases() -> Vec<Case> {
 struct Reported<Q> {
     races: Arrivals<Gateway<Q>>,
     reports: ReportsReader,
+    /// Direct copies in each race.
+    direct: u32,
 }
 
 impl<Q: Mode> Work for Reported<Q> {
@@ -63,18 +65,28 @@ impl<Q: Mode> Work for Reported<Q> {
     }
 
     fn check(&mut self) {
-        // A SYN/ACK that is held has no place in its race yet.
-        let expected = if self.races.expected() == Verdict::SynAckHeld { 0 } else { BURST };
+        // A SYN/ACK that is held is reported when its time has come.
+        let least = if self.races.expected() == Verdict::SynAckHeld { 0 } else { BURST };
         self.races.check();
-        assert_eq!(std::iter::from_fn(|| self.reports.take()).count(), expected);
+        let mut count = 0;
+        while let Some(report) = self.reports.take() {
+            count += 1;
+            if let Event::Asked { sites, .. } = report.event {
+                assert_eq!(sites.count_ones(), self.direct, "copies of a SYN");
+            }
+        }
+        assert!((least..=2 * BURST).contains(&count), "{count} reports of a burst");
     }
 }
 
 fn reported<Q: Mode + 'static>(
     (harness, reports): (Harness<Gateway<Q>>, ReportsReader),
+    direct: u8,
     arrivals: Vec<Arrival>,
+    pause: Ticks,
 ) -> Box<dyn Work> {
-    Box::new(Reported { races: Arrivals::new(harness, arrivals), reports })
+    let races = Arrivals::new(harness, arrivals).every(pause);
+    Box::new(Reported { races, reports, direct: direct.into() })
 }
 
 /// The same races as of a gateway that asks nobody directly, with the same three answers. With no
@@ -82,7 +94,8 @@ fn reported<Q: Mode + 'static>(
 fn races<Q: Mode + 'static>(direct: u8) -> Box<dyn Work> {
     let policy = policy(direct.max(1));
     let plan = if direct == 0 { Plan::empty() } else { plan(&policy, direct) };
-    reported(direct_harness::<Q>(NEW, &policy, &plan), whole_races::<Q>(Verdict::Tagged))
+    let harness = direct_harness::<Q>(NEW, &policy, &plan);
+    reported(harness, direct, whole_races::<Q>(Verdict::Tagged), Ticks(0))
 }
 
 /// Races whose SYNs to the origin wait, and are dropped when their time has come.
@@ -95,15 +108,14 @@ fn origin_after() -> Box<dyn Work> {
     let first = Segment::syn("198.19.0.1:9999", SERVER, 7).frame();
     harness.run(Side::Inside, std::iter::once(first.as_slice()), Verdict::Tagged);
     assert!(reports.take().is_some());
-    let races = Arrivals::new(harness, whole_races::<A>(Verdict::SynDeferred)).every(PAUSE);
-    Box::new(Reported { races, reports })
+    reported((harness, reports), 2, whole_races::<A>(Verdict::SynDeferred), PAUSE)
 }
 
 /// Races whose clients have a replica that they keep.
 fn affinity() -> Box<dyn Work> {
     let policy = Policy { affinity: Ticks::from_secs(60), ..policy(2) };
-    let plan = plan(&policy, 2);
-    reported(direct_harness::<A>(NEW, &policy, &plan), whole_races::<A>(Verdict::Tagged))
+    let harness = direct_harness::<A>(NEW, &policy, &plan(&policy, 2));
+    reported(harness, 2, whole_races::<A>(Verdict::Tagged), Ticks(0))
 }
 
 /// Races whose first replica has a handicap: its SYN/ACK waits, another wins meanwhile, and it is
@@ -111,10 +123,9 @@ fn affinity() -> Box<dyn Work> {
 fn held() -> Box<dyn Work> {
     let handicap = (ip(REPLICA).parse::<IpAddr>().expect("an address").into(), WAIT);
     let policy = Policy { handicaps: vec![handicap], ..policy(2) };
-    let (harness, reports) = direct_harness::<A>(NEW, &policy, &plan(&policy, 2));
+    let harness = direct_harness::<A>(NEW, &policy, &plan(&policy, 2));
     let verdicts = [Verdict::Tagged, Verdict::SynAckHeld, Verdict::ReplicaWon, Verdict::LoserReset];
-    let races = Arrivals::new(harness, in_turn::<A>(verdicts)).every(PAUSE);
-    Box::new(Reported { races, reports })
+    reported(harness, 2, in_turn::<A>(verdicts), PAUSE)
 }
 
 /// Returns direct copies, as the gateway sends them.

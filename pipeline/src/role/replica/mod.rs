@@ -160,7 +160,8 @@ impl Replica {
 }
 
 impl<F: Family> ReplicaFor<'_, F> {
-    #[inline]
+    // For each family it is called once: by the role's slow path, in which it belongs.
+    #[inline(always)]
     fn slow_path<P: Pool>(
         &mut self,
         from: Side,
