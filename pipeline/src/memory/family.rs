@@ -20,6 +20,8 @@ const TRIAL_EVERY: u32 = 16;
 const EXPLORE_EVERY: u32 = 64;
 /// The same while young.
 const EXPLORE_EVERY_YOUNG: u32 = 8;
+/// So many SYNs without an answer make the origin's time unknown.
+const ORIGIN_UNANSWERED: usize = 3;
 /// The origin has won so many races in a row, against what the memory promised.
 const BROKEN_PROMISES: u32 = 3;
 /// The origin has won so many races in a row, as the memory said it would.
@@ -40,6 +42,8 @@ pub(super) struct FamilyMemory {
     pub(super) origin_won: u64,
     /// Races in a row with direct copies that the origin won.
     origin_streak: u32,
+    /// The first SYNs to it since its last answer.
+    origin_unanswered: ArrayVec<Ticks, ORIGIN_UNANSWERED>,
     dirty: bool,
     due: Ticks,
 }
@@ -53,6 +57,7 @@ impl FamilyMemory {
             races: 0,
             origin_won: 0,
             origin_streak: 0,
+            origin_unanswered: ArrayVec::new(),
             dirty: true,
             due: Ticks(0),
         }
@@ -85,6 +90,11 @@ impl FamilyMemory {
         addresses
     }
 
+    /// Notes a SYN to the origin that did not wait.
+    pub(super) fn note_origin_asked(&mut self, now: Ticks) {
+        let _ = self.origin_unanswered.try_push(now);
+    }
+
     /// Notes the origin's answer. `was_direct` says whether replicas were asked directly.
     pub(super) fn note_origin(
         &mut self,
@@ -95,6 +105,7 @@ impl FamilyMemory {
     ) {
         self.dirty = true;
         self.origin_won += u64::from(has_won);
+        self.origin_unanswered.clear();
         if has_won && was_direct {
             self.origin_streak += 1;
         }
@@ -295,6 +306,13 @@ impl FamilyMemory {
 
     /// Drops sites that have expired, and notes direct copies that are overdue.
     fn pass_time(&mut self, policy: &Policy, now: Ticks) {
+        // An origin that is down has no time, so that nobody is left to it.
+        let overdue_after = self.origin.map_or(Ticks(0), Smoothed::overdue_after);
+        let last = self.origin_unanswered.get(ORIGIN_UNANSWERED - 1);
+        if last.is_some_and(|at| now.since(*at) > overdue_after) {
+            (self.origin, self.origin_streak) = (None, 0);
+            self.origin_unanswered.clear();
+        }
         for place in &mut self.sites {
             if let Some(site) = place {
                 if !site.is_warm && now.since(site.heard) > policy.memory {

@@ -170,6 +170,10 @@ impl Memory {
         match event {
             Event::Asked { sites, copies, why } => {
                 let asked = family.note_asked(sites, why == Why::Repetition, at);
+                let waits = why == Why::Fresh && service.policy.origin_after > Ticks(0);
+                if !waits && why != Why::Repetition {
+                    family.note_origin_asked(at);
+                }
                 let answers = Default::default();
                 self.history.asked(Race {
                     at,

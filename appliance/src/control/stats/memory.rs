@@ -55,6 +55,7 @@ documented! {
         asked: Vec<String> = "" "The replicas that got a direct copy.",
         copies: String = "" "The copies that the switch was asked for: all, none, or a number.",
         why: String = "" "Why it was asked for so many.",
+        shadow: bool = "" "Whether the service is a shadow, whose origin serves every connection.",
         answers: Vec<AnswerStats> = "" "The SYN/ACKs, in their order.",
     }
 }
@@ -163,7 +164,13 @@ impl fmt::Display for RaceStats {
                 (false, true) => ", asked directly",
                 (false, false) => ", asked by the switch",
             };
-            let result = if answer.won { "won" } else { "lost, reset" };
+            let result = match (self.shadow, answer.won, answer.origin) {
+                (false, true, _) => "won",
+                (false, false, _) => "lost, reset",
+                (true, true, false) => "would have won, reset",
+                (true, false, false) => "reset",
+                (true, _, true) => "serves: the service is a shadow",
+            };
             let (after, address) = (ms(Some(answer.after_us)), address(answer.responder));
             writeln!(f, "  {after:>9} ms  {who} {address}{way}: {result}")?;
         }
