@@ -300,6 +300,6 @@ mod tests {
         site.note_answer(R, true, Some(MS(60)), MS(100));
         assert_eq!(site.estimate(), Some(MS(60)));
         site.note_answer(R, false, Some(MS(110)), MS(5000));
-        assert_eq!(site.estimate(), Some(MS(40)));
+        assert_eq!(site.estimate(), Some(MS(20)));
     }
 }
