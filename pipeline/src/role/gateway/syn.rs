@@ -130,6 +130,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
     /// Tags a SYN, sends direct copies of it, and reports it. If the path to the server is assumed
     /// to drop the tag, only the copies have it. Returns the sites that got a copy; `None`, and
     /// changes nothing, when the buffer has no headroom for the tag.
+    #[inline(always)]
     fn ask<P: Pool>(
         &mut self,
         packet: &mut Packet<P::Buffer>,
@@ -146,9 +147,23 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         if !is_tagged {
             flow.race.note_untagged();
         }
-        if !self.policy(service).is_direct() {
-            return Some(0);
-        }
+        Some(match self.policy(service).is_direct() {
+            true => self.ask_directly(packet, (slot, client), asked, is_tagged, context),
+            false => 0,
+        })
+    }
+
+    /// Sends direct copies of a SYN that is tagged for them or for the switch, and reports it.
+    /// Returns the sites that got a copy.
+    fn ask_directly<P: Pool>(
+        &mut self,
+        packet: &mut Packet<P::Buffer>,
+        (slot, client): (Slot, Endpoint<F>),
+        asked: Asked,
+        is_tagged: bool,
+        context: &mut Context<'_, P>,
+    ) -> u32 {
+        let service = self.flows.get(slot).value.service;
         let sites = match asked.sites {
             0 => 0,
             sites => self.copy_directly(packet, service, client, sites, context),
@@ -165,7 +180,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
             (false, _) => (CopiesWanted::NONE, Why::Untagged),
         };
         self.report(service, client, Event::Asked { sites, copies, why }, context.now);
-        Some(sites)
+        sites
     }
 
     /// Sends a tagged SYN in tunnels to the replicas that are asked directly. Returns the sites that
