@@ -95,7 +95,8 @@ fn error(file: &str, line: usize, key: &str, message: String) -> ConfigError {
 }
 
 /// The files that [`check_secret_file`] accepts, for messages.
-const SECRET_FILE: &str = "a regular file of this process's user or root, without access for others";
+const SECRET_FILE: &str =
+    "a regular file of this process's user or root, without access for others";
 
 /// Checks that a file with these attributes is protected enough to hold keys or a password.
 fn check_secret_file(attributes: &Metadata) -> Result<(), String> {
@@ -104,9 +105,7 @@ fn check_secret_file(attributes: &Metadata) -> Result<(), String> {
     match attributes.uid() {
         _ if !attributes.is_file() => Err("is not a regular file".to_owned()),
         owner if owner != user && owner != 0 => Err(format!("belongs to user {owner}")),
-        _ if mode & 0o077 != 0 => {
-            Err(format!("has mode {mode:04o}, which lets others get at it"))
-        }
+        _ if mode & 0o077 != 0 => Err(format!("has mode {mode:04o}, which lets others get at it")),
         _ => Ok(()),
     }
 }

@@ -3,13 +3,14 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::documented;
+use super::{ShareStats, documented};
 
 documented! {
     /// What a gateway remembers, or the last races of a client.
     pub struct MemoryAnswer {
         services: Vec<MemoryStats> = "" "The services of which something is known, by family.",
         races: Vec<RaceStats> = "" "The last races of the client that was asked for, the latest first.",
+        share: Option<ShareStats> = "" "The store, if what was learned is shared; null in the answer about a client.",
     }
 }
 
@@ -76,7 +77,7 @@ impl fmt::Display for MemoryAnswer {
         if self.services.is_empty() && self.races.is_empty() {
             writeln!(f, "nothing is remembered")?;
         }
-        Ok(())
+        self.share.iter().try_for_each(|share| share.fmt(f))
     }
 }
 
