@@ -113,7 +113,8 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
                 None => return Verdict::UntaggedTableFull,
             },
         };
-        let Some(sites) = self.ask(packet, (slot, client), asked, is_tagged, context) else {
+        let Some(sites) = self.ask(packet, (slot, client, service), asked, is_tagged, context)
+        else {
             self.flows.remove(slot);
             return Verdict::UntaggedNoHeadroom;
         };
@@ -134,7 +135,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
     fn ask<P: Pool>(
         &mut self,
         packet: &mut Packet<P::Buffer>,
-        (slot, client): (Slot, Endpoint<F>),
+        (slot, client, service): (Slot, Endpoint<F>, u16),
         asked: Asked,
         is_tagged: bool,
         context: &mut Context<'_, P>,
@@ -142,10 +143,8 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         if (is_tagged || asked.sites != 0) && !self.tag(packet, asked.copies) {
             return None;
         }
-        let flow = self.flows.value_mut(slot);
-        let service = flow.service;
         if !is_tagged {
-            flow.race.note_untagged();
+            self.flows.value_mut(slot).race.note_untagged();
         }
         Some(match self.policy(service).is_direct() {
             true => self.ask_directly(packet, (slot, client), asked, is_tagged, context),
@@ -371,7 +370,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
             _ => None,
         };
         let asked = self.common.asking.for_repetition(service, F::VERSION);
-        let sent = self.ask(packet, (slot, client), asked, untagged.is_none(), context);
+        let sent = self.ask(packet, (slot, client, service), asked, untagged.is_none(), context);
         match untagged {
             Some(verdict) => verdict,
             None if sent.is_some() => Verdict::TaggedRetransmit,
