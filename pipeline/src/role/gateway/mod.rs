@@ -172,7 +172,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn tcp<P: Pool>(
         &mut self,
         from: Side,

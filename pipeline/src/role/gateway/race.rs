@@ -151,13 +151,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         }
         let policy = &self.common.settings.services[usize::from(service)].policy;
         if policy.shadow && !first.is_origin {
-            let is_first = self.flows.value_mut(slot).race.note_shadow_answer();
-            let place = if is_first { Place::WouldHaveWon } else { Place::Lost };
-            self.measure(slot, first, place, now);
-            return match self.reset_loser(packet, slot, first, context) {
-                Verdict::LoserReset => Verdict::ShadowReset,
-                verdict => verdict,
-            };
+            return self.on_shadow_answer(packet, slot, first, context);
         }
         if (policy.may_wait() || policy.is_direct() && self.has_distrusted(service))
             && let Some(due) = self.must_wait_until(slot, first, now)
@@ -176,8 +170,26 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         self.wins(packet, slot, first, (now, now))
     }
 
+    /// Resets a replica in a race that the origin wins, because it wins all of the service.
+    fn on_shadow_answer<P: Pool>(
+        &mut self,
+        packet: &Packet<P::Buffer>,
+        slot: Slot,
+        replica: Contender<F>,
+        context: &mut Context<'_, P>,
+    ) -> Verdict {
+        let is_first = self.flows.value_mut(slot).race.note_shadow_answer();
+        let place = if is_first { Place::WouldHaveWon } else { Place::Lost };
+        self.measure(slot, replica, place, context.now);
+        match self.reset_loser(packet, slot, replica, context) {
+            Verdict::LoserReset => Verdict::ShadowReset,
+            verdict => verdict,
+        }
+    }
+
     /// Decides a race. A replica's SYN/ACK, which has come `at` this time, becomes one from the
     /// server.
+    #[inline(always)]
     pub(super) fn wins<B: Buffer>(
         &mut self,
         packet: &mut Packet<B>,
@@ -287,6 +299,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
 
     /// Records the time from the first SYN to a SYN/ACK, of the winner or of a loser, and reports
     /// it to the memory.
+    #[inline(always)]
     pub(super) fn measure(
         &mut self,
         slot: Slot,

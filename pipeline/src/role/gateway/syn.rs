@@ -113,7 +113,8 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
                 None => return Verdict::UntaggedTableFull,
             },
         };
-        let Some(sites) = self.ask(packet, (slot, client), asked, is_tagged, context) else {
+        let Some(sites) = self.ask(packet, (slot, client, service), asked, is_tagged, context)
+        else {
             self.flows.remove(slot);
             return Verdict::UntaggedNoHeadroom;
         };
@@ -130,10 +131,11 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
     /// Tags a SYN, sends direct copies of it, and reports it. If the path to the server is assumed
     /// to drop the tag, only the copies have it. Returns the sites that got a copy; `None`, and
     /// changes nothing, when the buffer has no headroom for the tag.
+    #[inline(always)]
     fn ask<P: Pool>(
         &mut self,
         packet: &mut Packet<P::Buffer>,
-        (slot, client): (Slot, Endpoint<F>),
+        (slot, client, service): (Slot, Endpoint<F>, u16),
         asked: Asked,
         is_tagged: bool,
         context: &mut Context<'_, P>,
@@ -141,14 +143,26 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         if (is_tagged || asked.sites != 0) && !self.tag(packet, asked.copies) {
             return None;
         }
-        let flow = self.flows.value_mut(slot);
-        let service = flow.service;
         if !is_tagged {
-            flow.race.note_untagged();
+            self.flows.value_mut(slot).race.note_untagged();
         }
-        if !self.policy(service).is_direct() {
-            return Some(0);
-        }
+        Some(match self.policy(service).is_direct() {
+            true => self.ask_directly(packet, (slot, client), asked, is_tagged, context),
+            false => 0,
+        })
+    }
+
+    /// Sends direct copies of a SYN that is tagged for them or for the switch, and reports it.
+    /// Returns the sites that got a copy.
+    fn ask_directly<P: Pool>(
+        &mut self,
+        packet: &mut Packet<P::Buffer>,
+        (slot, client): (Slot, Endpoint<F>),
+        asked: Asked,
+        is_tagged: bool,
+        context: &mut Context<'_, P>,
+    ) -> u32 {
+        let service = self.flows.get(slot).value.service;
         let sites = match asked.sites {
             0 => 0,
             sites => self.copy_directly(packet, service, client, sites, context),
@@ -165,7 +179,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
             (false, _) => (CopiesWanted::NONE, Why::Untagged),
         };
         self.report(service, client, Event::Asked { sites, copies, why }, context.now);
-        Some(sites)
+        sites
     }
 
     /// Sends a tagged SYN in tunnels to the replicas that are asked directly. Returns the sites that
@@ -356,7 +370,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
             _ => None,
         };
         let asked = self.common.asking.for_repetition(service, F::VERSION);
-        let sent = self.ask(packet, (slot, client), asked, untagged.is_none(), context);
+        let sent = self.ask(packet, (slot, client, service), asked, untagged.is_none(), context);
         match untagged {
             Some(verdict) => verdict,
             None if sent.is_some() => Verdict::TaggedRetransmit,
