@@ -29,7 +29,7 @@ This page is generated from the code.
 ";
 
 /// The structs of the JSON, each with where it stands.
-const STRUCTS: [(&str, &[Field]); 10] = [
+const STRUCTS: [(&str, &[Field]); 11] = [
     ("The whole", Snapshot::FIELDS),
     ("`sides[]`, and `workers[].sides[]`", SideStats::FIELDS),
     ("`sides[].verdicts[]`", VerdictStats::FIELDS),
@@ -38,6 +38,7 @@ const STRUCTS: [(&str, &[Field]); 10] = [
     ("`races[]`", ResponderStats::FIELDS),
     ("`health[]`", TargetStats::FIELDS),
     ("`neighbours[]`", Neighbour::FIELDS),
+    ("`share`", ShareStats::FIELDS),
     ("`workers[]`", WorkerStats::FIELDS),
     (
         "Named counts: `generated[]`, `counters[]`, `copies[]`, `syns[]`, `table.live[]`",
@@ -126,6 +127,7 @@ fn no_field_of_the_json_is_undocumented() {
         races: vec![ResponderStats::default()],
         health: vec![TargetStats::default()],
         neighbours: vec![Neighbour::default()],
+        share: Some(ShareStats::default()),
         workers: vec![WorkerStats::default()],
         copies: vec![Named::default()],
         sides: std::array::from_fn(|_| SideStats {
