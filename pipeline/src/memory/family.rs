@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use arrayvec::ArrayVec;
 
+use super::rejected::RejectedSites;
 use super::site::{Site, State};
 use super::smoothed::Smoothed;
 use super::{Candidate, Plan, Policy, SITES, Why};
@@ -32,6 +33,7 @@ const INTERVAL: Ticks = Ticks::from_millis(100);
 #[derive(Debug)]
 pub(super) struct FamilyMemory {
     pub(super) sites: [Option<Site>; SITES],
+    rejected: RejectedSites,
     /// The time to the origin's answers.
     pub(super) origin: Option<Smoothed>,
     pub(super) races: u64,
@@ -46,6 +48,7 @@ impl FamilyMemory {
     pub(super) fn new() -> Self {
         Self {
             sites: [const { None }; SITES],
+            rejected: RejectedSites::default(),
             origin: None,
             races: 0,
             origin_won: 0,
@@ -183,7 +186,14 @@ impl FamilyMemory {
         }
         let most = usize::from(policy.max_sites).min(SITES);
         let free = self.sites[..most].iter().position(Option::is_none);
+        let best = self.sites.iter().flatten().filter_map(Site::direct_time).min();
+        if free.is_none() && self.rejected.has(key, (expected, best), now) {
+            return None;
+        }
         let number = free.or_else(|| self.least_worth(&self.sites[..most], policy, expected))?;
+        if let Some(site) = &self.sites[number] {
+            self.rejected.note(site, now);
+        }
         self.sites[number] = Some(Site::new(key, replica, now));
         Some(number)
     }

@@ -14,9 +14,12 @@ mod history;
 mod keeper;
 mod plan;
 mod policy;
+mod rejected;
 mod report;
 mod site;
 mod smoothed;
+#[cfg(test)]
+mod tests;
 
 pub use history::{Answer, Race};
 pub use keeper::{Learned, Memory, Remembered, ServiceSettings, Shown};

@@ -9,12 +9,12 @@
 //! | file | subject |
 //! |---|---|
 //! | `plan`, `draw`, `variety`, `address`, `rng` | the random plan of a run |
-//! | `roles`, `station`, `control` | the appliances, fed in bursts, and their control plane |
+//! | `roles`, `station`, `control`, `racing` | the appliances, fed in bursts, and their control plane |
 //! | `nodes`, `host`, `pmtu`, `client`, `server`, `backlog`, `content` | smoltcp's hosts and their data |
 //! | `wan` | the paths between the sites |
 //! | `world`, `faults` | the event loop, and fault injection |
 //! | `flood` | spoofed SYNs, for a separate test |
-//! | `check`, `watch`, `expected_failures`, `report` | invariants, known limitations, results |
+//! | `traffic`, `check`, `watch`, `expected_failures`, `report` | invariants, known limitations, results |
 //! | `mutants` | broken gateways, to test the checks |
 
 pub mod address;
@@ -23,22 +23,27 @@ pub mod check;
 pub mod client;
 pub mod content;
 pub mod control;
+pub mod course;
 mod draw;
 pub mod expected_failures;
 mod faults;
 pub mod flood;
 pub mod host;
+pub mod liar;
 pub mod log;
+pub mod metric;
 pub mod mutants;
 mod nodes;
 pub mod plan;
 pub mod pmtu;
+pub mod racing;
 pub mod report;
 pub mod rng;
 pub mod roles;
 pub mod segment;
 pub mod server;
 pub mod station;
+pub mod traffic;
 pub mod variety;
 pub mod wan;
 pub mod watch;

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use firstack_fixtures::UNLIMITED;
 use pipeline::base::published::Published;
 use pipeline::base::time::Ticks;
+use pipeline::memory::DIRECT;
 use pipeline::neighbours::Neighbours;
 use pipeline::policy::allow_list::AllowList;
 use pipeline::policy::limiter::Limit;
@@ -24,16 +25,25 @@ use super::address::{
 };
 use super::control::{self, Controls, Members};
 use super::plan::{self, Gate, Permits, Plan, Reach};
+use super::racing::Remembering;
 use super::rng::Rng;
 use super::station::{Appliance, Mutant, Station};
 use super::variety::{Signing, Source};
 
-/// Maximum number of copies of a SYN.
+/// Maximum number of copies of a SYN, unless there are more replicas.
 const COPIES: usize = 8;
+
+fn copies(plan: &Plan) -> usize {
+    plan.replicas.len().max(COPIES)
+}
 
 /// Capacity of each table of switch and replicas.
 fn table(plan: &Plan) -> usize {
-    if plan.flood.is_some() { 1 << 14 } else { 64 }
+    match plan.flood {
+        Some(_) => 1 << 14,
+        None if plan.is_long() => 1 << 10,
+        None => 64,
+    }
 }
 
 /// Returns the appliance of a site, and its controls.
@@ -103,7 +113,7 @@ fn gateway<X: Mode>(
     let service = |number: usize| gateway::Service {
         scope: Scope::Prefix(service(plan.family, number).into()),
         ports: vec![PORT],
-        policy: pipeline::memory::Policy::default(),
+        policy: plan.racing.policy(plan),
         allowed_replicas: AllowList::only_or_any(
             sites.clone().map(|site| prefix(plan.family, site)).collect(),
         ),
@@ -115,10 +125,12 @@ fn gateway<X: Mode>(
         ..firstack_fixtures::gateway((0..plan.services).map(service).collect())
     };
     let keys = Published::new(control::keys(plan, CLIENTS, false));
-    let role = Gateway::<X>::new(settings, keys.reader());
-    let appliance = Appliance::new("gateway", role, (1, plan.segmented), mutant);
-    let controls = Controls { keys, members: Members::None };
-    (Box::new(appliance.with_buffers(plan.buffers_left)), controls)
+    let appliance = |role: Gateway<X>| {
+        let copies = (DIRECT + 1, plan.segmented);
+        Appliance::new("gateway".into(), role, copies, mutant).with_buffers(plan.buffers_left)
+    };
+    let station = Remembering::new(settings, keys.reader(), plan.racing.lag, appliance);
+    (Box::new(station), Controls { keys, members: Members::None })
 }
 
 fn origin_service(plan: &Plan, number: usize) -> switch::Service {
@@ -159,7 +171,7 @@ fn switch(plan: &Plan, hash_key: (u64, u64)) -> (Station, Controls) {
             Signing::Signed | Signing::Rotated { .. } => true,
         },
         allowed_clients: clients(plan, ORIGIN),
-        max_copies: COPIES,
+        max_copies: copies(plan),
         fan_out: Limit { rate: plan.fan_out, burst, ..UNLIMITED },
         path: path(plan, ORIGIN),
         max_connections: [table(plan); 2],
@@ -187,7 +199,7 @@ fn switch(plan: &Plan, hash_key: (u64, u64)) -> (Station, Controls) {
     let keys = Published::new(control::keys(plan, ORIGIN, false));
     let selection = Published::new(switch::Selection::new(&services, &alive));
     let role = Switch::new(settings, shares, selection.reader(), keys.reader());
-    let appliance = Appliance::new("switch", role, (COPIES, plan.segmented), None);
+    let appliance = Appliance::new("switch".into(), role, (copies(plan), plan.segmented), None);
     let members = Members::Switch { selection, services, alive, tunnels };
     (Box::new(appliance), Controls { keys, members })
 }
@@ -253,7 +265,7 @@ fn replica(plan: &Plan, site: Site, hash_key: (u64, u64)) -> (Station, Controls)
     let keys = Published::new(control::keys(plan, site, false));
     let selection = Published::new(replica::Selection::new(&services, |number| up[number]));
     let role = Replica::new(settings, shares, selection.reader(), keys.reader());
-    let name = ["replica1", "replica2", "replica3"][site - REPLICAS];
+    let name = format!("replica{}", site + 1 - REPLICAS);
     let appliance = Appliance::new(name, role, (1, plan.segmented), None);
     (
         Box::new(appliance),

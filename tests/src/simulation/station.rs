@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use pipeline::base::time::Ticks;
 use pipeline::counters::CommonCounters;
+use pipeline::memory::Memory;
 use pipeline::packet::buffer::{HeapBuffer, HeapPool};
 use pipeline::packet::burst::{BURST, Burst, Output};
 use pipeline::packet::view::Side;
@@ -30,7 +31,7 @@ pub type Station = Box<dyn Runs>;
 /// The interface of an appliance of any role.
 pub trait Runs {
     /// Returns its name.
-    fn name(&self) -> &'static str;
+    fn name(&self) -> &str;
     /// Queues a frame for the next poll. Returns whether the queue was empty.
     fn receive(&mut self, side: Side, frame: Frame) -> bool;
     /// Polls once: a burst from each side, then periodic work. Returns transmitted frames, by side.
@@ -41,11 +42,15 @@ pub trait Runs {
     fn counters(&self) -> &CommonCounters;
     /// Number of transmitted frames.
     fn sent(&self) -> u64;
+    /// Returns what it remembers of replicas; `None` unless it is a gateway.
+    fn memory(&self) -> Option<&Memory> {
+        None
+    }
 }
 
 /// A role with its queues, pool and output.
 pub struct Appliance<R> {
-    name: &'static str,
+    name: String,
     role: R,
     pool: HeapPool,
     out: Output<HeapBuffer>,
@@ -60,7 +65,7 @@ impl<R: Role> Appliance<R> {
     /// A role that makes up to `copies` more of a packet.
     /// If it is to be, its frames come in buffers of several segments.
     pub fn new(
-        name: &'static str,
+        name: String,
         role: R,
         (copies, segmented): (usize, bool),
         mutant: Option<Mutant>,
@@ -96,7 +101,7 @@ impl<R: Role> Appliance<R> {
         self.role.process(from, &mut self.burst, &mut context);
         assert_eq!(self.burst.verdicts().len(), frames.len(), "one verdict per packet");
         for (frame, verdict) in frames.iter().zip(self.burst.verdicts()) {
-            log.verdict(now, self.name, from, frame, *verdict);
+            log.verdict(now, &self.name, from, frame, *verdict);
         }
         let mut leaving = self.leave(now, log);
         if let Some(mutant) = self.mutant {
@@ -110,7 +115,7 @@ impl<R: Role> Appliance<R> {
             let frames: Vec<_> =
                 self.out.side(side).drain(..).map(|buffer| buffer.frame().to_vec()).collect();
             self.sent += frames.len() as u64;
-            frames.iter().for_each(|frame| log.leaves(now, self.name, side, frame));
+            frames.iter().for_each(|frame| log.leaves(now, &self.name, side, frame));
             frames
         })
     }
@@ -120,8 +125,8 @@ impl<R: Role> Appliance<R> {
 pub type Leaving = [Vec<Frame>; 2];
 
 impl<R: Role> Runs for Appliance<R> {
-    fn name(&self) -> &'static str {
-        self.name
+    fn name(&self) -> &str {
+        &self.name
     }
 
     fn receive(&mut self, side: Side, frame: Frame) -> bool {

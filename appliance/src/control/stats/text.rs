@@ -6,9 +6,7 @@ use pipeline::counters::Scalar;
 use pipeline::packet::view::Side;
 use pipeline::verdict::{Fate, Verdict};
 
-use super::{
-    PortStats, ResponderStats, SideStats, Snapshot, TableStats, VerdictStats, WorkerStats,
-};
+use super::{PortStats, SideStats, Snapshot, TableStats, VerdictStats, WorkerStats};
 
 /// A hint needs so many races.
 const LEAST_RACES: u64 = 20;
@@ -188,6 +186,7 @@ impl Snapshot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::stats::ResponderStats;
 
     #[test]
     fn an_origin_that_wins_nearly_all_races_is_hinted_at() {

@@ -159,8 +159,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
                 verdict => verdict,
             };
         }
-        let plan = self.common.asking.plan(service, F::VERSION);
-        if (policy.may_wait() || plan.is_some_and(|plan| plan.has_distrusted))
+        if (policy.may_wait() || policy.is_direct() && self.has_distrusted(service))
             && let Some(due) = self.must_wait_until(slot, first, now)
         {
             if self.flows.get(slot).value.replica == first.endpoint {
@@ -234,9 +233,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         // A replica that was not asked is dead, or too far behind.
         let preferred = preferred.filter(|preferred| match preferred {
             Preferred::Origin => plan.origin.is_some(),
-            Preferred::Site(site) => {
-                plan.number_of(*site).is_some_and(|number| flow.asked >> number & 1 != 0)
-            }
+            Preferred::Site(site) => plan.number_among(flow.asked, *site).is_some(),
         });
         let slack = |is_preferred: bool| match preferred {
             Some(_) if !is_preferred => policy.affinity_slack,
@@ -269,6 +266,11 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         (handicap > Ticks(0) && others.is_none_or(|other| other < own)).then(|| now + handicap)
     }
 
+    /// Returns whether a replica of a service is distrusted: its answers wait for others.
+    fn has_distrusted(&self, service: u16) -> bool {
+        self.common.asking.plan(service, F::VERSION).is_some_and(|plan| plan.has_distrusted)
+    }
+
     fn forward_syn_ack<B: Buffer>(&self, packet: &mut Packet<B>, translation: &Translation<F>) {
         if M::syn_ack_to_client(packet, translation, &self.common.settings.path) {
             self.common.counters.common.scalar(Scalar::MssClamped).add(1);
@@ -292,8 +294,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         place: Place,
         now: Ticks,
     ) {
-        let entry = self.flows.get(slot);
-        let (flow, client) = (&entry.value, entry.key);
+        let flow = &self.flows.get(slot).value;
         let all = &self.common.counters.responders;
         let address = contender.endpoint.address.into();
         let responder = self.common.responders.of(all, flow.service, address, contender.is_origin);
@@ -306,16 +307,28 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
             }
         }
         responder.time_to_syn_ack.record(elapsed);
-        let service = flow.service;
-        let policy = &self.common.settings.services[usize::from(service)].policy;
-        if !policy.is_direct() {
-            return;
+        if self.policy(flow.service).is_direct() {
+            self.report_answer(slot, contender, (place, elapsed), now);
         }
+    }
+
+    /// Reports a SYN/ACK that has come so long after the first SYN to the memory.
+    fn report_answer(
+        &mut self,
+        slot: Slot,
+        contender: Contender<F>,
+        (place, elapsed): (Place, Ticks),
+        now: Ticks,
+    ) {
+        let entry = self.flows.get(slot);
+        let (flow, client) = (&entry.value, entry.key);
+        let service = flow.service;
+        let policy = self.policy(service);
         // The origin's SYN has waited: that is not the origin's time.
         let waited = contender.is_origin && flow.race.is_deferred();
         let waited = if waited { policy.origin_after } else { Ticks(0) };
         let event = Event::Answered {
-            responder: address,
+            responder: contender.endpoint.address.into(),
             is_origin: contender.is_origin,
             is_direct: match contender.is_origin {
                 true => flow.asked != 0,
@@ -330,16 +343,15 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
     }
 
     /// Returns whether a contender was asked directly in this race: its site was.
+    #[inline]
     fn is_direct(&self, slot: Slot, contender: Contender<F>) -> bool {
         let flow = &self.flows.get(slot).value;
         if contender.is_origin || flow.asked == 0 {
             return false;
         }
-        let policy = &self.common.settings.services[usize::from(flow.service)].policy;
-        let site = policy.site(contender.endpoint.address.into());
+        let site = self.policy(flow.service).site(contender.endpoint.address.into());
         let plan = self.common.asking.plan(flow.service, F::VERSION);
-        let number = plan.and_then(|plan| plan.number_of(site));
-        number.is_some_and(|number| flow.asked >> number & 1 != 0)
+        plan.is_some_and(|plan| plan.number_among(flow.asked, site).is_some())
     }
 
     /// Returns whether a replica of the service may have this address.

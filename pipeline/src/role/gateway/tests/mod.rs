@@ -356,3 +356,5 @@ fn under_c_plain_fragments_cannot_separate_the_winners_from_their_first() {
         assert_eq!(tunnelled(later.clone(), Some(&later)), Verdict::Fragment);
     }
 }
+
+mod held;

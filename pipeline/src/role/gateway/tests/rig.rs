@@ -257,7 +257,7 @@ impl<M: Mode> Rig<M> {
                 let after = after.map(|after| after.micros() / 1000);
                 Some((responder.to_string(), is_direct, has_won, after))
             }
-            Event::Asked { .. } => None,
+            Event::Asked { .. } | Event::Ended { .. } => None,
         };
         self.reported().into_iter().filter_map(answered).collect()
     }
