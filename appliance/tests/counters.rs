@@ -7,7 +7,8 @@ use std::path::Path;
 use firstack::control::health::TargetStats;
 use firstack::control::stats::{
     AnswerStats, Field, MemoryAnswer, MemoryStats, Named, Neighbour, PortStats, RaceStats,
-    ResponderStats, SideStats, SiteStats, Snapshot, TableStats, VerdictStats, WorkerStats,
+    ResponderStats, ShareStats, SideStats, SiteStats, Snapshot, TableStats, VerdictStats,
+    WorkerStats,
 };
 use pipeline::counters::{Generated, Scalar};
 use pipeline::verdict::{Fate, Roles, Verdict};
@@ -139,6 +140,7 @@ fn no_field_of_the_json_is_undocumented() {
     let memory = MemoryAnswer {
         services: vec![MemoryStats { sites: vec![SiteStats::default()], ..MemoryStats::default() }],
         races: vec![RaceStats { answers: vec![AnswerStats::default()], ..RaceStats::default() }],
+        share: Some(ShareStats::default()),
     };
     let json = [serde_json::to_value(&full).unwrap(), serde_json::to_value(&memory).unwrap()];
     let mut objects: Vec<_> = json.iter().collect();
