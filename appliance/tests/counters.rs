@@ -7,7 +7,8 @@ use std::path::Path;
 use firstack::control::health::TargetStats;
 use firstack::control::stats::{
     AnswerStats, Field, MemoryAnswer, MemoryStats, Named, Neighbour, PortStats, RaceStats,
-    ResponderStats, SideStats, SiteStats, Snapshot, TableStats, VerdictStats, WorkerStats,
+    ResponderStats, ShareStats, SideStats, SiteStats, Snapshot, TableStats, VerdictStats,
+    WorkerStats,
 };
 use pipeline::counters::{Generated, Scalar};
 use pipeline::verdict::{Fate, Roles, Verdict};
@@ -29,7 +30,7 @@ This page is generated from the code.
 ";
 
 /// The structs of the JSON, each with where it stands.
-const STRUCTS: [(&str, &[Field]); 10] = [
+const STRUCTS: [(&str, &[Field]); 11] = [
     ("The whole", Snapshot::FIELDS),
     ("`sides[]`, and `workers[].sides[]`", SideStats::FIELDS),
     ("`sides[].verdicts[]`", VerdictStats::FIELDS),
@@ -38,6 +39,7 @@ const STRUCTS: [(&str, &[Field]); 10] = [
     ("`races[]`", ResponderStats::FIELDS),
     ("`health[]`", TargetStats::FIELDS),
     ("`neighbours[]`", Neighbour::FIELDS),
+    ("`share`", ShareStats::FIELDS),
     ("`workers[]`", WorkerStats::FIELDS),
     (
         "Named counts: `generated[]`, `counters[]`, `copies[]`, `syns[]`, `table.live[]`",
@@ -126,6 +128,7 @@ fn no_field_of_the_json_is_undocumented() {
         races: vec![ResponderStats::default()],
         health: vec![TargetStats::default()],
         neighbours: vec![Neighbour::default()],
+        share: Some(ShareStats::default()),
         workers: vec![WorkerStats::default()],
         copies: vec![Named::default()],
         sides: std::array::from_fn(|_| SideStats {
@@ -137,6 +140,7 @@ fn no_field_of_the_json_is_undocumented() {
     let memory = MemoryAnswer {
         services: vec![MemoryStats { sites: vec![SiteStats::default()], ..MemoryStats::default() }],
         races: vec![RaceStats { answers: vec![AnswerStats::default()], ..RaceStats::default() }],
+        share: Some(ShareStats::default()),
     };
     let json = [serde_json::to_value(&full).unwrap(), serde_json::to_value(&memory).unwrap()];
     let mut objects: Vec<_> = json.iter().collect();

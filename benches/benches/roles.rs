@@ -183,7 +183,7 @@ fn replica_of(criterion: &mut Criterion, group: &str, peers: Peers, code: Config
     });
     let from_web_server = frames(peers, COUNT, |c| Segment::ack(peers.replica, c, 6, 8).frame());
     let cases = [
-        ("copy_retransmit", Side::Outside, copies, Verdict::CopyRetransmit),
+        ("copy_duplicate", Side::Outside, copies, Verdict::CopyDuplicate),
         ("to_web_server", Side::Outside, to_web_server, Verdict::ToWebServer),
         ("from_web_server", Side::Inside, from_web_server, Verdict::FromWebServer),
     ];

@@ -1,10 +1,11 @@
 //! The library of the benchmarks: reusable buffers, and a harness that runs bursts through a role
 //! and times only the role.
 //!
-//! [`fixtures`] has the frames, [`roles`] the roles, [`cases`] the cases of the test `allocations`
-//! and the program `instructions`.
+//! [`fixtures`] has the frames, [`roles`] the roles, [`direct`] whom gateways ask directly,
+//! [`cases`] the cases of the test `allocations` and the program `instructions`.
 
 pub mod cases;
+pub mod direct;
 #[cfg(feature = "dpdk")]
 pub mod dpdk;
 pub mod find;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use firstack_packets::Segment;
 use pipeline::base::published::Published;
+use pipeline::memory::{DIRECT, Plan, Plans, Policy, ReportsReader, reports};
 use pipeline::neighbours::Neighbours;
 use pipeline::packet::view::Side;
 use pipeline::policy::allow_list::AllowList;
@@ -15,25 +16,51 @@ use pipeline::role::replica::{self, Replica};
 use pipeline::role::switch::{self, Delivery, Switch};
 use pipeline::stage::sign::Keys;
 use pipeline::verdict::Verdict;
+use pipeline::wire::family::Version;
 
 use crate::Harness;
 use crate::fixtures::{KEY, Peers, V4, V6, frames, from_replica, ip, run_all};
 
+/// Reports between two readings: those of several bursts.
+const REPORTS: usize = 4096;
+
 /// Returns a gateway with a service of each family, for this many connections of each.
 pub fn gateway_harness<Q: Mode>(connections: usize) -> Harness<Gateway<Q>> {
+    let keys = Published::new(Keys::default()).reader();
+    Harness::new(Gateway::new(gateway_settings(connections, &Policy::default()), keys), 2)
+}
+
+/// Returns a gateway as [`gateway_harness`] does, whose services have this policy and this plan,
+/// and the end at which its reports arrive.
+pub fn direct_harness<Q: Mode>(
+    connections: usize,
+    policy: &Policy,
+    plan: &Plan,
+) -> (Harness<Gateway<Q>>, ReportsReader) {
+    let mut plans = Plans::empty(2);
+    plans.set(0, Version::V4, plan.clone());
+    plans.set(1, Version::V6, plan.clone());
+    let (reports, reader) = reports(REPORTS);
+    let shares = gateway::Shares { plans: Published::new(plans).reader(), reports };
+    let keys = Published::new(Keys::default()).reader();
+    let gateway = Gateway::with_memory(gateway_settings(connections, policy), keys, shares);
+    (Harness::new(gateway, DIRECT), reader)
+}
+
+/// Returns the settings of a gateway with a service of each family.
+fn gateway_settings(connections: usize, policy: &Policy) -> gateway::Settings {
     let service = |address: &str| gateway::Service {
         scope: Scope::Prefix(address.parse::<IpAddr>().expect("an address").into()),
         ports: vec![80],
         allowed_replicas: AllowList::Any,
-        policy: pipeline::memory::Policy::default(),
+        policy: policy.clone(),
     };
     let services = [V4, V6].iter().map(|peers| service(&ip(peers.server))).collect();
-    let settings = gateway::Settings {
+    gateway::Settings {
         max_connections: [connections; 2],
         hash_key: KEY,
         ..firstack_fixtures::gateway(services)
-    };
-    Harness::new(Gateway::new(settings, Published::new(Keys::default()).reader()), 2)
+    }
 }
 
 /// Returns a gateway with open connections. The replica has won every race.
@@ -49,6 +76,11 @@ pub fn established<Q: Mode>(peers: Peers, connections: usize) -> Harness<Gateway
 
 /// Returns a switch with one service of two servers and two replicas.
 pub fn switch_harness() -> Harness<Switch> {
+    switch_with(2)
+}
+
+/// Returns a switch with one service of two servers and this many replicas.
+pub fn switch_with(replicas: u8) -> Harness<Switch> {
     let server = |name: &str, last| switch::Server {
         name: name.to_owned(),
         delivery: Delivery::Direct([2, 0, 0, 0, 1, last]),
@@ -59,7 +91,7 @@ pub fn switch_harness() -> Harness<Switch> {
         ports: vec![80],
         replicable: true,
         source: [203, 0, 113, 10].into(),
-        replicas: vec![[198, 51, 100, 10].into(), [198, 51, 100, 20].into()],
+        replicas: (1..=replicas).map(|number| [198, 51, 100, 10 * number].into()).collect(),
         first_replica: 0,
         servers: vec![server("web1", 1), server("web2", 2)],
         first_server: 0,
@@ -71,7 +103,7 @@ pub fn switch_harness() -> Harness<Switch> {
         ..firstack_fixtures::switch(services)
     };
     let shares = switch::Shares {
-        tunnels: Arc::new(switch::TunnelHealth::new(2)),
+        tunnels: Arc::new(switch::TunnelHealth::new(replicas.into())),
         neighbours: Arc::new(Neighbours::default()),
     };
     let (selection, keys) = (Published::new(selection), Published::new(Keys::default()));

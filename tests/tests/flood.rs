@@ -12,7 +12,8 @@ use firstack_tests::simulation::check;
 use firstack_tests::simulation::client::Outcome;
 use firstack_tests::simulation::flood::{Flood, Kind};
 use firstack_tests::simulation::plan::{
-    Behaviour, Closer, Configuration, Family, Gate, Nanos, Permits, Plan, Reach, SECOND, Start,
+    Behaviour, Closer, Configuration, Family, Gate, GivesUp, Nanos, Permits, Plan, Reach, SECOND,
+    Start,
 };
 use firstack_tests::simulation::variety::{Signing, Source, Strangers};
 use firstack_tests::simulation::world::World;
@@ -58,7 +59,7 @@ fn plan(configuration: Configuration, family: Family, signing: Signing) -> Plan 
         (own.client, own.service, own.start) = (number % 2, 0, Start::Alone);
         (own.port, own.at) = (40_000 + number as u16, number as u64 * SECOND / 10);
         (own.request, own.response, own.think) = (500, 20_000, 2 * number as u64 * SECOND);
-        (own.closer, own.vanishes, own.spoofed) = (Closer::Server, false, None);
+        (own.closer, own.gives_up, own.spoofed) = (Closer::Server, GivesUp::Resets, None);
         own.patience = 500 * SECOND;
     }
     plan

@@ -9,8 +9,8 @@ use firstack_tests::simulation::address::{CLIENTS, ORIGIN, REPLICAS, Site};
 use firstack_tests::simulation::check;
 use firstack_tests::simulation::client::Outcome;
 use firstack_tests::simulation::plan::{
-    Behaviour, Closer, Configuration, Family, Gate, MS, Nanos, Path, Permits, Plan, Reach, SECOND,
-    Start,
+    Behaviour, Closer, Configuration, Family, Gate, GivesUp, MS, Nanos, Path, Permits, Plan, Reach,
+    SECOND, Start,
 };
 use firstack_tests::simulation::rng::Rng;
 use firstack_tests::simulation::variety::{Signing, Strangers};
@@ -26,10 +26,13 @@ const CONNECTIONS: usize = 4;
 /// How the sites lie to one another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Map {
-    /// Points in a plane: the delay is the distance. No way by a replica is shorter than the one
-    /// to the origin and back, so the origin is silent, and replicas race with each other.
+    /// Points in a plane: the delay is the distance. The switch stands beside the origin, so no way by
+    /// a replica is shorter than the one to the origin and back: every replica would lose the
+    /// patent's race. So the origin is silent, and replicas race with each other.
     Plane,
-    /// The same, but packets between clients and origin take a detour.
+    /// The same, but packets between clients and origin take a detour: a crooked network, and the
+    /// only one in which a replica wins the patent's race although the switch stands beside the
+    /// origin.
     Detour,
 }
 
@@ -63,7 +66,7 @@ fn honest(seed: u64, map: Map) -> Plan {
         (own.client, own.service, own.start) = (0, 0, Start::Alone);
         (own.port, own.at) = (40_000 + number as u16, (number as u64 + 1) * 10 * SECOND);
         (own.request, own.response, own.think) = (500, 2_000, 0);
-        (own.closer, own.vanishes, own.spoofed) = (Closer::Server, false, None);
+        (own.closer, own.gives_up, own.spoofed) = (Closer::Server, GivesUp::Resets, None);
         own.patience = 500 * SECOND;
     }
     plan

@@ -9,7 +9,7 @@ use std::hash::Hasher;
 use std::net::{IpAddr, SocketAddr};
 
 use firstack_packets::{INSIDE_MAC, OUTSIDE_MAC, Segment, ethernet_frame};
-use pipeline::counters::Scalar;
+use pipeline::counters::{Generated, Scalar};
 use pipeline::packet::buffer::HeapBuffer;
 use pipeline::packet::view::Packet;
 use pipeline::stage::sign::{Keys, Verification};
@@ -235,9 +235,10 @@ fn counters_and_keys_have_the_names_that_the_document_gives_them() {
         let is_verdict = Verdict::ALL.iter().any(|verdict| verdict.name() == name);
         verdicts += usize::from(is_verdict);
         let is_scalar = || Scalar::ALL.iter().any(|scalar| scalar.name() == name);
+        let is_generated = || Generated::ALL.iter().any(|packet| packet.name() == name);
         let is_key = || CONFIGURATION.contains(&format!(".{name}` |"));
         assert!(
-            is_verdict || is_scalar() || is_key(),
+            is_verdict || is_scalar() || is_generated() || is_key(),
             "{name} is neither a counter nor a configuration key"
         );
     }

@@ -15,6 +15,7 @@ use super::reader::{Found, Section};
 use super::schema;
 use super::section::section;
 use super::service::{self, Head, Once, Service, ServiceKeys};
+use super::share::{self, Share};
 use super::tunnel::Tunnel;
 use super::value::{self, Parsed};
 
@@ -29,6 +30,8 @@ section! {
         /// The services, the longest prefix first: the first service that matches a connection is
         /// the most specific. At least one.
         services: Vec<GatewayService>,
+        /// The store through which it shares what it has learned, if any.
+        share: Option<Share>,
     }
 }
 
@@ -136,6 +139,7 @@ impl fmt::Display for ServiceAddress {
 pub(super) fn read(root: &Section<'_>, tunnel: Option<&(Tunnel, usize)>) -> Option<Gateway> {
     let section = root.section("gateway");
     let keys = GatewayKeys::read(&section);
+    let share = share::read(&section);
     let services = service::services::<GatewayServiceKeys>(&section);
     if let (Some(configuration), Some((tunnel, at))) = (&keys.configuration, tunnel)
         && configuration.value.data_in_tunnels()
@@ -148,7 +152,7 @@ pub(super) fn read(root: &Section<'_>, tunnel: Option<&(Tunnel, usize)>) -> Opti
     let read: Vec<_> = services.into_iter().map(gateway_service).collect();
     let mut services = read.into_iter().collect::<Option<Vec<_>>>()?;
     services.sort_by_key(|service| std::cmp::Reverse(service.address.length()));
-    keys.build(services)
+    keys.build(services, share?)
 }
 
 impl ServiceKeys for GatewayServiceKeys {

@@ -13,6 +13,7 @@
 //! common eal device tunnel health          the sections that all roles have
 //! present                                  checks that this machine has what the file names
 //! gateway switch replica                   the section of one role
+//! share                                    the store through which gateways share
 //! service clients                          what roles have in common
 //! ```
 
@@ -30,6 +31,7 @@ mod replica;
 pub mod schema;
 mod section;
 mod service;
+mod share;
 pub mod sizing;
 mod switch;
 mod tunnel;
@@ -50,8 +52,10 @@ pub use pipeline::wire::configuration::Configuration;
 pub use pipeline::wire::tunnel::Format as TunnelFormat;
 pub use present::Places;
 pub use replica::{Replica, ReplicaService, WebServer};
+pub use share::{Share, StoreServer};
 pub use switch::{Content, Delivery, OriginServer, Switch, SwitchReplica, SwitchService};
 pub use tunnel::{Tunnel, TunnelPeer};
+pub(crate) use value::unicast;
 pub use value::{DURATIONS, MacAddress};
 
 use document::Document;

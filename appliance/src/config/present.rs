@@ -1,5 +1,5 @@
 //! Checks that this machine has what a valid configuration names: CPUs, devices, capture files, and
-//! a key file that others cannot read.
+//! key and password files that others cannot read.
 
 use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-use super::{Config, ConfigError, ConfigErrors, Device};
+use super::{Config, ConfigError, ConfigErrors, Device, Gateway, Role};
 
 /// The lines of the keys whose values this machine may not have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct Places {
     pub cores: usize,
     /// The line of `tag.keys`; if it is not given, that of its section, or 1.
     pub keys: usize,
+    /// The line of `gateway.share.password_file`; if it is not given, that of its section, or 1.
+    pub password: usize,
 }
 
 impl Places {
@@ -32,12 +34,18 @@ impl Places {
             }
             line(at)
         };
-        Self { devices: DEVICE_KEYS.map(find), cores: find(CORES_KEY), keys: find(KEYS_KEY) }
+        Self {
+            devices: DEVICE_KEYS.map(find),
+            cores: find(CORES_KEY),
+            keys: find(KEYS_KEY),
+            password: find(PASSWORD_KEY),
+        }
     }
 }
 
 const CORES_KEY: &str = "worker.cores";
 const KEYS_KEY: &str = "tag.keys";
+const PASSWORD_KEY: &str = "gateway.share.password_file";
 /// The keys of the two devices, inside and outside.
 const DEVICE_KEYS: [&str; 2] = ["port.inside.device", "port.outside.device"];
 
@@ -62,9 +70,14 @@ impl Config {
                 errors.push(error(file, self.places.devices[side], DEVICE_KEYS[side], message));
             }
         }
-        if let Some(Err(what)) = self.tag.keys.as_deref().map(find_keys) {
-            let message = format!("{what}; expected {KEY_FILE}");
-            errors.push(error(file, self.places.keys, KEYS_KEY, message));
+        let mut check = |path: Option<&Path>, line, key| {
+            if let Some(Err(what)) = path.map(find_secret) {
+                errors.push(error(file, line, key, format!("{what}; expected {SECRET_FILE}")));
+            }
+        };
+        check(self.tag.keys.as_deref(), self.places.keys, KEYS_KEY);
+        if let Role::Gateway(Gateway { share: Some(share), .. }) = &self.role {
+            check(share.password_file.as_deref(), self.places.password, PASSWORD_KEY);
         }
         if errors.is_empty() { Ok(()) } else { Err(ConfigErrors::new(errors)) }
     }
@@ -81,28 +94,27 @@ fn error(file: &str, line: usize, key: &str, message: String) -> ConfigError {
     ConfigError { file: file.to_owned(), line: Some(line), key: key.to_owned(), message }
 }
 
-/// The files that [`check_key_file`] accepts, for messages.
-const KEY_FILE: &str = "a regular file of this process's user or root, without access for others";
+/// The files that [`check_secret_file`] accepts, for messages.
+const SECRET_FILE: &str =
+    "a regular file of this process's user or root, without access for others";
 
-/// Checks that a file with these attributes is protected enough to hold keys.
-fn check_key_file(attributes: &Metadata) -> Result<(), String> {
+/// Checks that a file with these attributes is protected enough to hold keys or a password.
+fn check_secret_file(attributes: &Metadata) -> Result<(), String> {
     let user = nix::unistd::geteuid().as_raw();
     let mode = attributes.mode() & 0o7777;
     match attributes.uid() {
         _ if !attributes.is_file() => Err("is not a regular file".to_owned()),
         owner if owner != user && owner != 0 => Err(format!("belongs to user {owner}")),
-        _ if mode & 0o077 != 0 => {
-            Err(format!("has mode {mode:04o}, which lets others have the keys"))
-        }
+        _ if mode & 0o077 != 0 => Err(format!("has mode {mode:04o}, which lets others get at it")),
         _ => Ok(()),
     }
 }
 
-fn find_keys(path: &Path) -> Result<(), String> {
+fn find_secret(path: &Path) -> Result<(), String> {
     let shown = path.display();
     // Opened last, because opening a file that is not regular, such as a named pipe, can block.
     let attributes = path.metadata().map_err(|error| format!("{shown} is not there: {error}"))?;
-    check_key_file(&attributes).map_err(|what| format!("{shown} {what}"))?;
+    check_secret_file(&attributes).map_err(|what| format!("{shown} {what}"))?;
     File::open(path).map(drop).map_err(|error| format!("{shown} cannot be read: {error}"))
 }
 

@@ -14,6 +14,7 @@ use super::eal::EalKeys;
 use super::gateway::{GatewayKeys, GatewayServiceKeys, HandicapKeys};
 use super::health::HealthKeys;
 use super::replica::{ReplicaKeys, ReplicaServiceKeys, WebServerKeys};
+use super::share::ShareKeys;
 use super::switch::{
     DeliveryKeys, OriginServerKeys, SwitchKeys, SwitchReplicaKeys, SwitchServiceKeys,
 };
@@ -131,6 +132,9 @@ pub(super) const SERVICE_NAME: Fallback =
 pub(super) const ONE_PREFIX: &str = r#"an address, a prefix such as "198.51.100.0/24", or "any""#;
 /// A key or list entry for the addresses of known hosts, in words.
 pub(super) const ONE_PEER: &str = r#"a unicast address or a prefix such as "198.51.100.0/24""#;
+/// Where a store is, in words.
+pub(super) const STORE: &str =
+    r#"a host and port such as "192.0.2.5:6379", or the absolute path of a Unix socket"#;
 /// A key or list entry for one address, in words.
 pub(super) const ONE_ADDRESS: &str = r#"a unicast address such as "203.0.113.10""#;
 
@@ -156,6 +160,7 @@ const SECTIONS: &[&[Key]] = &[
     GatewayKeys::ROWS,
     GatewayServiceKeys::ROWS,
     HandicapKeys::ROWS,
+    ShareKeys::ROWS,
     SwitchKeys::ROWS,
     SwitchServiceKeys::ROWS,
     SwitchReplicaKeys::ROWS,

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use toml::de::DeValue;
 
 /// A value, or what is wrong with it.
-pub(super) type Parsed<T> = Result<T, String>;
+pub(crate) type Parsed<T> = Result<T, String>;
 
 /// The bounds of durations.
 pub const DURATIONS: RangeInclusive<Duration> =
@@ -202,7 +202,7 @@ fn only_unusable(prefix: IpNet) -> bool {
 }
 
 /// Checks that a single host, other than this one, can have the address.
-pub(super) fn unicast(address: IpAddr) -> Parsed<()> {
+pub(crate) fn unicast(address: IpAddr) -> Parsed<()> {
     let complaint = match address {
         _ if address.is_unspecified() => "is the unspecified address",
         _ if address.is_loopback() => "is a loopback address",

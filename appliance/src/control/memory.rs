@@ -27,14 +27,17 @@ pub struct Remembering {
     readers: Vec<ReportsReader>,
     /// Whether any service asks directly; if not, nothing is reported.
     is_used: bool,
+    /// Which services are shadows.
+    shadows: Vec<bool>,
 }
 
 impl Remembering {
     /// Returns the memory of services with these policies.
     pub fn new(policies: Vec<Policy>, path: TunnelPath) -> Self {
         let is_used = policies.iter().any(Policy::is_direct);
+        let shadows = policies.iter().map(|policy| policy.shadow).collect();
         let services = policies.into_iter().map(|policy| ServiceSettings { policy }).collect();
-        Self { memory: Memory::new(services, path), readers: Vec::new(), is_used }
+        Self { memory: Memory::new(services, path), readers: Vec::new(), is_used, shadows }
     }
 
     /// Returns a reader of the plans for one more worker.
@@ -89,7 +92,8 @@ impl Remembering {
         now: Ticks,
     ) -> Vec<RaceStats> {
         let races = self.memory.races_of(client, port).take(RACES);
-        races.map(|race| race_stats(race, services, now)).collect()
+        let is_shadow = |race: &Race| self.shadows.get(usize::from(race.service)) == Some(&true);
+        races.map(|race| race_stats(race, is_shadow(race), services, now)).collect()
     }
 }
 
@@ -141,7 +145,7 @@ fn site_stats(site: &Remembered, won: u64) -> SiteStats {
     }
 }
 
-fn race_stats(race: &Race, services: &[String], now: Ticks) -> RaceStats {
+fn race_stats(race: &Race, is_shadow: bool, services: &[String], now: Ticks) -> RaceStats {
     let answers = race.answers.iter().map(|answer| AnswerStats {
         responder: Some(answer.responder),
         origin: answer.is_origin,
@@ -155,6 +159,7 @@ fn race_stats(race: &Race, services: &[String], now: Ticks) -> RaceStats {
         ago_ms: now.since(race.at).micros() / 1000,
         asked: race.asked.iter().map(|address| address.to_string()).collect(),
         copies: race.copies.to_string(),
+        shadow: is_shadow,
         why: race.why.text().to_owned(),
         answers: answers.collect(),
     }

@@ -15,6 +15,8 @@ use pipeline::wire::family::Version;
 use super::{Controls, Environment, Labels, RoleSet, any_of, controls, path, tables, tag_option};
 use crate::config::{self, Config, ServiceAddress};
 use crate::control::memory::Remembering;
+use crate::control::protected;
+use crate::control::share::{self, Hash};
 
 pub(super) fn role_set<M: Mode>(
     config: &Config,
@@ -104,4 +106,41 @@ fn handicap(handicap: &config::Handicap) -> Vec<(IpNet, Ticks)> {
             vec![(Ipv4Net::default().into(), time), (Ipv6Net::default().into(), time)]
         }
     }
+}
+
+/// Returns what is shared through a store: the services that ask directly.
+pub(super) fn sharing(
+    gateway: &config::Gateway,
+) -> Result<Option<share::Settings>, protected::Error> {
+    let Some(own) = &gateway.share else { return Ok(None) };
+    let password = own.password_file.as_deref().map(share::Password::load).transpose()?;
+    let numbered = (0..).zip(&gateway.services);
+    let direct = numbered.filter(|(_, service)| service.direct > 0);
+    Ok(Some(share::Settings {
+        server: own.server.clone(),
+        user: own.user.clone(),
+        password,
+        database: own.database,
+        interval: own.interval,
+        hashes: direct.flat_map(|(number, service)| hashes(&own.prefix, number, service)).collect(),
+    }))
+}
+
+/// Returns the hashes of a service: one for each family.
+fn hashes(prefix: &str, number: u16, service: &config::GatewayService) -> Vec<Hash> {
+    let families =
+        [(Version::V4, "v4", service.site_prefix_v4), (Version::V6, "v6", service.site_prefix_v6)];
+    let served = families.into_iter().filter(|(version, ..)| match service.address {
+        ServiceAddress::Any => true,
+        ServiceAddress::Prefix(net) => Version::of(net.addr()) == *version,
+    });
+    let hash = |(version, family, site_prefix)| Hash {
+        key: format!("{prefix}:{}:{family}", service.name),
+        service: number,
+        version,
+        allowed: service.allowed_replicas.clone(),
+        memory: service.memory,
+        site_prefix,
+    };
+    served.map(hash).collect()
 }

@@ -22,8 +22,8 @@ use pipeline::wire::ethernet::Mac;
 use pipeline::wire::family::Version;
 
 use crate::config::{self, Check, Config};
-use crate::control::keys;
 use crate::control::memory::Remembering;
+use crate::control::{keys, protected, share};
 
 /// The environment of the roles: what they need in addition to the configuration.
 #[derive(Clone, Debug)]
@@ -153,6 +153,17 @@ pub fn load_keys(config: &Config) -> Result<keys::Keys, keys::Error> {
     match &config.tag.keys {
         Some(path) => keys::Keys::load(path, purpose(config)),
         None => Ok(keys::Keys::default()),
+    }
+}
+
+/// Returns what a gateway shares through a store, and how; `None` if the configuration names none.
+///
+/// # Errors
+/// If the password file cannot be read, or is not protected.
+pub fn sharing(config: &Config) -> Result<Option<share::Settings>, protected::Error> {
+    match &config.role {
+        config::Role::Gateway(own) => gateway::sharing(own),
+        config::Role::Switch(_) | config::Role::Replica(_) => Ok(None),
     }
 }
 

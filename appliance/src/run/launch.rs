@@ -11,6 +11,7 @@ use super::ports::{Opened, Running, all_port_stats};
 use super::signals::Signals;
 use super::{Error, Options, Outcome, control_loop};
 use crate::config::{self, Config, sizing};
+use crate::control::share::{self, Sharing};
 use crate::control::socket::Server;
 use crate::control::supervisor::Supervisor;
 use crate::datapath::clock::Clock;
@@ -31,6 +32,7 @@ pub(super) struct Launch<'a> {
     pub(super) server: Server,
     pub(super) signals: Signals,
     pub(super) options: Options,
+    pub(super) sharing: Option<share::Settings>,
 }
 
 impl WithRole for Launch<'_> {
@@ -40,6 +42,8 @@ impl WithRole for Launch<'_> {
         let counters: Vec<_> = set.roles.iter().map(Role::counters).collect();
         let halt = Arc::new(CachePadded::new(AtomicBool::new(false)));
         let clock = Clock::new(cycles(), self.eal.cycles_per_second());
+        let sharing = self.sharing.take().map(Sharing::start);
+        let sharing = sharing.transpose().map_err(Error::Sharing)?;
         let launched = self.launch_workers(set.roles, set.copies, clock, &halt)?;
         let Launch { config, eal, pool, ports, server, signals, options, .. } = self;
         let ports = ports.map(|opened| Running {
@@ -49,7 +53,8 @@ impl WithRole for Launch<'_> {
         });
         let role = set.labels.role;
         let mut supervisor = Supervisor::new(set.labels, counters, set.controls, &config.health)
-            .with_clock(move || clock.at(cycles()));
+            .with_clock(move || clock.at(cycles()))
+            .with_sharing(sharing);
         tracing::info!(
             role,
             workers = launched.len(),

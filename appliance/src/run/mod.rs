@@ -45,6 +45,12 @@ pub enum Error {
     /// An error of the key file.
     #[error(transparent)]
     Keys(#[from] crate::control::keys::Error),
+    /// An error of the password file.
+    #[error(transparent)]
+    Password(#[from] crate::control::protected::Error),
+    /// The thread that shares what is remembered cannot be started.
+    #[error("sharing: {0}")]
+    Sharing(std::io::Error),
     /// The signal handlers cannot be installed.
     #[error("signals: {0}")]
     Signals(std::io::Error),
@@ -70,6 +76,7 @@ pub struct Outcome {
 /// Forwards packets until a signal, or idleness if asked for, ends the run.
 pub fn run(config: &Config, options: Options) -> Result<Outcome, Error> {
     let keys = roles::load_keys(config)?;
+    let sharing = roles::sharing(config)?;
     let cores: BTreeSet<_> = config.worker.cores.iter().collect();
     if cores.len() < config.worker.cores.len() {
         tracing::warn!("several workers share a CPU, which is slower than fewer workers");
@@ -104,7 +111,7 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome, Error> {
         keys,
         probe_id: random() as u16,
     };
-    let launch = Launch { config, eal, pool, ports, reta, server, signals, options };
+    let launch = Launch { config, eal, pool, ports, reta, server, signals, options, sharing };
     roles::with_role_set(config, &environment, launch)
 }
 

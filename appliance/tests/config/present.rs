@@ -1,4 +1,5 @@
-//! Checks of the key file: it must exist, be a regular file, and be protected.
+//! Checks of the key file and the password file: each must exist, be a regular file, and be
+//! protected.
 
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
@@ -39,8 +40,8 @@ fn the_key_file_is_for_its_owner_alone() {
         let expected = match good {
             true => String::new(),
             false => format!(
-                "f.toml:7: tag.keys: {shown} has mode {mode:04o}, which lets others have the \
-                 keys; {EXPECTED}"
+                "f.toml:7: tag.keys: {shown} has mode {mode:04o}, which lets others get at \
+                 it; {EXPECTED}"
             ),
         };
         assert_eq!(complaint(path), expected);
@@ -86,4 +87,24 @@ fn the_key_file_can_be_read() {
     }
     let expected = format!("f.toml:7: tag.keys: {} cannot be read: ", file.path().display());
     assert!(complaint(file.path()).starts_with(&expected), "{}", complaint(file.path()));
+}
+
+#[test]
+fn the_password_file_is_protected_like_the_key_file() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path();
+    let shown = path.display();
+    let text = format!(
+        "[gateway.share]\nserver = \"store:1\"\npassword_file = {path:?}\n\
+         [[gateway.service]]\naddress = \"any\"\n"
+    );
+    let config = accepted("gateway", &text);
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    config.check_presence("f.toml").unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let expected = format!(
+        "f.toml:6: gateway.share.password_file: {shown} has mode 0644, which lets others get at \
+         it; {EXPECTED}"
+    );
+    assert_eq!(config.check_presence("f.toml").unwrap_err().to_string(), expected);
 }

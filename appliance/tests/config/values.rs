@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use firstack::config::{
     Bus, Config, Configuration, Content, Delivery, Device, Health, MacAddress, Poll, Role,
-    ServiceAddress, Tunnel, TunnelFormat, TunnelPeer,
+    ServiceAddress, StoreServer, Tunnel, TunnelFormat, TunnelPeer,
 };
 
 use crate::{accepted, refused};
@@ -43,12 +43,53 @@ fn a_gateway_with_nothing_but_what_is_required_has_the_defaults() {
     assert_eq!(config.control.socket.to_str(), Some("/run/firstack/gateway.sock"));
     assert_eq!(config.log.level, tracing::Level::INFO);
     let Role::Gateway(gateway) = config.role else { panic!("{:?}", config.role) };
-    assert_eq!(gateway.configuration, Configuration::A);
+    assert_eq!((gateway.configuration, gateway.share), (Configuration::A, None));
     let [service] = &gateway.services[..] else { panic!("{:?}", gateway.services) };
     assert_eq!(service.name, "any");
     assert_eq!(service.address, ServiceAddress::Any);
     assert_eq!(service.ports, [80, 443]);
     assert_eq!(service.allowed_replicas, ["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()]);
+}
+
+#[test]
+fn a_gateway_shares_through_the_store_that_is_named() {
+    let share = |keys: &str| {
+        let text = format!("[gateway.share]\n{keys}\n[[gateway.service]]\naddress = \"any\"\n");
+        let Role::Gateway(gateway) = accepted("gateway", &text).role else { panic!("{keys}") };
+        gateway.share.unwrap()
+    };
+    let defaults = share(r#"server = "192.0.2.5:6379""#);
+    assert_eq!((defaults.user, defaults.password_file, defaults.database), (None, None, 0));
+    assert_eq!((defaults.interval, defaults.prefix.as_str()), (Duration::from_secs(5), "firstack"));
+    for (text, host) in [
+        ("192.0.2.5:6379", "192.0.2.5"),
+        ("store.example:6379", "store.example"),
+        ("[2001:db8::5]:6379", "2001:db8::5"),
+        ("[::1]:6379", "::1"),
+    ] {
+        let server = share(&format!("server = {text:?}")).server;
+        assert_eq!(server, StoreServer::Tcp(host.to_owned(), 6379));
+        assert_eq!(server.to_string(), text);
+    }
+    let socket = share("server = \"/run/redis/redis.sock\"").server;
+    assert_eq!(socket, StoreServer::Unix("/run/redis/redis.sock".into()));
+    let long = format!("/{}", "a".repeat(107));
+    for (text, what) in [
+        ("2001:db8::5:6379", "lacks the brackets of IPv6, [2001:db8::5]:6379"),
+        ("[192.0.2.5]:6379", "has no host that could be one"),
+        (":6379", "has no host that could be one"),
+        ("a b:6379", "has no host that could be one"),
+        ("store:0", "has no port from 1 to 65535"),
+        ("store:+1", "has no port from 1 to 65535"),
+        ("store:65536", "has no port from 1 to 65535"),
+        ("/run/", "is a directory"),
+        (&long, "has 108 bytes, 107 are the most of a socket's path"),
+    ] {
+        let section = format!("[gateway.share]\nserver = {text:?}\n");
+        let errors =
+            refused("gateway", &format!("{section}[[gateway.service]]\naddress = \"any\"\n"));
+        assert!(errors.contains("gateway.share.server: ") && errors.contains(what), "{errors}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Measurements without a clock: every kind of work on the data path, in reproducible bursts. The
 //! test `allocations` counts their allocations, the program `instructions` their instructions.
 
+mod direct;
 mod parts;
 mod roles;
 
@@ -67,5 +68,5 @@ impl Case {
 
 /// Returns all cases, in the order of reports.
 pub fn all() -> impl Iterator<Item = Case> {
-    roles::cases().into_iter().chain(parts::cases())
+    roles::cases().into_iter().chain(direct::cases()).chain(parts::cases())
 }

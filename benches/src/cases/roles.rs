@@ -15,9 +15,9 @@ use crate::roles::{established, gateway_harness, replica_harness, switch_harness
 use crate::{BURST, Harness};
 
 /// Open connections in cases of established ones.
-const OPEN: usize = 1024;
+pub(super) const OPEN: usize = 1024;
 /// New connections, 32 per round.
-const NEW: usize = ROUNDS * BURST;
+pub(super) const NEW: usize = ROUNDS * BURST;
 
 pub(super) fn cases() -> Vec<Case> {
     let packets: [Named; 29] = [
@@ -74,21 +74,41 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 /// Frames that arrive together, and the verdict on all of them.
-struct Arrival {
-    side: Side,
-    frames: Vec<Vec<u8>>,
-    expected: Verdict,
+pub(super) struct Arrival {
+    pub(super) side: Side,
+    pub(super) frames: Vec<Vec<u8>>,
+    pub(super) expected: Verdict,
 }
 
 /// Bursts that arrive one after the other, repeatedly.
-struct Arrivals<R> {
+pub(super) struct Arrivals<R> {
     harness: Harness<R>,
     arrivals: Vec<Arrival>,
     next: usize,
+    /// The time that passes before each of them.
+    pause: Ticks,
+}
+
+impl<R> Arrivals<R> {
+    /// Returns the work of these arrivals, with no time between them.
+    pub(super) fn new(harness: Harness<R>, arrivals: Vec<Arrival>) -> Self {
+        Self { harness, arrivals, next: 0, pause: Ticks(0) }
+    }
+
+    /// Lets this time pass before each arrival.
+    pub(super) fn every(self, pause: Ticks) -> Self {
+        Self { pause, ..self }
+    }
+
+    /// Returns the verdict on the packets that arrive next.
+    pub(super) fn expected(&self) -> Verdict {
+        self.arrivals[self.next].expected
+    }
 }
 
 impl<R: Role> Work for Arrivals<R> {
     fn prepare(&mut self) {
+        self.harness.wait(self.pause);
         self.harness.load(self.arrivals[self.next].frames.iter().map(Vec::as_slice));
     }
 
@@ -102,13 +122,16 @@ impl<R: Role> Work for Arrivals<R> {
     }
 }
 
-fn arrivals(side: Side, frames: &[Vec<u8>], expected: Verdict) -> Vec<Arrival> {
+pub(super) fn arrivals(side: Side, frames: &[Vec<u8>], expected: Verdict) -> Vec<Arrival> {
     let arrival = |frames: &[Vec<u8>]| Arrival { side, frames: frames.to_vec(), expected };
     frames.chunks(BURST).map(arrival).collect()
 }
 
-fn work<R: Role + 'static>(harness: Harness<R>, arrivals: Vec<Arrival>) -> Box<dyn Work> {
-    Box::new(Arrivals { harness, arrivals, next: 0 })
+pub(super) fn work<R: Role + 'static>(
+    harness: Harness<R>,
+    arrivals: Vec<Arrival>,
+) -> Box<dyn Work> {
+    Box::new(Arrivals::new(harness, arrivals))
 }
 
 fn to_replica<Q: Mode + 'static>(peers: Peers) -> Box<dyn Work> {
@@ -124,7 +147,7 @@ fn back<Q: Mode + 'static>(peers: Peers) -> Box<dyn Work> {
     work(established::<Q>(peers, OPEN), arrivals(Side::Outside, &frames, expected))
 }
 
-fn syn_frames(count: usize) -> Vec<Vec<u8>> {
+pub(super) fn syn_frames(count: usize) -> Vec<Vec<u8>> {
     frames(V4, count, |client| Segment::syn(client, SERVER, 7).frame())
 }
 
@@ -134,23 +157,33 @@ fn syns(entries: usize) -> Box<dyn Work> {
     work(gateway_harness::<A>(entries), arrivals)
 }
 
-/// 32 races in four steps: SYNs are tagged, SYN/ACKs decide the race, two losers are reset.
 fn races<Q: Mode + 'static>() -> Box<dyn Work> {
+    work(gateway_harness::<Q>(NEW), whole_races::<Q>(Verdict::Tagged))
+}
+
+/// 32 races in four steps: SYNs are tagged, SYN/ACKs decide the race, two losers are reset. `sent`
+/// is the verdict on the SYNs.
+pub(super) fn whole_races<Q: Mode>(sent: Verdict) -> Vec<Arrival> {
+    in_turn::<Q>([sent, Verdict::ReplicaWon, Verdict::LoserReset, Verdict::LoserReset])
+}
+
+/// The same with these verdicts on the SYNs, on the SYN/ACKs of two replicas and of the origin.
+pub(super) fn in_turn<Q: Mode>([sent, first, second, last]: [Verdict; 4]) -> Vec<Arrival> {
     let answers =
         |peers| frames(peers, NEW, |client| from_replica(Q::CONFIGURATION, peers, client, true));
     let origin = frames(V4, NEW, |client| Segment::syn_ack(LOSERS[1], client, 5, 8).frame());
     let mut parts = [
-        arrivals(Side::Inside, &syn_frames(NEW), Verdict::Tagged),
-        arrivals(Side::Outside, &answers(V4), Verdict::ReplicaWon),
-        arrivals(Side::Outside, &answers(Peers { replica: LOSERS[0], ..V4 }), Verdict::LoserReset),
-        arrivals(Side::Outside, &origin, Verdict::LoserReset),
+        arrivals(Side::Inside, &syn_frames(NEW), sent),
+        arrivals(Side::Outside, &answers(V4), first),
+        arrivals(Side::Outside, &answers(Peers { replica: LOSERS[0], ..V4 }), second),
+        arrivals(Side::Outside, &origin, last),
     ]
     .map(Vec::into_iter);
     let mut all = Vec::new();
     for _ in 0..ROUNDS {
         all.extend(parts.iter_mut().filter_map(Iterator::next));
     }
-    work(gateway_harness::<Q>(NEW), all)
+    all
 }
 
 /// Packets to a service, of connections that the table does not contain.
@@ -184,7 +217,7 @@ fn switch(segment: fn(&str) -> Segment, expected: Verdict) -> Box<dyn Work> {
 }
 
 /// Returns copies of SYNs as the switch sends them.
-fn copy_frames(code: Configuration, peers: Peers, count: usize) -> Vec<Vec<u8>> {
+pub(super) fn copy_frames(code: Configuration, peers: Peers, count: usize) -> Vec<Vec<u8>> {
     frames(peers, count, |client| {
         tagged(client, peers.server, code).tunnelled(&ip(peers.server), &ip(peers.replica))
     })
@@ -198,7 +231,7 @@ fn copies(code: Configuration, peers: Peers) -> Box<dyn Work> {
 fn copies_again() -> Box<dyn Work> {
     let frames = copy_frames(Configuration::A, V4, OPEN);
     let mut harness = opened(replica_harness(), &frames, Verdict::CopyAccepted);
-    // At once they would be duplicates.
+    // An earlier one would be a duplicate.
     harness.wait(Ticks::from_secs(1));
     work(harness, arrivals(Side::Outside, &frames, Verdict::CopyRetransmit))
 }
@@ -221,7 +254,11 @@ fn from_web_server(code: Configuration, peers: Peers) -> Box<dyn Work> {
 }
 
 /// Returns the harness after these frames from the outside have opened connections.
-fn opened<R: Role>(mut harness: Harness<R>, frames: &[Vec<u8>], expected: Verdict) -> Harness<R> {
+pub(super) fn opened<R: Role>(
+    mut harness: Harness<R>,
+    frames: &[Vec<u8>],
+    expected: Verdict,
+) -> Harness<R> {
     run_all(&mut harness, Side::Outside, frames, expected);
     harness
 }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use arrayvec::ArrayVec;
 
+use super::rejected::RejectedSites;
 use super::site::{Site, State};
 use super::smoothed::Smoothed;
 use super::{Candidate, Plan, Policy, SITES, Why};
@@ -19,6 +20,8 @@ const TRIAL_EVERY: u32 = 16;
 const EXPLORE_EVERY: u32 = 64;
 /// The same while young.
 const EXPLORE_EVERY_YOUNG: u32 = 8;
+/// So many SYNs without an answer make the origin's time unknown.
+const ORIGIN_UNANSWERED: usize = 3;
 /// The origin has won so many races in a row, against what the memory promised.
 const BROKEN_PROMISES: u32 = 3;
 /// The origin has won so many races in a row, as the memory said it would.
@@ -32,12 +35,15 @@ const INTERVAL: Ticks = Ticks::from_millis(100);
 #[derive(Debug)]
 pub(super) struct FamilyMemory {
     pub(super) sites: [Option<Site>; SITES],
+    rejected: RejectedSites,
     /// The time to the origin's answers.
     pub(super) origin: Option<Smoothed>,
     pub(super) races: u64,
     pub(super) origin_won: u64,
     /// Races in a row with direct copies that the origin won.
     origin_streak: u32,
+    /// The first SYNs to it since its last answer.
+    origin_unanswered: ArrayVec<Ticks, ORIGIN_UNANSWERED>,
     dirty: bool,
     due: Ticks,
 }
@@ -46,10 +52,12 @@ impl FamilyMemory {
     pub(super) fn new() -> Self {
         Self {
             sites: [const { None }; SITES],
+            rejected: RejectedSites::default(),
             origin: None,
             races: 0,
             origin_won: 0,
             origin_streak: 0,
+            origin_unanswered: ArrayVec::new(),
             dirty: true,
             due: Ticks(0),
         }
@@ -82,6 +90,11 @@ impl FamilyMemory {
         addresses
     }
 
+    /// Notes a SYN to the origin that did not wait.
+    pub(super) fn note_origin_asked(&mut self, now: Ticks) {
+        let _ = self.origin_unanswered.try_push(now);
+    }
+
     /// Notes the origin's answer. `was_direct` says whether replicas were asked directly.
     pub(super) fn note_origin(
         &mut self,
@@ -92,6 +105,7 @@ impl FamilyMemory {
     ) {
         self.dirty = true;
         self.origin_won += u64::from(has_won);
+        self.origin_unanswered.clear();
         if has_won && was_direct {
             self.origin_streak += 1;
         }
@@ -120,24 +134,39 @@ impl FamilyMemory {
         }
     }
 
-    /// Adds a site that the configuration or another gateway names.
-    pub(super) fn add(
+    /// Adds a site that the configuration names.
+    pub(super) fn add_warm(&mut self, policy: &Policy, replica: IpAddr, now: Ticks) {
+        self.dirty = true;
+        let Some(number) = self.place(policy, replica, None, now) else { return };
+        if let Some(site) = &mut self.sites[number] {
+            site.is_warm = true;
+        }
+    }
+
+    /// Adds a site that another gateway heard at `heard`, if there is a free place: hearsay takes
+    /// none from a site that is known here. Returns whether it is new.
+    pub(super) fn learn(
         &mut self,
         policy: &Policy,
         replica: IpAddr,
-        (is_warm, hint): (bool, Option<Ticks>),
-        now: Ticks,
-    ) {
+        hint: Option<Ticks>,
+        heard: Ticks,
+    ) -> bool {
+        let key = policy.site(replica);
+        let most = usize::from(policy.max_sites).min(SITES);
+        let known = self.number_of(key);
+        let Some(number) = known.or_else(|| self.sites[..most].iter().position(Option::is_none))
+        else {
+            return false;
+        };
         self.dirty = true;
-        let known = self.number_of(policy.site(replica)).is_some();
-        let Some(number) = self.place(policy, replica, hint, now) else { return };
-        if let Some(site) = &mut self.sites[number] {
-            site.is_warm |= is_warm;
-            site.hint = hint;
-            if !known {
-                site.heard = now;
-            }
+        let site = self.sites[number].get_or_insert_with(|| Site::new(key, replica, heard));
+        site.hint = hint;
+        if site.is_hearsay() {
+            // Kept as long as others hear it, so that trials which failed are remembered.
+            site.heard = Ticks(site.heard.0.max(heard.0));
         }
+        known.is_none()
     }
 
     /// Notes who has ended a connection with a replica.
@@ -168,12 +197,20 @@ impl FamilyMemory {
         }
         let most = usize::from(policy.max_sites).min(SITES);
         let free = self.sites[..most].iter().position(Option::is_none);
+        let best = self.sites.iter().flatten().filter_map(Site::direct_time).min();
+        if free.is_none() && self.rejected.has(key, (expected, best), now) {
+            return None;
+        }
         let number = free.or_else(|| self.least_worth(&self.sites[..most], policy, expected))?;
+        if let Some(site) = &self.sites[number] {
+            self.rejected.note(site, now);
+        }
         self.sites[number] = Some(Site::new(key, replica, now));
         Some(number)
     }
 
-    /// Returns the site to forget for a new one: a dead one, else the slowest of those that were
+    /// Returns the site to forget for a new one: a dead one, else one that only other gateways have
+    /// heard of, else the slowest of those that were
     /// tried and are not asked anyway, else an untried one that is probably farther than the new
     /// one.
     fn least_worth(
@@ -191,6 +228,10 @@ impl FamilyMemory {
         };
         let dead = all().filter(|(_, site)| site.state == State::Dead).min_by_key(|(_, s)| s.heard);
         if let Some((number, _)) = dead {
+            return Some(number);
+        }
+        let hearsay = all().filter(|(_, site)| site.is_hearsay());
+        if let Some((number, _)) = hearsay.max_by_key(|(_, site)| site.expected()) {
             return Some(number);
         }
         let tried = || all().filter_map(|(number, site)| Some((site.direct_time()?, number)));
@@ -265,6 +306,13 @@ impl FamilyMemory {
 
     /// Drops sites that have expired, and notes direct copies that are overdue.
     fn pass_time(&mut self, policy: &Policy, now: Ticks) {
+        // An origin that is down has no time, so that nobody is left to it.
+        let overdue_after = self.origin.map_or(Ticks(0), Smoothed::overdue_after);
+        let last = self.origin_unanswered.get(ORIGIN_UNANSWERED - 1);
+        if last.is_some_and(|at| now.since(*at) > overdue_after) {
+            (self.origin, self.origin_streak) = (None, 0);
+            self.origin_unanswered.clear();
+        }
         for place in &mut self.sites {
             if let Some(site) = place {
                 if !site.is_warm && now.since(site.heard) > policy.memory {

@@ -170,6 +170,10 @@ impl Memory {
         match event {
             Event::Asked { sites, copies, why } => {
                 let asked = family.note_asked(sites, why == Why::Repetition, at);
+                let waits = why == Why::Fresh && service.policy.origin_after > Ticks(0);
+                if !waits && why != Why::Repetition {
+                    family.note_origin_asked(at);
+                }
                 let answers = Default::default();
                 self.history.asked(Race {
                     at,
@@ -298,13 +302,19 @@ impl Memory {
     }
 
     /// Adds a site that another gateway has learned of, to be tried here. Its direct time there
-    /// says in which order.
-    pub fn learn(&mut self, learned: &Learned, now: Ticks) {
-        let Some(service) = self.services.get_mut(usize::from(learned.service)) else { return };
-        let family = &mut service.families[Version::of(learned.address) as usize];
-        if learned.age < service.policy.memory && service.policy.is_direct() {
-            family.add(&service.policy, learned.address, (false, learned.direct), now);
+    /// says in which order. Returns whether the site is new; it is not added if all places are
+    /// taken.
+    pub fn learn(&mut self, learned: &Learned, now: Ticks) -> bool {
+        let Some(ServiceMemory { policy, families, .. }) =
+            self.services.get_mut(usize::from(learned.service))
+        else {
+            return false;
+        };
+        if learned.age >= policy.memory || !policy.is_direct() {
+            return false;
         }
+        let family = &mut families[Version::of(learned.address) as usize];
+        family.learn(policy, learned.address, learned.direct, now.since(learned.age))
     }
 }
 
@@ -313,7 +323,7 @@ impl ServiceMemory {
         let Self { policy, families, .. } = self;
         families.iter_mut().for_each(FamilyMemory::touch);
         for &address in &policy.warm {
-            families[Version::of(address) as usize].add(policy, address, (true, None), now);
+            families[Version::of(address) as usize].add_warm(policy, address, now);
         }
     }
 }

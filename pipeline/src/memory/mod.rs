@@ -14,6 +14,7 @@ mod history;
 mod keeper;
 mod plan;
 mod policy;
+mod rejected;
 mod report;
 mod site;
 mod smoothed;

@@ -98,15 +98,14 @@ impl Plan {
     /// Returns the number of the site with this prefix.
     #[inline]
     pub fn number_of(&self, site: u128) -> Option<u8> {
-        let mut used = self.used;
-        while used != 0 {
-            let number = used.trailing_zeros();
-            if self.keys[number as usize] == site {
-                return Some(number as u8);
-            }
-            used &= used - 1;
-        }
-        None
+        self.number_among(u32::MAX, site)
+    }
+
+    /// Returns the number of the site with this prefix if it is one of these, one bit each: to look
+    /// among the few that were asked takes less than to look among all.
+    #[inline]
+    pub fn number_among(&self, sites: u32, site: u128) -> Option<u8> {
+        numbers(self.used & sites).find(|number| self.keys[usize::from(*number)] == site)
     }
 
     /// Returns a site by number.
@@ -116,12 +115,9 @@ impl Plan {
     }
 
     /// Returns the sites of these numbers, one bit each.
+    #[inline]
     pub fn asked(&self, sites: u32) -> impl Iterator<Item = (u8, &Candidate)> {
-        let numbered = (0u8..).zip(&self.candidates);
-        numbered.filter_map(move |(number, candidate)| {
-            let candidate = candidate.as_ref().filter(|_| sites >> number & 1 != 0)?;
-            Some((number, candidate))
-        })
+        numbers(self.used & sites).filter_map(|number| Some((number, self.candidate(number)?)))
     }
 
     /// Adds a site, and returns its number; `None` when the plan is full. For tests that make plans
@@ -133,6 +129,16 @@ impl Plan {
         self.used |= 1 << number;
         Some(number as u8)
     }
+}
+
+/// Returns the numbers of the bits that are set, the lowest first.
+#[inline]
+fn numbers(mut bits: u32) -> impl Iterator<Item = u8> {
+    std::iter::from_fn(move || {
+        let number = bits.trailing_zeros();
+        bits &= bits.wrapping_sub(1);
+        (number < u32::BITS).then_some(number as u8)
+    })
 }
 
 /// The plans of all services, by the number of the service.

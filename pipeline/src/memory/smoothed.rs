@@ -2,8 +2,8 @@
 
 use crate::base::time::Ticks;
 
-/// Samples further apart than this weigh a half instead of an eighth: after a pause the old value
-/// says little.
+/// Samples further apart than this weigh more than an eighth: after a pause the old value says
+/// little.
 const PAUSE: Ticks = Ticks::from_secs(2);
 
 /// A smoothed time and its variation, as the round-trip time of a TCP (RFC 6298, section 2).
@@ -31,7 +31,13 @@ impl Smoothed {
 
     fn sample(&mut self, sample: Ticks, now: Ticks) {
         let difference = self.time.0.abs_diff(sample.0);
-        let weight = if now.since(self.at) > PAUSE { 2 } else { 8 };
+        let weight = match now.since(self.at) > PAUSE {
+            // Whoever has become faster is found by the first sample. A slower one may be late by
+            // chance, and may have no other sample for a while.
+            true if sample < self.time => 1,
+            true => 2,
+            false => 8,
+        };
         self.variation = Ticks((3 * self.variation.0 + difference) / 4);
         self.time = Ticks(((weight - 1) * self.time.0 + sample.0) / weight);
         self.at = now;
@@ -63,8 +69,10 @@ mod tests {
         Smoothed::add(&mut value, ms(160), ms(1010));
         let smoothed = value.unwrap();
         assert_eq!((smoothed.time, smoothed.variation), (ms(90), ms(50)));
-        // After a pause a sample counts for half.
-        Smoothed::add(&mut value, ms(10), ms(10_000));
-        assert_eq!(value.unwrap().time(), ms(50));
+        // After a pause a slower sample counts for half, a faster one alone.
+        Smoothed::add(&mut value, ms(110), ms(10_000));
+        assert_eq!(value.unwrap().time(), ms(100));
+        Smoothed::add(&mut value, ms(10), ms(20_000));
+        assert_eq!(value.unwrap().time(), ms(10));
     }
 }

@@ -458,6 +458,20 @@ fn while_young_or_with_sites_to_try_the_origin_is_not_left_alone() {
 }
 
 #[test]
+fn an_origin_that_does_not_answer_has_no_time() {
+    let mut kept = Kept::direct(1);
+    kept.origin(20);
+    assert!(kept.plan().origin.is_some());
+    (0..3).for_each(|_| kept.ask(0, Why::Fresh));
+    kept.wait(Ticks::from_millis(100));
+    assert!(kept.plan().origin.is_some(), "the answers may still come");
+    kept.wait(Ticks::from_secs(1));
+    assert_eq!(kept.plan().origin, None);
+    kept.origin(20);
+    assert!(kept.plan().origin.is_some());
+}
+
+#[test]
 fn a_handicap_makes_the_origin_nearest() {
     let handicaps = vec![("0.0.0.0/0".parse().unwrap(), MS(60))];
     let mut kept = Kept::new(Policy { direct: 1, handicaps, ..Policy::default() });

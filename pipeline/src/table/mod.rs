@@ -309,8 +309,8 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
             let bucket = &self.buckets[at];
             let mut found = bucket.matches(signature);
             while found != 0 {
-                let slot = found.trailing_zeros() as usize;
-                if matches(bucket.entries[slot % SLOTS]) {
+                let slot = found.trailing_zeros() as usize % SLOTS;
+                if matches(bucket.entries[slot]) {
                     return Some((at, slot));
                 }
                 found &= found - 1;
@@ -456,8 +456,8 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
             debug_assert!(false, "an entry that no bucket points to");
             return;
         };
-        self.buckets[found].signatures[at] = 0;
-        self.buckets[found].entries[at] = NIL;
+        let emptied = &mut self.buckets[found];
+        (emptied.signatures[at], emptied.entries[at]) = (0, NIL);
         let mut bucket = self.home(hash);
         while bucket != found {
             self.buckets[bucket].overflow -= 1;

@@ -1,4 +1,4 @@
-//! How the sites lie to one another: two metric networks, in which no way is longer than a detour.
+//! How the sites lie to one another: two metric networks, in which no direct way is longer than a detour.
 //!
 //! A replica that the switch copies to answers after d(client, switch) + d(switch, replica) +
 //! d(replica, client). On shortest paths d(switch, replica) + d(replica, client) is at least

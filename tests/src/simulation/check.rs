@@ -93,7 +93,8 @@ fn connection(world: &World, client: SocketAddr, call: &Call) -> Result<(), Stri
         .filter(|(_, record)| record.client == client && Some(record.isn) == call.isn)
         .collect();
     let opened = had.iter().filter(|(_, record)| record.established.is_some());
-    let opened: Vec<_> = opened.map(|(server, _)| server.number).collect();
+    let liar = liar_of(world, client, call);
+    let opened: Vec<_> = opened.map(|(server, _)| server.number).chain(liar).collect();
     if opened.len() > 1 {
         return Err(format!("it was open at servers {opened:?}"));
     }
@@ -103,11 +104,14 @@ fn connection(world: &World, client: SocketAddr, call: &Call) -> Result<(), Stri
     let outcome = call.outcome.as_ref().ok_or("it has no end")?;
     // Its server is cut off, or timed out just when the client's packet arrived.
     let gone = |server: &Server, record: &Record| {
-        world.dead[server.site].is_some() || matches!(record.end, Some((_, End::TimedOut)))
+        world.was_dead[server.site] || matches!(record.end, Some((_, End::TimedOut)))
     };
     if had.iter().any(|(server, record)| gone(server, record))
         && matches!(outcome, Outcome::GaveUp | Outcome::Broken(_))
     {
+        return Ok(());
+    }
+    if liar.is_some() && matches!(outcome, Outcome::GaveUp | Outcome::Broken(_)) {
         return Ok(());
     }
     let impatient = world.plan.connections[call.id].patience < PATIENT;
@@ -123,6 +127,18 @@ fn connection(world: &World, client: SocketAddr, call: &Call) -> Result<(), Stri
     }
 }
 
+/// Returns the number of the lying server that the client has a connection with.
+#[must_use]
+pub fn liar_of(world: &World, client: SocketAddr, call: &Call) -> Option<u8> {
+    let lured =
+        |server: &&Server| {
+            server.liar.lured.iter().any(|lured| {
+                lured.established && (lured.client, Some(lured.isn)) == (client, call.isn)
+            })
+        };
+    world.servers().find(lured).map(|server| server.number)
+}
+
 /// Returns whether it is legitimate that no server responds.
 fn unanswered(plan: &Plan, call: usize) -> Result<(), String> {
     if plan.origin != Behaviour::Silent {
@@ -132,7 +148,10 @@ fn unanswered(plan: &Plan, call: usize) -> Result<(), String> {
         let port = (plan.connections[call].client, plan.connections[call].port);
         id != call && (other.client, other.port) == port
     });
-    if shares_port || plan.table < plan.connections.len() || plan.racing.shadow {
+    // A SYN/ACK that has waited needs a buffer to go on.
+    let lacks_buffers = plan.buffers_left != usize::MAX && plan.racing.waits().next().is_some();
+    let crowded = plan.table < plan.connections.len();
+    if shares_port || crowded || plan.racing.shadow || lacks_buffers {
         return Ok(());
     }
     let copied = plan.changes.is_empty()

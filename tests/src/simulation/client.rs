@@ -9,7 +9,7 @@ use smoltcp::socket::tcp::State;
 use super::address::{CLIENTS, HOST, PORT, address, service};
 use super::content::{Filler, HEADER, PREFIX, Request};
 use super::host::Host;
-use super::plan::{Closer, ConnectionPlan, Nanos, Plan, SECOND};
+use super::plan::{Closer, ConnectionPlan, GivesUp, Nanos, Plan, SECOND};
 use super::rng::Rng;
 use super::segment;
 use super::station::Frame;
@@ -53,6 +53,8 @@ pub struct Call {
     pub starts: u32,
     /// Whether it was ever open.
     pub opened: bool,
+    /// When it was first open.
+    pub opened_at: Option<Nanos>,
     plan: ConnectionPlan,
     request: Request,
     handle: Option<SocketHandle>,
@@ -103,6 +105,7 @@ impl Client {
             begun: now,
             starts: 0,
             opened: false,
+            opened_at: None,
             plan,
             request: Request::new(id, &plan),
             handle: Some(self.host.connect(service, plan.port)),
@@ -187,6 +190,7 @@ impl Call {
             return false;
         }
         self.opened = true;
+        self.opened_at.get_or_insert(now);
         let moved = self.send(host, handle);
         if moved && self.sent == HEADER + self.plan.request && self.plan.closer == Closer::Half {
             host.socket(handle).close();
@@ -198,10 +202,12 @@ impl Call {
     }
 
     fn end(&mut self, host: &mut Host, handle: SocketHandle, outcome: Outcome, now: Nanos) -> bool {
-        let silent = !self.opened || self.plan.vanishes && outcome == Outcome::GaveUp;
+        let gives_up = self.plan.gives_up;
+        let silent = !self.opened || gives_up == GivesUp::Vanishes && outcome == Outcome::GaveUp;
         self.deadline = now + LINGER;
         match outcome {
             Outcome::Completed(_) => host.socket(handle).close(),
+            Outcome::GaveUp if gives_up == GivesUp::Closes => host.socket(handle).close(),
             _ if silent => {
                 host.forget(handle);
                 self.handle = None;

@@ -2,7 +2,8 @@
 
 use super::address::{CLIENTS, ORIGIN};
 use super::plan::{
-    Behaviour, Closer, ConnectionPlan, Gate, MS, PATIENT, Path, Reach, ReplicaPlan, SECOND, Start,
+    Behaviour, Closer, ConnectionPlan, Gate, GivesUp, MS, PATIENT, Path, Reach, ReplicaPlan,
+    SECOND, Start,
 };
 use super::rng::Rng;
 
@@ -106,7 +107,11 @@ pub(super) fn connections(rng: &mut Rng, clients: usize, services: usize) -> Vec
                 true => rng.between(20 * MS, 5 * SECOND),
                 false => PATIENT,
             },
-            vanishes: rng.chance(500),
+            gives_up: rng.pick(&[
+                (2, GivesUp::Vanishes),
+                (1, GivesUp::Resets),
+                (1, GivesUp::Closes),
+            ]),
             spoofed: rng.chance(30).then(|| rng.between(300 * MS, 4 * SECOND)),
         });
     }

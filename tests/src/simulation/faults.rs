@@ -23,7 +23,17 @@ impl World {
         self.log.note(self.now, "control", || format!("{change:?}"));
         match change {
             Change::Turnabout(replica) => self.controls[REPLICAS + replica].turnabout(),
-            Change::Dies(replica) => self.dead[REPLICAS + replica] = Some(self.now),
+            Change::Dies(replica) => {
+                self.dead[REPLICAS + replica] = Some(self.now);
+                self.was_dead[REPLICAS + replica] = true;
+            }
+            Change::Returns(replica) => self.dead[REPLICAS + replica] = None,
+            Change::Moves { replica, to_clients, to_origin } => {
+                let site = REPLICAS + replica;
+                for (other, delay) in [(CLIENTS, to_clients), (ORIGIN, to_origin)] {
+                    self.wan.set_delay(site, other, delay);
+                }
+            }
             Change::WebServer(replica, server) => self.controls[REPLICAS + replica].flip(server),
             Change::Origin(server) => self.controls[ORIGIN].flip(server),
         }

@@ -14,7 +14,7 @@
 //! | `wan` | the paths between the sites |
 //! | `world`, `faults` | the event loop, and fault injection |
 //! | `flood` | spoofed SYNs, for a separate test |
-//! | `check`, `watch`, `expected_failures`, `report` | invariants, known limitations, results |
+//! | `traffic`, `check`, `watch`, `expected_failures`, `report` | invariants, known limitations, results |
 //! | `mutants` | broken gateways, to test the checks |
 
 pub mod address;
@@ -23,12 +23,15 @@ pub mod check;
 pub mod client;
 pub mod content;
 pub mod control;
+pub mod course;
 mod draw;
 pub mod expected_failures;
 mod faults;
 pub mod flood;
 pub mod host;
+pub mod liar;
 pub mod log;
+pub mod metric;
 pub mod mutants;
 mod nodes;
 pub mod plan;
@@ -40,6 +43,7 @@ pub mod roles;
 pub mod segment;
 pub mod server;
 pub mod station;
+pub mod traffic;
 pub mod variety;
 pub mod wan;
 pub mod watch;

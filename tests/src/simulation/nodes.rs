@@ -76,7 +76,7 @@ pub(super) fn seats(plan: &Plan, rng: &mut Rng) -> Vec<Seat> {
     for (number, replica) in plan.replicas.iter().enumerate() {
         let (site, does) = (REPLICAS + number, (replica.behaviour, replica.port.unwrap_or(PORT)));
         for at in 0..replica.servers {
-            let (own, name) = (HOST + at as u8, (10 * (number + 1) + at) as u8);
+            let (own, name) = (HOST + at as u8, (10 + 3 * number + at) as u8);
             let mut bears = vec![address(plan.family, site, own)];
             if replica.has_vip {
                 bears.extend((0..plan.services).map(|s| address::service(plan.family, s)));

@@ -8,6 +8,7 @@ use super::flood::Flood;
 use super::racing::Racing;
 use super::rng::Rng;
 use super::variety::{self, Change, Signing, Strangers, Tunnels};
+use super::world::CABLE;
 
 /// Virtual time and spans of it, in nanoseconds.
 pub type Nanos = u64;
@@ -46,6 +47,19 @@ pub enum Behaviour {
     Refuses,
     /// Does not respond.
     Silent,
+    /// Accepts it, and then serves nothing.
+    Lies,
+}
+
+/// What a client does on a time-out of an open connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GivesUp {
+    /// It sends a RST.
+    Resets,
+    /// It sends a FIN, as a process that ends does.
+    Closes,
+    /// It sends nothing.
+    Vanishes,
 }
 
 /// The state that keeps a replica from accepting SYNs.
@@ -166,8 +180,8 @@ pub struct ConnectionPlan {
     pub closer: Closer,
     /// The client's time-out.
     pub patience: Nanos,
-    /// Whether the client sends no RST on a time-out.
-    pub vanishes: bool,
+    /// What it does then.
+    pub gives_up: GivesUp,
     /// Time of a RST with guessed numbers that spoofs its server.
     pub spoofed: Option<Nanos>,
 }
@@ -193,6 +207,8 @@ pub struct Plan {
     pub replicas: Vec<ReplicaPlan>,
     /// How the gateway asks replicas directly.
     pub racing: Racing,
+    /// The delay between the switch and the origin's servers: it need not stand beside them.
+    pub behind: Nanos,
     /// The paths between sites, by source and destination site.
     pub paths: Vec<Vec<Path>>,
     /// The connections.
@@ -267,6 +283,7 @@ impl Plan {
             tunnels: Tunnels::draw(rng, (configuration, family), mtu, replicas.len()),
             signing: Signing::draw(rng),
             strangers: Strangers::draw(rng),
+            behind: CABLE,
             racing: Racing::draw(&mut Rng::new(seed ^ 0x7261_6369_6e67)),
             flood: None,
             changes: variety::changes(rng, origins, &replicas),
@@ -279,6 +296,12 @@ impl Plan {
     #[must_use]
     pub fn sites(&self) -> usize {
         2 + self.replicas.len()
+    }
+
+    /// Returns whether the run has many connections, so that hosts and tables have to be large.
+    #[must_use]
+    pub fn is_long(&self) -> bool {
+        self.connections.len() > 20
     }
 
     /// Returns whether the path between two sites is lossless.

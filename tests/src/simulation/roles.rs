@@ -39,7 +39,11 @@ fn copies(plan: &Plan) -> usize {
 
 /// Capacity of each table of switch and replicas.
 fn table(plan: &Plan) -> usize {
-    if plan.flood.is_some() { 1 << 14 } else { 64 }
+    match plan.flood {
+        Some(_) => 1 << 14,
+        None if plan.is_long() => 1 << 10,
+        None => 64,
+    }
 }
 
 /// Returns the appliance of a site, and its controls.

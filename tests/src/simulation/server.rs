@@ -11,13 +11,14 @@ use super::backlog::{self, Judgement};
 use super::content::{Filler, HEADER, PREFIX, Request};
 use super::flood::{self, Crowd};
 use super::host::Host;
+use super::liar::Liar;
 use super::plan::{Behaviour, Closer, MS, Nanos, Plan, SECOND};
 use super::rng::Rng;
 use super::segment::{self, Segment};
 use super::station::Frame;
 
-/// Maximum number of simultaneous connections.
-const SLOTS: usize = 8;
+/// Maximum number of simultaneous connections, in a usual run and in one with many connections.
+const SLOTS: [usize; 2] = [8, 24];
 /// How long a connection may stay half-open: as with Linux, the last of five retransmissions is
 /// after 31 s, the time-out after 63 s.
 const HALF_OPEN: Nanos = 62 * SECOND;
@@ -89,6 +90,8 @@ pub struct Server {
     pub records: Vec<Record>,
     /// Half-open connections of a flood.
     pub crowd: Crowd,
+    /// Clients that it has lied to.
+    pub liar: Liar,
     pub(super) slots: Vec<Slot>,
     port: u16,
     behaviour: Behaviour,
@@ -110,13 +113,14 @@ impl Server {
             host: Host::new(plan, site, own, bears, rng),
             records: Vec::new(),
             crowd: Crowd::default(),
+            liar: Liar::default(),
             slots: Vec::new(),
             port,
             behaviour,
             last_start: None,
         };
         if behaviour == Behaviour::Serves {
-            for _ in 0..SLOTS {
+            for _ in 0..SLOTS[usize::from(plan.is_long())] {
                 let handle = server.host.open();
                 server.slots.push(Slot { handle, talk: None });
                 server.listen(server.slots.len() - 1);
@@ -148,6 +152,12 @@ impl Server {
             return;
         }
         if self.behaviour == Behaviour::Silent && segment.is_some() {
+            return;
+        }
+        if let (Behaviour::Lies, Some(segment), Some(frame)) = (self.behaviour, segment, &frame) {
+            let own = frame[..6] == self.host.mac;
+            let answer = own.then(|| self.liar.take(frame, &segment, now)).flatten();
+            self.host.sending().extend(answer);
             return;
         }
         if let Some(start) = segment.filter(Segment::is_syn) {

@@ -81,6 +81,17 @@ pub enum Change {
     Turnabout(usize),
     /// The appliance of a replica dies.
     Dies(usize),
+    /// It lives again, with what it had in its tables.
+    Returns(usize),
+    /// A replica moves: the delays of its paths change.
+    Moves {
+        /// The replica.
+        replica: usize,
+        /// The delay from and to the clients.
+        to_clients: Nanos,
+        /// The delay from and to the switch.
+        to_origin: Nanos,
+    },
     /// One of a replica's web servers goes down, or up again.
     WebServer(usize, usize),
     /// One of the origin's servers goes out of service, or back.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use smoltcp::wire::ETHERNET_HEADER_LEN;
 
-use super::address::{self, ROUTER, Site, mac, prefix};
+use super::address::{self, REPLICAS, ROUTER, Site, mac, prefix};
 use super::log::{Log, describe};
 use super::plan::{Nanos, Path, Plan};
 use super::rng::Rng;
@@ -43,6 +43,8 @@ impl Wan {
             port
         };
         let sites = 0..plan.sites();
+        // Replicas do not talk to each other.
+        let talk = |from, to| from != to && (from < REPLICAS || to < REPLICAS);
         let pairs = sites.clone().flat_map(|from| sites.clone().map(move |to| (from, to)));
         let link = |(from, to): (Site, Site)| {
             let path = &plan.paths[from][to];
@@ -59,7 +61,7 @@ impl Wan {
         let config = WanConfig {
             seed: rng.next_u64(),
             ports: sites.clone().map(port).collect(),
-            links: pairs.filter(|(from, to)| from != to).map(link).collect(),
+            links: pairs.filter(|(from, to)| talk(*from, *to)).map(link).collect(),
             ..WanConfig::default()
         };
         let macs: Vec<_> = sites.clone().map(|site| Mac(mac(site, ROUTER))).collect();
@@ -98,6 +100,13 @@ impl Wan {
                 self.router.receive(from, frame.clone(), at);
             }
             self.router.receive(from, frame, at);
+        }
+    }
+
+    /// Changes the delay between two sites, in both directions.
+    pub fn set_delay(&mut self, one: Site, other: Site, delay: Nanos) {
+        for (from, to) in [(one, other), (other, one)] {
+            self.router.set_delay(from, to, Duration::from_nanos(delay));
         }
     }
 

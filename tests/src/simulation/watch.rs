@@ -91,15 +91,31 @@ pub fn names_replica(plan: &Plan, frame: &[u8]) -> Option<(SocketAddr, Site)> {
     Some((SocketAddr::new(client, port(tcp, 2)?), site))
 }
 
-/// Returns service and replica's site of a copy of a SYN.
+/// Returns service and replica's site of a copy of a SYN that leaves the switch.
 #[must_use]
 pub fn copy(plan: &Plan, frame: &[u8]) -> Option<(IpAddr, Site)> {
     let (_, to, protocol, bears) = packet(frame)?;
     let (_, service, 6, _) = inner(protocol, bears).and_then(ip)? else { return None };
-    let is = |site: &Site| {
-        [plan.family, plan.family.other()].iter().any(|of| prefix(*of, *site).contains(&to))
-    };
-    Some((service, (REPLICAS..plan.sites()).find(is)?))
+    Some((service, replica_at(plan, &to)?))
+}
+
+/// Returns client and replica's site of a copy of a SYN that leaves the switch or the gateway.
+#[must_use]
+pub fn copy_of_syn(plan: &Plan, frame: &[u8]) -> Option<(SocketAddr, Site)> {
+    let (_, to, protocol, bears) = packet(frame)?;
+    let (client, _, 6, tcp) = inner(protocol, bears).and_then(ip)? else { return None };
+    if tcp.get(13)? & 0x17 != 0x02 {
+        return None;
+    }
+    let port = u16::from_be_bytes(tcp.get(..2)?.try_into().ok()?);
+    Some((SocketAddr::new(client, port), replica_at(plan, &to)?))
+}
+
+/// Returns the replica's site that has an address of either family.
+fn replica_at(plan: &Plan, address: &IpAddr) -> Option<Site> {
+    let families = [plan.family, plan.family.other()];
+    let has = |site: &Site| families.iter().any(|of| prefix(*of, *site).contains(address));
+    (REPLICAS..plan.sites()).find(has)
 }
 
 /// Returns the client of a TCP packet that leaves a replica's site, plain or in a tunnel, and

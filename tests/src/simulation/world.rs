@@ -18,6 +18,7 @@ use super::rng::Rng;
 use super::roles;
 use super::server::Server;
 use super::station::{self, Frame, Mutant, Station};
+use super::traffic::Traffic;
 use super::variety::Signing;
 use super::wan::Wan;
 use super::watch;
@@ -70,16 +71,20 @@ pub struct World {
     pub events: u64,
     /// Time of the first copied SYN, by service and replica's site.
     pub(super) copied: BTreeMap<(IpAddr, Site), Nanos>,
+    /// Copies and SYN/ACKs of a long run.
+    pub traffic: Traffic,
     /// Backscatter of a flood.
     pub echo: Echo,
     pub(super) seats: Vec<Seat>,
     /// Violations by frames on their way.
     pub wrong: Vec<String>,
-    /// Times at which appliances died.
+    /// Times at which appliances died that are still dead.
     pub dead: Vec<Option<Nanos>>,
+    /// Whether appliances were ever dead.
+    pub was_dead: Vec<bool>,
     stations: Vec<Station>,
     pub(super) controls: Vec<Controls>,
-    wan: Wan,
+    pub(super) wan: Wan,
     advance: Option<Nanos>,
     queue: BinaryHeap<Reverse<(Nanos, u64, Event)>>,
     sequence: u64,
@@ -106,8 +111,10 @@ impl World {
             seats,
             wrong: Vec::new(),
             copied: BTreeMap::new(),
+            traffic: Traffic::default(),
             echo: Echo::default(),
-            dead: sites.map(|_| None).collect(),
+            dead: sites.clone().map(|_| None).collect(),
+            was_dead: sites.map(|_| false).collect(),
             stations,
             controls,
             wan,
@@ -196,6 +203,9 @@ impl World {
             Event::Station(site, ..) if self.dead[site].is_some() => {}
             Event::Station(site, inside, frame) => {
                 let side = if inside { Side::Inside } else { Side::Outside };
+                if site == CLIENTS && side == Side::Outside {
+                    self.traffic.note_received(&self.plan, &frame, self.now);
+                }
                 if self.stations[site].receive(side, frame) {
                     let wait = self.rng.pick(&[(3, 2_000), (2, 50_000), (1, 1_000_000)]);
                     let wait = self.rng.between(500, wait);
@@ -297,14 +307,15 @@ impl World {
         let to = all
             .clone()
             .find(|at| here(&self.seats[*at]) && self.seats[*at].node.mac() == frame[..6]);
+        let cable = if site == ORIGIN { self.plan.behind } else { CABLE };
         if let Some(to) = to {
-            return self.after(CABLE, Event::Host(to, frame));
+            return self.after(cable, Event::Host(to, frame));
         }
         for to in all.filter(|at| here(&self.seats[*at]) && Some(*at) != from).collect::<Vec<_>>() {
-            self.after(CABLE, Event::Host(to, frame.clone()));
+            self.after(cable, Event::Host(to, frame.clone()));
         }
         if from.is_some() {
-            self.after(CABLE, Event::Station(site, true, frame));
+            self.after(cable, Event::Station(site, true, frame));
         }
     }
 
@@ -324,6 +335,11 @@ impl World {
         inside.into_iter().for_each(|frame| self.segment(site, None, frame));
         if site == ORIGIN {
             outside.iter().for_each(|frame| self.watch_copies(frame));
+        }
+        if site == ORIGIN || site == CLIENTS {
+            let (plan, is_direct) = (&self.plan, site == CLIENTS);
+            let mut note = |frame| self.traffic.note_sent(plan, frame, is_direct, self.now);
+            outside.iter().for_each(|frame| note(frame));
         }
         outside.into_iter().for_each(|frame| self.after(CABLE, Event::Router(site, frame)));
         if self.stations[site].waits() {

@@ -4,17 +4,14 @@
 //! misplaced key, so errors repeat no word of the file.
 
 use std::fmt;
-use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use super::protected;
 
 /// The largest accepted file in bytes, far more than 256 keys with comments need.
 const LONGEST: u64 = 1 << 20;
 /// Bytes of a key.
 const KEY: usize = 16;
-/// The permission bits of group and others.
-const OTHERS: u32 = 0o077;
 
 /// The purpose of the keys at a role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,22 +78,9 @@ impl std::error::Error for Mistakes {}
 /// The reason why a key file is rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file cannot be opened or read.
-    #[error("{}: cannot be read: {source}; expected a key file", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The reason.
-        source: io::Error,
-    },
-    /// The file is not protected, not a regular file, or too large.
-    #[error("{}: {what}", path.display())]
-    Unsafe {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, and what is expected.
-        what: String,
-    },
+    /// The file cannot be read, or is not protected.
+    #[error(transparent)]
+    File(#[from] protected::Error),
     /// The file has mistakes.
     #[error(transparent)]
     Text(#[from] Mistakes),
@@ -109,20 +93,7 @@ impl Keys {
     /// # Errors
     /// If the file cannot be read, is not protected, or has mistakes.
     pub fn load(path: &Path, purpose: Purpose) -> Result<Self, Error> {
-        let failed = |source| Error::Read { path: path.to_owned(), source };
-        let refused = |what| Error::Unsafe { path: path.to_owned(), what };
-        // The file is opened before its attributes are checked, because the path could be replaced
-        // in between. Opening a FIFO must not block.
-        let mut options = OpenOptions::new();
-        options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
-        let file = options.open(path).map_err(failed)?;
-        let metadata = file.metadata().map_err(failed)?;
-        let user = nix::unistd::geteuid().as_raw();
-        Protection::of(&metadata).check(user).map_err(refused)?;
-        let text = read(file).map_err(failed)?;
-        if text.len() as u64 > LONGEST {
-            return Err(refused(format!("has more than {LONGEST} bytes; expected a key file")));
-        }
+        let text = protected::read(path, "key file", LONGEST)?;
         Ok(Self::parse(&path.display().to_string(), &text, purpose)?)
     }
 
@@ -168,47 +139,6 @@ impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ids: Vec<_> = self.keys.iter().map(|(id, _)| id).collect();
         f.debug_struct("Keys").field("ids", &ids).field("sign", &self.sign).finish_non_exhaustive()
-    }
-}
-
-fn read(file: File) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    file.take(LONGEST + 1).read_to_end(&mut text)?;
-    Ok(text)
-}
-
-/// The attributes that protect a file from others.
-#[derive(Clone, Copy, Debug)]
-struct Protection {
-    regular: bool,
-    owner: u32,
-    mode: u32,
-}
-
-impl Protection {
-    fn of(metadata: &Metadata) -> Self {
-        let (owner, mode) = (metadata.uid(), metadata.mode());
-        Self { regular: metadata.is_file(), owner, mode }
-    }
-
-    fn check(self, user: u32) -> Result<(), String> {
-        let Self { regular, owner, mode } = self;
-        let permissions = mode & 0o7777;
-        if !regular {
-            Err("is not a regular file; expected a key file".to_owned())
-        } else if owner != user && owner != 0 {
-            Err(format!(
-                "belongs to user {owner}; expected it to belong to user {user}, as whom this \
-                 process runs, or to root"
-            ))
-        } else if permissions & OTHERS != 0 {
-            Err(format!(
-                "has mode {permissions:04o}, so others can get at its keys; expected no access for \
-                 group and others, such as mode 0600"
-            ))
-        } else {
-            Ok(())
-        }
     }
 }
 

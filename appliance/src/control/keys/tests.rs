@@ -1,4 +1,5 @@
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 
 use proptest::prelude::*;
 
@@ -123,19 +124,6 @@ fn what_is_no_file_is_refused_without_waiting_for_it() {
     let (_directory, path) = file(&"# long\n".repeat(1 << 18), 0o600);
     let error = Keys::load(&path, Purpose::Check).unwrap_err().to_string();
     assert!(error.contains("has more than"), "{error}");
-}
-
-#[test]
-fn only_the_processs_user_and_root_own_keys() {
-    let owned_by = |owner| Protection { regular: true, owner, mode: 0o100_600 };
-    assert!(owned_by(0).check(0).is_ok());
-    assert!(owned_by(0).check(1000).is_ok());
-    assert!(owned_by(1000).check(1000).is_ok());
-    // Root can read it, but its owner could replace the keys.
-    for user in [0, 1001] {
-        let error = owned_by(1000).check(user).unwrap_err();
-        assert!(error.contains("belongs to user 1000; expected"), "{error}");
-    }
 }
 
 /// Returns text that is nearly a key file.

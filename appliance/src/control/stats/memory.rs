@@ -3,13 +3,14 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::documented;
+use super::{ShareStats, documented};
 
 documented! {
     /// What a gateway remembers, or the last races of a client.
     pub struct MemoryAnswer {
         services: Vec<MemoryStats> = "" "The services of which something is known, by family.",
         races: Vec<RaceStats> = "" "The last races of the client that was asked for, the latest first.",
+        share: Option<ShareStats> = "" "The store, if what was learned is shared; null in the answer about a client.",
     }
 }
 
@@ -54,6 +55,7 @@ documented! {
         asked: Vec<String> = "" "The replicas that got a direct copy.",
         copies: String = "" "The copies that the switch was asked for: all, none, or a number.",
         why: String = "" "Why it was asked for so many.",
+        shadow: bool = "" "Whether the service is a shadow, whose origin serves every connection.",
         answers: Vec<AnswerStats> = "" "The SYN/ACKs, in their order.",
     }
 }
@@ -76,7 +78,7 @@ impl fmt::Display for MemoryAnswer {
         if self.services.is_empty() && self.races.is_empty() {
             writeln!(f, "nothing is remembered")?;
         }
-        Ok(())
+        self.share.iter().try_for_each(|share| share.fmt(f))
     }
 }
 
@@ -162,7 +164,13 @@ impl fmt::Display for RaceStats {
                 (false, true) => ", asked directly",
                 (false, false) => ", asked by the switch",
             };
-            let result = if answer.won { "won" } else { "lost, reset" };
+            let result = match (self.shadow, answer.won, answer.origin) {
+                (false, true, _) => "won",
+                (false, false, _) => "lost, reset",
+                (true, true, false) => "would have won, reset",
+                (true, false, false) => "reset",
+                (true, _, true) => "serves: the service is a shadow",
+            };
             let (after, address) = (ms(Some(answer.after_us)), address(answer.responder));
             writeln!(f, "  {after:>9} ms  {who} {address}{way}: {result}")?;
         }

@@ -3,6 +3,7 @@
 mod fields;
 mod memory;
 mod quantile;
+mod share;
 mod snapshot;
 mod text;
 
@@ -10,6 +11,7 @@ pub use fields::Field;
 pub(crate) use fields::documented;
 pub use memory::{AnswerStats, MemoryAnswer, MemoryStats, RaceStats, SiteStats};
 pub(super) use quantile::quantile;
+pub use share::ShareStats;
 pub use snapshot::{
     Named, Neighbour, PortStats, ResponderStats, SideStats, Snapshot, TableStats, VerdictStats,
     WorkerStats,

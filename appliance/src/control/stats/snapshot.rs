@@ -9,8 +9,8 @@ use pipeline::packet::view::Side;
 use pipeline::verdict::{Fate, Verdict};
 use pipeline::wire::family::Version;
 
-use super::documented;
 use super::quantile::quantile;
+use super::{ShareStats, documented};
 use crate::config::MacAddress;
 use crate::control::health::TargetStats;
 use crate::roles::Labels;
@@ -35,6 +35,7 @@ documented! {
         out_of_service: Vec<String> = "" "Switch and replica: replicas and servers that are out of service, and why.",
         health: Vec<TargetStats> = "" "Switch and replica: health checks.",
         neighbours: Vec<Neighbour> = "" "Switch and replica: hosts whose MAC addresses are resolved.",
+        share: Option<ShareStats> = "" "Gateway: the store through which it shares what it has learned; null without one.",
         workers: Vec<WorkerStats> = "" "The counters of each worker.",
     }
 }

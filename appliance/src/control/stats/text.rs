@@ -6,9 +6,7 @@ use pipeline::counters::Scalar;
 use pipeline::packet::view::Side;
 use pipeline::verdict::{Fate, Verdict};
 
-use super::{
-    PortStats, ResponderStats, SideStats, Snapshot, TableStats, VerdictStats, WorkerStats,
-};
+use super::{PortStats, SideStats, Snapshot, TableStats, VerdictStats, WorkerStats};
 
 /// A hint needs so many races.
 const LEAST_RACES: u64 = 20;
@@ -43,6 +41,7 @@ impl fmt::Display for Snapshot {
             let mac = neighbour.mac.as_deref().unwrap_or("unknown");
             writeln!(f, "neighbour: {address} {mac}")?;
         }
+        self.share.iter().try_for_each(|share| share.fmt(f))?;
         for (title, counts) in [("copies sent to", &self.copies), ("SYNs given to", &self.syns)] {
             if !counts.is_empty() {
                 writeln!(f, "\n{title}")?;
@@ -187,6 +186,7 @@ impl Snapshot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::stats::ResponderStats;
 
     #[test]
     fn an_origin_that_wins_nearly_all_races_is_hinted_at() {

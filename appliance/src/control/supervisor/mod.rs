@@ -12,6 +12,7 @@ use pipeline::counters::{RoleCounters, Scalar};
 
 use super::health::{BusyFile, Change, Http, Prober, Settings, State, Target};
 use super::members::Members;
+use super::share::Sharing;
 use super::socket::{Answer, Command, Name};
 use super::stats::{MemoryAnswer, Neighbour, Snapshot};
 use crate::config::{self, Check};
@@ -41,6 +42,8 @@ pub struct Supervisor {
     backoffs_logged: Vec<u64>,
     /// The time at which backoffs were last logged.
     last_backoff_log: Option<Instant>,
+    /// What is remembered is shared through a store.
+    sharing: Option<Sharing>,
     /// The workers' clock.
     clock: Box<dyn Fn() -> Ticks + Send>,
 }
@@ -71,6 +74,7 @@ impl Supervisor {
         let supervisor = Self {
             backoffs_logged: vec![0; counters.len()],
             last_backoff_log: None,
+            sharing: None,
             clock: Box::new(|| Ticks(0)),
             labels,
             counters,
@@ -90,11 +94,20 @@ impl Supervisor {
         Self { clock: Box::new(clock), ..self }
     }
 
+    /// Shares what is remembered through a store.
+    pub fn with_sharing(self, sharing: Option<Sharing>) -> Self {
+        Self { sharing, ..self }
+    }
+
     /// Does everything that is due once. Waits for probes at most for `longest`.
     pub fn run_once(&mut self, longest: Duration) {
         self.prober.wait(longest);
         if let Some(memory) = &mut self.controls.memory {
-            memory.step((self.clock)());
+            let now = (self.clock)();
+            memory.step(now);
+            if let Some(sharing) = &mut self.sharing {
+                sharing.step(memory.memory(), now);
+            }
         }
         let now = Instant::now();
         let mut signal = self.busy_file.as_mut().and_then(|file| file.step(now)).is_some();
@@ -164,7 +177,8 @@ impl Supervisor {
     fn memory(&self) -> Answer {
         let Some(memory) = &self.controls.memory else { return self.no_memory() };
         let services = memory.shown(&self.labels.services, (self.clock)());
-        Answer::Memory(Box::new(MemoryAnswer { services, ..MemoryAnswer::default() }))
+        let share = self.sharing.as_ref().map(Sharing::stats);
+        Answer::Memory(Box::new(MemoryAnswer { services, share, ..MemoryAnswer::default() }))
     }
 
     /// Forgets what was learned of a service, or of all.
@@ -283,6 +297,7 @@ impl Supervisor {
         }
         snapshot.out_of_service = self.members.out();
         snapshot.health = self.prober.stats();
+        snapshot.share = self.sharing.as_ref().map(Sharing::stats);
         let neighbours = self.controls.neighbours.iter().flat_map(|neighbours| neighbours.list());
         snapshot.neighbours = neighbours.map(Neighbour::from).collect();
         snapshot

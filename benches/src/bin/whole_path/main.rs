@@ -2,12 +2,14 @@
 //!
 //! [`source`] stamps [`template`]s of [`frames`] into the buffers that [`lab`]'s ports receive.
 //! [`loops`] and [`roles`] forward them. [`cases`] lists the cases of each system, [`measure`]
-//! measures them in turn, [`testpmd`] compares the loops, [`report`] writes the results.
+//! measures them in turn, [`testpmd`] compares the loops, [`report`] writes the results. [`keeper`]
+//! takes what gateways report of their races.
 
 mod cases;
 mod cli;
 mod flood;
 mod frames;
+mod keeper;
 mod lab;
 mod loops;
 mod measure;
@@ -31,6 +33,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use cases::Wanted;
 use cli::{Options, Part};
+use keeper::Keeper;
 use lab::Lab;
 use measure::Effort;
 use report::Report;
@@ -43,6 +46,7 @@ fn main() -> Result<()> {
     let options = Options::parse();
     let last = thread::available_parallelism().map_or(0, |count| count.get() as u32 - 1);
     let cpu = options.cpu.unwrap_or(last);
+    let keeper = Keeper::start();
     let mut lab = Lab::start(cpu)?;
     let tsc_hz = lab.eal.cycles_per_second();
     let effort = Effort {
@@ -63,7 +67,7 @@ fn main() -> Result<()> {
         match part {
             Part::Testpmd => testpmd_part(&mut lab, &options, cpu, &effort, &mut report)?,
             Part::Paths => paths_part(&mut lab, &options, &effort, &mut report)?,
-            Part::Races => races_part(&mut lab, &options, &effort, &mut report)?,
+            Part::Races => races_part((&mut lab, &keeper), &options, &effort, &mut report)?,
             Part::Flood => flood_part(&mut lab, &options, &effort, &mut report)?,
             Part::Scale => scale_part(&mut lab, &effort, &mut report)?,
         }
@@ -126,14 +130,14 @@ fn paths_part(
 }
 
 fn races_part(
-    lab: &mut Lab,
+    (lab, keeper): (&mut Lab, &Keeper),
     options: &Options,
     effort: &Effort,
     report: &mut Report,
 ) -> Result<()> {
     for &live in &options.live {
         let bar = progress(&format!("races, {} live", report::count(live)), effort.rounds);
-        let figures = races::measure(lab, live, effort, || bar.inc(1))?;
+        let figures = races::measure((lab, keeper), live, effort, || bar.inc(1))?;
         bar.finish_and_clear();
         lab.check_buffers()?;
         println!("\n{} connections live\n\n{}", report::count(live), report::races(&figures));

@@ -1,14 +1,18 @@
 //! Whole races: a SYN is tagged, a SYN/ACK decides the race, the SYN/ACKs of two losers are
 //! answered by RSTs. A RST of the client and a new sequence number prepare the entry for the next
-//! race.
+//! race. Gateways that ask replicas directly have the same races, with this number of direct copies
+//! of each SYN, and report them to a memory on another CPU.
 
 use anyhow::{Context, Result};
 use firstack_benches::BURST;
+use pipeline::counters::{Generated, Scalar};
+use pipeline::role::gateway::Gateway;
 use pipeline::role::gateway::mode::{A, B, C, Mode};
 use pipeline::verdict::Verdict;
 use serde::Serialize;
 
 use crate::frames;
+use crate::keeper::Keeper;
 use crate::lab::Lab;
 use crate::measure::{Effort, median, slice};
 use crate::roles;
@@ -17,6 +21,8 @@ use crate::system_under_test::{Base, Case, SystemUnderTest};
 
 /// Endpoints that race repeatedly.
 const RACERS: u32 = 512 * BURST as u32;
+/// Numbers of direct copies.
+const DIRECT: [u8; 4] = [0, 1, 2, 4];
 /// Turns that a burst of races takes.
 const CYCLE: usize = 3;
 
@@ -35,39 +41,85 @@ pub struct RaceFigure {
     pub ns_most: f64,
     /// Received packets per race, the client's RST included.
     pub packets_per_race: f64,
+    /// Direct copies per race.
+    pub direct_copies: f64,
+    /// The share of reports that did not fit the queue to the memory.
+    pub reports_lost: f64,
     /// Rounds.
     pub rounds: usize,
 }
 
-/// Measures races at gateways of A, B and C in turn, each with this many open connections.
+/// A round's result, each per race.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    ns: f64,
+    packets: f64,
+    copies: f64,
+    lost: f64,
+}
+
+/// Returns the size of the table, with room for the racers.
+fn table(live: u32) -> usize {
+    (live + RACERS) as usize
+}
+
+/// Returns the direct copies sent so far, and the reports lost.
+fn asked(system: &SystemUnderTest) -> [u64; 2] {
+    system.forwarder.counters().map_or([0; 2], |counters| {
+        let copies = counters.generated[Generated::DirectCopy as usize].get();
+        [copies, counters.scalar(Scalar::ReportsLost).get()]
+    })
+}
+
+/// Measures races at gateways in turn, each with this many open connections: of A, B and C, which
+/// ask nobody directly, and with 0 to 4 direct copies.
 pub fn measure(
-    lab: &mut Lab,
+    (lab, keeper): (&mut Lab, &Keeper),
     live: u32,
     effort: &Effort,
     mut done: impl FnMut(),
 ) -> Result<Vec<RaceFigure>> {
-    let mut all = [
-        racing::<A>(lab, 0, "gateway A", live)?,
-        racing::<B>(lab, 1, "gateway B", live)?,
-        racing::<C>(lab, 2, "gateway C", live)?,
+    let mut all = vec![
+        racing::<A>(lab, 0, ("gateway A", roles::gateway(table(live)), 1), live)?,
+        racing::<B>(lab, 1, ("gateway B", roles::gateway(table(live)), 1), live)?,
+        racing::<C>(lab, 2, ("gateway C", roles::gateway(table(live)), 1), live)?,
     ];
-    let mut seen = [const { Vec::new() }; 3];
+    let mut memories = Vec::new();
+    for (pair, copies) in (3..).zip(DIRECT) {
+        let (role, memory) = roles::direct_gateway::<A>(table(live), copies);
+        memories.push(memory);
+        let name = format!("gateway A, direct = {copies}");
+        all.push(racing::<A>(lab, pair, (&name, role, copies.max(1).into()), live)?);
+    }
+    keeper.keep(memories);
+    let mut seen = vec![Vec::new(); all.len()];
     for _ in 0..effort.rounds {
         for ((system, case), seen) in all.iter_mut().zip(&mut seen) {
-            let before = system.tally();
+            let (before, counted) = (system.tally(), asked(system));
             let slice = slice(system, case, effort)?;
             let after = system.tally();
             let of = |side, verdict| after.since(&before, side, verdict) as f64;
             let packets =
                 (after.received[0] - before.received[0]) + (after.received[1] - before.received[1]);
             // Warm-up included: the share is constant.
-            let per_race = packets as f64 / of(1, Verdict::ReplicaWon);
-            seen.push((slice.ns(effort) * per_race, per_race));
+            let races = of(1, Verdict::ReplicaWon);
+            let per_race = packets as f64 / races;
+            let [copies, lost] = std::array::from_fn(|n| (asked(system)[n] - counted[n]) as f64);
+            // The client's RST is not reported.
+            let reports = packets as f64 - races;
+            seen.push(Seen {
+                ns: slice.ns(effort) * per_race,
+                packets: per_race,
+                copies: copies / races,
+                lost: lost / reports,
+            });
         }
         done();
     }
-    let figure = |((system, _), seen): (&(SystemUnderTest, Case), &Vec<(f64, f64)>)| {
-        let ns: Vec<_> = seen.iter().map(|seen| seen.0).collect();
+    keeper.keep(Vec::new());
+    let figure = |((system, _), seen): (&(SystemUnderTest, Case), &Vec<Seen>)| {
+        let all = |of: fn(&Seen) -> f64| seen.iter().map(of).collect::<Vec<_>>();
+        let ns = all(|seen| seen.ns);
         let ns_per_race = median(ns.clone());
         RaceFigure {
             name: system.name.clone(),
@@ -76,7 +128,9 @@ pub fn measure(
             ns_per_race,
             ns_least: ns.iter().copied().fold(f64::INFINITY, f64::min),
             ns_most: ns.iter().copied().fold(0.0, f64::max),
-            packets_per_race: median(seen.iter().map(|seen| seen.1).collect()),
+            packets_per_race: median(all(|seen| seen.packets)),
+            direct_copies: median(all(|seen| seen.copies)),
+            reports_lost: median(all(|seen| seen.lost)),
             rounds: effort.rounds,
         }
     };
@@ -87,12 +141,12 @@ pub fn measure(
 fn racing<G: Mode>(
     lab: &mut Lab,
     pair: usize,
-    name: &str,
+    (name, role, copies): (&str, Gateway<G>, usize),
     live: u32,
 ) -> Result<(SystemUnderTest, Case)> {
     let (ends, sources) = lab.ends(pair)?;
-    let role = roles::gateway::<G>((live + RACERS) as usize);
-    let driven = roles::driven(lab, ends, role, 1).context("no handoff queues for a worker")?;
+    let driven =
+        roles::driven(lab, ends, role, copies).context("no handoff queues for a worker")?;
     let mut system =
         SystemUnderTest { name: name.to_owned(), forwarder: Box::new(driven), sources };
     system.open(&frames::gateway::<G>(), live)?;

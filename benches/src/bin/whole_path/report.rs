@@ -89,19 +89,21 @@ pub fn figures(rows: &[Figure]) -> String {
 /// Races at one number of other connections.
 pub fn races(rows: &[RaceFigure]) -> String {
     let mut text = String::from(
-        "| system | whole races a second, millions | ns per race (least, most) | packets in for each |\n\
-         |---|---|---|---|\n",
+        "| system | whole races a second, millions | ns per race (least, most) | packets in for each | direct copies | reports lost |\n\
+         |---|---|---|---|---|---|\n",
     );
     for row in rows {
         let _ = writeln!(
             text,
-            "| {} | {:.2} | {:.0} ({:.0}, {:.0}) | {:.2} |",
+            "| {} | {:.2} | {:.0} ({:.0}, {:.0}) | {:.2} | {:.2} | {:.0} % |",
             row.name,
             row.races_per_second / 1e6,
             row.ns_per_race,
             row.ns_least,
             row.ns_most,
             row.packets_per_race,
+            row.direct_copies,
+            row.reports_lost * 100.0,
         );
     }
     text

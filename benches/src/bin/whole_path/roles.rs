@@ -5,13 +5,15 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Barrier};
 
 use crossbeam::utils::CachePadded;
+use firstack::control::memory::Remembering;
 use firstack::datapath::clock::Clock;
 use firstack::datapath::handoff::Handoff;
 use firstack::datapath::rss::{RetaMap, RssCheck};
 use firstack::datapath::worker::{Idle, Parts, Queues, Worker};
 use firstack::dpdk::{Mbuf, cycles};
-use firstack_benches::BURST;
+use firstack_benches::{BURST, direct};
 use pipeline::base::published::Published;
+use pipeline::memory::{Plans, Policy};
 use pipeline::neighbours::Neighbours;
 use pipeline::policy::allow_list::AllowList;
 use pipeline::policy::services::Scope;
@@ -21,6 +23,7 @@ use pipeline::role::gateway::{self, Gateway};
 use pipeline::role::replica::{self, Replica};
 use pipeline::role::switch::{self, Delivery, Switch};
 use pipeline::stage::sign::Keys;
+use pipeline::wire::family::Version;
 
 use crate::frames::{LOSERS, REPLICA, SERVER, ip};
 use crate::lab::{Ends, Lab};
@@ -75,18 +78,38 @@ pub fn one_of<R: Role>(
 
 /// Returns a gateway whose table holds this many IPv4 connections.
 pub fn gateway<C: Mode>(connections: usize) -> Gateway<C> {
+    let keys = Published::new(Keys::default()).reader();
+    Gateway::new(gateway_settings(connections, &Policy::default()), keys)
+}
+
+/// Returns a gateway whose races have this many direct copies each, and the memory that its reports
+/// go to. The gateway's plan stays as it is, so that the memory does not change that number.
+pub fn direct_gateway<C: Mode>(connections: usize, copies: u8) -> (Gateway<C>, Remembering) {
+    let policy = direct::policy(copies.max(1));
+    let mut plans = Plans::empty(1);
+    if copies > 0 {
+        plans.set(0, Version::V4, direct::plan(&policy, copies));
+    }
+    let settings = gateway_settings(connections, &policy);
+    let mut memory = Remembering::new(vec![policy], settings.path.clone());
+    let plans = Published::new(plans).reader();
+    let shares = gateway::Shares { plans, reports: memory.reports() };
+    let keys = Published::new(Keys::default()).reader();
+    (Gateway::with_memory(settings, keys, shares), memory)
+}
+
+fn gateway_settings(connections: usize, policy: &Policy) -> gateway::Settings {
     let service = gateway::Service {
         scope: Scope::Prefix(address(SERVER).into()),
         ports: vec![80],
         allowed_replicas: AllowList::Any,
-        policy: pipeline::memory::Policy::default(),
+        policy: policy.clone(),
     };
-    let settings = gateway::Settings {
+    gateway::Settings {
         max_connections: [connections, 1],
         hash_key: KEY,
         ..firstack_fixtures::gateway(vec![service])
-    };
-    Gateway::new(settings, Published::new(Keys::default()).reader())
+    }
 }
 
 /// Returns a switch with one service of two servers, with affinity, and two replicas.

@@ -84,13 +84,13 @@ impl<B: Buffer> Packet<B> {
     }
 
     /// Returns the source endpoint of a TCP packet.
-    #[inline]
+    #[inline(always)]
     pub fn source<F: Family>(&self) -> Endpoint<F> {
         self.view.source(self.buffer.head())
     }
 
     /// Returns the destination endpoint of a TCP packet.
-    #[inline]
+    #[inline(always)]
     pub fn destination<F: Family>(&self) -> Endpoint<F> {
         self.view.destination(self.buffer.head())
     }

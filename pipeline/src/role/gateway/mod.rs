@@ -151,7 +151,8 @@ impl<M: Mode> Gateway<M> {
 }
 
 impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
-    #[inline]
+    // For each family it is called once: by the role's slow path, in which it belongs.
+    #[inline(always)]
     fn slow_path<P: Pool>(
         &mut self,
         from: Side,
@@ -171,7 +172,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn tcp<P: Pool>(
         &mut self,
         from: Side,

@@ -151,16 +151,9 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         }
         let policy = &self.common.settings.services[usize::from(service)].policy;
         if policy.shadow && !first.is_origin {
-            let is_first = self.flows.value_mut(slot).race.note_shadow_answer();
-            let place = if is_first { Place::WouldHaveWon } else { Place::Lost };
-            self.measure(slot, first, place, now);
-            return match self.reset_loser(packet, slot, first, context) {
-                Verdict::LoserReset => Verdict::ShadowReset,
-                verdict => verdict,
-            };
+            return self.on_shadow_answer(packet, slot, first, context);
         }
-        let plan = self.common.asking.plan(service, F::VERSION);
-        if (policy.may_wait() || plan.is_some_and(|plan| plan.has_distrusted))
+        if (policy.may_wait() || policy.is_direct() && self.has_distrusted(service))
             && let Some(due) = self.must_wait_until(slot, first, now)
         {
             if self.flows.get(slot).value.replica == first.endpoint {
@@ -177,8 +170,26 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         self.wins(packet, slot, first, (now, now))
     }
 
+    /// Resets a replica in a race that the origin wins, because it wins all of the service.
+    fn on_shadow_answer<P: Pool>(
+        &mut self,
+        packet: &Packet<P::Buffer>,
+        slot: Slot,
+        replica: Contender<F>,
+        context: &mut Context<'_, P>,
+    ) -> Verdict {
+        let is_first = self.flows.value_mut(slot).race.note_shadow_answer();
+        let place = if is_first { Place::WouldHaveWon } else { Place::Lost };
+        self.measure(slot, replica, place, context.now);
+        match self.reset_loser(packet, slot, replica, context) {
+            Verdict::LoserReset => Verdict::ShadowReset,
+            verdict => verdict,
+        }
+    }
+
     /// Decides a race. A replica's SYN/ACK, which has come `at` this time, becomes one from the
     /// server.
+    #[inline(always)]
     pub(super) fn wins<B: Buffer>(
         &mut self,
         packet: &mut Packet<B>,
@@ -234,9 +245,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         // A replica that was not asked is dead, or too far behind.
         let preferred = preferred.filter(|preferred| match preferred {
             Preferred::Origin => plan.origin.is_some(),
-            Preferred::Site(site) => {
-                plan.number_of(*site).is_some_and(|number| flow.asked >> number & 1 != 0)
-            }
+            Preferred::Site(site) => plan.number_among(flow.asked, *site).is_some(),
         });
         let slack = |is_preferred: bool| match preferred {
             Some(_) if !is_preferred => policy.affinity_slack,
@@ -269,6 +278,11 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         (handicap > Ticks(0) && others.is_none_or(|other| other < own)).then(|| now + handicap)
     }
 
+    /// Returns whether a replica of a service is distrusted: its answers wait for others.
+    fn has_distrusted(&self, service: u16) -> bool {
+        self.common.asking.plan(service, F::VERSION).is_some_and(|plan| plan.has_distrusted)
+    }
+
     fn forward_syn_ack<B: Buffer>(&self, packet: &mut Packet<B>, translation: &Translation<F>) {
         if M::syn_ack_to_client(packet, translation, &self.common.settings.path) {
             self.common.counters.common.scalar(Scalar::MssClamped).add(1);
@@ -285,6 +299,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
 
     /// Records the time from the first SYN to a SYN/ACK, of the winner or of a loser, and reports
     /// it to the memory.
+    #[inline(always)]
     pub(super) fn measure(
         &mut self,
         slot: Slot,
@@ -292,8 +307,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         place: Place,
         now: Ticks,
     ) {
-        let entry = self.flows.get(slot);
-        let (flow, client) = (&entry.value, entry.key);
+        let flow = &self.flows.get(slot).value;
         let all = &self.common.counters.responders;
         let address = contender.endpoint.address.into();
         let responder = self.common.responders.of(all, flow.service, address, contender.is_origin);
@@ -306,16 +320,28 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
             }
         }
         responder.time_to_syn_ack.record(elapsed);
-        let service = flow.service;
-        let policy = &self.common.settings.services[usize::from(service)].policy;
-        if !policy.is_direct() {
-            return;
+        if self.policy(flow.service).is_direct() {
+            self.report_answer(slot, contender, (place, elapsed), now);
         }
+    }
+
+    /// Reports a SYN/ACK that has come so long after the first SYN to the memory.
+    fn report_answer(
+        &mut self,
+        slot: Slot,
+        contender: Contender<F>,
+        (place, elapsed): (Place, Ticks),
+        now: Ticks,
+    ) {
+        let entry = self.flows.get(slot);
+        let (flow, client) = (&entry.value, entry.key);
+        let service = flow.service;
+        let policy = self.policy(service);
         // The origin's SYN has waited: that is not the origin's time.
         let waited = contender.is_origin && flow.race.is_deferred();
         let waited = if waited { policy.origin_after } else { Ticks(0) };
         let event = Event::Answered {
-            responder: address,
+            responder: contender.endpoint.address.into(),
             is_origin: contender.is_origin,
             is_direct: match contender.is_origin {
                 true => flow.asked != 0,
@@ -330,16 +356,15 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
     }
 
     /// Returns whether a contender was asked directly in this race: its site was.
+    #[inline]
     fn is_direct(&self, slot: Slot, contender: Contender<F>) -> bool {
         let flow = &self.flows.get(slot).value;
         if contender.is_origin || flow.asked == 0 {
             return false;
         }
-        let policy = &self.common.settings.services[usize::from(flow.service)].policy;
-        let site = policy.site(contender.endpoint.address.into());
+        let site = self.policy(flow.service).site(contender.endpoint.address.into());
         let plan = self.common.asking.plan(flow.service, F::VERSION);
-        let number = plan.and_then(|plan| plan.number_of(site));
-        number.is_some_and(|number| flow.asked >> number & 1 != 0)
+        plan.is_some_and(|plan| plan.number_among(flow.asked, site).is_some())
     }
 
     /// Returns whether a replica of the service may have this address.

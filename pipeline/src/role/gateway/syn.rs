@@ -7,7 +7,7 @@ use super::waiting::Kind;
 use super::{Common, GatewayFor, Settings};
 use crate::base::time::Ticks;
 use crate::counters::{Generated, Scalar};
-use crate::memory::{Event, Report};
+use crate::memory::{Event, Policy, Report};
 use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::burst::BURST;
 use crate::packet::view::{Packet, Side};
@@ -113,15 +113,16 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
                 None => return Verdict::UntaggedTableFull,
             },
         };
-        let Some(sites) = self.ask(packet, (slot, client), asked, is_tagged, context) else {
+        let Some(sites) = self.ask(packet, (slot, client, service), asked, is_tagged, context)
+        else {
             self.flows.remove(slot);
             return Verdict::UntaggedNoHeadroom;
         };
-        let asked = Asked { sites, ..asked };
+        let is_fresh = asked.why == Why::Fresh && sites != 0;
         // op 214: forwarded to the server.
         match (is_tagged, earlier) {
             (false, _) => Verdict::UntaggedBackoff,
-            (true, _) if self.defer(packet, slot, asked, now) => Verdict::SynDeferred,
+            (true, _) if is_fresh && self.defer(packet, slot, now) => Verdict::SynDeferred,
             (true, Some(_)) => Verdict::TaggedNewIsn,
             (true, None) => Verdict::Tagged,
         }
@@ -130,10 +131,11 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
     /// Tags a SYN, sends direct copies of it, and reports it. If the path to the server is assumed
     /// to drop the tag, only the copies have it. Returns the sites that got a copy; `None`, and
     /// changes nothing, when the buffer has no headroom for the tag.
+    #[inline(always)]
     fn ask<P: Pool>(
         &mut self,
         packet: &mut Packet<P::Buffer>,
-        (slot, client): (Slot, Endpoint<F>),
+        (slot, client, service): (Slot, Endpoint<F>, u16),
         asked: Asked,
         is_tagged: bool,
         context: &mut Context<'_, P>,
@@ -141,13 +143,31 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         if (is_tagged || asked.sites != 0) && !self.tag(packet, asked.copies) {
             return None;
         }
-        let service = self.flows.get(slot).value.service;
-        let sites = self.copy_directly(packet, service, client, asked.sites, context);
-        let flow = self.flows.value_mut(slot);
-        flow.asked |= sites;
         if !is_tagged {
-            flow.race.note_untagged();
+            self.flows.value_mut(slot).race.note_untagged();
         }
+        Some(match self.policy(service).is_direct() {
+            true => self.ask_directly(packet, (slot, client), asked, is_tagged, context),
+            false => 0,
+        })
+    }
+
+    /// Sends direct copies of a SYN that is tagged for them or for the switch, and reports it.
+    /// Returns the sites that got a copy.
+    fn ask_directly<P: Pool>(
+        &mut self,
+        packet: &mut Packet<P::Buffer>,
+        (slot, client): (Slot, Endpoint<F>),
+        asked: Asked,
+        is_tagged: bool,
+        context: &mut Context<'_, P>,
+    ) -> u32 {
+        let service = self.flows.get(slot).value.service;
+        let sites = match asked.sites {
+            0 => 0,
+            sites => self.copy_directly(packet, service, client, sites, context),
+        };
+        self.flows.value_mut(slot).asked |= sites;
         if !is_tagged
             && let Found::Tag(_, at, length) = self.common.settings.tag.find(packet.options())
         {
@@ -159,7 +179,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
             (false, _) => (CopiesWanted::NONE, Why::Untagged),
         };
         self.report(service, client, Event::Asked { sites, copies, why }, context.now);
-        Some(sites)
+        sites
     }
 
     /// Sends a tagged SYN in tunnels to the replicas that are asked directly. Returns the sites that
@@ -173,9 +193,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         context: &mut Context<'_, P>,
     ) -> u32 {
         let counters = &self.common.counters.common;
-        let Some(plan) = self.common.asking.plan(service, F::VERSION).filter(|_| sites != 0) else {
-            return 0;
-        };
+        let Some(plan) = self.common.asking.plan(service, F::VERSION) else { return 0 };
         let mut sent = 0;
         for (number, candidate) in plan.asked(sites) {
             let format = candidate.format;
@@ -198,19 +216,11 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         sent
     }
 
-    /// Makes the SYN to the origin wait, if the service wants that and replicas that have answered
-    /// lately were asked. Returns whether it waits.
-    fn defer<B: Buffer>(
-        &mut self,
-        packet: &Packet<B>,
-        slot: Slot,
-        asked: Asked,
-        now: Ticks,
-    ) -> bool {
-        let flow = &self.flows.get(slot).value;
-        let policy = &self.common.settings.services[usize::from(flow.service)].policy;
-        let is_wanted = policy.origin_after > Ticks(0) && !policy.shadow;
-        if !is_wanted || asked.why != Why::Fresh || asked.sites == 0 {
+    /// Makes the SYN to the origin of a race that asks replicas which have answered lately wait, if
+    /// the service wants that. Returns whether it waits.
+    fn defer<B: Buffer>(&mut self, packet: &Packet<B>, slot: Slot, now: Ticks) -> bool {
+        let policy = self.policy(self.flows.get(slot).value.service);
+        if policy.origin_after == Ticks(0) || policy.shadow {
             return false;
         }
         let due = now + policy.origin_after;
@@ -221,11 +231,16 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         waits
     }
 
-    /// Reports an event of a race to the memory.
+    /// Returns how the replicas of a service are asked directly.
+    #[inline]
+    pub(super) fn policy(&self, service: u16) -> &Policy {
+        &self.common.settings.services[usize::from(service)].policy
+    }
+
+    /// Reports an event of a race to the memory, if the service has one.
     #[inline]
     pub(super) fn report(&mut self, service: u16, client: Endpoint<F>, event: Event, at: Ticks) {
-        let policy = &self.common.settings.services[usize::from(service)].policy;
-        if !policy.is_direct() {
+        if !self.policy(service).is_direct() {
             return;
         }
         let report = Report { at, service, client: client.into(), event };
@@ -355,7 +370,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
             _ => None,
         };
         let asked = self.common.asking.for_repetition(service, F::VERSION);
-        let sent = self.ask(packet, (slot, client), asked, untagged.is_none(), context);
+        let sent = self.ask(packet, (slot, client, service), asked, untagged.is_none(), context);
         match untagged {
             Some(verdict) => verdict,
             None if sent.is_some() => Verdict::TaggedRetransmit,

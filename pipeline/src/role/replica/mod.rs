@@ -1,13 +1,15 @@
 //! The replica: figures 4A, 4B and 4C.
 //!
 //! From the outside: the copy of a SYN from an allowed switch, or from the client's gateway
-//! directly, is dropped while the replica is out of service or busy, otherwise decapsulated and given to a web server ([`copy`]); tunnels of
-//! gateways of configuration C are decapsulated ([`tunnelled`]); all other traffic is bridged. From
-//! the inside: a web server's packets go to the client in the form of the connection's
-//! configuration ([`track`], [`mode`]); all other traffic is bridged.
+//! directly, is dropped while the replica is out of service or busy, otherwise decapsulated and
+//! given to a web server ([`copy`], [`direct`]); tunnels of gateways of configuration C are
+//! decapsulated ([`tunnelled`]); all other traffic is bridged. From the inside: a web server's
+//! packets go to the client in the form of the connection's configuration ([`track`], [`mode`]);
+//! all other traffic is bridged.
 
 mod connection;
 mod copy;
+mod direct;
 mod fast_path;
 mod lookup;
 mod mode;
@@ -158,7 +160,8 @@ impl Replica {
 }
 
 impl<F: Family> ReplicaFor<'_, F> {
-    #[inline]
+    // For each family it is called once: by the role's slow path, in which it belongs.
+    #[inline(always)]
     fn slow_path<P: Pool>(
         &mut self,
         from: Side,

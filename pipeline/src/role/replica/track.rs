@@ -42,10 +42,6 @@ impl<F: Family> ReplicaFor<'_, F> {
             self.allow_syn_acks(slot);
             self.connections.move_to(slot, Phase::Opening, context.now);
         }
-        if flags.rst() {
-            // It refuses: the next copy is another attempt.
-            self.connections.value_mut(slot).last_copy = None;
-        }
         let entry = self.connections.get(slot);
         let (connection, phase) = (entry.value, entry.state());
         let is_answer = flags.is_syn_ack()
@@ -64,12 +60,21 @@ impl<F: Family> ReplicaFor<'_, F> {
             connection.tracking.note_server();
         }
         on_segment(self.connections, slot, Side::Inside, flags, context.now);
+        if flags.rst() {
+            self.note_refusal(slot);
+        }
         if flags.is_syn_ack() {
             self.clamp(packet, &connection);
         }
         let segment = if is_answer { Segment::SynAck } else { Segment::Data };
         let verdict = Verdict::FromWebServer;
         self.send_to_client(packet, segment, client, &connection, verdict, context)
+    }
+
+    /// Notes that the web server has sent a RST: the next copy is another attempt.
+    #[cold]
+    fn note_refusal(&mut self, slot: Slot) {
+        self.connections.value_mut(slot).last_copy = None;
     }
 
     /// Sends a packet to the client. Returns `verdict`, unless the packet was not put into its

@@ -1,5 +1,5 @@
-//! Tunnels from the outside: those of gateways of configuration C here, those of switches and
-//! gateways' direct copies in [`super::copy`].
+//! Tunnels from the outside: those of gateways of configuration C here, those of switches in
+//! [`super::copy`], direct copies of gateways in [`super::direct`].
 
 use std::net::IpAddr;
 

@@ -204,7 +204,8 @@ impl Common {
 }
 
 impl<F: Family> SwitchFor<'_, F> {
-    #[inline]
+    // For each family it is called once: by the role's slow path, in which it belongs.
+    #[inline(always)]
     fn slow_path<P: Pool>(
         &mut self,
         from: Side,

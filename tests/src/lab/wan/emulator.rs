@@ -121,6 +121,12 @@ impl Emulator {
         })
     }
 
+    /// Changes the delay from one port to another, of packets that come in from now on.
+    pub fn set_delay(&mut self, from: usize, to: usize, delay: Duration) {
+        let ports = self.ports.len();
+        self.pairs[from * ports + to].link.set_delay(delay);
+    }
+
     /// Takes a frame that came in by a port.
     pub fn receive(&mut self, at: usize, frame: Frame, now: Duration) {
         let port = &mut self.ports[at];

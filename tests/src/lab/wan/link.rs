@@ -67,6 +67,11 @@ impl Link {
         }
     }
 
+    /// Changes the delay, of packets that are taken from now on.
+    pub fn set_delay(&mut self, delay: Duration) {
+        self.delay = delay;
+    }
+
     /// Takes a packet at `now`: `frame` bytes on the wire, `packet` bytes of IP.
     pub fn admit(&mut self, now: Duration, frame: usize, packet: usize) -> Admission {
         if let Some(mtu) = self.mtu.filter(|mtu| packet > usize::from(*mtu)) {

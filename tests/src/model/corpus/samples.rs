@@ -114,6 +114,7 @@ fn samples_of(client: SocketAddr) -> Vec<Vec<u8>> {
         tunnel(&start, Format::Gue),
         tunnel(&plain, Format::Gre),
         tunnel(&with_data, Format::Ipip),
+        tunnelled(&start.frame(), client, replica, Format::Gre),
         nested,
         tagged.frame(),
         to_client(Format::Gre),

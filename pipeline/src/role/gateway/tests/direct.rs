@@ -373,7 +373,7 @@ fn a_syn_of_another_server_gets_no_copies_while_the_endpoint_races() {
     rig.plan(&[(0, 10)], |_| {});
     rig.send_syn(ISN);
     let other = Segment::syn(V4_HOSTS.client, "203.0.113.10:443", 9).frame();
-    let seen = rig.burst(Side::Inside, &[other.clone()]);
+    let seen = rig.burst(Side::Inside, std::slice::from_ref(&other));
     assert_eq!(seen.verdicts, [Verdict::UntaggedEndpointInUse]);
     assert_eq!(seen.outside, [other]);
 }
