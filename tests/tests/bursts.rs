@@ -2,7 +2,10 @@
 //! leaves by each side, in order.
 
 use firstack_tests::model::corpus::{KEY, fuzzed};
+use firstack_tests::model::plan::{Drawn, waiting, with_policy};
 use firstack_tests::model::{Harness, Tally, gateway, partition, replica, run, switch};
+use pipeline::base::published::Published;
+use pipeline::memory::Policy;
 use pipeline::packet::burst::BURST;
 use pipeline::role::Role;
 use pipeline::role::gateway::mode::{A, B, C, Mode};
@@ -89,12 +92,20 @@ const AT_GATEWAY: [Verdict; 6] = [
     Verdict::SynAckWrongNumber,
 ];
 
+/// What makes frames wait at a gateway. Nobody releases them here.
+const WAITING: [Verdict; 2] = [Verdict::SynDeferred, Verdict::SynAckHeld];
+
 fn at_a_gateway<C: Mode>() {
-    check(
-        600,
-        || Harness::<Gateway<C>>::gateway(gateway(4, Timeouts::default()), None),
-        &AT_GATEWAY,
-    );
+    let settings = || gateway(4, Timeouts::default());
+    check(600, || Harness::<Gateway<C>>::gateway(settings(), None), &AT_GATEWAY);
+    let planned = |policy: &Policy| {
+        let settings = with_policy(settings(), policy);
+        let plans = Published::new(Drawn::usual().published(&settings));
+        Harness::<Gateway<C>>::planned(settings, None, &plans)
+    };
+    let direct = Policy { direct: 2, ..Policy::default() };
+    check(300, || planned(&direct), &AT_GATEWAY);
+    check(300, || planned(&waiting()), &WAITING);
 }
 
 #[test]

@@ -6,13 +6,17 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use firstack_tests::model::event::{Input, Step, crowd, trace};
+use firstack_tests::model::event::{Event, Input, Step, crowd, trace};
+use firstack_tests::model::plan::{Drawn, policy, with_policy};
 use firstack_tests::model::related::fragment;
 use firstack_tests::model::{
     ACK, Arrival, CLIENTS, Carrier, FIRST_V6, Fed, Harness, Key, Model, Outer, Packet, SYN, State,
     Tally, gateway, peers, run,
 };
+use pipeline::base::published::Published;
 use pipeline::base::time::Ticks;
+use pipeline::counters::Generated;
+use pipeline::memory::Plans;
 use pipeline::packet::view::Side;
 use pipeline::policy::allow_list::AllowList;
 use pipeline::role::Role;
@@ -82,7 +86,15 @@ const COMMON: &[Verdict] = &[
     Verdict::FragmentUnknown,
     Verdict::SynAckIpChecksum,
     Verdict::SynAckTcpChecksum,
+    Verdict::LeftToOrigin,
+    Verdict::SynDeferred,
+    Verdict::SynAckHeld,
+    Verdict::ShadowReset,
 ];
+
+/// What is generated because of plans.
+const DIRECT: [Generated; 3] =
+    [Generated::DirectCopy, Generated::DeferredSyn, Generated::HeldSynAck];
 
 /// What those can decide besides that open tunnels.
 const TUNNELS: &[Verdict] = &[
@@ -108,6 +120,15 @@ const UNDER_C: &[Verdict] = &[
 const CLIENT_SETS: [&[usize]; 3] =
     [&[0, 1, 2], &[FIRST_V6, FIRST_V6 + 1, FIRST_V6 + 2], &[0, 1, FIRST_V6]];
 
+/// What happens between packets.
+#[derive(Clone, Debug)]
+enum Between {
+    /// The gateway does its periodic work at this time.
+    Tidy(Duration),
+    /// The memory publishes plans.
+    Plan(Drawn),
+}
+
 /// Gateway and model side by side.
 struct Pair<C: Mode> {
     harness: Harness<Gateway<C>>,
@@ -116,8 +137,10 @@ struct Pair<C: Mode> {
     /// Everything that came in, and what it came to.
     arrivals: Vec<Arrival>,
     fed: Fed,
-    /// When the gateway tidied up, behind how many arrivals.
-    tidied: Vec<(usize, Duration)>,
+    published: Published<Plans>,
+    settings: Settings,
+    /// What happened besides, behind how many arrivals.
+    between: Vec<(usize, Between)>,
     /// The source port of each client's tunnels.
     ports: HashMap<SocketAddr, u16>,
     capacity: [usize; 2],
@@ -125,14 +148,17 @@ struct Pair<C: Mode> {
 
 impl<C: Mode> Pair<C> {
     fn new(settings: Settings, key: Option<Key>) -> Self {
+        let published = Published::new(Plans::empty(settings.services.len()));
         Self {
             capacity: settings.max_connections,
             model: Model::new(C::CONFIGURATION, settings.clone(), key),
-            harness: Harness::gateway(settings, key),
+            harness: Harness::planned(settings.clone(), key, &published),
+            published,
+            settings,
             now: Duration::from_secs(1),
             arrivals: Vec::new(),
             fed: Fed::default(),
-            tidied: Vec::new(),
+            between: Vec::new(),
             ports: HashMap::new(),
         }
     }
@@ -140,12 +166,19 @@ impl<C: Mode> Pair<C> {
     fn step(&mut self, step: &Step) {
         self.now += step.wait;
         self.model.pass(self.now);
-        match step.on_the_wire(&self.model) {
-            Some((side, input, frame, carrier)) => {
+        match (&step.event, step.on_the_wire(&self.model)) {
+            (_, Some((side, input, frame, carrier))) => {
                 self.receive(&input, Arrival { at: self.now, side, frame, carrier });
             }
-            None => self.tidy(),
+            (Event::Plan(plan), None) => self.publish(plan),
+            (_, None) => self.tidy(),
         }
+    }
+
+    fn publish(&mut self, plan: &Drawn) {
+        self.between.push((self.arrivals.len(), Between::Plan(plan.clone())));
+        self.published.publish(plan.published(&self.settings));
+        self.model.publish(plan.by_service(&self.settings));
     }
 
     fn receive(&mut self, input: &Input, arrival: Arrival) {
@@ -179,9 +212,16 @@ impl<C: Mode> Pair<C> {
     /// Housekeeping, after which the gauges are exact.
     fn tidy(&mut self) {
         let made = self.harness.on_timer(self.now);
-        assert_eq!(made, [Vec::<Vec<u8>>::new(), Vec::new()]);
+        let expected = self.model.release(self.now);
+        for (frames, expected) in made.iter().zip(&expected) {
+            assert_eq!(frames.len(), expected.len(), "released {frames:?}");
+            for (leaving, frame) in expected.iter().zip(frames) {
+                leaving.check(&[], frame);
+            }
+        }
+        self.fed.append(Fed { verdicts: Vec::new(), left: made });
         self.model.tidied();
-        self.tidied.push((self.arrivals.len(), self.now));
+        self.between.push((self.arrivals.len(), Between::Tidy(self.now)));
         for (family, live) in self.harness.gauges().into_iter().enumerate() {
             let expected = State::ALL.map(|state| self.model.count(family == 1, state));
             assert_eq!(live, expected, "entries by state");
@@ -191,12 +231,19 @@ impl<C: Mode> Pair<C> {
 
     /// What another gateway makes of all that came in, in bursts of these sizes.
     fn again(&self, settings: Settings, key: Option<Key>, sizes: &[usize]) -> Fed {
-        let mut harness = Harness::<Gateway<C>>::gateway(settings, key);
+        let published = Published::new(Plans::empty(settings.services.len()));
+        let mut harness = Harness::<Gateway<C>>::planned(settings.clone(), key, &published);
         let (mut fed, mut start) = (Fed::default(), 0);
-        for &(end, at) in &self.tidied {
-            fed.append(harness.feed_in_bursts(&self.arrivals[start..end], sizes));
-            harness.on_timer(at);
-            start = end;
+        for (end, between) in &self.between {
+            fed.append(harness.feed_in_bursts(&self.arrivals[start..*end], sizes));
+            match between {
+                Between::Tidy(at) => {
+                    let left = harness.on_timer(*at);
+                    fed.append(Fed { verdicts: Vec::new(), left });
+                }
+                Between::Plan(plan) => published.publish(plan.published(&settings)),
+            }
+            start = *end;
         }
         fed.append(harness.feed_in_bursts(&self.arrivals[start..], sizes));
         fed
@@ -230,20 +277,26 @@ fn settings(timeouts: Timeouts, anywhere: bool) -> Settings {
 
 fn beside_the_model<C: Mode>(cases: u32, reachable: &[&[Verdict]]) {
     let tally = Tally::default();
+    let generated = [const { Cell::new(0) }; 3];
     for clients in CLIENT_SETS {
-        let parameters = (timeouts(), any::<bool>(), key());
+        let parameters = (timeouts(), any::<bool>(), key(), policy());
         let case = (parameters, trace(clients), vec(1usize..=64, 1..6));
-        run(cases, &case, |((timeouts, anywhere, key), steps, sizes)| {
-            let settings = settings(timeouts, anywhere);
+        run(cases, &case, |((timeouts, anywhere, key, policy), steps, sizes)| {
+            let settings = with_policy(settings(timeouts, anywhere), &policy);
             let mut pair = Pair::<C>::new(settings.clone(), key);
             steps.iter().for_each(|step| pair.step(step));
             pair.tidy();
             tally.add(&pair.fed.verdicts);
+            let counters = pair.harness.role.counters();
+            for (total, what) in generated.iter().zip(DIRECT) {
+                total.set(total.get() + counters.generated[what as usize].get());
+            }
             let in_bursts = pair.again(settings, key, &sizes);
             assert_eq!(in_bursts, pair.fed, "bursts of {sizes:?}");
         });
     }
     tally.check(&[&[ANYBODY, COMMON], reachable].concat().concat());
+    assert!(generated.iter().all(|count| count.get() > 0), "{DIRECT:?} {generated:?}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use pipeline::verdict::Verdict;
 
 use super::frames::Foreign;
 use super::packet::{ACK, Packet, SYN};
+use super::plan::Drawn;
 use super::related::{IcmpError, fragment, fragmented};
 use super::tunnel::{Outer, overhead};
 use super::world::{MTU, format, router};
@@ -83,6 +84,8 @@ pub enum Event {
     Fragment(Side, u16, bool),
     /// The gateway does its periodic work.
     Housekeeping,
+    /// The memory publishes plans.
+    Plan(Drawn),
 }
 
 /// An ICMP error, without the packet that it quotes.
@@ -172,10 +175,10 @@ impl Step {
         CLIENTS[self.client]
     }
 
-    /// Returns the received frame, or `None` for periodic work.
+    /// Returns the received frame, or `None` for periodic work and for plans.
     pub fn on_the_wire(&self, model: &Model) -> Option<Incoming> {
         let (side, packet, carrier) = match &self.event {
-            Event::Housekeeping => return None,
+            Event::Housekeeping | Event::Plan(_) => return None,
             Event::Start(isn, shape) => {
                 let packet = self.start(model, *isn, shape);
                 let fits = packet.header_len() + packet.payload.len() <= CRAMPED;

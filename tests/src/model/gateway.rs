@@ -19,6 +19,7 @@ use super::related::{fragments, too_big};
 use super::tunnel::{Outer, Udp, overhead};
 use super::world;
 
+mod direct;
 mod inside;
 mod outside;
 mod related;
@@ -61,6 +62,14 @@ pub struct Record {
     pub second: Option<SocketAddr>,
     service: usize,
     repetitions: u32,
+    /// The numbers of the sites that got a direct copy.
+    asked: Vec<u8>,
+    /// Whether a SYN of the race was sent without a tag.
+    untagged: bool,
+    /// Whether the SYN to the origin waits, or has waited.
+    deferred: bool,
+    /// The sender of the last SYN/ACK that waits.
+    held: Option<SocketAddr>,
     fins: [bool; 2],
     /// Start of the race.
     started: Duration,
@@ -88,6 +97,7 @@ pub struct Model {
     /// By address of V: consecutive unanswered races, and the end of the tag back-off.
     paths: HashMap<IpAddr, (u32, Duration)>,
     fragments: related::Fragments,
+    direct: direct::Direct,
     order: u64,
     /// By family: whether a translated record has timed out that the gateway may not have expired
     /// yet.
@@ -113,6 +123,7 @@ impl Model {
             records: HashMap::new(),
             paths: HashMap::new(),
             fragments: related::Fragments::default(),
+            direct: direct::Direct::default(),
             order: 0,
             lingering: [false; 2],
             evicted: [0; 2],

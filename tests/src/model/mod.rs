@@ -14,6 +14,7 @@ mod harness;
 mod options;
 mod outcome;
 mod packet;
+pub mod plan;
 pub mod related;
 pub mod replica;
 mod tally;

@@ -78,7 +78,17 @@ pub fn obstacle(packet: &Packet, key: Option<Key>) -> Option<Verdict> {
 /// Returns the padded tag of a gateway of this configuration that permits redirection, signed for
 /// the packet if there is a key.
 pub fn tag(packet: &Packet, configuration: Configuration, key: Option<Key>) -> Vec<u8> {
-    let flags = tag::flags(configuration as u8);
+    tag_wanting(packet, configuration, 0, key)
+}
+
+/// Returns the tag that asks for so many copies: a number of four bits, 0 for all, 15 for none.
+pub fn tag_wanting(
+    packet: &Packet,
+    configuration: Configuration,
+    copies: u8,
+    key: Option<Key>,
+) -> Vec<u8> {
+    let flags = tag::flags(configuration as u8) | copies << 3;
     match key {
         None => tag::unsigned(flags).to_vec(),
         Some((id, key)) => {

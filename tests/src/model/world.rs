@@ -7,13 +7,14 @@ pub use firstack_fixtures::MACS;
 use firstack_fixtures::UNLIMITED;
 use pipeline::base::published::Published;
 use pipeline::base::time::Ticks;
+use pipeline::memory::{Plans, Reports};
 use pipeline::neighbours::Neighbours;
 use pipeline::policy::allow_list::AllowList;
 use pipeline::policy::limiter::Limit;
 use pipeline::policy::services::Scope;
 use pipeline::policy::tunnel_path::TunnelPath;
 use pipeline::role::gateway::mode::Mode;
-use pipeline::role::gateway::{self, Gateway, Timeouts};
+use pipeline::role::gateway::{self, Gateway, Shares, Timeouts};
 use pipeline::role::replica::{self, Replica};
 use pipeline::role::switch::{self, Delivery, Switch};
 use pipeline::stage::sign::Keys;
@@ -175,6 +176,16 @@ impl<M: Mode> super::Harness<Gateway<M>> {
     pub fn gateway(settings: gateway::Settings, key: Option<Key>) -> Self {
         // A packet that is too big leaves in up to eight fragments.
         Self::new(Gateway::new(settings, keys(key).reader()), 8)
+    }
+
+    /// Creates a gateway that asks whom the published plans say. Nobody reads its reports.
+    pub fn planned(
+        settings: gateway::Settings,
+        key: Option<Key>,
+        plans: &Published<Plans>,
+    ) -> Self {
+        let shares = Shares { plans: plans.reader(), reports: Reports::ignored() };
+        Self::new(Gateway::with_memory(settings, keys(key).reader(), shares), 8)
     }
 }
 

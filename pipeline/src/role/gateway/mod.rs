@@ -259,10 +259,10 @@ impl<M: Mode> Role for Gateway<M> {
     }
 
     fn on_timer<P: Pool>(&mut self, context: &mut Context<'_, P>) {
+        self.release_due(context);
         let counters = &self.common.counters.common;
         expire_some(&mut self.v4.flows, &counters.table, context.now);
         expire_some(&mut self.v6.flows, &counters.table_v6, context.now);
-        self.release_due(context);
     }
 
     fn finish<P: Pool>(&mut self, context: &mut Context<'_, P>) {

@@ -45,9 +45,10 @@ pub(super) enum Kind {
     },
 }
 
-/// Returns how many frames may wait: none if no service asks directly.
+/// Returns how many frames may wait: none if no service asks directly or makes answers wait.
 pub(super) fn capacity(settings: &Settings) -> usize {
-    let waits = settings.services.iter().any(|service| service.policy.is_direct());
+    let mut policies = settings.services.iter().map(|service| &service.policy);
+    let waits = policies.any(|policy| policy.is_direct() || policy.may_wait());
     if waits { FRAMES } else { 0 }
 }
 

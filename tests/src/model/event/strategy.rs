@@ -14,6 +14,7 @@ use super::{
 };
 use crate::model::frames::{Foreign, options};
 use crate::model::packet::{ACK, FIN, PSH, RST, SYN};
+use crate::model::plan::drawn;
 use crate::model::tunnel::Udp;
 use crate::model::{ISNS, PEERS};
 
@@ -165,7 +166,8 @@ fn event() -> impl Strategy<Value = Event> {
         2 => error,
         3 => fragment,
         2 => foreign,
-        1 => Just(Event::Housekeeping),
+        2 => Just(Event::Housekeeping),
+        1 => drawn().prop_map(Event::Plan),
     ]
 }
 
@@ -188,7 +190,7 @@ fn segment(side: Side, client: usize, flags: u8) -> Happening {
     (client, peer, Event::Segment(side, Segment { flags, ..Segment::default() }))
 }
 
-/// Scripts: a race that a given peer wins, one without an answer, three of those, one that is
+/// Scripts: plans and a race that two peers answer, a race that a given peer wins, one without an answer, three of those, one that is
 /// refused, the end of a connection, consecutive connections, one that the winner accepts again,
 /// and the fragments of a packet.
 fn script(clients: &[usize]) -> impl Strategy<Value = Vec<Happening>> + use<> {
@@ -198,6 +200,17 @@ fn script(clients: &[usize]) -> impl Strategy<Value = Vec<Happening>> + use<> {
             let mut race = vec![start(client, to, isn), acknowledgement(client, winner)];
             race.extend(refused.then(|| refusal(client, Who::Server, false)));
             race
+        },
+    );
+    let planned = (drawn(), client(), 0..ISNS.len(), who(), who()).prop_map(
+        |(plan, client, isn, first, second)| {
+            vec![
+                (client, Who::Server, Event::Plan(plan)),
+                start(client, Who::Server, Isn::Nth(isn)),
+                acknowledgement(client, first),
+                acknowledgement(client, second),
+                (client, Who::Server, Event::Housekeeping),
+            ]
         },
     );
     let unanswered = (client(), 0..PEERS.len(), 0..ISNS.len())
@@ -232,6 +245,7 @@ fn script(clients: &[usize]) -> impl Strategy<Value = Vec<Happening>> + use<> {
         vec![of(id, true), of(id, false), of((id + 1) % IDS, false)]
     });
     prop_oneof![
+        4 => planned,
         4 => race,
         2 => unanswered,
         1 => tag_backoffs,

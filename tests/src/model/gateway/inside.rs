@@ -7,9 +7,10 @@ use pipeline::packet::view::Side;
 use pipeline::stage::tag::Configuration;
 use pipeline::verdict::Verdict;
 
+use super::direct::micros;
 use super::{Model, Record, State, span};
 use crate::model::Packet;
-use crate::model::options::{clamped, obstacle, tag, tagged};
+use crate::model::options::{clamped, obstacle, tag_wanting, tagged};
 use crate::model::outcome::Outcome;
 use crate::model::tunnel::overhead;
 use crate::model::world;
@@ -17,8 +18,9 @@ use crate::model::world;
 /// Consecutive races, unanswered up to their second retransmission, after which a path is backed
 /// off.
 const MISSES: u32 = 3;
-/// Time within which a race is answered, if it is: clients retransmit a SYN after that.
-const ANSWERED: Duration = Duration::from_secs(1);
+/// Time within which a race is answered, if it is, in microseconds: clients retransmit a SYN after
+/// that.
+const ANSWERED: u32 = 1_000_000;
 
 impl Model {
     pub(super) fn start(
@@ -68,8 +70,13 @@ impl Model {
         let refused = match (self.service(server), obstacle(packet, self.key)) {
             (None, _) => Err(Verdict::NoService),
             (_, Some(verdict)) => Err(verdict),
-            _ if self.is_given_up(server, now) => Err(Verdict::UntaggedBackoff),
-            (Some(service), None) => Ok(service),
+            (Some(service), None) => {
+                match (self.whom(service, client, now), self.is_given_up(server, now)) {
+                    (None, _) => Err(Verdict::LeftToOrigin),
+                    (Some(asked), true) if asked.sites.is_empty() => Err(Verdict::UntaggedBackoff),
+                    (Some(asked), untagged) => Ok((service, asked, untagged)),
+                }
+            }
         };
         if let Err(damaged @ (Verdict::UntaggedIpChecksum | Verdict::UntaggedTcpChecksum)) = refused
         {
@@ -77,8 +84,8 @@ impl Model {
         }
         // The old record is removed: the packets of both connections could not be distinguished.
         let earlier = self.records.remove(&client);
-        let service = match refused {
-            Ok(service) => service,
+        let (service, asked, untagged) = match refused {
+            Ok(race) => race,
             Err(verdict) => return Outcome::untouched(verdict),
         };
         let family = usize::from(client.is_ipv6());
@@ -99,25 +106,43 @@ impl Model {
             second: None,
             service,
             repetitions: 0,
+            asked: asked.sites.clone(),
+            untagged,
+            deferred: false,
+            held: None,
             fins: [false; 2],
             started: now,
             since: now,
             order: self.order,
         };
         self.records.insert(client, record);
-        let verdict = if earlier.is_some() { Verdict::TaggedNewIsn } else { Verdict::Tagged };
-        Outcome::changed(verdict, self.tagged(packet))
+        let mut sent = self.sent(packet, service, &asked, untagged);
+        let verdict = match earlier {
+            _ if untagged => Verdict::UntaggedBackoff,
+            _ if self.defers(packet, service, &asked, now) => {
+                sent.pop();
+                Verdict::SynDeferred
+            }
+            Some(_) => Verdict::TaggedNewIsn,
+            None => Verdict::Tagged,
+        };
+        Outcome { onward: sent, ..Outcome::dropped(verdict) }
     }
 
-    /// Returns the tagged SYN. Under C its MSS is clamped for the tunnel to any replica, since the
-    /// winner is unknown.
-    fn tagged(&self, packet: &Packet) -> Packet {
-        let tagged = tagged(packet, &tag(packet, self.configuration, self.key));
+    /// Returns the SYN with a tag that asks for so many copies.
+    pub(super) fn tagged(&self, packet: &Packet, copies: u8) -> Packet {
+        let tag = tag_wanting(packet, self.configuration, copies, self.key);
+        self.fitting(&tagged(packet, &tag))
+    }
+
+    /// Returns the SYN of a race. Under C its MSS is clamped for the tunnel to any replica, since
+    /// the winner is unknown.
+    pub(super) fn fitting(&self, packet: &Packet) -> Packet {
         if self.configuration != Configuration::C {
-            return tagged;
+            return packet.clone();
         }
         let outer = overhead(self.settings.path.format, packet.is_v6());
-        clamped(&tagged, usize::from(world::MTU) - outer)
+        clamped(packet, usize::from(world::MTU) - outer)
     }
 
     fn is_given_up(&self, server: SocketAddr, now: Duration) -> bool {
@@ -133,16 +158,27 @@ impl Model {
         self.touch(now, packet.from);
         let record = self.change(packet.from);
         record.repetitions += 1;
-        match record.repetitions {
-            1 if tag_backoffs => Outcome::untouched(Verdict::UntaggedBackoff),
-            1 if headroom => Outcome::changed(Verdict::TaggedRetransmit, self.tagged(packet)),
-            1 => Outcome::untouched(Verdict::UntaggedNoHeadroom),
-            2 => {
-                self.path_missed(packet.to.ip(), now);
-                Outcome::untouched(Verdict::UntaggedRetransmit)
-            }
-            _ => Outcome::untouched(Verdict::UntaggedRetransmit),
+        let (repetitions, was_untagged, service) =
+            (record.repetitions, record.untagged, record.service);
+        if repetitions == 2 && !was_untagged {
+            self.path_missed(packet.to.ip(), now);
         }
+        let asked = self.all_of(service);
+        let verdict = match repetitions {
+            1 if tag_backoffs => Verdict::UntaggedBackoff,
+            1 if headroom => Verdict::TaggedRetransmit,
+            1 => return Outcome::untouched(Verdict::UntaggedNoHeadroom),
+            _ => Verdict::UntaggedRetransmit,
+        };
+        let untagged = verdict != Verdict::TaggedRetransmit;
+        if !headroom && !asked.sites.is_empty() {
+            return Outcome::untouched(verdict);
+        }
+        let record = self.change(packet.from);
+        record.untagged |= untagged;
+        record.asked.extend(&asked.sites);
+        let onward = self.sent(packet, service, &asked, untagged);
+        Outcome { onward, ..Outcome::dropped(verdict) }
     }
 
     pub(super) fn client_packet(
@@ -188,7 +224,9 @@ impl Model {
         let Some(gone) = self.records.remove(&client) else { return false };
         // It had time to be answered, and was evicted before its second retransmission showed that
         // it was not.
-        if gone.state == State::Racing && gone.repetitions < 2 && now - gone.started >= ANSWERED {
+        let waited = micros(now).wrapping_sub(micros(gone.started));
+        let waited = gone.repetitions < 2 && !gone.untagged && waited >= ANSWERED;
+        if gone.state == State::Racing && waited {
             self.path_missed(gone.server.ip(), now);
         }
         true

@@ -65,16 +65,24 @@ impl Model {
                 self.winners(packet, from, known.server, Verdict::SynAckRetransmit)
             }
             State::Origin | State::Replica | State::Closing => {
-                let reset = Leaving::Packet(Box::new(packet.reset()));
-                let reset = match (self.configuration, is_origin) {
-                    (Configuration::C, false) => {
-                        let outer = self.outer(packet.to.ip(), from.ip(), 0);
-                        Leaving::Tunnel(outer, Box::new(reset))
-                    }
-                    _ => reset,
-                };
-                Outcome::answered(Verdict::LoserReset, reset)
+                let may_count = is_origin || self.permits(known.service, from.ip());
+                if may_count && !known.asked.is_empty() && !self.was_asked(known, from, is_origin) {
+                    self.path_takes_tags(known);
+                }
+                Outcome::answered(Verdict::LoserReset, self.reset(packet, from, is_origin))
             }
+        }
+    }
+
+    /// Returns the reset of a loser, in the form of its SYN/ACK.
+    pub(super) fn reset(&self, packet: &Packet, from: SocketAddr, is_origin: bool) -> Leaving {
+        let reset = Leaving::Packet(Box::new(packet.reset()));
+        match (self.configuration, is_origin) {
+            (Configuration::C, false) => {
+                let outer = self.outer(packet.to.ip(), from.ip(), 0);
+                Leaving::Tunnel(outer, Box::new(reset))
+            }
+            _ => reset,
         }
     }
 
@@ -101,20 +109,42 @@ impl Model {
         is_origin: bool,
         known: &Record,
     ) -> Outcome {
-        self.path_takes_tags(known);
+        if !self.was_asked(known, from, is_origin) {
+            self.path_takes_tags(known);
+        }
+        if self.settings.services[known.service].policy.shadow && !is_origin {
+            let reset = self.reset(packet, from, is_origin);
+            return Outcome::answered(Verdict::ShadowReset, reset);
+        }
+        if self.holds(now, packet, from, is_origin, known) {
+            return Outcome::dropped(Verdict::SynAckHeld);
+        }
+        self.wins(now, packet, from, is_origin)
+    }
+
+    /// Lets the sender of this SYN/ACK win.
+    pub(super) fn wins(
+        &mut self,
+        now: Duration,
+        packet: &Packet,
+        from: SocketAddr,
+        is_origin: bool,
+    ) -> Outcome {
+        self.prefer(now, packet.to, from, is_origin);
         self.touch(now, packet.to);
         let record = self.change(packet.to);
         if is_origin {
             record.state = State::Origin;
-            return Outcome::untouched(Verdict::OriginWon);
+            return Outcome::changed(Verdict::OriginWon, packet.clone());
         }
         record.state = State::Replica;
         record.replica = Some(from);
-        self.winners(packet, from, known.server, Verdict::ReplicaWon)
+        let server = record.server;
+        self.winners(packet, from, server, Verdict::ReplicaWon)
     }
 
     fn path_takes_tags(&mut self, known: &Record) {
-        if known.repetitions < 2 {
+        if known.repetitions < 2 && !known.untagged {
             self.paths.remove(&known.server.ip());
         }
     }
