@@ -6,8 +6,8 @@
 
 use super::address::{CLIENTS, ORIGIN, REPLICAS, Site};
 use super::plan::{
-    Behaviour, Closer, ConnectionPlan, Gate, GivesUp, MS, Nanos, PATIENT, Path, Permits, Plan, Reach,
-    ReplicaPlan, SECOND, Start,
+    Behaviour, Closer, ConnectionPlan, Gate, GivesUp, MS, Nanos, PATIENT, Path, Permits, Plan,
+    Reach, ReplicaPlan, SECOND, Start,
 };
 use super::racing::Racing;
 use super::rng::Rng;
