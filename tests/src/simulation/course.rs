@@ -2,14 +2,18 @@
 
 use std::net::SocketAddr;
 
-use super::address::{ORIGIN, Site};
+use super::address::{ORIGIN, REPLICAS, Site};
 use super::check;
 use super::client::Outcome;
 use super::metric::Metric;
-use super::plan::{Nanos, Plan};
+use super::plan::{Nanos, Plan, SECOND};
 use super::server::Record;
 use super::traffic::Traffic;
+use super::variety::Change;
 use super::world::World;
+
+/// No connection of a long run lasts longer, without a loss.
+const LASTS: Nanos = 2 * SECOND;
 
 /// One connection of a long run.
 #[derive(Clone, Debug)]
@@ -87,6 +91,17 @@ impl Course {
         let half_open = half_open(&world);
         let wrong = check::check(&mut world, done);
         Self { plan: world.plan, races, traffic: world.traffic, half_open, wrong }
+    }
+
+    /// Returns the replica that died while it had this connection, or was about to have it.
+    #[must_use]
+    pub fn died(&self, race: &Race) -> Option<Site> {
+        self.plan.changes.iter().find_map(|(at, change)| match change {
+            Change::Dies(replica) if *at >= race.at && *at < race.at + LASTS => {
+                Some(REPLICAS + replica)
+            }
+            _ => None,
+        })
     }
 
     /// Returns the copies to replicas for each race from a time until another, directly and by the
