@@ -4,12 +4,14 @@
 //! Every run has some hundred connections on a map where all paths are shortest paths.
 //! `FIRSTACK_SEEDS` says how many maps each test draws.
 
-use firstack_tests::simulation::address::{ORIGIN, Site};
+use firstack_tests::simulation::address::{ORIGIN, REPLICAS, Site};
 use firstack_tests::simulation::course::{Course, Race};
 use firstack_tests::simulation::metric::{Events, Metric, Truth};
+use firstack_tests::simulation::mutants::Mutant;
 use firstack_tests::simulation::plan::{MS, Nanos, SECOND};
 use firstack_tests::simulation::racing::Racing;
 use firstack_tests::simulation::rng::Rng;
+use firstack_tests::simulation::traffic::Copy;
 
 /// Races that a gateway needs to learn who is nearest.
 const LEARNING: usize = 100;
@@ -48,14 +50,14 @@ fn few(seed: u64, races: usize) -> Metric {
 /// The patent's race on the same map, for the same clients.
 fn patent(metric: &Metric) -> Course {
     let racing = Racing { direct: 0, ..metric.racing.clone() };
-    Course::run(&Metric { racing, ..metric.clone() })
+    Course::run(&Metric { racing, ..metric.clone() }, None)
 }
 
 /// Runs a plan, and asserts what holds in every run: all invariants of the simulation, at most one
 /// server with an established connection among them, and the completion of every connection that
 /// has not met a liar or a dead replica.
 fn run(metric: &Metric) -> Course {
-    let course = Course::run(metric);
+    let course = Course::run(metric, None);
     assert!(course.wrong.is_empty(), "{metric:?}: {:#?}", course.wrong);
     let may_break = |race: &Race| race.was_lost || course.died(race).is_some();
     let broken = course.races.iter().filter(|race| !race.is_complete && !may_break(race)).count();
@@ -74,7 +76,11 @@ fn share(course: &Course, counts: impl Fn(usize, &Race) -> bool) -> (usize, usiz
 
 fn assert_nearest(metric: &Metric, (all, won): (usize, usize)) {
     assert!(all > 50, "{metric:?}: only {all} races count");
-    assert!(won as f64 >= SHARE * all as f64, "{metric:?}: the nearest won {won} of {all}");
+    assert!(wins_often(all, won), "{metric:?}: the nearest won {won} of {all}");
+}
+
+fn wins_often(all: usize, won: usize) -> bool {
+    won as f64 >= SHARE * all as f64
 }
 
 /// Asserts that no connection stands later than by the origin's answer and all that makes it wait.
@@ -110,6 +116,12 @@ fn assert_no_later_than_patent(metric: &Metric, course: &Course) {
 /// and explorations, of which each asks all: one in 64 races, and one in 10 s. With the SYN to the
 /// origin that is `direct` + `explore` + 1, and a share that falls with the rate.
 fn assert_copies(metric: &Metric, course: &Course) {
+    let (copies, most) = copies_of_most(metric, course);
+    assert!(copies <= most, "{metric:?}: {copies:.2} copies for each race, not {most:.2}");
+}
+
+/// Returns the copies for each race, and the most there may be.
+fn copies_of_most(metric: &Metric, course: &Course) -> (f64, f64) {
     let from = course.races[YOUNG].at;
     let until = course.races[course.races.len() - 1].at;
     let span = (until - from) as f64;
@@ -118,40 +130,36 @@ fn assert_copies(metric: &Metric, course: &Course) {
     let all = explorations / races * metric.replicas as f64;
     let racing = &metric.racing;
     let most = f64::from(racing.direct) + f64::from(racing.explore) + 1.0 / 16.0 + 0.1 + all;
-    let copies: f64 = course.copies(from, until).iter().sum();
-    assert!(copies <= most, "{metric:?}: {copies:.2} copies for each race, not {most:.2}");
+    (course.copies(from, until).iter().sum(), most)
 }
 
 /// Asserts that a site gets no direct copies after three that were not answered, until it is heard
 /// of again.
 fn assert_dead_are_left_alone(metric: &Metric, course: &Course) {
-    for site in 2..course.plan.sites() {
-        let heard: Vec<_> =
-            course.traffic.answers.iter().filter(|a| a.from == site).map(|a| a.at).collect();
-        let copies = course.traffic.copies.iter().filter(|copy| copy.is_direct && copy.to == site);
+    let copy = copy_to_the_dead(course);
+    assert!(copy.is_none(), "{metric:?}: after three that were not answered, {copy:?}");
+}
+
+fn copy_to_the_dead(course: &Course) -> Option<Copy> {
+    let dead_gets = |site: Site| {
+        let answers = course.traffic.answers.iter().filter(|answer| answer.from == site);
+        let mut answers = answers.map(|answer| answer.at).peekable();
         let mut unanswered: Vec<Nanos> = Vec::new();
-        let mut last = 0;
-        for copy in copies {
-            let before = heard[last..].iter().take_while(|at| **at <= copy.at).count();
-            if before > 0 {
+        let copies = course.traffic.copies.iter().filter(|copy| copy.is_direct && copy.to == site);
+        copies.copied().find(|copy| {
+            while answers.next_if(|at| *at <= copy.at).is_some() {
                 unanswered.clear();
-                last += before;
             }
-            let third = unanswered.get(2);
-            assert!(
-                third.is_none_or(|third| copy.at <= third + OVERDUE),
-                "{metric:?}: a copy to site {site} at {}, {} unanswered before",
-                copy.at,
-                unanswered.len()
-            );
             unanswered.push(copy.at);
-        }
-    }
+            unanswered.get(2).is_some_and(|third| copy.at > third + OVERDUE)
+        })
+    };
+    (REPLICAS..course.plan.sites()).find_map(dead_gets)
 }
 
 #[test]
 fn the_nearest_wins_after_the_first_races() {
-    for seed in seeds(60) {
+    for seed in seeds(40) {
         let metric = few(seed, 300);
         let course = run(&metric);
         assert_nearest(&metric, share(&course, |number, _| number >= LEARNING));
@@ -164,7 +172,7 @@ fn the_nearest_wins_after_the_first_races() {
 
 #[test]
 fn the_nearest_of_many_wins() {
-    for seed in seeds(12) {
+    for seed in seeds(6) {
         let metric = Metric::draw(seed, [64, 33, 48][seed as usize % 3], 300);
         let course = run(&metric);
         assert_nearest(&metric, share(&course, |number, _| number >= LEARNING));
@@ -180,7 +188,7 @@ fn the_nearest_of_many_wins() {
 fn a_better_replica_is_found_and_one_that_got_worse_is_left() {
     let kinds =
         Events::ALL.into_iter().filter(|e| !matches!(e, Events::Nothing | Events::AllDrift));
-    for (events, seed) in kinds.flat_map(|events| seeds(12).map(move |seed| (events, seed))) {
+    for (events, seed) in kinds.flat_map(|events| seeds(8).map(move |seed| (events, seed))) {
         let mut metric = few(seed, 0);
         // As many races again after the event as it takes to learn of it, and 150.
         let settling = LEARNING.max((SETTLING / metric.gap) as usize);
@@ -201,7 +209,7 @@ fn a_better_replica_is_found_and_one_that_got_worse_is_left() {
 #[test]
 fn the_winner_is_near_while_all_replicas_move() {
     let (mut all, mut near) = (0, 0);
-    for seed in seeds(20) {
+    for seed in seeds(12) {
         let metric = Metric { events: Events::AllDrift, ..few(seed, 300) };
         let course = run(&metric);
         assert_no_later_than_origin(&metric, &course);
@@ -223,7 +231,7 @@ fn the_winner_is_near_while_all_replicas_move() {
 fn the_nearest_wins_in_spite_of_losses() {
     for loss in [10, 30, 50] {
         let (mut all, mut won) = (0, 0);
-        for seed in seeds(15) {
+        for seed in seeds(8) {
             let metric = Metric { loss, ..few(seed, 300) };
             let counted = share(&run(&metric), |number, _| number >= LEARNING);
             (all, won) = (all + counted.0, won + counted.1);
@@ -238,7 +246,7 @@ fn the_nearest_wins_in_spite_of_losses() {
 /// after each time that it is not.
 #[test]
 fn a_liar_gets_few_connections() {
-    for (liars, seed) in [1, 2].into_iter().flat_map(|liars| seeds(10).map(move |s| (liars, s))) {
+    for (liars, seed) in [1, 2].into_iter().flat_map(|liars| seeds(5).map(move |s| (liars, s))) {
         let metric = Metric { liars, ..Metric::draw(seed, 4, 400) };
         let course = run(&metric);
         let span = metric.gap * metric.races as u64;
@@ -255,7 +263,7 @@ fn a_liar_gets_few_connections() {
 #[test]
 fn policies_keep_their_promises() {
     let mut kept = (0, 0);
-    for seed in seeds(60) {
+    for seed in seeds(40) {
         let racing = Racing::draw(&mut Rng::new(seed ^ 0x706f_6c69));
         let metric = Metric { racing, ..few(seed, 200) };
         let course = run(&metric);
@@ -283,4 +291,22 @@ fn policies_keep_their_promises() {
     }
     println!("clients that kept their server: {} of {}", kept.1, kept.0);
     assert!(kept.1 as f64 >= SHARE * kept.0 as f64, "{kept:?}");
+}
+
+#[test]
+fn a_broken_memory_is_found_within_few_runs() {
+    for mutant in Mutant::OF_MEMORY {
+        let found = (0..20).find(|seed| {
+            let metric = Metric { events: Events::NearestDies, ..few(*seed, 500) };
+            let course = Course::run(&metric, Some(mutant));
+            let early = |number: usize, race: &Race| {
+                number >= LEARNING && course.plan.changes.iter().all(|(at, _)| race.at < *at)
+            };
+            let (all, won) = share(&course, early);
+            let (copies, most) = copies_of_most(&metric, &course);
+            !wins_often(all, won) || copies > most || copy_to_the_dead(&course).is_some()
+        });
+        let found = found.unwrap_or_else(|| panic!("{mutant:?} was not found in 20 runs"));
+        println!("{mutant:?}: seed {found}");
+    }
 }

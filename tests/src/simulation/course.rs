@@ -6,6 +6,7 @@ use super::address::{ORIGIN, REPLICAS, Site};
 use super::check;
 use super::client::Outcome;
 use super::metric::Metric;
+use super::mutants::Mutant;
 use super::plan::{Nanos, Plan, SECOND};
 use super::server::Record;
 use super::traffic::Traffic;
@@ -61,10 +62,10 @@ pub struct Course {
 }
 
 impl Course {
-    /// Runs a plan on a map.
+    /// Runs a plan on a map, perhaps with a gateway that is broken.
     #[must_use]
-    pub fn run(metric: &Metric) -> Self {
-        let mut world = World::new(metric.plan(), false, None);
+    pub fn run(metric: &Metric, mutant: Option<Mutant>) -> Self {
+        let mut world = World::new(metric.plan(), false, mutant);
         let done = world.run();
         let mut races: Vec<_> = world
             .clients()
