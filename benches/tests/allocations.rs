@@ -2,13 +2,15 @@
 //! counting global allocator counts per thread.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use firstack_benches::find::scattered;
 use firstack_benches::fixtures::{LOSERS, REPLICA, SERVER, V4, V6, from_replica, ip, tagged};
-use firstack_benches::roles::{established, replica_harness, switch_harness};
-use firstack_benches::{BURST, Harness, cases, client};
+use firstack_benches::roles::{direct_harness, established, replica_harness, switch_harness};
+use firstack_benches::{BURST, Harness, cases, client, direct};
 use firstack_packets::{Segment, icmp_error};
 use pipeline::base::time::Ticks;
+use pipeline::memory::Policy;
 use pipeline::packet::view::Side;
 use pipeline::role::Role;
 use pipeline::role::gateway::mode::{A, B, C};
@@ -49,7 +51,20 @@ fn an_allocation_in_a_burst_is_counted() {
 
 #[test]
 fn nor_does_a_burst_of_anything_in_any_order() {
+    // Direct copies, SYNs and SYN/ACKs that wait, and clients that keep their replica.
+    let handicap = (ip(LOSERS[0]).parse::<IpAddr>().unwrap().into(), Ticks::from_millis(30));
+    let policy = Policy {
+        origin_after: Ticks::from_millis(30),
+        handicaps: vec![handicap],
+        affinity: Ticks::from_secs(60),
+        ..direct::policy(2)
+    };
+    let plan = direct::plan(&policy, 2);
+    let (asks_a, _reports_a) = direct_harness::<A>(32, &policy, &plan);
+    let (asks_c, _reports_c) = direct_harness::<C>(32, &policy, &plan);
     let verdicts = [
+        fuzzed(asks_a),
+        fuzzed(asks_c),
         fuzzed(established::<A>(V4, 32)),
         fuzzed(established::<B>(V4, 32)),
         fuzzed(established::<C>(V4, 32)),

@@ -1,5 +1,5 @@
-//! Who is fastest, on the simulation's own clock: in a network where nothing is lost and nobody
-//! else sends, the site whose SYN/ACK has the shortest way to the gateway wins, among the origin
+//! Who is fastest in the race of the patent, on the simulation's own clock: in a network where
+//! nothing is lost and nobody else sends, the site whose SYN/ACK has the shortest way to the gateway wins, among the origin
 //! and the replicas that are live and not busy. Tests with real TCP cannot assert that, since there
 //! any packet may be late.
 //!
@@ -12,6 +12,7 @@ use firstack_tests::simulation::plan::{
     Behaviour, Closer, Configuration, Family, Gate, GivesUp, MS, Nanos, Path, Permits, Plan, Reach,
     SECOND, Start,
 };
+use firstack_tests::simulation::racing::Racing;
 use firstack_tests::simulation::rng::Rng;
 use firstack_tests::simulation::variety::{Signing, Strangers};
 use firstack_tests::simulation::world::World;
@@ -59,6 +60,7 @@ fn honest(seed: u64, map: Map) -> Plan {
     (plan.corrupted, plan.buffers_left, plan.fan_out) = (0, usize::MAX, 1_000);
     (plan.signing, plan.strangers) = (Signing::Not, Strangers::Nobody);
     plan.changes.clear();
+    plan.racing = Racing::of(0);
     plan.paths = paths(rng, 2 + plan.replicas.len(), map);
     let connection = plan.connections[0];
     plan.connections = vec![connection; CONNECTIONS];

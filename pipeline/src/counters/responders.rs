@@ -51,10 +51,27 @@ impl Responders {
     }
 }
 
+/// An address in the form that takes least to hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Bits {
+    is_v6: bool,
+    bits: u128,
+}
+
+impl Bits {
+    #[inline]
+    fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(address) => Self { is_v6: false, bits: address.to_bits().into() },
+            IpAddr::V6(address) => Self { is_v6: true, bits: address.to_bits() },
+        }
+    }
+}
+
 /// A worker's index into its [`Responders`].
 #[derive(Debug)]
 pub struct ResponderIndex {
-    places: HashMap<(u16, IpAddr), usize>,
+    places: HashMap<(u16, Bits), usize>,
     /// Entries taken by origins.
     origins: usize,
 }
@@ -74,7 +91,8 @@ impl ResponderIndex {
         address: IpAddr,
         is_origin: bool,
     ) -> &'a Responder {
-        if let Some(&place) = self.places.get(&(service, address)) {
+        let key = (service, Bits::of(address));
+        if let Some(&place) = self.places.get(&key) {
             return &all.0[place];
         }
         let place = self.places.len();
@@ -84,7 +102,7 @@ impl ResponderIndex {
             return &all.0[others];
         }
         self.origins += usize::from(is_origin);
-        self.places.insert((service, address), place);
+        self.places.insert(key, place);
         let responder = &all.0[place];
         // The entry is new, so it has no name yet.
         let _ = responder.name.set((service, address, is_origin));

@@ -69,6 +69,8 @@ pub struct Metric {
     pub racing: Racing,
     /// Loss of all paths, per mille.
     pub loss: u64,
+    /// The most copies of a SYN that the switch makes; `None`: one for each replica.
+    pub max_copies: Option<usize>,
     /// Whether the switch stands elsewhere than the origin.
     pub far_switch: bool,
     /// What happens in the middle of the run.
@@ -100,6 +102,7 @@ impl Metric {
                 ..Racing::of(rng.size(1, 4) as u8)
             },
             loss: 0,
+            max_copies: None,
             far_switch: rng.chance(300),
             events: Events::Nothing,
         }
@@ -136,6 +139,7 @@ impl Metric {
         (plan.origin, plan.permits) = (Behaviour::Serves, Permits::Any);
         (plan.table, plan.segmented, plan.corrupted) = (1 << 10, false, 0);
         (plan.buffers_left, plan.fan_out) = (usize::MAX, 1_000_000);
+        plan.max_copies = self.max_copies.unwrap_or(self.replicas.max(1));
         plan.buffers = [4_000; 2];
         plan.strangers = Strangers::Nobody;
         if plan.signing != Signing::Signed {

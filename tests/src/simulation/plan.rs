@@ -227,6 +227,8 @@ pub struct Plan {
     pub buffers_left: usize,
     /// SYNs per second that the switch copies.
     pub fan_out: u64,
+    /// The most copies of a SYN that it makes.
+    pub max_copies: usize,
     /// Whether buffers have more than one segment.
     pub segmented: bool,
     /// How packets are tunnelled.
@@ -240,6 +242,9 @@ pub struct Plan {
     /// Changes of appliances and servers, and their times.
     pub changes: Vec<(Nanos, Change)>,
 }
+
+/// The most copies of a SYN, unless a plan says otherwise.
+const COPIES: usize = 8;
 
 /// A time-out longer than any disturbance of the network.
 pub const PATIENT: Nanos = 500 * SECOND;
@@ -279,6 +284,7 @@ impl Plan {
             corrupted: if rng.chance(100) { rng.between(1, 20) } else { 0 },
             buffers_left: if rng.chance(30) { rng.size(0, 3) } else { usize::MAX },
             fan_out: rng.pick(&[(95, 1_000), (5, 1)]),
+            max_copies: COPIES,
             segmented: rng.chance(150),
             tunnels: Tunnels::draw(rng, (configuration, family), mtu, replicas.len()),
             signing: Signing::draw(rng),

@@ -30,13 +30,6 @@ use super::rng::Rng;
 use super::station::{Appliance, Mutant, Station};
 use super::variety::{Signing, Source};
 
-/// Maximum number of copies of a SYN, unless there are more replicas.
-const COPIES: usize = 8;
-
-fn copies(plan: &Plan) -> usize {
-    plan.replicas.len().max(COPIES)
-}
-
 /// Capacity of each table of switch and replicas.
 fn table(plan: &Plan) -> usize {
     match plan.flood {
@@ -171,7 +164,7 @@ fn switch(plan: &Plan, hash_key: (u64, u64)) -> (Station, Controls) {
             Signing::Signed | Signing::Rotated { .. } => true,
         },
         allowed_clients: clients(plan, ORIGIN),
-        max_copies: copies(plan),
+        max_copies: plan.max_copies,
         fan_out: Limit { rate: plan.fan_out, burst, ..UNLIMITED },
         path: path(plan, ORIGIN),
         max_connections: [table(plan); 2],
@@ -199,7 +192,7 @@ fn switch(plan: &Plan, hash_key: (u64, u64)) -> (Station, Controls) {
     let keys = Published::new(control::keys(plan, ORIGIN, false));
     let selection = Published::new(switch::Selection::new(&services, &alive));
     let role = Switch::new(settings, shares, selection.reader(), keys.reader());
-    let appliance = Appliance::new("switch".into(), role, (copies(plan), plan.segmented), None);
+    let appliance = Appliance::new("switch".into(), role, (plan.max_copies, plan.segmented), None);
     let members = Members::Switch { selection, services, alive, tunnels };
     (Box::new(appliance), Controls { keys, members })
 }
