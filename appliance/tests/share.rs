@@ -236,6 +236,35 @@ fn a_wrong_password_is_reported_and_the_right_one_accepted() {
 }
 
 #[test]
+fn the_user_of_the_documentation_may_do_what_is_needed() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md");
+    let page = std::fs::read_to_string(path).unwrap();
+    let rule = page.lines().find_map(|line| line.strip_prefix("ACL SETUSER ")).unwrap();
+    let rule = rule.replace("PASSWORD", "sesame");
+    let words: Vec<_> = ["--user"].into_iter().chain(rule.split(' ')).collect();
+    let server = Server::start(&words);
+    let file = server::secret("sesame");
+    let settings = firstack::control::share::Settings {
+        user: Some(words[1].to_owned()),
+        password: Some(firstack::control::share::Password::load(file.path()).unwrap()),
+        database: 1,
+        ..settings(server.unix())
+    };
+    let (mut first, mut second) = (Gateway::new(settings.clone()), Gateway::new(settings));
+    first.hears(REPLICAS[0], Some(40));
+    together(&mut [&mut first, &mut second], |gateways| gateways[1].known().len() == 1);
+    let mut client =
+        redis::Client::open(format!("redis+unix://{}?db=1", server.socket().display()))
+            .unwrap()
+            .get_connection()
+            .unwrap();
+    let old = r#"{"address":"198.51.101.10","direct_us":1,"heard":1,"gateway":"other"}"#;
+    let _: () = client.hset("firstack:shop:v4", "198.51.101.0/24", old).unwrap();
+    until(&mut first, |_| client.hlen::<_, usize>("firstack:shop:v4").unwrap() == 1);
+    assert_eq!(first.stats().state, "connected");
+}
+
+#[test]
 fn a_store_is_reached_by_tcp_and_its_database_selected() {
     let server = Server::start_tcp();
     let tcp = settings(server.tcp());

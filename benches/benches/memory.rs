@@ -98,7 +98,7 @@ fn memory(criterion: &mut Criterion) {
     for services in SERVICES {
         let mut bench = Bench::new(services);
         let mut group = criterion.benchmark_group("memory");
-        let mut id = |name: &str| BenchmarkId::new(name, services);
+        let id = |name: &str| BenchmarkId::new(name, services);
         group.throughput(Throughput::Elements(OF_RACE));
         group.bench_function(id("note"), |bencher| bencher.iter(|| bench.race()));
         group.throughput(Throughput::Elements(REPORTS));

@@ -297,9 +297,12 @@ impl FamilyMemory {
             }
             Some(_) => (explore, Why::Fresh),
         };
+        // A site that was never asked may be nearer.
+        let asks_untried = plan.best.len() > ranked.len().min(most);
         plan.origin_is_nearest = !replica_is_nearest
             && !is_young
             && !is_first
+            && !asks_untried
             && self.origin_streak >= ORIGIN_IS_NEAREST;
         plan
     }

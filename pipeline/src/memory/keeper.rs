@@ -362,3 +362,6 @@ fn sites(family: &FamilyMemory, plan: &Plan, now: Ticks) -> Vec<Remembered> {
     sites.sort_by_key(|site| (site.rank.unwrap_or(usize::MAX), site.direct, site.address));
     sites
 }
+
+#[cfg(test)]
+mod tests;

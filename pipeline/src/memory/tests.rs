@@ -621,3 +621,18 @@ fn reports_of_unknown_services_and_numbers_change_nothing() {
     kept.ask(!1, Why::Fresh);
     assert_eq!(kept.plan(), before);
 }
+
+#[test]
+fn a_replica_that_is_new_is_asked_although_the_origin_is_nearest() {
+    let mut kept = Kept::direct(2);
+    kept.grow_old();
+    kept.directly(r(2), 80);
+    (0..4).for_each(|_| kept.origin(50));
+    assert!(kept.plan().origin_is_nearest);
+    kept.by_switch(r(3), 60);
+    assert!(!kept.plan().origin_is_nearest);
+    assert_eq!(kept.best(), [r(2), r(3)]);
+    kept.directly(r(3), 90);
+    (0..4).for_each(|_| kept.origin(50));
+    assert!(kept.plan().origin_is_nearest);
+}

@@ -2,14 +2,19 @@
 
 use std::net::SocketAddr;
 
-use super::address::{ORIGIN, Site};
+use super::address::{ORIGIN, REPLICAS, Site};
 use super::check;
 use super::client::Outcome;
 use super::metric::Metric;
-use super::plan::{Nanos, Plan};
+use super::mutants::Mutant;
+use super::plan::{Nanos, Plan, SECOND};
 use super::server::Record;
 use super::traffic::Traffic;
+use super::variety::Change;
 use super::world::World;
+
+/// No connection of a long run lasts longer, without a loss.
+const LASTS: Nanos = 2 * SECOND;
 
 /// One connection of a long run.
 #[derive(Clone, Debug)]
@@ -57,10 +62,10 @@ pub struct Course {
 }
 
 impl Course {
-    /// Runs a plan on a map.
+    /// Runs a plan on a map, perhaps with a gateway that is broken.
     #[must_use]
-    pub fn run(metric: &Metric) -> Self {
-        let mut world = World::new(metric.plan(), false, None);
+    pub fn run(metric: &Metric, mutant: Option<Mutant>) -> Self {
+        let mut world = World::new(metric.plan(), false, mutant);
         let done = world.run();
         let mut races: Vec<_> = world
             .clients()
@@ -87,6 +92,17 @@ impl Course {
         let half_open = half_open(&world);
         let wrong = check::check(&mut world, done);
         Self { plan: world.plan, races, traffic: world.traffic, half_open, wrong }
+    }
+
+    /// Returns the replica that died while it had this connection, or was about to have it.
+    #[must_use]
+    pub fn died(&self, race: &Race) -> Option<Site> {
+        self.plan.changes.iter().find_map(|(at, change)| match change {
+            Change::Dies(replica) if *at >= race.at && *at < race.at + LASTS => {
+                Some(REPLICAS + replica)
+            }
+            _ => None,
+        })
     }
 
     /// Returns the copies to replicas for each race from a time until another, directly and by the

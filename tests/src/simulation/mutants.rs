@@ -1,5 +1,7 @@
 //! Mutants: broken gateways that the simulation's checks must detect.
 
+use pipeline::base::time::Ticks;
+use pipeline::memory::{Event, Report};
 use pipeline::packet::view::Side;
 use pipeline::verdict::Verdict;
 use smoltcp::wire::{
@@ -23,12 +25,38 @@ pub enum Mutant {
     WrongResets,
     /// One byte of the responses is changed.
     WrongByte,
+    /// The memory ranks the slowest replica first.
+    RanksBackwards,
+    /// The memory does not notice that copies are not answered.
+    ForgetsCopies,
+    /// The switch is asked for 14 copies instead of few.
+    ExploresAlways,
+    /// The memory learns nothing.
+    LearnsNothing,
 }
 
 impl Mutant {
-    /// All of them.
+    /// Those of the data path.
     pub const ALL: [Self; 5] =
         [Self::NoResets, Self::WrongSource, Self::TwoWinners, Self::WrongResets, Self::WrongByte];
+    /// Those of the memory, which only long runs can detect.
+    pub const OF_MEMORY: [Self; 4] =
+        [Self::RanksBackwards, Self::ForgetsCopies, Self::ExploresAlways, Self::LearnsNothing];
+
+    /// Returns a report as the memory gets it, if it does.
+    pub(super) fn report(self, mut report: Report) -> Option<Report> {
+        /// Longer than any time to an answer.
+        const LONG: Ticks = Ticks::from_secs(4);
+        match (self, &mut report.event) {
+            (Self::RanksBackwards, Event::Answered { is_origin: false, after, .. }) => {
+                *after = after.map(|after| LONG.since(after));
+            }
+            (Self::ForgetsCopies, Event::Asked { sites, .. }) => *sites = 0,
+            (Self::LearnsNothing, _) => return None,
+            _ => {}
+        }
+        Some(report)
+    }
 }
 
 /// Applies the defect to the output of a burst.
@@ -68,6 +96,10 @@ pub fn spoil(how: Mutant, from: Side, came: &[Frame], verdicts: &[Verdict], leav
                 });
             }
         }),
+        Mutant::RanksBackwards
+        | Mutant::ForgetsCopies
+        | Mutant::ExploresAlways
+        | Mutant::LearnsNothing => {}
     }
 }
 

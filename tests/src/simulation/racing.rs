@@ -15,7 +15,7 @@ use super::address::{HOST, REPLICAS, address, prefix};
 use super::log::Log;
 use super::plan::{MS, Nanos, Plan, SECOND};
 use super::rng::Rng;
-use super::station::{Appliance, Frame, Leaving, Runs};
+use super::station::{Appliance, Frame, Leaving, Mutant, Runs};
 
 /// The most reports between two rounds of the control thread.
 const REPORTS: usize = 1 << 14;
@@ -142,29 +142,35 @@ pub struct Remembering<X> {
     reports: ReportsReader,
     lag: Nanos,
     due: Nanos,
+    mutant: Option<Mutant>,
 }
 
 impl<X: Mode> Remembering<X> {
-    /// Returns a gateway and its memory; `appliance` makes an appliance of the role.
+    /// Returns a gateway and its memory, which is kept at intervals of up to `lag`; `appliance`
+    /// makes an appliance of the role.
     pub fn new(
-        settings: gateway::Settings,
+        mut settings: gateway::Settings,
         keys: pipeline::base::published::Reader<pipeline::stage::sign::Keys>,
-        lag: Nanos,
+        (lag, mutant): (Nanos, Option<Mutant>),
         appliance: impl FnOnce(Gateway<X>) -> Appliance<Gateway<X>>,
     ) -> Self {
+        if mutant == Some(Mutant::ExploresAlways) {
+            settings.services.iter_mut().for_each(|service| service.policy.explore = 14);
+        }
         let services = settings.services.iter();
         let services = services.map(|s| ServiceSettings { policy: s.policy.clone() }).collect();
         let memory = Memory::new(services, settings.path.clone());
         let (sender, reports) = reports(REPORTS);
         let shares = Shares { plans: memory.reader(), reports: sender };
         let role = Gateway::with_memory(settings, keys, shares);
-        Self { appliance: appliance(role), memory, reports, lag, due: 0 }
+        Self { appliance: appliance(role), memory, reports, lag, due: 0, mutant }
     }
 
     /// Does a round of the control thread.
     fn keep(&mut self, now: Nanos, rng: &mut Rng) {
         while let Some(report) = self.reports.take() {
-            self.memory.note(&report);
+            let report = self.mutant.map_or(Some(report), |mutant| mutant.report(report));
+            report.iter().for_each(|report| self.memory.note(report));
         }
         self.memory.step(Ticks(now));
         self.due = now + rng.between(0, self.lag);

@@ -129,7 +129,7 @@ fn gateway<X: Mode>(
         let copies = (DIRECT + 1, plan.segmented);
         Appliance::new("gateway".into(), role, copies, mutant).with_buffers(plan.buffers_left)
     };
-    let station = Remembering::new(settings, keys.reader(), plan.racing.lag, appliance);
+    let station = Remembering::new(settings, keys.reader(), (plan.racing.lag, mutant), appliance);
     (Box::new(station), Controls { keys, members: Members::None })
 }
 

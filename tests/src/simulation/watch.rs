@@ -36,6 +36,12 @@ fn packet(frame: &[u8]) -> Option<(IpAddr, IpAddr, u8, &[u8])> {
     }
 }
 
+/// Returns whether a frame is of IPv4 or IPv6.
+#[must_use]
+pub fn is_ip(frame: &[u8]) -> bool {
+    packet(frame).is_some()
+}
+
 /// Returns whether a frame is a tunnel's.
 #[must_use]
 pub fn is_tunnel(frame: &[u8]) -> bool {

@@ -307,7 +307,9 @@ impl World {
         let to = all
             .clone()
             .find(|at| here(&self.seats[*at]) && self.seats[*at].node.mac() == frame[..6]);
-        let cable = if site == ORIGIN { self.plan.behind } else { CABLE };
+        // A neighbour of the origin's servers is beside them, wherever the switch stands.
+        let is_far = site == ORIGIN && watch::is_ip(&frame) && !watch::is_icmp(&frame);
+        let cable = if is_far { self.plan.behind } else { CABLE };
         if let Some(to) = to {
             return self.after(cable, Event::Host(to, frame));
         }
