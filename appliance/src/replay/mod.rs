@@ -118,10 +118,12 @@ impl WithRole for Replay<'_> {
         while let Some((side, frame)) = inputs.next() {
             number += 1;
             let since = frame.time.saturating_sub(*first.get_or_insert(frame.time));
-            let step = stage.step(side, &frame)?;
+            // Timestamps that run backwards do not turn the clock back.
+            stage.clock = stage.clock.max(frame.time);
             if let Some(memory) = &mut set.controls.memory {
                 memory.step(Ticks::from(stage.clock));
             }
+            let step = stage.step(side, &frame)?;
             self.explain(number, since, side, &frame, &step)?;
         }
         if number > 0 {
@@ -254,8 +256,6 @@ struct Step {
 
 impl<R: Role> Stage<R> {
     fn step(&mut self, side: Side, frame: &Frame) -> Result<Step, capture::Error> {
-        // Timestamps that run backwards do not turn the clock back.
-        self.clock = self.clock.max(frame.time);
         let mut context =
             Context { now: Ticks::from(self.clock), pool: &mut self.pool, out: &mut self.out };
         self.role.on_timer(&mut context);

@@ -117,6 +117,7 @@ impl Site {
             if self.state == State::Dead {
                 self.state = State::Untried;
                 self.unanswered.clear();
+                self.next_trial = now;
             }
             return;
         }

@@ -377,10 +377,17 @@ fn warm_replicas_are_asked_before_any_race_and_without_a_switch() {
     assert_eq!(kept.best(), [] as [IpAddr; 0]);
     kept.wait(S(11));
     assert_eq!(kept.best().len(), 2, "nobody else would hear of them again");
+    // Who is heard of is tried at once.
+    kept.directly(r(1), 10);
+    kept.unanswered(r(1), 3);
+    kept.plan();
+    kept.by_switch(r(1), 150);
+    assert!(kept.best().contains(&r(1)));
+    kept.directly(r(1), 10);
     // They are neither forgotten nor given up.
     kept.wait(S(100_000));
     (3..30).for_each(|site| kept.directly(r(site), 5));
-    assert!(kept.shown(r(1)).is_some_and(|site| site.is_warm && site.won == 1));
+    assert!(kept.shown(r(1)).is_some_and(|site| site.is_warm && site.won == 3));
     assert!(kept.shown(r(2)).is_some_and(|site| site.is_warm && site.heard.is_none()));
 }
 
