@@ -264,7 +264,7 @@ pub fn timeless(counters: &Value) -> Value {
         counters[name].take();
     }
     for answers in counters["races"].as_array_mut().unwrap() {
-        for name in ["p50_us", "p90_us", "p99_us", "histogram"] {
+        for name in ["half_open_us", "p50_us", "p90_us", "p99_us", "histogram"] {
             answers[name].take();
         }
     }
