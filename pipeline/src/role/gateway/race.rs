@@ -37,7 +37,6 @@ pub(super) enum Place {
 impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
     /// Handles a SYN/ACK from the outside that has an entry (ops 502, 532, 552). `tunnelled_by` is
     /// the replica whose tunnel it came in, and was taken out of (ops 535, 554).
-    #[inline(always)]
     pub(super) fn on_syn_ack<P: Pool>(
         &mut self,
         packet: &mut Packet<P::Buffer>,
