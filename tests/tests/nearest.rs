@@ -1,7 +1,7 @@
 //! Who is fastest in the race of the patent, on the simulation's own clock: in a network where
-//! nothing is lost and nobody else sends, the site whose SYN/ACK has the shortest way to the gateway wins, among the origin
-//! and the replicas that are live and not busy. Tests with real TCP cannot assert that, since there
-//! any packet may be late.
+//! nothing is lost and nobody else sends, the site whose SYN/ACK has the shortest way to the
+//! gateway wins, among the origin and the replicas that are live and not busy. Tests with real TCP
+//! cannot assert that, since there any packet may be late.
 //!
 //! `FIRSTACK_SEEDS` says how many seeds are run.
 
