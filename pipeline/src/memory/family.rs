@@ -252,7 +252,10 @@ impl FamilyMemory {
 
     /// Makes the plan for the races from now on.
     pub(super) fn plan(&mut self, policy: &Policy, path: &TunnelPath, now: Ticks) -> Plan {
-        (self.dirty, self.due) = (false, now + INTERVAL);
+        // Where nothing is remembered and no SYN is unanswered, time changes nothing.
+        let is_idle = self.sites.iter().all(Option::is_none) && self.origin_unanswered.is_empty();
+        let due = if is_idle { Ticks(u64::MAX) } else { now + INTERVAL };
+        (self.dirty, self.due) = (false, due);
         self.pass_time(policy, now);
         let mut plan = Plan::empty();
         if !policy.is_direct() {
