@@ -210,9 +210,8 @@ impl FamilyMemory {
     }
 
     /// Returns the site to forget for a new one: a dead one, else one that only other gateways have
-    /// heard of, else the slowest of those that were
-    /// tried and are not asked anyway, else an untried one that is probably farther than the new
-    /// one.
+    /// heard of, else the slowest of those that were tried and are not asked anyway, else an
+    /// untried one that is probably farther than the new one.
     fn least_worth(
         &self,
         sites: &[Option<Site>],

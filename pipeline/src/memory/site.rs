@@ -147,7 +147,8 @@ impl Site {
         }
     }
 
-    /// Notes the time: that direct copies are overdue, or that the site serves nothing. Returns whether the site has left the direct set.
+    /// Notes the time: that direct copies are overdue, or that the site serves nothing. Returns
+    /// whether the site's state has changed.
     pub(super) fn note_time(&mut self, now: Ticks) -> bool {
         let overdue_after = match self.direct.filter(|_| self.state == State::Tried) {
             Some(direct) => direct.overdue_after(),
