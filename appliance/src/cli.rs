@@ -234,6 +234,10 @@ fn load_for_this_machine(path: &Path) -> Result<Config, Failure> {
 
 fn check(path: &Path, no_devices: bool) -> Result<(), Failure> {
     let config = if no_devices { load(path)? } else { load_for_this_machine(path)? };
+    for warning in config.warnings() {
+        // If stderr is closed there is nobody to warn.
+        let _ = writeln!(std::io::stderr(), "{}: warning: {warning}", path.display());
+    }
     print(format_args!("{}: OK (role: {})\n", path.display(), config.role))
 }
 
