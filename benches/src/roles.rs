@@ -128,8 +128,8 @@ pub fn replica_harness() -> Harness<Replica> {
     let services = vec![service(0, V4), service(1, V6)];
     let selection = Published::new(replica::Selection::new(&services, |_| true));
     let settings = replica::Settings {
-        switches: AllowList::Only(
-            [V4, V6].map(|peers| ip(peers.server).parse::<IpAddr>().expect("one").into()).into(),
+        switches: AllowList::only(
+            [V4, V6].map(|peers| ip(peers.server).parse::<IpAddr>().expect("one").into()),
         ),
         max_connections: [100_000; 2],
         hash_key: KEY,

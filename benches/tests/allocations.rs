@@ -12,6 +12,7 @@ use firstack_packets::{Segment, icmp_error};
 use pipeline::base::time::Ticks;
 use pipeline::memory::Policy;
 use pipeline::packet::view::Side;
+use pipeline::policy::prefixes::PrefixMap;
 use pipeline::role::Role;
 use pipeline::role::gateway::mode::{A, B, C};
 use pipeline::stage::tag::Configuration;
@@ -55,7 +56,7 @@ fn nor_does_a_burst_of_anything_in_any_order() {
     let handicap = (ip(LOSERS[0]).parse::<IpAddr>().unwrap().into(), Ticks::from_millis(30));
     let policy = Policy {
         origin_after: Ticks::from_millis(30),
-        handicaps: vec![handicap],
+        handicaps: PrefixMap::new([handicap]),
         affinity: Ticks::from_secs(60),
         ..direct::policy(2)
     };

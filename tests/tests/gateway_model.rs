@@ -269,7 +269,7 @@ fn settings(timeouts: Timeouts, anywhere: bool) -> Settings {
         for service in settings.services.iter_mut().filter(|s| s.allowed_replicas == AllowList::Any)
         {
             let prefixes = vec![net("198.51.100.11/32"), net("2001:db8:30::11/128")];
-            service.allowed_replicas = AllowList::Only(prefixes);
+            service.allowed_replicas = AllowList::only(prefixes);
         }
     }
     settings

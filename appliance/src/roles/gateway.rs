@@ -77,7 +77,7 @@ fn service(service: &config::GatewayService) -> Service {
             ServiceAddress::Prefix(net) => Scope::Prefix(net),
         },
         ports: service.ports.clone(),
-        allowed_replicas: AllowList::Only(service.allowed_replicas.clone()),
+        allowed_replicas: AllowList::only(service.allowed_replicas.clone()),
         policy: policy(service),
     }
 }
@@ -93,7 +93,8 @@ fn policy(service: &config::GatewayService) -> Policy {
         warm: service.warm.clone(),
         shadow: service.shadow,
         origin_after: optional(service.origin_after),
-        handicaps: service.handicaps.iter().flat_map(handicap).collect(),
+        // Of "any" and a prefix of length 0, the later counts.
+        handicaps: service.handicaps.iter().rev().flat_map(handicap).collect(),
         affinity: optional(service.affinity),
         affinity_slack: service.affinity_slack.into(),
     }

@@ -82,7 +82,7 @@ fn settings(
     let serves = |version| any_of(version, services.iter().map(|service| service.address));
     Settings {
         max_connections: tables(config, workers, serves),
-        switches: AllowList::Only(replica.switches.clone()),
+        switches: AllowList::only(replica.switches.clone()),
         direct: replica.direct,
         allowed_clients: AllowList::only_or_any(replica.allowed_clients.clone()),
         tunnel_addresses: replica.tunnel_addresses.clone(),

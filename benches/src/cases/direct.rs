@@ -7,6 +7,7 @@ use firstack_packets::{LINUX_OPTIONS, Segment, tag};
 use pipeline::base::time::Ticks;
 use pipeline::memory::{Event, Plan, Policy, ReportsReader};
 use pipeline::packet::view::Side;
+use pipeline::policy::prefixes::PrefixMap;
 use pipeline::role::gateway::Gateway;
 use pipeline::role::gateway::mode::{A, C, Mode};
 use pipeline::stage::tag::Configuration;
@@ -122,7 +123,7 @@ fn affinity() -> Box<dyn Work> {
 /// reset when its time has come.
 fn held() -> Box<dyn Work> {
     let handicap = (ip(REPLICA).parse::<IpAddr>().expect("an address").into(), WAIT);
-    let policy = Policy { handicaps: vec![handicap], ..policy(2) };
+    let policy = Policy { handicaps: PrefixMap::new([handicap]), ..policy(2) };
     let harness = direct_harness::<A>(NEW, &policy, &plan(&policy, 2));
     let verdicts = [Verdict::Tagged, Verdict::SynAckHeld, Verdict::ReplicaWon, Verdict::LoserReset];
     reported(harness, 2, in_turn::<A>(verdicts), PAUSE)

@@ -2,10 +2,9 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-
 use crate::base::time::Ticks;
 use crate::memory::SITES;
+use crate::policy::prefixes::PrefixMap;
 use crate::wire::family::Version;
 
 /// The policy of one service.
@@ -39,7 +38,7 @@ pub struct Policy {
     /// How long the SYN to the origin waits while direct answers are fresh; zero: not at all.
     pub origin_after: Ticks,
     /// By how much replicas of a prefix have to beat all others.
-    pub handicaps: Vec<(IpNet, Ticks)>,
+    pub handicaps: PrefixMap<Ticks>,
     /// For how long a client keeps its replica after its last connection; zero: not at all.
     pub affinity: Ticks,
     /// By how much that replica may be behind the best.
@@ -59,7 +58,7 @@ impl Default for Policy {
             warm: Vec::new(),
             shadow: false,
             origin_after: Ticks(0),
-            handicaps: Vec::new(),
+            handicaps: PrefixMap::default(),
             affinity: Ticks(0),
             affinity_slack: Ticks::from_millis(20),
         }
@@ -95,9 +94,7 @@ impl Policy {
 
     /// Returns the handicap of a replica: that of the longest prefix that contains it.
     pub fn handicap(&self, replica: IpAddr) -> Ticks {
-        let covering = self.handicaps.iter().filter(|(prefix, _)| prefix.contains(&replica));
-        let longest = covering.max_by_key(|(prefix, _)| prefix.prefix_len());
-        longest.map_or(Ticks(0), |(_, handicap)| *handicap)
+        self.handicaps.get(replica).unwrap_or(Ticks(0))
     }
 }
 
@@ -122,10 +119,10 @@ mod tests {
     #[test]
     fn the_longest_prefix_decides_the_handicap() {
         let net = |text: &str| text.parse().unwrap();
-        let handicaps = vec![
+        let handicaps = PrefixMap::new([
             (net("0.0.0.0/0"), Ticks::from_millis(5)),
             (net("198.51.100.0/24"), Ticks::from_millis(30)),
-        ];
+        ]);
         let policy = Policy { handicaps, ..Policy::default() };
         let of = |text: &str| policy.handicap(text.parse().unwrap());
         assert_eq!(of("198.51.100.9"), Ticks::from_millis(30));

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::*;
 use crate::base::published::Reader;
 use crate::base::time::Ticks;
+use crate::policy::prefixes::PrefixMap;
 use crate::policy::tunnel_path::TunnelPath;
 use crate::wire::copies::CopiesWanted;
 use crate::wire::family::Version;
@@ -166,7 +167,7 @@ fn without_direct_copies_nothing_is_planned() {
 
 #[test]
 fn the_best_are_ranked_by_direct_time_and_handicap() {
-    let handicaps = vec![("198.51.1.0/24".parse().unwrap(), MS(30))];
+    let handicaps = PrefixMap::new([("198.51.1.0/24".parse().unwrap(), MS(30))]);
     let mut kept = Kept::new(Policy { direct: 2, handicaps, ..Policy::default() });
     for (site, millis) in [(1, 10), (2, 50), (3, 35), (4, 60)] {
         kept.directly(r(site), millis);
@@ -480,7 +481,7 @@ fn an_origin_that_does_not_answer_has_no_time() {
 
 #[test]
 fn a_handicap_makes_the_origin_nearest() {
-    let handicaps = vec![("0.0.0.0/0".parse().unwrap(), MS(60))];
+    let handicaps = PrefixMap::new([("0.0.0.0/0".parse().unwrap(), MS(60))]);
     let mut kept = Kept::new(Policy { direct: 1, handicaps, ..Policy::default() });
     kept.directly(r(1), 20);
     kept.grow_old();

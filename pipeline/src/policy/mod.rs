@@ -5,5 +5,7 @@ pub mod allow_list;
 pub mod backoff;
 pub mod limiter;
 pub mod maglev;
+pub mod prefixes;
+mod ranges;
 pub mod services;
 pub mod tunnel_path;

@@ -2,8 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use hashbrown::{HashMap, HashSet};
-use ipnet::IpNet;
+use hashbrown::HashMap;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::prefixes::{PrefixMap, PrefixSet};
 
 /// The addresses that a service covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,8 +16,30 @@ pub enum Scope {
     Any,
 }
 
+impl Scope {
+    /// Returns the address of a scope that is a single one.
+    fn address(self) -> Option<IpAddr> {
+        match self {
+            Self::Prefix(net) if net.prefix_len() == net.max_prefix_len() => Some(net.addr()),
+            _ => None,
+        }
+    }
+
+    fn prefixes(self) -> impl Iterator<Item = IpNet> {
+        let prefixes = match self {
+            Self::Prefix(prefix) => [Some(prefix), None],
+            Self::Any => [Some(Ipv4Net::default().into()), Some(Ipv6Net::default().into())],
+        };
+        prefixes.into_iter().flatten()
+    }
+}
+
 /// The services of a role, by address and port. The most specific one matches: a single address
 /// before a prefix, a longer prefix before a shorter one, [`Scope::Any`] last.
+///
+/// The lookup is compiled. Single addresses are in hash maps. For prefixes, ports that belong to the
+/// same services share a [`PrefixMap`], so a packet costs a hash and a binary search, however many
+/// services and ports there are.
 ///
 /// # Examples
 /// ```
@@ -37,35 +61,41 @@ pub struct Services {
     /// By address and port. The key is one word, because a switch looks up every packet.
     exact_v4: HashMap<u64, u16>,
     exact_v6: HashMap<(u128, u16), u16>,
-    /// The addresses of both maps.
-    addresses: HashSet<IpAddr>,
-    /// Sorted by prefix length, the longest first; [`Scope::Any`] last.
-    prefixes: Vec<(Scope, Vec<u16>, u16)>,
+    /// The addresses of all services.
+    addresses: PrefixSet,
+    /// The number of a port's map among `prefixes`.
+    ports: HashMap<u16, u16>,
+    /// The services that are no single addresses, by prefix.
+    prefixes: Vec<PrefixMap<u16>>,
 }
 
 impl Services {
     /// Returns the lookup for services in the order of their numbers, each with its ports. Of two
-    /// services with the same single address and port, the first matches.
+    /// services with the same single address or prefix and port, the first matches.
     pub fn new<'a>(services: impl IntoIterator<Item = (Scope, &'a [u16])>) -> Self {
-        let mut all = Self::default();
-        for (number, (scope, ports)) in services.into_iter().enumerate() {
-            let number = number as u16;
-            match scope {
-                Scope::Prefix(net) if net.prefix_len() == net.max_prefix_len() => {
-                    all.addresses.insert(net.addr());
-                    for &port in ports {
-                        all.add(net.addr(), port, number);
-                    }
+        let all: Vec<_> = services.into_iter().collect();
+        let prefixes = all.iter().flat_map(|(scope, _)| scope.prefixes());
+        let mut compiled = Self { addresses: prefixes.collect(), ..Self::default() };
+        // The services at each port, in the order of their numbers.
+        let mut at_port: HashMap<u16, Vec<u16>> = HashMap::new();
+        for (number, (scope, ports)) in (0u16..).zip(&all) {
+            for &port in *ports {
+                match scope.address() {
+                    Some(address) => compiled.add(address, port, number),
+                    None => at_port.entry(port).or_default().push(number),
                 }
-                _ => all.prefixes.push((scope, ports.to_vec(), number)),
             }
         }
-        let length = |scope: &Scope| match scope {
-            Scope::Prefix(net) => i16::from(net.prefix_len()),
-            Scope::Any => -1,
-        };
-        all.prefixes.sort_by_key(|(scope, _, _)| std::cmp::Reverse(length(scope)));
-        all
+        let mut known: HashMap<Vec<u16>, u16> = HashMap::new();
+        for (port, numbers) in at_port {
+            let next = compiled.prefixes.len() as u16;
+            let map = *known.entry(numbers).or_insert_with_key(|numbers| {
+                compiled.prefixes.push(by_prefix(&all, numbers));
+                next
+            });
+            compiled.ports.insert(port, map);
+        }
+        compiled
     }
 
     fn add(&mut self, address: IpAddr, port: u16, number: u16) {
@@ -77,11 +107,7 @@ impl Services {
 
     /// Returns whether an address belongs to a service, at any port.
     pub fn covers(&self, address: IpAddr) -> bool {
-        self.addresses.contains(&address)
-            || self.prefixes.iter().any(|(scope, _, _)| match scope {
-                Scope::Prefix(net) => net.contains(&address),
-                Scope::Any => true,
-            })
+        self.addresses.contains(address)
     }
 
     /// Returns the number of the service that an endpoint belongs to.
@@ -95,15 +121,20 @@ impl Services {
     }
 
     fn find_prefix(&self, address: IpAddr, port: u16) -> Option<u16> {
-        let covers = |scope: &Scope| match scope {
-            Scope::Prefix(net) => net.contains(&address),
-            Scope::Any => true,
-        };
-        self.prefixes
-            .iter()
-            .find(|(scope, ports, _)| ports.contains(&port) && covers(scope))
-            .map(|(_, _, number)| *number)
+        let map = self.ports.get(&port)?;
+        self.prefixes.get(usize::from(*map))?.get(address)
     }
+}
+
+/// Returns the services with these numbers by prefix. [`Scope::Any`] comes last, so that a prefix
+/// of length 0 is more specific.
+fn by_prefix(all: &[(Scope, &[u16])], numbers: &[u16]) -> PrefixMap<u16> {
+    let scopes = || numbers.iter().map(|&number| (all[usize::from(number)].0, number));
+    let specific = scopes().filter(|(scope, _)| *scope != Scope::Any);
+    let any = scopes().filter(|(scope, _)| *scope == Scope::Any);
+    let prefixes =
+        |(scope, number): (Scope, u16)| scope.prefixes().map(move |prefix| (prefix, number));
+    specific.chain(any).flat_map(prefixes).collect()
 }
 
 #[inline(always)]
@@ -113,6 +144,11 @@ fn key(address: Ipv4Addr, port: u16) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::cmp::Reverse;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -137,5 +173,60 @@ mod tests {
         let covers = |address: &str| exact.covers(address.parse().unwrap());
         assert!(covers("203.0.113.10") && !covers("203.0.113.11"));
         assert!(services.covers("192.0.2.1".parse().unwrap()));
+    }
+    /// Services of few addresses and ports, so that they overlap.
+    fn scope() -> impl Strategy<Value = Scope> {
+        let prefix = |(v6, bits, length): (bool, u8, u8)| {
+            let (address, whole) = match v6 {
+                true => (IpAddr::V6((u128::from(bits) << 120 | u128::from(bits)).into()), 128),
+                false => (IpAddr::V4((u32::from(bits) << 24 | u32::from(bits)).into()), 32),
+            };
+            let length = if length > 8 { whole - (length - 9) } else { length };
+            Scope::Prefix(IpNet::new(address, length).unwrap().trunc())
+        };
+        let prefix = (any::<bool>(), 0u8..6, 0u8..14).prop_map(prefix);
+        prop_oneof![8 => prefix, 1 => Just(Scope::Any)]
+    }
+
+    fn contains(scope: &Scope, address: IpAddr) -> bool {
+        match scope {
+            Scope::Prefix(net) => net.contains(&address),
+            Scope::Any => true,
+        }
+    }
+
+    /// Walks all services: the longest prefix that has the port, the first of equals.
+    fn naive(services: &[(Scope, Vec<u16>)], address: IpAddr, port: u16) -> Option<u16> {
+        let length = |scope: &Scope| match scope {
+            Scope::Prefix(net) => i16::from(net.prefix_len()),
+            Scope::Any => -1,
+        };
+        let own = (0..).zip(services).filter(|(_, (scope, _))| contains(scope, address));
+        let own = own.filter(|(_, (_, ports))| ports.contains(&port));
+        let longest = own.max_by_key(|(number, (scope, _))| (length(scope), Reverse(*number)));
+        longest.map(|(number, _)| number)
+    }
+
+    proptest! {
+        #[test]
+        fn a_compiled_lookup_finds_what_a_walk_finds(
+            services in vec((scope(), vec(80u16..84, 1..4)), 0..10),
+            others in vec((any::<bool>(), 0u8..6, 0u8..8), 1..20),
+        ) {
+            let compiled = services.iter().map(|(scope, ports)| (*scope, ports.as_slice()));
+            let compiled = Services::new(compiled);
+            for (v6, high, low) in others {
+                let address = match v6 {
+                    true => IpAddr::V6((u128::from(high) << 120 | u128::from(low)).into()),
+                    false => IpAddr::V4((u32::from(high) << 24 | u32::from(low)).into()),
+                };
+                for port in 79..85 {
+                    let expected = naive(&services, address, port);
+                    prop_assert_eq!(compiled.find(address, port), expected, "{} {}", address, port);
+                }
+                let covered = services.iter().any(|(scope, _)| contains(scope, address));
+                prop_assert_eq!(compiled.covers(address), covered, "{}", address);
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::prefixes::PrefixMap;
 use crate::wire::family::Family;
 use crate::wire::tunnel::Format;
 
@@ -30,7 +31,7 @@ pub struct TunnelPath {
     /// The format for peers without a format of their own.
     pub format: Format,
     /// Peers with a format of their own.
-    peers: Vec<(IpNet, Format)>,
+    peers: PrefixMap<Format>,
 }
 
 impl Default for TunnelPath {
@@ -44,15 +45,12 @@ impl TunnelPath {
     /// Returns a path with this MTU, in bytes. The format for a peer is that of the longest of the
     /// `peers` prefixes that contain it, otherwise `format`.
     pub fn new(mtu: u16, format: Format, peers: impl IntoIterator<Item = (IpNet, Format)>) -> Self {
-        let mut peers: Vec<_> = peers.into_iter().collect();
-        peers.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.prefix_len()));
-        Self { mtu, format, peers }
+        Self { mtu, format, peers: PrefixMap::new(peers) }
     }
 
     /// Returns the format for packets to this outer destination.
     pub fn format(&self, peer: IpAddr) -> Format {
-        let own = self.peers.iter().find(|(prefix, _)| prefix.contains(&peer));
-        own.map_or(self.format, |(_, format)| *format)
+        self.peers.get(peer).unwrap_or(self.format)
     }
 
     /// Returns the length of the largest packet that fits a tunnel of this format, in bytes.

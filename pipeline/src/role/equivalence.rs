@@ -223,9 +223,10 @@ fn a_replica() -> replica::Replica {
     };
     let services = vec![service(0), service(1)];
     let selection = Published::new(replica::Selection::new(&services, |_| true));
-    let switches = SERVERS.map(|s| address(s).parse::<std::net::IpAddr>().unwrap().into());
+    let switches =
+        SERVERS.map(|s| ipnet::IpNet::from(address(s).parse::<std::net::IpAddr>().unwrap()));
     let settings = replica::Settings {
-        switches: AllowList::Only(switches.into()),
+        switches: AllowList::only(switches),
         busy_connections: 100,
         busy_syn_rate: 1 << 30,
         max_connections: [2, 2],

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use pipeline::base::time::Ticks;
 use pipeline::memory::{Candidate, Plan, Plans, Policy, Why};
+use pipeline::policy::prefixes::PrefixMap;
 use pipeline::role::gateway::Settings;
 use pipeline::wire::copies::CopiesWanted;
 use pipeline::wire::family::Version;
@@ -150,12 +151,12 @@ impl Drawn {
 pub fn waiting() -> Policy {
     let ms = Ticks::from_millis;
     let prefix = |text: &str| text.parse().expect("a prefix");
-    let handicaps = vec![
+    let handicaps = PrefixMap::new([
         (prefix("0.0.0.0/0"), ms(5)),
         (prefix("::/0"), ms(5)),
         (prefix("198.51.100.10/32"), ms(60)),
         (prefix("2001:db8:30::10/128"), ms(60)),
-    ];
+    ]);
     Policy {
         direct: 2,
         origin_after: ms(30),

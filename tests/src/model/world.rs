@@ -155,14 +155,14 @@ pub fn gateway(max_connections: usize, timeouts: Timeouts) -> gateway::Settings 
 
 /// Returns a list that allows the addresses of these prefixes only.
 pub(super) fn only(prefixes: &[&str]) -> AllowList {
-    AllowList::Only(prefixes.iter().map(|text| text.parse().expect("a prefix")).collect())
+    AllowList::only(prefixes.iter().map(|text| text.parse().expect("a prefix")))
 }
 
 /// Returns whether a list allows an address.
 pub(super) fn allows(list: &AllowList, address: IpAddr) -> bool {
     match list {
         AllowList::Any => true,
-        AllowList::Only(prefixes) => prefixes.iter().any(|prefix| prefix.contains(&address)),
+        AllowList::Only(_) => list.prefixes().iter().any(|prefix| prefix.contains(&address)),
     }
 }
 

@@ -88,8 +88,8 @@ fn path(plan: &Plan, role: usize) -> TunnelPath {
 fn clients(plan: &Plan, site: Site) -> AllowList {
     match plan.strangers.excludes(site) {
         None => AllowList::Any,
-        Some(true) => AllowList::Only(vec![prefix(plan.family, ORIGIN)]),
-        Some(false) => AllowList::Only(vec![prefix(plan.family, CLIENTS)]),
+        Some(true) => AllowList::only(vec![prefix(plan.family, ORIGIN)]),
+        Some(false) => AllowList::only(vec![prefix(plan.family, CLIENTS)]),
     }
 }
 
@@ -229,7 +229,7 @@ fn replica(plan: &Plan, site: Site, hash_key: (u64, u64)) -> (Station, Controls)
     admission.dead.store(replica.gate == Gate::Dead, Relaxed);
     admission.busy.store(replica.gate == Gate::Busy, Relaxed);
     let settings = replica::Settings {
-        switches: AllowList::Only(vec![prefix(outer(plan), ORIGIN)]),
+        switches: AllowList::only(vec![prefix(outer(plan), ORIGIN)]),
         allowed_clients: clients(plan, site),
         tunnel_addresses: vec![tunnel_address(plan, site)],
         require_signature: match plan.signing {

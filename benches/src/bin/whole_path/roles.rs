@@ -160,7 +160,7 @@ pub fn replica(connections: usize) -> Replica {
     }];
     let selection = Published::new(replica::Selection::new(&services, |_| true));
     let settings = replica::Settings {
-        switches: AllowList::Only(vec![address(SERVER).into()]),
+        switches: AllowList::only(vec![address(SERVER).into()]),
         max_connections: [connections, 1],
         hash_key: KEY,
         ..firstack_fixtures::replica(services)

@@ -38,6 +38,7 @@ use crate::packet::burst::Burst;
 use crate::packet::delayed::DelayedFrames;
 use crate::packet::fragments::Fragments;
 use crate::packet::view::{Kind, Packet, Side, View};
+use crate::policy::allow_list::AllowList;
 use crate::policy::backoff::Backoff;
 use crate::policy::services::Services;
 use crate::stage::sign::Keys;
@@ -67,6 +68,8 @@ pub struct Gateway<M> {
 struct Common {
     settings: Settings,
     services: Services,
+    /// The addresses from which replicas of any service may answer.
+    allowed_replicas: AllowList,
     keys: Reader<Keys>,
     counters: Arc<GatewayCounters>,
     responders: ResponderIndex,
@@ -117,6 +120,7 @@ impl<M: Mode> Gateway<M> {
     /// races to the memory.
     pub fn with_memory(settings: Settings, keys: Reader<Keys>, shares: Shares) -> Self {
         let scopes = settings.services.iter().map(|s| (s.scope, s.ports.as_slice()));
+        let allowed = settings.services.iter().map(|service| &service.allowed_replicas);
         let counters = GatewayCounters::default();
         Self {
             v4: FamilyState::new(&settings, &counters.common),
@@ -124,6 +128,7 @@ impl<M: Mode> Gateway<M> {
             lookup: BurstLookup::default(),
             common: Common {
                 services: Services::new(scopes),
+                allowed_replicas: AllowList::union(allowed),
                 keys,
                 counters: Arc::new(counters),
                 responders: ResponderIndex::default(),

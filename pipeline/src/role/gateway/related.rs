@@ -156,13 +156,10 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         if self.flows.count(Phase::Replica) + self.flows.count(Phase::Closing) == 0 {
             return false;
         }
-        let settings = &self.common.settings;
         match from {
             // In a tunnel the source is the server's, as the destination is from the inside.
             Side::Outside if !M::SYN_ACK_IN_TUNNEL => {
-                let replica = Endpoint::new(other, 0);
-                (0..settings.services.len() as u16)
-                    .any(|service| self.allows_replica(service, replica))
+                self.common.allowed_replicas.allows(other.into())
             }
             Side::Inside | Side::Outside => self.common.services.covers(other.into()),
         }

@@ -84,7 +84,7 @@ impl Settings {
     /// let service = Service {
     ///     scope: Scope::Prefix("203.0.113.10/32".parse().unwrap()),
     ///     ports: vec![80],
-    ///     allowed_replicas: AllowList::Only(vec!["198.51.100.0/24".parse().unwrap()]),
+    ///     allowed_replicas: AllowList::only(vec!["198.51.100.0/24".parse().unwrap()]),
     ///     policy: Policy::default(),
     /// };
     /// let settings = Settings { hash_key: (3, 4), ..Settings::new(vec![service]) };

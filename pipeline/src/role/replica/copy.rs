@@ -45,7 +45,7 @@ impl<F: Family> ReplicaFor<'_, F> {
         // op 402: a copy has come.
         let (peer, outer_destination) = packet.view.addresses(packet.buffer.head());
         let settings = &self.common.settings;
-        if !settings.tunnel_addresses.contains(&outer_destination) {
+        if !self.common.hosts.is_tunnel_address(outer_destination) {
             return Verdict::ForeignTunnel;
         }
         if !settings.switches.allows(peer) {
@@ -265,7 +265,7 @@ impl<F: Family> ReplicaFor<'_, F> {
         verdict: Verdict,
         now: Ticks,
     ) -> Verdict {
-        let configured = self.common.settings.server(server).and_then(|server| server.mac);
+        let configured = self.common.hosts.mac(server);
         if let Some(mac) = configured {
             ethernet::set_destination(packet.buffer.head_mut(), mac);
             return verdict;

@@ -16,7 +16,7 @@ impl<F: Family> ReplicaFor<'_, F> {
     /// fields that are compared.
     pub(super) fn is_direct_copy<B: Buffer>(&self, packet: &Packet<B>, inner: View) -> bool {
         let head = packet.buffer.head();
-        let settings = &self.common.settings;
+        let (settings, hosts) = (&self.common.settings, &self.common.hosts);
         if inner.kind != Kind::Tcp
             || !tcp::flags(&head[usize::from(inner.l4)..]).is_syn()
             || packet.view.version != F::VERSION
@@ -29,7 +29,7 @@ impl<F: Family> ReplicaFor<'_, F> {
         let options = &head[usize::from(inner.l4) + tcp::HEADER..usize::from(inner.payload)];
         let to = F::destination(packet.ip()).into();
         settings.tag.find(options) != tag::Found::None
-            && (settings.tunnel_addresses.contains(&to) || settings.server(to).is_some())
+            && (hosts.is_tunnel_address(to) || hosts.is_server(to))
     }
 
     /// Handles a gateway's own copy of a SYN, as if a switch had sent it (op 402).

@@ -11,6 +11,7 @@ mod connection;
 mod copy;
 mod direct;
 mod fast_path;
+mod hosts;
 mod lookup;
 mod mode;
 mod owner;
@@ -39,6 +40,7 @@ use crate::table::Table;
 use crate::verdict::{Roles, Verdict};
 use crate::wire::family::{Endpoint, Family, V4, V6, Version};
 use connection::ClientConnection;
+use hosts::Hosts;
 
 pub use super::phase::Phase;
 pub use connection::{Connection, CopyTime};
@@ -56,6 +58,7 @@ pub struct Replica {
 struct Common {
     settings: Settings,
     services: Services,
+    hosts: Hosts,
     selection: Reader<Selection>,
     keys: Reader<Keys>,
     syns: Bucket,
@@ -119,6 +122,7 @@ impl Replica {
             lookup: BurstLookup::default(),
             common: Common {
                 services: Services::new(scopes),
+                hosts: Hosts::new(&settings),
                 selection,
                 keys,
                 syns: Bucket::full(settings.busy_syn_rate, Ticks(0)),
@@ -152,9 +156,9 @@ impl Replica {
         packet: &Packet<P::Buffer>,
         context: &mut Context<'_, P>,
     ) -> Option<Verdict> {
-        let Common { settings, resolver, counters, .. } = &self.common;
+        let Common { settings, hosts, resolver, counters, .. } = &self.common;
         let (own, counters) = (settings.macs[from as usize], &counters.common);
-        let has_address = |address| from == Side::Outside && settings.has_address(address);
+        let has_address = |address| from == Side::Outside && hosts.has_address(address);
         resolver.on_neighbour_packet(from, own, packet, has_address, counters, context)
     }
 }

@@ -104,7 +104,6 @@ impl<F: Family> ReplicaFor<'_, F> {
         *self.translates &= !self.connections.is_empty();
         let source = source.into();
         *self.translates
-            && (self.common.settings.server(source).is_some()
-                || self.common.services.covers(source))
+            && (self.common.hosts.is_server(source) || self.common.services.covers(source))
     }
 }

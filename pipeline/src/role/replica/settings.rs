@@ -90,7 +90,7 @@ impl Settings {
     pub fn new(services: Vec<Service>) -> Self {
         let servers = services.iter().flat_map(|service| &service.servers);
         Self {
-            switches: AllowList::Only(Vec::new()),
+            switches: AllowList::only(Vec::new()),
             direct: true,
             allowed_clients: AllowList::Any,
             tunnel_addresses: servers.map(|server| server.address).collect(),
@@ -108,23 +108,16 @@ impl Settings {
             hash_key: (0, 0),
         }
     }
-
-    /// Returns whether this tunnel address belongs to the appliance itself: no web server has it.
-    pub(super) fn has_address(&self, address: IpAddr) -> bool {
-        let mut servers = self.services.iter().flat_map(|service| &service.servers);
-        self.tunnel_addresses.contains(&address) && !servers.any(|s| s.address == address)
-    }
-
-    /// Returns the web server with this address.
-    pub(super) fn server(&self, address: IpAddr) -> Option<&Server> {
-        let mut servers = self.services.iter().flat_map(|service| &service.servers);
-        servers.find(|server| server.address == address)
-    }
 }
 
 /// The selection of web servers for clients, among those that are up. The control thread makes it.
 #[derive(Debug, Default)]
-pub struct Selection(Vec<Option<Maglev>>);
+pub struct Selection {
+    /// By service; `None` when no server of it is up.
+    services: Vec<Option<Maglev>>,
+    /// Whether a service has a server that is up.
+    is_live: bool,
+}
 
 impl Selection {
     /// Makes the selection. `up` says whether a web server is up, by its number among all.
@@ -137,18 +130,19 @@ impl Selection {
                 numbered.map(|(n, server)| (server.name.as_str(), weight((n, server)))).collect();
             Maglev::new(shares)
         };
-        Self(services.iter().map(of).collect())
+        let services: Vec<_> = services.iter().map(of).collect();
+        Self { is_live: services.iter().any(Option::is_some), services }
     }
 
     /// Returns whether no service has a server that is up: the replica is out of service (op 404).
     pub(super) fn is_dead(&self) -> bool {
-        self.0.iter().all(Option::is_none)
+        !self.is_live
     }
 
     /// Returns the server of a service for this client, by its number within the service; `None`
     /// when none is up.
     pub(super) fn select(&self, service: usize, client: IpAddr, port: u16) -> Option<usize> {
-        Some(self.0.get(service)?.as_ref()?.select(client, port))
+        Some(self.services.get(service)?.as_ref()?.select(client, port))
     }
 }
 

@@ -52,7 +52,7 @@ impl Harness {
             first_server: 0,
         };
         let mut settings = Settings {
-            switches: AllowList::Only(vec!["203.0.113.0/24".parse().unwrap()]),
+            switches: AllowList::only(vec!["203.0.113.0/24".parse().unwrap()]),
             busy_connections: 16,
             busy_syn_rate: 100,
             max_connections: [16, 1],

@@ -41,7 +41,7 @@ impl<F: Family> ReplicaFor<'_, F> {
     pub(super) fn bad_tunnel<B: Buffer>(&self, packet: &Packet<B>) -> Verdict {
         let (peer, destination) = packet.view.addresses(packet.buffer.head());
         let settings = &self.common.settings;
-        if !settings.tunnel_addresses.contains(&destination) {
+        if !self.common.hosts.is_tunnel_address(destination) {
             Verdict::ForeignTunnel
         } else if !settings.switches.allows(peer) {
             Verdict::PeerNotAllowed
@@ -172,7 +172,7 @@ impl<F: Family> ReplicaFor<'_, F> {
         let (source, destination) = packet.view.addresses(packet.buffer.head());
         let to: IpAddr = F::destination(inner).into();
         source == F::source(inner).into()
-            && self.common.settings.server(destination).is_some()
+            && self.common.hosts.is_server(destination)
             && self.common.services.covers(to)
     }
 }

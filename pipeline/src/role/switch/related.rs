@@ -99,8 +99,8 @@ impl<F: Family> SwitchFor<'_, F> {
         let Some(error) = icmp_relay::read::<F, _>(packet) else { return Verdict::Icmp };
         let to = error.receiver;
         let service = self.common.services.find(to.ip(), to.port()).map(usize::from);
-        let ours = service
-            .is_some_and(|service| self.common.states[service].tunnel_of(error.tunnel).is_some());
+        let ours =
+            service.is_some_and(|service| self.common.states[service].has_tunnel(error.tunnel));
         match ours && icmp_relay::to_sender::<F, _>(packet, &error) {
             true => Verdict::IcmpTranslated,
             false => Verdict::Icmp,

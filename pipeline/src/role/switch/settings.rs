@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use hashbrown::HashSet;
+
 use crate::base::time::Ticks;
 use crate::policy::allow_list::AllowList;
 use crate::policy::limiter::Limit;
@@ -195,6 +197,8 @@ pub(super) struct ServiceState {
     pub(super) first_replica: usize,
     /// The next hops to all configured servers.
     pub(super) servers: Box<[NextHop]>,
+    /// The outer addresses of the tunnels to servers.
+    tunnels: HashSet<(IpAddr, IpAddr)>,
     /// The number of the first server among all configured.
     pub(super) first_server: usize,
     /// Where the next explorers begin among the live replicas.
@@ -226,6 +230,7 @@ impl ServiceState {
             replicas: service.replicas.iter().map(tunnel).collect(),
             first_replica: service.first_replica,
             mss: servers.iter().filter_map(limit).min(),
+            tunnels: servers.iter().filter_map(NextHop::ends).collect(),
             servers,
             first_server: service.first_server,
             next_explorer: 0,
@@ -239,12 +244,19 @@ impl ServiceState {
         self.servers.len() > 1
     }
 
-    /// Returns the tunnel to a server with these outer addresses.
-    pub(super) fn tunnel_of(&self, ends: (IpAddr, IpAddr)) -> Option<&Tunnel> {
-        self.servers.iter().find_map(|hop| match hop {
-            NextHop::Tunnel(tunnel) if tunnel.ends == ends => Some(tunnel),
-            _ => None,
-        })
+    /// Returns whether a tunnel to a server has these outer addresses.
+    pub(super) fn has_tunnel(&self, ends: (IpAddr, IpAddr)) -> bool {
+        self.tunnels.contains(&ends)
+    }
+}
+
+impl NextHop {
+    /// Returns the outer addresses of a tunnel.
+    fn ends(&self) -> Option<(IpAddr, IpAddr)> {
+        match self {
+            Self::Tunnel(tunnel) => Some(tunnel.ends),
+            Self::Unchanged | Self::Direct(_) | Self::Neighbour(_) => None,
+        }
     }
 }
 

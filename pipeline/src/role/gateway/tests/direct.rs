@@ -4,6 +4,7 @@ use super::rig::{Configuration, ISN, Rig, V4_HOSTS, V6_HOSTS, copies_wanted, dir
 use super::*;
 use crate::memory::{Event, Why};
 use crate::packet::burst::BURST;
+use crate::policy::prefixes::PrefixMap;
 use crate::stage::sign::Verification;
 use crate::stage::tag::{self, Found, OptionId};
 use crate::wire::copies::CopiesWanted;
@@ -338,8 +339,8 @@ fn a_race_outlives_its_plan() {
 }
 
 /// A handicap for all replicas.
-pub(super) fn any(time: Ticks) -> Vec<(ipnet::IpNet, Ticks)> {
-    vec![("0.0.0.0/0".parse().unwrap(), time), ("::/0".parse().unwrap(), time)]
+pub(super) fn any(time: Ticks) -> PrefixMap<Ticks> {
+    PrefixMap::new([("0.0.0.0/0".parse().unwrap(), time), ("::/0".parse().unwrap(), time)])
 }
 
 #[test]

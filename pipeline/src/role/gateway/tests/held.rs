@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::memory::{Event, Memory, ReportsReader, ServiceSettings, reports};
+use crate::policy::prefixes::PrefixMap;
 use crate::policy::tunnel_path::TunnelPath;
 
 const MS: fn(u64) -> Ticks = Ticks::from_millis;
@@ -122,7 +123,7 @@ fn a_syn_ack_that_has_waited_in_vain_is_reset_at_its_own_address() {
 
 #[test]
 fn the_handicap_is_no_part_of_the_measured_time() {
-    let handicaps = vec![("198.51.100.0/24".parse().unwrap(), MS(30))];
+    let handicaps = PrefixMap::new([("198.51.100.0/24".parse().unwrap(), MS(30))]);
     let mut gateway = Remembering::<A>::new(Policy { handicaps, ..Policy::default() });
     gateway.pass(Side::Inside, &Segment::syn(CLIENT, SERVER, 100));
     gateway.wait(MS(10));

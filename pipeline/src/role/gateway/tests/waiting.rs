@@ -5,6 +5,7 @@ use super::direct::any;
 use super::rig::{Hosts, ISN, Rig, V4_HOSTS, V6_HOSTS, copies_wanted, direct, host, ms};
 use super::*;
 use crate::memory::Why;
+use crate::policy::prefixes::PrefixMap;
 use crate::wire::copies::CopiesWanted;
 use crate::wire::tunnel::Format;
 
@@ -146,7 +147,7 @@ fn a_full_store_makes_nobody_wait() {
 /// A race in which replica 0 has answered after 10 ms, and waits for its handicap of 30 ms.
 fn held<M: Mode>(hosts: &'static Hosts) -> Rig<M> {
     let prefix = format!("{}/{}", host(hosts.replicas[0]), [32, 128][hosts.version as usize]);
-    let handicaps = vec![(prefix.parse().unwrap(), ms(30))];
+    let handicaps = PrefixMap::new([(prefix.parse().unwrap(), ms(30))]);
     let mut rig = Rig::<M>::new(hosts, Policy { handicaps, ..direct() });
     rig.plan(&[(1, 20), (0, 40)], |plan| plan.origin = Some(ms(35)));
     rig.send_syn(ISN);

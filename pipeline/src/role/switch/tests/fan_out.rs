@@ -130,7 +130,7 @@ fn syns_of_clients_that_are_not_allowed_are_not_copied() {
             (vec![other.parse().unwrap(), own], Verdict::FannedOut),
         ] {
             let settings = Settings {
-                allowed_clients: AllowList::Only(prefixes),
+                allowed_clients: AllowList::only(prefixes),
                 ..settings(service(plan, plan, 1))
             };
             let mut harness = Harness::new(settings);
