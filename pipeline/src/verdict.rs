@@ -130,6 +130,7 @@ verdicts! {
     TaggedNewIsn Forwarded GATEWAY "tagged_new_isn" "op 210, 212, 214" "SYN with a new sequence number: a fresh race for its endpoint";
     UntaggedRetransmit Forwarded GATEWAY "untagged_retransmit" "op 214" "second or later retransmission of a SYN, forwarded untagged in case the path drops tags";
     UntaggedBackoff Forwarded GATEWAY "untagged_backoff" "op 214" "SYN to a destination whose path drops tagged SYNs";
+    UntaggedClientNotAllowed Forwarded GATEWAY "untagged_client_not_allowed" "op 208, 214" "SYN to a service from a client that is not in allowed_clients";
     UntaggedNoOptionSpace Forwarded GATEWAY "untagged_no_option_space" "op 214" "SYN whose options leave no space for the tag";
     UntaggedData Forwarded GATEWAY "untagged_data" "op 214" "SYN that carries data, which must not be delivered twice";
     UntaggedFastOpen Forwarded GATEWAY "untagged_fast_open" "op 214" "SYN with a TCP Fast Open option";

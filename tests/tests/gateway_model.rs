@@ -25,6 +25,7 @@ use pipeline::role::gateway::{Gateway, Settings, Timeouts};
 use pipeline::stage::tag::Configuration;
 use pipeline::verdict::Verdict;
 use pipeline::wire::tunnel::Format;
+use proptest::bool::weighted;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -87,6 +88,7 @@ const COMMON: &[Verdict] = &[
     Verdict::SynAckIpChecksum,
     Verdict::SynAckTcpChecksum,
     Verdict::LeftToOrigin,
+    Verdict::UntaggedClientNotAllowed,
     Verdict::SynDeferred,
     Verdict::SynAckHeld,
     Verdict::ShadowReset,
@@ -261,9 +263,14 @@ fn key() -> impl Strategy<Value = Option<Key>> {
     prop_oneof![Just(None), any::<(u8, [u8; 16])>().prop_map(Some)]
 }
 
-/// Two sets of services: one has a service that takes replicas from anywhere.
-fn settings(timeouts: Timeouts, anywhere: bool) -> Settings {
+/// Two sets of services: one has a service that takes replicas from anywhere. Without `everybody`,
+/// only the first clients of each family race.
+fn settings(timeouts: Timeouts, anywhere: bool, everybody: bool) -> Settings {
     let mut settings = gateway(64, timeouts);
+    if !everybody {
+        let prefixes = ["198.18.1.0/24", "2001:db8:1::/48"].map(|text| text.parse().unwrap());
+        settings.allowed_clients = AllowList::only(prefixes);
+    }
     if !anywhere {
         let net = |text: &str| text.parse().expect("a prefix");
         for service in settings.services.iter_mut().filter(|s| s.allowed_replicas == AllowList::Any)
@@ -279,10 +286,10 @@ fn beside_the_model<C: Mode>(cases: u32, reachable: &[&[Verdict]]) {
     let tally = Tally::default();
     let generated = [const { Cell::new(0) }; 3];
     for clients in CLIENT_SETS {
-        let parameters = (timeouts(), any::<bool>(), key(), policy());
+        let parameters = (timeouts(), any::<bool>(), weighted(0.75), key(), policy());
         let case = (parameters, trace(clients), vec(1usize..=64, 1..6));
-        run(cases, &case, |((timeouts, anywhere, key, policy), steps, sizes)| {
-            let settings = with_policy(settings(timeouts, anywhere), &policy);
+        run(cases, &case, |((timeouts, anywhere, everybody, key, policy), steps, sizes)| {
+            let settings = with_policy(settings(timeouts, anywhere, everybody), &policy);
             let mut pair = Pair::<C>::new(settings.clone(), key);
             steps.iter().for_each(|step| pair.step(step));
             pair.tidy();

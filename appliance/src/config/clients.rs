@@ -1,4 +1,4 @@
-//! `allowed_clients` of a switch and of a replica: whose SYNs are copied, or accepted.
+//! `allowed_clients` of all roles: whose SYNs are raced, copied, or accepted.
 
 use std::net::IpAddr;
 

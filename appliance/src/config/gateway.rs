@@ -25,6 +25,8 @@ section! {
     pub struct Gateway from GatewayKeys in "gateway" {
         /// How packets are exchanged after the race.
         configuration: Configuration = OneOf(&Configuration::NAMES), Value(r#""A""#);
+        /// The clients whose SYNs are raced; none listed: all.
+        allowed_clients: Vec<IpNet> = PREFIXES, Value(r#"["any"]"#), by clients::allowed_clients;
     }
     with {
         /// The services, the longest prefix first: the first service that matches a connection is
@@ -111,6 +113,14 @@ impl ServiceAddress {
         }
     }
 
+    /// Returns an address of each family that the service has.
+    fn examples(&self) -> Vec<IpAddr> {
+        match self {
+            Self::Any => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
+            Self::Prefix(prefix) => vec![prefix.addr()],
+        }
+    }
+
     /// Returns whether all addresses are IPv6.
     fn is_v6(&self) -> bool {
         matches!(self, Self::Prefix(prefix) if prefix.addr().is_ipv6())
@@ -151,6 +161,10 @@ pub(super) fn read(root: &Section<'_>, tunnel: Option<&(Tunnel, usize)>) -> Opti
     }
     let read: Vec<_> = services.into_iter().map(gateway_service).collect();
     let mut services = read.into_iter().collect::<Option<Vec<_>>>()?;
+    if let Some(allowed_clients) = &keys.allowed_clients {
+        let families = services.iter().flat_map(|service| service.address.examples());
+        clients::check_families(&section, &allowed_clients.value, families);
+    }
     services.sort_by_key(|service| std::cmp::Reverse(service.address.length()));
     keys.build(services, share?)
 }

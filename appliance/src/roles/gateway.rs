@@ -32,6 +32,7 @@ pub(super) fn role_set<M: Mode>(
     };
     let services = gateway.services.iter().map(service).collect();
     let settings = Settings {
+        allowed_clients: AllowList::only_or_any(gateway.allowed_clients.clone()),
         tag: tag_option(config),
         timeouts: Timeouts {
             racing: times.racing.into(),

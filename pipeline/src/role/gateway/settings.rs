@@ -57,6 +57,8 @@ pub struct Service {
 pub struct Settings {
     /// The services, by number.
     pub services: Vec<Service>,
+    /// The clients whose SYNs are raced. Only SYNs are checked.
+    pub allowed_clients: AllowList,
     /// The TCP option that is the tag.
     pub tag: tag::OptionId,
     /// Time-outs.
@@ -70,8 +72,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Returns settings with defaults for everything but the services: the default tag and
-    /// time-outs, IP in IP with a path MTU of 1500 bytes, 65,536 connections per family, and a hash
+    /// Returns settings with defaults for everything but the services: any client, the default tag
+    /// and time-outs, IP in IP with a path MTU of 1500 bytes, 65,536 connections per family, and a hash
     /// key of zeros. For real traffic, replace the hash key by a random one.
     ///
     /// # Examples
@@ -93,6 +95,7 @@ impl Settings {
     pub fn new(services: Vec<Service>) -> Self {
         Self {
             services,
+            allowed_clients: AllowList::Any,
             tag: tag::OptionId::default(),
             timeouts: Timeouts::default(),
             path: TunnelPath::default(),

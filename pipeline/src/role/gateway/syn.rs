@@ -313,6 +313,9 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         let address = server.address.into();
         // op 208: is it for one of the services?
         let service = self.common.services.find(address, server.port).ok_or(Verdict::NoService)?;
+        if !self.common.settings.allowed_clients.allows(client.address.into()) {
+            return Err(Verdict::UntaggedClientNotAllowed);
+        }
         self.may_be_tagged(packet)?;
         let Common { settings, asking, backoff, .. } = &mut *self.common;
         let policy = &settings.services[usize::from(service)].policy;

@@ -69,6 +69,9 @@ impl Model {
         let (client, server) = (packet.from, packet.to);
         let refused = match (self.service(server), obstacle(packet, self.key)) {
             (None, _) => Err(Verdict::NoService),
+            _ if !world::allows(&self.settings.allowed_clients, client.ip()) => {
+                Err(Verdict::UntaggedClientNotAllowed)
+            }
             (_, Some(verdict)) => Err(verdict),
             (Some(service), None) => {
                 match (self.whom(service, client, now), self.is_given_up(server, now)) {
