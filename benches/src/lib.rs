@@ -2,9 +2,11 @@
 //! and times only the role.
 //!
 //! [`fixtures`] has the frames, [`roles`] the roles, [`direct`] whom gateways ask directly,
+//! [`configuration`] roles with configurations of any size,
 //! [`cases`] the cases of the test `allocations` and the program `instructions`.
 
 pub mod cases;
+pub mod configuration;
 pub mod direct;
 #[cfg(feature = "dpdk")]
 pub mod dpdk;

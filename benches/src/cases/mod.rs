@@ -1,6 +1,7 @@
 //! Measurements without a clock: every kind of work on the data path, in reproducible bursts. The
 //! test `allocations` counts their allocations, the program `instructions` their instructions.
 
+mod configuration;
 mod direct;
 mod parts;
 mod roles;
@@ -68,5 +69,6 @@ impl Case {
 
 /// Returns all cases, in the order of reports.
 pub fn all() -> impl Iterator<Item = Case> {
-    roles::cases().into_iter().chain(direct::cases()).chain(parts::cases())
+    let largest = configuration::cases();
+    roles::cases().into_iter().chain(direct::cases()).chain(largest).chain(parts::cases())
 }
