@@ -118,9 +118,9 @@ const UNDER_C: &[Verdict] = &[
     Verdict::NoBuffer,
 ];
 
-/// The clients of a trace: IPv4, IPv6, both.
+/// The clients of a trace: IPv4, with several addresses of a prefix and several prefixes; IPv6; both.
 const CLIENT_SETS: [&[usize]; 3] =
-    [&[0, 1, 2], &[FIRST_V6, FIRST_V6 + 1, FIRST_V6 + 2], &[0, 1, FIRST_V6]];
+    [&[0, 1, 2, 3, 4, FIRST_V6 - 1], &[FIRST_V6, FIRST_V6 + 1, FIRST_V6 + 2], &[0, 1, FIRST_V6]];
 
 /// What happens between packets.
 #[derive(Clone, Debug)]

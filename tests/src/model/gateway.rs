@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use pipeline::base::time::Ticks;
 use pipeline::packet::view::Side;
+use pipeline::policy::backoff::Backoff;
 use pipeline::policy::services::Scope;
 use pipeline::role::gateway::{Service, Settings};
 use pipeline::stage::tag::Configuration;
@@ -22,6 +23,7 @@ use super::world;
 mod direct;
 mod inside;
 mod outside;
+mod paths;
 mod related;
 mod tunnelled;
 
@@ -64,8 +66,12 @@ pub struct Record {
     repetitions: u32,
     /// The numbers of the sites that got a direct copy.
     asked: Vec<u8>,
+    /// Whether a SYN of the race was sent with a tag.
+    tagged: bool,
     /// Whether a SYN of the race was sent without a tag.
     untagged: bool,
+    /// Whether one was, a second after the tagged ones.
+    untagged_late: bool,
     /// Whether the SYN to the origin waits, or has waited.
     deferred: bool,
     /// The sender of the last SYN/ACK that waits.
@@ -94,8 +100,9 @@ pub struct Model {
     settings: Settings,
     key: Option<Key>,
     records: HashMap<SocketAddr, Record>,
-    /// By address of V: consecutive unanswered races, and the end of the tag back-off.
-    paths: HashMap<IpAddr, (u32, Duration)>,
+    paths: paths::Paths,
+    /// Says which SYNs are probes: the secret's only use here.
+    probes: Backoff,
     fragments: related::Fragments,
     direct: direct::Direct,
     order: u64,
@@ -118,10 +125,11 @@ impl Model {
     pub fn new(configuration: Configuration, settings: Settings, key: Option<Key>) -> Self {
         Self {
             configuration,
+            probes: Backoff::new(Ticks(0), settings.hash_key, 0),
             settings,
             key,
             records: HashMap::new(),
-            paths: HashMap::new(),
+            paths: paths::Paths::default(),
             fragments: related::Fragments::default(),
             direct: direct::Direct::default(),
             order: 0,

@@ -86,6 +86,30 @@ impl RaceFlags {
     const UNTAGGED: u8 = 1;
     const DEFERRED: u8 = 1 << 1;
     const ANSWERED: u8 = 1 << 2;
+    const TAGGED: u8 = 1 << 3;
+    const UNTAGGED_LATE: u8 = 1 << 4;
+
+    /// Notes that a SYN of the race was sent to the server with a tag.
+    pub fn note_tagged(&mut self) {
+        self.0 |= Self::TAGGED;
+    }
+
+    /// Returns whether a SYN of the race was sent to the server with a tag.
+    pub fn is_tagged(self) -> bool {
+        self.0 & Self::TAGGED != 0
+    }
+
+    /// Notes that a SYN was sent to the server without a tag, at least a second after the tagged
+    /// ones.
+    pub fn note_untagged_late(&mut self) {
+        self.0 |= Self::UNTAGGED_LATE;
+    }
+
+    /// Returns whether a SYN was sent to the server without a tag, at least a second after the
+    /// tagged ones.
+    pub fn is_untagged_late(self) -> bool {
+        self.0 & Self::UNTAGGED_LATE != 0
+    }
 
     /// Notes that a SYN of the race was sent to the server without a tag.
     pub fn note_untagged(&mut self) {

@@ -14,6 +14,7 @@ pub mod flow;
 mod lookup;
 pub mod mode;
 mod owner;
+mod path;
 mod preference;
 mod race;
 mod related;
@@ -122,6 +123,8 @@ impl<M: Mode> Gateway<M> {
         let scopes = settings.services.iter().map(|s| (s.scope, s.ports.as_slice()));
         let allowed = settings.services.iter().map(|service| &service.allowed_replicas);
         let counters = GatewayCounters::default();
+        // Small tables are those of tests, whose gateways are made often.
+        let paths = settings.max_connections.iter().sum::<usize>() / 16;
         Self {
             v4: FamilyState::new(&settings, &counters.common),
             v6: FamilyState::new(&settings, &counters.common),
@@ -132,7 +135,7 @@ impl<M: Mode> Gateway<M> {
                 keys,
                 counters: Arc::new(counters),
                 responders: ResponderIndex::default(),
-                backoff: Backoff::new(settings.timeouts.tag_backoff),
+                backoff: Backoff::new(settings.timeouts.tag_backoff, settings.hash_key, paths),
                 oversize: Oversize::default(),
                 asking: Asking::new(shares, settings.services.len()),
                 waiting: DelayedFrames::new(waiting::capacity(&settings)),

@@ -66,7 +66,12 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         match phase {
             // The winner's SYN/ACK, perhaps for a SYN with another sequence number: the client's
             // TCP decides.
-            Phase::Origin if is_origin => Verdict::SynAckRetransmit,
+            Phase::Origin if is_origin => {
+                if has_right_number {
+                    self.note_second_answer(slot, context.now);
+                }
+                Verdict::SynAckRetransmit
+            }
             Phase::Replica | Phase::Closing if has_right_form && endpoint == flow.replica => {
                 let acknowledged = tcp::ack_number(packet.tcp()).wrapping_sub(1);
                 if !has_right_number && acknowledged == flow.pending_isn {
@@ -85,8 +90,10 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
             Phase::Replica | Phase::Origin | Phase::Closing => {
                 if is_origin || self.allows_replica(flow.service, endpoint) {
                     // The winner may have been asked directly, which says nothing of the path.
-                    if flow.asked != 0 && !self.is_direct(slot, contender) {
-                        self.note_path_takes_tags(slot);
+                    if is_origin {
+                        self.note_origin_answers(slot, context.now);
+                    } else if !self.is_direct(slot, contender) {
+                        self.note_switch_answers(slot, context.now);
                     }
                     self.measure(slot, contender, Place::Lost, context.now);
                 }
@@ -146,8 +153,10 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         if !first.is_origin && !self.allows_replica(service, first.endpoint) {
             return Verdict::ReplicaNotAllowed;
         }
-        if !self.is_direct(slot, first) {
-            self.note_path_takes_tags(slot);
+        if first.is_origin {
+            self.note_first_answer_is_origins(slot, now);
+        } else if !self.is_direct(slot, first) {
+            self.note_switch_answers(slot, now);
         }
         let policy = &self.common.settings.services[usize::from(service)].policy;
         if policy.shadow && !first.is_origin {
@@ -286,14 +295,6 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
     fn forward_syn_ack<B: Buffer>(&self, packet: &mut Packet<B>, translation: &Translation<F>) {
         if M::syn_ack_to_client(packet, translation, &self.common.settings.path) {
             self.common.counters.common.scalar(Scalar::MssClamped).add(1);
-        }
-    }
-
-    /// Notes that a race was answered: if its SYNs were tagged, their path takes the tag.
-    pub(super) fn note_path_takes_tags(&mut self, slot: Slot) {
-        let flow = &self.flows.get(slot).value;
-        if flow.retransmits < 2 && !flow.race.is_untagged() {
-            self.common.backoff.answered(flow.server.address.into());
         }
     }
 

@@ -3,6 +3,7 @@
 use super::asking::{Asked, Why};
 use super::flow::{Flow, Phase};
 use super::mode::Mode;
+use super::path::{LATE, ONE_SYN};
 use super::waiting::Kind;
 use super::{Common, GatewayFor, Settings};
 use crate::base::time::Ticks;
@@ -19,9 +20,6 @@ use crate::table::{Hash, Inserted, Slot};
 use crate::verdict::Verdict;
 use crate::wire::family::{Endpoint, Family};
 use crate::wire::tcp;
-
-/// A client waits this long before it retransmits its SYN for the first time (RFC 6298).
-const FIRST_RTO: Ticks = Ticks::from_secs(1);
 
 impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
     /// Handles a SYN from the inside (ops 204, 604). `slot` is the entry of its client endpoint.
@@ -143,8 +141,10 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         if (is_tagged || asked.sites != 0) && !self.tag(packet, asked.copies) {
             return None;
         }
-        if !is_tagged {
-            self.flows.value_mut(slot).race.note_untagged();
+        let race = &mut self.flows.value_mut(slot).race;
+        match is_tagged {
+            true => race.note_tagged(),
+            false => race.note_untagged(),
         }
         Some(match self.policy(service).is_direct() {
             true => self.ask_directly(packet, (slot, client), asked, is_tagged, context),
@@ -258,29 +258,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
     ) -> Option<Slot> {
         let counters = self.common.counters.common.table_of(F::VERSION);
         let racing = Phase::Racing;
-        let inserted = insert_counted(self.flows, counters, hash, client, racing, flow, now)?;
-        if let Inserted::Evicted(_, Phase::Racing, earlier) = inserted {
-            self.on_race_evicted(&earlier, now);
-        }
-        Some(inserted.slot())
-    }
-
-    /// A race was evicted. If it was old enough to have been answered, its path may be one that
-    /// drops tags: in a full table no race lives until its SYN's second retransmission.
-    #[cold]
-    fn on_race_evicted(&mut self, race: &Flow<F>, now: Ticks) {
-        let waited = race.elapsed(now) >= FIRST_RTO;
-        if waited && race.retransmits < 2 && !race.race.is_untagged() {
-            self.note_unanswered(race.server, now);
-        }
-    }
-
-    /// Notes that the tagged SYNs of a race were not answered.
-    fn note_unanswered(&mut self, server: Endpoint<F>, now: Ticks) {
-        let server = server.address.into();
-        if self.common.backoff.missed(server, now) {
-            self.common.counters.count_backoff(server);
-        }
+        insert_counted(self.flows, counters, hash, client, racing, flow, now).map(Inserted::slot)
     }
 
     /// Tags a SYN (op 210). Under C the MSS is clamped, too, so that full segments fit the tunnels.
@@ -319,7 +297,8 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         self.may_be_tagged(packet)?;
         let Common { settings, asking, backoff, .. } = &mut *self.common;
         let policy = &settings.services[usize::from(service)].policy;
-        let is_tagged = !backoff.holds(address, now);
+        let is_tagged = !backoff.holds(server.into(), client.into(), now)
+            || backoff.is_probe(client.into(), tcp::sequence(packet.tcp()));
         if !policy.is_direct() {
             return match is_tagged {
                 true => Ok((service, Asked::BY_SWITCH, true)),
@@ -344,8 +323,8 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
     }
 
     /// Handles the retransmitted SYN of an undecided race: the first retransmission is tagged
-    /// again; later ones are untagged, in case the path drops SYNs with an option it does not know.
-    /// The replicas that are asked directly are asked again.
+    /// again, unless the path is backed off from; later ones are untagged, in case the path drops
+    /// SYNs with an option it does not know. The replicas that are asked directly are asked again.
     fn retransmit<P: Pool>(
         &mut self,
         packet: &mut Packet<P::Buffer>,
@@ -357,27 +336,57 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         if let Err(verdict) = self.may_be_tagged(packet) {
             return verdict;
         }
+        let since_last = now.since(self.flows.get(slot).seen());
+        if since_last < ONE_SYN {
+            return self.same_syn(packet, slot, now);
+        }
         let flow = self.flows.value_mut(slot);
         flow.retransmits = flow.retransmits.saturating_add(1);
-        let (retransmits, server, service) = (flow.retransmits, flow.server, flow.service);
-        let was_untagged = flow.race.is_untagged();
+        let Flow { retransmits, server, service, race, .. } = *flow;
         self.flows.touch(slot, now);
-        if retransmits == 2 && !was_untagged {
-            self.note_unanswered(server, now);
-        }
         let untagged = match retransmits {
             2.. => Some(Verdict::UntaggedRetransmit),
-            _ if self.common.backoff.holds(server.address.into(), now) => {
+            _ if self.common.backoff.holds(server.into(), client.into(), now) => {
                 Some(Verdict::UntaggedBackoff)
             }
             _ => None,
         };
+        let is_late = since_last >= LATE || race.is_untagged();
+        if untagged.is_some() && race.is_tagged() && is_late {
+            self.flows.value_mut(slot).race.note_untagged_late();
+        }
         let asked = self.common.asking.for_repetition(service, F::VERSION);
         let sent = self.ask(packet, (slot, client, service), asked, untagged.is_none(), context);
         match untagged {
             Some(verdict) => verdict,
             None if sent.is_some() => Verdict::TaggedRetransmit,
             None => Verdict::UntaggedNoHeadroom,
+        }
+    }
+
+    /// Handles one more copy of the last SYN of an undecided race: networks mirror frames, and some
+    /// clients have timers of milliseconds. It is sent as the one before, and no replica is asked
+    /// directly once more.
+    fn same_syn<B: Buffer>(&self, packet: &mut Packet<B>, slot: Slot, now: Ticks) -> Verdict {
+        let flow = &self.flows.get(slot).value;
+        let waits = self.policy(flow.service).origin_after;
+        if flow.race.is_deferred() && flow.retransmits == 0 && flow.elapsed(now) < waits {
+            // The SYN itself has not been sent yet.
+            return Verdict::SynDeferred;
+        }
+        if flow.race.is_untagged() {
+            return match flow.retransmits {
+                0 | 1 => Verdict::UntaggedBackoff,
+                _ => Verdict::UntaggedRetransmit,
+            };
+        }
+        let copies = match self.common.asking.plan(flow.service, F::VERSION) {
+            Some(plan) if flow.retransmits == 0 && flow.asked != 0 => plan.copies,
+            _ => CopiesWanted::ALL,
+        };
+        match self.tag(packet, copies) {
+            true => Verdict::TaggedRetransmit,
+            false => Verdict::UntaggedNoHeadroom,
         }
     }
 }

@@ -126,7 +126,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
                 }
             }
             Phase::Racing if from == server && refuses_race::<F, B>(packet, flow.isn) => {
-                self.note_path_takes_tags(slot);
+                self.note_origin_answers(slot, now);
                 self.flows.value_mut(slot).replica = Endpoint::NONE;
                 self.flows.move_to(slot, Phase::Origin, now);
                 Verdict::ResetByOrigin

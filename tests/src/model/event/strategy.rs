@@ -5,7 +5,7 @@ use std::time::Duration;
 use pipeline::packet::view::Side;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::sample::select;
+use proptest::sample::{select, subsequence};
 
 use pipeline::wire::tunnel::Format;
 
@@ -190,7 +190,7 @@ fn segment(side: Side, client: usize, flags: u8) -> Happening {
     (client, peer, Event::Segment(side, Segment { flags, ..Segment::default() }))
 }
 
-/// Scripts: plans and a race that two peers answer, a race that a given peer wins, one without an answer, three of those, one that is
+/// Scripts: plans and a race that two peers answer, a race that a given peer wins, one without an answer, one that is
 /// refused, the end of a connection, consecutive connections, one that the winner accepts again,
 /// and the fragments of a packet.
 fn script(clients: &[usize]) -> impl Strategy<Value = Vec<Happening>> + use<> {
@@ -215,12 +215,6 @@ fn script(clients: &[usize]) -> impl Strategy<Value = Vec<Happening>> + use<> {
     );
     let unanswered = (client(), 0..PEERS.len(), 0..ISNS.len())
         .prop_map(|(client, to, isn)| vec![start(client, Who::Peer(to), Isn::Nth(isn)); 3]);
-    let tag_backoffs = (client(), 0..PEERS.len()).prop_map(|(client, to)| {
-        let race = |isn| vec![start(client, Who::Peer(to), Isn::Nth(isn)); 3];
-        let mut races: Vec<_> = (0..ISNS.len()).flat_map(race).collect();
-        races.push(start(client, Who::Peer(to), Isn::Nth(0)));
-        races
-    });
     let end = client().prop_map(|client| {
         vec![segment(Side::Outside, client, FIN | ACK), segment(Side::Inside, client, FIN | ACK)]
     });
@@ -248,7 +242,6 @@ fn script(clients: &[usize]) -> impl Strategy<Value = Vec<Happening>> + use<> {
         4 => planned,
         4 => race,
         2 => unanswered,
-        1 => tag_backoffs,
         1 => refused,
         1 => end,
         1 => reuse,
@@ -271,12 +264,54 @@ fn steps(parts: impl Strategy<Value = Vec<Happening>>) -> impl Strategy<Value = 
     })
 }
 
+/// Races of several clients to one server that are answered after an untagged SYN alone, mostly by
+/// the origin; then other SYNs of theirs.
+fn misses(clients: &[usize]) -> impl Strategy<Value = Vec<Step>> + use<> {
+    let clients = clients.to_vec();
+    let fewest = clients.len().min(3);
+    let answerers = prop_oneof![6 => Just(Who::Server), 1 => (0..PEERS.len()).prop_map(Who::Peer)];
+    let parts = (0..3usize, subsequence(clients, fewest), 0..ISNS.len(), answerers);
+    (parts, any::<bool>(), 800u64..2100).prop_map(
+        |((server, clients, isn, answerer), twice, last)| {
+            let step = |millis, (client, peer, event)| Step {
+                wait: Duration::from_millis(millis),
+                client,
+                peer,
+                event,
+                wrap: Wrap::USUAL,
+                dress: Dress::default(),
+            };
+            let to = Who::Peer(server);
+            let mut steps = Vec::new();
+            for (number, millis) in [60_000, 1000, last].into_iter().enumerate() {
+                for (place, &client) in clients.iter().enumerate() {
+                    let syn = start(client, to, Isn::Nth(isn));
+                    steps.push(step(if place == 0 { millis } else { 0 }, syn.clone()));
+                    if twice && number == 1 {
+                        steps.push(step(0, syn));
+                    }
+                }
+            }
+            steps.extend(clients.iter().map(|client| step(20, acknowledgement(*client, answerer))));
+            steps.push(step(500, acknowledgement(clients[0], Who::Server)));
+            let later = (0..ISNS.len()).flat_map(|isn| {
+                let syn = move |client: &usize| step(10, start(*client, to, Isn::Nth(isn)));
+                clients.iter().map(syn).collect::<Vec<_>>()
+            });
+            steps.extend(later);
+            steps
+        },
+    )
+}
+
 /// Generates a trace of events among these clients, given by index.
 pub fn trace(clients: &[usize]) -> BoxedStrategy<Vec<Step>> {
     let client = select(clients.to_vec());
     let single = steps((client, who(), event()).prop_map(|happening| vec![happening]));
     let several = steps(script(clients));
-    vec(prop_oneof![6 => single, 1 => several], 1..120).prop_map(|parts| parts.concat()).boxed()
+    let missed = misses(clients);
+    let part = prop_oneof![54 => single, 9 => several, 1 => missed];
+    vec(part, 1..120).prop_map(|parts| parts.concat()).boxed()
 }
 
 /// Generates a trace of many clients that open, win and end connections, which fills a small table.

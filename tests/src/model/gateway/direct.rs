@@ -163,6 +163,11 @@ impl Model {
         Asked { sites, ..Asked::default() }
     }
 
+    /// One more copy of a SYN asks the switch alone.
+    pub(super) fn by_switch(&self, service: usize) -> Asked {
+        Asked { copies: self.plan(service).copies.bits(), ..Asked::default() }
+    }
+
     /// Returns what leaves for a SYN that may race: the direct copies, then the SYN itself. Without
     /// a tag on its way to the server it is as it came, except for the MSS.
     pub(super) fn sent(

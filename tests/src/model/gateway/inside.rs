@@ -1,13 +1,12 @@
 //! Packets of clients: figure 2, and figure 6 from the client side.
 
-use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use pipeline::packet::view::Side;
 use pipeline::stage::tag::Configuration;
 use pipeline::verdict::Verdict;
 
-use super::direct::micros;
+use super::direct::{Asked, micros};
 use super::{Model, Record, State, span};
 use crate::model::Packet;
 use crate::model::options::{clamped, obstacle, tag_wanting, tagged};
@@ -15,12 +14,10 @@ use crate::model::outcome::Outcome;
 use crate::model::tunnel::overhead;
 use crate::model::world;
 
-/// Consecutive races, unanswered up to their second retransmission, after which a path is backed
-/// off.
-const MISSES: u32 = 3;
-/// Time within which a race is answered, if it is, in microseconds: clients retransmit a SYN after
-/// that.
-const ANSWERED: u32 = 1_000_000;
+/// Copies of a SYN that come within this time of it are one SYN.
+const ONE_SYN: Duration = Duration::from_millis(900);
+/// An untagged SYN says something of the path so long after the tagged ones.
+const LATE: Duration = Duration::from_secs(1);
 
 impl Model {
     pub(super) fn start(
@@ -74,7 +71,9 @@ impl Model {
             }
             (_, Some(verdict)) => Err(verdict),
             (Some(service), None) => {
-                match (self.whom(service, client, now), self.is_given_up(server, now)) {
+                let probes = self.probes.is_probe(client, packet.sequence);
+                let untagged = self.is_given_up(server, client, now) && !probes;
+                match (self.whom(service, client, now), untagged) {
                     (None, _) => Err(Verdict::LeftToOrigin),
                     (Some(asked), true) if asked.sites.is_empty() => Err(Verdict::UntaggedBackoff),
                     (Some(asked), untagged) => Ok((service, asked, untagged)),
@@ -93,7 +92,7 @@ impl Model {
         };
         let family = usize::from(client.is_ipv6());
         let own = self.records.keys().filter(|other| other.is_ipv6() == client.is_ipv6());
-        if own.count() == self.settings.max_connections[family] && !self.make_room(family, now) {
+        if own.count() == self.settings.max_connections[family] && !self.make_room(family) {
             return Outcome::untouched(Verdict::UntaggedTableFull);
         }
         if !headroom {
@@ -110,7 +109,9 @@ impl Model {
             service,
             repetitions: 0,
             asked: asked.sites.clone(),
+            tagged: !untagged,
             untagged,
+            untagged_late: false,
             deferred: false,
             held: None,
             fins: [false; 2],
@@ -148,40 +149,60 @@ impl Model {
         clamped(packet, usize::from(world::MTU) - outer)
     }
 
-    fn is_given_up(&self, server: SocketAddr, now: Duration) -> bool {
-        self.paths.get(&server.ip()).is_some_and(|(_, until)| now < *until)
-    }
-
     /// Handles a retransmitted SYN of an undecided race.
     fn repetition(&mut self, now: Duration, packet: &Packet, headroom: bool) -> Outcome {
         if let Some(verdict) = obstacle(packet, self.key) {
             return Outcome::untouched(verdict);
         }
-        let tag_backoffs = self.is_given_up(packet.to, now);
-        self.touch(now, packet.from);
-        let record = self.change(packet.from);
-        record.repetitions += 1;
-        let (repetitions, was_untagged, service) =
-            (record.repetitions, record.untagged, record.service);
-        if repetitions == 2 && !was_untagged {
-            self.path_missed(packet.to.ip(), now);
+        let record = self.change(packet.from).clone();
+        let since_last = now - record.since;
+        if since_last < ONE_SYN {
+            return self.same_syn(now, packet, headroom, &record);
         }
-        let asked = self.all_of(service);
-        let verdict = match repetitions {
-            1 if tag_backoffs => Verdict::UntaggedBackoff,
-            1 if headroom => Verdict::TaggedRetransmit,
-            1 => return Outcome::untouched(Verdict::UntaggedNoHeadroom),
+        let tag_backoffs = self.is_given_up(packet.to, packet.from, now);
+        self.touch(now, packet.from);
+        let asked = self.all_of(record.service);
+        let verdict = match record.repetitions {
+            0 if tag_backoffs => Verdict::UntaggedBackoff,
+            0 if headroom => Verdict::TaggedRetransmit,
+            0 => Verdict::UntaggedNoHeadroom,
             _ => Verdict::UntaggedRetransmit,
         };
-        let untagged = verdict != Verdict::TaggedRetransmit;
-        if !headroom && !asked.sites.is_empty() {
+        let untagged = matches!(verdict, Verdict::UntaggedBackoff | Verdict::UntaggedRetransmit);
+        let change = self.change(packet.from);
+        change.repetitions += 1;
+        change.untagged_late |=
+            untagged && record.tagged && (record.untagged || since_last >= LATE);
+        if verdict == Verdict::UntaggedNoHeadroom || !headroom && !asked.sites.is_empty() {
             return Outcome::untouched(verdict);
         }
-        let record = self.change(packet.from);
-        record.untagged |= untagged;
-        record.asked.extend(&asked.sites);
-        let onward = self.sent(packet, service, &asked, untagged);
+        change.untagged |= untagged;
+        change.tagged |= !untagged;
+        change.asked.extend(&asked.sites);
+        let onward = self.sent(packet, record.service, &asked, untagged);
         Outcome { onward, ..Outcome::dropped(verdict) }
+    }
+
+    /// Handles one more copy of the last SYN of an undecided race.
+    fn same_syn(&self, now: Duration, packet: &Packet, headroom: bool, race: &Record) -> Outcome {
+        let waits = span(self.settings.services[race.service].policy.origin_after);
+        let elapsed = micros(now).wrapping_sub(micros(race.started));
+        if race.deferred && race.repetitions == 0 && u128::from(elapsed) < waits.as_micros() {
+            return Outcome::dropped(Verdict::SynDeferred);
+        }
+        if race.untagged {
+            return Outcome::untouched(match race.repetitions {
+                0 | 1 => Verdict::UntaggedBackoff,
+                _ => Verdict::UntaggedRetransmit,
+            });
+        }
+        if !headroom {
+            return Outcome::untouched(Verdict::UntaggedNoHeadroom);
+        }
+        let is_first = race.repetitions == 0 && !race.asked.is_empty();
+        let asked = if is_first { self.by_switch(race.service) } else { Asked::default() };
+        let onward = self.sent(packet, race.service, &asked, false);
+        Outcome { onward, ..Outcome::dropped(Verdict::TaggedRetransmit) }
     }
 
     pub(super) fn client_packet(
@@ -202,19 +223,9 @@ impl Model {
         }
     }
 
-    /// Notes that a race to this address was not answered.
-    fn path_missed(&mut self, server: IpAddr, now: Duration) {
-        let until = now + span(self.settings.timeouts.tag_backoff);
-        let path = self.paths.entry(server).or_default();
-        path.0 += 1;
-        if path.0 == MISSES {
-            *path = (0, until);
-        }
-    }
-
     /// Evicts a record of a family: the one that has been closing for the longest time, or the race
     /// with the oldest last SYN. Returns `false` when there is neither.
-    fn make_room(&mut self, family: usize, now: Duration) -> bool {
+    fn make_room(&mut self, family: usize) -> bool {
         let own = || self.records.iter().filter(|(key, _)| usize::from(key.is_ipv6()) == family);
         let oldest = |state| {
             let such = own().filter(|(_, record)| record.state == state);
@@ -224,14 +235,6 @@ impl Model {
             return false;
         };
         self.evicted[family] += 1;
-        let Some(gone) = self.records.remove(&client) else { return false };
-        // It had time to be answered, and was evicted before its second retransmission showed that
-        // it was not.
-        let waited = micros(now).wrapping_sub(micros(gone.started));
-        let waited = gone.repetitions < 2 && !gone.untagged && waited >= ANSWERED;
-        if gone.state == State::Racing && waited {
-            self.path_missed(gone.server.ip(), now);
-        }
-        true
+        self.records.remove(&client).is_some()
     }
 }

@@ -52,7 +52,12 @@ impl Model {
                 Outcome::dropped(Verdict::ReplicaNotAllowed)
             }
             State::Racing => self.decide(now, packet, from, is_origin, known),
-            State::Origin if won => Outcome::untouched(Verdict::SynAckRetransmit),
+            State::Origin if won => {
+                if fits {
+                    self.origin_answers_again(now, packet.to, known);
+                }
+                Outcome::untouched(Verdict::SynAckRetransmit)
+            }
             State::Replica | State::Closing if won => {
                 self.touch(now, packet.to);
                 let acknowledged = packet.acknowledgement.wrapping_sub(1);
@@ -65,9 +70,12 @@ impl Model {
                 self.winners(packet, from, known.server, Verdict::SynAckRetransmit)
             }
             State::Origin | State::Replica | State::Closing => {
-                let may_count = is_origin || self.permits(known.service, from.ip());
-                if may_count && !known.asked.is_empty() && !self.was_asked(known, from, is_origin) {
-                    self.path_takes_tags(known);
+                if is_origin {
+                    self.origin_answers(packet.to, known);
+                } else if self.permits(known.service, from.ip())
+                    && !self.was_asked(known, from, is_origin)
+                {
+                    self.switch_answers(packet.to, known);
                 }
                 Outcome::answered(Verdict::LoserReset, self.reset(packet, from, is_origin))
             }
@@ -109,8 +117,10 @@ impl Model {
         is_origin: bool,
         known: &Record,
     ) -> Outcome {
-        if !self.was_asked(known, from, is_origin) {
-            self.path_takes_tags(known);
+        if is_origin {
+            self.origin_answers_first(now, packet.to, known);
+        } else if !self.was_asked(known, from, is_origin) {
+            self.switch_answers(packet.to, known);
         }
         if self.settings.services[known.service].policy.shadow && !is_origin {
             let reset = self.reset(packet, from, is_origin);
@@ -143,12 +153,6 @@ impl Model {
         self.winners(packet, from, server, Verdict::ReplicaWon)
     }
 
-    fn path_takes_tags(&mut self, known: &Record) {
-        if known.repetitions < 2 && !known.untagged {
-            self.paths.remove(&known.server.ip());
-        }
-    }
-
     /// Handles plain packets other than SYN/ACKs.
     pub(super) fn server_packet(
         &mut self,
@@ -178,7 +182,7 @@ impl Model {
             }
             State::Replica | State::Closing if is_origin => Outcome::dropped(Verdict::FromLoser),
             State::Racing if is_reset && is_origin && minded => {
-                self.path_takes_tags(known);
+                self.origin_answers(packet.to, known);
                 self.touch(now, packet.to);
                 self.change(packet.to).state = State::Origin;
                 Outcome::untouched(Verdict::ResetByOrigin)

@@ -176,22 +176,11 @@ fn every_repetition_asks_all_and_is_not_measured() {
     assert_eq!(rig.answers(), [(host(V4_HOSTS.replicas[1]), true, true, None)]);
 }
 
-/// Makes the gateway assume that the path to the server drops tagged SYNs.
-fn back_off<M: Mode>(rig: &mut Rig<M>) {
-    for _ in 0..3 {
-        for _ in 0..3 {
-            rig.other_race(2);
-            rig.wait(1000);
-        }
-        rig.wait(50_000);
-    }
-    rig.reported();
-}
-
 #[test]
 fn while_the_path_drops_tags_only_the_copies_have_one() {
     let mut rig = Rig::<A>::new(&V4_HOSTS, direct());
-    back_off(&mut rig);
+    rig.back_off();
+    rig.reported();
     assert_eq!(rig.send_syn(ISN).0, Verdict::UntaggedBackoff);
     assert_eq!(rig.receive_answer(0).0, Verdict::NoEntry, "no race without replicas to ask");
     rig.plan(&[(0, 10)], |_| {});
@@ -211,7 +200,8 @@ fn while_the_path_drops_tags_only_the_copies_have_one() {
 #[test]
 fn under_c_an_untagged_syn_to_the_origin_has_the_mss_of_the_tunnels() {
     let mut rig = Rig::<C>::new(&V4_HOSTS, direct());
-    back_off(&mut rig);
+    rig.back_off();
+    rig.reported();
     rig.plan(&[(0, 10)], |_| {});
     let (verdict, sent) = rig.send_syn(ISN);
     assert_eq!((verdict, sent.len()), (Verdict::UntaggedBackoff, 2));
@@ -225,19 +215,11 @@ fn under_c_an_untagged_syn_to_the_origin_has_the_mss_of_the_tunnels() {
 fn an_answer_of_the_origin_that_lost_shows_that_the_path_takes_tags() {
     let mut rig = Rig::<A>::new(&V4_HOSTS, direct());
     rig.plan(&[(0, 10)], |_| {});
-    let missed = |rig: &mut Rig<A>| {
-        (0..3).for_each(|_| {
-            rig.other_race(2);
-            rig.wait(1000);
-        });
-        rig.wait(50_000);
-    };
-    missed(&mut rig);
-    missed(&mut rig);
+    rig.miss(&[1, 2]);
     rig.send_syn(ISN);
     rig.receive_answer(0);
     assert_eq!(rig.receive_origins().0, Verdict::LoserReset);
-    missed(&mut rig);
+    rig.miss(&[3]);
     assert_eq!(rig.other_race(3).0, Verdict::Tagged);
 }
 

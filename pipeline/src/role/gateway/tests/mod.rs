@@ -2,6 +2,7 @@
 //! plans made by hand, and frames that wait. Everything else is tested by scenarios and against a
 //! model.
 
+mod backoff;
 mod direct;
 mod rig;
 mod waiting;
@@ -226,24 +227,6 @@ fn the_endpoint_of_a_closing_connection_is_not_used_for_another_server() {
         harness.verdict(Side::Inside, &Segment::syn(CLIENT, SERVER, 5)),
         Verdict::TaggedNewIsn
     );
-}
-
-#[test]
-fn evicted_races_without_an_answer_count_toward_the_backoff() {
-    let mut harness = Harness::new();
-    let syn = |number: u16| Segment::syn(&format!("198.18.1.10:{number}"), SERVER, 7);
-    for number in 0..16 {
-        assert_eq!(harness.verdict(Side::Inside, &syn(1000 + number)), Verdict::Tagged);
-    }
-    // Races younger than a second do not count.
-    for number in 16..32 {
-        assert_eq!(harness.verdict(Side::Inside, &syn(1000 + number)), Verdict::Tagged);
-    }
-    harness.wait(2);
-    let verdicts: Vec<_> =
-        (32..36).map(|number| harness.verdict(Side::Inside, &syn(1000 + number))).collect();
-    assert_eq!(verdicts[..3], [Verdict::Tagged; 3]);
-    assert_eq!(verdicts[3], Verdict::UntaggedBackoff);
 }
 
 /// Under B only a replica's SYN/ACK and refusal come in a tunnel. Decapsulating anything else would

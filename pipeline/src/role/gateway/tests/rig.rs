@@ -1,5 +1,7 @@
 //! A gateway with a plan that a test makes by hand, and what it sends and reports.
 
+use std::net::SocketAddr;
+
 use super::*;
 use crate::memory::{Candidate, Event, Plan, Report, ReportsReader, Why, reports};
 use crate::testing::{socket, tunnel_in};
@@ -201,6 +203,33 @@ impl<M: Mode> Rig<M> {
         syn.from.set_port(number);
         let seen = self.burst(Side::Inside, &[syn.frame()]);
         (seen.verdicts[0], seen.outside)
+    }
+
+    /// Runs races of clients in these IPv4 prefixes that miss: the origin answers the first untagged
+    /// SYN alone.
+    pub(super) fn miss(&mut self, prefixes: &[u8]) {
+        let client = |prefix: u8| SocketAddr::from(([198, 19, prefix, 10], 40_000));
+        for millis in [1000, 2000, 50] {
+            for &prefix in prefixes {
+                let syn = Segment { from: client(prefix), ..self.syn(ISN) };
+                self.burst(Side::Inside, &[syn.frame()]);
+            }
+            self.wait(millis);
+        }
+        for &prefix in prefixes {
+            let answer = self.origins_answer_to(client(prefix));
+            assert_eq!(self.receive(answer).0, Verdict::OriginWon);
+        }
+    }
+
+    /// Makes the gateway find that the path to the server drops tagged SYNs.
+    pub(super) fn back_off(&mut self) {
+        self.miss(&[1, 2, 3]);
+        assert_eq!(self.scalar(Scalar::TagBackoffs), 1);
+    }
+
+    fn origins_answer_to(&self, client: SocketAddr) -> Vec<u8> {
+        Segment { to: client, ..Segment::syn_ack(self.hosts.server, CLIENT, 500, ISN + 1) }.frame()
     }
 
     /// Returns a replica's SYN/ACK in the configuration's form.

@@ -66,9 +66,9 @@ fn explorations_and_repetitions_do_not_wait() {
     rig.plan(&[(0, 10)], |plan| plan.explore_every = 2);
     assert_eq!(rig.other_race(2).0, Verdict::SynDeferred);
     assert_eq!(rig.other_race(3).0, Verdict::Tagged);
+    rig.wait(1000);
     let (verdict, sent) = rig.other_race(2);
     assert_eq!((verdict, sent.len()), (Verdict::TaggedRetransmit, 2));
-    rig.wait(5);
     assert!(rig.timer().outside.is_empty(), "the repetition has been sent");
     for why in [Why::OriginLately, Why::NothingRemembered] {
         rig.plan(&[(0, 10)], |plan| plan.why = why);
@@ -241,9 +241,9 @@ fn a_repeated_answer_is_held_once() {
 #[test]
 fn the_clients_repetition_does_not_end_the_wait() {
     let mut rig = held::<A>(&V4_HOSTS);
+    rig.wait(1000);
     let (verdict, sent) = rig.send_syn(ISN);
     assert_eq!((verdict, sent.len()), (Verdict::TaggedRetransmit, 3));
-    rig.wait(30);
     assert_eq!(rig.timer().inside.len(), 1);
     assert_eq!(rig.answers(), [(host(V4_HOSTS.replicas[0]), true, true, None)]);
 }
