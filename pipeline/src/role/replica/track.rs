@@ -79,7 +79,7 @@ impl<F: Family> ReplicaFor<'_, F> {
         if flags.rst() {
             // The next copy is another attempt.
             value.last_copy = None;
-        } else if !flags.is_syn_ack() && value.tracking.is_established() {
+        } else if flags.0 & Flags::SYN == 0 && value.tracking.is_established() {
             value.expected[0] = tcp::ack_number(packet.tcp());
         }
         if flags.is_syn_ack() {
