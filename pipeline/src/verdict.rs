@@ -230,6 +230,8 @@ verdicts! {
     CopyNotSigned Dropped REPLICA "not_signed" "op 402" "SYN copy whose tag is not signed, and must be";
     CopyBadSignature Dropped REPLICA "bad_signature" "op 402" "SYN copy whose tag's signature is wrong, or made with an unknown key";
     CopyClientNotAllowed Dropped REPLICA "client_not_allowed" "op 402" "SYN copy of a client that is not in allowed_clients";
+    CopyClientMartian Dropped REPLICA "client_martian" "op 402" "SYN copy from an address that no client has: not unicast, or a service's, a web server's or the appliance's own";
+    CopyRetransmitLimit Dropped REPLICA "copy_retransmit_limit" "op 402" "repeated SYN copy of a connection that has had eight of them";
     CopyEndpointInUse Dropped REPLICA "copy_endpoint_in_use" "op 402" "SYN copy of a client endpoint that has a live connection here to another server, or at another web server";
     NeighbourUnresolved Dropped SERVER_SIDE "neighbour_unresolved" "" "a packet whose server's MAC address is not known, and that does not fit the pending queue";
 

@@ -5,11 +5,17 @@ use std::num::NonZeroU16;
 use crate::base::time::Ticks;
 use crate::packet::buffer::Buffer;
 use crate::packet::view::Packet;
-use crate::role::phase::Phase;
-use crate::role::tracking::{TcpTracking, Tracked};
+use crate::role::tracking::TcpTracking;
 use crate::wire::configuration::Configuration;
 use crate::wire::family::{Endpoint, Family};
+use crate::wire::tcp::{self, Flags};
 use crate::wire::tunnel::Format;
+
+/// The most copies of one SYN that the web server is given after the first: more than a TCP sends.
+pub(super) const MAX_REPEATED_COPIES: u8 = 8;
+/// A FIN or RST of the client counts if its sequence number is no more than this beyond what the
+/// web server expects: one in 4096 blind ones is (RFC 5961, section 3; RFC 7857, section 2.2).
+const WINDOW: u32 = 1 << 20;
 
 /// A connection at the replica. Its key in the table is the client endpoint C, at whose address its
 /// tunnels end.
@@ -28,17 +34,22 @@ pub struct Connection<F: Family> {
     /// Whether the web server has the address V itself, and receives packets as the client sent
     /// them.
     pub has_vip: bool,
-    /// The acknowledgement number by which the client establishes the connection; known once the
-    /// web server has answered.
-    pub expected_ack: u32,
-    /// The sequence number and configuration of a later SYN of the same endpoints, should the web
-    /// server accept it.
-    pub next: (u32, Configuration),
+    /// Until the connection is established: the acknowledgement numbers by which the client
+    /// establishes it, of the web server's first SYN/ACK and of its last, which differ where SYN
+    /// cookies or a load balancer answer. From then on, the first is the sequence number that the
+    /// web server expects next.
+    pub expected: [u32; 2],
+    /// The sequence number of a later SYN of the same endpoints, should the web server accept it.
+    pub next_isn: u32,
+    /// The configuration of that SYN; `None` if it was sent to the web server by no gateway.
+    pub next_configuration: Option<Configuration>,
     /// The connection's tracking. "Server seen" is set by the web server's SYN/ACK.
     pub tracking: TcpTracking,
     /// How many SYN/ACKs the web server may still send before the client establishes the
     /// connection.
     pub syn_acks_left: u8,
+    /// How many more copies of the SYN the web server may be given.
+    pub copies_left: u8,
     /// When a copy was last given to the web server, be it of this SYN or of a later one; `None`
     /// once the web server has refused.
     pub last_copy: Option<CopyTime>,
@@ -67,8 +78,8 @@ impl CopyTime {
 }
 
 impl<F: Family> Connection<F> {
-    /// Returns whether a client has established the connection, and FINs have not ended it. A RST
-    /// is no evidence, since any host can send one; nor is silence.
+    /// Returns whether a client has established the connection, and FINs have not ended it. Silence
+    /// is no evidence, and a RST may have been ignored.
     pub(super) fn is_live(&self) -> bool {
         self.tracking.is_established() && !self.tracking.has_both_fins()
     }
@@ -76,58 +87,75 @@ impl<F: Family> Connection<F> {
     /// Returns whether a copy of a SYN to `server` with this sequence number repeats one that the web
     /// server was given a moment ago: the gateway's own copy and the switch's may both arrive.
     pub(super) fn is_duplicate(&self, server: Endpoint<F>, isn: u32, now: Ticks) -> bool {
-        let is_given = isn == self.isn || self.tracking.is_challenged() && isn == self.next.0;
+        let is_given = isn == self.isn || self.is_challenged_by(isn);
         is_given
             && server == self.server
             && self.last_copy.is_some_and(|time| time.has_duplicate_at(now))
     }
 
-    /// Returns whether a SYN/ACK with this acknowledgement number accepts the later SYN: a live
-    /// connection's server would not send it (RFC 5961, section 4).
-    pub(super) fn is_succeeded_by(&self, ack_number: u32) -> bool {
-        self.tracking.is_challenged() && ack_number == self.next.0.wrapping_add(1)
+    /// Returns whether the web server was given a later SYN with this sequence number.
+    pub(super) fn is_challenged_by(&self, isn: u32) -> bool {
+        self.tracking.is_challenged() && isn == self.next_isn
     }
 
-    /// Returns the connection of the later SYN.
-    pub(super) fn successor(self) -> Self {
-        let (isn, configuration) = self.next;
+    /// Notes that the web server is given a later SYN. A live connection's server does not accept it
+    /// (RFC 5961, section 4).
+    pub(super) fn challenge(&mut self, isn: u32, configuration: Option<Configuration>) {
+        (self.next_isn, self.next_configuration) = (isn, configuration);
+        self.tracking.note_challenge();
+    }
+
+    /// Returns the connection of the later SYN, which has this configuration.
+    pub(super) fn successor(self, configuration: Configuration) -> Self {
+        let (isn, copies_left) = (self.next_isn, MAX_REPEATED_COPIES);
         let tracking = TcpTracking::default();
-        Self { isn, configuration, tracking, syn_acks_left: 0, ..self }
+        Self { isn, configuration, tracking, syn_acks_left: 0, copies_left, ..self }
     }
 
-    /// Returns whether an acknowledgement number of the client establishes the connection. Under A
-    /// the web server's packets need not pass here.
-    pub(super) fn is_established_by(&self, ack_number: u32) -> bool {
-        self.tracking.is_established_by(self.expected_ack == ack_number)
+    /// Notes the web server's SYN/ACK, which has this sequence number.
+    pub(super) fn note_syn_ack(&mut self, sequence: u32) {
+        let number = sequence.wrapping_add(1);
+        if !self.tracking.server_seen() {
+            self.expected[0] = number;
+        }
+        self.expected[1] = number;
+        self.tracking.note_server();
+    }
+
+    /// Notes that both sides have the connection.
+    pub(super) fn establish(&mut self) {
+        self.tracking.establish();
+        self.expected[0] = self.isn.wrapping_add(1);
+    }
+
+    /// Returns whether a packet of the web server shows that its TCP has the connection: it has
+    /// data or FIN, or acknowledges data. Before that, a TCP sends neither.
+    pub(super) fn is_established_by_server<B: Buffer>(&self, packet: &Packet<B>) -> bool {
+        let flags = tcp::flags(packet.tcp());
+        let acknowledged = tcp::ack_number(packet.tcp()).wrapping_sub(self.isn.wrapping_add(1));
+        flags.0 & (Flags::SYN | Flags::RST) == 0
+            && acknowledged < WINDOW
+            && (acknowledged > 0 || flags.fin() || packet.has_data())
+    }
+
+    /// Returns whether a FIN or RST of the client may be its own: blind ones must not change the
+    /// connection's state. Before the connection is established, only the exact number counts, which
+    /// a gateway's reset has. Where the web server's packets take another path, what it expects is
+    /// not known.
+    pub(super) fn may_end<B: Buffer>(&self, packet: &Packet<B>) -> bool {
+        let sequence = tcp::sequence(packet.tcp());
+        let in_window = match (self.tracking.is_established(), self.tracking.server_seen()) {
+            (false, _) => sequence == self.isn.wrapping_add(1),
+            (true, false) => true,
+            (true, true) => sequence.wrapping_sub(self.expected[0]) < WINDOW,
+        };
+        in_window && packet.tcp_checksum_ok::<F>()
     }
 
     /// Returns the source of the web server's packets: V when it got the SYN for V.
     #[inline]
     pub(super) fn sends_as(&self) -> Endpoint<F> {
         if self.has_vip { self.server } else { self.replica }
-    }
-}
-
-impl<F: Family> Tracked for Connection<F> {
-    type Phase = Phase;
-    const CLOSING: Phase = Phase::Closing;
-
-    fn tracking_mut(&mut self) -> &mut TcpTracking {
-        &mut self.tracking
-    }
-
-    fn is_finished(&self) -> bool {
-        self.tracking.has_both_fins()
-    }
-
-    /// The connection returns to what it was: a blind RST with a segment after it must not make an
-    /// entry that stays, just as a blind ACK makes none.
-    fn resumed(&self) -> Option<Phase> {
-        match (self.tracking.has_both_fins(), self.tracking.is_established()) {
-            (true, _) => None,
-            (false, true) => Some(Phase::Established),
-            (false, false) => Some(Phase::Opening),
-        }
     }
 }
 

@@ -4,9 +4,9 @@
 use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::connection::{Connection, CopyTime};
+use super::connection::{Connection, CopyTime, MAX_REPEATED_COPIES};
 use super::mode::{self, Segment};
-use super::{Phase, ReplicaFor, Server, Settings, live};
+use super::{Phase, ReplicaFor, Server, Settings};
 use crate::base::time::Ticks;
 use crate::counters::{Generated, Scalar};
 use crate::packet::buffer::{Buffer, Pool};
@@ -21,6 +21,10 @@ use crate::wire::configuration::Configuration;
 use crate::wire::family::{Endpoint, Family};
 use crate::wire::{ethernet, tcp};
 
+/// A client that was heard within this time has the connection of its endpoint, even if its gateway
+/// signs another SYN.
+const HEARD_WITHIN: Ticks = Ticks::from_secs(5);
+
 /// A SYN copy that has been read.
 #[derive(Clone, Copy, Debug)]
 struct SynCopy {
@@ -32,6 +36,8 @@ struct SynCopy {
     outer_destination: IpAddr,
     /// Whether it came from the gateway directly.
     is_direct: bool,
+    /// Whether a gateway has signed it.
+    is_signed: bool,
 }
 
 impl<F: Family> ReplicaFor<'_, F> {
@@ -98,21 +104,44 @@ impl<F: Family> ReplicaFor<'_, F> {
             tag::Found::Bad => return Err(Verdict::BadTag),
             _ => return Err(Verdict::CopyNotTagged),
         };
-        match self.common.keys.get().verify::<F, B>(packet, &tag) {
+        let is_signed = match self.common.keys.get().verify::<F, B>(packet, &tag) {
             Verification::Invalid => return Err(Verdict::CopyBadSignature),
             Verification::Unsigned if settings.require_signature => {
                 return Err(Verdict::CopyNotSigned);
             }
-            Verification::Unsigned | Verification::Valid => {}
-        }
+            Verification::Unsigned => false,
+            Verification::Valid => true,
+        };
         let to = packet.destination::<F>();
         let service = self.common.services.find(to.address.into(), to.port);
         let service = service.ok_or(Verdict::CopyNoService)?.into();
-        if !settings.allowed_clients.allows(packet.source::<F>().address.into()) {
+        let client = packet.source::<F>().address;
+        if self.is_martian(client) {
+            return Err(Verdict::CopyClientMartian);
+        }
+        if !settings.allowed_clients.allows(client.into()) {
             return Err(Verdict::CopyClientNotAllowed);
         }
         let configuration = tag.configuration.ok_or(Verdict::CopyUnknownConfiguration)?;
-        Ok(SynCopy { service, configuration, tag_at, tag_length, outer_destination, is_direct })
+        Ok(SynCopy {
+            service,
+            configuration,
+            tag_at,
+            tag_length,
+            outer_destination,
+            is_direct,
+            is_signed,
+        })
+    }
+
+    /// Returns whether no client can have this address: it is no unicast address, or one of the
+    /// services', of the web servers' or of the appliance's own.
+    fn is_martian(&self, client: F::Address) -> bool {
+        let (hosts, address) = (&self.common.hosts, client.into());
+        !F::is_unicast(client)
+            || self.common.services.covers(address)
+            || hosts.is_tunnel_address(address)
+            || hosts.is_server(address)
     }
 
     /// Gives a copy to a web server (op 410), unless the replica is out of service or busy (ops
@@ -141,18 +170,25 @@ impl<F: Family> ReplicaFor<'_, F> {
             let connection = &self.connections.get(slot).value;
             connection.isn == isn && connection.server == packet.destination()
         });
+        if let Some(slot) = repeated
+            && self.connections.get(slot).value.copies_left == 0
+        {
+            return Verdict::CopyRetransmitLimit;
+        }
+        // op 408
+        if self.is_busy(now) {
+            return Verdict::Busy;
+        }
         if let Some(slot) = repeated {
             self.on_repeated_copy(slot, now);
             self.allow_syn_acks(slot);
             let connection = self.connections.get(slot).value;
             return self.forward_copy(packet, copy, slot, connection, Verdict::CopyRetransmit, now);
         }
-        // op 408
-        if self.is_busy(now) {
-            return Verdict::Busy;
-        }
-        if let Some(slot) = earlier.filter(|slot| self.connections.get(*slot).value.is_live()) {
-            return self.challenge(packet, copy, slot, selected, now);
+        if let Some(slot) = earlier.filter(|slot| self.connections.get(*slot).value.is_live())
+            && let Some(verdict) = self.challenge(packet, copy, slot, selected, now)
+        {
+            return verdict;
         }
         let service = &self.common.settings.services[copy.service];
         let (server, number) = (&service.servers[selected], service.first_server + selected);
@@ -172,7 +208,9 @@ impl<F: Family> ReplicaFor<'_, F> {
 
     /// Handles a copy for a client endpoint that has a live connection here. The web server's TCP
     /// decides: the connection continues until that accepts the new one. Otherwise anybody who can
-    /// have a SYN copied could take over the connection.
+    /// have a SYN copied could take over the connection. Where another web server would be asked, the
+    /// copy is dropped; `None` if the gateway's word ends the connection: it has signed the SYN, and
+    /// the client is quiet.
     fn challenge<B: Buffer>(
         &mut self,
         packet: &mut Packet<B>,
@@ -180,19 +218,19 @@ impl<F: Family> ReplicaFor<'_, F> {
         slot: Slot,
         selected: usize,
         now: Ticks,
-    ) -> Verdict {
-        let connection = self.connections.get(slot).value;
+    ) -> Option<Verdict> {
+        let entry = self.connections.get(slot);
+        let (connection, seen) = (entry.value, entry.seen());
         let server = &self.common.settings.services[copy.service].servers[selected];
         let endpoints = |c: &Connection<F>| (c.server, c.replica, c.has_vip);
         let next = self.connection_to(server, packet, copy);
         let Some(next) = next.filter(|next| endpoints(next) == endpoints(&connection)) else {
-            return Verdict::CopyEndpointInUse;
+            let is_over = copy.is_signed && now.since(seen) >= HEARD_WITHIN;
+            return (!is_over).then_some(Verdict::CopyEndpointInUse);
         };
-        let value = self.connections.value_mut(slot);
-        value.next = (next.isn, next.configuration);
-        value.tracking.note_challenge();
+        self.connections.value_mut(slot).challenge(next.isn, Some(next.configuration));
         *self.translates |= next.configuration.replica_translates();
-        self.forward_copy(packet, copy, slot, next, Verdict::CopyNewIsn, now)
+        Some(self.forward_copy(packet, copy, slot, next, Verdict::CopyNewIsn, now))
     }
 
     /// Strips the tag of a copy and sends it to the web server of `connection`, which is, or may
@@ -219,13 +257,15 @@ impl<F: Family> ReplicaFor<'_, F> {
 
     /// Handles a copy of a SYN whose connection is known.
     fn on_repeated_copy(&mut self, slot: Slot, now: Ticks) {
+        let connection = self.connections.value_mut(slot);
+        connection.copies_left = connection.copies_left.saturating_sub(1);
         match self.connections.get(slot).state() {
             // The web server had refused, and may accept now.
-            Phase::Closing if !self.connections.get(slot).value.is_live() => {
+            Phase::Lost | Phase::Closed => {
                 self.connections.value_mut(slot).tracking = TcpTracking::default();
-                self.connections.move_to(slot, Phase::Opening, now);
+                self.move_to(slot, Phase::Opening, now);
             }
-            _ => self.connections.touch(slot, now),
+            _ => self.touch(slot, now),
         }
     }
 
@@ -247,10 +287,12 @@ impl<F: Family> ReplicaFor<'_, F> {
             configuration: copy.configuration,
             format: self.common.settings.path.format(client),
             has_vip: server.has_vip && copy.configuration.data_in_tunnels(),
-            expected_ack: 0,
-            next: (0, copy.configuration),
+            expected: [0; 2],
+            next_isn: 0,
+            next_configuration: None,
             tracking: TcpTracking::default(),
             syn_acks_left: 0,
+            copies_left: MAX_REPEATED_COPIES,
             last_copy: None,
         })
     }
@@ -279,11 +321,11 @@ impl<F: Family> ReplicaFor<'_, F> {
 
     /// Returns whether this worker is busy (op 406).
     fn is_busy(&mut self, now: Ticks) -> bool {
-        let live = live(self.connections) + self.others;
+        let heard = self.common.heard.count(now);
         let Settings { busy_syn_rate: rate, busy_connections, .. } = self.common.settings;
         // op 406: is the replica busy?
         self.common.admission.busy.load(Relaxed)
-            || live >= busy_connections
+            || heard >= busy_connections
             || !self.common.syns.take(1, rate, rate, now)
     }
 
@@ -299,7 +341,7 @@ impl<F: Family> ReplicaFor<'_, F> {
         if let Some(slot) = earlier {
             *self.translates |= translates;
             *self.connections.value_mut(slot) = connection;
-            self.connections.move_to(slot, Phase::Opening, now);
+            self.move_to(slot, Phase::Opening, now);
             return Some(slot);
         }
         let counters = self.common.counters.common.table_of(F::VERSION);

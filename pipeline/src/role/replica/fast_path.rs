@@ -1,9 +1,10 @@
 //! The fast path: data of a connection that the client has established, with all headers at their
 //! usual places. As at the gateway, it does what the slow path does, or nothing.
 
+use super::Replica;
 use super::connection::{ClientConnection, Connection};
+use super::heard::{self, Connections, Heard};
 use super::mode::{self, Segment};
-use super::{Phase, Replica};
 use crate::base::time::Ticks;
 use crate::packet::buffer::Buffer;
 use crate::packet::burst::BURST;
@@ -12,9 +13,9 @@ use crate::policy::tunnel_path::TunnelPath;
 use crate::role::PathClass;
 use crate::role::gateway::mode::EncapError;
 use crate::stage::decap;
-use crate::table::{EntryHint, Slot, Table};
+use crate::table::{EntryHint, Slot};
 use crate::verdict::Verdict;
-use crate::wire::family::{Endpoint, Family, V4, V6, Version};
+use crate::wire::family::{Family, V4, V6, Version};
 use crate::wire::tcp;
 
 impl Replica {
@@ -30,21 +31,22 @@ impl Replica {
     ) -> (B, Option<Verdict>) {
         let Self { common, v4, v6, lookup } = self;
         let (path, (class, entry)) = (&common.settings.path, lookup.class(number));
+        let heard = &mut common.heard;
         let is_tunnel = from == Side::Outside && view.kind == Kind::Tunnel;
         match class {
             PathClass::NotHandled => (frame, Some(view.kind.default_verdict())),
             PathClass::FastV4 => {
                 let connections = &mut v4.connections;
-                FastPath::<V4> { connections, path, entry, now }.plain(from, frame, view)
+                FastPath::<V4> { connections, heard, path, entry, now }.plain(from, frame, view)
             }
             PathClass::FastV6 => {
                 let connections = &mut v6.connections;
-                FastPath::<V6> { connections, path, entry, now }.plain(from, frame, view)
+                FastPath::<V6> { connections, heard, path, entry, now }.plain(from, frame, view)
             }
             PathClass::SlowV4 if is_tunnel && view.version == Version::V4 => {
                 let inner = &lookup.inner[number % BURST];
                 let connections = &mut v4.connections;
-                let mut fast = FastPath::<V4> { connections, path, entry, now };
+                let mut fast = FastPath::<V4> { connections, heard, path, entry, now };
                 // The same step twice: once with all offsets known to the compiler.
                 match view.as_plain_tunnel(inner) {
                     Some((view, inside)) if inner.kind == Kind::Tcp => {
@@ -63,7 +65,7 @@ impl Replica {
                 let (mut packet, inner) =
                     (Packet::parsed(frame, view), &lookup.inner[number % BURST]);
                 let connections = &mut v6.connections;
-                let mut fast = FastPath::<V6> { connections, path, entry, now };
+                let mut fast = FastPath::<V6> { connections, heard, path, entry, now };
                 let verdict = fast.tunnelled(&mut packet, inner);
                 (packet.buffer, verdict)
             }
@@ -76,7 +78,8 @@ impl Replica {
 
 /// The state of the replica that the fast path uses for one packet.
 struct FastPath<'a, F: Family> {
-    connections: &'a mut Table<Endpoint<F>, Phase, Connection<F>>,
+    connections: &'a mut Connections<F>,
+    heard: &'a mut Heard,
     path: &'a TunnelPath,
     entry: EntryHint,
     now: Ticks,
@@ -105,20 +108,21 @@ impl<F: Family> FastPath<'_, F> {
         match from {
             // ops 412, 442, 462
             Side::Inside if source == connection.sends_as() => {
-                let data = Segment::Data;
+                let (data, expected) = (Segment::Data, tcp::ack_number(headers.tcp()));
                 let verdict = match mode::to_client(packet, data, client, connection, self.path) {
                     Ok(()) => Verdict::FromWebServer,
                     Err(EncapError::TooBig(_)) => return None,
                     Err(EncapError::NoHeadroom) => Verdict::NoBuffer,
                 };
-                self.connections.touch(slot, self.now);
+                self.connections.value_mut(slot).expected[0] = expected;
+                self.touch(slot);
                 Some(verdict)
             }
             Side::Outside
                 if !connection.configuration.data_in_tunnels()
                     && connection.replica == destination =>
             {
-                self.connections.touch(slot, self.now);
+                self.touch(slot);
                 Some(Verdict::ToWebServer)
             }
             Side::Inside | Side::Outside => None,
@@ -143,17 +147,20 @@ impl<F: Family> FastPath<'_, F> {
         if let Err(verdict) = decap::open(packet, *inner) {
             return Some(verdict);
         }
-        self.connections.touch(slot, self.now);
+        self.touch(slot);
         mode::to_web_server(packet, Segment::Data, &connection);
         Some(Verdict::ToWebServer)
     }
 
-    /// Returns a connection that the client has established and that is not closing.
+    #[inline(always)]
+    fn touch(&mut self, slot: Slot) {
+        heard::touch(self.connections, self.heard, slot, self.now);
+    }
+
+    /// Returns a connection that the client has established and that nothing has ended.
     #[inline(always)]
     fn established(&self, slot: Slot) -> Option<&Connection<F>> {
         let entry = self.connections.get(slot);
-        let is_established =
-            entry.state() == Phase::Established && entry.value.tracking.is_established();
-        is_established.then_some(&entry.value)
+        entry.state().is_open().then_some(&entry.value)
     }
 }

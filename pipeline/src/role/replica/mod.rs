@@ -7,15 +7,19 @@
 //! packets go to the client in the form of the connection's configuration ([`track`], [`mode`]);
 //! all other traffic is bridged.
 
+mod answering;
 mod connection;
 mod copy;
 mod direct;
 mod fast_path;
+mod heard;
 mod hosts;
 mod lookup;
 mod mode;
 mod owner;
+mod phase;
 mod related;
+mod repair;
 mod settings;
 mod track;
 mod tunnelled;
@@ -39,11 +43,14 @@ use crate::stage::sign::Keys;
 use crate::table::Table;
 use crate::verdict::{Roles, Verdict};
 use crate::wire::family::{Endpoint, Family, V4, V6, Version};
+use answering::Answering;
 use connection::ClientConnection;
+use heard::Heard;
 use hosts::Hosts;
+use repair::Repairs;
 
-pub use super::phase::Phase;
 pub use connection::{Connection, CopyTime};
+pub use phase::Phase;
 pub use settings::{Admission, Selection, Server, Service, Settings, Shares};
 
 /// One worker's replica.
@@ -62,6 +69,9 @@ struct Common {
     selection: Reader<Selection>,
     keys: Reader<Keys>,
     syns: Bucket,
+    repairs: Repairs,
+    heard: Heard,
+    answering: Answering,
     oversize: Oversize,
     admission: Arc<Admission>,
     resolver: Resolver,
@@ -82,19 +92,13 @@ struct ReplicaFor<'a, F: Family> {
     connections: &'a mut Table<Endpoint<F>, Phase, Connection<F>>,
     fragments: &'a mut Fragments<F, ClientConnection<F>>,
     translates: &'a mut bool,
-    /// Live connections of the other family.
-    others: usize,
-}
-
-/// Returns the number of connections that count toward `busy_connections`.
-fn live<F: Family>(connections: &Table<Endpoint<F>, Phase, Connection<F>>) -> usize {
-    connections.count(Phase::Opening) + connections.count(Phase::Established)
 }
 
 impl<F: Family> FamilyState<F> {
     fn new(settings: &Settings, counters: &CommonCounters) -> Self {
         let capacity = settings.max_connections[F::VERSION as usize];
-        let connections = Table::new(capacity, &settings.timeouts, settings.hash_key);
+        let timeouts = Phase::timeouts(settings.timeouts);
+        let connections = Table::new(capacity, &timeouts, settings.hash_key);
         counters.table_of(F::VERSION).capacity.set(connections.capacity() as u64);
         Self { connections, fragments: Fragments::default(), translates: false }
     }
@@ -124,6 +128,9 @@ impl Replica {
                 selection,
                 keys,
                 syns: Bucket::full(settings.busy_syn_rate, Ticks(0)),
+                repairs: Repairs::new(settings.syn_ack_repair_rate, settings.hash_key.0),
+                heard: Heard::default(),
+                answering: Answering::new(&settings.services),
                 oversize: Oversize::default(),
                 admission: shares.admission,
                 resolver: Resolver::new(shares.neighbours),
@@ -135,14 +142,12 @@ impl Replica {
 
     fn for_v4(&mut self) -> ReplicaFor<'_, V4> {
         let FamilyState { connections, fragments, translates } = &mut self.v4;
-        let others = live(&self.v6.connections);
-        ReplicaFor { common: &mut self.common, connections, fragments, translates, others }
+        ReplicaFor { common: &mut self.common, connections, fragments, translates }
     }
 
     fn for_v6(&mut self) -> ReplicaFor<'_, V6> {
         let FamilyState { connections, fragments, translates } = &mut self.v6;
-        let others = live(&self.v4.connections);
-        ReplicaFor { common: &mut self.common, connections, fragments, translates, others }
+        ReplicaFor { common: &mut self.common, connections, fragments, translates }
     }
 
     /// Handles ARP and neighbour discovery: learns web servers, and answers for tunnel addresses

@@ -63,12 +63,15 @@ pub struct Settings {
     pub require_signature: bool,
     /// The tunnels to the gateways.
     pub path: TunnelPath,
-    /// This worker is busy from this number of live connections on.
+    /// This worker is busy from this number of established connections heard of lately on.
     pub busy_connections: usize,
     /// This worker is busy above this number of SYN copies per second.
     pub busy_syn_rate: u64,
     /// How many unsolicited retransmissions of its SYN/ACK a web server may send for each copy.
     pub syn_ack_retransmits: u8,
+    /// How many SYN/ACKs per second web servers may repeat, beyond those and beyond what the clients'
+    /// established connections have earned, before the client has been heard; 0: none at all.
+    pub syn_ack_repair_rate: u64,
     /// Connections this worker can track: IPv4, IPv6.
     pub max_connections: [usize; 2],
     /// Time-outs of opening, established and closing connections.
@@ -85,8 +88,8 @@ impl Settings {
     /// Returns settings with defaults for everything but the services: no switch is allowed, direct
     /// copies and any client are; the web servers' addresses are the tunnel addresses; default tag, unsigned; IP in
     /// IP with a path MTU of 1500 bytes; busy from 10,000 connections or 10,000 SYNs per second on;
-    /// no SYN/ACK retransmissions; 65,536 connections per family; time-outs of 40 s, 2 h 4 min and
-    /// 2 min; no probes; MAC addresses and hash key of zeros.
+    /// no SYN/ACK retransmissions for each copy, 100 repairs per second; 65,536 connections per
+    /// family; time-outs of 40 s, 2 h 4 min and 4 min; no probes; MAC addresses and hash key of zeros.
     pub fn new(services: Vec<Service>) -> Self {
         let servers = services.iter().flat_map(|service| &service.servers);
         Self {
@@ -101,8 +104,9 @@ impl Settings {
             busy_connections: 10_000,
             busy_syn_rate: 10_000,
             syn_ack_retransmits: 0,
+            syn_ack_repair_rate: 100,
             max_connections: [1 << 16; 2],
-            timeouts: [40, 2 * 3600 + 4 * 60, 120].map(Ticks::from_secs),
+            timeouts: [40, 2 * 3600 + 4 * 60, 240].map(Ticks::from_secs),
             macs: [[0; 6]; 2],
             probes: false,
             hash_key: (0, 0),

@@ -2,6 +2,9 @@
 //! else is tested by scenarios.
 
 mod direct;
+mod hostile;
+mod repair;
+mod untagged;
 
 use super::*;
 use crate::base::published::Published;
@@ -55,8 +58,9 @@ impl Harness {
             switches: AllowList::only(vec!["203.0.113.0/24".parse().unwrap()]),
             busy_connections: 16,
             busy_syn_rate: 100,
+            syn_ack_repair_rate: 0,
             max_connections: [16, 1],
-            timeouts: [30, 7440, 120].map(Ticks::from_secs),
+            timeouts: [30, 7440, 240].map(Ticks::from_secs),
             macs: [[2; 6], [3; 6]],
             ..Settings::new(vec![service])
         };

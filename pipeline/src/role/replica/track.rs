@@ -3,18 +3,37 @@
 
 use super::connection::Connection;
 use super::mode::{self, Segment};
-use super::{Common, Phase, ReplicaFor};
+use super::{Common, Phase, ReplicaFor, heard};
 use crate::base::time::Ticks;
 use crate::counters::Scalar;
 use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::view::{Packet, Side};
 use crate::role::gateway::mode::EncapError;
-use crate::role::tracking::{on_segment, refuses};
+use crate::role::tracking::{acknowledges, refuses};
 use crate::role::{Context, LookupHint};
 use crate::table::Slot;
 use crate::verdict::Verdict;
+use crate::wire::configuration::Configuration;
 use crate::wire::family::{Endpoint, Family};
 use crate::wire::tcp::{self, Flags};
+
+/// Grace period after a RST: segments that were in flight when it was sent arrive within it. A
+/// connection that continues after it has ignored the RST (RFC 7857, section 2).
+const RST_GRACE: Ticks = Ticks::from_secs(3);
+/// Within this time of a connection's last packet, a plain SYN with a new number may be its
+/// gateway's. The gateway starts a race for it unless the client was heard a few seconds ago.
+const GATEWAY_SENDS_WITHIN: Ticks = Ticks::from_secs(10);
+
+/// The web server's answer to a later SYN of the same endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LaterSyn {
+    /// The packet is no such answer.
+    NoAnswer,
+    /// The answer to a SYN of a gateway, copied or plain.
+    OfGateway,
+    /// The answer to a SYN that no gateway has seen.
+    Untagged,
+}
 
 impl<F: Family> ReplicaFor<'_, F> {
     /// Handles a TCP packet from the inside: a web server's packet gets the form of its connection
@@ -31,37 +50,37 @@ impl<F: Family> ReplicaFor<'_, F> {
         let Some(slot) = self.connections.find_hinted(hash, entry, client, context.now) else {
             return Verdict::NoEntry;
         };
-        let entry = self.connections.get(slot);
-        if packet.source::<F>() != entry.value.sends_as() {
+        if packet.source::<F>() != self.connections.get(slot).value.sends_as() {
+            return Verdict::NoEntry;
+        }
+        if self.on_answer_to_later_syn(slot, packet, context.now) == LaterSyn::Untagged {
+            // op 616
             return Verdict::NoEntry;
         }
         let flags = tcp::flags(packet.tcp());
-        if flags.is_syn_ack() && entry.value.is_succeeded_by(tcp::ack_number(packet.tcp())) {
-            let successor = entry.value.successor();
-            *self.connections.value_mut(slot) = successor;
-            self.allow_syn_acks(slot);
-            self.connections.move_to(slot, Phase::Opening, context.now);
-        }
         let entry = self.connections.get(slot);
         let (connection, phase) = (entry.value, entry.state());
         let is_answer = flags.is_syn_ack()
             || flags.rst() && (phase == Phase::Opening || refuses(packet.tcp(), connection.isn));
-        if flags.is_syn_ack() && !connection.tracking.is_established() {
-            // An unsolicited SYN/ACK would reach a spoofed client, too.
-            let Some(left) = connection.syn_acks_left.checked_sub(1) else {
-                // A web server that still retransmits must not outlive its entry: without one its
-                // packets would pass.
-                self.connections.touch(slot, context.now);
-                return Verdict::SynAckUnsolicited;
-            };
-            let connection = self.connections.value_mut(slot);
-            connection.syn_acks_left = left;
-            connection.expected_ack = tcp::sequence(packet.tcp()).wrapping_add(1);
-            connection.tracking.note_server();
+        if flags.is_syn_ack()
+            && !connection.tracking.is_established()
+            && !self.take_syn_ack(slot, packet, context.now)
+        {
+            // A web server that still retransmits must not outlive its entry: without one its
+            // packets would pass.
+            self.touch(slot, context.now);
+            return Verdict::SynAckUnsolicited;
         }
-        on_segment(self.connections, slot, Side::Inside, flags, context.now);
+        if phase == Phase::Opening && connection.is_established_by_server(packet) {
+            self.establish(slot, context.now);
+        }
+        self.on_segment(slot, Side::Inside, packet, context.now);
+        let value = self.connections.value_mut(slot);
         if flags.rst() {
-            self.note_refusal(slot);
+            // The next copy is another attempt.
+            value.last_copy = None;
+        } else if flags.0 & Flags::SYN == 0 && value.tracking.is_established() {
+            value.expected[0] = tcp::ack_number(packet.tcp());
         }
         if flags.is_syn_ack() {
             self.clamp(packet, &connection);
@@ -71,10 +90,55 @@ impl<F: Family> ReplicaFor<'_, F> {
         self.send_to_client(packet, segment, client, &connection, verdict, context)
     }
 
-    /// Notes that the web server has sent a RST: the next copy is another attempt.
-    #[cold]
-    fn note_refusal(&mut self, slot: Slot) {
-        self.connections.value_mut(slot).last_copy = None;
+    /// Handles what the web server says to a later SYN of the same endpoints: by its SYN/ACK it ends
+    /// the connection of the entry.
+    fn on_answer_to_later_syn<B: Buffer>(
+        &mut self,
+        slot: Slot,
+        packet: &Packet<B>,
+        now: Ticks,
+    ) -> LaterSyn {
+        let connection = &self.connections.get(slot).value;
+        let (tcp, isn) = (packet.tcp(), connection.next_isn);
+        let is_syn_ack = tcp::flags(tcp).is_syn_ack();
+        if !connection.tracking.is_challenged()
+            || !(is_syn_ack && acknowledges(tcp, isn) || refuses(tcp, isn))
+        {
+            return LaterSyn::NoAnswer;
+        }
+        match connection.next_configuration {
+            None if is_syn_ack => {
+                heard::remove(self.connections, &mut self.common.heard, slot, now);
+                LaterSyn::Untagged
+            }
+            None => LaterSyn::Untagged,
+            Some(configuration) if is_syn_ack => {
+                let successor = connection.successor(configuration);
+                *self.connections.value_mut(slot) = successor;
+                self.allow_syn_acks(slot);
+                self.move_to(slot, Phase::Opening, now);
+                LaterSyn::OfGateway
+            }
+            Some(_) => LaterSyn::OfGateway,
+        }
+    }
+
+    /// Takes what a SYN/ACK needs to pass before the client has established the connection: an
+    /// unsolicited one would reach a spoofed client, too. Returns `false` when there is none.
+    fn take_syn_ack<B: Buffer>(&mut self, slot: Slot, packet: &Packet<B>, now: Ticks) -> bool {
+        let entry = self.connections.get(slot);
+        let (connection, is_opening) = (entry.value, entry.state() == Phase::Opening);
+        let client = entry.key.address.into();
+        if let Some(left) = connection.syn_acks_left.checked_sub(1) {
+            self.connections.value_mut(slot).syn_acks_left = left;
+        } else if is_opening && self.common.repairs.take(client, now) {
+            self.common.counters.common.scalar(Scalar::SynAckRepairs).add(1);
+        } else {
+            return false;
+        }
+        self.common.answering.note(connection.replica.address.into());
+        self.connections.value_mut(slot).note_syn_ack(tcp::sequence(packet.tcp()));
+        true
     }
 
     /// Sends a packet to the client. Returns `verdict`, unless the packet was not put into its
@@ -118,44 +182,149 @@ impl<F: Family> ReplicaFor<'_, F> {
             return Verdict::NoEntry;
         };
         let connection = &self.connections.get(slot).value;
-        if connection.configuration.data_in_tunnels() || connection.replica != packet.destination()
-        {
+        if connection.replica != packet.destination() {
             return Verdict::NoEntry;
         }
-        self.on_client_segment(slot, packet.tcp(), now);
+        if tcp::flags(packet.tcp()).is_syn() && self.is_untagged(slot, packet, now) {
+            let isn = tcp::sequence(packet.tcp());
+            self.connections.value_mut(slot).challenge(isn, None);
+            return Verdict::NoEntry;
+        }
+        if self.connections.get(slot).value.configuration.data_in_tunnels() {
+            return Verdict::NoEntry;
+        }
+        self.on_client_segment(slot, packet, now);
         Verdict::ToWebServer
+    }
+
+    /// Returns whether a plain SYN to a web server is no gateway's: its client connects to the web
+    /// server by its own address. Such a connection is untouched (op 616), and ends that of the entry
+    /// once the web server accepts it. The gateway sends a SYN with a new number plain only to a
+    /// winner that the client has just talked to, and only under A and B.
+    fn is_untagged<B: Buffer>(&self, slot: Slot, packet: &Packet<B>, now: Ticks) -> bool {
+        let entry = self.connections.get(slot);
+        let (connection, isn) = (&entry.value, tcp::sequence(packet.tcp()));
+        if connection.configuration.data_in_tunnels() {
+            return true;
+        }
+        if isn == connection.isn {
+            return false;
+        }
+        if connection.is_challenged_by(isn) {
+            return connection.next_configuration.is_none();
+        }
+        let is_over = entry.state() != Phase::Opening && !entry.state().is_open();
+        is_over || now.since(entry.seen()) >= GATEWAY_SENDS_WITHIN
     }
 
     /// Tracks a packet of the client, plain or decapsulated.
     #[inline]
-    pub(super) fn on_client_segment(&mut self, slot: Slot, tcp: &[u8], now: Ticks) {
-        let flags = tcp::flags(tcp);
+    pub(super) fn on_client_segment<B: Buffer>(
+        &mut self,
+        slot: Slot,
+        packet: &Packet<B>,
+        now: Ticks,
+    ) {
+        let (flags, connection) = (tcp::flags(packet.tcp()), &self.connections.get(slot).value);
         if flags.is_syn() {
             // The gateway sends a SYN of a decided race to the winner alone: another SYN/ACK is
             // solicited.
-            self.allow_syn_acks(slot);
+            let isn = tcp::sequence(packet.tcp());
+            if isn == connection.isn {
+                self.allow_syn_acks(slot);
+            } else if !connection.is_challenged_by(isn) {
+                let configuration = connection.configuration;
+                self.connections.value_mut(slot).challenge(isn, Some(configuration));
+            }
+        } else if flags.0 & (Flags::SYN | Flags::ACK | Flags::RST) == Flags::ACK
+            && self.is_established_by(slot, packet)
+        {
+            self.establish(slot, now);
         }
-        let is_established = self.connections.get(slot).value.tracking.is_established();
-        if flags.0 & Flags::ACK != 0 && !is_established {
-            self.establish_by(slot, tcp::ack_number(tcp), now);
-        }
-        on_segment(self.connections, slot, Side::Outside, flags, now);
+        self.on_segment(slot, Side::Outside, packet, now);
     }
 
-    /// Establishes a connection, if the client's acknowledgement number is right.
-    fn establish_by(&mut self, slot: Slot, ack_number: u32, now: Ticks) {
+    /// Returns whether a packet of the client establishes its connection: its acknowledgement number
+    /// is that of the web server's SYN/ACK, and its checksum is right. Blind packets must not. Under A
+    /// the web server's packets may take another path; where none of them has ever passed, any number
+    /// is taken for the right one.
+    fn is_established_by<B: Buffer>(&self, slot: Slot, packet: &Packet<B>) -> bool {
         let entry = self.connections.get(slot);
-        let (connection, phase) = (entry.value, entry.state());
-        let is_closing = phase == Phase::Closing;
-        // The RST may have been ignored; but a connection that was refused is not established.
-        let was_refused = is_closing && !connection.tracking.server_seen();
-        if !connection.is_established_by(ack_number) || was_refused {
+        let connection = &entry.value;
+        if entry.state() != Phase::Opening {
+            return false;
+        }
+        let fits = match connection.tracking.server_seen() {
+            true => connection.expected.contains(&tcp::ack_number(packet.tcp())),
+            false => {
+                connection.configuration == Configuration::A
+                    && !self.common.answering.has(connection.replica.address.into())
+            }
+        };
+        fits && packet.tcp_checksum_ok::<F>()
+    }
+
+    /// Establishes a connection. Its client's prefix may have a SYN/ACK repeated for that.
+    fn establish(&mut self, slot: Slot, now: Ticks) {
+        let client = self.connections.get(slot).key.address.into();
+        self.common.repairs.earn(client);
+        self.connections.value_mut(slot).establish();
+        self.move_to(slot, Phase::Established, now);
+    }
+
+    /// Tracks a segment that passes: restarts the time-out, notes FIN and RST, and resumes a
+    /// connection that has ignored a RST.
+    #[inline]
+    fn on_segment<B: Buffer>(&mut self, slot: Slot, from: Side, packet: &Packet<B>, now: Ticks) {
+        let entry = self.connections.get(slot);
+        if entry.state() == Phase::Reset && now.since(entry.seen()) >= RST_GRACE {
+            let is_half_closed = Side::ALL.iter().any(|&side| entry.value.tracking.has_fin(side));
+            let phase = if is_half_closed { Phase::HalfClosed } else { Phase::Established };
+            self.move_to(slot, phase, now);
+        } else {
+            self.touch(slot, now);
+        }
+        let flags = tcp::flags(packet.tcp());
+        if flags.fin() || flags.rst() {
+            self.end(slot, from, packet, now);
+        }
+    }
+
+    /// Notes a FIN or RST.
+    #[cold]
+    fn end<B: Buffer>(&mut self, slot: Slot, from: Side, packet: &Packet<B>, now: Ticks) {
+        let entry = self.connections.get(slot);
+        let (mut tracking, phase, flags) =
+            (entry.value.tracking, entry.state(), tcp::flags(packet.tcp()));
+        if from == Side::Outside && !entry.value.may_end(packet) {
             return;
         }
-        self.connections.value_mut(slot).tracking.establish();
-        if !is_closing {
-            self.connections.move_to(slot, Phase::Established, now);
+        if flags.fin() && tracking.is_established() {
+            tracking.note_fin(from);
         }
+        let next = match phase {
+            Phase::Opening if flags.rst() => Phase::Lost,
+            Phase::Opening | Phase::Lost => phase,
+            _ if tracking.has_both_fins() => Phase::Closed,
+            _ if flags.rst() => Phase::Reset,
+            Phase::Established => Phase::HalfClosed,
+            Phase::HalfClosed | Phase::Closed | Phase::Reset => phase,
+        };
+        self.connections.value_mut(slot).tracking = tracking;
+        if next != phase {
+            self.move_to(slot, next, now);
+        }
+    }
+
+    /// Restarts the time-out of a connection.
+    #[inline]
+    pub(super) fn touch(&mut self, slot: Slot, now: Ticks) {
+        heard::touch(self.connections, &mut self.common.heard, slot, now);
+    }
+
+    /// Changes the state of a connection.
+    pub(super) fn move_to(&mut self, slot: Slot, phase: Phase, now: Ticks) {
+        heard::move_to(self.connections, &mut self.common.heard, slot, phase, now);
     }
 
     /// Allows the web server another SYN/ACK, and its configured retransmissions.

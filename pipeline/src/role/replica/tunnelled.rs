@@ -125,7 +125,7 @@ impl<F: Family> ReplicaFor<'_, F> {
         if tcp::flags(packet.tcp()).is_syn() {
             self.clamp(packet, &connection);
         }
-        self.on_client_segment(slot, packet.tcp(), now);
+        self.on_client_segment(slot, packet, now);
         mode::to_web_server(packet, Segment::Data, &connection);
         Some(Verdict::ToWebServer)
     }

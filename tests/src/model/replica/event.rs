@@ -219,7 +219,7 @@ impl Step {
                 let mut packet = self.filled(self.packet(from, client, *flags), *fill);
                 packet.sequence = ISNS[self.sequence];
                 packet.acknowledgement = match model.entry(client) {
-                    Some(entry) if self.acknowledges => entry.isn.wrapping_add(1),
+                    Some(entry) if self.acknowledges => entry.acknowledged(self.sequence),
                     _ => BLIND,
                 };
                 let outcome = model.from_web_server(now, &packet);

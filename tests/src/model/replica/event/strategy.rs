@@ -17,7 +17,7 @@ use crate::model::replica::SERVICES;
 use crate::model::tunnel::Udp;
 
 fn wait() -> impl Strategy<Value = Duration> {
-    let limits = vec![1u64, 3, 30, 60, 120, 7440];
+    let limits = vec![1u64, 3, 5, 10, 30, 60, 120, 210, 280, 7440];
     let hair = Duration::from_nanos(1);
     prop_oneof![
         24 => Just(Duration::ZERO),
