@@ -159,6 +159,7 @@ verdicts! {
     FromReplica Forwarded GATEWAY "from_replica" "op 612, 632, 658" "replica to client: source rewritten (A), untouched (B), or decapsulated (C)";
     Passed Forwarded GATEWAY "passed" "op 632" "configuration B: a plain packet from the outside, forwarded without a lookup";
     FromOther Forwarded GATEWAY "from_other" "op 616" "to a client with an entry, from neither server nor winner: another connection's";
+    UnlistedReplica Forwarded GATEWAY "unlisted_replica" "op 506" "a plain SYN/ACK that acknowledges the entry's SYN, of a sender that is not allowed as a replica, untouched";
     SynAckHeld Consumed GATEWAY "syn_ack_held" "op 504" "a SYN/ACK that waits for its handicap, or for the replica that the client had";
     ShadowReset Consumed GATEWAY "shadow_reset" "op 514" "a replica's SYN/ACK in a race that a shadow lets the origin win, answered with a reset";
     LoserReset Consumed GATEWAY "loser_reset" "op 514" "a loser's SYN/ACK, answered with a reset";

@@ -110,6 +110,9 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
             return is_others.then_some(Verdict::RaceUndecided);
         }
         let is_replicas = match has_right_number {
+            true if !self.allows_replica(flow.service, from) => {
+                return Some(Verdict::UnlistedReplica);
+            }
             true => self.may_be_replica(slot, from),
             // The winner was also sent the SYN of another connection.
             false => {

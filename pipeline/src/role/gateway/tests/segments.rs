@@ -432,7 +432,8 @@ fn who_is_not_allowed_is_another_peer_whatever_it_acknowledges() {
     rig.send_syn(ISN);
     for answers in 0..2 {
         let peer = "192.0.2.1:80";
-        assert_eq!(rig.plain(peer, Flags::SYN | ACK, ISS, ISN + 1), Verdict::FromOther);
+        let syn_ack = rig.plain(peer, Flags::SYN | ACK, ISS, ISN + 1);
+        assert_eq!(syn_ack, Verdict::UnlistedReplica);
         let other = [Verdict::RaceUndecided, Verdict::FromOther][answers];
         assert_eq!(rig.plain(peer, RST | ACK, 0, ISN + 1), other);
         if answers == 0 {
