@@ -24,6 +24,11 @@ pub enum Phase {
 impl Phase {
     /// The names of the gauges.
     pub const NAMES: &'static [&'static str] = &["racing", "replica", "origin", "closing"];
+
+    /// Returns whether a replica has won: the connection's packets are translated.
+    pub fn is_translated(self) -> bool {
+        !matches!(self, Phase::Racing | Phase::Origin)
+    }
 }
 
 impl State for Phase {
@@ -82,8 +87,8 @@ impl RaceFlags {
     const UNTAGGED: u8 = 1;
     const DEFERRED: u8 = 1 << 1;
     const ANSWERED: u8 = 1 << 2;
-    const TAGGED: u8 = 1 << 3;
-    const UNTAGGED_LATE: u8 = 1 << 4;
+    const TAGGED: u8 = 1 << 6;
+    const UNTAGGED_LATE: u8 = 1 << 7;
 
     /// Notes that a SYN of the race was sent to the server with a tag.
     pub fn note_tagged(&mut self) {

@@ -22,7 +22,7 @@ mod tunnelled;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::oversize::Oversize;
+use super::oversize::{ClientIs, Oversize};
 use super::resolver::Resolver;
 use super::{BurstLookup, BurstRole, Context, LookupHint, Role, expire_some};
 use crate::base::published::Reader;
@@ -95,7 +95,7 @@ impl<F: Family> FamilyState<F> {
         let capacity = settings.max_connections[F::VERSION as usize];
         let connections = Table::new(capacity, timeouts, settings.hash_key);
         counters.table_of(F::VERSION).capacity.set(connections.capacity() as u64);
-        Self { connections, fragments: Fragments::default(), translates: false }
+        Self { connections, fragments: Fragments::new(settings.hash_key), translates: false }
     }
 }
 
@@ -122,7 +122,7 @@ impl Replica {
                 selection,
                 keys,
                 syns: Bucket::full(settings.busy_syn_rate, Ticks(0)),
-                oversize: Oversize::default(),
+                oversize: Oversize::new(settings.hash_key, ClientIs::Destination),
                 admission: shares.admission,
                 resolver: Resolver::new(shares.neighbours),
                 counters: Arc::new(counters),
