@@ -20,6 +20,7 @@ use arrayvec::ArrayVec;
 use crossbeam::utils::CachePadded;
 use firstack::datapath::clock::Clock;
 use firstack::datapath::handoff::Handoff;
+use firstack::datapath::rss::toeplitz::Toeplitz;
 use firstack::datapath::rss::{RetaMap, RssCheck};
 use firstack::datapath::worker::{Idle, Parts, Queues, Worker};
 use firstack::dpdk::{
@@ -242,7 +243,7 @@ fn without_queues() -> Queues {
 
 /// Returns the distribution of clients over the workers.
 fn reta(workers: usize) -> RetaMap {
-    RetaMap::new(workers as u16, 128)
+    RetaMap::new(workers as u16, 128, Toeplitz::default())
 }
 
 /// Returns the workers, the first one last and the only one with queues, and their counters.

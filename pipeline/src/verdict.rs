@@ -134,6 +134,7 @@ verdicts! {
     UntaggedNoOptionSpace Forwarded GATEWAY "untagged_no_option_space" "op 214" "SYN whose options leave no space for the tag";
     UntaggedData Forwarded GATEWAY "untagged_data" "op 214" "SYN that carries data, which must not be delivered twice";
     UntaggedFastOpen Forwarded GATEWAY "untagged_fast_open" "op 214" "SYN with a TCP Fast Open option";
+    UntaggedMpJoin Forwarded GATEWAY "untagged_mp_join" "op 214" "SYN that joins an MPTCP connection, which only its server knows";
     UntaggedAlreadyTagged Forwarded GATEWAY "untagged_already_tagged" "op 214" "SYN that arrived with a tag";
     UntaggedTcpAuth Forwarded GATEWAY "untagged_tcp_auth" "op 214" "SYN with TCP MD5 or TCP-AO, whose signature a tag would break";
     UntaggedIpChecksum Forwarded GATEWAY "untagged_ip_checksum" "op 214" "SYN with a wrong IP checksum";

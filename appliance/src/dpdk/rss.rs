@@ -37,12 +37,19 @@ impl RssField {
 }
 
 /// The RSS that is requested of a port.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Rss<'a> {
-    /// The Toeplitz key. Ports use its first 40 or 52 bytes.
+    /// The Toeplitz key, a secret. Ports use its first 40 or 52 bytes.
     pub key: &'a [u8],
     /// The address to hash.
     pub field: RssField,
+}
+
+/// Keeps the key out of logs.
+impl std::fmt::Debug for Rss<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Rss").field("field", &self.field).finish_non_exhaustive()
+    }
 }
 
 /// The fields that determine a packet's receive queue.
@@ -91,13 +98,23 @@ impl RssReport {
 }
 
 /// The RSS that a port will be configured with; no functions means no RSS.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct RssPlan {
     pub(super) functions: u64,
     pub(super) key: Box<[u8]>,
     field: RssField,
     note: Option<&'static str>,
     entries: u16,
+}
+
+/// Keeps the key out of logs.
+impl std::fmt::Debug for RssPlan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { functions, key: _, field, note, entries } = self;
+        let mut plan = f.debug_struct("RssPlan");
+        plan.field("functions", functions).field("field", field).field("note", note);
+        plan.field("entries", entries).finish_non_exhaustive()
+    }
 }
 
 impl RssPlan {

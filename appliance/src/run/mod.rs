@@ -19,6 +19,7 @@ use crate::config::{self, Config, sizing};
 use crate::control::socket::{self, Server};
 use crate::control::stats::Snapshot;
 use crate::control::supervisor::Supervisor;
+use crate::datapath::rss::toeplitz::Toeplitz;
 use crate::dpdk::{Eal, EalArgs, LogLevel, MbufPool, Port};
 use crate::roles::{self, Environment};
 
@@ -103,10 +104,12 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome, Error> {
     // Both must exist before either is started.
     let inside = find(Side::Inside, &config.ports.inside)?;
     let outside = find(Side::Outside, &config.ports.outside)?;
-    let start = |port, side| start_port(port, &pool, config, side, workers).map_err(failed(side));
-    let mut ports = [start(inside, Side::Inside)?, start(outside, Side::Outside)?];
-    let reta = steer_ports(&mut ports, workers);
     let random = || RandomState::new().hash_one(0u8);
+    let hash = Toeplitz::drawn(|| random() as u32);
+    let start =
+        |port, side| start_port(port, &pool, config, side, (workers, &hash)).map_err(failed(side));
+    let mut ports = [start(inside, Side::Inside)?, start(outside, Side::Outside)?];
+    let reta = steer_ports(&mut ports, workers, hash);
     let environment = Environment {
         workers,
         macs: [ports[0].port.mac()?, ports[1].port.mac()?],

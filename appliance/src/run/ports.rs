@@ -8,7 +8,8 @@ use pipeline::packet::view::Side;
 use crate::config::{self, Config};
 use crate::control::socket::Answer;
 use crate::control::stats::PortStats;
-use crate::datapath::rss::{self, RetaMap, RssCheck, toeplitz};
+use crate::datapath::rss::toeplitz::Toeplitz;
+use crate::datapath::rss::{self, RetaMap, RssCheck};
 use crate::dpdk::{MbufPool, Port, PortConfig, PortReport, Rss, RssField, RxQueue, TxQueue};
 
 /// The longest frame in bytes that ports are configured to accept, where they support it. A frame
@@ -70,7 +71,7 @@ pub(super) fn start_port(
     pool: &MbufPool,
     config: &Config,
     side: Side,
-    workers: usize,
+    (workers, hash): (usize, &Toeplitz),
 ) -> Result<Opened, crate::dpdk::Error> {
     let wanted = match side {
         Side::Inside => &config.ports.inside,
@@ -85,7 +86,7 @@ pub(super) fn start_port(
         rx_descriptors: wanted.rx_descriptors,
         tx_descriptors: wanted.tx_descriptors,
         max_frame: JUMBO,
-        rss: (workers > 1).then_some(Rss { key: &toeplitz::KEY, field }),
+        rss: (workers > 1).then_some(Rss { key: hash.key(), field }),
     };
     port.configure(&setup, pool)?;
     let started = port.start()?;
@@ -115,7 +116,7 @@ pub(super) fn start_port(
 
 /// Decides which worker owns which client, gives the ports a matching table where they accept one,
 /// and logs for each port who distributes its packets.
-pub(super) fn steer_ports(ports: &mut [Opened; 2], workers: usize) -> RetaMap {
+pub(super) fn steer_ports(ports: &mut [Opened; 2], workers: usize, hash: Toeplitz) -> RetaMap {
     let workers = workers.max(1) as u16;
     let distributes = |opened: &Opened| {
         opened.report.rss.distributes()?;
@@ -125,7 +126,7 @@ pub(super) fn steer_ports(ports: &mut [Opened; 2], workers: usize) -> RetaMap {
     let tables = ports.each_ref().map(distributes);
     // A port with more entries repeats those of the smallest table.
     let smallest = tables.iter().flatten().min().copied().filter(|&entries| entries >= workers);
-    let reta = RetaMap::new(workers, smallest.unwrap_or(rss::ENTRIES));
+    let reta = RetaMap::new(workers, smallest.unwrap_or(rss::ENTRIES), hash);
     for ((opened, table), side) in ports.iter_mut().zip(tables).zip(Side::ALL) {
         opened.steering = match table {
             _ if workers == 1 => Steering::None,

@@ -58,6 +58,14 @@ impl Histogram {
         self.0[Self::bucket(elapsed.micros())].add(1);
     }
 
+    /// Adds all counts to another histogram, and sets them to zero.
+    pub(super) fn move_to(&self, other: &Self) {
+        for (from, to) in self.0.iter().zip(&other.0) {
+            to.add(from.get());
+            from.set(0);
+        }
+    }
+
     /// Returns the counts by bucket.
     pub fn counts(&self) -> [u64; Self::BUCKETS] {
         std::array::from_fn(|bucket| self.0[bucket].get())

@@ -9,9 +9,18 @@ use crate::base::time::Ticks;
 /// and several extension headers.
 pub const FRAME_BYTES: usize = 256;
 
+/// The number of causes that are told apart.
+const CAUSES: usize = 1 << 10;
+
+/// Returns how many of so many places one cause may take: an eighth, where there are many.
+fn share(capacity: usize) -> u16 {
+    u16::try_from((capacity / 8).max(capacity.min(16) / 2)).unwrap_or(u16::MAX)
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Stored<T> {
     what: T,
+    cause: u16,
     length: u16,
     bytes: [u8; FRAME_BYTES],
 }
@@ -23,10 +32,12 @@ struct Stored<T> {
 /// use pipeline::base::time::Ticks;
 /// use pipeline::packet::delayed::DelayedFrames;
 ///
-/// let mut delayed = DelayedFrames::new(2);
-/// assert!(delayed.push(Ticks(20), &[2; 60], "second"));
-/// assert!(delayed.push(Ticks(10), &[1; 60], "first"));
-/// assert!(!delayed.push(Ticks(30), &[3; 60], "too many"));
+/// // Two causes, each of which may take half of the places.
+/// let mut delayed = DelayedFrames::new(4);
+/// assert!(delayed.push(Ticks(20), &[2; 60], "second", 7));
+/// assert!(delayed.push(Ticks(10), &[1; 60], "first", 7));
+/// assert!(!delayed.push(Ticks(30), &[3; 60], "too many", 7));
+/// assert!(delayed.push(Ticks(30), &[3; 60], "of another cause", 8));
 /// assert!(delayed.take_due(Ticks(9)).is_none());
 /// let (what, frame) = delayed.take_due(Ticks(25)).unwrap();
 /// assert_eq!((what, frame[0]), ("first", 1));
@@ -38,6 +49,10 @@ pub struct DelayedFrames<T> {
     stored: Vec<Option<Stored<T>>>,
     free: Vec<u32>,
     pushed: u64,
+    /// The number of frames by cause.
+    held: Box<[u16]>,
+    /// The most frames of one cause.
+    share: u16,
 }
 
 impl<T: Copy> DelayedFrames<T> {
@@ -48,20 +63,25 @@ impl<T: Copy> DelayedFrames<T> {
             stored: (0..capacity).map(|_| None).collect(),
             free: (0..capacity as u32).rev().collect(),
             pushed: 0,
+            held: vec![0; if capacity == 0 { 1 } else { CAUSES }].into_boxed_slice(),
+            share: share(capacity),
         }
     }
 
-    /// Stores a copy of a frame until `due`. Returns `false` when the store is full or the frame is
-    /// longer than [`FRAME_BYTES`].
+    /// Stores a copy of a frame until `due`. Returns `false` when the store is full, when the cause,
+    /// a keyed hash, has its share of it, or when the frame is longer than [`FRAME_BYTES`].
     #[must_use]
-    pub fn push(&mut self, due: Ticks, frame: &[u8], what: T) -> bool {
-        if frame.len() > FRAME_BYTES {
+    pub fn push(&mut self, due: Ticks, frame: &[u8], what: T, cause: u32) -> bool {
+        let cause = cause as usize % self.held.len();
+        if frame.len() > FRAME_BYTES || self.held[cause] >= self.share {
             return false;
         }
         let Some(slot) = self.free.pop() else { return false };
         let mut bytes = [0; FRAME_BYTES];
         bytes[..frame.len()].copy_from_slice(frame);
-        self.stored[slot as usize] = Some(Stored { what, length: frame.len() as u16, bytes });
+        self.held[cause] += 1;
+        let (length, cause) = (frame.len() as u16, cause as u16);
+        self.stored[slot as usize] = Some(Stored { what, cause, length, bytes });
         self.queue.push(Reverse((due, self.pushed, slot)));
         self.pushed += 1;
         true
@@ -79,7 +99,8 @@ impl<T: Copy> DelayedFrames<T> {
     /// Takes out the frame whose time comes next, however late that is.
     pub fn take(&mut self) -> Option<(T, Frame)> {
         let Reverse((_, _, slot)) = self.queue.pop()?;
-        let Stored { what, length, bytes } = self.stored[slot as usize].take()?;
+        let Stored { what, cause, length, bytes } = self.stored[slot as usize].take()?;
+        self.held[usize::from(cause)] -= 1;
         self.free.push(slot);
         Some((what, Frame { length, bytes }))
     }
@@ -106,16 +127,28 @@ mod tests {
 
     #[test]
     fn frames_of_one_time_leave_in_the_order_of_their_arrival() {
-        let mut delayed = DelayedFrames::new(3);
+        let mut delayed = DelayedFrames::new(6);
         for (due, what) in [(5, 'b'), (5, 'c'), (4, 'a')] {
-            assert!(delayed.push(Ticks(due), &[0; 60], what));
+            assert!(delayed.push(Ticks(due), &[0; 60], what, 0));
         }
         assert_eq!(delayed.take().unwrap().0, 'a');
-        assert!(delayed.push(Ticks(1), &[7; 42], 'd'), "a place is free again");
+        assert!(delayed.push(Ticks(1), &[7; 42], 'd', 0), "a place is free again");
         let (what, frame) = delayed.take_due(Ticks(1)).unwrap();
         assert_eq!((what, &*frame), ('d', &[7; 42][..]));
         assert_eq!(delayed.take_due(Ticks(5)).unwrap().0, 'b');
         assert_eq!(delayed.take_due(Ticks(5)).unwrap().0, 'c');
-        assert!(!delayed.push(Ticks(1), &[0; FRAME_BYTES + 1], 'e'));
+        assert!(!delayed.push(Ticks(1), &[0; FRAME_BYTES + 1], 'e', 0));
+    }
+
+    #[test]
+    fn a_cause_has_its_share_and_gets_it_back() {
+        let mut delayed = DelayedFrames::new(4096);
+        let push = |delayed: &mut DelayedFrames<u32>, cause| {
+            (0..5000).filter(|n| delayed.push(Ticks(1), &[0; 60], *n, cause)).count()
+        };
+        assert_eq!(push(&mut delayed, 1), 512);
+        assert_eq!(push(&mut delayed, 2), 512);
+        assert!(delayed.take().is_some());
+        assert_eq!((push(&mut delayed, 1), push(&mut delayed, 2)), (1, 0));
     }
 }

@@ -1,9 +1,9 @@
 //! Tracking of fragmented packets. Later fragments carry no ports, so each worker remembers for a
 //! while how it handled the first fragment (similar to RFC 6146, section 3.4).
 
-use std::collections::VecDeque;
+use std::hash::{Hash, Hasher};
 
-use hashbrown::HashMap;
+use siphasher::sip::SipHasher13;
 
 use crate::base::time::Ticks;
 use crate::wire::family::Family;
@@ -32,21 +32,25 @@ impl<F: Family> PacketId<F> {
     }
 }
 
-/// Number of packets remembered. Beyond that the oldest is forgotten.
-const CAPACITY: usize = 1024;
+/// The most packets from one host to another that are remembered. Beyond that the oldest is
+/// forgotten.
+const SHARE: usize = 16;
+/// The number of shares. Two hosts have one, which they share with others under a keyed hash.
+const SHARES: usize = 64;
 /// Time after which a packet is forgotten: as long as hosts wait for missing fragments (Linux's
 /// `ipfrag_time`).
 const LIFETIME: Ticks = Ticks::from_secs(30);
 
 /// The handling of a first fragment, and the time of its arrival.
 #[derive(Clone, Copy, Debug)]
-struct First<T> {
+struct First<F: Family, T> {
+    id: PacketId<F>,
     /// How it was handled, or `None` if it was forwarded unchanged.
     done: Option<T>,
     seen: Ticks,
 }
 
-/// One worker's memory of fragmented packets.
+/// One worker's memory of fragmented packets: 1024 of them, of which two hosts take 16 at most.
 ///
 /// `T` says how to handle the later fragments, for example which address to write into them.
 ///
@@ -59,7 +63,7 @@ struct First<T> {
 ///
 /// let (source, destination) = (Ipv4Addr::new(198, 18, 1, 10), Ipv4Addr::new(203, 0, 113, 10));
 /// let id = PacketId::<V4> { source, destination, identification: 7 };
-/// let mut fragments = Fragments::default();
+/// let mut fragments = Fragments::new((1, 2));
 /// assert_eq!(fragments.find(id, Ticks(0)), FirstFragment::Unseen);
 ///
 /// fragments.learn(id, Some("translate"), Ticks(0));
@@ -68,20 +72,8 @@ struct First<T> {
 /// ```
 #[derive(Debug)]
 pub struct Fragments<F: Family, T> {
-    known: HashMap<PacketId<F>, First<T>>,
-    /// The packets in the order in which they were seen. An identification that recurs is listed
-    /// again.
-    order: VecDeque<(Ticks, PacketId<F>)>,
-}
-
-impl<F: Family, T> Default for Fragments<F, T> {
-    fn default() -> Self {
-        Self {
-            // Twice the capacity, so that entries that come and go never make it grow.
-            known: HashMap::with_capacity(2 * CAPACITY),
-            order: VecDeque::with_capacity(CAPACITY),
-        }
-    }
+    shares: Box<[[Option<First<F, T>>; SHARE]]>,
+    hash_key: (u64, u64),
 }
 
 /// How the first fragment of a packet was handled. The later fragments are handled in the same way.
@@ -96,32 +88,40 @@ pub enum FirstFragment<T> {
 }
 
 impl<F: Family, T: Copy> Fragments<F, T> {
+    /// Returns an empty memory. The hash key must be secret.
+    pub fn new(hash_key: (u64, u64)) -> Self {
+        Self { shares: vec![[None; SHARE]; SHARES].into_boxed_slice(), hash_key }
+    }
+
     /// Remembers how a first fragment was handled. `None` means that it was forwarded unchanged.
     pub fn learn(&mut self, id: PacketId<F>, done: Option<T>, now: Ticks) {
-        if self.order.len() == CAPACITY {
-            self.forget_oldest();
-        }
-        self.known.insert(id, First { done, seen: now });
-        self.order.push_back((now, id));
-    }
-
-    /// Returns how the first fragment of a packet was handled, and forgets packets older than 30 s.
-    pub fn find(&mut self, id: PacketId<F>, now: Ticks) -> FirstFragment<T> {
-        while self.order.front().is_some_and(|(since, _)| now.since(*since) >= LIFETIME) {
-            self.forget_oldest();
-        }
-        match self.known.get(&id) {
-            Some(first) => first.done.map_or(FirstFragment::PassedThrough, FirstFragment::Handled),
-            None => FirstFragment::Unseen,
+        let share = self.share(&id);
+        // A recurring identification, then a free place, then the oldest packet.
+        let worth = |first: &Option<First<F, T>>| match first {
+            Some(first) if first.id == id => (0, Ticks(0)),
+            None => (1, Ticks(0)),
+            Some(first) => (2, first.seen),
+        };
+        if let Some(place) = self.shares[share].iter_mut().min_by_key(|first| worth(first)) {
+            *place = Some(First { id, done, seen: now });
         }
     }
 
-    fn forget_oldest(&mut self) {
-        let Some((since, id)) = self.order.pop_front() else { return };
-        // If it was seen again since, it stays, and its later element of `order` removes it.
-        if self.known.get(&id).is_some_and(|first| first.seen == since) {
-            self.known.remove(&id);
+    /// Returns how the first fragment of a packet was handled within the last 30 s.
+    pub fn find(&self, id: PacketId<F>, now: Ticks) -> FirstFragment<T> {
+        let share = &self.shares[self.share(&id)];
+        match share.iter().flatten().find(|first| first.id == id) {
+            Some(first) if now.since(first.seen) < LIFETIME => {
+                first.done.map_or(FirstFragment::PassedThrough, FirstFragment::Handled)
+            }
+            _ => FirstFragment::Unseen,
         }
+    }
+
+    fn share(&self, id: &PacketId<F>) -> usize {
+        let mut hasher = SipHasher13::new_with_keys(self.hash_key.0, self.hash_key.1);
+        (id.source, id.destination).hash(&mut hasher);
+        hasher.finish() as usize % SHARES
     }
 }
 
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn remembers_for_30_seconds() {
-        let mut fragments = Fragments::default();
+        let mut fragments = Fragments::new((1, 2));
         assert_eq!(fragments.find(id(1), Ticks(0)), FirstFragment::Unseen);
         fragments.learn(id(1), Some(V), Ticks::from_secs(1));
         fragments.learn(id(3), None, Ticks::from_secs(1));
@@ -154,21 +154,31 @@ mod tests {
 
     #[test]
     fn an_identification_that_recurs_restarts_the_lifetime() {
-        let mut fragments = Fragments::default();
+        let mut fragments = Fragments::new((1, 2));
         fragments.learn(id(1), Some(V), Ticks::from_secs(0));
         fragments.learn(id(1), Some(V), Ticks::from_secs(29));
         assert_eq!(fragments.find(id(1), Ticks::from_secs(58)), FirstFragment::Handled(V));
+        fragments.learn(id(1), None, Ticks::from_secs(58));
+        assert_eq!(fragments.find(id(1), Ticks::from_secs(58)), FirstFragment::PassedThrough);
     }
 
     #[test]
-    fn forgets_the_oldest_when_full() {
-        let mut fragments = Fragments::default();
-        for n in 0..=CAPACITY as u32 {
-            fragments.learn(id(n), Some(V), Ticks(0));
+    fn two_hosts_have_a_share_and_forget_their_oldest_packet() {
+        let mut fragments = Fragments::new((1, 2));
+        let other = |n: u8| PacketId { source: [198, 18, 2, n].into(), ..id(7) };
+        (0..8).for_each(|n| fragments.learn(other(n), None, Ticks(1)));
+        for n in 0..100_000 {
+            fragments.learn(id(n), Some(V), Ticks(u64::from(n)));
         }
-        assert_eq!(fragments.find(id(0), Ticks(1)), FirstFragment::Unseen);
-        assert_eq!(fragments.find(id(1), Ticks(1)), FirstFragment::Handled(V));
-        assert_eq!(fragments.known.len(), CAPACITY);
+        let known = (0..100_000)
+            .filter(|n| fragments.find(id(*n), Ticks(100_000)) != FirstFragment::Unseen);
+        assert_eq!(
+            known.collect::<Vec<_>>(),
+            (100_000 - SHARE as u32..100_000).collect::<Vec<_>>()
+        );
+        let others =
+            (0..8).filter(|n| fragments.find(other(*n), Ticks(2)) != FirstFragment::Unseen);
+        assert!(others.count() >= 7, "others are not forgotten");
     }
 
     #[test]

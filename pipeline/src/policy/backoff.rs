@@ -13,6 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use siphasher::sip::SipHasher13;
 
+use super::clients::ClientHash;
 use crate::base::time::Ticks;
 
 /// The number of different witnesses on whose word a path is backed off from.
@@ -23,10 +24,6 @@ const FIRST_SPAN: Ticks = Ticks::from_secs(10);
 const MEMORY: Ticks = Ticks::from_secs(600);
 /// One SYN in so many stays tagged in the back-off.
 const PROBE_EVERY: u64 = 16;
-/// Prefix lengths of clients: IPv4, IPv6.
-const CLIENT_PREFIX: [u32; 2] = [24, 48];
-/// Prefix lengths of the witnesses of one client prefix: IPv4, IPv6.
-const CLIENT_ADDRESS: [u32; 2] = [32, 64];
 /// Paths whose hashes fall together.
 const WAYS: usize = 4;
 /// The most paths remembered by one worker, and the fewest.
@@ -129,7 +126,7 @@ impl Path {
 #[derive(Debug)]
 pub struct Backoff {
     longest: Ticks,
-    hash_key: (u64, u64),
+    clients: ClientHash,
     sets: Box<[[Path; WAYS]]>,
     /// Nothing is remembered from this time on, unless there are new misses.
     quiet_from: Ticks,
@@ -142,7 +139,8 @@ impl Backoff {
         let [most, fewest] = PATHS;
         let sets = (paths.clamp(fewest, most) / WAYS).next_power_of_two();
         let sets = vec![[Path::default(); WAYS]; sets].into_boxed_slice();
-        Self { longest, hash_key, sets, quiet_from: Ticks(0) }
+        let clients = ClientHash::new(hash_key);
+        Self { longest, clients, sets, quiet_from: Ticks(0) }
     }
 
     /// Returns whether SYNs of this client to this server stay untagged now, except probes.
@@ -151,7 +149,7 @@ impl Backoff {
         if self.is_quiet(now) {
             return false;
         }
-        let prefix = self.witness(client.ip(), CLIENT_PREFIX);
+        let prefix = self.clients.prefix(client.ip());
         [self.id(server, None), self.id(server, Some(prefix))]
             .into_iter()
             .any(|id| self.sets[self.set(id)].iter().any(|path| path.id == id && path.holds(now)))
@@ -160,7 +158,7 @@ impl Backoff {
     /// Returns whether the SYN with this sequence number is one of the few that stay tagged in the
     /// back-off: one in 16, which nobody can choose who does not know the hash key.
     pub fn is_probe(&self, client: SocketAddr, isn: u32) -> bool {
-        let mut hasher = self.hasher(2);
+        let mut hasher = self.clients.hasher(2);
         write_address(&mut hasher, client.ip());
         hasher.write_u16(client.port());
         hasher.write_u32(isn);
@@ -224,8 +222,8 @@ impl Backoff {
     /// Returns, of a destination for all clients and then for those of the client's prefix: the
     /// path's identity, the witness, the client prefix, and whether it is of the prefix alone.
     fn scopes(&self, server: SocketAddr, client: SocketAddr) -> [(u64, u32, u32, bool); 2] {
-        let prefix = self.witness(client.ip(), CLIENT_PREFIX);
-        let address = self.witness(client.ip(), CLIENT_ADDRESS);
+        let prefix = self.clients.prefix(client.ip());
+        let address = self.clients.host(client.ip());
         [
             (self.id(server, None), prefix, prefix, false),
             (self.id(server, Some(prefix)), address, prefix, true),
@@ -254,29 +252,13 @@ impl Backoff {
 
     /// Returns the identity of a destination's path, for all clients or for those of a prefix.
     fn id(&self, server: SocketAddr, prefix: Option<u32>) -> u64 {
-        let mut hasher = self.hasher(0);
+        let mut hasher = self.clients.hasher(1);
         write_address(&mut hasher, server.ip());
         hasher.write_u16(server.port());
         if let Some(prefix) = prefix {
             hasher.write_u32(prefix);
         }
         hasher.finish().max(1)
-    }
-
-    /// Returns the keyed hash of the first bits of a client's address.
-    fn witness(&self, client: IpAddr, length: [u32; 2]) -> u32 {
-        let mut hasher = self.hasher(1);
-        match client {
-            IpAddr::V4(client) => hasher.write_u32(client.to_bits() >> (32 - length[0])),
-            IpAddr::V6(client) => hasher.write_u128(client.to_bits() >> (128 - length[1])),
-        }
-        hasher.finish() as u32
-    }
-
-    fn hasher(&self, purpose: u8) -> SipHasher13 {
-        let mut hasher = SipHasher13::new_with_keys(self.hash_key.0, self.hash_key.1);
-        hasher.write_u8(purpose);
-        hasher
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub mod allow_list;
 pub mod backoff;
+pub mod clients;
 pub mod limiter;
 pub mod maglev;
 pub mod prefixes;

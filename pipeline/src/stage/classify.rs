@@ -34,6 +34,9 @@ pub fn syn<F: Family, B: Buffer>(
         match option.kind {
             tcp::MD5 | tcp::AUTHENTICATION => return Err(Verdict::UntaggedTcpAuth),
             tcp::FAST_OPEN => return Err(Verdict::UntaggedFastOpen),
+            tcp::MPTCP if option.bytes.get(2).is_some_and(|byte| byte >> 4 == tcp::MP_JOIN) => {
+                return Err(Verdict::UntaggedMpJoin);
+            }
             kind if tcp::EXPERIMENTS.contains(&kind)
                 && option.bytes.get(2..4) == Some(&tcp::FAST_OPEN_EXID.to_be_bytes()[..]) =>
             {
@@ -81,6 +84,10 @@ mod tests {
         assert_eq!(check(&linux_syn().payload(b"x").frame()), Err(Verdict::UntaggedData));
         assert_eq!(with_options(&[34, 2, 1, 1]), Err(Verdict::UntaggedFastOpen));
         assert_eq!(with_options(&[254, 4, 0xf9, 0x89]), Err(Verdict::UntaggedFastOpen));
+        let join = [30, 12, 0x11, 1, 0xde, 0xad, 0xbe, 0xef, 1, 2, 3, 4];
+        assert_eq!(with_options(&join), Err(Verdict::UntaggedMpJoin));
+        assert_eq!(with_options(&[30, 4, 0x01, 0x01]), Ok(()), "MP_CAPABLE opens a connection");
+        assert_eq!(with_options(&[30, 2, 1, 1]), Ok(()), "no subtype");
         assert_eq!(with_options(&[253, 4, 0x4e, 0x52]), Err(Verdict::UntaggedAlreadyTagged));
         let md5 = [&[19, 18][..], &[0; 16], &[1, 1]].concat();
         assert_eq!(with_options(&md5), Err(Verdict::UntaggedTcpAuth));

@@ -12,6 +12,7 @@
 //! passes over a few entries per burst, or by the next packet with their key.
 
 mod bucket;
+mod census;
 mod hash;
 mod key;
 mod queues;
@@ -19,6 +20,7 @@ mod queues;
 use crate::base::prefetch::prefetch;
 use crate::base::time::Ticks;
 use bucket::{Bucket, SLOTS};
+use census::Census;
 use hash::KeyedHash;
 
 pub use hash::Blocks;
@@ -165,6 +167,7 @@ pub struct Table<K, S, V> {
     /// Number of insertions so far. A key that was found absent may be present after the next one.
     inserted: u64,
     keyed: KeyedHash,
+    census: Option<Census<K, S>>,
 }
 
 impl<K: Key, S: State, V: Copy> Table<K, S, V> {
@@ -197,7 +200,21 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
             swept: None,
             inserted: 0,
             keyed: KeyedHash::new(hash_key),
+            census: None,
         }
+    }
+
+    /// Makes the empty table count the entries of each host that are in a state which `counts`.
+    /// `host` returns a key that all keys of the same host share.
+    pub fn count_hosts(&mut self, counts: fn(S) -> bool, host: fn(K) -> K) {
+        debug_assert!(self.is_empty());
+        self.census = Some(Census::new(self.capacity, counts, host));
+    }
+
+    /// Returns how many entries of the host of this key are in a counted state. Now and then it is
+    /// more, because hosts share numbers under a keyed hash; it is never less.
+    pub fn count_of_host(&self, key: K) -> u32 {
+        self.census.as_ref().map_or(0, |census| census.of(key, &self.keyed))
     }
 
     /// Returns the number of entries. Expired entries count until they are found and removed.
@@ -386,7 +403,11 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
     /// Changes the state of an entry and restarts its time-out.
     pub fn move_to(&mut self, slot: Slot, state: S, now: Ticks) {
         self.unlink(slot.0);
-        self.entries[slot.0 as usize].seen = now;
+        let entry = &mut self.entries[slot.0 as usize];
+        entry.seen = now;
+        if let Some(census) = &mut self.census {
+            census.note(entry.key, Some(entry.state), Some(state), &self.keyed);
+        }
         self.link(slot.0, state);
     }
 
@@ -415,6 +436,9 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         }
         let entry = Entry { key, state, seen: now, next: NIL, previous: NIL, value };
         let index = self.take_free(entry);
+        if let Some(census) = &mut self.census {
+            census.note(key, None, Some(state), &self.keyed);
+        }
         self.live += 1;
         self.inserted += 1;
         self.link(index, state);
@@ -468,6 +492,9 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         }
         self.unlink(slot.0);
         let entry = &mut self.entries[slot.0 as usize];
+        if let Some(census) = &mut self.census {
+            census.note(entry.key, Some(entry.state), None, &self.keyed);
+        }
         (entry.previous, entry.next) = (FREE, self.free);
         self.free = slot.0;
         self.live -= 1;

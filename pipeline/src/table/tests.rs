@@ -177,6 +177,7 @@ proptest! {
     #[test]
     fn behaves_like_a_plain_map_with_timeouts(steps in steps()) {
         let (mut table, mut model, mut now) = (table(40), Model::default(), 0);
+        table.count_hosts(|state| state == Phase::Old, |key| Endpoint::new(key.address, 0));
         for step in steps {
             let time = Ticks::from_secs(now);
             let slot = |table: &mut Table<Endpoint<V4>, Phase, u32>, n| {
@@ -218,5 +219,11 @@ proptest! {
         prop_assert_eq!(table.len(), model.0.len());
         let counted: usize = Phase::ALL.iter().map(|&state| table.count(state)).sum();
         prop_assert_eq!(counted, table.len());
+        // Seven clients a host: those that are old are counted by host.
+        for host in 0..6 {
+            let old = |n: &u32| model.0.get(n).is_some_and(|(state, _)| *state == Phase::Old);
+            let expected = (7 * host..7 * host + 7).filter(old).count();
+            prop_assert_eq!(table.count_of_host(client(7 * host)) as usize, expected);
+        }
     }
 }

@@ -25,6 +25,11 @@ pub const MD5: u8 = 19;
 pub const AUTHENTICATION: u8 = 29;
 /// Option kind: TCP Fast Open cookie (RFC 7413).
 pub const FAST_OPEN: u8 = 34;
+/// Option kind of Multipath TCP (RFC 8684, section 3).
+pub const MPTCP: u8 = 30;
+/// Subtype, in the upper half of the byte behind kind and length, of a SYN that joins an MPTCP
+/// connection (RFC 8684, section 3.2).
+pub const MP_JOIN: u8 = 1;
 /// Option kinds for shared experiments (RFC 4727, RFC 6994).
 pub const EXPERIMENTS: [u8; 2] = [253, 254];
 /// Experiment identifier of the experimental Fast Open option (RFC 7413, appendix A).

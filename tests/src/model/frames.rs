@@ -220,6 +220,8 @@ pub fn options() -> impl Strategy<Value = Vec<u8>> {
         vec![1; 36],
         vec![0; 40],
         vec![34, 2, 1, 1],
+        vec![30, 12, 0x10, 1, 0xde, 0xad, 0xbe, 0xef, 1, 2, 3, 4],
+        vec![30, 4, 0x01, 0x01],
         vec![254, 4, 0xf9, 0x89],
         vec![253, 6, 0xf9, 0x89, 1, 2, 1, 1],
         [&[19, 18][..], &[7; 16], &[1, 1]].concat(),

@@ -1,6 +1,6 @@
 //! The model of the gateway: a map of records, one packet at a time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -144,9 +144,9 @@ pub struct Model {
     fragments: related::Fragments,
     direct: direct::Direct,
     order: u64,
-    /// By family: whether a translated record has timed out that the gateway may not have expired
-    /// yet.
-    lingering: [bool; 2],
+    /// The clients with a translated record that has timed out, and that the gateway may not have
+    /// expired yet.
+    lingering: HashSet<IpAddr>,
     /// Evicted records, by family.
     pub evicted: [u64; 2],
 }
@@ -192,7 +192,7 @@ impl Model {
             fragments: related::Fragments::default(),
             direct: direct::Direct::default(),
             order: 0,
-            lingering: [false; 2],
+            lingering: HashSet::new(),
             evicted: [0; 2],
         }
     }
@@ -220,14 +220,16 @@ impl Model {
                 State::HalfClosed | State::Closed | State::Reset => timeouts.closing,
             };
             let lives = now - record.since < span(limit);
-            lingering[usize::from(client.is_ipv6())] |= !lives && record.winner().is_some();
+            if !lives && record.winner().is_some() {
+                lingering.insert(client.ip());
+            }
             lives
         });
     }
 
     /// Notes that the gateway has expired all timed-out records.
     pub fn tidied(&mut self) {
-        self.lingering = [false; 2];
+        self.lingering.clear();
     }
 
     /// Predicts the outcome of a packet that arrives on `side`. `headroom` tells whether its buffer

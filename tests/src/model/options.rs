@@ -60,9 +60,15 @@ pub fn obstacle(packet: &Packet, key: Option<Key>) -> Option<Verdict> {
     }
     let area = Area::of(&packet.options);
     for (kind, place) in area.options {
+        let (start, end) = (place.start, place.end);
         let identifier = packet.options[place].get(2..4).unwrap_or_default();
         match (kind, identifier) {
             (253, [0x4e, 0x52]) => return Some(Verdict::UntaggedAlreadyTagged),
+            (30, _)
+                if packet.options[start + 2..end].first().is_some_and(|byte| byte >> 4 == 1) =>
+            {
+                return Some(Verdict::UntaggedMpJoin);
+            }
             (34, _) | (253 | 254, [0xf9, 0x89]) => return Some(Verdict::UntaggedFastOpen),
             (19 | 29, _) => return Some(Verdict::UntaggedTcpAuth),
             _ => {}

@@ -1,7 +1,7 @@
 //! The worker that owns a client, and the check that a port's RSS agrees.
 //!
 //! The owner follows from the client's address alone: the low bits of its [`toeplitz`] hash index a
-//! redirection table (RETA). A port that can hash a single address gets the same key and the same
+//! redirection table (RETA). A port that can hash a single address gets the same secret key and the same
 //! table, and then distributes packets itself. Whether it does affects who looks at a packet,
 //! never who owns it.
 //!
@@ -13,14 +13,22 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use toeplitz::Toeplitz;
+
 /// Entries of the table when no port has one.
 pub const ENTRIES: u16 = 512;
 
 /// The map from a client's address to the worker that owns it.
 #[derive(Clone, Debug)]
 pub struct RetaMap {
+    map: Arc<Map>,
+}
+
+#[derive(Debug)]
+struct Map {
+    hash: Toeplitz,
     /// Worker by the low bits of the hash. The length is a power of two.
-    table: Arc<[u16]>,
+    table: Box<[u16]>,
 }
 
 impl RetaMap {
@@ -29,22 +37,24 @@ impl RetaMap {
     ///
     /// # Panics
     /// If `entries` is not a power of two, or `workers` is 0.
-    pub fn new(workers: u16, entries: u16) -> Self {
+    pub fn new(workers: u16, entries: u16, hash: Toeplitz) -> Self {
         assert!(entries.is_power_of_two() && workers > 0);
-        Self { table: (0..entries).map(|entry| entry % workers).collect() }
+        let table = (0..entries).map(|entry| entry % workers).collect();
+        Self { map: Arc::new(Map { hash, table }) }
     }
 
-    /// Returns the number of the worker that owns a client. The key is not secret: knowing it only
-    /// lets a sender load one worker, which a sender with many addresses can do anyway.
+    /// Returns the number of the worker that owns a client.
     #[inline]
     pub fn worker_of(&self, client: IpAddr) -> usize {
-        usize::from(self.table[toeplitz::of_address(client) as usize & (self.table.len() - 1)])
+        let Map { hash, table } = &*self.map;
+        usize::from(table[hash.of_address(client) as usize & (table.len() - 1)])
     }
 
     /// Returns the table for a port with `entries` entries, such that the port agrees with
     /// [`RetaMap::worker_of`].
     pub fn port_table(&self, entries: u16) -> Vec<u16> {
-        (0..usize::from(entries)).map(|entry| self.table[entry & (self.table.len() - 1)]).collect()
+        let table = &self.map.table;
+        (0..usize::from(entries)).map(|entry| table[entry & (table.len() - 1)]).collect()
     }
 }
 
@@ -122,20 +132,22 @@ mod tests {
     #[test]
     fn clients_are_spread_over_workers() {
         let mut shares = [0; 3];
-        let reta = RetaMap::new(3, ENTRIES);
+        let reta = RetaMap::new(3, ENTRIES, Toeplitz::default());
         clients().for_each(|client| shares[reta.worker_of(client)] += 1);
         assert!(shares.iter().all(|share| (950..1050).contains(share)), "{shares:?}");
-        assert!(clients().all(|client| RetaMap::new(1, 64).worker_of(client) == 0));
+        assert!(
+            clients().all(|client| RetaMap::new(1, 64, Toeplitz::default()).worker_of(client) == 0)
+        );
     }
 
     #[test]
     fn ports_with_tables_of_other_sizes_agree() {
-        let reta = RetaMap::new(3, 128);
+        let reta = RetaMap::new(3, 128, Toeplitz::default());
         for entries in [128, 512, 2048] {
             let table = reta.port_table(entries);
             assert_eq!(table.len(), usize::from(entries));
             for client in clients() {
-                let placed = table[toeplitz::of_address(client) as usize % table.len()];
+                let placed = table[Toeplitz::default().of_address(client) as usize % table.len()];
                 assert_eq!(usize::from(placed), reta.worker_of(client));
             }
         }

@@ -2,7 +2,7 @@
 //! specification), in software.
 //!
 //! The owner of a packet must be the same whether a NIC or a worker determines it, so both compute
-//! this hash of the client's address alone, under [`KEY`].
+//! this hash of the client's address alone, under one key.
 //!
 //! # The key
 //! The key has a period of 32 bits. So an address has the same hash at any offset that is a
@@ -16,28 +16,120 @@
 //! # The distribution
 //! NICs use the lowest 6 to 11 bits of the hash. Under a periodic key these are a linear map of the
 //! address's 32 bits. Every 32-bit word of odd weight keeps all information of the address (the map
-//! is one to one). This word is one under which *any* eight adjacent bits of the address give all
+//! is one to one). The words in use are those under which *any* eight adjacent bits of the address give all
 //! 256 values of the lowest eight bits of the hash: clients with consecutive addresses, a /24, or a
 //! /16 in steps of 256, are distributed over 2, 4, ..., 256 queues in exactly equal shares, and
 //! over other numbers of queues as evenly as 256 entries allow. The usual word, `0x6d5a`, does so
 //! at 10 of the 25 positions of eight adjacent bits. The tests below count this.
+//!
+//! # The secret
+//! Who knows the word can choose addresses that all belong to one worker. So a word is drawn at
+//! start among the million or so that distribute evenly, and is logged nowhere.
 
 use std::net::IpAddr;
 
-/// The word repeated in [`KEY`].
+/// A word that distributes evenly, for tests and benchmarks, which need no secret.
 const WORD: u32 = 0x6d05_2bbd;
+/// The most words that are drawn. One in 4,400 distributes evenly.
+const DRAWS: usize = 1 << 18;
 
-/// The key, as long as the longest key of any NIC in use.
-pub const KEY: [u8; 64] = {
-    let word = WORD.to_be_bytes();
-    let mut key = [0; 64];
-    let mut at = 0;
-    while at < key.len() {
-        key[at] = word[at % 4];
-        at += 1;
+/// The Toeplitz hash of addresses under a key that repeats one word.
+///
+/// # Examples
+/// ```
+/// use firstack::datapath::rss::toeplitz::{Toeplitz, toeplitz};
+///
+/// let hash = Toeplitz::default();
+/// let client = std::net::Ipv4Addr::new(198, 18, 1, 10);
+/// assert_eq!(hash.of_address(client.into()), toeplitz(hash.key(), &client.octets()));
+/// ```
+#[derive(Clone)]
+pub struct Toeplitz {
+    /// As long as the longest key of any NIC in use.
+    key: [u8; 64],
+    /// The hash of each value of each byte of a 32-bit word.
+    bytes: [[u32; 256]; 4],
+}
+
+/// Keeps the key out of logs.
+impl std::fmt::Debug for Toeplitz {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Toeplitz").finish_non_exhaustive()
     }
-    key
-};
+}
+
+impl Default for Toeplitz {
+    fn default() -> Self {
+        Self::of_word(WORD)
+    }
+}
+
+impl Toeplitz {
+    /// Returns the hash under a word drawn from a source of random words, which must be unguessable.
+    pub fn drawn(mut random: impl FnMut() -> u32) -> Self {
+        let word = (0..DRAWS).map(|_| random()).find(|word| distributes_evenly(*word));
+        Self::of_word(word.unwrap_or(WORD))
+    }
+
+    fn of_word(word: u32) -> Self {
+        let repeated = word.to_be_bytes();
+        let key = std::array::from_fn(|at| repeated[at % 4]);
+        let bytes = std::array::from_fn(|place| {
+            std::array::from_fn(|value| {
+                let mut input = [0; 4];
+                input[place] = value as u8;
+                toeplitz(&key, &input)
+            })
+        });
+        Self { key, bytes }
+    }
+
+    /// Returns the key for a NIC.
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// Returns the hash of one address.
+    #[inline]
+    pub fn of_address(&self, address: IpAddr) -> u32 {
+        let word = match address {
+            IpAddr::V4(address) => address.to_bits(),
+            // The key repeats after each word, so all four words have the same hashes as the first.
+            IpAddr::V6(address) => {
+                let bits = address.to_bits();
+                (bits ^ bits >> 32 ^ bits >> 64 ^ bits >> 96) as u32
+            }
+        };
+        let bytes = word.to_be_bytes();
+        self.bytes.iter().zip(bytes).fold(0, |hash, (table, byte)| hash ^ table[usize::from(byte)])
+    }
+}
+
+/// Returns whether a word, repeated, maps any eight adjacent bits of an address one to one to the
+/// lowest eight bits of the hash, and the whole address one to one to the whole hash.
+fn distributes_evenly(word: u32) -> bool {
+    // The hash of an address whose only one bit is this one.
+    let of_bit = |bit: u32| word.rotate_left(31 - bit) & 0xff;
+    word.count_ones() % 2 == 1 && (0..=24).all(|from| are_independent((from..from + 8).map(of_bit)))
+}
+
+/// Returns whether vectors of eight bits are linearly independent.
+fn are_independent(vectors: impl Iterator<Item = u32>) -> bool {
+    // By the highest bit.
+    let mut basis = [0u32; 8];
+    for mut vector in vectors {
+        loop {
+            let Some(highest) = vector.checked_ilog2() else { return false };
+            let known = &mut basis[highest as usize];
+            if *known == 0 {
+                *known = vector;
+                break;
+            }
+            vector ^= *known;
+        }
+    }
+    true
+}
 
 /// Returns the Toeplitz hash of an input of up to `key.len() - 4` bytes: for each one bit of the
 /// input, the key's 32 bits from the same position, XORed.
@@ -71,38 +163,6 @@ const fn window(key: &[u8], from: usize) -> u32 {
         at += 1;
     }
     (bits >> (8 - from % 8)) as u32
-}
-
-/// The hash of each value of each byte of a 32-bit word.
-static BYTES: [[u32; 256]; 4] = {
-    let mut table = [[0; 256]; 4];
-    let mut place = 0;
-    while place < 4 {
-        let mut value = 0;
-        while value < 256 {
-            let mut word = [0; 4];
-            word[place] = value as u8;
-            table[place][value] = toeplitz(&KEY, &word);
-            value += 1;
-        }
-        place += 1;
-    }
-    table
-};
-
-/// Returns the hash of one address under [`KEY`].
-#[inline]
-pub fn of_address(address: IpAddr) -> u32 {
-    let word = match address {
-        IpAddr::V4(address) => address.to_bits(),
-        // The key repeats after each word, so all four words have the same hashes as the first.
-        IpAddr::V6(address) => {
-            let bits = address.to_bits();
-            (bits ^ bits >> 32 ^ bits >> 64 ^ bits >> 96) as u32
-        }
-    };
-    let bytes = word.to_be_bytes();
-    BYTES.iter().zip(bytes).fold(0, |hash, (table, byte)| hash ^ table[usize::from(byte)])
 }
 
 #[cfg(test)]
@@ -161,14 +221,15 @@ mod tests {
     fn an_address_has_one_hash_wherever_a_card_puts_it() {
         for (source, _, destination, ..) in VECTORS {
             for address in [source, destination] {
-                let hash = of_address(address.parse().unwrap());
+                let own = Toeplitz::default();
+                let hash = own.of_address(address.parse().unwrap());
                 let alone = bytes(address);
                 let other = vec![0; alone.len()];
-                assert_eq!(toeplitz(&KEY, &alone), hash, "{address} alone");
+                assert_eq!(toeplitz(own.key(), &alone), hash, "{address} alone");
                 let first = [&alone[..], &other[..]].concat();
                 let last = [&other[..], &alone[..]].concat();
-                assert_eq!(toeplitz(&KEY, &first), hash, "{address} as the source");
-                assert_eq!(toeplitz(&KEY, &last), hash, "{address} as the destination");
+                assert_eq!(toeplitz(own.key(), &first), hash, "{address} as the source");
+                assert_eq!(toeplitz(own.key(), &last), hash, "{address} as the destination");
             }
         }
     }
@@ -176,12 +237,14 @@ mod tests {
     /// Returns how many of `clients` the fullest and the emptiest of `queues` queues get, with a
     /// table of `entries` entries.
     fn extremes(
+        hash: &Toeplitz,
         clients: impl Iterator<Item = IpAddr>,
         entries: u32,
         queues: usize,
     ) -> (usize, usize) {
         let mut shares = vec![0; queues];
-        clients.for_each(|client| shares[(of_address(client) % entries) as usize % queues] += 1);
+        clients
+            .for_each(|client| shares[(hash.of_address(client) % entries) as usize % queues] += 1);
         (*shares.iter().max().unwrap(), *shares.iter().min().unwrap())
     }
 
@@ -193,13 +256,43 @@ mod tests {
 
     #[test]
     fn clients_are_spread_evenly() {
+        spreads_evenly(&Toeplitz::default());
+    }
+
+    #[test]
+    fn clients_are_spread_evenly_under_each_word_that_is_drawn() {
+        let mut words = std::collections::HashSet::new();
+        for seed in 1..=4 {
+            let hash = Toeplitz::drawn(random(seed));
+            spreads_evenly(&hash);
+            words.insert(hash.key()[..4].to_vec());
+            let again = Toeplitz::drawn(random(seed));
+            assert_eq!(hash.key(), again.key(), "a seed gives a word");
+            assert_eq!(format!("{hash:?}"), "Toeplitz { .. }");
+        }
+        assert_eq!(words.len(), 4, "each seed another");
+        assert_eq!(Toeplitz::drawn(|| 0x6d5a_6d5a).key(), Toeplitz::default().key());
+    }
+
+    /// Returns a sequence of words (xorshift) that a seed decides.
+    fn random(seed: u64) -> impl FnMut() -> u32 {
+        let mut state = seed;
+        move || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 32) as u32
+        }
+    }
+
+    fn spreads_evenly(hash: &Toeplitz) {
         for entries in [64, 128, 512, 2048] {
             for queues in [2, 4, 8, 16, 32, 64] {
                 let even = (256 / queues, 256 / queues);
                 // Any eight adjacent bits of the address.
                 for place in 0..=24 {
                     let some = v4([0, 0, 0, 0], 1 << place, 256);
-                    assert_eq!(extremes(some, entries, queues), even, "bits from {place} on");
+                    assert_eq!(extremes(hash, some, entries, queues), even, "bits from {place} on");
                 }
             }
             for queues in [3, 5, 6, 7, 12] {
@@ -207,7 +300,7 @@ mod tests {
                     [("a /24", 256, 1), ("a /16", 65_536, 1), ("every 256th", 256, 256)]
                 {
                     let (most, least) =
-                        extremes(v4([198, 18, 0, 0], step, clients), entries, queues);
+                        extremes(hash, v4([198, 18, 0, 0], step, clients), entries, queues);
                     let fair = clients as usize / queues;
                     // Of 64 entries, some of 12 queues get 6 and others 5.
                     let tolerance = fair / 4 + 8;
@@ -226,7 +319,7 @@ mod tests {
         for shift in [64, 80] {
             let prefix = u128::from(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10));
             let clients = (0..256).map(|n| IpAddr::from(Ipv6Addr::from(prefix | n << shift)));
-            assert_eq!(extremes(clients, 512, 4), (64, 64));
+            assert_eq!(extremes(&Toeplitz::default(), clients, 512, 4), (64, 64));
         }
     }
 
@@ -234,8 +327,9 @@ mod tests {
     fn nothing_of_an_address_is_lost() {
         // A linear map of odd weight under a cyclic key is one to one.
         assert_eq!(WORD.count_ones() % 2, 1);
-        let hashes: std::collections::HashSet<_> =
-            v4([10, 0, 0, 0], 0x0001_0001, 4096).map(of_address).collect();
+        let hashes: std::collections::HashSet<_> = v4([10, 0, 0, 0], 0x0001_0001, 4096)
+            .map(|client| Toeplitz::default().of_address(client))
+            .collect();
         assert_eq!(hashes.len(), 4096, "halves that change together");
     }
 }

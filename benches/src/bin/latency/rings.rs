@@ -9,6 +9,7 @@ use arrayvec::ArrayVec;
 use crossbeam::utils::CachePadded;
 use firstack::datapath::clock::Clock;
 use firstack::datapath::handoff::Handoff;
+use firstack::datapath::rss::toeplitz::Toeplitz;
 use firstack::datapath::rss::{RetaMap, RssCheck};
 use firstack::datapath::worker::{Idle, Parts, Queues, Worker};
 use firstack::dpdk::{
@@ -101,7 +102,7 @@ fn measure(
         queues: own.into_inner().map_err(|_| "two sides")?,
         pool: pool.handle(),
         handoff: Handoff::new(1, 1).remove(0),
-        reta: RetaMap::new(1, 128),
+        reta: RetaMap::new(1, 128, Toeplitz::default()),
         clock,
         idle,
         burst: BURST,

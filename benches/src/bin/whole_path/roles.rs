@@ -8,6 +8,7 @@ use crossbeam::utils::CachePadded;
 use firstack::control::memory::Remembering;
 use firstack::datapath::clock::Clock;
 use firstack::datapath::handoff::Handoff;
+use firstack::datapath::rss::toeplitz::Toeplitz;
 use firstack::datapath::rss::{RetaMap, RssCheck};
 use firstack::datapath::worker::{Idle, Parts, Queues, Worker};
 use firstack::dpdk::{Mbuf, cycles};
@@ -65,7 +66,7 @@ pub fn one_of<R: Role>(
         queues: [queues(rx0, tx0), queues(rx1, tx1)],
         pool: lab.pool.handle(),
         handoff,
-        reta: RetaMap::new(workers, ENTRIES),
+        reta: RetaMap::new(workers, ENTRIES, Toeplitz::default()),
         clock: Clock::new(cycles(), lab.eal.cycles_per_second()),
         idle: Idle::Busy,
         burst: BURST,

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use anyhow::{Context, Result, ensure};
 use firstack::datapath::handoff::Handoff;
 use firstack::datapath::rss::RetaMap;
+use firstack::datapath::rss::toeplitz::Toeplitz;
 use firstack::datapath::worker::Worker;
 use firstack::dpdk::cycles;
 use pipeline::counters::{RoleCounters, Scalar};
@@ -231,7 +232,7 @@ fn owned(
     connections: u32,
     there: &Template,
 ) -> Arc<[u32]> {
-    let reta = RetaMap::new(workers as u16, roles::ENTRIES);
+    let reta = RetaMap::new(workers as u16, roles::ENTRIES, Toeplitz::default());
     let mut frame = vec![0; there.len()];
     let is_own = |connection: &u32| {
         there.stamp(&mut frame, *connection);

@@ -29,7 +29,7 @@ use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::oversize::Oversize;
+use super::oversize::{ClientIs, Oversize};
 use super::{BurstLookup, BurstRole, Context, LookupHint, Role, expire_some};
 use crate::base::published::{Published, Reader};
 use crate::base::time::Ticks;
@@ -42,6 +42,7 @@ use crate::packet::fragments::Fragments;
 use crate::packet::view::{Kind, Packet, Side, View};
 use crate::policy::allow_list::AllowList;
 use crate::policy::backoff::Backoff;
+use crate::policy::clients::ClientHash;
 use crate::policy::services::Services;
 use crate::stage::sign::Keys;
 use crate::table::{State, Table};
@@ -76,6 +77,7 @@ struct Common {
     counters: Arc<GatewayCounters>,
     responders: ResponderIndex,
     backoff: Backoff,
+    clients: ClientHash,
     oversize: Oversize,
     asking: Asking,
     waiting: DelayedFrames<Waiting>,
@@ -108,11 +110,13 @@ impl<F: Family> FamilyState<F> {
         });
         let by_phase: Vec<_> = by_phase.collect();
         let capacity = settings.max_connections[F::VERSION as usize];
-        let flows = Table::new(capacity, &by_phase, settings.hash_key);
+        let mut flows = Table::new(capacity, &by_phase, settings.hash_key);
+        let host = |client: Endpoint<F>| Endpoint::new(client.address, 0);
+        flows.count_hosts(Phase::is_translated, host);
         counters.table_of(F::VERSION).capacity.set(flows.capacity() as u64);
         let is_needed = settings.services.iter().any(|service| service.policy.affinity > Ticks(0));
         let preferences = Preferences::new(is_needed && capacity > 1);
-        Self { flows, fragments: Fragments::default(), preferences }
+        Self { flows, fragments: Fragments::new(settings.hash_key), preferences }
     }
 }
 
@@ -142,7 +146,8 @@ impl<M: Mode> Gateway<M> {
                 counters: Arc::new(counters),
                 responders: ResponderIndex::default(),
                 backoff: Backoff::new(settings.timeouts.tag_backoff, settings.hash_key, paths),
-                oversize: Oversize::default(),
+                clients: ClientHash::new(settings.hash_key),
+                oversize: Oversize::new(settings.hash_key, ClientIs::Source),
                 asking: Asking::new(shares, settings.services.len()),
                 waiting: DelayedFrames::new(waiting::capacity(&settings)),
                 settings,

@@ -2,7 +2,6 @@
 //! errors about those, and fragments.
 
 use super::GatewayFor;
-use super::flow::Phase;
 use super::lookup::{client, server};
 use super::mode::{EncapError, Mode, Translation};
 use crate::base::time::Ticks;
@@ -11,7 +10,6 @@ use crate::packet::fragments::{FirstFragment, PacketId};
 use crate::packet::view::{Packet, Side};
 use crate::role::Context;
 use crate::stage::quote;
-use crate::table::State;
 use crate::verdict::Verdict;
 use crate::wire::family::{Endpoint, Family};
 
@@ -106,8 +104,8 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         {
             return self.pass_fragment(from, packet, context.now);
         }
-        let first = self.fragments.find(PacketId::of(packet.ip()), context.now);
-        match (first, from) {
+        let id = PacketId::of(packet.ip());
+        match (self.fragments.find(id, context.now), from) {
             (FirstFragment::Handled(translation), Side::Inside) => {
                 let path = &self.common.settings.path;
                 match M::fragment_to_replica(packet, &translation, path) {
@@ -121,9 +119,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
                 M::fragment_to_client(packet, &translation);
                 Verdict::FragmentTranslated
             }
-            (FirstFragment::Unseen, _)
-                if self.may_be_translated(from, other_address::<F>(from, packet.ip())) =>
-            {
+            (FirstFragment::Unseen, _) if self.may_be_translated(from, id) => {
                 Verdict::FragmentUnknown
             }
             _ => Verdict::Fragment,
@@ -140,21 +136,26 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         Verdict::Fragment
     }
 
-    /// Remembers a first fragment of no translated connection. When the winner's fragments come in
-    /// tunnels, a plain one from the outside does not replace them: its sender numbers its packets
-    /// independently.
+    /// Remembers a first fragment of no translated connection, if later ones could be taken for a
+    /// translated connection's. When the winner's fragments come in tunnels, a plain one from the
+    /// outside does not replace them: its sender numbers its packets independently.
     pub(super) fn learn_untranslated(&mut self, from: Side, id: PacketId<F>, now: Ticks) {
         let is_others = M::SYN_ACK_IN_TUNNEL && from == Side::Outside;
-        if !is_others || !matches!(self.fragments.find(id, now), FirstFragment::Handled(_)) {
+        let has_earlier = matches!(self.fragments.find(id, now), FirstFragment::Handled(_));
+        let is_needed = if has_earlier { !is_others } else { self.may_be_translated(from, id) };
+        if is_needed {
             self.fragments.learn(id, None, now);
         }
     }
 
-    /// Returns whether a later fragment, from or to this address beyond the gateway, may belong to
-    /// a translated connection: its ports are not known.
-    pub(super) fn may_be_translated(&self, from: Side, other: F::Address) -> bool {
-        let mut translated = Phase::ALL.iter().filter(|phase| phase.is_translated());
-        if translated.all(|&phase| self.flows.count(phase) == 0) {
+    /// Returns whether a later fragment may belong to a translated connection: its ports are not
+    /// known. It may only if the client's address has such a connection.
+    pub(super) fn may_be_translated(&self, from: Side, id: PacketId<F>) -> bool {
+        let (client, other) = match from {
+            Side::Inside => (id.source, id.destination),
+            Side::Outside => (id.destination, id.source),
+        };
+        if self.flows.count_of_host(Endpoint::new(client, 0)) == 0 {
             return false;
         }
         match from {
@@ -164,12 +165,5 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
             }
             Side::Inside | Side::Outside => self.common.services.covers(other.into()),
         }
-    }
-}
-
-fn other_address<F: Family>(from: Side, ip: &[u8]) -> F::Address {
-    match from {
-        Side::Inside => F::destination(ip),
-        Side::Outside => F::source(ip),
     }
 }

@@ -160,13 +160,13 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         if !F::fragment(ip).is_later_tcp() {
             return Verdict::ForeignTunnel;
         }
-        let server = F::source(ip);
-        match self.fragments.find(PacketId::of(ip), context.now) {
+        let id = PacketId::of(ip);
+        match self.fragments.find(id, context.now) {
             FirstFragment::Handled(translation) => {
                 let verdict = Verdict::FragmentTranslated;
                 self.open_winners_tunnel(&translation, packet, inner, verdict)
             }
-            FirstFragment::Unseen if self.may_be_translated(Side::Outside, server) => {
+            FirstFragment::Unseen if self.may_be_translated(Side::Outside, id) => {
                 Verdict::FragmentUnknown
             }
             FirstFragment::Unseen | FirstFragment::PassedThrough => Verdict::ForeignTunnel,

@@ -78,7 +78,8 @@ impl<M: Mode> Gateway<M> {
 }
 
 impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
-    /// Makes a frame of a race wait. Returns whether there was room for it.
+    /// Makes a frame of a race wait. Returns whether there was room for it: each client prefix has a
+    /// share.
     pub(super) fn wait<B: Buffer>(
         &mut self,
         packet: &Packet<B>,
@@ -89,7 +90,8 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         let waiting = Waiting { client: entry.key.into(), race: entry.value.race_id(), kind };
         let end = packet.view.end as usize;
         let frame = packet.buffer.head().get(..end);
-        frame.is_some_and(|frame| self.common.waiting.push(due, frame, waiting))
+        let cause = self.common.clients.prefix(waiting.client.ip());
+        frame.is_some_and(|frame| self.common.waiting.push(due, frame, waiting, cause))
     }
 
     fn release<P: Pool>(&mut self, waiting: Waiting, frame: &Frame, context: &mut Context<'_, P>) {

@@ -27,7 +27,7 @@ mod tunnelled;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::oversize::Oversize;
+use super::oversize::{ClientIs, Oversize};
 use super::resolver::Resolver;
 use super::{BurstLookup, BurstRole, Context, LookupHint, Role, expire_some};
 use crate::base::published::Reader;
@@ -100,7 +100,7 @@ impl<F: Family> FamilyState<F> {
         let timeouts = Phase::timeouts(settings.timeouts);
         let connections = Table::new(capacity, &timeouts, settings.hash_key);
         counters.table_of(F::VERSION).capacity.set(connections.capacity() as u64);
-        Self { connections, fragments: Fragments::default(), translates: false }
+        Self { connections, fragments: Fragments::new(settings.hash_key), translates: false }
     }
 }
 
@@ -131,7 +131,7 @@ impl Replica {
                 repairs: Repairs::new(settings.syn_ack_repair_rate, settings.hash_key.0),
                 heard: Heard::default(),
                 answering: Answering::new(&settings.services),
-                oversize: Oversize::default(),
+                oversize: Oversize::new(settings.hash_key, ClientIs::Destination),
                 admission: shares.admission,
                 resolver: Resolver::new(shares.neighbours),
                 counters: Arc::new(counters),

@@ -22,7 +22,7 @@ mod settings;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::oversize::Oversize;
+use super::oversize::{ClientIs, Oversize};
 use super::resolver::Resolver;
 use super::{BurstRole, Context, LookupHint, Role, expire_some};
 use crate::base::published::Reader;
@@ -125,7 +125,7 @@ impl<F: Family> FamilyState<F> {
         let capacity = settings.max_connections[F::VERSION as usize];
         let affinities = Table::new(capacity, &timeouts, settings.hash_key);
         counters.table_of(F::VERSION).capacity.set(affinities.capacity() as u64);
-        Self { affinities, fragments: Fragments::default() }
+        Self { affinities, fragments: Fragments::new(settings.hash_key) }
     }
 }
 
@@ -157,7 +157,7 @@ impl Switch {
                 keys,
                 limiter: Limiter::new(settings.fan_out),
                 icmp_copy_limiter: Limiter::new(settings.fan_out),
-                oversize: Oversize::default(),
+                oversize: Oversize::new(settings.hash_key, ClientIs::Source),
                 probes: Probes::new(&settings, &states, shares.tunnels),
                 resolver: Resolver::new(shares.neighbours),
                 counters: Arc::new(counters),

@@ -8,7 +8,7 @@ use pipeline::packet::view::Side;
 use pipeline::stage::tag::Configuration;
 use pipeline::verdict::Verdict;
 
-use super::{Model, State};
+use super::Model;
 use crate::model::Packet;
 use crate::model::outcome::{Leaving, Outcome};
 use crate::model::related::{IcmpError, fragment, through_tunnel};
@@ -24,6 +24,8 @@ pub(super) type Way = (SocketAddr, SocketAddr);
 pub(super) struct Fragments {
     /// By source, destination and identification: the connection, if there is one.
     packets: HashMap<(IpAddr, IpAddr, u16), (Option<Way>, Duration)>,
+    /// When the gateway has perhaps noted that a first fragment was forwarded unchanged.
+    perhaps: HashMap<(IpAddr, IpAddr, u16), Duration>,
 }
 
 impl Fragments {
@@ -143,8 +145,14 @@ impl Model {
     pub(super) fn learn_untranslated(&mut self, side: Side, packet: &Packet, now: Duration) {
         let others = self.configuration == Configuration::C && side == Side::Outside;
         let followed = matches!(self.fragments.find(packet, now), Some(Some(_)));
-        if !(others && followed) {
-            self.fragments.learn(packet, None, now);
+        match self.may_follow(side, packet) {
+            _ if followed && others => {}
+            Some(false) if !followed => {}
+            None if !followed => {
+                let id = (packet.from.ip(), packet.to.ip(), packet.id);
+                self.fragments.perhaps.insert(id, now);
+            }
+            _ => self.fragments.learn(packet, None, now),
         }
     }
 
@@ -162,7 +170,20 @@ impl Model {
 
     /// A later fragment whose first has not been seen: it may be of a translated connection.
     pub(super) fn unknown_fragment(&self, side: Side, packet: &Packet, passed: Outcome) -> Outcome {
-        let is_v6 = packet.is_v6();
+        let dropped = Outcome::dropped(Verdict::FragmentUnknown);
+        let noted = self.fragments.perhaps.get(&(packet.from.ip(), packet.to.ip(), packet.id));
+        match self.may_follow(side, packet) {
+            Some(false) => passed,
+            Some(true) if noted.is_none() => dropped,
+            // The gateway may not have noticed that the last one has timed out.
+            _ => Outcome { or: Some(Box::new(dropped)), ..passed },
+        }
+    }
+
+    /// Returns whether a fragment may be of a translated connection of its client's address; `None`
+    /// if only connections that have timed out make it so.
+    fn may_follow(&self, side: Side, packet: &Packet) -> Option<bool> {
+        let client = if side == Side::Inside { packet.from } else { packet.to };
         let suspect = match (side, self.configuration) {
             (Side::Outside, Configuration::A) => {
                 (0..self.settings.services.len()).any(|n| self.permits(n, packet.from.ip()))
@@ -170,14 +191,12 @@ impl Model {
             (Side::Outside, _) => self.is_service(packet.from.ip()),
             (Side::Inside, _) => self.is_service(packet.to.ip()),
         };
-        let dropped = Outcome::dropped(Verdict::FragmentUnknown);
-        let translated = State::ALL.iter().filter(|state| state.is_translated());
-        let translated: usize = translated.map(|&state| self.count(is_v6, state)).sum();
-        match (suspect, translated, self.lingering[usize::from(is_v6)]) {
-            (false, _, _) | (_, 0, false) => passed,
-            // The gateway may not have noticed that the last one has timed out.
-            (_, 0, true) => Outcome { or: Some(Box::new(dropped)), ..passed },
-            _ => dropped,
+        let own = self.records.iter().filter(|(known, _)| known.ip() == client.ip());
+        let is_translated = own.filter(|(_, record)| record.winner().is_some()).count() > 0;
+        match (suspect, is_translated, self.lingering.contains(&client.ip())) {
+            (false, ..) | (_, false, false) => Some(false),
+            (_, true, _) => Some(true),
+            (_, false, true) => None,
         }
     }
 }

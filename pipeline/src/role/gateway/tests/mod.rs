@@ -161,6 +161,46 @@ fn fragments_of_untranslated_connections_pass() {
     }
 }
 
+/// What is not of a translated connection passes byte for byte, in whatever order.
+#[test]
+fn later_fragments_of_clients_without_a_translated_connection_pass_unseen() {
+    let mut harness = Harness::won();
+    let of = |client: &str, offset| {
+        let data = Segment::ack(SERVER, client, 501, 101).payload(&[7; 80]).inbound().frame();
+        fragment(data, offset, offset == 0)
+    };
+    let stranger = of("198.18.1.11:40000", 56);
+    let seen = harness.pass(Side::Outside, &stranger);
+    assert_eq!(seen, (Verdict::Fragment, Some(stranger)), "another address");
+    assert_eq!(harness.pass(Side::Outside, &of(CLIENT, 56)), (Verdict::FragmentUnknown, None));
+    // Once the connection is over, the client's pass, too.
+    let reset = Segment::new(REPLICA, CLIENT, tcp::Flags::RST, 501, 0).inbound();
+    harness.verdict(Side::Outside, &reset);
+    harness.wait(300);
+    let data = Segment::ack(CLIENT, SERVER, 101, 501);
+    assert_eq!(harness.verdict(Side::Inside, &data), Verdict::NoEntry);
+    assert_eq!(harness.pass(Side::Outside, &of(CLIENT, 56)).0, Verdict::Fragment);
+}
+
+#[test]
+fn strangers_first_fragments_do_not_push_out_a_connections() {
+    let mut harness = Harness::won();
+    let data = |from, to| Segment::ack(from, to, 501, 101).payload(&[7; 80]).frame();
+    let first = fragment(data(CLIENT, SERVER), 0, true);
+    assert_eq!(harness.pass(Side::Inside, &first).0, Verdict::FragmentTranslated);
+    for n in 0..4000u16 {
+        let mut stranger = fragment(data("198.18.1.11:40000", SERVER), 0, true);
+        put_u16(&mut stranger, 18, n);
+        assert_eq!(harness.pass(Side::Inside, &stranger).0, Verdict::Fragment);
+        // Others of the same host, to where nothing is translated.
+        let mut other = fragment(data(CLIENT, "192.0.2.9:80"), 0, true);
+        put_u16(&mut other, 18, n);
+        assert_eq!(harness.pass(Side::Inside, &other).0, Verdict::Fragment);
+    }
+    let later = fragment(data(CLIENT, SERVER), 56, false);
+    assert_eq!(harness.pass(Side::Inside, &later).0, Verdict::FragmentTranslated);
+}
+
 #[test]
 fn without_a_buffer_a_loser_is_not_reset_and_the_winner_stays() {
     let mut harness = Harness::won();

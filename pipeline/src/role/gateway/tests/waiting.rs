@@ -1,6 +1,8 @@
 //! Frames that wait: SYNs for `origin_after`, SYN/ACKs for their handicap or for the replica that the
 //! client had; and races that a shadow lets the origin win.
 
+use std::net::SocketAddr;
+
 use super::direct::any;
 use super::rig::{Hosts, ISN, Rig, V4_HOSTS, V6_HOSTS, copies_wanted, direct, host, ms};
 use super::*;
@@ -133,12 +135,17 @@ fn a_syn_that_waits_needs_a_buffer() {
 }
 
 #[test]
-fn a_full_store_makes_nobody_wait() {
+fn a_full_store_makes_nobody_wait_and_no_prefix_fills_it() {
     let settings = |settings: &mut Settings| settings.max_connections = [8192, 1];
     let mut rig = Rig::<A>::with_settings(&V4_HOSTS, deferring(), Keys::default(), settings);
     rig.plan(&[(0, 10)], |_| {});
-    for number in 0..4096 {
-        assert_eq!(rig.other_race(1000 + number).0, Verdict::SynDeferred);
+    for prefix in 0..8 {
+        for number in 0..513 {
+            let from = SocketAddr::from(([198, 19, prefix, 1], 1000 + number));
+            let syn = Segment { from, ..rig.syn(ISN) }.frame();
+            let expected = if number < 512 { Verdict::SynDeferred } else { Verdict::Tagged };
+            assert_eq!(rig.burst(Side::Inside, &[syn]).verdicts, [expected]);
+        }
     }
     let (verdict, sent) = rig.send_syn(ISN);
     assert_eq!((verdict, sent.len()), (Verdict::Tagged, 2));

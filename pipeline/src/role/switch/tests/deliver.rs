@@ -107,7 +107,7 @@ fn a_packet_that_does_not_fit_is_answered_with_an_error_at_a_limited_rate() {
     let mut harness = Harness::new(tunnelled(V4_PLAN, V4_PLAN, Format::Ipip));
     let large = ack(V4_PLAN).payload(&[7; 1460]).frame();
     let answered = (0..1010).filter(|_| harness.pass(Side::Outside, &large) == Verdict::TooBig);
-    assert_eq!(answered.count(), 1000);
+    assert_eq!(answered.count(), 100);
 }
 
 #[test]
