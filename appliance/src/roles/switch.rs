@@ -1,6 +1,5 @@
 //! Builds the switch's roles from its configuration.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use pipeline::base::published::Published;
@@ -13,9 +12,7 @@ use pipeline::role::switch::{
     TunnelHealth,
 };
 
-use super::{
-    Controls, Environment, Labels, Member, RoleSet, controls, path, share, tables, tag_option,
-};
+use super::{Controls, Environment, Labels, Member, RoleSet, controls, path, tables, tag_option};
 use crate::config::{self, Config};
 
 pub(super) fn role_set(
@@ -129,16 +126,19 @@ fn settings(
     }
 }
 
-/// Returns the servers whose MAC addresses have to be resolved.
+/// Returns the servers whose MAC addresses have to be resolved; those that are tunnelled to only
+/// once a router addresses packets for them to the switch.
 fn unresolved(services: &[Service]) -> Neighbours {
-    let servers = services.iter().flat_map(|service| &service.servers);
-    let addresses: BTreeSet<_> = servers
-        .filter_map(|server| match server.delivery {
-            Delivery::Neighbour(address) => Some(address),
-            _ => None,
-        })
-        .collect();
-    Neighbours::new(addresses)
+    let deliveries = || services.iter().flat_map(|service| &service.servers).map(|s| s.delivery);
+    let resolved = deliveries().filter_map(|delivery| match delivery {
+        Delivery::Neighbour(address) => Some(address),
+        _ => None,
+    });
+    let tunnelled = deliveries().filter_map(|delivery| match delivery {
+        Delivery::Tunnel(address) => Some(address),
+        _ => None,
+    });
+    Neighbours::with_optional(resolved, tunnelled)
 }
 
 fn origin_server(server: &config::OriginServer) -> Server {

@@ -7,6 +7,9 @@
 //!
 //! From the inside: connections are tracked, and errors about tunnels to servers are relayed to the
 //! client; all other traffic is bridged.
+//!
+//! ARP requests and neighbour solicitations from the outside for addresses that the switch stands for
+//! are answered ([`settings::own_addresses`]).
 
 mod affinity;
 mod deliver;
@@ -44,7 +47,7 @@ use crate::wire::tcp;
 use affinity::Pair;
 use lookup::ServiceLookup;
 use probe::Probes;
-use settings::{NextHop, ServiceState};
+use settings::{NextHop, ServiceState, own_addresses};
 
 pub use super::phase::Phase;
 pub use affinity::Affinity;
@@ -179,17 +182,20 @@ impl Switch {
         SwitchFor { common: &mut self.common, affinities, fragments }
     }
 
-    /// Handles ARP and neighbour discovery from the inside: learns servers, and answers for the
-    /// address that probes are sent from. `None` when the packet does not concern the switch.
+    /// Handles ARP and neighbour discovery. Learns servers on the inside. Answers on the outside for
+    /// service addresses and tunnel sources that no host behind the switch answers for, and on both
+    /// sides for the address that probes are sent from. `None` when the packet does not concern the
+    /// switch.
     fn neighbour<P: Pool>(
         &self,
+        from: Side,
         packet: &Packet<P::Buffer>,
         context: &mut Context<'_, P>,
     ) -> Option<Verdict> {
-        let Common { settings, resolver, counters, .. } = &self.common;
-        let (from, counters) = (Side::Inside, &counters.common);
-        let own = settings.macs[from as usize];
-        resolver.on_neighbour_packet(from, own, packet, |_| false, counters, context)
+        let Common { settings, resolver, counters, own, .. } = &self.common;
+        let (mac, counters) = (settings.macs[from as usize], &counters.common);
+        let has_address = |address| from == Side::Outside && own.binary_search(&address).is_ok();
+        resolver.on_neighbour_packet(from, mac, packet, has_address, counters, context)
     }
 }
 
@@ -337,10 +343,7 @@ impl BurstRole for Switch {
         context: &mut Context<'_, P>,
     ) -> Verdict {
         let may_be_neighbour = matches!(packet.view.kind, Kind::Arp | Kind::Icmp);
-        if may_be_neighbour
-            && from == Side::Inside
-            && let Some(verdict) = self.neighbour(packet, context)
-        {
+        if may_be_neighbour && let Some(verdict) = self.neighbour(from, packet, context) {
             return verdict;
         }
         let (hint, service) = (self.lookup.hint(number), self.lookup.service(number));

@@ -1,5 +1,6 @@
 //! The settings of a switch, fixed at launch, and the state that is computed from them once.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::base::time::Ticks;
@@ -21,7 +22,8 @@ pub enum Delivery {
     Direct(Mac),
     /// By destination MAC address, resolved from this address of the server.
     Neighbour(IpAddr),
-    /// Tunnelled to the server's own address, of the family of the service's source.
+    /// Tunnelled to the server's own address, of the family of the service's source. A frame that was
+    /// addressed to the switch itself gets the MAC address that is resolved for this address.
     Tunnel(IpAddr),
 }
 
@@ -129,9 +131,9 @@ pub struct Settings {
 
 impl Settings {
     /// Returns settings with defaults for everything but the services: any client is allowed;
-    /// default tag, unsigned; 8 copies of a SYN, and 1,000 per second, at most 2,000 at once, for
-    /// each /24 or /48; IP in IP with a path MTU of 1500 bytes; 65,536 connections per family;
-    /// default time-outs; no probes; MAC addresses and hash key of zeros.
+    /// default tag, unsigned; 8 copies of a SYN, with the default limit for one worker; IP in IP with
+    /// a path MTU of 1500 bytes; 65,536 connections per family; default time-outs; no probes; MAC
+    /// addresses and hash key of zeros.
     pub fn new(services: Vec<Service>) -> Self {
         Self {
             services,
@@ -158,6 +160,26 @@ impl Settings {
             own.any(|service| service.servers.len() > 1)
         })
     }
+}
+
+/// Returns the addresses that the switch answers for on the outside, sorted: those of services, and
+/// the sources of tunnels, that no host behind the switch answers for.
+///
+/// A service address belongs to the host behind the switch with delivery "none". Servers that are
+/// reached by MAC address or by tunnel have it, too, but several hosts must not answer for one
+/// address. A server's own address is its own.
+pub(super) fn own_addresses(services: &[Service]) -> Box<[IpAddr]> {
+    let mut others = BTreeSet::new();
+    for service in services {
+        others.extend(service.servers.iter().filter_map(|server| match server.delivery {
+            Delivery::None => Some(service.address),
+            Delivery::Neighbour(address) | Delivery::Tunnel(address) => Some(address),
+            Delivery::Direct(_) => None,
+        }));
+    }
+    let ends = services.iter().flat_map(|service| [service.address, service.source]);
+    let own: BTreeSet<_> = ends.filter(|address| !others.contains(address)).collect();
+    own.into_iter().collect()
 }
 
 /// A tunnel of the switch.

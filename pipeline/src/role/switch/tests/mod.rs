@@ -126,14 +126,18 @@ impl Harness {
     fn with_keys(settings: Settings, keys: Keys) -> Self {
         let services = settings.services.clone();
         let replicas = services.iter().map(|service| service.replicas.len()).sum();
-        let neighbours =
-            services.iter().flat_map(|s| &s.servers).filter_map(|server| match server.delivery {
-                Delivery::Neighbour(address) => Some(address),
-                _ => None,
-            });
+        let deliveries = || services.iter().flat_map(|s| &s.servers).map(|s| s.delivery);
+        let neighbours = deliveries().filter_map(|delivery| match delivery {
+            Delivery::Neighbour(address) => Some(address),
+            _ => None,
+        });
+        let tunnelled = deliveries().filter_map(|delivery| match delivery {
+            Delivery::Tunnel(address) => Some(address),
+            _ => None,
+        });
         let shares = Shares {
             tunnels: Arc::new(TunnelHealth::new(replicas)),
-            neighbours: Arc::new(Neighbours::new(neighbours)),
+            neighbours: Arc::new(Neighbours::with_optional(neighbours, tunnelled)),
         };
         let selection = Published::new(Selection::new(&services, &Liveness::default()));
         let keys = Published::new(keys).reader();
