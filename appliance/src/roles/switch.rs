@@ -105,12 +105,14 @@ fn settings(
         allowed_clients: AllowList::only_or_any(switch.allowed_clients.clone()),
         max_copies: switch.max_copies.into(),
         fan_out: Limit {
-            rate: share(switch.copies_per_second.into(), workers),
-            // A worker's share holds the copies of one SYN at least.
-            burst: share(switch.copies_burst.into(), workers).max(switch.max_copies.into()),
-            prefix_v4: switch.copies_prefix_v4,
-            prefix_v6: switch.copies_prefix_v6,
-        },
+            rate: switch.fan_out_rate.into(),
+            burst: switch.fan_out_burst.into(),
+            total: switch.fan_out_total.into(),
+            prefix_v4: switch.fan_out_prefix_v4,
+            prefix_v6: switch.fan_out_prefix_v6,
+            ..Limit::default()
+        }
+        .of_worker(workers),
         path: path(config),
         max_connections: tables(config, workers, |version| needs_affinity[version as usize]),
         timeouts: Timeouts {

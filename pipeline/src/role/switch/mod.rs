@@ -77,13 +77,17 @@ struct Common {
     settings: Settings,
     services: Services,
     states: Box<[ServiceState]>,
+    /// The addresses that the switch answers for on the outside, sorted.
+    own: Box<[IpAddr]>,
     /// Whether packets from the inside concern the switch: a service has several servers, or one
     /// that is reached by tunnel.
     tracks_inside: bool,
     selection: Reader<Selection>,
     keys: Reader<Keys>,
-    /// Limits copies of SYNs.
+    /// Limits copies of SYNs whose tags are not signed.
     limiter: Limiter,
+    /// Limits copies of SYNs whose signatures are genuine.
+    signed_limiter: Limiter,
     /// Limits copies of ICMP errors, separately, so that they cannot starve copies of SYNs.
     icmp_copy_limiter: Limiter,
     oversize: Oversize,
@@ -153,13 +157,15 @@ impl Switch {
             lookup: ServiceLookup::default(),
             common: Common {
                 services: Services::new(scopes),
+                own: own_addresses(all),
                 tracks_inside: states
                     .iter()
                     .any(|state| state.has_affinity() || state.mss.is_some()),
                 selection,
                 keys,
-                limiter: Limiter::new(settings.fan_out),
-                icmp_copy_limiter: Limiter::new(settings.fan_out),
+                limiter: Limiter::new(settings.fan_out, settings.hash_key),
+                signed_limiter: Limiter::new(settings.fan_out, settings.hash_key),
+                icmp_copy_limiter: Limiter::new(settings.fan_out, settings.hash_key),
                 oversize: Oversize::default(),
                 probes: Probes::new(&settings, &states, shares.tunnels),
                 resolver: Resolver::new(shares.neighbours),

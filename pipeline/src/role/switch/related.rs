@@ -55,11 +55,7 @@ impl<F: Family> SwitchFor<'_, F> {
         let is_copied = replicas > 0
             && self.common.states[service].replicable
             && quote::checksum_ok::<F, _>(packet)
-            && self.common.icmp_copy_limiter.take(
-                client.address.into(),
-                replicas as u64,
-                context.now,
-            );
+            && self.common.icmp_copy_limiter.take(client.address.into(), context.now).is_ok();
         if !is_copied {
             return;
         }

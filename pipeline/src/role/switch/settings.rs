@@ -110,7 +110,7 @@ pub struct Settings {
     pub allowed_clients: AllowList,
     /// The most copies of one SYN.
     pub max_copies: usize,
-    /// Limits the copies of SYNs by source prefix.
+    /// Limits the SYNs that are copied, by source prefix; the same for those that are signed.
     pub fan_out: Limit,
     /// The tunnels to replicas and tunnelled servers.
     pub path: TunnelPath,
@@ -141,7 +141,7 @@ impl Settings {
             require_signature: false,
             allowed_clients: AllowList::Any,
             max_copies: 8,
-            fan_out: Limit { rate: 1000, burst: 2000, prefix_v4: 24, prefix_v6: 48 },
+            fan_out: Limit::default(),
             path: TunnelPath::default(),
             max_connections: [1 << 16; 2],
             timeouts: Timeouts::default(),

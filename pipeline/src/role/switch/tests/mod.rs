@@ -89,7 +89,7 @@ fn service(plan: Plan, outer: Plan, servers: usize) -> Service {
 
 fn settings(service: Service) -> Settings {
     Settings {
-        fan_out: Limit { rate: 100, burst: 100, prefix_v4: 24, prefix_v6: 48 },
+        fan_out: Limit { rate: 100, burst: 100, ..Limit::default() },
         max_connections: [256; 2],
         timeouts: Timeouts {
             opening: Ticks::from_secs(30),

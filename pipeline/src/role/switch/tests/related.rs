@@ -93,7 +93,7 @@ fn a_copy_of_a_too_big_is_never_too_big_itself() {
 fn copies_of_errors_are_limited_and_errors_with_a_wrong_checksum_are_not_copied() {
     let plan = V4_PLAN;
     let mut settings = settings(service(plan, plan, 1));
-    settings.fan_out = Limit { rate: 1, burst: 5, prefix_v4: 24, prefix_v6: 48 };
+    settings.fan_out = Limit { rate: 1, burst: 2, ..Limit::default() };
     let mut harness = Harness::new(settings);
     let error = service_error(plan, plan.client);
     let mut wrong = error.clone();
