@@ -136,6 +136,8 @@ pub trait Family: Copy + Debug + Default + PartialEq + Eq + Hash + Send + Sync +
     fn traffic_class(ip: &[u8]) -> u8;
     /// Sets DSCP and ECN and updates the header checksum.
     fn set_traffic_class(ip: &mut [u8], value: u8);
+    /// Returns the TTL, or the hop limit.
+    fn hop_limit(ip: &[u8]) -> u8;
     /// Returns whether the checksum of a header of `header` bytes is correct. Always true for IPv6,
     /// which has none.
     fn header_ok(ip: &[u8], header: usize) -> bool;

@@ -52,6 +52,11 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn hop_limit(ip: &[u8]) -> u8 {
+        ipv4::ttl(ip)
+    }
+
+    #[inline(always)]
     fn header_ok(ip: &[u8], header: usize) -> bool {
         ipv4::checksum_ok(ip, header)
     }

@@ -46,6 +46,11 @@ impl Family for V6 {
         ipv6::set_traffic_class(ip, value);
     }
 
+    #[inline(always)]
+    fn hop_limit(ip: &[u8]) -> u8 {
+        ipv6::hop_limit(ip)
+    }
+
     fn header_ok(_ip: &[u8], _header: usize) -> bool {
         true
     }
