@@ -77,6 +77,14 @@ impl Family for V4 {
             .emit(ip);
     }
 
+    fn is_unicast(address: Ipv4Addr) -> bool {
+        !(address.octets()[0] == 0
+            || address.is_loopback()
+            || address.is_link_local()
+            || address.is_multicast()
+            || address.is_broadcast())
+    }
+
     fn from_ip(address: IpAddr) -> Option<Ipv4Addr> {
         match address {
             IpAddr::V4(address) => Some(address),

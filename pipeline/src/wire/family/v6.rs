@@ -77,6 +77,12 @@ impl Family for V6 {
         .emit(ip);
     }
 
+    fn is_unicast(address: Ipv6Addr) -> bool {
+        // The unspecified address and loopback are IPv4-compatible addresses by their form.
+        let is_v4 = matches!(address.segments(), [0, 0, 0, 0, 0, 0 | 0xffff, _, _]);
+        !(is_v4 || address.is_unicast_link_local() || address.is_multicast())
+    }
+
     fn from_ip(address: IpAddr) -> Option<Ipv6Addr> {
         match address {
             IpAddr::V4(_) => None,
