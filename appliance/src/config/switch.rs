@@ -10,7 +10,7 @@ use super::health::Check;
 use super::reader::{Found, Section};
 use super::section::section;
 use super::service::{self, Head, Names, Once, Service, ServiceKeys};
-use super::value::MacAddress;
+use super::value::{HashKey, MacAddress};
 
 section! {
     /// The settings of a switch.
@@ -30,6 +30,8 @@ section! {
         fan_out_prefix_v6: u8 = Integer(1, 128), Value("48");
         /// The prefixes of clients whose SYNs get copies; empty allows all.
         allowed_clients: Vec<IpNet> = PREFIXES, Value(r#"["any"]"#), by clients::allowed_clients;
+        /// The key by which clients are divided among servers; the same at all switches of a site.
+        hash_key: Option<HashKey> = HASH_KEY, Derived("derived from the key file; without one it is public");
         /// Whether replicas are probed through their tunnels.
         tunnel_probes: bool = Boolean, Value("true");
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use pipeline::base::published::Published;
+use pipeline::base::time::Ticks;
 use pipeline::neighbours::Neighbours;
 use pipeline::policy::allow_list::AllowList;
 use pipeline::policy::limiter::Limit;
@@ -12,8 +13,15 @@ use pipeline::role::switch::{
     TunnelHealth,
 };
 
-use super::{Controls, Environment, Labels, Member, RoleSet, controls, path, tables, tag_option};
+use super::{
+    Controls, Environment, Labels, Member, RoleSet, controls, path, selection_key, tables,
+    tag_option,
+};
 use crate::config::{self, Config};
+
+/// The shortest idleness after which a SYN with a new sequence number moves a connection to another
+/// server: a gateway may open a fresh race earlier, but servers keep a closed connection for a minute.
+const REUSE_AFTER: Ticks = Ticks::from_secs(60);
 
 pub(super) fn role_set(
     config: &Config,
@@ -61,7 +69,8 @@ pub(super) fn role_set(
         servers: up[first_server..].to_vec(),
     };
     let enabled: Vec<_> = members.iter().map(|member| member.enabled).collect();
-    let selection = Published::new(Selection::new(&services, &alive(&enabled)));
+    let key = selection_key(switch.hash_key, environment);
+    let selection = Published::new(Selection::keyed(&services, &alive(&enabled), key));
     let settings = settings(config, switch, environment, services.clone());
     let controls = Controls {
         members,
@@ -77,7 +86,9 @@ pub(super) fn role_set(
         roles: (0..environment.workers).map(role).collect(),
         labels,
         controls: Controls {
-            apply: Box::new(move |up| selection.publish(Selection::new(&services, &alive(up)))),
+            apply: Box::new(move |up| {
+                selection.publish(Selection::keyed(&services, &alive(up), key));
+            }),
             ..controls
         },
         copies: usize::from(switch.max_copies).max(1),
@@ -119,7 +130,7 @@ fn settings(
             opening: times.racing.into(),
             established: times.established.into(),
             closing: times.closing.into(),
-            reuse_after: times.reuse_after.into(),
+            reuse_after: Ticks::from(times.reuse_after).max(REUSE_AFTER),
         },
         probing: switch.tunnel_probes.then_some(probing),
         macs: environment.macs,
