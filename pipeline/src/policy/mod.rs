@@ -5,5 +5,6 @@ pub mod allow_list;
 pub mod backoff;
 pub mod limiter;
 pub mod maglev;
+pub mod recent;
 pub mod services;
 pub mod tunnel_path;

@@ -12,6 +12,7 @@ use crate::role::{Context, send_generated};
 use crate::stage::sign::Verification;
 use crate::stage::{encap, tag};
 use crate::verdict::Verdict;
+use crate::wire::configuration::Configuration;
 use crate::wire::copies::CopiesWanted;
 use crate::wire::family::Family;
 
@@ -70,7 +71,11 @@ impl<F: Family> SwitchFor<'_, F> {
         let verdict = match self.may_fan_out(packet, service, &tag) {
             Ok(signed) => {
                 self.note_way(packet, service, context.now);
-                self.fan_out(packet, service, (tag.copies, signed), context)
+                let verdict = self.fan_out(packet, service, (tag.copies, signed), context);
+                if matches!(verdict, Verdict::FannedOut | Verdict::NoCopiesWanted) {
+                    self.note_race(packet, &tag);
+                }
+                verdict
             }
             Err(verdict) => verdict,
         };
@@ -88,6 +93,15 @@ impl<F: Family> SwitchFor<'_, F> {
         }
     }
 
+    /// Notes that a client races under configuration B, where replicas send from the service's address
+    /// and errors about their packets come here. Also if only its gateway makes copies.
+    fn note_race<B: Buffer>(&mut self, packet: &Packet<B>, tag: &tag::Tag) {
+        if tag.configuration == Some(Configuration::B) {
+            let client = packet.source::<F>();
+            self.common.raced_under_b.insert(client.address.into(), client.port);
+        }
+    }
+
     /// Returns whether the tag of a SYN that may be copied is signed (ops 308, 310).
     ///
     /// # Errors
@@ -102,6 +116,10 @@ impl<F: Family> SwitchFor<'_, F> {
         // op 310: may it be redirected, and is the content replicable?
         // Data must not be delivered more than once; no gateway tags a SYN with data.
         if !tag.permitted || !self.common.states[service].replicable || packet.has_data() {
+            return Err(Verdict::NotFannedOut);
+        }
+        // RFC 2003, section 3.1: it must not leave a tunnel.
+        if F::hop_limit(packet.ip()) == 0 {
             return Err(Verdict::NotFannedOut);
         }
         let signed = match self.common.keys.get().verify::<F, B>(packet, tag) {

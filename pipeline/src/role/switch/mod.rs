@@ -37,6 +37,7 @@ use crate::packet::burst::Burst;
 use crate::packet::fragments::Fragments;
 use crate::packet::view::{Kind, Packet, Side, View};
 use crate::policy::limiter::Limiter;
+use crate::policy::recent::Recent;
 use crate::policy::services::{Scope, Services};
 use crate::stage::clamp;
 use crate::stage::sign::Keys;
@@ -64,6 +65,10 @@ pub struct Shares {
     pub neighbours: Arc<Neighbours>,
 }
 
+/// Time for which a race under configuration B lets errors about its endpoint pass to the replicas, at
+/// least; at most twice that. Paths are discovered by the first large packets.
+const RACED_LATELY: Ticks = Ticks::from_secs(600);
+
 /// One worker's switch.
 pub struct Switch {
     common: Common,
@@ -90,6 +95,9 @@ struct Common {
     signed_limiter: Limiter,
     /// Limits copies of ICMP errors, separately, so that they cannot starve copies of SYNs.
     icmp_copy_limiter: Limiter,
+    /// Clients that have raced under configuration B lately: the replicas may need errors about their
+    /// connections.
+    raced_under_b: Recent,
     oversize: Oversize,
     probes: Probes,
     resolver: Resolver,
@@ -166,6 +174,7 @@ impl Switch {
                 limiter: Limiter::new(settings.fan_out, settings.hash_key),
                 signed_limiter: Limiter::new(settings.fan_out, settings.hash_key),
                 icmp_copy_limiter: Limiter::new(settings.fan_out, settings.hash_key),
+                raced_under_b: Recent::new(RACED_LATELY, settings.hash_key),
                 oversize: Oversize::default(),
                 probes: Probes::new(&settings, &states, shares.tunnels),
                 resolver: Resolver::new(shares.neighbours),
@@ -377,7 +386,8 @@ impl Role for Switch {
     }
 
     fn on_timer<P: Pool>(&mut self, context: &mut Context<'_, P>) {
-        let Common { counters, resolver, settings, probes, .. } = &mut self.common;
+        let Common { counters, resolver, settings, probes, raced_under_b, .. } = &mut self.common;
+        raced_under_b.forget_old(context.now);
         let counters = &counters.common;
         expire_some(&mut self.v4.affinities, &counters.table, context.now);
         expire_some(&mut self.v6.affinities, &counters.table_v6, context.now);
