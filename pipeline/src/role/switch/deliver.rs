@@ -48,6 +48,9 @@ impl<F: Family> SwitchFor<'_, F> {
         let Common { settings, oversize, resolver, counters, .. } = &mut *self.common;
         let (outer, from) = (tunnel.outer(entropy), Side::Outside);
         let own = settings.macs[from as usize];
+        if F::hop_limit(packet.ip()) == 0 {
+            return Verdict::TunnelHopLimit;
+        }
         let is_to_us = ethernet::destination(packet.buffer.head()) == own;
         if packet.ip_len() <= tunnel.inner_mtu {
             return match encap::put_to(packet, outer) {

@@ -17,10 +17,12 @@ mod fan_out;
 mod fast_path;
 mod lookup;
 mod owner;
+mod phase;
 mod probe;
 mod related;
 mod select;
 mod settings;
+mod track;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -50,8 +52,8 @@ use lookup::ServiceLookup;
 use probe::Probes;
 use settings::{NextHop, ServiceState, own_addresses};
 
-pub use super::phase::Phase;
 pub use affinity::Affinity;
+pub use phase::Phase;
 pub use probe::TunnelHealth;
 pub use select::{Liveness, Selection};
 pub use settings::{Delivery, Probing, Server, Service, Settings, Timeouts};
@@ -136,7 +138,7 @@ impl Destination {
 impl<F: Family> FamilyState<F> {
     fn new(settings: &Settings, counters: &CommonCounters) -> Self {
         let Timeouts { opening, established, closing, .. } = settings.timeouts;
-        let timeouts = [opening, established, closing];
+        let timeouts = [opening, established, established, closing, closing, closing];
         let capacity = settings.max_connections[F::VERSION as usize];
         let affinities = Table::new(capacity, &timeouts, settings.hash_key);
         counters.table_of(F::VERSION).capacity.set(affinities.capacity() as u64);
@@ -306,7 +308,7 @@ impl<F: Family> SwitchFor<'_, F> {
         now: Ticks,
     ) {
         if self.common.states[service].has_affinity() {
-            self.track_server(packet, hint, now);
+            self.track_server(packet, service, hint, now);
         }
         if let Some(limit) = self.common.states[service].mss
             && tcp::flags(packet.tcp()).is_syn_ack()

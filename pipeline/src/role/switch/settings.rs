@@ -66,19 +66,19 @@ pub struct Timeouts {
     pub opening: Ticks,
     /// The client has established it.
     pub established: Ticks,
-    /// Both FINs or a RST were seen.
+    /// A FIN or a RST was seen.
     pub closing: Ticks,
     /// Idleness after which a SYN with a new sequence number begins a new connection.
     pub reuse_after: Ticks,
 }
 
 impl Default for Timeouts {
-    /// 40 s, 2 h 4 min, 2 min and 60 s.
+    /// 40 s, 2 h 4 min, 4 min and 60 s.
     fn default() -> Self {
         Self {
             opening: Ticks::from_secs(40),
             established: Ticks::from_secs(2 * 3600 + 4 * 60),
-            closing: Ticks::from_secs(120),
+            closing: Ticks::from_secs(240),
             reuse_after: Ticks::from_secs(60),
         }
     }
@@ -206,6 +206,9 @@ pub(super) enum NextHop {
     Tunnel(Tunnel),
 }
 
+/// Time for which a server's SYN/ACK says that its packets pass the switch.
+const PASSES_FOR: Ticks = Ticks::from_secs(600);
+
 /// A service as packets see it.
 #[derive(Clone, Debug)]
 pub(super) struct ServiceState {
@@ -219,6 +222,8 @@ pub(super) struct ServiceState {
     pub(super) servers: Box<[NextHop]>,
     /// The number of the first server among all configured.
     pub(super) first_server: usize,
+    /// When each server's SYN/ACK was last seen.
+    heard: Box<[Option<Ticks>]>,
     /// Where the next explorers begin among the live replicas.
     pub(super) next_explorer: usize,
     /// Whether the first server was selected for new connections at any time.
@@ -248,6 +253,7 @@ impl ServiceState {
             replicas: service.replicas.iter().map(tunnel).collect(),
             first_replica: service.first_replica,
             mss: servers.iter().filter_map(limit).min(),
+            heard: vec![None; servers.len()].into_boxed_slice(),
             servers,
             first_server: service.first_server,
             next_explorer: 0,
@@ -259,6 +265,19 @@ impl ServiceState {
     #[inline]
     pub(super) fn has_affinity(&self) -> bool {
         self.servers.len() > 1
+    }
+
+    /// Notes that a server's SYN/ACK has passed the switch.
+    pub(super) fn note_heard(&mut self, server: u8, now: Ticks) {
+        if let Some(heard) = self.heard.get_mut(usize::from(server)) {
+            *heard = Some(now);
+        }
+    }
+
+    /// Returns whether a server's packets pass the switch.
+    pub(super) fn passes(&self, server: u8, now: Ticks) -> bool {
+        let heard = self.heard.get(usize::from(server)).copied().flatten();
+        heard.is_some_and(|heard| now.since(heard) < PASSES_FOR)
     }
 
     /// Returns the tunnel to a server with these outer addresses.

@@ -207,11 +207,13 @@ impl Harness {
         self.switch.common.counters.common.generated[generated as usize].get()
     }
 
-    /// Returns the number of insertions into the table of the plan's family, and its entries by
-    /// phase.
+    /// Returns the number of insertions into the table of the plan's family, and how many of its
+    /// connections are opening, open, and have ended.
     fn table(&self, plan: Plan) -> (u64, [usize; 3]) {
         fn counts<F: Family>(state: &FamilyState<F>) -> [usize; 3] {
-            [Phase::Opening, Phase::Established, Phase::Closing].map(|p| state.affinities.count(p))
+            let count = |phases: &[Phase]| phases.iter().map(|p| state.affinities.count(*p)).sum();
+            let open = [Phase::Unheard, Phase::Established, Phase::HalfClosed];
+            [count(&[Phase::Opening]), count(&open), count(&[Phase::Closed, Phase::Reset])]
         }
         let counters = &self.switch.common.counters.common;
         match ip(plan.servers[0]) {
