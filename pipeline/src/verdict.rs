@@ -183,7 +183,7 @@ verdicts! {
 
     // Switch.
     FannedOut Forwarded SWITCH "fanned_out" "op 310, 312, 314" "tagged SYN copied to the replicas; the SYN itself, untagged, to a server";
-    NotFannedOut Forwarded SWITCH "not_fanned_out" "op 310, 314" "tagged SYN without copies: redirection not permitted, content not replicable, or data in it";
+    NotFannedOut Forwarded SWITCH "not_fanned_out" "op 310, 314" "tagged SYN without copies: redirection not permitted, content not replicable, data in it, or a TTL of 0";
     NotSigned Forwarded SWITCH "not_signed" "op 308, 314" "tagged SYN without copies: its tag is not signed, and must be";
     BadSignature Forwarded SWITCH "bad_signature" "op 308, 314" "tagged SYN without copies: its signature is wrong, or made with an unknown key";
     ClientNotAllowed Forwarded SWITCH "client_not_allowed" "op 308, 314" "tagged SYN without copies: its client is not in allowed_clients";
@@ -221,7 +221,7 @@ verdicts! {
     TunnelInnerChecksum Dropped TRANSLATORS "tunnel_inner_checksum" "op 402" "tunnelled packet with a wrong inner IP or TCP checksum";
     TunnelNested Dropped TRANSLATORS "tunnel_nested" "op 402" "a tunnel within a tunnel";
     TunnelCongestion Dropped TRANSLATORS "tunnel_congestion" "" "congestion experienced outside, inside not ECN-capable (RFC 6040)";
-    TunnelHopLimit Dropped TRANSLATORS "tunnel_hop_limit" "" "tunnelled packet with a TTL or hop limit of 0, which must not be sent on (RFC 2003, RFC 8200)";
+    TunnelHopLimit Dropped ALL "tunnel_hop_limit" "" "packet for a tunnel, or out of one, with a TTL or hop limit of 0, which must not be sent on (RFC 2003, RFC 8200)";
     TunnelOtherProtocol Dropped TRANSLATORS "tunnel_other_protocol" "op 402" "tunnelled packet that is neither TCP nor ICMP";
     CopyNotSyn Dropped REPLICA "copy_not_syn" "op 402" "tunnelled packet of a switch that is no SYN";
     TunnelIcmp Dropped REPLICA "tunnel_icmp" "" "tunnelled ICMP that concerns no connection here";

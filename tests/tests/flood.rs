@@ -18,8 +18,8 @@ use firstack_tests::simulation::plan::{
 use firstack_tests::simulation::variety::{Signing, Source, Strangers};
 use firstack_tests::simulation::world::World;
 
-/// Copies per second of each prefix, and as many saved up.
-const COPIES: u64 = 50;
+/// Start packets per second of each prefix that get copies, and as many saved up.
+const COPIED: u64 = 25;
 /// Replicas that get copies of each start packet.
 const REPLICAS: u64 = 2;
 /// Prefixes of the victims, and addresses in each.
@@ -47,7 +47,7 @@ fn plan(configuration: Configuration, family: Family, signing: Signing) -> Plan 
     }
     (plan.clients, plan.services, plan.origins, plan.origin) = (2, 1, 1, Behaviour::Serves);
     (plan.permits, plan.table, plan.segmented) = (Permits::Any, 64, false);
-    (plan.corrupted, plan.buffers_left, plan.fan_out) = (0, usize::MAX, COPIES);
+    (plan.corrupted, plan.buffers_left, plan.fan_out) = (0, usize::MAX, COPIED);
     (plan.strangers, plan.tunnels.source) = (Strangers::Nobody, Source::Service);
     let mut path = plan.paths[0][1];
     (path.loss, path.duplicated, path.drops_options, path.mtu) = (0, 0, false, 1500);
@@ -56,7 +56,7 @@ fn plan(configuration: Configuration, family: Family, signing: Signing) -> Plan 
     // The origin is farther away than the replicas.
     plan.paths[1][0].delay = 60_000_000;
     plan.changes.clear();
-    let rate = TIMES * COPIES / REPLICAS;
+    let rate = TIMES * COPIED;
     plan.flood =
         Some(Flood { kind: Kind::Tagged, at: 2 * SECOND, span: SPAN, rate, victims: VICTIMS });
     let connection = plan.connections[0];
@@ -118,7 +118,7 @@ fn victims_get_no_more_acknowledgements_than_the_bucket_allows() {
         let mut by_address: BTreeMap<IpAddr, u64> = BTreeMap::new();
         for (at, client) in &world.echo.acknowledgements {
             let since = at - flood.at;
-            let allowed = COPIES + since * COPIES / SECOND + 1 + REPLICAS * repairs(since);
+            let allowed = REPLICAS * (COPIED + since * COPIED / SECOND + 1 + repairs(since));
             let of_network = by_network.entry(network(client.ip())).or_default();
             *of_network += 1;
             assert!(
@@ -127,7 +127,7 @@ fn victims_get_no_more_acknowledgements_than_the_bucket_allows() {
             );
             *by_address.entry(client.ip()).or_default() += 1;
         }
-        let allowed = COPIES + SPAN / SECOND * COPIES;
+        let allowed = REPLICAS * (COPIED + SPAN / SECOND * COPIED);
         // A web server repeats its last acknowledgement 31 s after its first.
         let with_repairs = allowed + REPLICAS * repairs(SPAN + 32 * SECOND);
         let most = |counts: &mut dyn Iterator<Item = u64>| counts.max().unwrap_or(0);

@@ -58,7 +58,7 @@ pub use share::{Share, StoreServer};
 pub use switch::{Content, Delivery, OriginServer, Switch, SwitchReplica, SwitchService};
 pub use tunnel::{Tunnel, TunnelPeer};
 pub(crate) use value::unicast;
-pub use value::{DURATIONS, MacAddress};
+pub use value::{DURATIONS, HashKey, MacAddress};
 
 use document::Document;
 use reader::Section;

@@ -117,6 +117,7 @@ pub(super) const DEVICE: Expect = Expect::Words(
     r#"a PCI address such as "0000:03:00.0", or a virtual device such as "net_tap0" or "net_af_packet0,iface=eth0""#,
 );
 pub(super) const FORMAT: Expect = Expect::OneOf(&Format::NAMES);
+pub(super) const HASH_KEY: Expect = Expect::Words("32 hexadecimal digits");
 pub(super) const LABEL: Expect =
     Expect::Words("1 to 64 letters, digits or characters of . _ : / -");
 pub(super) const MAC: Expect =

@@ -44,7 +44,7 @@ use pipeline::wire::tunnel::Format;
 
 use super::health::{self, Check};
 use super::reader::{Found, Section};
-use super::value::{self, MacAddress};
+use super::value::{self, HashKey, MacAddress};
 
 /// A type that determines how its keys are read.
 pub(super) trait FromKey: Sized {
@@ -79,6 +79,7 @@ from_key! {
     PathBuf: |section, name| section.found(name, value::file);
     IpAddr: |section, name| section.found(name, value::address);
     IpNet: |section, name| section.found(name, value::prefix);
+    HashKey: |section, name| section.found(name, value::hash_key);
     MacAddress: |section, name| section.found(name, value::mac);
     Check: |section, name| section.found(name, health::check);
     Format: |section, name| section.choice(name, Format::from_name);

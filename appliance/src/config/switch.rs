@@ -10,7 +10,7 @@ use super::health::Check;
 use super::reader::{Found, Section};
 use super::section::section;
 use super::service::{self, Head, Names, Once, Service, ServiceKeys};
-use super::value::MacAddress;
+use super::value::{HashKey, MacAddress};
 
 section! {
     /// The settings of a switch.
@@ -18,16 +18,20 @@ section! {
     pub struct Switch from SwitchKeys in "switch" {
         /// The most copies of one SYN.
         max_copies: u8 = Integer(1, 64), Value("8");
-        /// The rate at which a source prefix gains copies, per second.
-        copies_per_second: u32 = Integer(1, 1_000_000_000), Value("1000");
-        /// The most copies that a source prefix can accumulate; at least `max_copies`.
-        copies_burst: u32 = Integer(1, 1_000_000_000), Value("2000");
+        /// The SYNs of a source prefix that get copies, per second.
+        fan_out_rate: u32 = Integer(1, 1_000_000_000), Value("5000");
+        /// The most SYNs of a source prefix that get copies at once.
+        fan_out_burst: u32 = Integer(1, 1_000_000_000), Value("10000");
+        /// The SYNs of all prefixes together that get copies, per second.
+        fan_out_total: u32 = Integer(1, 1_000_000_000), Value("250000");
         /// The length in bits of the prefix by which IPv4 sources are limited.
-        copies_prefix_v4: u8 = Integer(1, 32), Value("24");
+        fan_out_prefix_v4: u8 = Integer(1, 32), Value("24");
         /// The length in bits of the prefix by which IPv6 sources are limited.
-        copies_prefix_v6: u8 = Integer(1, 128), Value("48");
+        fan_out_prefix_v6: u8 = Integer(1, 128), Value("48");
         /// The prefixes of clients whose SYNs get copies; empty allows all.
         allowed_clients: Vec<IpNet> = PREFIXES, Value(r#"["any"]"#), by clients::allowed_clients;
+        /// The key by which clients are divided among servers; the same at all switches of a site.
+        hash_key: Option<HashKey> = HASH_KEY, Derived("derived from the key file; without one it is public");
         /// Whether replicas are probed through their tunnels.
         tunnel_probes: bool = Boolean, Value("true");
     }
@@ -137,16 +141,6 @@ section! {
 pub(super) fn read(root: &Section<'_>) -> Option<Switch> {
     let section = root.section("switch");
     let keys = SwitchKeys::read(&section);
-    if let (Some(most), Some(burst)) = (&keys.max_copies, &keys.copies_burst)
-        && burst.value < u32::from(most.value)
-    {
-        let message = format!(
-            "{} never suffices for one SYN's switch.max_copies; expected at least {}",
-            burst.shown(),
-            most.value
-        );
-        section.error(burst.at, "copies_burst", message);
-    }
     let services = services(&section);
     if let (Some(allowed_clients), Some(services)) = (&keys.allowed_clients, &services) {
         let families = services.iter().map(|service| service.address);

@@ -28,6 +28,26 @@ impl fmt::Display for MacAddress {
     }
 }
 
+/// A key of a hash: 128 bits. Its debug output does not show it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct HashKey(pub (u64, u64));
+
+impl fmt::Debug for HashKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HashKey(..)")
+    }
+}
+
+/// Parses a key of 32 hexadecimal digits. The error does not repeat it.
+pub(super) fn hash_key(value: &DeValue<'_>) -> Parsed<HashKey> {
+    let text = value.as_str().ok_or_else(|| wrong_type(value))?;
+    let is_key = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match u128::from_str_radix(text, 16) {
+        Ok(key) if is_key => Ok(HashKey(((key >> 64) as u64, key as u64))),
+        _ => Err("is no key".to_owned()),
+    }
+}
+
 /// Returns the error for a value of the wrong TOML type.
 pub(super) fn wrong_type(value: &DeValue<'_>) -> String {
     match value {

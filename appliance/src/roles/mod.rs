@@ -5,12 +5,14 @@ mod gateway;
 mod replica;
 mod switch;
 
+use std::hash::Hasher;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use pipeline::base::published::Published;
 use pipeline::neighbours::Neighbours;
+use pipeline::policy::maglev;
 use pipeline::policy::tunnel_path::TunnelPath;
 use pipeline::role::Role;
 use pipeline::role::gateway::mode::{A, B, C};
@@ -20,8 +22,9 @@ use pipeline::stage::sign::Keys;
 use pipeline::stage::tag;
 use pipeline::wire::ethernet::Mac;
 use pipeline::wire::family::Version;
+use siphasher::sip::SipHasher24;
 
-use crate::config::{self, Check, Config};
+use crate::config::{self, Check, Config, HashKey};
 use crate::control::memory::Remembering;
 use crate::control::{keys, protected, share};
 
@@ -200,6 +203,22 @@ fn path(config: &Config) -> TunnelPath {
     let tunnel = &config.tunnel;
     let peers = tunnel.peers.iter().map(|peer| (peer.prefix, peer.format));
     TunnelPath::new(tunnel.path_mtu, tunnel.format, peers)
+}
+
+/// Returns the key by which clients are divided among servers: the configured one, or one that follows
+/// from the key of the key file with the lowest number. Without either it is public.
+fn selection_key(configured: Option<HashKey>, environment: &Environment) -> (u64, u64) {
+    if let Some(HashKey(key)) = configured {
+        return key;
+    }
+    let lowest = environment.keys.all().iter().min_by_key(|(number, _)| *number);
+    let Some((_, key)) = lowest else { return maglev::PUBLIC_KEY };
+    let half = |label: &str| {
+        let mut hasher = SipHasher24::new_with_key(key);
+        hasher.write(label.as_bytes());
+        hasher.finish()
+    };
+    (half("firstack selection 1"), half("firstack selection 2"))
 }
 
 /// Returns one worker's part of a number that is given for the process, at least 1.

@@ -12,8 +12,8 @@ use pipeline::role::Role;
 use pipeline::role::replica::{Admission, Replica, Selection, Server, Service, Settings, Shares};
 
 use super::{
-    Controls, Environment, Labels, Member, RoleSet, any_of, controls, path, share, tables,
-    tag_option,
+    Controls, Environment, Labels, Member, RoleSet, any_of, controls, path, selection_key, share,
+    tables, tag_option,
 };
 use crate::config::{self, Config};
 
@@ -44,7 +44,8 @@ pub(super) fn role_set(
     admission.dead.store(replica.drained, Relaxed);
     let neighbours = Arc::new(unresolved(&services));
     let shares = Shares { admission: Arc::clone(&admission), neighbours };
-    let selection = Published::new(Selection::new(&services, |_| true));
+    let key = selection_key(None, environment);
+    let selection = Published::new(Selection::keyed(&services, |_| true, key));
     let settings = settings(config, replica, environment, services.clone());
     let controls = Controls {
         members,
@@ -63,7 +64,7 @@ pub(super) fn role_set(
         labels,
         controls: Controls {
             apply: Box::new(move |up| {
-                selection.publish(Selection::new(&services, |number| up[number]));
+                selection.publish(Selection::keyed(&services, |number| up[number], key));
             }),
             ..controls
         },

@@ -1,9 +1,9 @@
 //! Builds the switch's roles from its configuration.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use pipeline::base::published::Published;
+use pipeline::base::time::Ticks;
 use pipeline::neighbours::Neighbours;
 use pipeline::policy::allow_list::AllowList;
 use pipeline::policy::limiter::Limit;
@@ -14,9 +14,14 @@ use pipeline::role::switch::{
 };
 
 use super::{
-    Controls, Environment, Labels, Member, RoleSet, controls, path, share, tables, tag_option,
+    Controls, Environment, Labels, Member, RoleSet, controls, path, selection_key, tables,
+    tag_option,
 };
 use crate::config::{self, Config};
+
+/// The shortest idleness after which a SYN with a new sequence number moves a connection to another
+/// server: a gateway may open a fresh race earlier, but servers keep a closed connection for a minute.
+const REUSE_AFTER: Ticks = Ticks::from_secs(60);
 
 pub(super) fn role_set(
     config: &Config,
@@ -64,7 +69,8 @@ pub(super) fn role_set(
         servers: up[first_server..].to_vec(),
     };
     let enabled: Vec<_> = members.iter().map(|member| member.enabled).collect();
-    let selection = Published::new(Selection::new(&services, &alive(&enabled)));
+    let key = selection_key(switch.hash_key, environment);
+    let selection = Published::new(Selection::keyed(&services, &alive(&enabled), key));
     let settings = settings(config, switch, environment, services.clone());
     let controls = Controls {
         members,
@@ -80,7 +86,9 @@ pub(super) fn role_set(
         roles: (0..environment.workers).map(role).collect(),
         labels,
         controls: Controls {
-            apply: Box::new(move |up| selection.publish(Selection::new(&services, &alive(up)))),
+            apply: Box::new(move |up| {
+                selection.publish(Selection::keyed(&services, &alive(up), key));
+            }),
             ..controls
         },
         copies: usize::from(switch.max_copies).max(1),
@@ -108,19 +116,21 @@ fn settings(
         allowed_clients: AllowList::only_or_any(switch.allowed_clients.clone()),
         max_copies: switch.max_copies.into(),
         fan_out: Limit {
-            rate: share(switch.copies_per_second.into(), workers),
-            // A worker's share holds the copies of one SYN at least.
-            burst: share(switch.copies_burst.into(), workers).max(switch.max_copies.into()),
-            prefix_v4: switch.copies_prefix_v4,
-            prefix_v6: switch.copies_prefix_v6,
-        },
+            rate: switch.fan_out_rate.into(),
+            burst: switch.fan_out_burst.into(),
+            total: switch.fan_out_total.into(),
+            prefix_v4: switch.fan_out_prefix_v4,
+            prefix_v6: switch.fan_out_prefix_v6,
+            ..Limit::default()
+        }
+        .of_worker(workers),
         path: path(config),
         max_connections: tables(config, workers, |version| needs_affinity[version as usize]),
         timeouts: Timeouts {
             opening: times.racing.into(),
             established: times.established.into(),
             closing: times.closing.into(),
-            reuse_after: times.reuse_after.into(),
+            reuse_after: Ticks::from(times.reuse_after).max(REUSE_AFTER),
         },
         probing: switch.tunnel_probes.then_some(probing),
         macs: environment.macs,
@@ -129,16 +139,19 @@ fn settings(
     }
 }
 
-/// Returns the servers whose MAC addresses have to be resolved.
+/// Returns the servers whose MAC addresses have to be resolved; those that are tunnelled to only
+/// once a router addresses packets for them to the switch.
 fn unresolved(services: &[Service]) -> Neighbours {
-    let servers = services.iter().flat_map(|service| &service.servers);
-    let addresses: BTreeSet<_> = servers
-        .filter_map(|server| match server.delivery {
-            Delivery::Neighbour(address) => Some(address),
-            _ => None,
-        })
-        .collect();
-    Neighbours::new(addresses)
+    let deliveries = || services.iter().flat_map(|service| &service.servers).map(|s| s.delivery);
+    let resolved = deliveries().filter_map(|delivery| match delivery {
+        Delivery::Neighbour(address) => Some(address),
+        _ => None,
+    });
+    let tunnelled = deliveries().filter_map(|delivery| match delivery {
+        Delivery::Tunnel(address) => Some(address),
+        _ => None,
+    });
+    Neighbours::with_optional(resolved, tunnelled)
 }
 
 fn origin_server(server: &config::OriginServer) -> Server {

@@ -152,8 +152,9 @@ fn a_switch_with_nothing_but_what_is_required_has_the_defaults() {
     );
     assert_eq!(config.control.socket.to_str(), Some("/run/firstack/switch.sock"));
     let Role::Switch(switch) = config.role else { panic!("{:?}", config.role) };
-    assert_eq!((switch.max_copies, switch.copies_per_second, switch.copies_burst), (8, 1000, 2000));
-    assert_eq!((switch.copies_prefix_v4, switch.copies_prefix_v6), (24, 48));
+    assert_eq!((switch.max_copies, switch.fan_out_rate, switch.fan_out_burst), (8, 5000, 10_000));
+    assert_eq!(switch.fan_out_total, 250_000);
+    assert_eq!((switch.fan_out_prefix_v4, switch.fan_out_prefix_v6), (24, 48));
     assert!(switch.allowed_clients.is_empty() && switch.tunnel_probes);
     let [service] = &switch.services[..] else { panic!("{:?}", switch.services) };
     assert_eq!((service.name.as_str(), service.content), ("203.0.113.10", Content::Static));

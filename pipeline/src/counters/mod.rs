@@ -7,6 +7,7 @@
 //! line, from which `firstack stats`, its JSON, docs/counters.md and the scenario checker follow.
 
 mod histogram;
+mod limited;
 mod responders;
 
 use std::fmt::Debug;
@@ -18,6 +19,7 @@ use crate::verdict::{Fate, Roles, Verdict};
 use crate::wire::family::Version;
 
 pub use histogram::Histogram;
+pub use limited::{Refused, RefusedPrefixes};
 pub use responders::{Responder, ResponderIndex, Responders};
 
 /// A counter with a single writer: a plain load and store, no locked instruction.
@@ -107,6 +109,7 @@ counters! {
         EndsIgnored GATEWAY "ends_ignored" "packets" "FINs and RSTs, passed on, whose sequence number or checksum was wrong: they changed nothing";
         ReportsLost GATEWAY "reports_lost" "reports" "reports of races that the memory did not get because its queue was full";
         CopiesFailed TUNNEL_HEADS "copies_failed" "copies" "copies not made for want of a buffer";
+        FanOutTotal SWITCH "fan_out_total" "SYNs" "SYNs without copies because `fan_out_total` was used up by all prefixes together";
         DirectCopies REPLICA "direct_copies" "copies" "SYN copies accepted that a gateway had sent directly";
         SynAckRepairs REPLICA "syn_ack_repairs" "packets" "repeated SYN/ACKs that passed before the client was heard, so that the server can speak first";
         HandedOff ALL "handed_off" "packets" "packets handed to the worker that owns their client";
@@ -253,6 +256,11 @@ pub trait RoleCounters: Debug + Send + Sync {
         &[]
     }
 
+    /// Returns the source prefixes whose SYNs got no copies at a switch because a limit was used up.
+    fn limited(&self) -> Option<&RefusedPrefixes> {
+        None
+    }
+
     /// Returns the SYNs at a switch or a replica, by server in the order of the configuration.
     fn syns(&self) -> &[Counter] {
         &[]
@@ -325,13 +333,16 @@ pub struct SwitchCounters {
     pub copies: Box<[Counter]>,
     /// SYNs by server, in the order of the configuration.
     pub syns: Box<[Counter]>,
+    /// The source prefixes whose SYNs got no copies because a limit was used up.
+    pub limited: RefusedPrefixes,
 }
 
 impl SwitchCounters {
     /// Returns the counters of a switch with this many configured replicas and servers.
     pub fn new(replicas: usize, servers: usize) -> Self {
         let common = CommonCounters::default();
-        Self { common, copies: counters(replicas), syns: counters(servers) }
+        let (copies, syns) = (counters(replicas), counters(servers));
+        Self { common, copies, syns, limited: RefusedPrefixes::default() }
     }
 }
 
@@ -346,6 +357,10 @@ impl RoleCounters for SwitchCounters {
 
     fn copies(&self) -> &[Counter] {
         &self.copies
+    }
+
+    fn limited(&self) -> Option<&RefusedPrefixes> {
+        Some(&self.limited)
     }
 
     fn syns(&self) -> &[Counter] {

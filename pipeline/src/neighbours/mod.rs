@@ -25,6 +25,8 @@ pub use probe::Probe;
 const RETRY: Ticks = Ticks::from_secs(1);
 /// The time from an answer to the next probe.
 const REFRESH: Ticks = Ticks::from_secs(30);
+/// Instead of the time of the next probe, for an address that nobody has asked for yet.
+const NOT_WANTED: u64 = u64::MAX;
 /// The time between two scans for probes that are due.
 const SCAN: Ticks = Ticks::from_millis(100);
 /// The most probes sent by one scan: they must fit into one transmit burst.
@@ -44,7 +46,7 @@ struct Neighbour {
     /// MAC address, [`KNOWN`] and [`UNANSWERED`] in one word, so that an answer that one worker
     /// receives is not lost when another worker changes the state.
     state: AtomicU64,
-    /// When the next probe is due, in ticks.
+    /// When the next probe is due, in ticks; or [`NOT_WANTED`].
     next_probe: AtomicU64,
 }
 
@@ -105,16 +107,37 @@ pub struct Neighbours {
 impl Neighbours {
     /// Returns the addresses, all of them unknown. Duplicates are allowed.
     pub fn new(addresses: impl IntoIterator<Item = IpAddr>) -> Self {
-        let mut addresses: Vec<IpAddr> = addresses.into_iter().collect();
-        addresses.sort_unstable();
-        addresses.dedup();
-        let index = addresses.iter().enumerate().map(|(at, &address)| (address, at)).collect();
-        let unknown = |address| Neighbour {
+        Self::with_optional(addresses, [])
+    }
+
+    /// Returns the addresses, all of them unknown, where those in `optional` are not probed before
+    /// they are wanted ([`Neighbours::want`]). Duplicates are allowed; an address in both is not
+    /// optional.
+    pub fn with_optional(
+        addresses: impl IntoIterator<Item = IpAddr>,
+        optional: impl IntoIterator<Item = IpAddr>,
+    ) -> Self {
+        let wanted = addresses.into_iter().map(|address| (address, 0));
+        let mut all: Vec<_> =
+            wanted.chain(optional.into_iter().map(|address| (address, NOT_WANTED))).collect();
+        // The first of each address is the wanted one, if there is one.
+        all.sort_unstable();
+        all.dedup_by_key(|(address, _)| *address);
+        let index = all.iter().enumerate().map(|(at, &(address, _))| (address, at)).collect();
+        let unknown = |(address, next_probe)| Neighbour {
             address,
             state: AtomicU64::new(0),
-            next_probe: AtomicU64::new(0),
+            next_probe: AtomicU64::new(next_probe),
         };
-        Self { all: addresses.into_iter().map(unknown).collect(), index, ..Self::default() }
+        Self { all: all.into_iter().map(unknown).collect(), index, ..Self::default() }
+    }
+
+    /// Has an address resolved from now on, if it is an optional one that was not wanted yet.
+    #[cold]
+    pub fn want(&self, address: IpAddr) {
+        if let Some(neighbour) = self.get(address) {
+            let _ = neighbour.next_probe.compare_exchange(NOT_WANTED, 0, Relaxed, Relaxed);
+        }
     }
 
     /// Returns the MAC address of an address, while it is known.
@@ -129,9 +152,9 @@ impl Neighbours {
         self.find(address).is_some()
     }
 
-    /// Returns the state of all addresses, in ascending order of the addresses.
+    /// Returns the state of all addresses that are wanted, in ascending order of the addresses.
     pub fn list(&self) -> impl Iterator<Item = Resolution> {
-        self.all.iter().map(|neighbour| {
+        self.all.iter().filter(|neighbour| neighbour.is_wanted()).map(|neighbour| {
             let state = neighbour.state.load(Relaxed);
             let mac = mac_of(state);
             let known = state & KNOWN != 0;
@@ -169,7 +192,7 @@ impl Neighbours {
         };
         let Some((address, Some(mac), overrides)) = learned else { return false };
         let Some(neighbour) = self.get(address) else { return false };
-        is_station(mac) && self.store(neighbour, mac, overrides, now)
+        neighbour.is_wanted() && is_station(mac) && self.store(neighbour, mac, overrides, now)
     }
 
     /// Stores a MAC address. Returns `false`, and changes nothing, when another one is known and
@@ -213,6 +236,10 @@ impl Neighbours {
 }
 
 impl Neighbour {
+    fn is_wanted(&self) -> bool {
+        self.next_probe.load(Relaxed) != NOT_WANTED
+    }
+
     /// Returns whether a probe is due; if so, schedules the next one.
     fn take_due(&self, now: Ticks) -> bool {
         let state = self.state.load(Relaxed);

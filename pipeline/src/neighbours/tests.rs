@@ -290,3 +290,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_optional_address_is_resolved_once_it_is_wanted() {
+    let [v4, v6] = WEB;
+    let neighbours = Neighbours::with_optional([v4], [v6, v4]);
+    assert_eq!(due(&neighbours, 0), 1, "the other one is not optional");
+    assert!(!neighbours.learn(&reply(v6), Ticks(0)) && !neighbours.is_known(v6));
+    assert_eq!(neighbours.list().map(|found| found.address).collect::<Vec<_>>(), [v4]);
+    neighbours.want(v6);
+    assert_eq!(due(&neighbours, 200), 1);
+    assert!(neighbours.learn(&reply(v6), Ticks::from_millis(200)) && neighbours.is_known(v6));
+    assert_eq!(neighbours.list().count(), 2);
+    // To want it again does not bring the next probe forward.
+    neighbours.want(v6);
+    assert_eq!(due(&neighbours, 400), 0);
+}

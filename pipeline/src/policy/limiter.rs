@@ -1,30 +1,82 @@
-//! Token buckets by source prefix, which limit the number of copies of its packets.
+//! Token buckets by source prefix and address, which limit how many SYNs get copies.
+//!
+//! The buckets are fixed arrays, indexed by a keyed hash: nothing to fill, and nothing to tidy.
+//! Sources whose hashes are equal share a bucket, so each source has one in each of two arrays, and
+//! the fuller one counts. Whoever wants to use up a stranger's tokens without knowing the key has to
+//! use up those of nearly all buckets.
 
+use std::hash::Hasher;
 use std::net::IpAddr;
 
-use hashbrown::HashMap;
 use ipnet::IpNet;
+use siphasher::sip::SipHasher13;
 
 use crate::base::time::Ticks;
 
-/// The most prefixes with a bucket of their own; all others share one bucket. The maps on the data
-/// path are created with twice the capacity that they need: up to half full, hashbrown clears the
-/// tombstones of removed entries in place instead of allocating.
-const PREFIXES: usize = 4096;
-/// The shortest time between two scans of a full map, because a scan visits every entry.
-const SCAN_INTERVAL: Ticks = Ticks::from_secs(1);
+/// The buckets of one array.
+const BUCKETS: usize = 1 << 16;
+/// An address may use this part of its prefix's tokens.
+const ADDRESS_SHARE: u64 = 4;
+/// The addresses of an IPv6 source that count as one, by the length of their prefix in bits: one
+/// host has a whole /64.
+const ADDRESS_V6: u8 = 64;
+/// Nanoseconds per second.
+const SECOND: u64 = 1_000_000_000;
 
-/// The limit of one source prefix.
+/// The limit of one source prefix, of the addresses in it, and of all sources together.
 #[derive(Clone, Copy, Debug)]
 pub struct Limit {
-    /// Tokens per second.
+    /// Tokens per second of a prefix.
     pub rate: u64,
-    /// The most tokens in a bucket.
+    /// The most tokens in a prefix's bucket.
     pub burst: u64,
+    /// Tokens per second of an address in it, or of a /64.
+    pub address_rate: u64,
+    /// The most tokens in the bucket of an address.
+    pub address_burst: u64,
+    /// Tokens per second of all prefixes together; its bucket holds those of one second.
+    pub total: u64,
     /// Prefix length of IPv4 sources, in bits.
     pub prefix_v4: u8,
     /// Prefix length of IPv6 sources, in bits.
     pub prefix_v6: u8,
+}
+
+impl Default for Limit {
+    /// For one worker: 5,000 tokens per second for each /24 or /48, at most 10,000 at once; a quarter
+    /// of that for an address, or a /64; 250,000 per second for all.
+    fn default() -> Self {
+        let (rate, burst, total) = (5_000, 10_000, 250_000);
+        let (address_rate, address_burst) = (rate / ADDRESS_SHARE, burst / ADDRESS_SHARE);
+        Self { rate, burst, address_rate, address_burst, total, prefix_v4: 24, prefix_v6: 48 }
+    }
+}
+
+impl Limit {
+    /// Returns the limit of one of several workers, where `rate`, `burst` and `total` are given for
+    /// all of them. An address has a quarter of its prefix's tokens. All packets of an address are
+    /// the same worker's, so that the quarter is not divided, and a worker's share of a prefix is no
+    /// less.
+    pub fn of_worker(self, workers: usize) -> Self {
+        let share = |all: u64| all.div_ceil(workers.max(1) as u64).max(1);
+        let quarter = |all: u64| all.div_ceil(ADDRESS_SHARE).max(1);
+        let (address_rate, address_burst) = (quarter(self.rate), quarter(self.burst));
+        Self {
+            rate: share(self.rate).max(address_rate),
+            burst: share(self.burst).max(address_burst),
+            address_rate,
+            address_burst,
+            total: share(self.total),
+            ..self
+        }
+    }
+
+    /// Returns the prefix of a source, by which it is limited.
+    pub fn prefix(&self, source: IpAddr) -> IpNet {
+        let length = if source.is_ipv4() { self.prefix_v4 } else { self.prefix_v6 };
+        let net = IpNet::new(source, length).unwrap_or(IpNet::from(source));
+        net.trunc()
+    }
 }
 
 /// One token bucket.
@@ -62,64 +114,153 @@ impl Bucket {
     }
 }
 
-/// The token buckets of one worker, by source prefix: up to 4096, and one for all other prefixes.
+/// A rate and a burst, in the form that [`Bucket`]s of an array use: the time in which a token comes,
+/// and the time in which an empty bucket fills.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    token: Ticks,
+    full: Ticks,
+}
+
+impl Pace {
+    fn new(rate: u64, burst: u64) -> Self {
+        let token = SECOND.div_ceil(rate.max(1));
+        Self { token: Ticks(token), full: Ticks(token.saturating_mul(burst.max(1))) }
+    }
+}
+
+/// Buckets of one kind, in two arrays. Each bucket is the time at which it is full again: eight bytes,
+/// and no product of a rate and a time to overflow.
+#[derive(Debug)]
+struct Rows {
+    pace: Pace,
+    full_at: [Box<[Ticks]>; 2],
+}
+
+/// A token that may be taken: the buckets, and the time at which they are full again afterwards.
+struct Offer {
+    places: [usize; 2],
+    full_at: Ticks,
+}
+
+impl Rows {
+    fn new(rate: u64, burst: u64) -> Self {
+        // All zeros: untouched memory, which the operating system maps at its first use.
+        let row = || vec![Ticks(0); BUCKETS].into_boxed_slice();
+        Self { pace: Pace::new(rate, burst), full_at: [row(), row()] }
+    }
+
+    /// Returns a token of the source with this hash, if the fuller of its two buckets has one.
+    fn offer(&self, hash: u64, now: Ticks) -> Option<Offer> {
+        let places = [hash as usize % BUCKETS, (hash >> 32) as usize % BUCKETS];
+        let [first, second] = [self.full_at[0][places[0]], self.full_at[1][places[1]]];
+        let earliest = first.min(second).max(now);
+        // No bucket takes longer to fill than an empty one, unless the clock has gone back.
+        let full_at = if earliest.since(now) > self.pace.full { now } else { earliest };
+        let full_at = full_at + self.pace.token;
+        (full_at.since(now) <= self.pace.full).then_some(Offer { places, full_at })
+    }
+
+    /// Takes a token. The emptier bucket, which others have used, loses it only as far as it has more
+    /// than the fuller one has left.
+    fn take(&mut self, offer: &Offer, now: Ticks) {
+        for (row, place) in self.full_at.iter_mut().zip(offer.places) {
+            let is_sound = row[place].since(now) <= self.pace.full;
+            row[place] = if is_sound { row[place].max(offer.full_at) } else { offer.full_at };
+        }
+    }
+}
+
+/// Why there was no token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spent {
+    /// The source's address, or /64, has used up its part of its prefix's tokens.
+    Address,
+    /// The source's prefix has used up its tokens.
+    Prefix,
+    /// All sources together have used up theirs.
+    Total,
+}
+
+/// The token buckets of one worker: by source prefix, by address within it, and one for all.
 ///
 /// # Examples
 /// ```
 /// use pipeline::base::time::Ticks;
-/// use pipeline::policy::limiter::{Limit, Limiter};
+/// use pipeline::policy::limiter::{Limit, Limiter, Spent};
 ///
-/// let mut limiter = Limiter::new(Limit { rate: 10, burst: 2, prefix_v4: 24, prefix_v6: 48 });
+/// let limit = Limit { rate: 40, burst: 8, total: 1000, ..Limit::default() };
+/// let mut limiter = Limiter::new(limit.of_worker(1), (1, 2));
 /// let (client, neighbour) = ("198.18.1.10".parse().unwrap(), "198.18.1.99".parse().unwrap());
 /// let now = Ticks::from_secs(1);
-/// assert!(limiter.take(client, 2, now));
-/// // The /24 has no tokens left, but gains 10 per second.
-/// assert!(!limiter.take(neighbour, 1, now));
-/// assert!(limiter.take(neighbour, 1, now + Ticks::from_millis(100)));
+/// assert!(limiter.take(client, now).is_ok() && limiter.take(client, now).is_ok());
+/// // A quarter of the tokens of 198.18.1.0/24 are spent, but not the neighbour's.
+/// assert_eq!(limiter.take(client, now), Err(Spent::Address));
+/// assert!(limiter.take(neighbour, now).is_ok());
+/// // Ten tokens come in a second for each address.
+/// assert!(limiter.take(client, now + Ticks::from_millis(100)).is_ok());
 /// ```
 #[derive(Debug)]
 pub struct Limiter {
     limit: Limit,
-    buckets: HashMap<IpAddr, Bucket>,
-    others: Bucket,
-    /// The time at which the buckets were last scanned for full ones.
-    last_scan: Ticks,
+    key: (u64, u64),
+    prefixes: Rows,
+    addresses: Rows,
+    total: Bucket,
 }
 
 impl Limiter {
-    /// Returns a limiter whose buckets are all full.
-    pub fn new(limit: Limit) -> Self {
-        let others = Bucket::full(limit.burst, Ticks(0));
-        Self { limit, buckets: HashMap::with_capacity(2 * PREFIXES), others, last_scan: Ticks(0) }
+    /// Returns a limiter whose buckets are all full. The key must be secret.
+    pub fn new(limit: Limit, key: (u64, u64)) -> Self {
+        Self {
+            limit,
+            key,
+            prefixes: Rows::new(limit.rate, limit.burst),
+            addresses: Rows::new(limit.address_rate, limit.address_burst),
+            total: Bucket::full(limit.total, Ticks(0)),
+        }
     }
 
-    /// Takes `count` tokens from the bucket of a source's prefix; returns `false`, and takes none,
-    /// when there are fewer.
-    pub fn take(&mut self, source: IpAddr, count: u64, now: Ticks) -> bool {
-        let length = if source.is_ipv4() { self.limit.prefix_v4 } else { self.limit.prefix_v6 };
-        let prefix = IpNet::new(source, length).map_or(source, |net| net.network());
-        let Limit { rate, burst, .. } = self.limit;
-        if self.buckets.len() == PREFIXES && !self.buckets.contains_key(&prefix) {
-            self.remove_full_buckets(now);
-        }
-        let bucket = if self.buckets.len() < PREFIXES || self.buckets.contains_key(&prefix) {
-            self.buckets.entry(prefix).or_insert(Bucket::full(burst, now))
-        } else {
-            &mut self.others
+    /// Returns the limit.
+    pub fn limit(&self) -> &Limit {
+        &self.limit
+    }
+
+    /// Takes one token for a source, from the buckets of its address and its prefix and from the one
+    /// for all.
+    ///
+    /// # Errors
+    /// Says which of them is empty. Then no token is taken from any.
+    pub fn take(&mut self, source: IpAddr, now: Ticks) -> Result<(), Spent> {
+        let prefix = self.limit.prefix(source);
+        let host = match source {
+            IpAddr::V4(_) => IpNet::from(source),
+            IpAddr::V6(_) => IpNet::new(source, ADDRESS_V6).unwrap_or(IpNet::from(source)).trunc(),
         };
-        bucket.take(count, rate, burst, now)
+        // A prefix that is no longer than an address has all of its tokens for it.
+        let address = match host.prefix_len() > prefix.prefix_len() {
+            true => Some(self.addresses.offer(self.hash(host), now).ok_or(Spent::Address)?),
+            false => None,
+        };
+        let by_prefix = self.prefixes.offer(self.hash(prefix), now).ok_or(Spent::Prefix)?;
+        let total = self.limit.total;
+        if !self.total.take(1, total, total, now) {
+            return Err(Spent::Total);
+        }
+        self.prefixes.take(&by_prefix, now);
+        if let Some(address) = address {
+            self.addresses.take(&address, now);
+        }
+        Ok(())
     }
 
-    /// Removes buckets that are full again: a new bucket is full, too. Does so at most once a
-    /// second, because it visits all of them.
-    fn remove_full_buckets(&mut self, now: Ticks) {
-        if now.since(self.last_scan) < SCAN_INTERVAL {
-            return;
+    fn hash(&self, prefix: IpNet) -> u64 {
+        let mut hasher = SipHasher13::new_with_keys(self.key.0, self.key.1);
+        match prefix.addr() {
+            IpAddr::V4(address) => hasher.write_u32(address.to_bits()),
+            IpAddr::V6(address) => hasher.write_u128(address.to_bits()),
         }
-        self.last_scan = now;
-        let Limit { rate, burst, .. } = self.limit;
-        let full = burst.saturating_mul(TOKEN);
-        self.buckets.retain(|_, bucket| bucket.level(rate, burst, now) < full);
+        hasher.finish()
     }
 }
 
@@ -127,53 +268,111 @@ impl Limiter {
 mod tests {
     use super::*;
 
-    const LIMIT: Limit = Limit { rate: 10, burst: 5, prefix_v4: 24, prefix_v6: 48 };
+    const LIMIT: Limit = Limit {
+        rate: 40,
+        burst: 20,
+        address_rate: 10,
+        address_burst: 5,
+        total: 1_000_000,
+        prefix_v4: 24,
+        prefix_v6: 48,
+    };
+
+    fn limiter(limit: Limit) -> Limiter {
+        Limiter::new(limit, (3, 4))
+    }
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
     }
 
-    #[test]
-    fn a_prefix_may_use_its_burst_and_then_its_rate() {
-        let mut limiter = Limiter::new(LIMIT);
-        let start = Ticks::from_secs(100);
-        let granted = (0..20).filter(|_| limiter.take(ip("198.18.1.10"), 1, start)).count();
-        assert_eq!(granted, 5);
-        assert!(!limiter.take(ip("198.18.1.99"), 1, start), "the same prefix");
-        assert!(limiter.take(ip("198.18.2.10"), 1, start), "another prefix");
-        let second = start + Ticks::from_millis(200);
-        let granted = (0..20).filter(|_| limiter.take(ip("198.18.1.10"), 1, second)).count();
-        assert_eq!(granted, 2, "10 a second for 0.2 s");
-        assert!(
-            limiter.take(ip("2001:db8::1"), 1, start)
-                && limiter.take(ip("2001:db8:0:ffff::1"), 1, start)
-        );
+    fn granted(limiter: &mut Limiter, source: IpAddr, count: usize, now: Ticks) -> usize {
+        (0..count).filter(|_| limiter.take(source, now).is_ok()).count()
     }
 
     #[test]
-    fn prefixes_beyond_the_limit_share_one_bucket() {
-        let mut limiter = Limiter::new(LIMIT);
-        let now = Ticks::from_secs(1);
-        let source = |n: u32| IpAddr::from((n << 8).to_be_bytes());
-        (0..PREFIXES as u32).for_each(|n| assert!(limiter.take(source(n), 1, now)));
-        let granted = (0..100).filter(|n| limiter.take(source(1_000_000 + n), 1, now)).count();
-        assert_eq!(granted, 5);
-        let later = now + Ticks::from_secs(10);
-        let granted = (0..100).filter(|n| limiter.take(source(2_000_000 + n), 1, later)).count();
-        assert_eq!(granted, 100, "full buckets were removed");
+    fn an_address_may_use_a_quarter_of_its_prefix_at_once_and_then_at_its_rate() {
+        let (mut limiter, start) = (limiter(LIMIT), Ticks::from_secs(100));
+        assert_eq!(granted(&mut limiter, ip("198.18.1.10"), 30, start), 5);
+        assert_eq!(limiter.take(ip("198.18.1.10"), start), Err(Spent::Address));
+        assert_eq!(granted(&mut limiter, ip("198.18.1.99"), 30, start), 5, "a neighbour");
+        let later = start + Ticks::from_millis(200);
+        assert_eq!(granted(&mut limiter, ip("198.18.1.10"), 30, later), 2, "10 a second for 0.2 s");
+        let exact = start + Ticks::from_millis(300);
+        assert_eq!(granted(&mut limiter, ip("198.18.1.10"), 30, Ticks(exact.0 - 1)), 0);
+        assert_eq!(granted(&mut limiter, ip("198.18.1.10"), 30, exact), 1);
     }
 
     #[test]
-    fn a_full_map_is_scanned_at_most_once_a_second() {
-        let mut limiter = Limiter::new(LIMIT);
-        let now = Ticks::from_secs(100);
-        let source = |n: u32| IpAddr::from((n << 8).to_be_bytes());
-        let spent = |n: u32| if n == 0 { 1 } else { LIMIT.burst };
-        (0..PREFIXES as u32).for_each(|n| assert!(limiter.take(source(n), spent(n), now)));
-        // One bucket is full again, then another: the first is removed, the second not yet.
-        for (millis, n, has_own_bucket) in [(150, 1 << 20, true), (300, 2 << 20, false)] {
-            assert!(limiter.take(source(n), 1, now + Ticks::from_millis(millis)));
-            assert_eq!(limiter.buckets.contains_key(&source(n)), has_own_bucket);
-        }
+    fn the_addresses_of_a_prefix_share_its_tokens() {
+        let (mut limiter, now) = (limiter(LIMIT), Ticks::from_secs(100));
+        let addresses: Vec<_> = (0..10u8).map(|n| IpAddr::from([198, 18, 1, n])).collect();
+        let all = addresses.iter().map(|address| granted(&mut limiter, *address, 30, now));
+        assert_eq!(all.sum::<usize>(), 20);
+        assert_eq!(limiter.take(ip("198.18.1.99"), now), Err(Spent::Prefix));
+        assert!(limiter.take(ip("198.18.2.10"), now).is_ok(), "another prefix");
+        // A host has a whole /64, of which it may use any address.
+        let hosts = |n: u16| ip(&format!("2001:db8:0:1::{n:x}"));
+        let one = (0..30).filter(|n| limiter.take(hosts(*n), now).is_ok()).count();
+        assert_eq!(one, 5);
+        assert!(limiter.take(ip("2001:db8:0:2::1"), now).is_ok());
+        // A prefix that is one address has all its tokens for it.
+        let mut single = self::limiter(Limit { prefix_v4: 32, prefix_v6: 64, ..LIMIT });
+        assert_eq!(granted(&mut single, ip("198.18.1.10"), 30, now), 20);
+        assert_eq!(granted(&mut single, ip("2001:db8::1"), 30, now), 20);
+    }
+
+    #[test]
+    fn what_is_refused_takes_no_token() {
+        let (mut limiter, now) = (limiter(LIMIT), Ticks::from_secs(100));
+        granted(&mut limiter, ip("198.18.1.10"), 1000, now);
+        let others = (20..30u8).map(|n| granted(&mut limiter, [198, 18, 1, n].into(), 30, now));
+        assert_eq!(others.sum::<usize>(), 15);
+        let mut all = self::limiter(Limit { total: 3, ..LIMIT });
+        assert_eq!(granted(&mut all, ip("198.18.1.10"), 3, now), 3);
+        assert_eq!(all.take(ip("198.18.1.10"), now), Err(Spent::Total));
+        let second = now + Ticks::from_secs(1);
+        assert_eq!(granted(&mut all, ip("198.18.9.10"), 9, second), 3);
+    }
+
+    #[test]
+    fn a_flood_of_other_prefixes_does_not_use_up_a_prefix() {
+        let (mut limiter, now) = (limiter(Limit { burst: 5, ..LIMIT }), Ticks::from_secs(100));
+        let prefix = |n: u32| IpAddr::from((n << 8 | 9).to_be_bytes());
+        let used: usize = (0..2_000).map(|n| granted(&mut limiter, prefix(n), 9, now)).sum();
+        assert!(used > 9_900, "{used}");
+        let served = (1 << 20..(1 << 20) + 1000).filter(|n| limiter.take(prefix(*n), now).is_ok());
+        // 3 % of the buckets of each array are used up: both of a prefix are in one case of 1,000.
+        assert!(served.count() >= 990);
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_locks_nobody_out() {
+        let (mut limiter, source) = (limiter(LIMIT), ip("198.18.1.10"));
+        assert_eq!(granted(&mut limiter, source, 30, Ticks::from_secs(1000)), 5);
+        assert_eq!(granted(&mut limiter, source, 30, Ticks::from_secs(10)), 5);
+        assert_eq!(granted(&mut limiter, source, 30, Ticks::from_secs(11)), 5);
+    }
+
+    #[test]
+    fn hashes_depend_on_the_key() {
+        let places = |key| {
+            let limiter = Limiter::new(LIMIT, key);
+            limiter.hash("198.18.1.0/24".parse().unwrap())
+        };
+        assert_ne!(places((1, 2)), places((1, 3)));
+    }
+
+    #[test]
+    fn a_worker_has_its_share_but_an_address_all_of_its_quarter() {
+        let limit = Limit { rate: 5000, burst: 10_000, total: 200_000, ..Limit::default() };
+        let one = limit.of_worker(1);
+        assert_eq!((one.rate, one.burst, one.total), (5000, 10_000, 200_000));
+        assert_eq!((one.address_rate, one.address_burst), (1250, 2500));
+        let eight = limit.of_worker(8);
+        assert_eq!((eight.rate, eight.burst, eight.total), (1250, 2500, 25_000));
+        assert_eq!((eight.address_rate, eight.address_burst), (1250, 2500));
+        let least = Limit { rate: 1, burst: 1, total: 1, ..limit }.of_worker(4);
+        assert_eq!((least.rate, least.address_burst, least.total), (1, 1, 1));
     }
 }

@@ -9,8 +9,10 @@ use siphasher::sip::SipHasher13;
 /// The size of the lookup table: a prime, and more than 100 times the most servers of a service.
 const SIZE: usize = 16_381;
 
-/// A fixed, public key, so that all switches of a service select the same server.
-const KEY: (u64, u64) = (0x6669_7273_7461_636b, 0x6d61_676c_6576);
+/// The key that selections have without another: public, so that all switches of a service select the
+/// same server. Whoever knows the key can choose ports for which all of his connections come to one
+/// server.
+pub const PUBLIC_KEY: (u64, u64) = (0x6669_7273_7461_636b, 0x6d61_676c_6576);
 
 /// The lookup table of one service: maps client endpoints to servers.
 ///
@@ -26,17 +28,28 @@ const KEY: (u64, u64) = (0x6669_7273_7461_636b, 0x6d61_676c_6576);
 /// assert!(Maglev::new([("drained", 0)]).is_none());
 /// ```
 #[derive(Clone, Debug)]
-pub struct Maglev(Box<[u16]>);
+pub struct Maglev {
+    table: Box<[u16]>,
+    key: (u64, u64),
+}
 
 impl Maglev {
-    /// Returns the table of servers given by name and weight. A server's share of the clients is
-    /// proportional to its weight; `None` when every weight is zero.
+    /// Returns the table of servers given by name and weight, under the public key. A server's share of
+    /// the clients is proportional to its weight; `None` when every weight is zero.
     pub fn new<'a>(servers: impl IntoIterator<Item = (&'a str, u32)>) -> Option<Self> {
+        Self::keyed(servers, PUBLIC_KEY)
+    }
+
+    /// Returns the table under a key. Switches with the same key and servers select the same server.
+    pub fn keyed<'a>(
+        servers: impl IntoIterator<Item = (&'a str, u32)>,
+        key: (u64, u64),
+    ) -> Option<Self> {
         let servers: Vec<_> = servers.into_iter().collect();
         let heaviest = servers.iter().map(|(_, weight)| *weight).max().filter(|&max| max > 0)?;
         let permutation = |name: &str| {
             let hash = |salt: u8| {
-                let mut hasher = SipHasher13::new_with_keys(KEY.0, KEY.1);
+                let mut hasher = SipHasher13::new_with_keys(key.0, key.1);
                 hasher.write_u8(salt);
                 hasher.write(name.as_bytes());
                 hasher.finish() as usize
@@ -72,18 +85,18 @@ impl Maglev {
                 }
             }
         }
-        Some(Self(table.into_boxed_slice()))
+        Some(Self { table: table.into_boxed_slice(), key })
     }
 
     /// Returns the number of the server for a client endpoint.
     pub fn select(&self, client: IpAddr, port: u16) -> usize {
-        let mut hasher = SipHasher13::new_with_keys(KEY.0, KEY.1);
+        let mut hasher = SipHasher13::new_with_keys(self.key.0, self.key.1);
         match client {
             IpAddr::V4(address) => hasher.write_u32(address.to_bits()),
             IpAddr::V6(address) => hasher.write_u128(address.to_bits()),
         }
         hasher.write_u16(port);
-        usize::from(self.0[hasher.finish() as usize % SIZE])
+        usize::from(self.table[hasher.finish() as usize % SIZE])
     }
 }
 
@@ -93,7 +106,7 @@ mod tests {
 
     fn shares(table: &Maglev, servers: usize) -> Vec<usize> {
         let mut shares = vec![0; servers];
-        table.0.iter().for_each(|&server| shares[usize::from(server)] += 1);
+        table.table.iter().for_each(|&server| shares[usize::from(server)] += 1);
         shares
     }
 
@@ -116,9 +129,26 @@ mod tests {
         let weight = |number| u32::from(number != 3);
         let all = names.iter().enumerate().map(|(number, name)| (name.as_str(), weight(number)));
         let after = Maglev::new(all).unwrap();
-        let moved = (0..SIZE).filter(|&i| before.0[i] != 3 && before.0[i] != after.0[i]).count();
+        let moved = (0..SIZE)
+            .filter(|&i| before.table[i] != 3 && before.table[i] != after.table[i])
+            .count();
         assert!(moved < SIZE / 20, "{moved} of {SIZE} moved");
-        assert!(after.0.iter().all(|&server| server != 3));
+        assert!(after.table.iter().all(|&server| server != 3));
+    }
+
+    #[test]
+    fn ports_chosen_for_one_key_spread_under_another() {
+        let servers = || [("a", 1), ("b", 1), ("c", 1), ("d", 1)];
+        let (public, own) =
+            (Maglev::new(servers()).unwrap(), Maglev::keyed(servers(), (1, 2)).unwrap());
+        let client = IpAddr::from([192, 0, 2, 66]);
+        let chosen: Vec<u16> = (1024..20_000).filter(|p| public.select(client, *p) == 2).collect();
+        let mut shares = [0usize; 4];
+        chosen.iter().for_each(|port| shares[own.select(client, *port)] += 1);
+        let even = chosen.len() / 4;
+        assert!(shares.iter().all(|share| share.abs_diff(even) < even / 5), "{shares:?}");
+        let same = Maglev::keyed(servers(), (1, 2)).unwrap();
+        assert!(chosen.iter().all(|p| own.select(client, *p) == same.select(client, *p)));
     }
 
     #[test]

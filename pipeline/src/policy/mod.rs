@@ -8,5 +8,6 @@ pub mod limiter;
 pub mod maglev;
 pub mod prefixes;
 mod ranges;
+pub mod recent;
 pub mod services;
 pub mod tunnel_path;

@@ -291,7 +291,9 @@ fn a_switch(servers: u8) -> switch::Switch {
     };
     let services = vec![service(0), service(1)];
     let selection = Published::new(switch::Selection::new(&services, &switch::Liveness::default()));
-    let limit = Limit { rate: 1 << 30, burst: 1 << 30, prefix_v4: 24, prefix_v6: 48 };
+    let most = 1 << 30;
+    let limit = Limit { rate: most, burst: most, total: most, ..Limit::default() };
+    let limit = Limit { address_rate: most, address_burst: most, ..limit };
     let settings = switch::Settings {
         fan_out: limit,
         max_connections: [2, 2],

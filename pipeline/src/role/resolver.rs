@@ -46,7 +46,17 @@ impl Resolver {
         }
     }
 
+    /// Returns the MAC address of a host; while it is unknown, it is resolved from now on.
+    pub(super) fn find_or_want(&self, host: IpAddr) -> Option<Mac> {
+        let mac = self.neighbours.find(host);
+        if mac.is_none() {
+            self.neighbours.want(host);
+        }
+        mac
+    }
+
     fn hold_back<B: Buffer>(&mut self, packet: &Packet<B>, host: IpAddr, now: Ticks) -> Verdict {
+        self.neighbours.want(host);
         let is_pending =
             packet.buffer.is_contiguous() && self.pending.push(host, packet.buffer.head(), now);
         if is_pending { Verdict::Pending } else { Verdict::NeighbourUnresolved }

@@ -177,8 +177,18 @@ pub fn peel<F: Family, B: Buffer>(packet: &mut Packet<B>, quoted: Quoted<F>) -> 
     Some(Quoted { outer: None, place, ..quoted })
 }
 
+/// Returns the length of the IP packet of an ICMP error that quotes no more than what every error
+/// must: the IP header and the first eight bytes of what follows it (RFC 792).
+pub fn least_length<F: Family, B: Buffer>(packet: &Packet<B>, quoted: &Quoted<F>) -> usize {
+    let header = usize::from(packet.view.l4 - packet.view.l3);
+    header + quoted.place.tcp + LEAST_TCP
+}
+
+/// The bytes of a TCP packet that every error quotes: its ports and its sequence number.
+const LEAST_TCP: usize = 8;
+
 /// Returns a copy of an ICMP error whose IP packet is at most `limit` bytes long: it quotes less of
-/// the packet that it is about.
+/// the packet that it is about, and has no extensions (RFC 4884).
 ///
 /// `None` when the pool is empty, when the error is spread over several buffer segments, or when
 /// `limit` leaves no space for a quotation.
@@ -195,6 +205,9 @@ pub fn shortened<F: Family, P: Pool>(
     let short = buffer.head_mut();
     short.copy_from_slice(&frame[..l3 + length]);
     F::set_length(&mut short[l3..], length);
+    if l3 + length < frame.len() {
+        icmp::take_quote_length(F::VERSION, &mut short[l4..]);
+    }
     icmp::set_checksum(&mut short[l4..], pseudo_header::<F, _>(packet, message));
     Some(buffer)
 }

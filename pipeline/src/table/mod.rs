@@ -137,8 +137,8 @@ impl<S, V> Inserted<S, V> {
 /// use pipeline::table::Table;
 /// use pipeline::wire::family::{Endpoint, V4};
 ///
-/// // Time-outs of the states opening, established and closing.
-/// let timeouts = [30, 3600, 10].map(Ticks::from_secs);
+/// // The time-outs of all six states.
+/// let timeouts = [30, 3600, 3600, 240, 240, 240].map(Ticks::from_secs);
 /// let mut table: Table<Endpoint<V4>, Phase, &str> = Table::new(1024, &timeouts, (1, 2));
 ///
 /// let client = Endpoint::<V4>::new(Ipv4Addr::new(198, 18, 1, 10), 40000);
@@ -257,7 +257,7 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
     /// let client = Endpoint::new(Ipv4Addr::new(198, 18, 1, 10), 40000);
     /// let server = Endpoint::new(Ipv4Addr::new(203, 0, 113, 10), 80);
     ///
-    /// let [first, second] = [(1, 2), (3, 4)].map(|key| Connections::new(16, &[Ticks(1); 3], key));
+    /// let [first, second] = [(1, 2), (3, 4)].map(|key| Connections::new(16, &[Ticks(1); 6], key));
     /// assert_eq!(first.hash((client, server)), first.hash((client, server)));
     /// assert_ne!(first.hash((client, server)), first.hash((server, client)));
     /// assert_ne!(first.hash((client, server)), second.hash((client, server)));

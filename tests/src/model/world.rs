@@ -251,7 +251,7 @@ pub fn switch(key: Option<Key>) -> Switch {
     let default = firstack_fixtures::switch(services);
     let settings = switch::Settings {
         max_copies: COPIES,
-        fan_out: Limit { rate: COPIES as u64, burst: COPIES as u64, ..UNLIMITED },
+        fan_out: Limit { rate: 1, burst: 1, ..UNLIMITED },
         path: path(),
         max_connections: [16; 2],
         timeouts: switch::Timeouts {

@@ -156,7 +156,6 @@ fn origin_service(plan: &Plan, number: usize) -> switch::Service {
 fn switch(plan: &Plan, hash_key: (u64, u64)) -> (Station, Controls) {
     let services: Vec<_> = (0..plan.services).map(|number| origin_service(plan, number)).collect();
     let probing = Probing { interval: Ticks::from_secs(2), fall: 3, rise: 2, id: 0x5157 };
-    let burst = plan.fan_out.max(plan.replicas.len() as u64);
     let settings = switch::Settings {
         require_signature: match plan.signing {
             Signing::Not => false,
@@ -165,7 +164,7 @@ fn switch(plan: &Plan, hash_key: (u64, u64)) -> (Station, Controls) {
         },
         allowed_clients: clients(plan, ORIGIN),
         max_copies: plan.max_copies,
-        fan_out: Limit { rate: plan.fan_out, burst, ..UNLIMITED },
+        fan_out: Limit { rate: plan.fan_out, burst: plan.fan_out, ..UNLIMITED },
         path: path(plan, ORIGIN),
         max_connections: [table(plan); 2],
         probing: plan.tunnels.probes.then_some(probing),

@@ -12,6 +12,7 @@ pub(crate) use fields::documented;
 pub use memory::{AnswerStats, MemoryAnswer, MemoryStats, RaceStats, SiteStats};
 pub(super) use quantile::quantile;
 pub use share::ShareStats;
+pub(crate) use snapshot::limited_by_prefix;
 pub use snapshot::{
     Named, Neighbour, PortStats, ResponderStats, SideStats, Snapshot, TableStats, VerdictStats,
     WorkerStats,

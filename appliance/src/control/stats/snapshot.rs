@@ -1,8 +1,11 @@
 //! All counters of a process at one moment.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use pipeline::counters::{CommonCounters, Counter, Generated, Histogram, RoleCounters, Scalar};
 use pipeline::neighbours::Resolution;
 use pipeline::packet::view::Side;
@@ -32,6 +35,7 @@ documented! {
         races: Vec<ResponderStats> = "" "Gateway: the results of races, by responder.",
         copies: Vec<Named> = "packets" "Switch: SYN copies sent, by replica.",
         syns: Vec<Named> = "packets" "Switch and replica: SYNs given to each server.",
+        limited: Vec<Named> = "SYNs" "Switch: source prefixes whose SYNs got no copies because their prefix or address had used up its tokens; the worst, most often first. A count may be too high by a sixteenth of all.",
         admission: Vec<String> = "" "Replica: why it accepts no new connections: drained, busy.",
         out_of_service: Vec<String> = "" "Switch and replica: replicas and servers that are out of service, and why.",
         health: Vec<TargetStats> = "" "Switch and replica: health checks.",
@@ -156,6 +160,7 @@ impl Snapshot {
             races: races(labels, workers),
             copies: named(&labels.replicas, workers, |worker| worker.copies()),
             syns: named(&labels.servers, workers, |worker| worker.syns()),
+            limited: limited(workers),
             workers: workers.iter().map(worker_stats).collect(),
             ..Self::default()
         }
@@ -206,6 +211,26 @@ fn named<'a>(
             .sum(),
     };
     names.iter().enumerate().map(count).collect()
+}
+
+/// Prefixes that are shown as limited.
+const LIMITED_SHOWN: usize = 16;
+
+/// Adds up how often each source prefix was limited.
+pub(crate) fn limited_by_prefix(workers: &Workers) -> BTreeMap<IpNet, u64> {
+    let mut counts = BTreeMap::new();
+    for refused in workers.iter().filter_map(|worker| worker.limited()).flat_map(|all| all.all()) {
+        *counts.entry(refused.prefix).or_insert(0) += refused.count;
+    }
+    counts
+}
+
+/// Returns the prefixes that were limited most.
+fn limited(workers: &Workers) -> Vec<Named> {
+    let mut worst: Vec<_> = limited_by_prefix(workers).into_iter().collect();
+    worst.sort_by_key(|(_, count)| Reverse(*count));
+    worst.truncate(LIMITED_SHOWN);
+    worst.into_iter().map(|(prefix, count)| Named { name: prefix.to_string(), count }).collect()
 }
 
 fn generated(workers: &Workers) -> Vec<Named> {
@@ -313,7 +338,7 @@ fn races(labels: &Labels, workers: &Workers) -> Vec<ResponderStats> {
 
 #[cfg(test)]
 mod tests {
-    use pipeline::counters::GatewayCounters;
+    use pipeline::counters::{GatewayCounters, SwitchCounters};
 
     use super::*;
 
@@ -331,6 +356,22 @@ mod tests {
         common.side(Side::Outside).sent.add(1);
         assert!(take().is_conserved());
         assert_eq!(take().verdict("tagged"), 1);
+    }
+
+    #[test]
+    fn the_worst_limited_prefixes_of_all_workers_are_shown() {
+        let workers = [(); 2].map(|()| Arc::new(SwitchCounters::new(0, 0)));
+        let prefix = |n: u8| format!("198.18.{n}.0/24");
+        for n in 0..10 {
+            (0..=n).for_each(|_| workers[0].limited.count(prefix(n).parse().unwrap()));
+            (0..=n).for_each(|_| workers[1].limited.count(prefix(n + 9).parse().unwrap()));
+        }
+        let workers = workers.map(|worker| worker as Arc<dyn RoleCounters>);
+        let limited = Snapshot::take(&Labels::default(), &workers).limited;
+        assert_eq!(limited.len(), LIMITED_SHOWN);
+        // In both workers; in the second alone.
+        assert_eq!((&limited[0].name, limited[0].count), (&prefix(9), 11));
+        assert_eq!((&limited[1].name, limited[1].count), (&prefix(18), 10));
     }
 
     #[test]

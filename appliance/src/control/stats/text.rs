@@ -43,7 +43,11 @@ impl fmt::Display for Snapshot {
             writeln!(f, "neighbour: {address} {mac}")?;
         }
         self.share.iter().try_for_each(|share| share.fmt(f))?;
-        for (title, counts) in [("copies sent to", &self.copies), ("SYNs given to", &self.syns)] {
+        for (title, counts) in [
+            ("copies sent to", &self.copies),
+            ("SYNs given to", &self.syns),
+            ("limited prefixes: SYNs without copies", &self.limited),
+        ] {
             if !counts.is_empty() {
                 writeln!(f, "\n{title}")?;
                 counts.iter().try_for_each(|c| writeln!(f, "  {:<42} {:>12}", c.name, c.count))?;

@@ -2,6 +2,8 @@
 //! and out of service, marks a replica drained or busy, and reloads keys. The workers learn of
 //! changes through values that they read once a burst; they never wait.
 
+mod limits;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -18,6 +20,7 @@ use super::stats::{MemoryAnswer, Neighbour, Snapshot};
 use crate::config::{self, Check};
 use crate::control::keys;
 use crate::roles::{self, Controls, Labels};
+use limits::Limits;
 
 /// The name of the busy check among the probed targets.
 const BUSY_CHECK: &str = "busy_check";
@@ -42,6 +45,8 @@ pub struct Supervisor {
     backoffs_logged: Vec<u64>,
     /// The time at which backoffs were last logged.
     last_backoff_log: Option<Instant>,
+    /// Limits that kept SYNs from being copied, as far as they were logged.
+    limits: Limits,
     /// What is remembered is shared through a store.
     sharing: Option<Sharing>,
     /// The workers' clock.
@@ -74,6 +79,7 @@ impl Supervisor {
         let supervisor = Self {
             backoffs_logged: vec![0; counters.len()],
             last_backoff_log: None,
+            limits: Limits::default(),
             sharing: None,
             clock: Box::new(|| Ticks(0)),
             labels,
@@ -127,6 +133,7 @@ impl Supervisor {
             (self.controls.apply)(&self.members.states());
         }
         self.log_backoffs();
+        self.limits.log(&self.counters, now);
     }
 
     /// Logs destinations that were left untagged since the last such line.

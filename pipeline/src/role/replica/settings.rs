@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use crate::base::time::Ticks;
 use crate::neighbours::Neighbours;
 use crate::policy::allow_list::AllowList;
-use crate::policy::maglev::Maglev;
+use crate::policy::maglev::{Maglev, PUBLIC_KEY};
 use crate::policy::tunnel_path::TunnelPath;
 use crate::stage::tag;
 use crate::wire::ethernet::Mac;
@@ -124,15 +124,21 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Makes the selection. `up` says whether a web server is up, by its number among all.
+    /// Makes the selection under the public key. `up` says whether a web server is up, by its number
+    /// among all.
     pub fn new(services: &[Service], up: impl Fn(usize) -> bool) -> Self {
+        Self::keyed(services, up, PUBLIC_KEY)
+    }
+
+    /// Makes the selection under a key.
+    pub fn keyed(services: &[Service], up: impl Fn(usize) -> bool, key: (u64, u64)) -> Self {
         let of = |service: &Service| {
             let weight =
                 |(number, server): (usize, &Server)| if up(number) { server.weight } else { 0 };
             let numbered = (service.first_server..).zip(&service.servers);
             let shares: Vec<_> =
                 numbered.map(|(n, server)| (server.name.as_str(), weight((n, server)))).collect();
-            Maglev::new(shares)
+            Maglev::keyed(shares, key)
         };
         let services: Vec<_> = services.iter().map(of).collect();
         Self { is_live: services.iter().any(Option::is_some), services }

@@ -2,12 +2,11 @@
 //! connection. Stored only for services with several servers; with one there is nothing to
 //! remember.
 
-use super::SwitchFor;
+use super::{Phase, SwitchFor};
 use crate::base::time::Ticks;
 use crate::packet::buffer::Buffer;
 use crate::packet::view::{Packet, Side};
-use crate::role::phase::Phase;
-use crate::role::tracking::{TcpTracking, Tracked, on_segment};
+use crate::role::tracking::TcpTracking;
 use crate::role::{LookupHint, insert_counted};
 use crate::table::{Hash, Slot};
 use crate::wire::family::{Endpoint, Family};
@@ -16,58 +15,121 @@ use crate::wire::tcp::{self, Flags};
 /// Both ends of a connection: the client's, and the service's.
 pub(super) type Pair<F> = (Endpoint<F>, Endpoint<F>);
 
+/// How far a client's FIN, RST or next segment may be from its last segment: 16 times 64 KiB in either
+/// direction (RFC 5961; RFC 7857, section 2). A blind guess hits once in 2,000.
+const WINDOW: u16 = 16;
+
 /// The switch's entry of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Affinity {
     /// The sequence number of the SYN.
     pub isn: u32,
-    /// The lower half of the acknowledgement number by which the client establishes the connection;
-    /// known once the server's SYN/ACK has been seen.
-    expected_ack: u16,
+    /// Before the connection is established: the lower half of the acknowledgement number by which the
+    /// client establishes it, known once the server's SYN/ACK has been seen. Afterwards: the upper half
+    /// of the client's last sequence number.
+    number: u16,
     /// The server, by its number within the service.
     pub server: u8,
-    /// The connection's tracking. "Server seen" is set by any packet of the server.
+    /// The connection's tracking. "Server seen" is set by the server's answer.
     tracking: TcpTracking,
 }
 
 impl Affinity {
     fn new(isn: u32, server: usize) -> Self {
-        Self { isn, expected_ack: 0, server: server as u8, tracking: TcpTracking::default() }
+        Self { isn, number: 0, server: server as u8, tracking: TcpTracking::default() }
     }
 
-    /// Returns whether a packet of the server has been seen.
+    /// Returns the entry of the same SYN, which is sent to the same server once more.
+    fn again(self) -> Self {
+        Self { isn: self.isn, server: self.server, ..Self::new(self.isn, 0) }
+    }
+
+    /// Returns whether the server's answer has been seen.
     #[inline(always)]
     pub(super) fn server_seen(self) -> bool {
         self.tracking.server_seen()
     }
 
-    /// Returns whether an acknowledgement number of the client establishes the connection: a blind
-    /// packet must not make an entry that stays.
-    fn is_established_by(self, ack_number: u32) -> bool {
-        self.tracking.is_established_by(self.expected_ack == ack_number as u16)
-    }
-}
-
-impl Tracked for Affinity {
-    type Phase = Phase;
-    const CLOSING: Phase = Phase::Closing;
-
-    fn tracking_mut(&mut self) -> &mut TcpTracking {
-        &mut self.tracking
+    /// Notes that the server has answered.
+    pub(super) fn note_server(&mut self) {
+        self.tracking.note_server();
     }
 
-    /// Both FINs; or the client's alone while the server has not been seen: its packets need not
-    /// pass the switch.
-    fn is_finished(&self) -> bool {
+    /// Notes the server's SYN/ACK.
+    pub(super) fn note_syn_ack(&mut self, sequence: u32) {
+        self.note_server();
+        self.number = sequence.wrapping_add(1) as u16;
+    }
+
+    /// Returns whether an acknowledgement number of the client acknowledges the server's SYN/ACK: a
+    /// blind packet must not make an entry that stays.
+    pub(super) fn is_established_by(self, ack_number: u32) -> bool {
+        self.number == ack_number as u16
+    }
+
+    /// Notes that the connection is established, and about where the client's next segment is.
+    pub(super) fn establish(&mut self, sequence: u32) {
+        self.tracking.establish();
+        self.number = upper(sequence);
+    }
+
+    /// Returns whether a segment of the client is near its last one: who sends it sees the connection.
+    #[inline(always)]
+    pub(super) fn is_near(self, sequence: u32) -> bool {
+        let last = if self.tracking.is_established() { self.number } else { upper(self.isn) };
+        upper(sequence).wrapping_sub(last).wrapping_add(WINDOW) <= 2 * WINDOW
+    }
+
+    /// Notes the sequence number of the client's last segment. One that is far from those before is
+    /// somebody else's.
+    #[inline(always)]
+    pub(super) fn note_client(&mut self, sequence: u32) {
+        if self.is_near(sequence) {
+            self.number = upper(sequence);
+        }
+    }
+
+    /// Returns the state after a FIN or a RST.
+    pub(super) fn after_end(&mut self, from: Side, flags: Flags, phase: Phase) -> Phase {
+        if flags.fin() {
+            self.tracking.note_fin(from);
+        }
+        match phase {
+            Phase::Closed => Phase::Closed,
+            _ if flags.rst() => Phase::Reset,
+            _ if self.is_finished() => Phase::Closed,
+            Phase::Opening | Phase::Reset => phase,
+            _ => Phase::HalfClosed,
+        }
+    }
+
+    /// Returns whether all FINs have been seen: both; or the client's alone while the server has not
+    /// been seen, since its packets need not pass the switch.
+    fn is_finished(self) -> bool {
         match self.tracking.server_seen() {
             true => self.tracking.has_both_fins(),
             false => self.tracking.has_fin(Side::Outside),
         }
     }
 
-    fn resumed(&self) -> Option<Phase> {
-        None
+    /// Returns the state of a connection that goes on after a RST, which was forged or ignored. One
+    /// that was refused does not.
+    pub(super) fn resumed(self, phase: Phase) -> Phase {
+        match self.tracking.is_established() {
+            false => phase,
+            true if self.tracking.has_fin(Side::Inside) || self.tracking.has_fin(Side::Outside) => {
+                Phase::HalfClosed
+            }
+            true if self.server_seen() => Phase::Established,
+            true => Phase::Unheard,
+        }
     }
+}
+
+/// Returns the upper half of a sequence number.
+#[inline(always)]
+fn upper(sequence: u32) -> u16 {
+    (sequence >> 16) as u16
 }
 
 impl<F: Family> SwitchFor<'_, F> {
@@ -95,7 +157,7 @@ impl<F: Family> SwitchFor<'_, F> {
         match self.affinities.find_hinted(hash, entry, pair, now) {
             Some(slot) if is_syn => self.on_known_syn(service, slot, isn, now),
             Some(slot) => {
-                self.on_client_segment(slot, packet.tcp(), now);
+                self.track_client(slot, service, packet, now);
                 Some(usize::from(self.affinities.get(slot).value.server))
             }
             None if is_syn => self.insert(service, hash, pair, isn, now),
@@ -156,7 +218,7 @@ impl<F: Family> SwitchFor<'_, F> {
             // A SYN with another sequence number does not restart the time-out: when the server
             // does not answer it (RFC 5961), the endpoints' next connection is not bound to that
             // server.
-            Phase::Established => {
+            Phase::Established | Phase::Unheard | Phase::HalfClosed => {
                 is_retransmit || idle <= self.common.settings.timeouts.reuse_after
             }
             // A server that has not answered and gets no new connections is not waited for.
@@ -174,48 +236,15 @@ impl<F: Family> SwitchFor<'_, F> {
             return Some(server);
         }
         match phase {
-            Phase::Established if !is_retransmit => {}
+            Phase::Established | Phase::Unheard | Phase::HalfClosed if !is_retransmit => {}
             // The server had refused, and may accept now.
-            Phase::Closing => {
-                self.affinities.value_mut(slot).tracking.forget_fins();
+            _ if phase.has_ended() => {
+                *self.affinities.value_mut(slot) = affinity.again();
                 self.affinities.move_to(slot, Phase::Opening, now);
             }
             _ => self.affinities.touch(slot, now),
         }
         Some(usize::from(affinity.server))
-    }
-
-    /// Tracks a packet of the client.
-    #[inline]
-    fn on_client_segment(&mut self, slot: Slot, tcp: &[u8], now: Ticks) {
-        let (flags, entry) = (tcp::flags(tcp), self.affinities.get(slot));
-        if entry.state() == Phase::Opening
-            && flags.0 & Flags::ACK != 0
-            && entry.value.is_established_by(tcp::ack_number(tcp))
-        {
-            self.affinities.move_to(slot, Phase::Established, now);
-        }
-        on_segment(self.affinities, slot, Side::Outside, flags, now);
-    }
-
-    /// Tracks a packet from the inside that a server has sent.
-    #[inline]
-    pub(super) fn track_server<B: Buffer>(
-        &mut self,
-        packet: &Packet<B>,
-        hint: &LookupHint,
-        now: Ticks,
-    ) {
-        let LookupHint { hash, entry, .. } = *hint;
-        let pair = (packet.destination(), packet.source());
-        let Some(slot) = self.affinities.find_hinted(hash, entry, pair, now) else { return };
-        let flags = tcp::flags(packet.tcp());
-        let affinity = self.affinities.value_mut(slot);
-        affinity.tracking.note_server();
-        if flags.is_syn_ack() {
-            affinity.expected_ack = tcp::sequence(packet.tcp()).wrapping_add(1) as u16;
-        }
-        on_segment(self.affinities, slot, Side::Inside, flags, now);
     }
 }
 

@@ -2,14 +2,17 @@
 
 use std::net::IpAddr;
 
-use super::SwitchFor;
+use super::{Common, SwitchFor};
+use crate::base::time::Ticks;
 use crate::counters::{Generated, Scalar};
 use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::view::{Packet, Side};
+use crate::policy::limiter::Spent;
 use crate::role::{Context, send_generated};
 use crate::stage::sign::Verification;
 use crate::stage::{encap, tag};
 use crate::verdict::Verdict;
+use crate::wire::configuration::Configuration;
 use crate::wire::copies::CopiesWanted;
 use crate::wire::family::Family;
 
@@ -18,6 +21,25 @@ fn rotation_seed(address: IpAddr) -> usize {
     match address {
         IpAddr::V4(address) => address.to_bits() as usize,
         IpAddr::V6(address) => (address.to_bits() ^ address.to_bits() >> 64) as usize,
+    }
+}
+
+impl Common {
+    /// Takes the token that a SYN of this source costs to be copied; returns `false` when there is
+    /// none. Signed SYNs have buckets of their own, which forged ones cannot use up.
+    fn take_token(&mut self, source: IpAddr, signed: bool, now: Ticks) -> bool {
+        let limiter = match signed {
+            true => &mut self.signed_limiter,
+            false => &mut self.limiter,
+        };
+        match limiter.take(source, now) {
+            Ok(()) => return true,
+            Err(Spent::Total) => self.counters.common.scalar(Scalar::FanOutTotal).add(1),
+            Err(Spent::Address | Spent::Prefix) => {
+                self.counters.limited.count(limiter.limit().prefix(source));
+            }
+        }
+        false
     }
 }
 
@@ -46,20 +68,41 @@ impl<F: Family> SwitchFor<'_, F> {
         if !packet.has_data() && !packet.tcp_checksum_ok::<F>() {
             return Err(Verdict::TagTcpChecksum);
         }
-        let header = &packet.buffer.head()[..usize::from(packet.view.l3)];
-        let state = &self.common.states[service];
-        if !state.replicas.is_empty() {
-            self.common.probes.note_header(state.first_replica, header, context.now);
-        }
         let verdict = match self.may_fan_out(packet, service, &tag) {
-            Ok(()) => self.fan_out(packet, service, tag.copies, context),
+            Ok(signed) => {
+                self.note_way(packet, service, context.now);
+                let verdict = self.fan_out(packet, service, (tag.copies, signed), context);
+                if matches!(verdict, Verdict::FannedOut | Verdict::NoCopiesWanted) {
+                    self.note_race(packet, &tag);
+                }
+                verdict
+            }
             Err(verdict) => verdict,
         };
         tag::strip::<F, _>(packet, at, length);
         Ok(verdict)
     }
 
-    /// Returns whether a SYN may be copied at all (ops 308, 310).
+    /// Notes the way back to the replicas, which a SYN has shown. Only one that may be copied does: a
+    /// forged tag from another VLAN must not say where the probes go.
+    fn note_way<B: Buffer>(&mut self, packet: &Packet<B>, service: usize, now: Ticks) {
+        let state = &self.common.states[service];
+        if !state.replicas.is_empty() {
+            let header = &packet.buffer.head()[..usize::from(packet.view.l3)];
+            self.common.probes.note_header(state.first_replica, header, now);
+        }
+    }
+
+    /// Notes that a client races under configuration B, where replicas send from the service's address
+    /// and errors about their packets come here. Also if only its gateway makes copies.
+    fn note_race<B: Buffer>(&mut self, packet: &Packet<B>, tag: &tag::Tag) {
+        if tag.configuration == Some(Configuration::B) {
+            let client = packet.source::<F>();
+            self.common.raced_under_b.insert(client.address.into(), client.port);
+        }
+    }
+
+    /// Returns whether the tag of a SYN that may be copied is signed (ops 308, 310).
     ///
     /// # Errors
     /// The verdict says why it must not.
@@ -68,24 +111,28 @@ impl<F: Family> SwitchFor<'_, F> {
         packet: &Packet<B>,
         service: usize,
         tag: &tag::Tag,
-    ) -> Result<(), Verdict> {
+    ) -> Result<bool, Verdict> {
         let settings = &self.common.settings;
         // op 310: may it be redirected, and is the content replicable?
         // Data must not be delivered more than once; no gateway tags a SYN with data.
         if !tag.permitted || !self.common.states[service].replicable || packet.has_data() {
             return Err(Verdict::NotFannedOut);
         }
-        match self.common.keys.get().verify::<F, B>(packet, tag) {
+        // RFC 2003, section 3.1: it must not leave a tunnel.
+        if F::hop_limit(packet.ip()) == 0 {
+            return Err(Verdict::NotFannedOut);
+        }
+        let signed = match self.common.keys.get().verify::<F, B>(packet, tag) {
             Verification::Invalid => return Err(Verdict::BadSignature),
             Verification::Unsigned if settings.require_signature => {
                 return Err(Verdict::NotSigned);
             }
-            Verification::Unsigned | Verification::Valid => {}
-        }
+            verification => verification == Verification::Valid,
+        };
         if !settings.allowed_clients.allows(F::source(packet.ip()).into()) {
             return Err(Verdict::ClientNotAllowed);
         }
-        Ok(())
+        Ok(signed)
     }
 
     /// Sends as many copies as the tag asks for to live replicas, within the limits (op 312).
@@ -93,7 +140,7 @@ impl<F: Family> SwitchFor<'_, F> {
         &mut self,
         packet: &Packet<P::Buffer>,
         service: usize,
-        wanted: CopiesWanted,
+        (wanted, signed): (CopiesWanted, bool),
         context: &mut Context<'_, P>,
     ) -> Verdict {
         if wanted == CopiesWanted::NONE {
@@ -106,7 +153,7 @@ impl<F: Family> SwitchFor<'_, F> {
         }
         let asked_for = wanted.limit(live);
         let copies = asked_for.min(self.common.settings.max_copies);
-        if !self.common.limiter.take(client.address.into(), copies as u64, context.now) {
+        if !self.common.take_token(client.address.into(), signed, context.now) {
             return Verdict::FanOutLimited;
         }
         let first = if asked_for < live {

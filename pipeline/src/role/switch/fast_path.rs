@@ -3,6 +3,7 @@
 
 use super::affinity::{Affinity, Pair};
 use super::settings::NextHop;
+use super::track::RESTART_INTERVAL;
 use super::{Common, Phase, Switch};
 use crate::base::time::Ticks;
 use crate::packet::buffer::Buffer;
@@ -110,13 +111,16 @@ impl<F: Family> FastPath<'_, F> {
             Side::Outside => (source, destination),
             Side::Inside => (destination, source),
         };
+        let sequence = tcp::sequence(headers.tcp());
         let slot = self.affinities.peek(self.entry, pair, self.now)?;
         let entry = self.affinities.get(slot);
-        if entry.state() != Phase::Established {
-            return None;
+        match (from, entry.state()) {
+            (Side::Outside, Phase::Established | Phase::Unheard) => {}
+            (Side::Inside, Phase::Established) => {}
+            _ => return None,
         }
         match from {
-            Side::Outside => self.deliver_data(service, slot, frame),
+            Side::Outside => self.deliver_data(service, slot, sequence, frame),
             // The slow path notes that the server is seen for the first time.
             Side::Inside if !entry.value.server_seen() => None,
             Side::Inside => {
@@ -132,13 +136,20 @@ impl<F: Family> FastPath<'_, F> {
         &mut self,
         service: usize,
         slot: Slot,
+        sequence: u32,
         frame: &mut B,
     ) -> Option<Verdict> {
-        let server = usize::from(self.affinities.get(slot).value.server);
+        let entry = self.affinities.get(slot);
+        let restarts =
+            entry.state() != Phase::Unheard || self.now.since(entry.seen()) >= RESTART_INTERVAL;
+        let server = usize::from(entry.value.server);
         if !self.common.states[service].servers[server].takes(frame) {
             return None;
         }
-        self.affinities.touch(slot, self.now);
+        self.affinities.value_mut(slot).note_client(sequence);
+        if restarts {
+            self.affinities.touch(slot, self.now);
+        }
         Some(Verdict::ToServer)
     }
 }

@@ -7,6 +7,9 @@
 //!
 //! From the inside: connections are tracked, and errors about tunnels to servers are relayed to the
 //! client; all other traffic is bridged.
+//!
+//! ARP requests and neighbour solicitations from the outside for addresses that the switch stands for
+//! are answered ([`settings::own_addresses`]).
 
 mod affinity;
 mod deliver;
@@ -14,10 +17,12 @@ mod fan_out;
 mod fast_path;
 mod lookup;
 mod owner;
+mod phase;
 mod probe;
 mod related;
 mod select;
 mod settings;
+mod track;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -34,6 +39,7 @@ use crate::packet::burst::Burst;
 use crate::packet::fragments::Fragments;
 use crate::packet::view::{Kind, Packet, Side, View};
 use crate::policy::limiter::Limiter;
+use crate::policy::recent::Recent;
 use crate::policy::services::{Scope, Services};
 use crate::stage::clamp;
 use crate::stage::sign::Keys;
@@ -44,10 +50,10 @@ use crate::wire::tcp;
 use affinity::Pair;
 use lookup::ServiceLookup;
 use probe::Probes;
-use settings::{NextHop, ServiceState};
+use settings::{NextHop, ServiceState, own_addresses};
 
-pub use super::phase::Phase;
 pub use affinity::Affinity;
+pub use phase::Phase;
 pub use probe::TunnelHealth;
 pub use select::{Liveness, Selection};
 pub use settings::{Delivery, Probing, Server, Service, Settings, Timeouts};
@@ -60,6 +66,10 @@ pub struct Shares {
     /// MAC addresses of servers.
     pub neighbours: Arc<Neighbours>,
 }
+
+/// Time for which a race under configuration B lets errors about its endpoint pass to the replicas, at
+/// least; at most twice that. Paths are discovered by the first large packets.
+const RACED_LATELY: Ticks = Ticks::from_secs(600);
 
 /// One worker's switch.
 pub struct Switch {
@@ -74,15 +84,22 @@ struct Common {
     settings: Settings,
     services: Services,
     states: Box<[ServiceState]>,
+    /// The addresses that the switch answers for on the outside, sorted.
+    own: Box<[IpAddr]>,
     /// Whether packets from the inside concern the switch: a service has several servers, or one
     /// that is reached by tunnel.
     tracks_inside: bool,
     selection: Reader<Selection>,
     keys: Reader<Keys>,
-    /// Limits copies of SYNs.
+    /// Limits copies of SYNs whose tags are not signed.
     limiter: Limiter,
+    /// Limits copies of SYNs whose signatures are genuine.
+    signed_limiter: Limiter,
     /// Limits copies of ICMP errors, separately, so that they cannot starve copies of SYNs.
     icmp_copy_limiter: Limiter,
+    /// Clients that have raced under configuration B lately: the replicas may need errors about their
+    /// connections.
+    raced_under_b: Recent,
     oversize: Oversize,
     probes: Probes,
     resolver: Resolver,
@@ -121,7 +138,7 @@ impl Destination {
 impl<F: Family> FamilyState<F> {
     fn new(settings: &Settings, counters: &CommonCounters) -> Self {
         let Timeouts { opening, established, closing, .. } = settings.timeouts;
-        let timeouts = [opening, established, closing];
+        let timeouts = [opening, established, established, closing, closing, closing];
         let capacity = settings.max_connections[F::VERSION as usize];
         let affinities = Table::new(capacity, &timeouts, settings.hash_key);
         counters.table_of(F::VERSION).capacity.set(affinities.capacity() as u64);
@@ -150,13 +167,16 @@ impl Switch {
             lookup: ServiceLookup::default(),
             common: Common {
                 services: Services::new(scopes),
+                own: own_addresses(all),
                 tracks_inside: states
                     .iter()
                     .any(|state| state.has_affinity() || state.mss.is_some()),
                 selection,
                 keys,
-                limiter: Limiter::new(settings.fan_out),
-                icmp_copy_limiter: Limiter::new(settings.fan_out),
+                limiter: Limiter::new(settings.fan_out, settings.hash_key),
+                signed_limiter: Limiter::new(settings.fan_out, settings.hash_key),
+                icmp_copy_limiter: Limiter::new(settings.fan_out, settings.hash_key),
+                raced_under_b: Recent::new(RACED_LATELY, settings.hash_key),
                 oversize: Oversize::new(settings.hash_key, ClientIs::Source),
                 probes: Probes::new(&settings, &states, shares.tunnels),
                 resolver: Resolver::new(shares.neighbours),
@@ -179,17 +199,20 @@ impl Switch {
         SwitchFor { common: &mut self.common, affinities, fragments }
     }
 
-    /// Handles ARP and neighbour discovery from the inside: learns servers, and answers for the
-    /// address that probes are sent from. `None` when the packet does not concern the switch.
+    /// Handles ARP and neighbour discovery. Learns servers on the inside. Answers on the outside for
+    /// service addresses and tunnel sources that no host behind the switch answers for, and on both
+    /// sides for the address that probes are sent from. `None` when the packet does not concern the
+    /// switch.
     fn neighbour<P: Pool>(
         &self,
+        from: Side,
         packet: &Packet<P::Buffer>,
         context: &mut Context<'_, P>,
     ) -> Option<Verdict> {
-        let Common { settings, resolver, counters, .. } = &self.common;
-        let (from, counters) = (Side::Inside, &counters.common);
-        let own = settings.macs[from as usize];
-        resolver.on_neighbour_packet(from, own, packet, |_| false, counters, context)
+        let Common { settings, resolver, counters, own, .. } = &self.common;
+        let (mac, counters) = (settings.macs[from as usize], &counters.common);
+        let has_address = |address| from == Side::Outside && own.binary_search(&address).is_ok();
+        resolver.on_neighbour_packet(from, mac, packet, has_address, counters, context)
     }
 }
 
@@ -285,7 +308,7 @@ impl<F: Family> SwitchFor<'_, F> {
         now: Ticks,
     ) {
         if self.common.states[service].has_affinity() {
-            self.track_server(packet, hint, now);
+            self.track_server(packet, service, hint, now);
         }
         if let Some(limit) = self.common.states[service].mss
             && tcp::flags(packet.tcp()).is_syn_ack()
@@ -337,10 +360,7 @@ impl BurstRole for Switch {
         context: &mut Context<'_, P>,
     ) -> Verdict {
         let may_be_neighbour = matches!(packet.view.kind, Kind::Arp | Kind::Icmp);
-        if may_be_neighbour
-            && from == Side::Inside
-            && let Some(verdict) = self.neighbour(packet, context)
-        {
+        if may_be_neighbour && let Some(verdict) = self.neighbour(from, packet, context) {
             return verdict;
         }
         let (hint, service) = (self.lookup.hint(number), self.lookup.service(number));
@@ -368,7 +388,8 @@ impl Role for Switch {
     }
 
     fn on_timer<P: Pool>(&mut self, context: &mut Context<'_, P>) {
-        let Common { counters, resolver, settings, probes, .. } = &mut self.common;
+        let Common { counters, resolver, settings, probes, raced_under_b, .. } = &mut self.common;
+        raced_under_b.forget_old(context.now);
         let counters = &counters.common;
         expire_some(&mut self.v4.affinities, &counters.table, context.now);
         expire_some(&mut self.v6.affinities, &counters.table_v6, context.now);

@@ -1,19 +1,19 @@
 //! Packets that belong to a connection without being one of its whole TCP packets: ICMP errors
 //! about those, and fragments; also the answers to probes of tunnels.
 
-use super::{Destination, SwitchFor};
+use super::{Common, Destination, SwitchFor};
 use crate::counters::{Generated, Scalar};
 use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::fragments::{FirstFragment, PacketId};
 use crate::packet::view::{Kind, Packet};
 use crate::role::Context;
-use crate::stage::{icmp_relay, probe, quote};
+use crate::stage::quote::{self, Quoted};
+use crate::stage::{icmp_relay, probe};
 use crate::verdict::Verdict;
-use crate::wire::family::{Endpoint, Family, V6};
-use crate::wire::tunnel::Format;
+use crate::wire::family::Family;
 
-/// The largest packet that fits a tunnel of any format on any IPv6 path, in bytes.
-const SAFE_INNER_MTU: usize = 1280 - Format::most_overhead::<V6>();
+/// The largest copy of an error, in bytes: with all IPv4 options inside and outside.
+const LARGEST_COPY: usize = 2 * (60 + 8);
 
 impl<F: Family> SwitchFor<'_, F> {
     /// Handles an ICMP packet from the WAN. An error about a server's packet goes to that server; a
@@ -30,7 +30,7 @@ impl<F: Family> SwitchFor<'_, F> {
         }
         let Some(service) = self.service(to) else { return Verdict::Icmp };
         if quote::is_too_big::<F, _>(packet) {
-            self.copy_to_replicas(packet, service, client, context);
+            self.copy_to_replicas(packet, service, &quoted, context);
         }
         match self.server_of(service, (client, to), context.now) {
             Some(server) => {
@@ -44,43 +44,38 @@ impl<F: Family> SwitchFor<'_, F> {
     /// Sends a tunnelled copy of an ICMP error to each replica, also to those that get no new
     /// connections, since they may still have the client's. Which one has it is not known here; the
     /// others drop the copy.
+    ///
+    /// Anybody can send an error. It is copied only for a client whose SYNs may be copied, about an
+    /// endpoint that has raced under configuration B lately, and without what it quotes beyond the
+    /// least, so that little is won by one that is forged.
     fn copy_to_replicas<P: Pool>(
         &mut self,
         packet: &Packet<P::Buffer>,
         service: usize,
-        client: Endpoint<F>,
+        quoted: &Quoted<F>,
         context: &mut Context<'_, P>,
     ) {
-        let replicas = self.common.states[service].replicas.len();
+        let Common { settings, states, icmp_copy_limiter, raced_under_b, counters, .. } =
+            &mut *self.common;
+        let client = quoted.destination;
+        let (address, replicas) = (client.address.into(), states[service].replicas.len());
+        let length = quote::least_length(packet, quoted);
         let is_copied = replicas > 0
-            && self.common.states[service].replicable
+            && states[service].replicable
+            && length <= LARGEST_COPY
+            && raced_under_b.contains(address, client.port)
+            && settings.allowed_clients.allows(address)
             && quote::checksum_ok::<F, _>(packet)
-            && self.common.icmp_copy_limiter.take(
-                client.address.into(),
-                replicas as u64,
-                context.now,
-            );
+            && icmp_copy_limiter.take(address, context.now).is_ok();
         if !is_copied {
             return;
         }
-        // The error itself is as large as every path allows (RFC 4443, section 2.4).
-        let short = match packet.ip_len() > SAFE_INNER_MTU {
-            true => match quote::shortened::<F, P>(packet, SAFE_INNER_MTU, context.pool) {
-                Some(short) => Some(Packet::new(short)),
-                None => {
-                    return self
-                        .common
-                        .counters
-                        .common
-                        .scalar(Scalar::CopiesFailed)
-                        .add(replicas as u64);
-                }
-            },
-            false => None,
+        let Some(short) = quote::shortened::<F, P>(packet, length, context.pool) else {
+            return counters.common.scalar(Scalar::CopiesFailed).add(replicas as u64);
         };
-        let packet = short.as_ref().unwrap_or(packet);
+        let short = Packet::new(short);
         for number in 0..replicas {
-            self.copy_to(packet, service, number, client.entropy(), Generated::IcmpCopy, context);
+            self.copy_to(&short, service, number, client.entropy(), Generated::IcmpCopy, context);
         }
     }
 

@@ -2,7 +2,7 @@
 //! thread makes it whenever a server or replica goes down or comes back; the workers read it.
 
 use super::settings::Service;
-use crate::policy::maglev::Maglev;
+use crate::policy::maglev::{Maglev, PUBLIC_KEY};
 use crate::wire::family::{Endpoint, Family};
 
 /// The servers and replicas that are alive, by their numbers among all configured. One beyond the
@@ -37,9 +37,14 @@ enum Servers {
 }
 
 impl Selection {
-    /// Makes the selection among the servers and replicas that are alive.
+    /// Makes the selection among the servers and replicas that are alive, under the public key.
     pub fn new(services: &[Service], liveness: &Liveness) -> Self {
-        Self(services.iter().map(|service| Selected::new(service, liveness)).collect())
+        Self::keyed(services, liveness, PUBLIC_KEY)
+    }
+
+    /// Makes the selection under a key, which all switches of a site have in common.
+    pub fn keyed(services: &[Service], liveness: &Liveness, key: (u64, u64)) -> Self {
+        Self(services.iter().map(|service| Selected::new(service, liveness, key)).collect())
     }
 
     /// Returns the server of a service for a new connection of this client, by its number within
@@ -68,7 +73,7 @@ impl Selection {
 }
 
 impl Selected {
-    fn new(service: &Service, liveness: &Liveness) -> Self {
+    fn new(service: &Service, liveness: &Liveness, key: (u64, u64)) -> Self {
         let is = |all: &[bool], number: usize| all.get(number).copied().unwrap_or(true);
         let numbered = (service.first_server..).zip(&service.servers);
         let weights: Vec<u32> = numbered
@@ -80,7 +85,7 @@ impl Selected {
             (Some((only, _)), None) => Servers::One(only),
             _ => {
                 let names = service.servers.iter().map(|server| server.name.as_str());
-                Maglev::new(names.zip(weights.iter().copied()))
+                Maglev::keyed(names.zip(weights.iter().copied()), key)
                     .map_or(Servers::None, Servers::Several)
             }
         };

@@ -1,5 +1,6 @@
 //! The settings of a switch, fixed at launch, and the state that is computed from them once.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use hashbrown::HashSet;
@@ -23,7 +24,8 @@ pub enum Delivery {
     Direct(Mac),
     /// By destination MAC address, resolved from this address of the server.
     Neighbour(IpAddr),
-    /// Tunnelled to the server's own address, of the family of the service's source.
+    /// Tunnelled to the server's own address, of the family of the service's source. A frame that was
+    /// addressed to the switch itself gets the MAC address that is resolved for this address.
     Tunnel(IpAddr),
 }
 
@@ -66,19 +68,19 @@ pub struct Timeouts {
     pub opening: Ticks,
     /// The client has established it.
     pub established: Ticks,
-    /// Both FINs or a RST were seen.
+    /// A FIN or a RST was seen.
     pub closing: Ticks,
     /// Idleness after which a SYN with a new sequence number begins a new connection.
     pub reuse_after: Ticks,
 }
 
 impl Default for Timeouts {
-    /// 40 s, 2 h 4 min, 2 min and 60 s.
+    /// 40 s, 2 h 4 min, 4 min and 60 s.
     fn default() -> Self {
         Self {
             opening: Ticks::from_secs(40),
             established: Ticks::from_secs(2 * 3600 + 4 * 60),
-            closing: Ticks::from_secs(120),
+            closing: Ticks::from_secs(240),
             reuse_after: Ticks::from_secs(60),
         }
     }
@@ -110,7 +112,7 @@ pub struct Settings {
     pub allowed_clients: AllowList,
     /// The most copies of one SYN.
     pub max_copies: usize,
-    /// Limits the copies of SYNs by source prefix.
+    /// Limits the SYNs that are copied, by source prefix; the same for those that are signed.
     pub fan_out: Limit,
     /// The tunnels to replicas and tunnelled servers.
     pub path: TunnelPath,
@@ -131,9 +133,9 @@ pub struct Settings {
 
 impl Settings {
     /// Returns settings with defaults for everything but the services: any client is allowed;
-    /// default tag, unsigned; 8 copies of a SYN, and 1,000 per second, at most 2,000 at once, for
-    /// each /24 or /48; IP in IP with a path MTU of 1500 bytes; 65,536 connections per family;
-    /// default time-outs; no probes; MAC addresses and hash key of zeros.
+    /// default tag, unsigned; 8 copies of a SYN, with the default limit for one worker; IP in IP with
+    /// a path MTU of 1500 bytes; 65,536 connections per family; default time-outs; no probes; MAC
+    /// addresses and hash key of zeros.
     pub fn new(services: Vec<Service>) -> Self {
         Self {
             services,
@@ -141,7 +143,7 @@ impl Settings {
             require_signature: false,
             allowed_clients: AllowList::Any,
             max_copies: 8,
-            fan_out: Limit { rate: 1000, burst: 2000, prefix_v4: 24, prefix_v6: 48 },
+            fan_out: Limit::default(),
             path: TunnelPath::default(),
             max_connections: [1 << 16; 2],
             timeouts: Timeouts::default(),
@@ -160,6 +162,26 @@ impl Settings {
             own.any(|service| service.servers.len() > 1)
         })
     }
+}
+
+/// Returns the addresses that the switch answers for on the outside, sorted: those of services, and
+/// the sources of tunnels, that no host behind the switch answers for.
+///
+/// A service address belongs to the host behind the switch with delivery "none". Servers that are
+/// reached by MAC address or by tunnel have it, too, but several hosts must not answer for one
+/// address. A server's own address is its own.
+pub(super) fn own_addresses(services: &[Service]) -> Box<[IpAddr]> {
+    let mut others = BTreeSet::new();
+    for service in services {
+        others.extend(service.servers.iter().filter_map(|server| match server.delivery {
+            Delivery::None => Some(service.address),
+            Delivery::Neighbour(address) | Delivery::Tunnel(address) => Some(address),
+            Delivery::Direct(_) => None,
+        }));
+    }
+    let ends = services.iter().flat_map(|service| [service.address, service.source]);
+    let own: BTreeSet<_> = ends.filter(|address| !others.contains(address)).collect();
+    own.into_iter().collect()
 }
 
 /// A tunnel of the switch.
@@ -186,6 +208,9 @@ pub(super) enum NextHop {
     Tunnel(Tunnel),
 }
 
+/// Time for which a server's SYN/ACK says that its packets pass the switch.
+const PASSES_FOR: Ticks = Ticks::from_secs(600);
+
 /// A service as packets see it.
 #[derive(Clone, Debug)]
 pub(super) struct ServiceState {
@@ -201,6 +226,8 @@ pub(super) struct ServiceState {
     tunnels: HashSet<(IpAddr, IpAddr)>,
     /// The number of the first server among all configured.
     pub(super) first_server: usize,
+    /// When each server's SYN/ACK was last seen.
+    heard: Box<[Option<Ticks>]>,
     /// Where the next explorers begin among the live replicas.
     pub(super) next_explorer: usize,
     /// Whether the first server was selected for new connections at any time.
@@ -231,6 +258,7 @@ impl ServiceState {
             first_replica: service.first_replica,
             mss: servers.iter().filter_map(limit).min(),
             tunnels: servers.iter().filter_map(NextHop::ends).collect(),
+            heard: vec![None; servers.len()].into_boxed_slice(),
             servers,
             first_server: service.first_server,
             next_explorer: 0,
@@ -247,6 +275,19 @@ impl ServiceState {
     /// Returns whether a tunnel to a server has these outer addresses.
     pub(super) fn has_tunnel(&self, ends: (IpAddr, IpAddr)) -> bool {
         self.tunnels.contains(&ends)
+    }
+
+    /// Notes that a server's SYN/ACK has passed the switch.
+    pub(super) fn note_heard(&mut self, server: u8, now: Ticks) {
+        if let Some(heard) = self.heard.get_mut(usize::from(server)) {
+            *heard = Some(now);
+        }
+    }
+
+    /// Returns whether a server's packets pass the switch.
+    pub(super) fn passes(&self, server: u8, now: Ticks) -> bool {
+        let heard = self.heard.get(usize::from(server)).copied().flatten();
+        heard.is_some_and(|heard| now.since(heard) < PASSES_FOR)
     }
 }
 

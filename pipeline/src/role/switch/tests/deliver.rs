@@ -272,3 +272,97 @@ fn arp_between_other_hosts_passes() {
     assert_eq!(harness.outside, [to_the_router], "learned from, and forwarded");
     assert_eq!(harness.server_of(&ack(V4_PLAN).frame()), Some(0));
 }
+
+/// Returns an ARP request of the router.
+fn arp_request(address: &str) -> Vec<u8> {
+    let IpAddr::V4(target) = ip(address) else { panic!("{address} has no ARP") };
+    let request = Arp {
+        operation: arp::REQUEST,
+        sender_mac: ROUTER,
+        sender: [203, 0, 113, 1].into(),
+        target_mac: [0; 6],
+        target,
+    };
+    let mut frame = vec![0; arp::FRAME];
+    request.emit_broadcast(&mut frame);
+    frame
+}
+
+const ROUTER: Mac = [2, 0, 0, 0, 0, 0x20];
+
+/// Returns whether the switch answers an ARP request from the outside itself.
+fn answers_for(harness: &mut Harness, address: &str) -> bool {
+    let request = arp_request(address);
+    let verdict = harness.pass(Side::Outside, &request);
+    if verdict != Verdict::NeighbourAnswered {
+        assert_eq!((verdict, &harness.inside), (Verdict::NonIp, &vec![request]));
+        return false;
+    }
+    assert!(harness.inside.is_empty());
+    let reply = Packet::new(HeapBuffer::new(&harness.outside[0]));
+    let reply = Arp::parse(reply.ip()).unwrap();
+    assert_eq!((reply.sender_mac, reply.sender), (OUTSIDE_MAC, address.parse().unwrap()));
+    true
+}
+
+#[test]
+fn the_switch_answers_for_addresses_that_no_host_behind_it_answers_for() {
+    let (service, own, server) = (&*host(V4_PLAN.service), "203.0.113.1", V4_PLAN.servers[0]);
+    for (delivery, expected) in [
+        (Delivery::None, [false, true, false]),
+        (Delivery::Direct(server_mac(0)), [true, true, false]),
+        (Delivery::Neighbour(ip(server)), [true, true, false]),
+        (Delivery::Tunnel(ip(server)), [true, true, false]),
+    ] {
+        let mut settings = with_delivery(V4_PLAN, V4_PLAN, delivery);
+        settings.services[0].source = ip(own);
+        let mut harness = Harness::new(settings);
+        let answers = [service, own, server].map(|address| answers_for(&mut harness, address));
+        assert_eq!(answers, expected, "{delivery:?}");
+        // On the inside it has no such address.
+        assert_eq!(harness.pass(Side::Inside, &arp_request(service)), Verdict::NonIp);
+    }
+}
+
+#[test]
+fn an_address_that_a_host_behind_the_switch_has_is_its_own_for_every_service() {
+    // The same service address, by port: behind the switch, and by tunnel.
+    let mut settings = with_delivery(V4_PLAN, V4_PLAN, Delivery::None);
+    let mut other = settings.services[0].clone();
+    other.ports = vec![8443];
+    other.servers[0].delivery = Delivery::Tunnel(ip(V4_PLAN.servers[0]));
+    settings.services.push(other);
+    let mut harness = Harness::new(settings);
+    assert!(!answers_for(&mut harness, &host(V4_PLAN.service)));
+}
+
+#[test]
+fn a_tunnelled_packet_that_was_sent_to_the_switch_waits_for_the_servers_mac_address() {
+    let server = V4_PLAN.servers[0];
+    let mut harness = Harness::new(tunnelled(V4_PLAN, V4_PLAN, Format::Ipip));
+    harness.on_timer();
+    assert_eq!(harness.generated(Generated::NeighbourProbe), 0, "nobody wants it yet");
+    let to_us = |mut frame: Vec<u8>| {
+        frame[..6].copy_from_slice(&OUTSIDE_MAC);
+        frame
+    };
+    assert_eq!(harness.pass(Side::Outside, &ack(V4_PLAN).frame()), Verdict::ToServer);
+    let syn = to_us(syn(V4_PLAN).frame());
+    assert_eq!(harness.pass(Side::Outside, &syn), Verdict::Pending);
+    let mut large = to_us(ack(V4_PLAN).payload(&[7; 1460]).frame());
+    assert_eq!(harness.pass(Side::Outside, &large), Verdict::TooBig);
+    large[20] = 0;
+    large[24..26].fill(0);
+    let sum = crate::wire::checksum::Sum::of(&large[14..34]).checksum();
+    put_u16(&mut large, 24, sum);
+    assert_eq!(harness.pass(Side::Outside, &large), Verdict::NeighbourUnresolved);
+    harness.now = Ticks::from_secs(2);
+    harness.on_timer();
+    assert_eq!(harness.generated(Generated::NeighbourProbe), 1);
+    harness.pass(Side::Inside, &arp_reply(server, server_mac(0)));
+    assert_eq!(harness.pass(Side::Outside, &syn), Verdict::ToServer);
+    assert_eq!(harness.inside[0][..6], server_mac(0));
+    assert_eq!(harness.pass(Side::Outside, &large), Verdict::Fragmented);
+    assert!(harness.inside.iter().all(|fragment| fragment[..6] == server_mac(0)));
+    assert_eq!(harness.inside.len(), 2);
+}

@@ -108,7 +108,7 @@ fn without_keys_a_signature_is_not_verified() {
 #[test]
 fn a_wrong_signature_takes_no_token() {
     let mut settings = settings(service(V4_PLAN, V4_PLAN, 1));
-    settings.fan_out = Limit { rate: 1, burst: 2, prefix_v4: 24, prefix_v6: 48 };
+    settings.fan_out = Limit { rate: 1, burst: 1, ..Limit::default() };
     let mut harness = Harness::with_keys(settings, keys(3, 7));
     for _ in 0..5 {
         let verdict = harness.pass(Side::Outside, &signed(V4_PLAN, &keys(3, 9)));
@@ -245,7 +245,7 @@ fn explorers_advance_by_the_copies_that_are_made() {
 #[test]
 fn without_copies_wanted_no_token_is_taken_and_a_forged_tag_is_counted_as_such() {
     let mut settings = settings(service(V4_PLAN, V4_PLAN, 1));
-    settings.fan_out = Limit { rate: 1, burst: 2, prefix_v4: 24, prefix_v6: 48 };
+    settings.fan_out = Limit { rate: 1, burst: 2, ..Limit::default() };
     let mut harness = Harness::with_keys(settings, keys(3, 7));
     for _ in 0..5 {
         assert_eq!(harness.explorers(V4_PLAN, 15), [0; 0]);
@@ -254,10 +254,12 @@ fn without_copies_wanted_no_token_is_taken_and_a_forged_tag_is_counted_as_such()
     forged.copies = CopiesWanted::NONE;
     let frame = signed_with(V4_PLAN, forged, &keys(3, 9));
     assert_eq!(harness.pass(Side::Outside, &frame), Verdict::BadSignature);
-    // One token a copy; a SYN that gets none moves no rotation.
+    // One token a SYN; one that gets no copies moves no rotation.
     assert_eq!(harness.explorers(V4_PLAN, 1), [0]);
-    assert_eq!(harness.pass(Side::Outside, &asking_for(V4_PLAN, 2)), Verdict::FanOutLimited);
     assert_eq!(harness.explorers(V4_PLAN, 1), [1]);
+    assert_eq!(harness.pass(Side::Outside, &asking_for(V4_PLAN, 1)), Verdict::FanOutLimited);
+    harness.now = Ticks::from_secs(3);
+    assert_eq!(harness.explorers(V4_PLAN, 1), [0]);
     harness.replicas(&[false, false]);
     assert_eq!(harness.explorers(V4_PLAN, 15), [0; 0]);
     assert_eq!(harness.pass(Side::Outside, &asking_for(V4_PLAN, 1)), Verdict::NoReplica);

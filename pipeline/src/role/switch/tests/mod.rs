@@ -89,7 +89,7 @@ fn service(plan: Plan, outer: Plan, servers: usize) -> Service {
 
 fn settings(service: Service) -> Settings {
     Settings {
-        fan_out: Limit { rate: 100, burst: 100, prefix_v4: 24, prefix_v6: 48 },
+        fan_out: Limit { rate: 100, burst: 100, ..Limit::default() },
         max_connections: [256; 2],
         timeouts: Timeouts {
             opening: Ticks::from_secs(30),
@@ -126,14 +126,18 @@ impl Harness {
     fn with_keys(settings: Settings, keys: Keys) -> Self {
         let services = settings.services.clone();
         let replicas = services.iter().map(|service| service.replicas.len()).sum();
-        let neighbours =
-            services.iter().flat_map(|s| &s.servers).filter_map(|server| match server.delivery {
-                Delivery::Neighbour(address) => Some(address),
-                _ => None,
-            });
+        let deliveries = || services.iter().flat_map(|s| &s.servers).map(|s| s.delivery);
+        let neighbours = deliveries().filter_map(|delivery| match delivery {
+            Delivery::Neighbour(address) => Some(address),
+            _ => None,
+        });
+        let tunnelled = deliveries().filter_map(|delivery| match delivery {
+            Delivery::Tunnel(address) => Some(address),
+            _ => None,
+        });
         let shares = Shares {
             tunnels: Arc::new(TunnelHealth::new(replicas)),
-            neighbours: Arc::new(Neighbours::new(neighbours)),
+            neighbours: Arc::new(Neighbours::with_optional(neighbours, tunnelled)),
         };
         let selection = Published::new(Selection::new(&services, &Liveness::default()));
         let keys = Published::new(keys).reader();
@@ -203,11 +207,13 @@ impl Harness {
         self.switch.common.counters.common.generated[generated as usize].get()
     }
 
-    /// Returns the number of insertions into the table of the plan's family, and its entries by
-    /// phase.
+    /// Returns the number of insertions into the table of the plan's family, and how many of its
+    /// connections are opening, open, and have ended.
     fn table(&self, plan: Plan) -> (u64, [usize; 3]) {
         fn counts<F: Family>(state: &FamilyState<F>) -> [usize; 3] {
-            [Phase::Opening, Phase::Established, Phase::Closing].map(|p| state.affinities.count(p))
+            let count = |phases: &[Phase]| phases.iter().map(|p| state.affinities.count(*p)).sum();
+            let open = [Phase::Unheard, Phase::Established, Phase::HalfClosed];
+            [count(&[Phase::Opening]), count(&open), count(&[Phase::Closed, Phase::Reset])]
         }
         let counters = &self.switch.common.counters.common;
         match ip(plan.servers[0]) {

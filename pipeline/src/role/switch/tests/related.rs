@@ -1,6 +1,7 @@
 //! ICMP errors in both directions, and fragments.
 
 use super::*;
+use crate::policy::allow_list::AllowList;
 use crate::testing::icmp_error;
 use crate::wire::{icmp, put_u16};
 
@@ -18,6 +19,17 @@ fn service_error(plan: Plan, client: &str) -> Vec<u8> {
     let (kind, code, router) = too_big(plan);
     let quoted = Segment::ack(plan.service, client, 5001, 1001).payload(&[5; 60]);
     icmp_error(router, &host(plan.service), kind, code, &quoted.packet())
+}
+
+/// Flags of a tag: copies are permitted, under this configuration.
+const UNDER_A: u8 = 0x01;
+const UNDER_B: u8 = 0x03;
+const UNDER_C: u8 = 0x05;
+
+/// Lets the plan's client race.
+fn race(harness: &mut Harness, plan: Plan, flags: u8) {
+    let syn = syn(plan).options(&tagged_options(flags)).frame();
+    assert_eq!(harness.pass(Side::Outside, &syn), Verdict::FannedOut);
 }
 
 #[test]
@@ -45,17 +57,27 @@ fn an_error_goes_to_the_server_of_its_connection_or_the_selected_one() {
     }
 }
 
+/// Returns the same error as [`service_error`], with the least quotation.
+fn shortest_error(plan: Plan, client: &str) -> Vec<u8> {
+    let (kind, code, router) = too_big(plan);
+    let quoted = Segment::ack(plan.service, client, 5001, 1001).payload(&[5; 60]).packet();
+    let least = if is_v6(plan) { 48 } else { 28 };
+    icmp_error(router, &host(plan.service), kind, code, &quoted[..least])
+}
+
 #[test]
 fn a_too_big_is_copied_to_all_replicas() {
     for (plan, outer) in PLANS.into_iter().flat_map(|plan| PLANS.map(|outer| (plan, outer))) {
         let mut harness = Harness::new(settings(service(plan, outer, 1)));
+        race(&mut harness, plan, UNDER_B);
         let error = service_error(plan, plan.client);
+        let short = shortest_error(plan, plan.client);
         assert_eq!(harness.pass(Side::Outside, &error), Verdict::IcmpToServer);
         let source = host(outer.service);
         let copy = |replica: &str| {
             let class_and_entropy = (0, entropy(plan.client));
             let ends = (&*source, replica);
-            let packet = tunnel_in(Format::Ipip, ends, class_and_entropy, &error[14..]);
+            let packet = tunnel_in(Format::Ipip, ends, class_and_entropy, &short[14..]);
             ethernet_frame((OUTSIDE_MAC, INSIDE_MAC), &packet)
         };
         assert_eq!(harness.outside, outer.replicas.map(copy));
@@ -71,21 +93,83 @@ fn a_too_big_is_copied_to_all_replicas() {
 }
 
 #[test]
-fn a_copy_of_a_too_big_is_never_too_big_itself() {
-    let plan = PLANS.into_iter().find(|plan| is_v6(*plan)).unwrap();
-    for outer in PLANS {
+fn a_too_big_is_copied_only_about_what_has_raced_under_b_lately() {
+    for plan in PLANS {
+        let mut harness = Harness::new(settings(service(plan, plan, 1)));
+        let copies = |harness: &mut Harness, port: u16| {
+            let error = service_error(plan, &client(plan, port));
+            assert_eq!(harness.pass(Side::Outside, &error), Verdict::IcmpToServer);
+            harness.outside.len()
+        };
+        assert_eq!(copies(&mut harness, 40_000), 0, "it has not raced");
+        for flags in [UNDER_A, UNDER_C, 0x00] {
+            let syn = syn(plan).options(&tagged_options(flags)).frame();
+            harness.pass(Side::Outside, &syn);
+            assert_eq!(copies(&mut harness, 40_000), 0, "not under B: {flags}");
+        }
+        race(&mut harness, plan, UNDER_B);
+        assert_eq!((copies(&mut harness, 40_000), copies(&mut harness, 40_001)), (2, 0));
+        // Its gateway made the copies itself.
+        let mut own = Segment::syn(&client(plan, 40_002), plan.service, 7).inbound();
+        own = own.options(&tagged_options(UNDER_B | 15 << 3));
+        assert_eq!(harness.pass(Side::Outside, &own.frame()), Verdict::NoCopiesWanted);
+        assert_eq!(copies(&mut harness, 40_002), 2);
+        for (minutes, expected) in [(11, 2), (12, 2), (21, 0)] {
+            harness.now = Ticks::from_secs(60 * minutes);
+            harness.on_timer();
+            assert_eq!(copies(&mut harness, 40_000), expected, "after {minutes} minutes");
+        }
+        let own = ipnet::IpNet::new(ip(&host(plan.client)), 16).unwrap();
+        let others = AllowList::only_or_any(vec!["192.0.2.0/24".parse().unwrap()]);
+        harness.switch.common.settings.allowed_clients = AllowList::only_or_any(vec![own]);
+        race(&mut harness, plan, UNDER_B);
+        assert_eq!(copies(&mut harness, 40_000), 2);
+        harness.switch.common.settings.allowed_clients = others;
+        assert_eq!(copies(&mut harness, 40_000), 0, "not an allowed client");
+    }
+}
+
+#[test]
+fn a_copy_of_an_error_has_no_more_than_every_error_must_quote() {
+    for (plan, outer) in PLANS.into_iter().flat_map(|plan| PLANS.map(|outer| (plan, outer))) {
         let mut harness = Harness::new(settings(service(plan, outer, 1)));
+        race(&mut harness, plan, UNDER_B);
         let (kind, code, router) = too_big(plan);
         let quoted = Segment::ack(plan.service, plan.client, 5001, 1001).payload(&[5; 1400]);
-        let error = |bytes: usize| {
-            icmp_error(router, &host(plan.service), kind, code, &quoted.packet()[..bytes])
-        };
-        assert_eq!(harness.pass(Side::Outside, &error(1232)), Verdict::IcmpToServer);
-        assert_eq!(harness.inside[0][14..], error(1232)[14..], "the server gets the whole error");
+        let mut error =
+            icmp_error(router, &host(plan.service), kind, code, &quoted.packet()[..1180]);
+        let mut least = shortest_error(plan, plan.client);
+        // The quoted length is that of the whole packet.
+        let at = if is_v6(plan) { 14 + 48 + 4 } else { 14 + 28 + 2 };
+        least[at..at + 2].copy_from_slice(&error[at..at + 2]);
+        if !is_v6(plan) {
+            // The quoted header's checksum; the length that extensions need (RFC 4884).
+            least[14 + 28 + 10..14 + 28 + 12].copy_from_slice(&error[14 + 28 + 10..14 + 28 + 12]);
+            error[39] = 32;
+            error[36..38].fill(0);
+            let sum = crate::wire::checksum::Sum::of(&error[34..]).checksum();
+            put_u16(&mut error, 36, sum);
+            least[36..38].fill(0);
+            let sum = crate::wire::checksum::Sum::of(&least[34..]).checksum();
+            put_u16(&mut least, 36, sum);
+        }
+        assert_eq!(harness.pass(Side::Outside, &error), Verdict::IcmpToServer);
+        assert_eq!(harness.inside[0][14..], error[14..], "the server gets the whole error");
         let ends = (&*host(outer.service), outer.replicas[0]);
-        let class_and_entropy = (0, entropy(plan.client));
-        let packet = tunnel_in(Format::Ipip, ends, class_and_entropy, &error(1228 - 48)[14..]);
-        assert_eq!(harness.outside[0], ethernet_frame((OUTSIDE_MAC, INSIDE_MAC), &packet));
+        let packet = tunnel_in(Format::Ipip, ends, (0, entropy(plan.client)), &least[14..]);
+        let mut copy = harness.outside[0].clone();
+        let mut expected = ethernet_frame((OUTSIDE_MAC, INSIDE_MAC), &packet);
+        if is_v6(plan) {
+            // Its checksum covers the length of the quoted packet, too.
+            let start = expected.len() - least.len() + 14 + 40 + 2;
+            let inner = Packet::new(HeapBuffer::new(
+                &[&copy[..12], &0x86dd_u16.to_be_bytes(), &copy[start - 42..]].concat(),
+            ));
+            assert!(crate::stage::quote::checksum_ok::<V6, _>(&inner));
+            copy[start..start + 2].fill(0);
+            expected[start..start + 2].fill(0);
+        }
+        assert_eq!(copy, expected);
     }
 }
 
@@ -93,8 +177,9 @@ fn a_copy_of_a_too_big_is_never_too_big_itself() {
 fn copies_of_errors_are_limited_and_errors_with_a_wrong_checksum_are_not_copied() {
     let plan = V4_PLAN;
     let mut settings = settings(service(plan, plan, 1));
-    settings.fan_out = Limit { rate: 1, burst: 5, prefix_v4: 24, prefix_v6: 48 };
+    settings.fan_out = Limit { rate: 1, burst: 2, ..Limit::default() };
     let mut harness = Harness::new(settings);
+    race(&mut harness, plan, UNDER_B);
     let error = service_error(plan, plan.client);
     let mut wrong = error.clone();
     wrong[40] ^= 1;
