@@ -181,7 +181,8 @@ verdicts! {
     FannedOut Forwarded SWITCH "fanned_out" "op 310, 312, 314" "tagged SYN copied to the replicas; the SYN itself, untagged, to a server";
     NotFannedOut Forwarded SWITCH "not_fanned_out" "op 310, 314" "tagged SYN without copies: redirection not permitted, content not replicable, or data in it";
     NotSigned Forwarded SWITCH "not_signed" "op 308, 314" "tagged SYN without copies: its tag is not signed, and must be";
-    BadSignature Forwarded SWITCH "bad_signature" "op 308, 314" "tagged SYN without copies: its signature is wrong, or made with an unknown key";
+    BadSignature Forwarded SWITCH "bad_signature" "op 308, 314" "tagged SYN without copies: its signature is wrong, of another time, or made with an unknown key";
+    Replayed Forwarded SWITCH "replayed" "op 308, 314" "tagged SYN without copies: its signature has passed as often as one may";
     ClientNotAllowed Forwarded SWITCH "client_not_allowed" "op 308, 314" "tagged SYN without copies: its client is not in allowed_clients";
     NoReplica Forwarded SWITCH "no_replica" "op 312, 314" "tagged SYN of a service without a live replica";
     NoCopiesWanted Forwarded SWITCH "no_copies_wanted" "op 308, 314" "tagged SYN whose tag asks for no copies";
@@ -225,7 +226,8 @@ verdicts! {
     CopyNoService Dropped REPLICA "copy_no_service" "op 402" "SYN copy for a service that this replica does not have";
     CopyUnknownConfiguration Dropped REPLICA "copy_unknown_configuration" "op 410" "SYN copy of an unknown configuration";
     CopyNotSigned Dropped REPLICA "not_signed" "op 402" "SYN copy whose tag is not signed, and must be";
-    CopyBadSignature Dropped REPLICA "bad_signature" "op 402" "SYN copy whose tag's signature is wrong, or made with an unknown key";
+    CopyBadSignature Dropped REPLICA "bad_signature" "op 402" "SYN copy whose tag's signature is wrong, of another time, or made with an unknown key";
+    CopyReplayed Dropped REPLICA "replayed" "op 402" "SYN copy whose tag's signature has passed as often as one may";
     CopyClientNotAllowed Dropped REPLICA "client_not_allowed" "op 402" "SYN copy of a client that is not in allowed_clients";
     CopyEndpointInUse Dropped REPLICA "copy_endpoint_in_use" "op 402" "SYN copy of a client endpoint that has a live connection here to another server, or at another web server";
     NeighbourUnresolved Dropped SERVER_SIDE "neighbour_unresolved" "" "a packet whose server's MAC address is not known, and that does not fit the pending queue";

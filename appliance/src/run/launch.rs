@@ -44,6 +44,11 @@ impl WithRole for Launch<'_> {
         let clock = Clock::new(cycles(), self.eal.cycles_per_second());
         let sharing = self.sharing.take().map(Sharing::start);
         let sharing = sharing.transpose().map_err(Error::Sharing)?;
+        // Before the workers: they need the time of day from their first packet on.
+        let mut supervisor =
+            Supervisor::new(set.labels.clone(), counters, set.controls, &self.config.health)
+                .with_clock(move || clock.at(cycles()))
+                .with_sharing(sharing);
         let launched = self.launch_workers(set.roles, set.copies, clock, &halt)?;
         let Launch { config, eal, pool, ports, server, signals, options, .. } = self;
         let ports = ports.map(|opened| Running {
@@ -52,9 +57,6 @@ impl WithRole for Launch<'_> {
             steering: opened.steering,
         });
         let role = set.labels.role;
-        let mut supervisor = Supervisor::new(set.labels, counters, set.controls, &config.health)
-            .with_clock(move || clock.at(cycles()))
-            .with_sharing(sharing);
         tracing::info!(
             role,
             workers = launched.len(),

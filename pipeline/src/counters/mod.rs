@@ -106,6 +106,7 @@ counters! {
         OriginSpared GATEWAY "origin_spared" "SYNs" "SYNs that waited for `origin_after` and were dropped because a replica had won";
         ReportsLost GATEWAY "reports_lost" "reports" "reports of races that the memory did not get because its queue was full";
         CopiesFailed TUNNEL_HEADS "copies_failed" "copies" "copies not made for want of a buffer";
+        EpochMismatch SERVER_SIDE "epoch_mismatch" "SYNs" "tagged SYNs, of those that were examined, whose signature is right but for its time: clocks differ";
         DirectCopies REPLICA "direct_copies" "copies" "SYN copies accepted that a gateway had sent directly";
         HandedOff ALL "handed_off" "packets" "packets handed to the worker that owns their client";
         TakenFromWorkers ALL "taken_from_workers" "packets" "packets taken from other workers";

@@ -12,5 +12,6 @@ pub mod quote;
 pub mod reset;
 pub mod rewrite;
 pub mod sign;
+pub mod signatures;
 pub mod tag;
 pub mod too_big;

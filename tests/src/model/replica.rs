@@ -103,6 +103,8 @@ pub struct ReplicaModel {
     waiting: Vec<(IpAddr, Duration, Vec<u8>)>,
     /// Tokens of the SYN rate limit in billionths, and their time.
     tokens: (u128, Duration),
+    /// How often signed tags were admitted.
+    admitted: HashMap<Vec<u8>, u32>,
     order: u64,
     /// By family: whether any connection since the table was last empty was of B or C.
     translates: [bool; 2],
@@ -132,6 +134,7 @@ impl ReplicaModel {
             neighbours: HashMap::new(),
             waiting: Vec::new(),
             tokens,
+            admitted: HashMap::new(),
             order: 0,
             translates: [false; 2],
             evicted: [0; 2],

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pipeline::base::time::Ticks;
 use pipeline::counters::{RoleCounters, Scalar};
@@ -91,7 +91,17 @@ impl Supervisor {
 
     /// Sets the workers' clock, which their reports refer to.
     pub fn with_clock(self, clock: impl Fn() -> Ticks + Send + 'static) -> Self {
-        Self { clock: Box::new(clock), ..self }
+        let supervisor = Self { clock: Box::new(clock), ..self };
+        supervisor.set_unix_clock();
+        supervisor
+    }
+
+    /// Tells the workers the time of day, by which signatures are valid. Repeated, because it may be
+    /// corrected.
+    fn set_unix_clock(&self) {
+        if let Ok(unix) = SystemTime::now().duration_since(UNIX_EPOCH) {
+            self.controls.unix.set(unix, (self.clock)());
+        }
     }
 
     /// Shares what is remembered through a store.
@@ -102,6 +112,7 @@ impl Supervisor {
     /// Does everything that is due once. Waits for probes at most for `longest`.
     pub fn run_once(&mut self, longest: Duration) {
         self.prober.wait(longest);
+        self.set_unix_clock();
         if let Some(memory) = &mut self.controls.memory {
             let now = (self.clock)();
             memory.step(now);
@@ -271,7 +282,11 @@ impl Supervisor {
         };
         match keys::Keys::load(path, *purpose) {
             Ok(keys) => {
-                self.controls.keys.publish(roles::pipeline_keys(&keys, *purpose));
+                self.controls.keys.publish(roles::pipeline_keys(
+                    &keys,
+                    *purpose,
+                    &self.controls.unix,
+                ));
                 let ids: Vec<_> = keys.all().iter().map(|(id, _)| id.to_string()).collect();
                 tracing::info!(ids = ids.join(","), "key file reloaded");
                 Answer::Done(format!("key file reloaded, key ids: {}", ids.join(", ")))

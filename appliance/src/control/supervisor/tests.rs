@@ -15,6 +15,7 @@ fn controls(admission: &Arc<Admission>, applied: &Applied, members: Vec<Member>)
     let applied = Arc::clone(applied);
     Controls {
         keys: Published::new(pipeline::stage::sign::Keys::default()),
+        unix: pipeline::base::time::UnixClock::default(),
         key_file: None,
         members,
         apply: Box::new(move |up| applied.lock().unwrap().push(up.to_vec())),

@@ -6,14 +6,14 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::connection::{Connection, CopyTime};
 use super::mode::{self, Segment};
-use super::{Phase, ReplicaFor, Server, Settings, live};
+use super::{Common, Phase, ReplicaFor, Server, Settings, live};
 use crate::base::time::Ticks;
 use crate::counters::{Generated, Scalar};
 use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::view::{Kind, Packet, Side, View};
 use crate::role::tracking::TcpTracking;
 use crate::role::{Context, insert_counted, send_generated};
-use crate::stage::sign::Verification;
+use crate::stage::sign::{Proof, Verification};
 use crate::stage::{decap, probe, quote, tag};
 use crate::table::{Hash, Inserted, Slot};
 use crate::verdict::{Fate, Verdict};
@@ -28,6 +28,8 @@ struct SynCopy {
     configuration: Configuration,
     tag_at: usize,
     tag_length: usize,
+    /// Its signature, if it has one.
+    proof: Option<Proof>,
     /// The outer destination that it came with.
     outer_destination: IpAddr,
     /// Whether it came from the gateway directly.
@@ -70,7 +72,7 @@ impl<F: Family> ReplicaFor<'_, F> {
         is_direct: bool,
         now: Ticks,
     ) -> Verdict {
-        match self.read_copy(packet, outer_destination, is_direct) {
+        match self.read_copy(packet, (outer_destination, is_direct), now) {
             Ok(copy) => self.admit(packet, copy, now),
             Err(verdict) => verdict,
         }
@@ -78,10 +80,10 @@ impl<F: Family> ReplicaFor<'_, F> {
 
     /// Reads a decapsulated copy: its service and its tag.
     fn read_copy<B: Buffer>(
-        &self,
+        &mut self,
         packet: &Packet<B>,
-        outer_destination: IpAddr,
-        is_direct: bool,
+        (outer_destination, is_direct): (IpAddr, bool),
+        now: Ticks,
     ) -> Result<SynCopy, Verdict> {
         if !packet.tcp_checksum_ok::<F>() {
             return Err(Verdict::TunnelInnerChecksum);
@@ -92,27 +94,37 @@ impl<F: Family> ReplicaFor<'_, F> {
         if packet.has_data() {
             return Err(Verdict::CopyData);
         }
-        let settings = &self.common.settings;
+        let Common { settings, services, keys, signatures, counters, .. } = &mut *self.common;
         let (tag, tag_at, tag_length) = match settings.tag.find(packet.options()) {
             tag::Found::Tag(tag, at, length) if tag.permitted => (tag, at, length),
             tag::Found::Bad => return Err(Verdict::BadTag),
             _ => return Err(Verdict::CopyNotTagged),
         };
-        match self.common.keys.get().verify::<F, B>(packet, &tag) {
+        let common = &counters.common;
+        let proof = match signatures.verify::<F, B>(keys.get(), packet, &tag, now, common) {
             Verification::Invalid => return Err(Verdict::CopyBadSignature),
             Verification::Unsigned if settings.require_signature => {
                 return Err(Verdict::CopyNotSigned);
             }
-            Verification::Unsigned | Verification::Valid => {}
-        }
+            Verification::Unsigned => None,
+            Verification::Valid(proof) => Some(proof),
+        };
         let to = packet.destination::<F>();
-        let service = self.common.services.find(to.address.into(), to.port);
+        let service = services.find(to.address.into(), to.port);
         let service = service.ok_or(Verdict::CopyNoService)?.into();
         if !settings.allowed_clients.allows(packet.source::<F>().address.into()) {
             return Err(Verdict::CopyClientNotAllowed);
         }
         let configuration = tag.configuration.ok_or(Verdict::CopyUnknownConfiguration)?;
-        Ok(SynCopy { service, configuration, tag_at, tag_length, outer_destination, is_direct })
+        Ok(SynCopy {
+            service,
+            configuration,
+            tag_at,
+            tag_length,
+            proof,
+            outer_destination,
+            is_direct,
+        })
     }
 
     /// Gives a copy to a web server (op 410), unless the replica is out of service or busy (ops
@@ -136,6 +148,11 @@ impl<F: Family> ReplicaFor<'_, F> {
             && connection.is_duplicate(packet.destination(), isn, now)
         {
             return Verdict::CopyDuplicate;
+        }
+        // A copy that came both ways was given once.
+        let Common { keys, signatures, .. } = &mut *self.common;
+        if copy.proof.is_some_and(|proof| !signatures.pass(proof, keys.get(), now)) {
+            return Verdict::CopyReplayed;
         }
         let repeated = earlier.filter(|&slot| {
             let connection = &self.connections.get(slot).value;

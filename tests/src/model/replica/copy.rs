@@ -22,6 +22,8 @@ fn copy_time(at: Duration) -> u16 {
 
 /// Within so many units a copy is a duplicate.
 const DUPLICATE_UNITS: u16 = 60;
+/// How often one signature is admitted (protocol.md, 3.4).
+const SIGNATURE_PASSES: u32 = 8;
 
 impl Entry {
     /// Returns whether the web server was given this SYN a moment ago.
@@ -82,7 +84,9 @@ impl ReplicaModel {
             Err(verdict) => return Outcome::dropped(verdict),
         };
         let before = self.accepted;
-        let outcome = self.admit(now, outer, &bare, code, number);
+        let is_signed = matches!(tag, Tag::Sound { signature: Signature::Right, .. });
+        let signed = (is_signed && self.key.is_some()).then(|| packet.options.clone());
+        let outcome = self.admit(now, outer, &bare, (code, signed), number);
         self.direct_copies += if is_direct { self.accepted - before } else { 0 };
         outcome
     }
@@ -171,7 +175,7 @@ impl ReplicaModel {
         now: Duration,
         outer: &Outer,
         bare: &Packet,
-        configuration: Configuration,
+        (configuration, signed): (Configuration, Option<Vec<u8>>),
         number: usize,
     ) -> Outcome {
         let server = self.settings.services[number].servers[0].clone();
@@ -182,6 +186,13 @@ impl ReplicaModel {
         let known = self.entry(client).cloned();
         if known.as_ref().is_some_and(|entry| entry.was_given(bare, now)) {
             return Outcome::dropped(Verdict::CopyDuplicate);
+        }
+        if let Some(tag) = signed {
+            let times = self.admitted.entry(tag).or_default();
+            *times += 1;
+            if *times > SIGNATURE_PASSES {
+                return Outcome::dropped(Verdict::CopyReplayed);
+            }
         }
         let repeated =
             known.as_ref().is_some_and(|e| e.isn == bare.sequence && e.server == bare.to);
