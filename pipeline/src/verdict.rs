@@ -120,7 +120,8 @@ verdicts! {
     IpTruncated Forwarded ALL "ip_truncated" "" "shorter than the IP header";
     IpVersion Forwarded ALL "ip_version" "" "the IP version contradicts the EtherType";
     IpHeaderLength Forwarded ALL "ip_header_length" "" "an IP header length below 20 bytes";
-    IpTotalLength Forwarded ALL "ip_total_length" "" "an IP length below the header's or beyond the frame";
+    IpTotalLength Forwarded ALL "ip_total_length" "" "an IP length below the header's";
+    FrameCut Forwarded ALL "frame_cut" "" "an IP length beyond the frame: the port, or a device before it, has cut the frame";
     TcpTruncated Forwarded ALL "tcp_truncated" "" "shorter than the TCP header says";
     TcpDataOffset Forwarded ALL "tcp_data_offset" "" "a TCP data offset below 5";
 
@@ -174,6 +175,8 @@ verdicts! {
 
     // ICMP errors and fragments of translated connections.
     IcmpTranslated Forwarded ALL "icmp_translated" "" "ICMP error about a translated or tunnelled packet, translated with what it quotes";
+    IcmpTagStripped Forwarded GATEWAY "icmp_tag_stripped" "" "ICMP error about a tagged SYN, which it quotes without the tag then";
+    IcmpDirectCopy Dropped GATEWAY "icmp_direct_copy" "" "ICMP error about a direct copy, which the client did not send";
     FragmentTranslated Forwarded TRANSLATORS "fragment_translated" "" "fragment of a translated connection, translated";
     FragmentUnknown Dropped TRANSLATORS "fragment_unknown" "" "later fragment between addresses that may be translated, whose first fragment was not seen";
 

@@ -9,6 +9,7 @@ pub mod fragment;
 pub mod icmp_relay;
 pub mod probe;
 pub mod quote;
+pub mod quoted_tag;
 pub mod reset;
 pub mod rewrite;
 pub mod sign;
