@@ -234,6 +234,11 @@ fn load_for_this_machine(path: &Path) -> Result<Config, Failure> {
 
 fn check(path: &Path, no_devices: bool) -> Result<(), Failure> {
     let config = if no_devices { load(path)? } else { load_for_this_machine(path)? };
+    if !no_devices {
+        for warning in config.warnings() {
+            eprintln!("{}: warning: {warning}", path.display());
+        }
+    }
     print(format_args!("{}: OK (role: {})\n", path.display(), config.role))
 }
 

@@ -11,6 +11,7 @@
 //! reader                                   walks the document by the schema
 //! value                                    single values: durations, addresses, names
 //! common eal device tunnel health          the sections that all roles have
+//! interface                                examines the kernel interfaces below virtual devices
 //! present                                  checks that this machine has what the file names
 //! gateway switch replica                   the section of one role
 //! share                                    the store through which gateways share
@@ -25,6 +26,7 @@ mod eal;
 mod error;
 mod gateway;
 mod health;
+mod interface;
 mod present;
 mod reader;
 mod replica;
@@ -48,6 +50,7 @@ pub use eal::Eal;
 pub use error::{ConfigError, ConfigErrors};
 pub use gateway::{Gateway, GatewayService, Handicap, ServiceAddress};
 pub use health::{Check, Health, HttpCheck};
+pub use interface::completed;
 pub use pipeline::wire::configuration::Configuration;
 pub use pipeline::wire::tunnel::Format as TunnelFormat;
 pub use present::Places;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-use super::{Config, ConfigError, ConfigErrors, Device, Gateway, Role};
+use super::{Config, ConfigError, ConfigErrors, Device, Gateway, Role, interface};
 
 /// The lines of the keys whose values this machine may not have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,7 +66,11 @@ impl Config {
         for (side, device) in
             [&self.ports.inside.device, &self.ports.outside.device].iter().enumerate()
         {
-            if let Err(message) = find(device) {
+            let messages = match find(device) {
+                Ok(()) => interface::examine(device, self.memory.max_frame).refused,
+                Err(message) => vec![message],
+            };
+            for message in messages {
                 errors.push(error(file, self.places.devices[side], DEVICE_KEYS[side], message));
             }
         }
@@ -80,6 +84,13 @@ impl Config {
             check(share.password_file.as_deref(), self.places.password, PASSWORD_KEY);
         }
         if errors.is_empty() { Ok(()) } else { Err(ConfigErrors::new(errors)) }
+    }
+
+    /// Returns what an operator should know of this machine's devices, although they can be used.
+    pub fn warnings(&self) -> Vec<String> {
+        let devices = [&self.ports.inside.device, &self.ports.outside.device];
+        let findings = devices.map(|device| interface::examine(device, self.memory.max_frame));
+        findings.into_iter().flat_map(|findings| findings.warned).collect()
     }
 
     /// Returns the error for a device that exists but cannot be used.

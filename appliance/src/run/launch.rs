@@ -55,6 +55,7 @@ impl WithRole for Launch<'_> {
             port: opened.port,
             driver: opened.report.driver,
             steering: opened.steering,
+            interface: opened.interface,
         });
         let role = set.labels.role;
         tracing::info!(

@@ -2,4 +2,5 @@
 
 pub mod cpu;
 pub mod hugepages;
+pub mod interface;
 pub mod sync;

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pipeline::base::time::Ticks;
 use pipeline::counters::{RoleCounters, Scalar};
+use pipeline::packet::view::Side;
+use pipeline::verdict::Verdict;
 
 use super::health::{BusyFile, Change, Http, Prober, Settings, State, Target};
 use super::members::Members;
@@ -42,6 +44,8 @@ pub struct Supervisor {
     backoffs_logged: Vec<u64>,
     /// The time at which backoffs were last logged.
     last_backoff_log: Option<Instant>,
+    /// By side: whether cut frames have been logged.
+    cut_logged: [bool; 2],
     /// What is remembered is shared through a store.
     sharing: Option<Sharing>,
     /// The workers' clock.
@@ -74,6 +78,7 @@ impl Supervisor {
         let supervisor = Self {
             backoffs_logged: vec![0; counters.len()],
             last_backoff_log: None,
+            cut_logged: [false; 2],
             sharing: None,
             clock: Box::new(|| Ticks(0)),
             labels,
@@ -138,6 +143,25 @@ impl Supervisor {
             (self.controls.apply)(&self.members.states());
         }
         self.log_backoffs();
+        self.log_cut_frames();
+    }
+
+    /// Logs once for each side that frames arrive cut: the interface must be mended.
+    fn log_cut_frames(&mut self) {
+        for side in Side::ALL {
+            let cut = |counters: &Arc<dyn RoleCounters>| {
+                counters.common().side(side).verdicts[Verdict::FrameCut as usize].get()
+            };
+            let frames: u64 = self.counters.iter().map(cut).sum();
+            if frames > 0 && !std::mem::replace(&mut self.cut_logged[side as usize], true) {
+                tracing::warn!(
+                    side = side.name(),
+                    frames,
+                    "frames arrive shorter than their IP headers say: the port cuts them (GRO, LRO \
+                     or an MTU beyond its buffers), or a device before it"
+                );
+            }
+        }
     }
 
     /// Logs destinations that were left untagged since the last such line.
