@@ -142,7 +142,7 @@ fn eal_args(config: &Config) -> EalArgs {
 /// Serves operators, probes and key reloads until a signal or idleness.
 fn control_loop(
     supervisor: &mut Supervisor,
-    server: &Server,
+    server: &mut Server,
     ports: &[Running; 2],
     signals: &Signals,
     options: Options,
