@@ -12,6 +12,7 @@
 //! value                                    single values: durations, addresses, names
 //! common eal device tunnel health          the sections that all roles have
 //! interface                                examines the kernel interfaces below virtual devices
+//! memory                                   compares what the tables take with what there is
 //! present                                  checks that this machine has what the file names
 //! gateway switch replica                   the section of one role
 //! share                                    the store through which gateways share
@@ -27,6 +28,7 @@ mod error;
 mod gateway;
 mod health;
 mod interface;
+mod memory;
 mod present;
 mod reader;
 mod replica;
