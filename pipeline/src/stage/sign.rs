@@ -5,6 +5,7 @@
 use std::fmt;
 
 use siphasher::sip::SipHasher24;
+use zeroize::Zeroize;
 
 use crate::base::time::{Ticks, UnixClock};
 use crate::packet::buffer::Buffer;
@@ -35,7 +36,8 @@ impl Epoch {
     }
 }
 
-/// The keys that tags are verified with, and the one that the gateway signs with.
+/// The keys that tags are verified with, and the one that the gateway signs with. They are
+/// overwritten when they are dropped.
 ///
 /// # Examples
 /// A gateway signs with key 3; a switch that knows the key verifies the tag.
@@ -83,6 +85,12 @@ pub struct KeysAt<'a> {
     epoch: Epoch,
     /// The neighbour of the epoch that is nearer: the one before it in its first half.
     nearer: i32,
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        self.all.zeroize();
+    }
 }
 
 impl fmt::Debug for Keys {
@@ -136,13 +144,17 @@ impl Keys {
             all[usize::from(id)] = Some(key);
             any = true;
         }
-        if any { Self { all, signing, ..Self::default() } } else { Self::default() }
+        match any {
+            true => Self { all, signing, clock: UnixClock::default() },
+            false => Self::default(),
+        }
     }
 
     /// Sets the clock that tells the epoch.
     #[must_use]
-    pub fn with_clock(self, clock: UnixClock) -> Self {
-        Self { clock, ..self }
+    pub fn with_clock(mut self, clock: UnixClock) -> Self {
+        self.clock = clock;
+        self
     }
 
     /// Returns the keys as they are used at `now`.

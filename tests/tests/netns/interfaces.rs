@@ -192,6 +192,10 @@ fn an_interface_that_is_made_again_is_seen_and_promiscuous_mode_ends() {
     assert!(!line.is_promiscuous("out0"));
     let mut process = line.start();
     assert!(line.is_promiscuous("in0") && line.is_promiscuous("out0"));
+    // Keys must not reach a core file either.
+    let limits = fs::read_to_string(format!("/proc/{}/limits", process.id())).unwrap();
+    let core: Vec<_> = limits.lines().filter(|line| line.starts_with("Max core file")).collect();
+    assert!(core[0].split_whitespace().filter(|word| *word == "0").count() == 2, "{core:?}");
     assert!(line.stats().ports.iter().all(|port| port.link_up), "{}", line.stats());
     line.gateway.run(&["ip", "link", "del", "dev", "in0"]).or_fail();
     line.lab.veth((&line.client, "eth0"), (&line.gateway, "in0")).or_fail();
