@@ -45,6 +45,7 @@ const ANYBODY: &[Verdict] = &[
     Verdict::IpVersion,
     Verdict::IpHeaderLength,
     Verdict::IpTotalLength,
+    Verdict::FrameCut,
     Verdict::TcpTruncated,
     Verdict::TcpDataOffset,
 ];

@@ -137,6 +137,8 @@ pub struct Model {
     pub configuration: Configuration,
     settings: Settings,
     key: Option<Key>,
+    /// The time of the latest event.
+    now: Duration,
     records: HashMap<SocketAddr, Record>,
     paths: paths::Paths,
     /// Says which SYNs are probes: the secret's only use here.
@@ -187,6 +189,7 @@ impl Model {
             probes: Backoff::new(Ticks(0), settings.hash_key, 0),
             settings,
             key,
+            now: Duration::ZERO,
             records: HashMap::new(),
             paths: paths::Paths::default(),
             fragments: related::Fragments::default(),
@@ -210,6 +213,7 @@ impl Model {
 
     /// Advances the time and expires records.
     pub fn pass(&mut self, now: Duration) {
+        self.now = now;
         let timeouts = self.settings.timeouts;
         let lingering = &mut self.lingering;
         self.records.retain(|client, record| {

@@ -68,7 +68,7 @@ impl<F: Family> SwitchFor<'_, F> {
         if !packet.has_data() && !packet.tcp_checksum_ok::<F>() {
             return Err(Verdict::TagTcpChecksum);
         }
-        let verdict = match self.may_fan_out(packet, service, &tag) {
+        let verdict = match self.may_fan_out(packet, service, &tag, context.now) {
             Ok(signed) => {
                 self.note_way(packet, service, context.now);
                 let verdict = self.fan_out(packet, service, (tag.copies, signed), context);
@@ -107,32 +107,39 @@ impl<F: Family> SwitchFor<'_, F> {
     /// # Errors
     /// The verdict says why it must not.
     fn may_fan_out<B: Buffer>(
-        &self,
+        &mut self,
         packet: &Packet<B>,
         service: usize,
         tag: &tag::Tag,
+        now: Ticks,
     ) -> Result<bool, Verdict> {
-        let settings = &self.common.settings;
+        let Common { settings, states, keys, signatures, counters, .. } = &mut *self.common;
         // op 310: may it be redirected, and is the content replicable?
         // Data must not be delivered more than once; no gateway tags a SYN with data.
-        if !tag.permitted || !self.common.states[service].replicable || packet.has_data() {
+        if !tag.permitted || !states[service].replicable || packet.has_data() {
             return Err(Verdict::NotFannedOut);
         }
         // RFC 2003, section 3.1: it must not leave a tunnel.
         if F::hop_limit(packet.ip()) == 0 {
             return Err(Verdict::NotFannedOut);
         }
-        let signed = match self.common.keys.get().verify::<F, B>(packet, tag) {
+        let keys = keys.get();
+        let verified = signatures.verify::<F, B>(keys, packet, tag, now, &counters.common);
+        let proof = match verified {
             Verification::Invalid => return Err(Verdict::BadSignature),
             Verification::Unsigned if settings.require_signature => {
                 return Err(Verdict::NotSigned);
             }
-            verification => verification == Verification::Valid,
+            Verification::Unsigned => None,
+            Verification::Valid(proof) => Some(proof),
         };
         if !settings.allowed_clients.allows(F::source(packet.ip()).into()) {
             return Err(Verdict::ClientNotAllowed);
         }
-        Ok(signed)
+        match proof {
+            Some(proof) if !signatures.pass(proof, keys, now) => Err(Verdict::Replayed),
+            proof => Ok(proof.is_some()),
+        }
     }
 
     /// Sends as many copies as the tag asks for to live replicas, within the limits (op 312).

@@ -43,6 +43,7 @@ use crate::policy::recent::Recent;
 use crate::policy::services::{Scope, Services};
 use crate::stage::clamp;
 use crate::stage::sign::Keys;
+use crate::stage::signatures::Signatures;
 use crate::table::Table;
 use crate::verdict::{Roles, Verdict};
 use crate::wire::family::{Endpoint, Family, V4, V6, Version};
@@ -57,6 +58,10 @@ pub use phase::Phase;
 pub use probe::TunnelHealth;
 pub use select::{Liveness, Selection};
 pub use settings::{Delivery, Probing, Server, Service, Settings, Timeouts};
+
+/// How often one signature may draw copies: a SYN and its first retransmission have the same one in
+/// an epoch, and the network may duplicate one of them.
+const SIGNATURE_PASSES: u8 = 3;
 
 /// The state that the workers of a switch share with each other and with the control thread.
 #[derive(Clone, Debug)]
@@ -91,6 +96,7 @@ struct Common {
     tracks_inside: bool,
     selection: Reader<Selection>,
     keys: Reader<Keys>,
+    signatures: Signatures,
     /// Limits copies of SYNs whose tags are not signed.
     limiter: Limiter,
     /// Limits copies of SYNs whose signatures are genuine.
@@ -173,6 +179,7 @@ impl Switch {
                     .any(|state| state.has_affinity() || state.mss.is_some()),
                 selection,
                 keys,
+                signatures: Signatures::new(SIGNATURE_PASSES),
                 limiter: Limiter::new(settings.fan_out, settings.hash_key),
                 signed_limiter: Limiter::new(settings.fan_out, settings.hash_key),
                 icmp_copy_limiter: Limiter::new(settings.fan_out, settings.hash_key),

@@ -28,6 +28,8 @@ type Copy = (Configuration, usize, bool);
 
 /// Within so many units a copy is a duplicate.
 const DUPLICATE_UNITS: u16 = 60;
+/// How often one signature is admitted (protocol.md, 3.4).
+const SIGNATURE_PASSES: u32 = 8;
 
 impl Entry {
     /// Returns whether the web server was given this SYN a moment ago.
@@ -88,7 +90,9 @@ impl ReplicaModel {
             Err(verdict) => return Outcome::dropped(verdict),
         };
         let before = self.accepted;
-        let outcome = self.admit(now, outer, &bare, copy);
+        let is_signed = matches!(tag, Tag::Sound { signature: Signature::Right, .. });
+        let signed = (is_signed && self.key.is_some()).then(|| packet.options.clone());
+        let outcome = self.admit(now, outer, &bare, copy, signed);
         self.direct_copies += if is_direct { self.accepted - before } else { 0 };
         outcome
     }
@@ -179,6 +183,7 @@ impl ReplicaModel {
         outer: &Outer,
         bare: &Packet,
         (configuration, number, signed): Copy,
+        tag: Option<Vec<u8>>,
     ) -> Outcome {
         let server = self.settings.services[number].servers[0].clone();
         if self.dead || server.weight == 0 {
@@ -188,6 +193,13 @@ impl ReplicaModel {
         let known = self.entry(client).cloned();
         if known.as_ref().is_some_and(|entry| entry.was_given(bare, now)) {
             return Outcome::dropped(Verdict::CopyDuplicate);
+        }
+        if let Some(tag) = tag {
+            let times = self.admitted.entry(tag).or_default();
+            *times += 1;
+            if *times > SIGNATURE_PASSES {
+                return Outcome::dropped(Verdict::CopyReplayed);
+            }
         }
         let repeated =
             known.as_ref().is_some_and(|e| e.isn == bare.sequence && e.server == bare.to);
