@@ -34,12 +34,15 @@ section! {
             Derived("the addresses of all servers"), by own_addresses;
         /// The prefixes of clients that are served; empty allows all.
         allowed_clients: Vec<IpNet> = PREFIXES, Value(r#"["any"]"#), by clients::allowed_clients;
-        /// The number of live connections at which the replica becomes busy.
+        /// The number of established connections, heard of lately, at which the replica becomes busy.
         busy_connections: u32 = Integer(1, 64 << 20), Value("10000");
         /// The rate of tunnelled SYNs per second at which the replica becomes busy.
         busy_syn_rate: u32 = Integer(1, 1_000_000_000), Value("10000");
         /// The most retransmissions of a SYN/ACK that are forwarded per copy, 0 to 5.
         syn_ack_retransmits: u8 = Integer(0, 5), Value("0");
+        /// The rate per second of repeated SYN/ACKs that pass although their clients have not been
+        /// heard; 0: none.
+        syn_ack_repair_rate: u32 = Integer(0, 1_000_000), Value("100");
         /// The replica is busy while this file exists.
         busy_file: Option<PathBuf> = ABSOLUTE, Derived("no such file");
         /// The replica is busy while this HTTP check answers 429 or 503.

@@ -92,6 +92,10 @@ fn settings(
         busy_connections: share(replica.busy_connections.into(), workers) as usize,
         busy_syn_rate: share(replica.busy_syn_rate.into(), workers),
         syn_ack_retransmits: replica.syn_ack_retransmits,
+        syn_ack_repair_rate: match replica.syn_ack_repair_rate {
+            0 => 0,
+            rate => share(rate.into(), workers),
+        },
         timeouts: [times.racing, times.established, times.closing].map(Ticks::from),
         macs: environment.macs,
         hash_key: environment.hash_key,

@@ -29,7 +29,7 @@ fn a_gateway_with_nothing_but_what_is_required_has_the_defaults() {
     assert_eq!((config.table.max_connections, config.table.max_connections_v6), (65536, 65536));
     assert_eq!(config.timeouts.racing, Duration::from_secs(40));
     assert_eq!(config.timeouts.established, Duration::from_secs(2 * 3600 + 4 * 60));
-    assert_eq!(config.timeouts.closing, Duration::from_secs(120));
+    assert_eq!(config.timeouts.closing, Duration::from_secs(240));
     assert_eq!(config.timeouts.race_window, Duration::from_secs(5));
     assert_eq!(config.timeouts.reuse_after, Duration::from_secs(60));
     assert_eq!(config.timeouts.tag_backoff, Duration::from_secs(600));
@@ -219,7 +219,7 @@ fn a_replica_with_nothing_but_what_is_required_has_the_defaults() {
     assert_eq!(replica.tunnel_addresses, ["198.51.100.10".parse::<std::net::IpAddr>().unwrap()]);
     assert_eq!((replica.busy_connections, replica.busy_syn_rate), (10000, 10000));
     assert!(!replica.drained && replica.direct && replica.allowed_clients.is_empty());
-    assert_eq!(replica.syn_ack_retransmits, 0);
+    assert_eq!((replica.syn_ack_retransmits, replica.syn_ack_repair_rate), (0, 100));
     assert_eq!((replica.busy_file, replica.busy_check), (None, None));
     let servers = &replica.services[0].servers;
     assert_eq!((servers[0].name.as_str(), servers[0].port), ("198.51.100.10", None));
@@ -334,6 +334,7 @@ fn a_replica_does_as_it_is_told() {
         allowed_clients = ["198.18.0.0/16"]
         busy_connections = 1000
         syn_ack_retransmits = 5
+        syn_ack_repair_rate = 0
         busy_file = "/run/firstack/busy"
         [[replica.service]]
         address = "203.0.113.10"
@@ -346,6 +347,7 @@ fn a_replica_does_as_it_is_told() {
     let Role::Replica(replica) = config.role else { panic!("{:?}", config.role) };
     assert_eq!(replica.allowed_clients, ["198.18.0.0/16".parse().unwrap()]);
     assert_eq!((replica.syn_ack_retransmits, replica.busy_connections), (5, 1000));
+    assert_eq!(replica.syn_ack_repair_rate, 0);
     assert_eq!(replica.busy_file.as_deref(), Some(Path::new("/run/firstack/busy")));
     assert!(replica.services[0].servers[0].has_vip);
 }

@@ -24,17 +24,6 @@ const RST_GRACE: Ticks = Ticks::from_secs(3);
 /// gateway's. The gateway starts a race for it unless the client was heard a few seconds ago.
 const GATEWAY_SENDS_WITHIN: Ticks = Ticks::from_secs(10);
 
-/// The web server's answer to a later SYN of the same endpoints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LaterSyn {
-    /// The packet is no such answer.
-    NoAnswer,
-    /// The answer to a SYN of a gateway, copied or plain.
-    OfGateway,
-    /// The answer to a SYN that no gateway has seen.
-    Untagged,
-}
-
 impl<F: Family> ReplicaFor<'_, F> {
     /// Handles a TCP packet from the inside: a web server's packet gets the form of its connection
     /// (ops 412, 442, 462).
@@ -53,7 +42,7 @@ impl<F: Family> ReplicaFor<'_, F> {
         if packet.source::<F>() != self.connections.get(slot).value.sends_as() {
             return Verdict::NoEntry;
         }
-        if self.on_answer_to_later_syn(slot, packet, context.now) == LaterSyn::Untagged {
+        if self.answers_untagged_syn(slot, packet, context.now) {
             // op 616
             return Verdict::NoEntry;
         }
@@ -79,7 +68,7 @@ impl<F: Family> ReplicaFor<'_, F> {
         if flags.rst() {
             // The next copy is another attempt.
             value.last_copy = None;
-        } else if !flags.is_syn_ack() && value.tracking.is_established() {
+        } else if flags.0 & Flags::SYN == 0 && value.tracking.is_established() {
             value.expected[0] = tcp::ack_number(packet.tcp());
         }
         if flags.is_syn_ack() {
@@ -90,37 +79,33 @@ impl<F: Family> ReplicaFor<'_, F> {
         self.send_to_client(packet, segment, client, &connection, verdict, context)
     }
 
-    /// Handles what the web server says to a later SYN of the same endpoints: by its SYN/ACK it ends
-    /// the connection of the entry.
-    fn on_answer_to_later_syn<B: Buffer>(
+    /// Handles the web server's answer to a later SYN of the same endpoints: by its SYN/ACK it ends
+    /// the connection of the entry. Returns whether no gateway has sent that SYN.
+    fn answers_untagged_syn<B: Buffer>(
         &mut self,
         slot: Slot,
         packet: &Packet<B>,
         now: Ticks,
-    ) -> LaterSyn {
+    ) -> bool {
         let connection = &self.connections.get(slot).value;
         let (tcp, isn) = (packet.tcp(), connection.next_isn);
         let is_syn_ack = tcp::flags(tcp).is_syn_ack();
-        if !connection.tracking.is_challenged()
-            || !(is_syn_ack && acknowledges(tcp, isn) || refuses(tcp, isn))
-        {
-            return LaterSyn::NoAnswer;
+        let accepts = is_syn_ack && acknowledges(tcp, isn);
+        if !connection.tracking.is_challenged() || !accepts && !refuses(tcp, isn) {
+            return false;
         }
-        match connection.next_configuration {
-            None if is_syn_ack => {
+        let Some(configuration) = connection.next_configuration else {
+            if accepts {
                 heard::remove(self.connections, &mut self.common.heard, slot, now);
-                LaterSyn::Untagged
             }
-            None => LaterSyn::Untagged,
-            Some(configuration) if is_syn_ack => {
-                let successor = connection.successor(configuration);
-                *self.connections.value_mut(slot) = successor;
-                self.allow_syn_acks(slot);
-                self.move_to(slot, Phase::Opening, now);
-                LaterSyn::OfGateway
-            }
-            Some(_) => LaterSyn::OfGateway,
+            return true;
+        };
+        if accepts {
+            *self.connections.value_mut(slot) = connection.successor(configuration);
+            self.allow_syn_acks(slot);
+            self.move_to(slot, Phase::Opening, now);
         }
+        false
     }
 
     /// Takes what a SYN/ACK needs to pass before the client has established the connection: an
