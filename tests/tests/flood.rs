@@ -1,8 +1,8 @@
 //! A flood of start packets from spoofed clients, ten times what the switch's token buckets take:
 //! those in whose names it is sent get no more acknowledgements from replicas than the buckets
-//! allow, none where tags are to be signed, and who was connected before goes on undisturbed. A
-//! flood of direct copies gets no more acknowledgements than start packets, and fewer than one of
-//! plain start packets to a web server.
+//! allow, and the few repetitions that a prefix gains with time; none where tags are to be signed; and
+//! who was connected before goes on undisturbed. A flood of direct copies gets hardly more
+//! acknowledgements than start packets, and fewer than one of plain start packets to a web server.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -28,6 +28,12 @@ const VICTIMS: (u8, u8) = (3, 4);
 const TIMES: u64 = 10;
 /// How long it lasts.
 const SPAN: Nanos = 10 * SECOND;
+
+/// Returns how many repetitions of acknowledgements a replica lets pass in this time to clients of a
+/// prefix that it has not heard: 8, and one every two seconds.
+fn repairs(span: Nanos) -> u64 {
+    8 + span / (2 * SECOND) + 1
+}
 
 fn plan(configuration: Configuration, family: Family, signing: Signing) -> Plan {
     let mut plan = Plan::draw(0);
@@ -111,7 +117,8 @@ fn victims_get_no_more_acknowledgements_than_the_bucket_allows() {
         let mut by_network: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
         let mut by_address: BTreeMap<IpAddr, u64> = BTreeMap::new();
         for (at, client) in &world.echo.acknowledgements {
-            let allowed = COPIES + (at - flood.at) * COPIES / SECOND + 1;
+            let since = at - flood.at;
+            let allowed = COPIES + since * COPIES / SECOND + 1 + REPLICAS * repairs(since);
             let of_network = by_network.entry(network(client.ip())).or_default();
             *of_network += 1;
             assert!(
@@ -121,15 +128,17 @@ fn victims_get_no_more_acknowledgements_than_the_bucket_allows() {
             *by_address.entry(client.ip()).or_default() += 1;
         }
         let allowed = COPIES + SPAN / SECOND * COPIES;
+        // A web server repeats its last acknowledgement 31 s after its first.
+        let with_repairs = allowed + REPLICAS * repairs(SPAN + 32 * SECOND);
         let most = |counts: &mut dyn Iterator<Item = u64>| counts.max().unwrap_or(0);
         let network = most(&mut by_network.values().copied());
         let address = most(&mut by_address.values().copied());
         println!(
             "{configuration:?} {family:?}: {} start packets per prefix; at most {network} \
-             acknowledgements for a prefix and {address} for an address, {allowed} allowed",
+             acknowledgements for a prefix and {address} for an address, {with_repairs} allowed",
             flood.packets() / u64::from(VICTIMS.0),
         );
-        assert!(network <= allowed && address <= allowed);
+        assert!(network <= with_repairs && address <= with_repairs);
         // The bucket is used: it is not for want of copies that there are so few.
         assert_eq!(by_network.len(), usize::from(VICTIMS.0));
         assert!(by_network.values().all(|count| *count >= allowed * 9 / 10), "{by_network:?}");
@@ -159,7 +168,7 @@ fn run_at_replica(mut plan: Plan, kind: Kind) -> (World, u64, u64) {
 }
 
 #[test]
-fn a_direct_copy_gets_one_acknowledgement_at_most_and_a_plain_syn_no_fewer() {
+fn a_direct_copy_gets_hardly_more_than_one_acknowledgement_and_a_plain_syn_no_fewer() {
     for (configuration, family) in ALL {
         let plan = || plan(configuration, family, Signing::Not);
         let (world, came, direct) = run_at_replica(plan(), Kind::Direct);
@@ -169,8 +178,9 @@ fn a_direct_copy_gets_one_acknowledgement_at_most_and_a_plain_syn_no_fewer() {
             *by_syn.entry(*client).or_default() += 1;
         }
         // Each SYN has an endpoint of its own, and comes twice.
-        assert!(by_syn.values().all(|count| *count == 1), "{configuration:?} {family:?}");
-        assert_eq!((came, direct, world.echo.others), (syns, syns, 0));
+        assert_eq!((came, by_syn.len() as u64, world.echo.others), (syns, syns, 0));
+        let repaired = u64::from(VICTIMS.0) * repairs(SPAN + 32 * SECOND);
+        assert!(direct <= syns + repaired, "{configuration:?} {family:?}: {direct}");
         let (_, came, plain) = run_at_replica(plan(), Kind::Plain);
         println!("{configuration:?} {family:?}: {syns} SYNs, {direct} or {plain} acknowledgements");
         assert_eq!(came, syns);

@@ -1,6 +1,6 @@
 //! The model of the replica: a record per client endpoint, one packet at a time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use pipeline::verdict::Verdict;
 
 use super::options::Key;
 use super::outcome::{Leaving, Outcome};
-use super::packet::{ACK, FIN, Packet, RST};
+use super::packet::{ACK, FIN, Packet, RST, SYN};
 use super::related::{fragments, too_big};
 use super::tunnel::{Outer, Udp, overhead};
 use super::world::{MTU, format};
@@ -20,6 +20,7 @@ mod copy;
 pub mod event;
 mod gateway;
 mod related;
+mod repair;
 mod world;
 
 pub use world::{SERVICES, server_of, service, settings};
@@ -31,14 +32,26 @@ pub enum EntryState {
     Opening,
     /// The client has acknowledged.
     Established,
-    /// FINs seen in both directions, or a RST.
-    Closing,
+    /// A FIN was seen.
+    HalfClosed,
+    /// FINs were seen in both directions.
+    Closed,
+    /// A RST was seen.
+    Reset,
+    /// Reset before the client had acknowledged.
+    Lost,
 }
 
 impl EntryState {
     /// All states, in the order of their gauges.
-    pub const ALL: [EntryState; 3] =
-        [EntryState::Opening, EntryState::Established, EntryState::Closing];
+    pub const ALL: [EntryState; 6] = [
+        EntryState::Opening,
+        EntryState::Established,
+        EntryState::HalfClosed,
+        EntryState::Closed,
+        EntryState::Reset,
+        EntryState::Lost,
+    ];
 }
 
 /// The replica's record of a client endpoint.
@@ -57,12 +70,18 @@ pub struct Entry {
     /// Whether the web server has V's address and gets packets for it.
     bears: bool,
     credit: u32,
-    /// Acknowledgement number of the client's first ACK, once the web server has responded.
-    answered: Option<u32>,
+    /// Acknowledgement numbers of the client's first ACK, once the web server has responded: to its
+    /// first SYN/ACK, and to its last.
+    answered: Option<(u32, u32)>,
     /// The client has acknowledged.
     taken: bool,
-    /// A later SYN of the same endpoints that was sent to the web server, and its configuration.
-    next: Option<(u32, Configuration)>,
+    /// The sequence number that the web server expects.
+    expects: u32,
+    /// A later SYN of the same endpoints that was sent to the web server, and its configuration;
+    /// `None` for one that is no gateway's.
+    next: Option<(u32, Option<Configuration>)>,
+    /// How many more copies of the SYN are taken.
+    copies_left: u32,
     /// When a copy was last given to the web server; `None` once that has refused.
     given: Option<Duration>,
     fins: [bool; 2],
@@ -76,11 +95,67 @@ impl Entry {
         if self.bears { self.server } else { self.replica }
     }
 
-    /// Returns the acknowledgement number of the client's first ACK.
-    pub(super) fn awaits(&self) -> u32 {
-        self.answered.unwrap_or(1)
+    /// Returns the acknowledgement number of the client's first ACK: for its last SYN/ACK, or for
+    /// its first.
+    pub(super) fn awaits(&self, last: bool) -> u32 {
+        let (first, latest) = self.answered.unwrap_or((1, 1));
+        if last { latest } else { first }
+    }
+
+    /// Returns the sequence number of the client's next packet.
+    pub(super) fn expects(&self) -> u32 {
+        if self.taken { self.expects } else { self.isn.wrapping_add(1) }
+    }
+
+    /// Returns an acknowledgement number of the web server: of the SYN, of a later one, or of data.
+    pub(super) fn acknowledged(&self, choice: usize) -> u32 {
+        let isn = match (choice, self.next) {
+            (1, Some((next, _))) => next,
+            (2, _) => self.isn.wrapping_add(77),
+            _ => self.isn,
+        };
+        isn.wrapping_add(1)
+    }
+
+    /// Returns a sequence number of the client: of its SYN or a later one, or the next, or one
+    /// somewhat ahead.
+    pub(super) fn sends(&self, flags: u8, choice: usize) -> u32 {
+        match (flags & SYN != 0, choice) {
+            (true, 0) => self.isn,
+            (true, 1) => self.next.map_or(4711, |(next, _)| next),
+            (true, _) => 4711,
+            (false, 0) => self.expects(),
+            (false, 1) => self.expects().wrapping_add(WINDOW - 1),
+            (false, _) => self.expects().wrapping_add(WINDOW),
+        }
+    }
+
+    /// Returns whether FIN or RST of the client may be its own.
+    fn may_end(&self, packet: &Packet) -> bool {
+        let ahead = packet.sequence.wrapping_sub(self.expects());
+        let fits = match self.taken {
+            true => self.answered.is_none() || ahead < WINDOW,
+            false => ahead == 0,
+        };
+        fits && packet.tcp_checksum
+    }
+
+    /// Returns whether the web server has the connection, as its packet shows.
+    fn is_shown_by(&self, packet: &Packet) -> bool {
+        let acknowledged = packet.acknowledgement.wrapping_sub(self.isn.wrapping_add(1));
+        let says = !packet.payload.is_empty() || packet.flags & FIN != 0;
+        packet.flags & (SYN | RST) == 0 && acknowledged < WINDOW && (says || acknowledged > 0)
     }
 }
+
+/// FINs and RSTs count whose numbers are so far ahead.
+const WINDOW: u32 = 1 << 20;
+/// Copies of one SYN that are taken after the first.
+const MORE_COPIES: u32 = 8;
+/// Time for which a lost connection is remembered.
+const LOST: Duration = Duration::from_secs(10);
+/// A plain SYN within this time of a packet may be the gateway's.
+const GATEWAY_SENDS_WITHIN: Duration = Duration::from_secs(10);
 
 /// Grace period after a RST: segments already in flight arrive within it.
 const RST_GRACE: Duration = Duration::from_secs(3);
@@ -104,6 +179,10 @@ pub struct ReplicaModel {
     /// Tokens of the SYN rate limit in billionths, and their time.
     tokens: (u128, Duration),
     order: u64,
+    /// Web servers whose SYN/ACKs have passed.
+    answering: HashSet<IpAddr>,
+    /// Repeated SYN/ACKs that may pass.
+    repairs: repair::Repairs,
     /// By family: whether any connection since the table was last empty was of B or C.
     translates: [bool; 2],
     /// Evicted records, by family.
@@ -122,6 +201,7 @@ impl ReplicaModel {
     /// Creates a replica without connections, with this key.
     pub fn new(settings: Settings, key: Option<Key>) -> Self {
         let tokens = (u128::from(settings.busy_syn_rate) * 1_000_000_000, Duration::ZERO);
+        let repairs = repair::Repairs::new(settings.syn_ack_repair_rate);
         Self {
             settings,
             key,
@@ -133,6 +213,8 @@ impl ReplicaModel {
             waiting: Vec::new(),
             tokens,
             order: 0,
+            answering: HashSet::new(),
+            repairs,
             translates: [false; 2],
             evicted: [0; 2],
             accepted: 0,
@@ -158,7 +240,8 @@ impl ReplicaModel {
             let limit = match entry.state {
                 EntryState::Opening => opening,
                 EntryState::Established => established,
-                EntryState::Closing => closing,
+                EntryState::HalfClosed | EntryState::Closed | EntryState::Reset => closing,
+                EntryState::Lost => return now - entry.since < span(closing).min(LOST),
             };
             now - entry.since < span(limit)
         });
@@ -190,22 +273,30 @@ impl ReplicaModel {
             return Outcome::untouched(Verdict::NoEntry);
         }
         let is_syn_ack = packet.is_syn_ack();
-        let accepted =
-            |(isn, _): &(u32, Configuration)| packet.acknowledgement == isn.wrapping_add(1);
-        let next = known.next.filter(accepted).filter(|_| is_syn_ack);
-        let known = match next {
-            Some((isn, configuration)) => self.succeed(now, client, isn, configuration),
-            None => known,
-        };
-        let opening = known.state == EntryState::Opening;
-        if !known.taken && is_syn_ack {
-            if known.credit == 0 {
-                self.touch(now, client);
-                return Outcome::dropped(Verdict::SynAckUnsolicited);
+        let mut known = known;
+        if let Some((isn, configuration)) = known.next
+            && packet.acknowledgement == isn.wrapping_add(1)
+        {
+            let refuses = packet.flags & RST != 0 && packet.sequence == 0;
+            match configuration {
+                None if is_syn_ack => {
+                    self.entries.remove(&client);
+                    return Outcome::untouched(Verdict::NoEntry);
+                }
+                None if refuses => return Outcome::untouched(Verdict::NoEntry),
+                Some(configuration) if is_syn_ack => {
+                    known = self.succeed(now, client, isn, configuration);
+                }
+                _ => {}
             }
-            let entry = self.change(client);
-            entry.credit -= 1;
-            entry.answered = Some(packet.sequence.wrapping_add(1));
+        }
+        let opening = known.state == EntryState::Opening;
+        if !known.taken && is_syn_ack && !self.may_answer(now, client, packet) {
+            self.touch(now, client);
+            return Outcome::dropped(Verdict::SynAckUnsolicited);
+        }
+        if opening && known.is_shown_by(packet) {
+            self.establish(now, client);
         }
         if packet.flags & RST != 0 {
             self.change(client).given = None;
@@ -213,12 +304,42 @@ impl ReplicaModel {
         // The first refusal, or that of a retransmitted copy.
         let refuses = packet.sequence == 0 && packet.acknowledgement == known.isn.wrapping_add(1);
         let answers = is_syn_ack || packet.flags & RST != 0 && (opening || refuses);
-        self.note_flags(now, client, 0, packet.flags);
+        self.note_flags(now, client, 0, packet);
+        let entry = self.change(client);
+        if packet.flags & (SYN | RST) == 0 && entry.taken {
+            entry.expects = packet.acknowledgement;
+        }
         let packet = match (known.configuration, is_syn_ack) {
             (Configuration::C, true) => super::options::clamped(packet, self.room(client)),
             _ => packet.clone(),
         };
         self.to_client(packet, client, &known, answers, Verdict::FromWebServer)
+    }
+
+    /// Takes what a SYN/ACK needs that comes before the client has acknowledged one.
+    fn may_answer(&mut self, now: Duration, client: SocketAddr, packet: &Packet) -> bool {
+        let entry = self.change(client);
+        if let Some(left) = entry.credit.checked_sub(1) {
+            entry.credit = left;
+        } else if entry.state != EntryState::Opening || !self.repairs.take(client.ip(), now) {
+            return false;
+        }
+        let number = packet.sequence.wrapping_add(1);
+        let entry = self.change(client);
+        let first = entry.answered.map_or(number, |(first, _)| first);
+        entry.answered = Some((first, number));
+        let server = entry.replica.ip();
+        self.answering.insert(server);
+        true
+    }
+
+    /// Both sides have the connection.
+    fn establish(&mut self, now: Duration, client: SocketAddr) {
+        self.repairs.earn(client.ip());
+        let entry = self.change(client);
+        (entry.state, entry.taken) = (EntryState::Established, true);
+        entry.expects = entry.isn.wrapping_add(1);
+        self.touch(now, client);
     }
 
     /// The web server has accepted a later SYN of the same endpoints.
@@ -233,7 +354,7 @@ impl ReplicaModel {
         let entry = self.change(client);
         (entry.isn, entry.configuration, entry.credit) = (isn, configuration, credit);
         (entry.state, entry.fins, entry.taken) = (EntryState::Opening, [false; 2], false);
-        (entry.answered, entry.next) = (None, None);
+        (entry.answered, entry.next, entry.copies_left) = (None, None, MORE_COPIES);
         self.touch(now, client);
         self.change(client).clone()
     }
@@ -299,32 +420,47 @@ impl ReplicaModel {
         let more = 1 + u32::from(self.settings.syn_ack_retransmits);
         let entry = self.change(client);
         if packet.is_syn() {
-            entry.credit += more;
-        }
-        let fits = entry.answered.is_none_or(|number| number == packet.acknowledgement);
-        if packet.flags & ACK != 0 && fits {
-            match entry.state {
-                EntryState::Opening => (entry.state, entry.taken) = (EntryState::Established, true),
-                // By a RST that the peer may not have accepted.
-                EntryState::Closing => entry.taken |= entry.answered.is_some(),
-                EntryState::Established => {}
+            if packet.sequence == entry.isn {
+                entry.credit += more;
+            } else if entry.next.is_none_or(|(isn, _)| isn != packet.sequence) {
+                entry.next = Some((packet.sequence, Some(entry.configuration)));
+            }
+        } else if packet.flags & (SYN | ACK | RST) == ACK && entry.state == EntryState::Opening {
+            let (configuration, server) = (entry.configuration, entry.replica.ip());
+            let fits = match entry.answered {
+                Some((first, last)) => [first, last].contains(&packet.acknowledgement),
+                None => configuration == Configuration::A && !self.answering.contains(&server),
+            };
+            if fits && packet.tcp_checksum {
+                self.establish(now, client);
             }
         }
-        self.note_flags(now, client, 1, packet.flags);
+        self.note_flags(now, client, 1, packet);
     }
 
-    fn note_flags(&mut self, now: Duration, client: SocketAddr, side: usize, flags: u8) {
+    fn note_flags(&mut self, now: Duration, client: SocketAddr, side: usize, packet: &Packet) {
         let entry = self.change(client);
-        let quiet = now - entry.since >= RST_GRACE;
-        if entry.state == EntryState::Closing && entry.fins != [true; 2] && quiet {
-            entry.state = if entry.taken { EntryState::Established } else { EntryState::Opening };
+        if entry.state == EntryState::Reset && now - entry.since >= RST_GRACE {
+            entry.state = match entry.fins.contains(&true) {
+                true => EntryState::HalfClosed,
+                false => EntryState::Established,
+            };
         }
         self.touch(now, client);
         let entry = self.change(client);
-        entry.fins[side] |= flags & FIN != 0;
-        if flags & RST != 0 || flags & FIN != 0 && entry.fins == [true; 2] {
-            entry.state = EntryState::Closing;
+        let (fin, rst) = (packet.flags & FIN != 0, packet.flags & RST != 0);
+        if !fin && !rst || side == 1 && !entry.may_end(packet) {
+            return;
         }
+        entry.fins[side] |= fin && entry.taken;
+        entry.state = match entry.state {
+            EntryState::Opening | EntryState::Lost if !rst => entry.state,
+            EntryState::Opening | EntryState::Lost => EntryState::Lost,
+            _ if entry.fins == [true; 2] => EntryState::Closed,
+            _ if rst => EntryState::Reset,
+            EntryState::Established => EntryState::HalfClosed,
+            state => state,
+        };
     }
 
     /// Restarts the record's time-out.

@@ -7,7 +7,7 @@ use pipeline::stage::tag::Configuration;
 use pipeline::verdict::Verdict;
 
 use super::event::{Inside, Signature, Tag};
-use super::{Entry, EntryState, ReplicaModel};
+use super::{Entry, EntryState, MORE_COPIES, ReplicaModel};
 use crate::model::gateway::opened;
 use crate::model::options::clamped;
 use crate::model::outcome::{Leaving, Outcome};
@@ -19,6 +19,12 @@ use crate::model::tunnel::{Outer, decapsulated_class};
 fn copy_time(at: Duration) -> u16 {
     ((at.as_nanos() >> 23) as u16).max(1)
 }
+
+/// A client that was heard within this time is there.
+const HEARD_WITHIN: Duration = Duration::from_secs(5);
+
+/// Configuration and service of a copy, and whether it is signed.
+type Copy = (Configuration, usize, bool);
 
 /// Within so many units a copy is a duplicate.
 const DUPLICATE_UNITS: u16 = 60;
@@ -77,12 +83,12 @@ impl ReplicaModel {
         let class = packet.traffic_class;
         let class = decapsulated_class(class, outer.traffic_class).unwrap_or(class);
         let bare = Packet { traffic_class: class, ..bare.clone() };
-        let (code, number) = match self.read(packet, tag) {
+        let copy = match self.read(packet, tag) {
             Ok(copy) => copy,
             Err(verdict) => return Outcome::dropped(verdict),
         };
         let before = self.accepted;
-        let outcome = self.admit(now, outer, &bare, code, number);
+        let outcome = self.admit(now, outer, &bare, copy);
         self.direct_copies += if is_direct { self.accepted - before } else { 0 };
         outcome
     }
@@ -124,8 +130,9 @@ impl ReplicaModel {
         }
     }
 
-    /// Returns configuration and service of an acceptable copy, or the verdict against it.
-    fn read(&self, packet: &Packet, tag: Tag) -> Result<(Configuration, usize), Verdict> {
+    /// Returns configuration and service of an acceptable copy, and whether it is signed, or the
+    /// verdict against it.
+    fn read(&self, packet: &Packet, tag: Tag) -> Result<Copy, Verdict> {
         if !packet.tcp_checksum {
             return Err(Verdict::TunnelInnerChecksum);
         }
@@ -162,7 +169,7 @@ impl ReplicaModel {
         if !crate::model::world::allows(&self.settings.allowed_clients, packet.from.ip()) {
             return Err(Verdict::CopyClientNotAllowed);
         }
-        Ok((configuration.ok_or(Verdict::CopyUnknownConfiguration)?, number))
+        Ok((configuration.ok_or(Verdict::CopyUnknownConfiguration)?, number, genuine))
     }
 
     /// Admits a copy and forwards it to the web server.
@@ -171,8 +178,7 @@ impl ReplicaModel {
         now: Duration,
         outer: &Outer,
         bare: &Packet,
-        configuration: Configuration,
-        number: usize,
+        (configuration, number, signed): Copy,
     ) -> Outcome {
         let server = self.settings.services[number].servers[0].clone();
         if self.dead || server.weight == 0 {
@@ -185,27 +191,31 @@ impl ReplicaModel {
         }
         let repeated =
             known.as_ref().is_some_and(|e| e.isn == bare.sequence && e.server == bare.to);
+        if repeated && known.as_ref().is_some_and(|entry| entry.copies_left == 0) {
+            return Outcome::dropped(Verdict::CopyRetransmitLimit);
+        }
+        if self.is_busy(now) {
+            return Outcome::dropped(Verdict::Busy);
+        }
         if repeated {
             let entry = self.change(client);
-            // An acknowledged connection has ended by both FINs, or by a RST that may be spoofed.
-            let live = entry.taken && entry.fins != [true; 2];
-            if entry.state == EntryState::Closing && !live {
+            entry.copies_left -= 1;
+            if matches!(entry.state, EntryState::Closed | EntryState::Lost) {
                 (entry.fins, entry.state) = ([false; 2], EntryState::Opening);
                 (entry.answered, entry.taken, entry.next) = (None, false, None);
             }
         } else {
-            if self.is_busy(now) {
-                return Outcome::dropped(Verdict::Busy);
-            }
             let replica = SocketAddr::new(server.address, server.port.unwrap_or(bare.to.port()));
             let bears = server.has_vip && configuration == Configuration::C;
             // Neither a RST nor silence is proof.
             let live = |e: &Entry| e.taken && e.fins != [true; 2];
-            if let Some(known) = known.clone().filter(live) {
-                if (known.server, known.replica, known.bears) != (bare.to, replica, bears) {
+            let elsewhere = |e: &Entry| (e.server, e.replica, e.bears) != (bare.to, replica, bears);
+            let over = |e: &Entry| elsewhere(e) && signed && now - e.since >= HEARD_WITHIN;
+            if let Some(known) = known.clone().filter(live).filter(|entry| !over(entry)) {
+                if elsewhere(&known) {
                     return Outcome::dropped(Verdict::CopyEndpointInUse);
                 }
-                self.change(client).next = Some((bare.sequence, configuration));
+                self.change(client).next = Some((bare.sequence, Some(configuration)));
                 self.translates[usize::from(client.is_ipv6())] |= configuration != Configuration::A;
                 let packet = match configuration {
                     Configuration::C => clamped(bare, self.room(client)),
@@ -227,7 +237,9 @@ impl ReplicaModel {
                 credit: 0,
                 answered: None,
                 taken: false,
+                expects: 0,
                 next: None,
+                copies_left: MORE_COPIES,
                 given: None,
                 fins: [false; 2],
                 since: now,
@@ -286,8 +298,13 @@ impl ReplicaModel {
     }
 
     fn is_busy(&mut self, now: Duration) -> bool {
-        let live = |entry: &&Entry| entry.state != EntryState::Closing;
-        if self.busy || self.entries.values().filter(live).count() >= self.settings.busy_connections
+        // Those that were heard of in this unit of 2^36 ns, or in the three before.
+        let unit = |at: Duration| at.as_nanos() >> 36;
+        let heard = |entry: &&Entry| {
+            entry.state == EntryState::Established && unit(now) - unit(entry.since) < 4
+        };
+        if self.busy
+            || self.entries.values().filter(heard).count() >= self.settings.busy_connections
         {
             return true;
         }
@@ -309,9 +326,13 @@ impl ReplicaModel {
         }
         let oldest = |state| {
             let such = own().filter(|(_, entry)| entry.state == state);
-            such.min_by_key(|(_, entry)| entry.order).map(|(key, _)| *key)
+            such.min_by_key(|(_, entry)| entry.order).map(|(key, entry)| (entry.since, *key))
         };
-        let gone = oldest(EntryState::Closing).or_else(|| oldest(EntryState::Opening));
+        // Of those that are over, the one that was heard of least recently.
+        let over = [EntryState::Closed, EntryState::Lost].into_iter().filter_map(oldest);
+        let gone = over.min_by_key(|(since, _)| *since);
+        let gone = gone.or_else(|| oldest(EntryState::Opening));
+        let gone = gone.or_else(|| oldest(EntryState::Reset)).map(|(_, key)| key);
         let Some(gone) = gone else { return false };
         self.evicted[family] += 1;
         self.entries.remove(&gone).is_some()

@@ -157,6 +157,8 @@ pub enum Event {
     Admission(bool, bool),
     /// The replica does its periodic work.
     Housekeeping,
+    /// The same, after a time in which a copy becomes the client's retransmission.
+    Rest,
 }
 
 /// An event with its time and place.
@@ -209,7 +211,7 @@ impl Step {
     /// Returns the received frame and its outcome, or `None` without a frame.
     pub fn happens(&self, model: &mut ReplicaModel, now: Duration) -> Option<Incoming> {
         let (side, frame, outcome) = match &self.event {
-            Event::Housekeeping | Event::Admission(..) => return None,
+            Event::Housekeeping | Event::Rest | Event::Admission(..) => return None,
             Event::Copy { .. } => self.copy(model, now),
             Event::OfSwitch(what) => self.of_switch(model, now, *what),
             Event::Web(who, flags, fill) => {
@@ -219,7 +221,7 @@ impl Step {
                 let mut packet = self.filled(self.packet(from, client, *flags), *fill);
                 packet.sequence = ISNS[self.sequence];
                 packet.acknowledgement = match model.entry(client) {
-                    Some(entry) if self.acknowledges => entry.isn.wrapping_add(1),
+                    Some(entry) if self.acknowledges => entry.acknowledged(self.sequence),
                     _ => BLIND,
                 };
                 let outcome = model.from_web_server(now, &packet);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use pipeline::stage::tag::Configuration;
 use pipeline::verdict::Verdict;
 
-use super::{Entry, ReplicaModel};
+use super::{Entry, EntryState, GATEWAY_SENDS_WITHIN, ReplicaModel};
 use crate::model::gateway::{cracked, opened};
 use crate::model::options::clamped;
 use crate::model::outcome::{Leaving, Outcome};
@@ -13,12 +13,34 @@ use crate::model::packet::Packet;
 use crate::model::related::{IcmpError, fragment};
 use crate::model::tunnel::{Outer, decapsulated_class};
 
+impl Entry {
+    /// Returns whether a plain SYN to the web server is no gateway's of this connection.
+    fn is_not_for(&self, syn: &Packet, now: Duration) -> bool {
+        if self.configuration == Configuration::C {
+            return true;
+        }
+        match self.next {
+            _ if self.isn == syn.sequence => false,
+            Some((isn, configuration)) if isn == syn.sequence => configuration.is_none(),
+            _ => {
+                use EntryState::{Closed, Lost, Reset};
+                let over = matches!(self.state, Closed | Reset | Lost);
+                over || now - self.since >= GATEWAY_SENDS_WITHIN
+            }
+        }
+    }
+}
+
 impl ReplicaModel {
     /// Handles a plain packet from the outside.
     pub fn from_gateway(&mut self, now: Duration, packet: &Packet) -> Outcome {
-        let plain =
-            |entry: &&Entry| entry.configuration != Configuration::C && entry.replica == packet.to;
-        if self.entry(packet.from).filter(plain).is_none() {
+        let entry = self.entry(packet.from).filter(|entry| entry.replica == packet.to);
+        let Some(entry) = entry else { return Outcome::untouched(Verdict::NoEntry) };
+        if packet.is_syn() && entry.is_not_for(packet, now) {
+            self.change(packet.from).next = Some((packet.sequence, None));
+            return Outcome::untouched(Verdict::NoEntry);
+        }
+        if entry.configuration == Configuration::C {
             return Outcome::untouched(Verdict::NoEntry);
         }
         self.client_goes_on(now, packet.from, packet);

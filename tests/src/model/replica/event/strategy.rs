@@ -17,7 +17,7 @@ use crate::model::replica::SERVICES;
 use crate::model::tunnel::Udp;
 
 fn wait() -> impl Strategy<Value = Duration> {
-    let limits = vec![1u64, 3, 30, 60, 120, 7440];
+    let limits = vec![1u64, 3, 5, 10, 30, 60, 120, 210, 280, 7440];
     let hair = Duration::from_nanos(1);
     prop_oneof![
         24 => Just(Duration::ZERO),
@@ -158,7 +158,12 @@ fn script() -> BoxedStrategy<Vec<Event>> {
         let refusal = Event::Web(Who::Right, RST | ACK, None);
         vec![copy, refusal.clone(), refusal]
     });
-    prop_oneof![3 => opening, 1 => refused, 2 => twice(), 1 => fragments].boxed()
+    // A client that gets no answer, for longer than any does.
+    let repeated = copy().prop_map(|copy| {
+        let again = (0..9).flat_map(|_| [Event::Rest, copy.clone()]);
+        std::iter::once(copy.clone()).chain(again).collect()
+    });
+    prop_oneof![3 => opening, 1 => refused, 2 => twice(), 1 => fragments, 1 => repeated].boxed()
 }
 
 /// Generates a trace of events among these clients, given by index.
@@ -171,8 +176,12 @@ pub fn trace(clients: &[usize]) -> BoxedStrategy<Vec<Step>> {
     let step = (wait(), select(clients.to_vec()), 0..SERVICES, events, dress, numbers).prop_map(
         |(wait, client, service, events, dress, (sequence, acknowledges))| {
             let (wrap, traffic_class, vlans) = dress;
-            let step = |(number, event)| Step {
-                wait: if number == 0 { wait } else { Duration::from_millis(20) },
+            let step = |(number, event): (usize, Event)| Step {
+                wait: match &event {
+                    _ if number == 0 => wait,
+                    Event::Rest => Duration::from_millis(600),
+                    _ => Duration::from_millis(20),
+                },
                 client,
                 service,
                 event,

@@ -89,16 +89,23 @@ impl Step {
         let known = model.entry(client).cloned();
         let replica = known.as_ref().map(|entry| entry.replica);
         let acknowledgement = match &known {
-            Some(entry) if self.acknowledges => entry.awaits(),
+            Some(entry) if self.acknowledges => entry.awaits(self.sequence == 0),
             _ => BLIND,
         };
+        let sequence = match &known {
+            Some(entry) if self.acknowledges => entry.sends(flags, self.sequence),
+            _ => ISNS[self.sequence],
+        };
+        // A wrong checksum, now and then.
+        let tcp_checksum = self.traffic_class % 8 != 5;
         if !tunnelled {
             let to = self.who(who, replica, server_of(client, self.service));
-            let packet = Packet { acknowledgement, ..self.packet(client, to, flags) };
+            let packet = self.packet(client, to, flags);
+            let packet = Packet { sequence, acknowledgement, tcp_checksum, ..packet };
             return (Side::Outside, packet.frame(), model.from_gateway(now, &packet));
         }
         let to = self.who(who, known.map(|entry| entry.server), self.service());
-        let packet = Packet { acknowledgement, ..self.packet(client, to, flags) };
+        let packet = Packet { sequence, acknowledgement, ..self.packet(client, to, flags) };
         let outer = self.outer(client, replica.unwrap_or(server_of(client, self.service)));
         let frame = outer.around(&packet.frame());
         (Side::Outside, frame, model.tunnelled(now, &outer, &packet))
