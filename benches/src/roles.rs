@@ -71,6 +71,9 @@ pub fn established<Q: Mode>(peers: Peers, connections: usize) -> Harness<Gateway
     let answers =
         frames(peers, connections, |client| from_replica(Q::CONFIGURATION, peers, client, true));
     run_all(&mut harness, Side::Outside, &answers, Verdict::ReplicaWon);
+    let opened =
+        frames(peers, connections, |client| Segment::ack(client, peers.server, 8, 6).frame());
+    run_all(&mut harness, Side::Inside, &opened, Verdict::ToReplica);
     harness
 }
 

@@ -147,6 +147,7 @@ verdicts! {
     ToReplica Forwarded GATEWAY "to_replica" "op 612, 636, 656" "client to replica: destination rewritten (A, B), or tunnelled (C)";
     OtherServer Forwarded GATEWAY "other_server" "op 616" "client to another server than the one of its entry";
     RaceUndecided Forwarded GATEWAY "race_undecided" "op 616" "a packet of a race without a winner";
+    AnsweredElsewhere Forwarded GATEWAY "answered_elsewhere" "op 516" "ACK of the client during a race: the origin has answered by another way, and has won";
     WithOrigin Forwarded GATEWAY "with_origin" "op 616" "a packet of a connection that the origin won";
 
     // Gateway, from the outside.
@@ -156,12 +157,13 @@ verdicts! {
     ResetByOrigin Forwarded GATEWAY "reset_by_origin" "op 516" "the origin refused during the race: the race is over";
     FromReplica Forwarded GATEWAY "from_replica" "op 612, 632, 658" "replica to client: source rewritten (A), untouched (B), or decapsulated (C)";
     Passed Forwarded GATEWAY "passed" "op 632" "configuration B: a plain packet from the outside, forwarded without a lookup";
-    FromOther Forwarded GATEWAY "from_other" "op 616" "to a client with an entry, from neither server nor winner";
+    FromOther Forwarded GATEWAY "from_other" "op 616" "to a client with an entry, from neither server nor winner: another connection's";
+    UnlistedReplica Forwarded GATEWAY "unlisted_replica" "op 506" "a plain SYN/ACK that acknowledges the entry's SYN, of a sender that is not allowed as a replica, untouched";
     SynAckHeld Consumed GATEWAY "syn_ack_held" "op 504" "a SYN/ACK that waits for its handicap, or for the replica that the client had";
     ShadowReset Consumed GATEWAY "shadow_reset" "op 514" "a replica's SYN/ACK in a race that a shadow lets the origin win, answered with a reset";
     LoserReset Consumed GATEWAY "loser_reset" "op 514" "a loser's SYN/ACK, answered with a reset";
-    SynAckWrongNumber Dropped GATEWAY "syn_ack_wrong_number" "op 504" "a SYN/ACK that acknowledges another sequence number";
-    ReplicaNotAllowed Dropped GATEWAY "replica_not_allowed" "op 506" "a SYN/ACK from outside the service's allowed replicas";
+    SynAckWrongNumber Dropped GATEWAY "syn_ack_wrong_number" "op 504" "a tunnelled SYN/ACK, or one of the server in a connection that a replica won, that acknowledges another sequence number";
+    ReplicaNotAllowed Dropped GATEWAY "replica_not_allowed" "op 506" "a tunnelled SYN/ACK of a sender that is not allowed as a replica";
     ConfigurationMismatch Dropped GATEWAY "configuration_mismatch" "op 506" "a SYN/ACK, or a tunnelled packet, in the form of another configuration than the gateway's";
     TunnelSpoofed Dropped GATEWAY "tunnel_spoofed" "op 658" "tunnelled as from the server, but the outer source or the port is not the winner's";
     TooBig Consumed ALL "too_big" "op 656" "a packet larger than its tunnel's inner MTU, answered with an ICMP error";

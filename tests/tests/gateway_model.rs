@@ -69,6 +69,7 @@ const COMMON: &[Verdict] = &[
     Verdict::ToReplica,
     Verdict::OtherServer,
     Verdict::RaceUndecided,
+    Verdict::AnsweredElsewhere,
     Verdict::WithOrigin,
     Verdict::OriginWon,
     Verdict::ReplicaWon,
@@ -76,9 +77,9 @@ const COMMON: &[Verdict] = &[
     Verdict::ResetByOrigin,
     Verdict::FromReplica,
     Verdict::FromOther,
+    Verdict::UnlistedReplica,
     Verdict::LoserReset,
     Verdict::SynAckWrongNumber,
-    Verdict::ReplicaNotAllowed,
     Verdict::ResetByReplica,
     Verdict::FromLoser,
     Verdict::IcmpTranslated,
@@ -98,6 +99,7 @@ const DIRECT: [Generated; 3] =
 
 /// What those can decide besides that open tunnels.
 const TUNNELS: &[Verdict] = &[
+    Verdict::ReplicaNotAllowed,
     Verdict::ConfigurationMismatch,
     Verdict::TunnelChecksum,
     Verdict::TunnelInnerChecksum,

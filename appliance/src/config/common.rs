@@ -88,12 +88,12 @@ section! {
         racing: Duration = Duration, Value(r#""40s""#);
         /// Lifetime of an idle connection.
         established: Duration = Duration, Value(r#""2h4m""#);
-        /// Lifetime of a connection after both FINs or a RST.
+        /// Lifetime of a connection that one side has ended, or both.
         closing: Duration = Duration, Value(r#""4m""#);
         /// Lifetime of a connection that the origin won, during which late responders are reset.
         race_window: Duration = Duration, Value(r#""5s""#);
-        /// Idle time after which a SYN with a new sequence number starts a new race.
-        reuse_after: Duration = Duration, Value(r#""60s""#);
+        /// Time since the last packet of the client after which a SYN with a new sequence number opens a fresh race.
+        reuse_after: Duration = Duration, Value(r#""5s""#);
         /// Time for which SYNs to a destination that drops tagged SYNs are left untagged.
         tag_backoff: Duration = Duration, Value(r#""10m""#);
     }

@@ -12,7 +12,24 @@ use crate::wire::tcp::{self, Flags};
 
 /// Grace period after a RST: segments that were in flight when it was sent arrive within it. A
 /// connection that continues after it has ignored the RST (RFC 7857, section 2).
-const RST_GRACE: Ticks = Ticks::from_secs(3);
+pub(super) const RST_GRACE: Ticks = Ticks::from_secs(3);
+
+/// Half the width of the window around the expected sequence number in which a FIN or a RST
+/// counts. Wide enough for what is under way between an appliance and the end whose numbers it
+/// knows, 1 MiB; narrow enough that a blind guess hits once in 2048 (RFC 5961, RFC 7857 section 2).
+const WINDOW: u32 = 1 << 20;
+
+/// Returns whether a sequence number is within 1 MiB of the one that is expected next.
+#[inline]
+pub(super) fn is_near(sequence: u32, expected: u32) -> bool {
+    sequence.wrapping_sub(expected).wrapping_add(WINDOW) < 2 * WINDOW
+}
+
+/// Returns whether a sequence number is the expected one, or at most 1 MiB behind it.
+#[inline]
+pub(super) fn follows(sequence: u32, expected: u32) -> bool {
+    sequence.wrapping_sub(expected) < WINDOW
+}
 
 /// The events seen of a connection, in one byte of a table entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,6 +44,8 @@ impl TcpTracking {
     const ESTABLISHED: u8 = 1 << 3;
     /// The server has been given a later SYN of the same endpoints.
     const CHALLENGED: u8 = 1 << 4;
+    /// RSTs: one bit for each side.
+    const RSTS: u8 = 0b11 << 5;
 
     #[inline(always)]
     fn has(self, bits: u8) -> bool {
@@ -51,6 +70,26 @@ impl TcpTracking {
     /// Returns whether both sides have sent a FIN.
     pub(super) fn has_both_fins(self) -> bool {
         self.has(Self::BOTH_FINS)
+    }
+
+    /// Notes a RST of one side.
+    pub(super) fn note_rst(&mut self, from: Side) {
+        self.0 |= 1 << 5 << from as u8;
+    }
+
+    /// Forgets the RST of one side.
+    pub(super) fn forget_rst(&mut self, from: Side) {
+        self.0 &= !(1 << 5 << from as u8);
+    }
+
+    /// Returns whether either side has sent a RST that is not forgotten.
+    pub(super) fn has_rst(self) -> bool {
+        self.0 & Self::RSTS != 0
+    }
+
+    /// Returns whether either side has sent a FIN.
+    pub(super) fn has_any_fin(self) -> bool {
+        self.0 & Self::BOTH_FINS != 0
     }
 
     /// Notes that the server has answered.
@@ -251,6 +290,36 @@ mod tests {
         tracking.forget_fins();
         assert!(tracking.is_established() && tracking.is_challenged() && tracking.server_seen());
         assert!(!tracking.has_fin(Side::Inside) && !tracking.has_fin(Side::Outside));
+    }
+
+    #[test]
+    fn rsts_are_noted_by_side() {
+        let mut tracking = TcpTracking::default();
+        tracking.note_rst(Side::Inside);
+        tracking.note_rst(Side::Outside);
+        tracking.note_fin(Side::Outside);
+        tracking.forget_rst(Side::Inside);
+        assert!(tracking.has_rst() && tracking.has_any_fin() && !tracking.has_fin(Side::Inside));
+        tracking.forget_rst(Side::Outside);
+        assert!(!tracking.has_rst() && tracking.has_fin(Side::Outside));
+    }
+
+    #[test]
+    fn numbers_are_near_within_a_mebibyte_on_either_side() {
+        for expected in [0, 7, 1 << 31, u32::MAX] {
+            assert!(follows(expected, expected) && !follows(expected.wrapping_sub(1), expected));
+            for distance in [0, 1, WINDOW - 1] {
+                assert!(follows(expected.wrapping_add(distance), expected), "{distance}");
+                assert!(is_near(expected.wrapping_add(distance), expected), "{distance}");
+                assert!(is_near(expected.wrapping_sub(distance), expected), "{distance}");
+            }
+            assert!(is_near(expected.wrapping_sub(WINDOW), expected));
+            for distance in [WINDOW, WINDOW + 1, 1 << 31] {
+                assert!(!is_near(expected.wrapping_add(distance), expected), "{distance}");
+                assert!(!follows(expected.wrapping_add(distance), expected), "{distance}");
+                assert!(!is_near(expected.wrapping_sub(distance + 1), expected), "{distance}");
+            }
+        }
     }
 
     #[test]

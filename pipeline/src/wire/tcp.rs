@@ -39,6 +39,8 @@ pub const FAST_OPEN_EXID: u16 = 0xf989;
 /// assert!(Flags(Flags::SYN | Flags::ACK).is_syn_ack());
 /// assert!(Flags(Flags::ACK).is_data());
 /// assert!(!Flags(Flags::FIN | Flags::ACK).is_data());
+/// assert!(Flags(Flags::ACK).is_acknowledged_data());
+/// assert!(!Flags(0).is_acknowledged_data());
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flags(pub u8);
@@ -68,6 +70,12 @@ impl Flags {
     #[inline(always)]
     pub fn is_data(self) -> bool {
         self.0 & (Self::SYN | Self::FIN | Self::RST) == 0
+    }
+
+    /// Returns whether the segment is one of an open connection: ACK, without SYN, FIN and RST.
+    #[inline(always)]
+    pub fn is_acknowledged_data(self) -> bool {
+        self.0 & Self::HANDSHAKE == Self::ACK
     }
 
     /// Returns whether FIN is set.

@@ -49,7 +49,7 @@ pub enum Isn {
 pub enum Acknowledged {
     /// The SYN of the client's record.
     Raced,
-    /// The last SYN that was sent to the winner only.
+    /// The last SYN with another number that was sent to the winner only, or else the record's.
     Winner,
 }
 
@@ -114,6 +114,9 @@ pub struct Segment {
     pub fill: Option<(i8, bool)>,
     /// Whether its numbers are those of a response that refuses the SYN.
     pub refuses: bool,
+    /// Otherwise: the distance of its sequence number from the one that is expected, with the right
+    /// acknowledgement number. `None`: both are wrong.
+    pub near: Option<i32>,
 }
 
 /// Header fields that do not affect the decision.
@@ -190,7 +193,7 @@ impl Step {
                 let mut packet = self.packet(model, Side::Outside, SYN | ACK);
                 let isn = known.map_or(ISNS[0], |record| match acknowledged {
                     Acknowledged::Raced => record.isn,
-                    Acknowledged::Winner => record.last_isn,
+                    Acknowledged::Winner => record.pending.unwrap_or(record.isn),
                 });
                 packet.acknowledgement = isn.wrapping_add(1).wrapping_add(*addend);
                 packet.options = vec![2, 4, 5, 0xb4, 1, 3, 3, 9];
@@ -266,6 +269,10 @@ impl Step {
     fn segment(&self, model: &Model, side: Side, segment: &Segment) -> Packet {
         let mut packet = self.packet(model, side, segment.flags);
         packet.payload.clone_from(&segment.payload);
+        if let (Some(distance), Some(record)) = (segment.near, model.record(self.end())) {
+            packet.sequence = record.next[side as usize].wrapping_add_signed(distance);
+            packet.acknowledgement = record.next[side.other() as usize];
+        }
         if segment.refuses {
             let isn = model.record(self.end()).map_or(ISNS[0], |record| record.isn);
             (packet.sequence, packet.acknowledgement) = (0, isn.wrapping_add(1));

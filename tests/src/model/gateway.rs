@@ -14,7 +14,7 @@ use pipeline::verdict::Verdict;
 use super::event::Input;
 use super::options::Key;
 use super::outcome::{Leaving, Outcome};
-use super::packet::{FIN, Packet, RST};
+use super::packet::{ACK, FIN, Packet, RST, SYN};
 use super::related::{fragments, too_big};
 use super::tunnel::{Outer, Udp, overhead};
 use super::world;
@@ -32,17 +32,36 @@ pub(super) use tunnelled::{cracked, opened};
 pub enum State {
     /// Tagged SYN sent, no valid SYN/ACK yet.
     Racing,
+    /// A replica won; the client has not acknowledged its SYN/ACK.
+    HalfOpen,
     /// A replica won.
     Replica,
     /// The origin won.
     Origin,
-    /// FINs seen in both directions, or a RST.
-    Closing,
+    /// FIN seen in one direction.
+    HalfClosed,
+    /// FINs seen in both directions.
+    Closed,
+    /// RST seen.
+    Reset,
 }
 
 impl State {
     /// All states, in the order of their gauges.
-    pub const ALL: [State; 4] = [State::Racing, State::Replica, State::Origin, State::Closing];
+    pub const ALL: [State; 7] = [
+        State::Racing,
+        State::HalfOpen,
+        State::Replica,
+        State::Origin,
+        State::HalfClosed,
+        State::Closed,
+        State::Reset,
+    ];
+
+    /// Returns whether packets are translated.
+    pub(super) fn is_translated(self) -> bool {
+        self != State::Racing && self != State::Origin
+    }
 }
 
 /// The gateway's record of a client endpoint.
@@ -52,8 +71,10 @@ pub struct Record {
     pub server: SocketAddr,
     /// The SYN's sequence number.
     pub isn: u32,
-    /// Sequence number of the last SYN that was sent to the winner only.
-    pub last_isn: u32,
+    /// Sequence number of the last SYN with another number that was sent to the winner only.
+    pub pending: Option<u32>,
+    /// About the sequence numbers of the next packets, by side.
+    pub next: [u32; 2],
     /// State.
     pub state: State,
     /// R, once a replica has won.
@@ -71,6 +92,14 @@ pub struct Record {
     /// The sender of the last SYN/ACK that waits.
     held: Option<SocketAddr>,
     fins: [bool; 2],
+    /// RSTs that have not been taken back.
+    resets: [bool; 2],
+    /// Whether the client has acknowledged the winner's SYN/ACK.
+    opened: bool,
+    /// Whether the winner's SYN/ACKs had different sequence numbers.
+    two_numbers: bool,
+    /// The time at which the client was heard last.
+    heard: Duration,
     /// Start of the race.
     started: Duration,
     /// Start of the time-out.
@@ -82,8 +111,17 @@ pub struct Record {
 impl Record {
     /// Returns R while packets are translated.
     fn winner(&self) -> Option<SocketAddr> {
-        let translated = matches!(self.state, State::Replica | State::Closing);
-        self.replica.filter(|_| translated)
+        self.replica.filter(|_| self.state.is_translated())
+    }
+
+    /// Returns the state of a connection that a replica has won, without its RST.
+    fn open_state(&self) -> State {
+        match (self.fins, self.opened) {
+            ([true, true], _) => State::Closed,
+            (_, false) => State::HalfOpen,
+            ([false, false], _) => State::Replica,
+            _ => State::HalfClosed,
+        }
     }
 }
 
@@ -108,6 +146,27 @@ pub struct Model {
 
 /// Grace period after a RST: segments already in flight arrive within it.
 const RST_GRACE: Duration = Duration::from_secs(3);
+
+/// A FIN or RST counts within so many bytes of the number that the other side expects.
+const WINDOW: i32 = 1 << 20;
+
+/// Returns whether a sequence number is near the expected one, on either side.
+fn is_near(sequence: u32, expected: u32) -> bool {
+    let distance = sequence.wrapping_sub(expected) as i32;
+    (-WINDOW..WINDOW).contains(&distance)
+}
+
+fn has_right_checksums(packet: &Packet) -> bool {
+    packet.ip_checksum && packet.tcp_checksum
+}
+
+/// Returns the time between, as the gateway measures how long a client has not been heard: in units
+/// of 2^30 ns, up to 2^16 of them.
+fn unheard(since: Duration, now: Duration) -> Duration {
+    let units = |time: Duration| time.as_nanos() >> 30;
+    let between = (units(now) - units(since)) % (1 << 16);
+    Duration::from_nanos((between << 30) as u64)
+}
 
 fn span(ticks: Ticks) -> Duration {
     Duration::from_nanos(ticks.0)
@@ -147,10 +206,10 @@ impl Model {
         let lingering = &mut self.lingering;
         self.records.retain(|client, record| {
             let limit = match record.state {
-                State::Racing => timeouts.racing,
+                State::Racing | State::HalfOpen => timeouts.racing,
                 State::Replica => timeouts.established,
                 State::Origin => timeouts.race_window,
-                State::Closing => timeouts.closing,
+                State::HalfClosed | State::Closed | State::Reset => timeouts.closing,
             };
             let lives = now - record.since < span(limit);
             lingering[usize::from(client.is_ipv6())] |= !lives && record.winner().is_some();
@@ -249,19 +308,82 @@ impl Model {
         usize::from(world::MTU) - overhead(world::format(replica), replica.is_ipv6())
     }
 
-    /// Notes a packet of a translated connection.
-    fn note_flags(&mut self, now: Duration, side: Side, client: SocketAddr, flags: u8) {
-        let idle = now - self.change(client).since;
-        self.touch(now, client);
+    /// Notes a packet of a translated connection that came from this side.
+    fn track(&mut self, now: Duration, side: Side, packet: &Packet) {
+        let client = if side == Side::Inside { packet.from } else { packet.to };
+        let is_b = self.configuration == Configuration::B;
+        let controls = packet.flags & (SYN | ACK | FIN | RST);
         let record = self.change(client);
-        // Notes that a RST has not closed its connection.
-        if record.state == State::Closing && record.fins != [true; 2] && idle >= RST_GRACE {
-            record.state = State::Replica;
+        // Who goes on has not sent the RST. Under B servers are not heard.
+        let quiet = now - record.since >= RST_GRACE;
+        if record.state == State::Reset && controls & RST == 0 && quiet {
+            record.resets[side as usize] = false;
+            if is_b && side == Side::Inside {
+                record.resets = [false; 2];
+            }
+            if record.resets == [false; 2] {
+                record.state = record.open_state();
+                self.touch(now, client);
+            }
         }
-        record.fins[side as usize] |= flags & FIN != 0;
-        if flags & RST != 0 || flags & FIN != 0 && record.fins == [true; 2] {
-            record.state = State::Closing;
+        let record = self.change(client);
+        let acknowledges = controls & (SYN | ACK | RST) == ACK
+            && (record.two_numbers || is_near(packet.acknowledgement, record.next[1]))
+            && has_right_checksums(packet);
+        if record.state == State::HalfOpen && side == Side::Inside && acknowledges {
+            record.opened = true;
+            record.state = record.open_state();
+            self.touch(now, client);
         }
+        if !matches!(self.change(client).state, State::HalfOpen | State::Reset) {
+            self.touch(now, client);
+            let record = self.change(client);
+            if side == Side::Inside {
+                record.heard = now;
+            }
+            if controls == ACK {
+                record.next[side.other() as usize] = packet.acknowledgement;
+                if is_b && side == Side::Inside {
+                    record.next[0] = packet.sequence;
+                }
+            }
+        }
+        if controls & (FIN | RST) != 0 {
+            self.end(now, side, packet, client);
+        }
+    }
+
+    /// Notes a FIN or RST, if it may be from who it says.
+    fn end(&mut self, now: Duration, side: Side, packet: &Packet, client: SocketAddr) {
+        let is_reset = packet.flags & RST != 0;
+        let record = self.change(client);
+        let refused = record.pending.map(|isn| isn.wrapping_add(1));
+        let refuses = side == Side::Outside && is_reset && refused == Some(packet.acknowledgement);
+        let is_near = is_near(packet.sequence, record.next[side as usize]);
+        if !(is_near || refuses) || !has_right_checksums(packet) {
+            return;
+        }
+        let before = record.state;
+        record.fins[side as usize] |= packet.flags & FIN != 0;
+        record.state = match before {
+            State::Closed => State::Closed,
+            _ if is_reset => {
+                record.resets[side as usize] = true;
+                State::Reset
+            }
+            State::Reset if record.fins != [true; 2] => State::Reset,
+            _ => record.open_state(),
+        };
+        if record.state != before {
+            self.touch(now, client);
+        }
+    }
+
+    /// Returns whether a replica of the record's service may send from this address.
+    fn may_be_replica(&self, client: SocketAddr, known: &Record, from: SocketAddr) -> bool {
+        from.ip() != client.ip()
+            && from.ip() != known.server.ip()
+            && self.permits(known.service, from.ip())
     }
 
     /// Restarts the record's time-out.

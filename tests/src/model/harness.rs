@@ -174,8 +174,9 @@ impl<R: Role> Harness<R> {
     /// periodic work left them.
     pub fn gauges(&self) -> [Vec<usize>; 2] {
         let counters = self.role.counters();
-        [&counters.table, &counters.table_v6]
-            .map(|table| table.live.iter().map(|gauge| gauge.get() as usize).collect())
+        [&counters.table, &counters.table_v6].map(|table| {
+            table.live.iter().take(R::STATES.len()).map(|gauge| gauge.get() as usize).collect()
+        })
     }
 
     fn drain(&mut self, capacity: [usize; 2]) -> [Vec<Vec<u8>>; 2] {

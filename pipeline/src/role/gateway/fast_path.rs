@@ -16,7 +16,7 @@ use crate::packet::view::{Headers, Kind, Packet, Side, View};
 use crate::policy::tunnel_path::TunnelPath;
 use crate::role::PathClass;
 use crate::stage::decap;
-use crate::table::{EntryHint, Table};
+use crate::table::{EntryHint, Slot, Table};
 use crate::verdict::Verdict;
 use crate::wire::family::{Endpoint, Family, V4, V6, Version};
 use crate::wire::tcp;
@@ -109,9 +109,11 @@ impl<'a, M: Mode, F: Family> FastPath<'a, M, F> {
     #[inline(always)]
     fn plain_packet<B: Buffer>(&mut self, from: Side, packet: &mut Packet<B>) -> Option<Verdict> {
         let headers = Headers::<F>::of(packet.buffer.head())?;
-        if !tcp::flags(headers.tcp()).is_data() {
+        let tcp = headers.tcp();
+        if !tcp::flags(tcp).is_acknowledged_data() {
             return None;
         }
+        let numbers = (tcp::sequence(tcp), tcp::ack_number(tcp));
         let (source, destination) = (headers.source(), headers.destination());
         let (client, other) = match from {
             Side::Inside => (source, destination),
@@ -128,16 +130,23 @@ impl<'a, M: Mode, F: Family> FastPath<'a, M, F> {
         match from {
             Side::Inside if other == translation.server => {
                 M::to_replica(packet, &translation, self.path).ok()?;
-                self.flows.touch(slot, self.now);
+                self.note_segment(slot, Side::Inside, numbers);
                 Some(Verdict::ToReplica)
             }
             Side::Outside if M::plain_winner(&translation) == Some(other) => {
                 M::to_client(packet, &translation);
-                self.flows.touch(slot, self.now);
+                self.note_segment(slot, Side::Outside, numbers);
                 Some(Verdict::FromReplica)
             }
             Side::Inside | Side::Outside => None,
         }
+    }
+
+    /// Notes that a segment of an open connection has passed.
+    #[inline(always)]
+    fn note_segment(&mut self, slot: Slot, from: Side, numbers: (u32, u32)) {
+        self.flows.touch(slot, self.now);
+        self.flows.value_mut(slot).note_segment::<M>(from, numbers, self.now);
     }
 
     /// Handles data that the winner has put into a tunnel (op 658).
@@ -148,12 +157,11 @@ impl<'a, M: Mode, F: Family> FastPath<'a, M, F> {
             return None;
         }
         let client = client::<F>(Side::Outside, head, inner);
-        let outer = packet.ip();
-        if F::destination(outer) != client.address
-            || !tcp::flags(&head[usize::from(inner.l4)..]).is_data()
-        {
+        let (outer, tcp) = (packet.ip(), &head[usize::from(inner.l4)..]);
+        if F::destination(outer) != client.address || !tcp::flags(tcp).is_acknowledged_data() {
             return None;
         }
+        let numbers = (tcp::sequence(tcp), tcp::ack_number(tcp));
         let slot = self.flows.peek(self.entry, client, self.now)?;
         let entry = self.flows.get(slot);
         let translation = entry.value.translation(client);
@@ -166,7 +174,7 @@ impl<'a, M: Mode, F: Family> FastPath<'a, M, F> {
         if let Err(verdict) = decap::open(packet, *inner) {
             return Some(verdict);
         }
-        self.flows.touch(slot, self.now);
+        self.note_segment(slot, Side::Outside, numbers);
         M::to_client(packet, &translation);
         Some(Verdict::FromReplica)
     }

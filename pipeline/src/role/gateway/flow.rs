@@ -2,7 +2,8 @@
 
 use super::mode::Translation;
 use crate::base::time::Ticks;
-use crate::role::tracking::{TcpTracking, Tracked};
+use crate::packet::view::Side;
+use crate::role::tracking::TcpTracking;
 use crate::table::State;
 use crate::wire::family::{Endpoint, Family};
 use crate::wire::tunnel::Format;
@@ -13,21 +14,48 @@ use crate::wire::tunnel::Format;
 pub enum Phase {
     /// The tagged SYN was sent; no valid SYN/ACK has come yet.
     Racing,
-    /// A replica won: packets are translated by configuration.
+    /// A replica won, and the client has not acknowledged its SYN/ACK yet. Translated like all
+    /// states that follow.
+    HalfOpen,
+    /// The client has acknowledged the winner's SYN/ACK: packets are translated by configuration.
     Replica,
     /// The origin won: nothing is translated; the entry remains so that losers are reset.
     Origin,
-    /// Both FINs or a RST were seen: still translated, expires soon.
-    Closing,
+    /// One side has sent a FIN.
+    HalfClosed,
+    /// Both sides have sent a FIN.
+    Closed,
+    /// A side has sent a RST, which the other one may have ignored.
+    Reset,
 }
 
 impl Phase {
     /// The names of the gauges.
-    pub const NAMES: &'static [&'static str] = &["racing", "replica", "origin", "closing"];
+    pub const NAMES: &'static [&'static str] =
+        &["racing", "half_open", "replica", "origin", "half_closed", "closed", "reset"];
+
+    /// Returns whether a replica has won: the connection's packets are translated.
+    #[inline]
+    pub fn is_translated(self) -> bool {
+        !matches!(self, Phase::Racing | Phase::Origin)
+    }
+
+    /// Returns whether the connection has ended: a SYN with another number opens a new one.
+    pub fn has_ended(self) -> bool {
+        matches!(self, Phase::Closed | Phase::Reset)
+    }
 }
 
 impl State for Phase {
-    const ALL: &'static [Self] = &[Phase::Racing, Phase::Replica, Phase::Origin, Phase::Closing];
+    const ALL: &'static [Self] = &[
+        Phase::Racing,
+        Phase::HalfOpen,
+        Phase::Replica,
+        Phase::Origin,
+        Phase::HalfClosed,
+        Phase::Closed,
+        Phase::Reset,
+    ];
 
     fn queue(self) -> usize {
         self as usize
@@ -37,12 +65,14 @@ impl State for Phase {
         self == Phase::Replica
     }
 
-    /// Connections that have closed except for a lost FIN may be evicted, and races.
+    /// Connections that have closed except for a lost FIN are evicted first, then those that no
+    /// client has opened yet. A RST may be forged and its connection live: it goes last.
     fn eviction_rank(self) -> Option<u8> {
         match self {
-            Phase::Closing => Some(0),
-            Phase::Racing => Some(1),
-            Phase::Replica | Phase::Origin => None,
+            Phase::Closed => Some(0),
+            Phase::Racing | Phase::HalfOpen => Some(1),
+            Phase::Reset => Some(2),
+            Phase::Replica | Phase::Origin | Phase::HalfClosed => None,
         }
     }
 }
@@ -55,19 +85,22 @@ pub struct Flow<F: Family> {
     /// R: the winner (op 510). In a race without a winner, the sender of the last SYN/ACK that
     /// waits. Otherwise [`Endpoint::NONE`].
     pub replica: Endpoint<F>,
-    /// Another server to which the client endpoint has opened a connection meanwhile. Its packets
-    /// do not belong to this connection.
-    pub second: Endpoint<F>,
     /// The sequence number of the SYN.
     pub isn: u32,
-    /// The sequence number of the last SYN that was sent to the winner alone.
-    pub pending_isn: u32,
     /// The time at which the first SYN of the race was sent, in microseconds; wraps after 71 min.
     started: u32,
-    /// The sites that got a direct copy of a SYN of the race: one bit for each number in the plan.
-    pub asked: u32,
+    /// The sites that got a direct copy of a SYN of the race, one bit for each number in the plan;
+    /// or the pending ISN, if there is one.
+    asked_or_pending: u32,
+    /// About the sequence number of the client's next packet. Once a replica has won.
+    pub next_from_client: u32,
+    /// About the sequence number of the winner's next packet: the number that the client has
+    /// acknowledged last. Once a replica has won.
+    pub next_from_server: u32,
     /// The number of the service.
     pub service: u16,
+    /// When the client was heard last. Once the race is over.
+    heard: Coarse,
     /// The number of retransmissions of the SYN.
     pub retransmits: u8,
     /// Which FINs have been seen.
@@ -86,6 +119,8 @@ impl RaceFlags {
     const UNTAGGED: u8 = 1;
     const DEFERRED: u8 = 1 << 1;
     const ANSWERED: u8 = 1 << 2;
+    const PENDING: u8 = 1 << 3;
+    const TWO_NUMBERS: u8 = 1 << 4;
 
     /// Notes that a SYN of the race was sent to the server without a tag.
     pub fn note_untagged(&mut self) {
@@ -112,12 +147,41 @@ impl RaceFlags {
         self.0 & Self::ANSWERED != 0
     }
 
+    /// Notes that the winner has answered twice, with different sequence numbers: either may be the
+    /// one that the client has accepted.
+    pub fn note_two_numbers(&mut self) {
+        self.0 |= Self::TWO_NUMBERS;
+    }
+
+    /// Returns whether the winner has answered with different sequence numbers.
+    pub fn has_two_numbers(self) -> bool {
+        self.0 & Self::TWO_NUMBERS != 0
+    }
+
     /// Notes an answer that would have won if the origin did not win all races of the service.
     /// Returns whether it is the first.
     pub fn note_shadow_answer(&mut self) -> bool {
         let is_first = self.0 & Self::ANSWERED == 0;
         self.0 |= Self::ANSWERED;
         is_first
+    }
+}
+
+/// A time in units of 2^30 ns (1.07 s); wraps after 19.5 hours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Coarse(u16);
+
+impl Coarse {
+    const UNIT: u32 = 30;
+
+    #[inline(always)]
+    fn of(time: Ticks) -> Self {
+        Self((time.0 >> Self::UNIT) as u16)
+    }
+
+    /// Returns the time that has passed since, up to a unit more or less.
+    fn until(self, now: Ticks) -> Ticks {
+        Ticks(u64::from(Self::of(now).0.wrapping_sub(self.0)) << Self::UNIT)
     }
 }
 
@@ -132,12 +196,13 @@ impl<F: Family> Flow<F> {
         Self {
             server,
             replica: Endpoint::NONE,
-            second: Endpoint::NONE,
             isn,
-            pending_isn: isn,
             started: now.micros() as u32,
-            asked: 0,
+            asked_or_pending: 0,
+            next_from_client: 0,
+            next_from_server: 0,
             service,
+            heard: Coarse::of(now),
             retransmits: 0,
             tracking: TcpTracking::default(),
             format: Format::default(),
@@ -155,17 +220,71 @@ impl<F: Family> Flow<F> {
         RaceId(self.isn, self.started)
     }
 
-    /// Notes that the winner has accepted a new connection of the same endpoints, whose SYN has
-    /// this sequence number.
-    pub fn restart(&mut self, isn: u32) {
-        self.isn = isn;
-        self.tracking.forget_fins();
+    /// Returns the sites that got a direct copy of a SYN of the race: one bit for each number in
+    /// the plan.
+    #[inline]
+    pub fn asked(&self) -> u32 {
+        if self.race.0 & RaceFlags::PENDING == 0 { self.asked_or_pending } else { 0 }
     }
 
-    /// Notes that a replica has won; `format` is the format of tunnels to it, should there be any.
-    pub fn won_by(&mut self, replica: Endpoint<F>, format: Format) {
+    /// Notes sites that got a direct copy of a SYN of the race.
+    pub fn note_asked(&mut self, sites: u32) {
+        self.asked_or_pending = self.asked() | sites;
+    }
+
+    /// Returns the sequence number of the last SYN of another connection that was sent to the
+    /// winner alone.
+    pub fn pending_isn(&self) -> Option<u32> {
+        (self.race.0 & RaceFlags::PENDING != 0).then_some(self.asked_or_pending)
+    }
+
+    /// Notes that the SYN of another connection was sent to the winner alone. Who was asked in the
+    /// race is forgotten.
+    pub fn note_pending(&mut self, isn: u32) {
+        self.race.0 |= RaceFlags::PENDING;
+        self.asked_or_pending = isn;
+    }
+
+    /// Notes that the client was heard. Called for every packet of the client.
+    #[inline(always)]
+    pub fn note_heard(&mut self, now: Ticks) {
+        self.heard = Coarse::of(now);
+    }
+
+    /// Returns the time since the client was heard last, up to 1.1 s more or less.
+    pub fn unheard_for(&self, now: Ticks) -> Ticks {
+        self.heard.until(now)
+    }
+
+    /// Returns about the sequence number of the next packet from this side.
+    pub fn next_from(&self, side: Side) -> u32 {
+        match side {
+            Side::Inside => self.next_from_client,
+            Side::Outside => self.next_from_server,
+        }
+    }
+
+    /// Notes that the winner has accepted a new connection of the same endpoints, whose SYN has
+    /// the sequence number `isn`, with a SYN/ACK whose sequence number is `iss`.
+    pub fn restart(&mut self, isn: u32, iss: u32) {
+        self.isn = isn;
+        self.race = RaceFlags::default();
+        self.asked_or_pending = 0;
+        self.open(iss);
+    }
+
+    /// Notes that a replica has won with a SYN/ACK whose sequence number is `iss`; `format` is the
+    /// format of tunnels to it, should there be any.
+    pub fn won_by(&mut self, replica: Endpoint<F>, format: Format, iss: u32) {
         self.replica = replica;
         self.format = format;
+        self.open(iss);
+    }
+
+    fn open(&mut self, iss: u32) {
+        self.tracking = TcpTracking::default();
+        self.next_from_client = self.isn.wrapping_add(1);
+        self.next_from_server = iss.wrapping_add(1);
     }
 
     /// Returns the addresses between which packets of this connection are translated, once a
@@ -176,27 +295,9 @@ impl<F: Family> Flow<F> {
     }
 }
 
-impl<F: Family> Tracked for Flow<F> {
-    type Phase = Phase;
-    const CLOSING: Phase = Phase::Closing;
-
-    fn tracking_mut(&mut self) -> &mut TcpTracking {
-        &mut self.tracking
-    }
-
-    fn is_finished(&self) -> bool {
-        self.tracking.has_both_fins()
-    }
-
-    fn resumed(&self) -> Option<Phase> {
-        (!self.tracking.has_both_fins()).then_some(Phase::Replica)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packet::view::Side;
     use crate::table::Entry;
     use crate::wire::family::V4;
 
@@ -208,11 +309,35 @@ mod tests {
     #[test]
     fn a_restart_forgets_the_fins_and_keeps_the_winner() {
         let mut flow = Flow::<V4>::new(Endpoint::NONE, 7, 0, Ticks(0));
-        flow.won_by(Endpoint::NONE, Format::Gue);
+        flow.won_by(Endpoint::NONE, Format::Gue, 100);
+        assert_eq!((flow.next_from_client, flow.next_from_server), (8, 101));
         flow.tracking.note_fin(Side::Inside);
         flow.tracking.note_fin(Side::Outside);
-        flow.restart(9);
+        flow.restart(9, 200);
         assert_eq!((flow.isn, flow.format), (9, Format::Gue));
+        assert_eq!((flow.next_from_client, flow.next_from_server), (10, 201));
         assert!(!flow.tracking.has_both_fins());
+    }
+
+    #[test]
+    fn a_pending_number_takes_the_place_of_who_was_asked() {
+        let mut flow = Flow::<V4>::new(Endpoint::NONE, 7, 0, Ticks(0));
+        flow.note_asked(0b01);
+        flow.note_asked(0b10);
+        assert_eq!((flow.asked(), flow.pending_isn()), (0b11, None));
+        flow.note_pending(9);
+        assert_eq!((flow.asked(), flow.pending_isn()), (0, Some(9)));
+        flow.restart(9, 0);
+        assert_eq!((flow.asked(), flow.pending_isn()), (0, None));
+    }
+
+    #[test]
+    fn the_time_since_the_client_was_heard_is_right_to_a_second_or_so() {
+        let mut flow = Flow::<V4>::new(Endpoint::NONE, 7, 0, Ticks(0));
+        for (heard, now) in [(0, 0), (9, 10), (100, 7300), (70_000, 70_003), (1, 60_000)] {
+            flow.note_heard(Ticks::from_secs(heard));
+            let unheard = flow.unheard_for(Ticks::from_secs(now)).micros() as f64 / 1e6;
+            assert!((unheard - (now - heard) as f64).abs() < 1.1, "{heard} {now}: {unheard}");
+        }
     }
 }

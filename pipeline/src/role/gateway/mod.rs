@@ -17,6 +17,7 @@ mod owner;
 mod preference;
 mod race;
 mod related;
+mod segments;
 mod settings;
 mod syn;
 mod translate;
@@ -41,7 +42,7 @@ use crate::packet::view::{Kind, Packet, Side, View};
 use crate::policy::backoff::Backoff;
 use crate::policy::services::Services;
 use crate::stage::sign::Keys;
-use crate::table::Table;
+use crate::table::{State, Table};
 use crate::verdict::{Roles, Verdict};
 use crate::wire::family::{Endpoint, Family, V4, V6, Version};
 use crate::wire::tcp;
@@ -95,8 +96,13 @@ struct GatewayFor<'a, M, F: Family> {
 impl<F: Family> FamilyState<F> {
     fn new(settings: &Settings, counters: &CommonCounters) -> Self {
         let timeouts = &settings.timeouts;
-        let by_phase =
-            [timeouts.racing, timeouts.established, timeouts.race_window, timeouts.closing];
+        let by_phase = Phase::ALL.iter().map(|phase| match phase {
+            Phase::Racing | Phase::HalfOpen => timeouts.racing,
+            Phase::Replica => timeouts.established,
+            Phase::Origin => timeouts.race_window,
+            Phase::HalfClosed | Phase::Closed | Phase::Reset => timeouts.closing,
+        });
+        let by_phase: Vec<_> = by_phase.collect();
         let capacity = settings.max_connections[F::VERSION as usize];
         let flows = Table::new(capacity, &by_phase, settings.hash_key);
         counters.table_of(F::VERSION).capacity.set(flows.capacity() as u64);
@@ -193,12 +199,12 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
             (Side::Inside, _) if flags.is_syn() => self.on_syn(packet, client, hash, slot, context),
             // op 616: without an entry the packet is forwarded to its destination.
             (_, None) => Verdict::NoEntry,
-            (Side::Inside, Some(slot)) => self.client_packet(packet, slot, flags, context),
+            (Side::Inside, Some(slot)) => self.client_packet(packet, slot, context),
             // ops 502, 532, 552: a SYN/ACK has come.
             (Side::Outside, Some(slot)) if flags.is_syn_ack() => {
                 self.on_syn_ack(packet, slot, None, context)
             }
-            (Side::Outside, Some(slot)) => self.server_packet(packet, slot, flags, context.now),
+            (Side::Outside, Some(slot)) => self.server_packet(packet, slot, context.now),
         }
     }
 }

@@ -49,8 +49,12 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         let (flow, phase, client) = (entry.value, entry.state(), entry.key);
         let endpoint = tunnelled_by.unwrap_or_else(|| packet.source());
         let has_right_number = acknowledges(packet.tcp(), flow.isn);
-        if tunnelled_by.is_none() && endpoint == flow.second && !has_right_number {
-            return Verdict::FromOther;
+        // op 508: is its source the original destination?
+        let is_origin = tunnelled_by.is_none() && endpoint == flow.server;
+        if tunnelled_by.is_none()
+            && let Some(verdict) = self.others_syn_ack(packet.tcp(), slot, endpoint)
+        {
+            return verdict;
         }
         if !packet.ip_checksum_ok() {
             return Verdict::SynAckIpChecksum;
@@ -58,8 +62,6 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         if !packet.tcp_checksum_ok::<F>() {
             return Verdict::SynAckTcpChecksum;
         }
-        // op 508: is its source the original destination?
-        let is_origin = tunnelled_by.is_none() && endpoint == flow.server;
         let contender = Contender { endpoint, is_origin };
         let has_right_form = is_origin || tunnelled_by.is_some() == M::SYN_ACK_IN_TUNNEL;
         // op 504: is it the first?
@@ -67,31 +69,75 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
             // The winner's SYN/ACK, perhaps for a SYN with another sequence number: the client's
             // TCP decides.
             Phase::Origin if is_origin => Verdict::SynAckRetransmit,
-            Phase::Replica | Phase::Closing if has_right_form && endpoint == flow.replica => {
-                let acknowledged = tcp::ack_number(packet.tcp()).wrapping_sub(1);
-                if !has_right_number && acknowledged == flow.pending_isn {
-                    // The earlier connection's FINs do not belong to the new one.
-                    self.flows.value_mut(slot).restart(acknowledged);
-                    self.flows.move_to(slot, Phase::Replica, context.now);
-                } else {
-                    self.flows.touch(slot, context.now);
-                }
+            _ if phase.is_translated() && has_right_form && endpoint == flow.replica => {
+                self.on_winners_syn_ack(packet.tcp(), slot, context.now);
                 self.forward_syn_ack(packet, &flow.translation(client));
                 Verdict::SynAckRetransmit
             }
             _ if !has_right_number => Verdict::SynAckWrongNumber,
             _ if !has_right_form => Verdict::ConfigurationMismatch,
             Phase::Racing => self.on_first_syn_ack(packet, slot, contender, context),
-            Phase::Replica | Phase::Origin | Phase::Closing => {
-                if is_origin || self.allows_replica(flow.service, endpoint) {
+            _ => {
+                if is_origin || self.may_be_replica(slot, endpoint) {
                     // The winner may have been asked directly, which says nothing of the path.
-                    if flow.asked != 0 && !self.is_direct(slot, contender) {
+                    if flow.asked() != 0 && !self.is_direct(slot, contender) {
                         self.note_path_takes_tags(slot);
                     }
                     self.measure(slot, contender, Place::Lost, context.now);
                 }
                 self.reset_loser(packet, slot, contender, context)
             }
+        }
+    }
+
+    /// Returns the verdict on a plain SYN/ACK that belongs to another connection of the client
+    /// endpoint than the entry's: the client's TCP judges it, as it would without a gateway. `None`
+    /// for one that may belong to the entry's.
+    fn others_syn_ack(&self, tcp: &[u8], slot: Slot, from: Endpoint<F>) -> Option<Verdict> {
+        let entry = self.flows.get(slot);
+        let (flow, phase) = (&entry.value, entry.state());
+        let has_right_number = acknowledges(tcp, flow.isn);
+        if from == flow.server {
+            // The origin has an earlier connection of the endpoint.
+            let is_others = phase == Phase::Racing && !has_right_number;
+            return is_others.then_some(Verdict::RaceUndecided);
+        }
+        let is_replicas = match has_right_number {
+            true if !self.allows_replica(flow.service, from) => {
+                return Some(Verdict::UnlistedReplica);
+            }
+            true => self.may_be_replica(slot, from),
+            // The winner was also sent the SYN of another connection.
+            false => {
+                !M::SYN_ACK_IN_TUNNEL
+                    && phase.is_translated()
+                    && from == flow.replica
+                    && flow.pending_isn().is_some_and(|isn| acknowledges(tcp, isn))
+            }
+        };
+        (!is_replicas).then_some(Verdict::FromOther)
+    }
+
+    /// Notes another SYN/ACK of the winner.
+    fn on_winners_syn_ack(&mut self, tcp: &[u8], slot: Slot, now: Ticks) {
+        let entry = self.flows.get(slot);
+        let (flow, phase) = (&entry.value, entry.state());
+        let iss = tcp::sequence(tcp);
+        let pending = flow.pending_isn().filter(|&isn| acknowledges(tcp, isn));
+        match (phase, pending) {
+            (_, Some(isn)) => {
+                // It has forgotten the earlier connection, whose FINs do not belong to this one.
+                self.flows.value_mut(slot).restart(isn, iss);
+                self.flows.move_to(slot, Phase::HalfOpen, now);
+            }
+            // It does not renew the entry: the client has to.
+            (Phase::HalfOpen, _) => {
+                if iss.wrapping_add(1) != flow.next_from_server {
+                    self.flows.value_mut(slot).race.note_two_numbers();
+                }
+            }
+            (Phase::Reset, _) => {}
+            _ => self.flows.touch(slot, now),
         }
     }
 
@@ -143,7 +189,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         let now = context.now;
         let flow = &self.flows.get(slot).value;
         let service = flow.service;
-        if !first.is_origin && !self.allows_replica(service, first.endpoint) {
+        if !first.is_origin && !self.may_be_replica(slot, first.endpoint) {
             return Verdict::ReplicaNotAllowed;
         }
         if !self.is_direct(slot, first) {
@@ -201,8 +247,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         if winner.is_origin {
             self.prefer(slot, Preferred::Origin, now);
             // op 516: nothing is translated; the entry remains for a while to reset losers.
-            self.flows.value_mut(slot).replica = Endpoint::NONE;
-            self.flows.move_to(slot, Phase::Origin, now);
+            self.goes_to_origin(slot, now);
             return Verdict::OriginWon;
         }
         let address = winner.endpoint.address.into();
@@ -213,9 +258,9 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         // op 510: the entry gets the replica's address.
         let format = self.common.settings.path.format(address);
         let flow = self.flows.value_mut(slot);
-        flow.won_by(winner.endpoint, format);
+        flow.won_by(winner.endpoint, format, tcp::sequence(packet.tcp()));
         let translation = flow.translation(client);
-        self.flows.move_to(slot, Phase::Replica, now);
+        self.flows.move_to(slot, Phase::HalfOpen, now);
         self.forward_syn_ack(packet, &translation);
         Verdict::ReplicaWon
     }
@@ -245,7 +290,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         // A replica that was not asked is dead, or too far behind.
         let preferred = preferred.filter(|preferred| match preferred {
             Preferred::Origin => plan.origin.is_some(),
-            Preferred::Site(site) => plan.number_among(flow.asked, *site).is_some(),
+            Preferred::Site(site) => plan.number_among(flow.asked(), *site).is_some(),
         });
         let slack = |is_preferred: bool| match preferred {
             Some(_) if !is_preferred => policy.affinity_slack,
@@ -267,7 +312,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         let origin =
             plan.origin.filter(|_| !first.is_origin).map(|time| time + origin_after + origin_slack);
         let others = plan
-            .asked(flow.asked)
+            .asked(flow.asked())
             .filter(|(other, _)| Some(*other) != number)
             .filter_map(|(_, candidate)| {
                 Some(candidate.rank? + of_site(policy.site(candidate.address)))
@@ -344,7 +389,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
             responder: contender.endpoint.address.into(),
             is_origin: contender.is_origin,
             is_direct: match contender.is_origin {
-                true => flow.asked != 0,
+                true => flow.asked() != 0,
                 false => self.is_direct(slot, contender),
             },
             // In a shadow the memory learns who would have won.
@@ -359,12 +404,24 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
     #[inline]
     fn is_direct(&self, slot: Slot, contender: Contender<F>) -> bool {
         let flow = &self.flows.get(slot).value;
-        if contender.is_origin || flow.asked == 0 {
+        if contender.is_origin || flow.asked() == 0 {
             return false;
         }
         let site = self.policy(flow.service).site(contender.endpoint.address.into());
         let plan = self.common.asking.plan(flow.service, F::VERSION);
-        plan.is_some_and(|plan| plan.number_among(flow.asked, site).is_some())
+        plan.is_some_and(|plan| plan.number_among(flow.asked(), site).is_some())
+    }
+
+    /// Returns whether an endpoint may be a replica's in a connection: its address is allowed, and
+    /// is a host's beyond the gateway. The server's own address is not, at any port: what it sends
+    /// from another port is another connection's.
+    pub(super) fn may_be_replica(&self, slot: Slot, endpoint: Endpoint<F>) -> bool {
+        let entry = self.flows.get(slot);
+        let address = endpoint.address;
+        F::is_unicast(address)
+            && address != entry.key.address
+            && address != entry.value.server.address
+            && self.allows_replica(entry.value.service, endpoint)
     }
 
     /// Returns whether a replica of the service may have this address.

@@ -11,6 +11,7 @@ use crate::packet::fragments::{FirstFragment, PacketId};
 use crate::packet::view::{Packet, Side};
 use crate::role::Context;
 use crate::stage::quote;
+use crate::table::State;
 use crate::verdict::Verdict;
 use crate::wire::family::{Endpoint, Family};
 
@@ -19,8 +20,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
     pub(super) fn translated(&mut self, client: Endpoint<F>, now: Ticks) -> Option<Translation<F>> {
         let slot = self.flows.find(self.flows.hash(client), client, now)?;
         let entry = self.flows.get(slot);
-        let decided = matches!(entry.state(), Phase::Replica | Phase::Closing);
-        decided.then(|| entry.value.translation(client))
+        entry.state().is_translated().then(|| entry.value.translation(client))
     }
 
     /// Handles an ICMP packet. An error from the outside quotes a packet to the replica: the client
@@ -153,7 +153,8 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
     /// Returns whether a later fragment, from or to this address beyond the gateway, may belong to
     /// a translated connection: its ports are not known.
     pub(super) fn may_be_translated(&self, from: Side, other: F::Address) -> bool {
-        if self.flows.count(Phase::Replica) + self.flows.count(Phase::Closing) == 0 {
+        let mut translated = Phase::ALL.iter().filter(|phase| phase.is_translated());
+        if translated.all(|&phase| self.flows.count(phase) == 0) {
             return false;
         }
         let settings = &self.common.settings;

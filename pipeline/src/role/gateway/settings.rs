@@ -10,15 +10,16 @@ use crate::stage::tag;
 /// The time-out of each state (docs/configuration.md, `[timeouts]`).
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
-    /// A race, since its last SYN.
+    /// A race, since its last SYN, and a half-open connection, since its replica won.
     pub racing: Ticks,
     /// A connection that a replica won, since its last packet (RFC 5382, REQ-5).
     pub established: Ticks,
-    /// A closing connection, since its last packet.
+    /// A connection that one side has ended, or both, since its last packet (RFC 5382, REQ-5).
     pub closing: Ticks,
     /// A connection that the origin won, since the race was decided.
     pub race_window: Ticks,
-    /// Idleness after which a SYN with a new sequence number opens a fresh race.
+    /// The time since the client was heard after which a SYN with a new sequence number opens a
+    /// fresh race; right to a second or so.
     pub reuse_after: Ticks,
     /// The time for which SYNs to a destination stay untagged once its path has dropped tagged
     /// ones.
@@ -26,14 +27,14 @@ pub struct Timeouts {
 }
 
 impl Default for Timeouts {
-    /// 40 s, 2 h 4 min, 2 min, 5 s, 60 s and 10 min.
+    /// 40 s, 2 h 4 min, 4 min, 5 s, 5 s and 10 min.
     fn default() -> Self {
         Self {
             racing: Ticks::from_secs(40),
             established: Ticks::from_secs(2 * 3600 + 4 * 60),
-            closing: Ticks::from_secs(120),
+            closing: Ticks::from_secs(240),
             race_window: Ticks::from_secs(5),
-            reuse_after: Ticks::from_secs(60),
+            reuse_after: Ticks::from_secs(5),
             tag_backoff: Ticks::from_secs(600),
         }
     }

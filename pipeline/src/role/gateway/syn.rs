@@ -3,6 +3,7 @@
 use super::asking::{Asked, Why};
 use super::flow::{Flow, Phase};
 use super::mode::Mode;
+use super::segments::has_right_checksums;
 use super::waiting::Kind;
 use super::{Common, GatewayFor, Settings};
 use crate::base::time::Ticks;
@@ -39,11 +40,13 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         let Some(slot) = slot else { return self.open_race(packet, client, hash, None, context) };
         let entry = self.flows.get(slot);
         let (flow, phase) = (entry.value, entry.state());
-        let idle = now.since(entry.seen());
+        if self.takes_winners_place(packet, slot) {
+            self.flows.remove(slot);
+            return self.open_race(packet, client, hash, None, context);
+        }
         if flow.server != server {
-            // A second connection of the endpoint while the first is live. One that is closing may
+            // A second connection of the endpoint while the first is live. One that has ended may
             // still have data or a FIN to retransmit.
-            self.flows.value_mut(slot).second = server;
             return match self.common.services.find(server.address.into(), server.port) {
                 Some(_) => Verdict::UntaggedEndpointInUse,
                 None => Verdict::NoService,
@@ -52,28 +55,46 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         let is_retransmit = flow.isn == isn;
         match phase {
             Phase::Racing if is_retransmit => self.retransmit(packet, slot, client, context),
-            Phase::Racing => self.open_race(packet, client, hash, Some(slot), context),
-            Phase::Closing if !is_retransmit => {
+            _ if !is_retransmit && self.may_race_anew(slot, now) => {
                 self.open_race(packet, client, hash, Some(slot), context)
             }
-            Phase::Replica | Phase::Origin
-                if !is_retransmit && idle > self.common.settings.timeouts.reuse_after =>
-            {
-                self.open_race(packet, client, hash, Some(slot), context)
-            }
-            Phase::Replica | Phase::Closing => {
-                // A SYN with another sequence number does not restart the time-out: if the winner
-                // does not answer it, a later one opens a fresh race after `reuse_after`.
-                if is_retransmit {
-                    self.flows.touch(slot, now);
+            Phase::Origin => Verdict::WithOrigin,
+            _ => {
+                // A SYN with another sequence number does not count as heard: if the winner does
+                // not answer it, a later one opens a fresh race after `reuse_after`.
+                match is_retransmit {
+                    true => self.flows.touch(slot, now),
+                    false => self.flows.value_mut(slot).note_pending(isn),
                 }
-                self.flows.value_mut(slot).pending_isn = isn;
                 let translation = flow.translation(client);
                 self.clamp(packet, translation.format);
                 self.send_to_replica(packet, &translation, Verdict::SynToWinner, context)
             }
-            Phase::Origin => Verdict::WithOrigin,
         }
+    }
+
+    /// Returns whether a SYN with another sequence number opens a fresh race: no connection is open
+    /// at its endpoint, or the client has not been heard lately, since a client knows which
+    /// connections it has. What comes from the outside does not matter: whoever had the endpoint
+    /// before must not choose the server of whoever has it now.
+    fn may_race_anew(&self, slot: Slot, now: Ticks) -> bool {
+        let entry = self.flows.get(slot);
+        match entry.state() {
+            Phase::Racing | Phase::HalfOpen | Phase::Closed | Phase::Reset => true,
+            Phase::Replica | Phase::HalfClosed | Phase::Origin => {
+                entry.value.unheard_for(now) > self.common.settings.timeouts.reuse_after
+            }
+        }
+    }
+
+    /// Returns whether a SYN opens a connection to the winner's own address, in place of the one
+    /// that has ended: at the winner both have the same endpoints. Under C they do not.
+    fn takes_winners_place<B: Buffer>(&self, packet: &Packet<B>, slot: Slot) -> bool {
+        let entry = self.flows.get(slot);
+        !M::DATA_IN_TUNNELS
+            && entry.state().has_ended()
+            && entry.value.replica == packet.destination()
+            && has_right_checksums::<F, B>(packet)
     }
 
     /// Opens a race, in place of the endpoint's earlier connection if there was one (fig 2).
@@ -167,7 +188,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
             0 => 0,
             sites => self.copy_directly(packet, service, client, sites, context),
         };
-        self.flows.value_mut(slot).asked |= sites;
+        self.flows.value_mut(slot).note_asked(sites);
         if !is_tagged
             && let Found::Tag(_, at, length) = self.common.settings.tag.find(packet.options())
         {

@@ -2,13 +2,13 @@
 
 use super::flow::{Flow, Phase};
 use super::mode::{EncapError, Mode, Translation};
+use super::segments::has_right_checksums;
 use super::{Common, GatewayFor};
 use crate::base::time::Ticks;
-use crate::memory::Event;
 use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::view::{Packet, Side};
 use crate::role::Context;
-use crate::role::tracking::{acknowledges, on_segment, refuses};
+use crate::role::tracking::{acknowledges, follows, refuses};
 use crate::table::Slot;
 use crate::verdict::Verdict;
 use crate::wire::family::{Endpoint, Family};
@@ -22,7 +22,6 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         &mut self,
         packet: &mut Packet<P::Buffer>,
         slot: Slot,
-        flags: Flags,
         context: &mut Context<'_, P>,
     ) -> Verdict {
         let entry = self.flows.get(slot);
@@ -30,35 +29,36 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
             return Verdict::OtherServer;
         }
         match entry.state() {
+            Phase::Racing if continues_race::<F, P::Buffer>(packet, entry.value.isn) => {
+                self.answered_elsewhere(slot, context.now)
+            }
             Phase::Racing => Verdict::RaceUndecided,
-            Phase::Origin => Verdict::WithOrigin,
-            Phase::Replica | Phase::Closing => {
+            Phase::Origin => {
+                self.flows.value_mut(slot).note_heard(context.now);
+                Verdict::WithOrigin
+            }
+            _ => {
                 let translation = entry.value.translation(entry.key);
-                self.note_end(slot, Side::Inside, flags, context.now);
-                on_segment(self.flows, slot, Side::Inside, flags, context.now);
+                self.track(packet, slot, Side::Inside, context.now);
                 self.send_to_replica(packet, &translation, Verdict::ToReplica, context)
             }
         }
     }
 
-    /// Reports the first FIN of a side of a connection that a replica has won: a replica that
-    /// answers SYNs and serves nothing ends no connection.
-    #[inline]
-    pub(super) fn note_end(&mut self, slot: Slot, from: Side, flags: Flags, now: Ticks) {
-        if flags.fin() {
-            self.report_end(slot, from, now);
-        }
+    /// Ends a race whose client acknowledges a SYN/ACK that the gateway has not seen: the origin's,
+    /// by another way. A replica must not take over what already works.
+    #[cold]
+    fn answered_elsewhere(&mut self, slot: Slot, now: Ticks) -> Verdict {
+        self.goes_to_origin(slot, now);
+        Verdict::AnsweredElsewhere
     }
 
-    fn report_end(&mut self, slot: Slot, from: Side, now: Ticks) {
-        let entry = self.flows.get(slot);
-        let (flow, client) = (&entry.value, entry.key);
-        if flow.tracking.has_fin(from) || flow.tracking.has_fin(Side::Outside) {
-            return;
-        }
-        let replica = flow.replica.address.into();
-        let event = Event::Ended { replica, by_replica: from == Side::Outside };
-        self.report(flow.service, client, event, now);
+    /// Ends a race by what the origin has sent. A SYN/ACK that waits has lost.
+    pub(super) fn goes_to_origin(&mut self, slot: Slot, now: Ticks) {
+        let flow = self.flows.value_mut(slot);
+        flow.replica = Endpoint::NONE;
+        flow.note_heard(now);
+        self.flows.move_to(slot, Phase::Origin, now);
     }
 
     /// Sends a packet to the winner (ops 612, 636, 656). Returns `verdict`, unless the packet was
@@ -104,19 +104,36 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         &mut self,
         packet: &mut Packet<B>,
         slot: Slot,
-        flags: Flags,
         now: Ticks,
     ) -> Verdict {
         let entry = self.flows.get(slot);
-        let flow = &entry.value;
+        let (flow, client) = (&entry.value, entry.key);
         let (server, from) = (flow.server, packet.source::<F>());
         match entry.state() {
-            Phase::Replica | Phase::Closing => {
-                let translation = flow.translation(entry.key);
+            Phase::Racing if from == server && refuses_race::<F, B>(packet, flow.isn) => {
+                self.note_path_takes_tags(slot);
+                self.goes_to_origin(slot, now);
+                Verdict::ResetByOrigin
+            }
+            // Under B and C a replica's refusal comes in a tunnel. Any other RST is of another
+            // connection of the client endpoint.
+            Phase::Racing
+                if !M::SYN_ACK_IN_TUNNEL
+                    && from != server
+                    && is_refusal(packet.tcp(), flow.isn)
+                    && self.may_be_replica(slot, from) =>
+            {
+                Verdict::ResetByReplica
+            }
+            // op 616: forwarded to its destination.
+            Phase::Racing => Verdict::RaceUndecided,
+            Phase::Origin if from == server => Verdict::WithOrigin,
+            Phase::Origin => Verdict::FromOther,
+            _ => {
+                let translation = flow.translation(client);
                 let is_winner = M::plain_winner(&translation) == Some(from);
                 if is_winner && !is_late_refusal(packet, flow, from) {
-                    self.note_end(slot, Side::Outside, flags, now);
-                    on_segment(self.flows, slot, Side::Outside, flags, now);
+                    self.track(packet, slot, Side::Outside, now);
                     M::to_client(packet, &translation);
                     Verdict::FromReplica
                 } else if from == server {
@@ -125,39 +142,30 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
                     Verdict::FromOther
                 }
             }
-            Phase::Racing if from == server && refuses_race::<F, B>(packet, flow.isn) => {
-                self.note_path_takes_tags(slot);
-                self.flows.value_mut(slot).replica = Endpoint::NONE;
-                self.flows.move_to(slot, Phase::Origin, now);
-                Verdict::ResetByOrigin
-            }
-            // Under B and C a replica's refusal comes in a tunnel.
-            Phase::Racing
-                if !M::SYN_ACK_IN_TUNNEL
-                    && flags.rst()
-                    && from != server
-                    && from != flow.second
-                    && self.allows_replica(flow.service, from) =>
-            {
-                Verdict::ResetByReplica
-            }
-            // op 616: forwarded to its destination.
-            Phase::Racing => Verdict::RaceUndecided,
-            Phase::Origin if from == server => Verdict::WithOrigin,
-            Phase::Origin => Verdict::FromOther,
         }
     }
 }
 
-/// Returns whether a packet refuses the SYN of a race: a RST that acknowledges it (RFC 9293,
-/// section 3.10.7.1). The client's TCP ignores every other RST.
-fn refuses_race<F: Family, B: Buffer>(packet: &Packet<B>, isn: u32) -> bool {
+/// Returns whether a client's packet belongs to a connection that its SYN has opened: it has an
+/// acknowledgement, follows the SYN in its numbers, and is undamaged. Segments of an earlier
+/// connection of the endpoints have other numbers.
+fn continues_race<F: Family, B: Buffer>(packet: &Packet<B>, isn: u32) -> bool {
     let flags = tcp::flags(packet.tcp());
-    flags.rst()
-        && flags.0 & Flags::ACK != 0
-        && acknowledges(packet.tcp(), isn)
-        && packet.ip_checksum_ok()
-        && packet.tcp_checksum_ok::<F>()
+    flags.0 & (Flags::ACK | Flags::SYN | Flags::RST) == Flags::ACK
+        && follows(tcp::sequence(packet.tcp()), isn.wrapping_add(1))
+        && has_right_checksums::<F, B>(packet)
+}
+
+/// Returns whether a packet is a RST that acknowledges the SYN of a race (RFC 9293,
+/// section 3.10.7.1). The client's TCP ignores every other RST.
+fn is_refusal(tcp: &[u8], isn: u32) -> bool {
+    let flags = tcp::flags(tcp);
+    flags.rst() && flags.0 & Flags::ACK != 0 && acknowledges(tcp, isn)
+}
+
+/// Returns whether a packet is a refusal of the SYN of a race that the client's TCP accepts.
+fn refuses_race<F: Family, B: Buffer>(packet: &Packet<B>, isn: u32) -> bool {
+    is_refusal(packet.tcp(), isn) && has_right_checksums::<F, B>(packet)
 }
 
 /// Returns whether a packet is the origin's refusal that comes after a replica has won. Under B the

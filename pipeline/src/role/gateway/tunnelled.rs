@@ -7,7 +7,6 @@ use super::mode::{Mode, Translation, TunnelSource};
 use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::fragments::{FirstFragment, PacketId};
 use crate::packet::view::{Kind, Packet, Side, View};
-use crate::role::tracking::on_segment;
 use crate::role::{Context, LookupHint};
 use crate::stage::{decap, quote};
 use crate::table::Slot;
@@ -88,7 +87,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         let (flow, phase, client) = (entry.value, entry.state(), entry.key);
         let flags = tcp::flags(&packet.buffer.head()[usize::from(inner.l4)..]);
         match phase {
-            Phase::Racing if flags.rst() && self.allows_replica(flow.service, replica) => {
+            Phase::Racing if flags.rst() && self.may_be_replica(slot, replica) => {
                 Verdict::ResetByReplica
             }
             Phase::Racing => Verdict::RaceUndecided,
@@ -96,17 +95,16 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
             _ if flags.rst() && replica != flow.replica => Verdict::ResetByReplica,
             // Under B everything but SYN/ACKs and refusals comes plain.
             _ if !M::DATA_IN_TUNNELS => Verdict::ConfigurationMismatch,
-            Phase::Replica | Phase::Closing if replica == flow.replica => {
+            _ if phase.is_translated() && replica == flow.replica => {
                 // op 658
                 if let Err(verdict) = decap::open(packet, inner) {
                     return verdict;
                 }
-                self.note_end(slot, Side::Outside, flags, context.now);
-                on_segment(self.flows, slot, Side::Outside, flags, context.now);
+                self.track(packet, slot, Side::Outside, context.now);
                 M::to_client(packet, &flow.translation(client));
                 Verdict::FromReplica
             }
-            Phase::Replica | Phase::Origin | Phase::Closing => Verdict::TunnelSpoofed,
+            _ => Verdict::TunnelSpoofed,
         }
     }
 

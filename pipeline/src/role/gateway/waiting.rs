@@ -123,11 +123,11 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         context: &mut Context<'_, P>,
     ) {
         match phase {
-            Phase::Replica | Phase::Closing => {
+            _ if phase.is_translated() => {
                 self.common.counters.common.scalar(Scalar::OriginSpared).add(1);
             }
-            Phase::Racing | Phase::Origin if flow.retransmits > 0 => {}
-            Phase::Racing | Phase::Origin => self.send_syn(frame, context),
+            _ if flow.retransmits > 0 => {}
+            _ => self.send_syn(frame, context),
         }
     }
 
@@ -153,7 +153,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
                 false
             }
             Phase::Origin => contender.is_origin,
-            Phase::Replica | Phase::Closing => contender.endpoint == flow.replica,
+            _ => contender.endpoint == flow.replica,
         };
         if has_won {
             return;

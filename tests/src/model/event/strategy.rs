@@ -129,6 +129,18 @@ fn flags() -> impl Strategy<Value = u8> {
     ]
 }
 
+/// The distance of a sequence number from the expected one, within the window that decides whether
+/// an end counts, at its edges, and outside it.
+fn near() -> impl Strategy<Value = Option<i32>> {
+    const WINDOW: i32 = 1 << 20;
+    let edges = vec![-WINDOW - 1, -WINDOW, -1, 1, WINDOW - 1, WINDOW];
+    prop_oneof![
+        6 => Just(Some(0)),
+        2 => select(edges).prop_map(Some),
+        1 => Just(None),
+    ]
+}
+
 /// Any event and its peer.
 type Happening = (usize, Who, Event);
 
@@ -145,9 +157,15 @@ fn event() -> impl Strategy<Value = Event> {
     let fill = (select(vec![-1i8, 0, 1, 9, 100]), any::<bool>());
     let fill = prop_oneof![9 => Just(None), 1 => fill.prop_map(Some)];
     let refuses = proptest::bool::weighted(0.1);
-    let segment = (flags(), payload, proptest::bool::weighted(0.1), fill, refuses).prop_map(
-        |(flags, payload, split, fill, refuses)| Segment { flags, payload, split, fill, refuses },
-    );
+    let segment = (flags(), payload, proptest::bool::weighted(0.1), fill, refuses, near())
+        .prop_map(|(flags, payload, split, fill, refuses, near)| Segment {
+            flags,
+            payload,
+            split,
+            fill,
+            refuses,
+            near,
+        });
     let segment = (side(), segment).prop_map(|(side, segment)| Event::Segment(side, segment));
     // A truncated checksum has no expected value.
     let bytes = prop_oneof![0usize..17, 18usize..=20];
@@ -187,7 +205,7 @@ fn acknowledgement(client: usize, from: Who) -> Happening {
 
 fn segment(side: Side, client: usize, flags: u8) -> Happening {
     let peer = if side == Side::Inside { Who::Server } else { Who::Winner };
-    (client, peer, Event::Segment(side, Segment { flags, ..Segment::default() }))
+    (client, peer, Event::Segment(side, Segment { flags, near: Some(0), ..Segment::default() }))
 }
 
 /// Scripts: plans and a race that two peers answer, a race that a given peer wins, one without an answer, three of those, one that is

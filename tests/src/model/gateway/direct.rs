@@ -355,7 +355,7 @@ impl Model {
                     (Side::Inside, self.wins(now, &packet, from, is_origin).onward.pop())
                 }
                 State::Origin if is_origin => (Side::Outside, None),
-                State::Replica | State::Closing if known.replica == Some(from) => {
+                state if state.is_translated() && known.replica == Some(from) => {
                     (Side::Outside, None)
                 }
                 _ => (Side::Outside, Some(self.reset(&packet, from, is_origin))),

@@ -8,10 +8,11 @@ use pipeline::stage::tag::Configuration;
 use pipeline::verdict::Verdict;
 
 use super::direct::micros;
-use super::{Model, Record, State, span};
+use super::{Model, Record, State, WINDOW, has_right_checksums, span, unheard};
 use crate::model::Packet;
 use crate::model::options::{clamped, obstacle, tag_wanting, tagged};
 use crate::model::outcome::Outcome;
+use crate::model::packet::{ACK, RST, SYN};
 use crate::model::tunnel::overhead;
 use crate::model::world;
 
@@ -30,6 +31,16 @@ impl Model {
         headroom: bool,
         known: &Record,
     ) -> Outcome {
+        // The winner cannot tell the new connection from the one that has ended.
+        let ended = matches!(known.state, State::Closed | State::Reset);
+        if ended
+            && self.configuration != Configuration::C
+            && known.replica == Some(packet.to)
+            && has_right_checksums(packet)
+        {
+            self.records.remove(&packet.from);
+            return self.race(now, packet, headroom);
+        }
         if packet.to != known.server {
             self.change(packet.from).second = Some(packet.to);
             return Outcome::untouched(match self.service(packet.to) {
@@ -38,20 +49,25 @@ impl Model {
             });
         }
         let retransmitted = packet.sequence == known.isn;
-        let idle = now - known.since;
         let stale = match known.state {
-            State::Racing | State::Closing => true,
-            State::Replica | State::Origin => idle > span(self.settings.timeouts.reuse_after),
+            State::Racing | State::HalfOpen | State::Closed | State::Reset => true,
+            State::Replica | State::Origin | State::HalfClosed => {
+                unheard(known.heard, now) > span(self.settings.timeouts.reuse_after)
+            }
         };
         match (known.state, known.replica) {
             _ if !retransmitted && stale => self.race(now, packet, headroom),
             (State::Racing, _) => self.repetition(now, packet, headroom),
             (State::Origin, _) | (_, None) => Outcome::untouched(Verdict::WithOrigin),
-            (State::Replica | State::Closing, Some(replica)) => {
+            (_, Some(replica)) => {
                 if retransmitted {
                     self.touch(now, packet.from);
+                } else {
+                    // Who was asked is forgotten.
+                    let record = self.change(packet.from);
+                    record.pending = Some(packet.sequence);
+                    record.asked.clear();
                 }
-                self.change(packet.from).last_isn = packet.sequence;
                 // Full-size segments must fit the tunnels.
                 let packet = match self.configuration {
                     Configuration::C => clamped(packet, self.room(replica.ip())),
@@ -100,7 +116,8 @@ impl Model {
         let record = Record {
             server,
             isn: packet.sequence,
-            last_isn: packet.sequence,
+            pending: None,
+            next: [packet.sequence.wrapping_add(1), 0],
             state: State::Racing,
             replica: None,
             second: None,
@@ -111,6 +128,10 @@ impl Model {
             deferred: false,
             held: None,
             fins: [false; 2],
+            resets: [false; 2],
+            opened: false,
+            two_numbers: false,
+            heard: now,
             started: now,
             since: now,
             order: self.order,
@@ -190,13 +211,33 @@ impl Model {
     ) -> Outcome {
         match (known.state, known.replica) {
             _ if packet.to != known.server => Outcome::untouched(Verdict::OtherServer),
-            (State::Racing, _) => Outcome::untouched(Verdict::RaceUndecided),
-            (State::Origin, _) | (_, None) => Outcome::untouched(Verdict::WithOrigin),
-            (State::Replica | State::Closing, Some(replica)) => {
-                self.note_flags(now, Side::Inside, packet.from, packet.flags);
+            (State::Racing, _) => {
+                let behind = packet.sequence.wrapping_sub(known.next[0]);
+                let continues = packet.flags & (SYN | ACK | RST) == ACK
+                    && behind < WINDOW as u32
+                    && has_right_checksums(packet);
+                if !continues {
+                    return Outcome::untouched(Verdict::RaceUndecided);
+                }
+                self.goes_to_origin(now, packet.from);
+                Outcome::untouched(Verdict::AnsweredElsewhere)
+            }
+            (State::Origin, _) | (_, None) => {
+                self.change(packet.from).heard = now;
+                Outcome::untouched(Verdict::WithOrigin)
+            }
+            (_, Some(replica)) => {
+                self.track(now, Side::Inside, packet);
                 self.to_replica(packet, headroom, (known.server, replica), Verdict::ToReplica)
             }
         }
+    }
+
+    /// The origin has won, or refused.
+    pub(super) fn goes_to_origin(&mut self, now: Duration, client: SocketAddr) {
+        self.touch(now, client);
+        let record = self.change(client);
+        (record.state, record.heard) = (State::Origin, now);
     }
 
     /// Notes that a race to this address was not answered.
@@ -209,17 +250,24 @@ impl Model {
         }
     }
 
-    /// Evicts a record of a family: the one that has been closing for the longest time, or the race
-    /// with the oldest last SYN. Returns `false` when there is neither.
+    /// Evicts a record of a family: the oldest that both sides have closed, or the oldest race or
+    /// half-open one, or the oldest with a RST. Returns `false` when there is none.
     fn make_room(&mut self, family: usize, now: Duration) -> bool {
         let own = || self.records.iter().filter(|(key, _)| usize::from(key.is_ipv6()) == family);
-        let oldest = |state| {
-            let such = own().filter(|(_, record)| record.state == state);
-            such.min_by_key(|(_, record)| record.order).map(|(key, _)| *key)
+        let rank = |state| match state {
+            State::Closed => Some(0),
+            State::Racing | State::HalfOpen => Some(1),
+            State::Reset => Some(2),
+            State::Replica | State::Origin | State::HalfClosed => None,
         };
-        let Some(client) = oldest(State::Closing).or_else(|| oldest(State::Racing)) else {
-            return false;
-        };
+        let first = own()
+            .filter_map(|(key, record)| {
+                // Races before half-open ones of the same time.
+                let is_half_open = record.state == State::HalfOpen;
+                Some((rank(record.state)?, record.since, is_half_open, record.order, *key))
+            })
+            .min();
+        let Some((.., client)) = first else { return false };
         self.evicted[family] += 1;
         let Some(gone) = self.records.remove(&client) else { return false };
         // It had time to be answered, and was evicted before its second retransmission showed that

@@ -25,8 +25,23 @@ impl Model {
     ) -> Outcome {
         let from = claimant.unwrap_or(packet.from);
         let fits = packet.acknowledgement == known.isn.wrapping_add(1);
-        if claimant.is_none() && known.second == Some(from) && !fits {
-            return Outcome::untouched(Verdict::FromOther);
+        let refers = |isn: u32| packet.acknowledgement == isn.wrapping_add(1);
+        if claimant.is_none() && from == known.server && known.state == State::Racing && !fits {
+            return Outcome::untouched(Verdict::RaceUndecided);
+        }
+        // Plain packets of others belong to other connections.
+        if claimant.is_none() && from != known.server {
+            let is_again = self.configuration == Configuration::A
+                && known.winner() == Some(from)
+                && known.pending.is_some_and(refers);
+            let may_be_replicas =
+                if fits { self.may_be_replica(packet.to, known, from) } else { is_again };
+            if fits && !self.permits(known.service, from.ip()) {
+                return Outcome::untouched(Verdict::UnlistedReplica);
+            }
+            if !may_be_replicas {
+                return Outcome::untouched(Verdict::FromOther);
+            }
         }
         if !packet.ip_checksum {
             return Outcome::dropped(Verdict::SynAckIpChecksum);
@@ -40,7 +55,7 @@ impl Model {
         let winner = match known.state {
             State::Racing => None,
             State::Origin => Some(known.server).filter(|_| is_origin),
-            State::Replica | State::Closing => known.replica.filter(|_| in_form && !is_origin),
+            _ => known.replica.filter(|_| in_form && !is_origin),
         };
         let won = winner == Some(from);
         if !fits && !won {
@@ -48,24 +63,32 @@ impl Model {
         }
         match known.state {
             _ if !in_form => Outcome::dropped(Verdict::ConfigurationMismatch),
-            State::Racing if !is_origin && !self.permits(known.service, from.ip()) => {
+            State::Racing if !is_origin && !self.may_be_replica(packet.to, known, from) => {
                 Outcome::dropped(Verdict::ReplicaNotAllowed)
             }
             State::Racing => self.decide(now, packet, from, is_origin, known),
             State::Origin if won => Outcome::untouched(Verdict::SynAckRetransmit),
-            State::Replica | State::Closing if won => {
-                self.touch(now, packet.to);
-                let acknowledged = packet.acknowledgement.wrapping_sub(1);
-                if !fits && acknowledged == known.last_isn {
+            _ if won => {
+                let accepted = known.pending.filter(|isn| refers(*isn));
+                let record = self.change(packet.to);
+                match (accepted, known.state) {
                     // The winner has accepted another SYN of the client.
-                    let record = self.change(packet.to);
-                    record.isn = acknowledged;
-                    (record.fins, record.state) = ([false; 2], State::Replica);
+                    (Some(isn), _) => {
+                        (record.isn, record.pending) = (isn, None);
+                        record.deferred = false;
+                        record.untagged = false;
+                        self.opens(now, packet);
+                    }
+                    (None, State::HalfOpen) => {
+                        record.two_numbers |= packet.sequence.wrapping_add(1) != record.next[1];
+                    }
+                    (None, State::Reset) => {}
+                    (None, _) => self.touch(now, packet.to),
                 }
                 self.winners(packet, from, known.server, Verdict::SynAckRetransmit)
             }
-            State::Origin | State::Replica | State::Closing => {
-                let may_count = is_origin || self.permits(known.service, from.ip());
+            _ => {
+                let may_count = is_origin || self.may_be_replica(packet.to, known, from);
                 if may_count && !known.asked.is_empty() && !self.was_asked(known, from, is_origin) {
                     self.path_takes_tags(known);
                 }
@@ -131,16 +154,25 @@ impl Model {
         is_origin: bool,
     ) -> Outcome {
         self.prefer(now, packet.to, from, is_origin);
-        self.touch(now, packet.to);
-        let record = self.change(packet.to);
         if is_origin {
-            record.state = State::Origin;
+            self.goes_to_origin(now, packet.to);
             return Outcome::changed(Verdict::OriginWon, packet.clone());
         }
-        record.state = State::Replica;
+        self.opens(now, packet);
+        let record = self.change(packet.to);
         record.replica = Some(from);
         let server = record.server;
         self.winners(packet, from, server, Verdict::ReplicaWon)
+    }
+
+    /// A connection begins with this SYN/ACK.
+    fn opens(&mut self, now: Duration, syn_ack: &Packet) {
+        self.touch(now, syn_ack.to);
+        let record = self.change(syn_ack.to);
+        record.state = State::HalfOpen;
+        record.next = [record.isn.wrapping_add(1), syn_ack.sequence.wrapping_add(1)];
+        (record.fins, record.resets) = ([false; 2], [false; 2]);
+        (record.opened, record.two_numbers) = (false, false);
     }
 
     fn path_takes_tags(&mut self, known: &Record) {
@@ -171,33 +203,31 @@ impl Model {
         let minded =
             answers && packet.flags & ACK != 0 && packet.ip_checksum && packet.tcp_checksum;
         match known.state {
-            State::Replica | State::Closing if winner == Some(packet.from) && !refusal => {
-                self.note_flags(now, Side::Outside, packet.to, packet.flags);
+            state if state.is_translated() && winner == Some(packet.from) && !refusal => {
+                self.track(now, Side::Outside, packet);
                 // Under B it is unmodified.
                 Outcome::changed(Verdict::FromReplica, packet.sent_by(known.server))
             }
-            State::Replica | State::Closing if is_origin => Outcome::dropped(Verdict::FromLoser),
+            state if state.is_translated() && is_origin => Outcome::dropped(Verdict::FromLoser),
             State::Racing if is_reset && is_origin && minded => {
                 self.path_takes_tags(known);
-                self.touch(now, packet.to);
-                self.change(packet.to).state = State::Origin;
+                self.goes_to_origin(now, packet.to);
                 Outcome::untouched(Verdict::ResetByOrigin)
             }
             // Under B and C replicas refuse in tunnels.
             State::Racing
                 if is_reset
+                    && answers
+                    && packet.flags & ACK != 0
                     && !is_origin
                     && self.configuration == Configuration::A
-                    && known.second != Some(packet.from)
-                    && self.permits(known.service, packet.from.ip()) =>
+                    && self.may_be_replica(packet.to, known, packet.from) =>
             {
                 Outcome::dropped(Verdict::ResetByReplica)
             }
             State::Racing => Outcome::untouched(Verdict::RaceUndecided),
             State::Origin if is_origin => Outcome::untouched(Verdict::WithOrigin),
-            State::Origin | State::Replica | State::Closing => {
-                Outcome::untouched(Verdict::FromOther)
-            }
+            _ => Outcome::untouched(Verdict::FromOther),
         }
     }
 }

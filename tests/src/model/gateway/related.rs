@@ -171,7 +171,8 @@ impl Model {
             (Side::Inside, _) => self.is_service(packet.to.ip()),
         };
         let dropped = Outcome::dropped(Verdict::FragmentUnknown);
-        let translated = self.count(is_v6, State::Replica) + self.count(is_v6, State::Closing);
+        let translated = State::ALL.iter().filter(|state| state.is_translated());
+        let translated: usize = translated.map(|&state| self.count(is_v6, state)).sum();
         match (suspect, translated, self.lingering[usize::from(is_v6)]) {
             (false, _, _) | (_, 0, false) => passed,
             // The gateway may not have noticed that the last one has timed out.

@@ -92,7 +92,7 @@ impl Model {
     ) -> Outcome {
         let is_reset = packet.flags & RST != 0;
         match known.state {
-            State::Racing if is_reset && self.permits(known.service, claimant.ip()) => {
+            State::Racing if is_reset && self.may_be_replica(packet.to, known, claimant) => {
                 Outcome::dropped(Verdict::ResetByReplica)
             }
             State::Racing => Outcome::untouched(Verdict::RaceUndecided),
@@ -105,7 +105,7 @@ impl Model {
             }
             _ if known.winner() == Some(claimant) => match cracked(outer, packet) {
                 Ok(inside) => {
-                    self.note_flags(now, Side::Outside, packet.to, packet.flags);
+                    self.track(now, Side::Outside, &inside);
                     Outcome::changed(Verdict::FromReplica, inside)
                 }
                 Err(verdict) => Outcome::dropped(verdict),

@@ -244,6 +244,12 @@ impl<M: Mode> Rig<M> {
         self.burst(Side::Inside, &[data]).verdicts[0]
     }
 
+    /// Where a segment of the client goes that does not belong to the race's connection.
+    pub(super) fn stray(&mut self) -> Verdict {
+        let stray = Segment::ack(self.hosts.client, self.hosts.server, 1 << 31, 501).frame();
+        self.burst(Side::Inside, &[stray]).verdicts[0]
+    }
+
     /// Returns the reports since the last call.
     pub(super) fn reported(&mut self) -> Vec<Report> {
         std::iter::from_fn(|| self.reports.take()).collect()

@@ -153,7 +153,7 @@ fn held<M: Mode>(hosts: &'static Hosts) -> Rig<M> {
     rig.wait(10);
     let (verdict, seen) = rig.receive_answer(0);
     assert_eq!((verdict, seen.inside.len(), seen.outside.len()), (Verdict::SynAckHeld, 0, 0));
-    assert_eq!(rig.data(), Verdict::RaceUndecided);
+    assert_eq!(rig.stray(), Verdict::RaceUndecided);
     rig
 }
 
@@ -209,6 +209,16 @@ fn a_handicapped_answer_wins_when_nobody_answers_in_time() {
 }
 
 #[test]
+fn a_handicapped_answer_is_reset_when_the_client_goes_on_with_the_origin() {
+    let mut rig = held::<A>(&V4_HOSTS);
+    assert_eq!(rig.data(), Verdict::AnsweredElsewhere);
+    rig.wait(30);
+    let reset = rig.timer();
+    assert_eq!((reset.inside.len(), reset.outside.len()), (0, 1));
+    assert_eq!(rig.data(), Verdict::WithOrigin);
+}
+
+#[test]
 fn who_is_expected_later_than_the_handicap_is_not_waited_for() {
     let mut rig = Rig::<A>::new(&V4_HOSTS, Policy { handicaps: any(ms(30)), ..direct() });
     // Their ranks contain their handicaps.
@@ -255,7 +265,7 @@ fn a_held_answer_without_a_buffer_leaves_the_race_open() {
     let seen = rig.timer();
     assert_eq!((seen.inside.len(), seen.outside.len()), (0, 0));
     assert_eq!(rig.scalar(Scalar::CopiesFailed), 1);
-    assert_eq!(rig.data(), Verdict::RaceUndecided);
+    assert_eq!(rig.stray(), Verdict::RaceUndecided);
     // The next answer, to the client's repetition, is held anew.
     rig.pool = HeapPool::default();
     assert_eq!(rig.receive_answer(0).0, Verdict::SynAckHeld);
@@ -273,13 +283,13 @@ fn a_held_answer_of_a_race_that_was_replaced_or_evicted_comes_to_nothing() {
     assert_eq!(rig.answers(), []);
 
     let mut rig = held::<A>(&V4_HOSTS);
-    rig.gateway.v4.flows = Table::new(16, &[Ticks::from_secs(40); 4], (1, 2));
+    rig.gateway.v4.flows = Table::new(16, &[Ticks::from_secs(40); 7], (1, 2));
     // The same SYN opens another race.
     rig.send_syn(ISN);
     rig.wait(30);
     let seen = rig.timer();
     assert_eq!((seen.inside.len(), seen.outside.len()), (0, 0));
-    assert_eq!(rig.data(), Verdict::RaceUndecided);
+    assert_eq!(rig.stray(), Verdict::RaceUndecided);
 }
 
 #[test]
@@ -417,7 +427,7 @@ fn in_the_shadow<M: Mode>() {
             );
             rig.wait(10);
         }
-        assert_eq!(rig.data(), Verdict::RaceUndecided);
+        assert_eq!(rig.stray(), Verdict::RaceUndecided);
         rig.wait(40);
         assert_eq!(rig.receive_origins().0, Verdict::OriginWon);
         assert_eq!(rig.data(), Verdict::WithOrigin);
