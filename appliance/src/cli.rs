@@ -101,6 +101,9 @@ struct RunArgs {
     /// Print the final counters as JSON.
     #[arg(long)]
     json: bool,
+    /// Allow core dumps and debuggers, which see the keys of signed tags.
+    #[arg(long)]
+    core_dumps: bool,
 }
 
 #[derive(Debug, Args)]
@@ -237,7 +240,8 @@ fn load_for_this_machine(path: &Path) -> Result<Config, Failure> {
 
 fn check(path: &Path, no_devices: bool) -> Result<(), Failure> {
     let config = if no_devices { load(path)? } else { load_for_this_machine(path)? };
-    for warning in config.warnings() {
+    let machine = if no_devices { Vec::new() } else { config.machine_warnings() };
+    for warning in config.warnings().into_iter().chain(machine) {
         // If stderr is closed there is nobody to warn.
         let _ = writeln!(std::io::stderr(), "{}: warning: {warning}", path.display());
     }
@@ -330,7 +334,7 @@ fn request(target: &Target, command: Control) -> Result<(), Failure> {
 #[cfg(not(feature = "dpdk"))]
 fn run(args: &RunArgs) -> Result<(), Failure> {
     load(&args.config)?;
-    let _ = (args.exit_when_idle.map(Duration::from_millis), args.json);
+    let _ = (args.exit_when_idle.map(Duration::from_millis), args.json, args.core_dumps);
     Err((
         MISCONFIGURED,
         "firstack: built without DPDK; only check, replay, stats, gate and reload work".to_owned(),
@@ -346,6 +350,12 @@ fn run(args: &RunArgs) -> Result<(), Failure> {
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_writer(std::io::stderr)
         .init();
+    // Before the keys are read.
+    if !args.core_dumps
+        && let Err(error) = crate::sys::dumps::forbid()
+    {
+        tracing::warn!(%error, "cannot forbid core dumps, which would have the keys");
+    }
     let exit_when_idle = args.exit_when_idle.map(Duration::from_millis);
     let outcome = crate::run::run(&config, crate::run::Options { exit_when_idle });
     let crate::run::Outcome { snapshot, missing } = outcome.map_err(|error| match error {

@@ -120,7 +120,8 @@ verdicts! {
     IpTruncated Forwarded ALL "ip_truncated" "" "shorter than the IP header";
     IpVersion Forwarded ALL "ip_version" "" "the IP version contradicts the EtherType";
     IpHeaderLength Forwarded ALL "ip_header_length" "" "an IP header length below 20 bytes";
-    IpTotalLength Forwarded ALL "ip_total_length" "" "an IP length below the header's or beyond the frame";
+    IpTotalLength Forwarded ALL "ip_total_length" "" "an IP length below the header's";
+    FrameCut Forwarded ALL "frame_cut" "" "an IP length beyond the frame: the port, or a device before it, has cut the frame";
     TcpTruncated Forwarded ALL "tcp_truncated" "" "shorter than the TCP header says";
     TcpDataOffset Forwarded ALL "tcp_data_offset" "" "a TCP data offset below 5";
 
@@ -176,6 +177,8 @@ verdicts! {
 
     // ICMP errors and fragments of translated connections.
     IcmpTranslated Forwarded ALL "icmp_translated" "" "ICMP error about a translated or tunnelled packet, translated with what it quotes";
+    IcmpTagStripped Forwarded GATEWAY "icmp_tag_stripped" "" "ICMP error about a tagged SYN, which it quotes without the tag then";
+    IcmpDirectCopy Dropped GATEWAY "icmp_direct_copy" "" "ICMP error about a direct copy, which the client did not send";
     FragmentTranslated Forwarded TRANSLATORS "fragment_translated" "" "fragment of a translated connection, translated";
     FragmentUnknown Dropped TRANSLATORS "fragment_unknown" "" "later fragment between addresses that may be translated, whose first fragment was not seen";
 
@@ -183,7 +186,8 @@ verdicts! {
     FannedOut Forwarded SWITCH "fanned_out" "op 310, 312, 314" "tagged SYN copied to the replicas; the SYN itself, untagged, to a server";
     NotFannedOut Forwarded SWITCH "not_fanned_out" "op 310, 314" "tagged SYN without copies: redirection not permitted, content not replicable, or data in it";
     NotSigned Forwarded SWITCH "not_signed" "op 308, 314" "tagged SYN without copies: its tag is not signed, and must be";
-    BadSignature Forwarded SWITCH "bad_signature" "op 308, 314" "tagged SYN without copies: its signature is wrong, or made with an unknown key";
+    BadSignature Forwarded SWITCH "bad_signature" "op 308, 314" "tagged SYN without copies: its signature is wrong, of another time, or made with an unknown key";
+    Replayed Forwarded SWITCH "replayed" "op 308, 314" "tagged SYN without copies: its signature has passed as often as one may";
     ClientNotAllowed Forwarded SWITCH "client_not_allowed" "op 308, 314" "tagged SYN without copies: its client is not in allowed_clients";
     NoReplica Forwarded SWITCH "no_replica" "op 312, 314" "tagged SYN of a service without a live replica";
     NoCopiesWanted Forwarded SWITCH "no_copies_wanted" "op 308, 314" "tagged SYN whose tag asks for no copies";
@@ -228,7 +232,8 @@ verdicts! {
     CopyNoService Dropped REPLICA "copy_no_service" "op 402" "SYN copy for a service that this replica does not have";
     CopyUnknownConfiguration Dropped REPLICA "copy_unknown_configuration" "op 410" "SYN copy of an unknown configuration";
     CopyNotSigned Dropped REPLICA "not_signed" "op 402" "SYN copy whose tag is not signed, and must be";
-    CopyBadSignature Dropped REPLICA "bad_signature" "op 402" "SYN copy whose tag's signature is wrong, or made with an unknown key";
+    CopyBadSignature Dropped REPLICA "bad_signature" "op 402" "SYN copy whose tag's signature is wrong, of another time, or made with an unknown key";
+    CopyReplayed Dropped REPLICA "replayed" "op 402" "SYN copy whose tag's signature has passed as often as one may";
     CopyClientNotAllowed Dropped REPLICA "client_not_allowed" "op 402" "SYN copy of a client that is not in allowed_clients";
     CopyClientMartian Dropped REPLICA "client_martian" "op 402" "SYN copy from an address that no client has: not unicast, or a service's, a web server's or the appliance's own";
     CopyRetransmitLimit Dropped REPLICA "copy_retransmit_limit" "op 402" "repeated SYN copy of a connection that has had eight of them";

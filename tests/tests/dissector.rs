@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use firstack_packets::{Format, LINUX_OPTIONS, Segment, ethernet_frame, tag as tags, tunnel_in};
 use pcap_file::pcap::{PcapPacket, PcapWriter};
+use pipeline::base::time::Ticks;
 use pipeline::packet::buffer::HeapBuffer;
 use pipeline::packet::view::Packet;
 use pipeline::stage::sign::Keys;
@@ -67,7 +68,7 @@ fn syn(options: &[u8]) -> Segment {
 /// A start packet that a gateway has tagged, and what is to be shown of its tag.
 fn tagged<F: Family>(ends: (&str, &str), tag: Tag, keys: &Keys) -> (Vec<u8>, String) {
     let mut packet = Packet::new(HeapBuffer::new(&Segment::syn(ends.0, ends.1, 7).frame()));
-    assert!(tag::insert::<F, _>(&mut packet, tag::OptionId::default(), tag, keys));
+    assert!(tag::insert::<F, _>(&mut packet, tag::OptionId::default(), tag, keys.at(Ticks(0))));
     let Found::Tag(found, ..) = tag::OptionId::default().find(packet.options()) else {
         panic!("no tag found");
     };

@@ -44,6 +44,7 @@ const ANYBODY: &[Verdict] = &[
     Verdict::IpVersion,
     Verdict::IpHeaderLength,
     Verdict::IpTotalLength,
+    Verdict::FrameCut,
     Verdict::TcpTruncated,
     Verdict::TcpDataOffset,
 ];

@@ -9,6 +9,7 @@ use std::hash::Hasher;
 use std::net::{IpAddr, SocketAddr};
 
 use firstack_packets::{INSIDE_MAC, OUTSIDE_MAC, Segment, ethernet_frame};
+use pipeline::base::time::Ticks;
 use pipeline::counters::{Generated, Scalar};
 use pipeline::packet::buffer::HeapBuffer;
 use pipeline::packet::view::Packet;
@@ -82,6 +83,12 @@ impl Vector {
         Keys::new([(id, key)], Some(id))
     }
 
+    /// The time at which a tag is signed: the first second of the epoch; 1970 for unsigned ones.
+    fn time(&self) -> Ticks {
+        let epoch = self.fields.get("epoch").map_or(0, |text| text.parse().expect("a number"));
+        Ticks::from_secs(epoch * 64)
+    }
+
     fn code(&self) -> Configuration {
         match self.text("configuration") {
             "A" => Configuration::A,
@@ -101,7 +108,12 @@ impl Vector {
     fn tagged<F: Family>(&self, keys: &Keys) -> Packet<HeapBuffer> {
         let mut packet = self.start();
         let tag = Tag::requesting(CopiesWanted::ALL, self.code());
-        assert!(tag::insert::<F, _>(&mut packet, tag::OptionId::default(), tag, keys));
+        assert!(tag::insert::<F, _>(
+            &mut packet,
+            tag::OptionId::default(),
+            tag,
+            keys.at(self.time())
+        ));
         packet
     }
 }
@@ -133,6 +145,7 @@ fn covered(vector: &Vector) -> Vec<u8> {
     bytes.extend(vector.number::<u32>("sequence").to_be_bytes());
     bytes.push(0x81 | (vector.code() as u8) << 1);
     bytes.push(vector.number("key id"));
+    bytes.extend(vector.number::<u32>("epoch").to_be_bytes());
     bytes
 }
 
@@ -153,8 +166,11 @@ fn check_tag<F: Family>(vector: &Vector, keys: &Keys) {
         panic!("vector {}: no tag found", vector.name);
     };
     vector.check("option", &packet.options()[at..at + length.next_multiple_of(4)]);
-    let worth = if tag.signature.is_some() { Verification::Valid } else { Verification::Unsigned };
-    assert_eq!(keys.verify::<F, _>(&packet, &tag), worth);
+    let verified = keys.at(vector.time()).verify::<F, _>(&packet, &tag);
+    match tag.signature {
+        Some(_) => assert!(matches!(verified, Verification::Valid(_))),
+        None => assert_eq!(verified, Verification::Unsigned),
+    }
     if let Some(signature) = tag.signature {
         vector.check("MAC", &signature.mac.to_be_bytes());
     }

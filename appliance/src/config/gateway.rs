@@ -8,6 +8,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use pipeline::memory::{DIRECT, SITES};
 use pipeline::wire::configuration::Configuration;
 use pipeline::wire::copies::CopiesWanted;
+use pipeline::wire::family::Version;
 use toml::de::DeValue;
 
 use super::clients;
@@ -103,6 +104,14 @@ pub enum ServiceAddress {
 }
 
 impl ServiceAddress {
+    /// Returns whether the service has addresses of a family.
+    pub fn is_of(&self, version: Version) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Prefix(prefix) => Version::of(prefix.addr()) == version,
+        }
+    }
+
     /// Returns whether an address belongs to the service.
     pub fn contains(&self, address: IpAddr) -> bool {
         match self {

@@ -11,6 +11,8 @@
 //! reader                                   walks the document by the schema
 //! value                                    single values: durations, addresses, names
 //! common eal device tunnel health          the sections that all roles have
+//! interface                                examines the kernel interfaces below virtual devices
+//! memory                                   compares what the tables take with what there is
 //! present                                  checks that this machine has what the file names
 //! warnings                                 what few operators want, but may
 //! gateway switch replica                   the section of one role
@@ -26,6 +28,8 @@ mod eal;
 mod error;
 mod gateway;
 mod health;
+mod interface;
+mod memory;
 mod present;
 mod reader;
 mod replica;
@@ -50,6 +54,7 @@ pub use eal::Eal;
 pub use error::{ConfigError, ConfigErrors};
 pub use gateway::{Gateway, GatewayService, Handicap, ServiceAddress};
 pub use health::{Check, Health, HttpCheck};
+pub use interface::completed;
 pub use pipeline::wire::configuration::Configuration;
 pub use pipeline::wire::tunnel::Format as TunnelFormat;
 pub use present::Places;

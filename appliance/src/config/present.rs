@@ -7,11 +7,13 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-use super::{Config, ConfigError, ConfigErrors, Device, Gateway, Role};
+use super::{Config, ConfigError, ConfigErrors, Device, Gateway, Role, interface, memory};
 
 /// The lines of the keys whose values this machine may not have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Places {
+    /// The line of `table.max_connections`; if it is not given, that of its section, or 1.
+    pub table: usize,
     /// The lines of `port.inside.device` and `port.outside.device`.
     pub devices: [usize; 2],
     /// The line of `worker.cores`; if it is not given, that of its section, or 1.
@@ -35,6 +37,7 @@ impl Places {
             line(at)
         };
         Self {
+            table: find(TABLE_KEY),
             devices: DEVICE_KEYS.map(find),
             cores: find(CORES_KEY),
             keys: find(KEYS_KEY),
@@ -43,6 +46,7 @@ impl Places {
     }
 }
 
+const TABLE_KEY: &str = "table.max_connections";
 const CORES_KEY: &str = "worker.cores";
 const KEYS_KEY: &str = "tag.keys";
 const PASSWORD_KEY: &str = "gateway.share.password_file";
@@ -66,9 +70,16 @@ impl Config {
         for (side, device) in
             [&self.ports.inside.device, &self.ports.outside.device].iter().enumerate()
         {
-            if let Err(message) = find(device) {
+            let messages = match find(device) {
+                Ok(()) => interface::examine(device, self.memory.max_frame).refused,
+                Err(message) => vec![message],
+            };
+            for message in messages {
                 errors.push(error(file, self.places.devices[side], DEVICE_KEYS[side], message));
             }
+        }
+        if let Some(message) = self.judge_memory().refused {
+            errors.push(error(file, self.places.table, TABLE_KEY, message));
         }
         let mut check = |path: Option<&Path>, line, key| {
             if let Some(Err(what)) = path.map(find_secret) {
@@ -80,6 +91,20 @@ impl Config {
             check(share.password_file.as_deref(), self.places.password, PASSWORD_KEY);
         }
         if errors.is_empty() { Ok(()) } else { Err(ConfigErrors::new(errors)) }
+    }
+
+    /// Returns what an operator should know of this machine's devices and memory, although they can
+    /// be used.
+    pub fn machine_warnings(&self) -> Vec<String> {
+        let devices = [&self.ports.inside.device, &self.ports.outside.device];
+        let findings = devices.map(|device| interface::examine(device, self.memory.max_frame));
+        let warned = findings.into_iter().flat_map(|findings| findings.warned);
+        warned.chain(self.judge_memory().warned).collect()
+    }
+
+    fn judge_memory(&self) -> memory::Judgement {
+        let machine = memory::Machine::this();
+        machine.map(|machine| memory::judge(memory::Needs::of(self), machine)).unwrap_or_default()
     }
 
     /// Returns the error for a device that exists but cannot be used.

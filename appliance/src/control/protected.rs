@@ -6,6 +6,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use zeroize::Zeroizing;
+
 /// The permission bits of group and others.
 const OTHERS: u32 = 0o077;
 
@@ -32,11 +34,16 @@ pub enum Error {
     },
 }
 
-/// Reads a file of at most `longest` bytes; `expected` says what it is, for errors.
+/// Reads a file of at most `longest` bytes; `expected` says what it is, for errors. The text is
+/// overwritten when it is dropped.
 ///
 /// # Errors
 /// If the file cannot be read, is not protected, or is too large.
-pub fn read(path: &Path, expected: &'static str, longest: u64) -> Result<Vec<u8>, Error> {
+pub fn read(
+    path: &Path,
+    expected: &'static str,
+    longest: u64,
+) -> Result<Zeroizing<Vec<u8>>, Error> {
     let failed = |source| Error::Read { path: path.to_owned(), expected, source };
     let refused = |what| Error::Refused { path: path.to_owned(), what };
     // The file is opened before its attributes are checked, because the path could be replaced
@@ -55,8 +62,10 @@ pub fn read(path: &Path, expected: &'static str, longest: u64) -> Result<Vec<u8>
 }
 
 /// Reads one byte more than `longest` at most.
-fn take(file: File, longest: u64) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
+fn take(file: File, longest: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+    // A vector that grows leaves its earlier bytes behind.
+    let expected = file.metadata()?.len().min(longest) as usize + 2;
+    let mut text = Zeroizing::new(Vec::with_capacity(expected));
     file.take(longest + 1).read_to_end(&mut text)?;
     Ok(text)
 }

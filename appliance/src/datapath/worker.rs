@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use crossbeam::utils::CachePadded;
@@ -14,7 +15,7 @@ use pipeline::role::{Context, Role};
 use pipeline::verdict::Verdict;
 use pipeline::wire::family::Version;
 
-use crate::datapath::clock::Clock;
+use crate::datapath::clock::{Clock, SteadyClock, monotonic};
 use crate::datapath::handoff::{Handoff, HandoffFrame, HandoffKind, drain};
 pub use crate::datapath::idle::Idle;
 use crate::datapath::idle::Idler;
@@ -46,7 +47,9 @@ pub struct Worker<R> {
     pool: PoolHandle,
     handoff: Handoff<Mbuf>,
     reta: RetaMap,
-    clock: Clock,
+    clock: SteadyClock,
+    /// Converts short spans of counts.
+    spans: Clock,
     idle: Idle,
     /// The most frames received at once.
     burst: usize,
@@ -98,7 +101,8 @@ impl<R: Role> Worker<R> {
             pool: parts.pool,
             handoff: parts.handoff,
             reta: parts.reta,
-            clock: parts.clock,
+            clock: SteadyClock::new(parts.clock, monotonic_at(parts.clock)),
+            spans: parts.clock,
             idle: parts.idle,
             burst: parts.burst.clamp(1, BURST),
             stop: parts.stop,
@@ -115,7 +119,7 @@ impl<R: Role> Worker<R> {
     /// Runs until `stop` is set, then transmits what other workers have still handed over.
     pub fn run(mut self) {
         let idle = std::mem::replace(&mut self.idle, Idle::Busy);
-        let mut idler = Idler::new(idle, self.clock);
+        let mut idler = Idler::new(idle, self.spans);
         while !self.stop.load(Relaxed) {
             match self.poll_once() {
                 0 => idler.pause(),
@@ -144,7 +148,7 @@ impl<R: Role> Worker<R> {
     /// benchmarks call this from a single thread instead.
     pub fn poll_once(&mut self) -> usize {
         let mut count = 0;
-        self.now = self.clock.at(cycles());
+        self.now = self.clock.at(cycles(), monotonic);
         for side in Side::ALL {
             count += self.receive(side);
         }
@@ -269,6 +273,11 @@ impl<R: Role> Worker<R> {
             self.handoff.flush(reject);
         }
     }
+}
+
+/// Returns the monotonic time at a clock's origin, which may have been a while ago.
+fn monotonic_at(clock: Clock) -> Duration {
+    monotonic().saturating_sub(Duration::from_nanos(clock.at(cycles()).0))
 }
 
 /// Transmits frames by a worker's own queue. Frames that the port does not accept are counted and

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::ffi::CStr;
 use std::marker::PhantomData;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError};
 
 use super::eal::{Eal, Runtime, c_string};
@@ -11,6 +12,7 @@ use super::pool::MbufPool;
 use super::queue::{RxQueue, TxQueue};
 use super::rss;
 use super::setup::{Plan, PortConfig, PortReport};
+use crate::sys::interface;
 
 /// A port, exclusively owned. It is stopped and closed when it and all its queues are dropped.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub(super) struct PortInner {
     pub(super) id: u16,
     device: String,
     runtime: Arc<Runtime>,
+    /// Whether the port was made promiscuous, and was not before.
+    made_promiscuous: AtomicBool,
 }
 
 /// The queues of a started port, and a report of its setup.
@@ -94,7 +98,8 @@ impl Port {
         }
         drop(taken);
         let runtime = Arc::clone(&eal.runtime);
-        let inner = PortInner { id, device: name.to_owned(), runtime };
+        let made_promiscuous = AtomicBool::new(false);
+        let inner = PortInner { id, device: name.to_owned(), runtime, made_promiscuous };
         let inner = Arc::new(inner);
         Ok(Self { inner, plan: None, started: false, _one_thread: PhantomData })
     }
@@ -154,8 +159,11 @@ impl Port {
         // SAFETY: the port exists, and it and all its queues are set up.
         self.inner.done("start", unsafe { dpdk_sys::rte_eth_dev_start(id) })?;
         self.started = true;
+        let kernels = self.interface().and_then(interface::name);
+        let was = kernels.is_some_and(|name| interface::is_promiscuous(&name) == Some(true));
         // SAFETY: the port exists.
         let promiscuous = check(unsafe { dpdk_sys::rte_eth_promiscuous_enable(id) }).is_ok();
+        self.inner.made_promiscuous.store(promiscuous && !was, Relaxed);
         let report = self.inner.report(plan, promiscuous)?;
         let rx = (0..plan.rx_queues).map(|queue| RxQueue::new(&self.inner, queue)).collect();
         let tx = (0..plan.tx_queues).map(|queue| TxQueue::new(&self.inner, queue)).collect();
@@ -189,6 +197,7 @@ impl Port {
         if Arc::get_mut(&mut self.inner).is_none() {
             return Err(self.inner.state("stop", "its queues are in use"));
         }
+        self.inner.end_promiscuous();
         // SAFETY: the port exists, and with no queue's handle left no thread polls it.
         let status = unsafe { dpdk_sys::rte_eth_dev_stop(self.inner.id) };
         self.inner.done("stop", status)?;
@@ -232,6 +241,11 @@ impl Port {
             megabits_per_second: (speed != 0 && speed != u32::MAX).then_some(speed),
             full_duplex: link.full_duplex != 0,
         })
+    }
+
+    /// Returns the number of the kernel interface below the port; `None` if it has none.
+    pub fn interface(&self) -> Option<u32> {
+        self.inner.info().ok().map(|info| info.if_index).filter(|number| *number > 0)
     }
 
     /// Returns the number of the kernel interface below a port of this driver; `None` for another
@@ -320,6 +334,17 @@ impl PortInner {
         Error::Port { device: self.device.clone(), step, reason }
     }
 
+    /// Takes promiscuous mode back, which would outlive the process on a kernel interface.
+    fn end_promiscuous(&self) {
+        if self.made_promiscuous.swap(false, Relaxed) {
+            // SAFETY: the port exists.
+            let status = unsafe { dpdk_sys::rte_eth_promiscuous_disable(self.id) };
+            if let Err(reason) = check(status) {
+                tracing::debug!(device = self.device, %reason, "cannot end promiscuous mode");
+            }
+        }
+    }
+
     fn info(&self) -> Result<dpdk_sys::rte_eth_dev_info, Error> {
         let mut info = dpdk_sys::rte_eth_dev_info::default();
         // SAFETY: the port exists; DPDK writes the structure it is given.
@@ -392,6 +417,7 @@ impl PortInner {
 
 impl Drop for PortInner {
     fn drop(&mut self) {
+        self.end_promiscuous();
         // SAFETY: the last holder, port or queue, is gone, so no thread uses the port any more.
         // Stopping a stopped port is harmless; a closed port returns all its buffers.
         let (stopped, closed) =

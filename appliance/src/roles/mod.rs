@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use pipeline::base::published::Published;
+use pipeline::base::time::UnixClock;
 use pipeline::neighbours::Neighbours;
 use pipeline::policy::tunnel_path::TunnelPath;
 use pipeline::role::Role;
@@ -75,6 +76,8 @@ pub type Apply = Box<dyn Fn(&[bool]) + Send>;
 pub struct Controls {
     /// Publishes the keys that tags are signed and verified with.
     pub keys: Published<Keys>,
+    /// The Unix time that signatures are made and verified by.
+    pub unix: UnixClock,
     /// The key file and what its keys are for.
     pub key_file: Option<(PathBuf, keys::Purpose)>,
     /// A switch's replicas, then its servers; a replica's servers.
@@ -170,16 +173,17 @@ pub fn sharing(config: &Config) -> Result<Option<share::Settings>, protected::Er
 }
 
 /// Converts keys for the pipeline. Only a gateway signs, whatever the file says.
-pub fn pipeline_keys(keys: &keys::Keys, purpose: keys::Purpose) -> Keys {
+pub fn pipeline_keys(keys: &keys::Keys, purpose: keys::Purpose, unix: &UnixClock) -> Keys {
     let signing = keys.sign_with().filter(|_| purpose == keys::Purpose::Sign);
-    Keys::new(keys.all().iter().copied(), signing)
+    Keys::new(keys.all().iter().copied(), signing).with_clock(unix.clone())
 }
 
 /// Returns the controls of a role of which only the keys can change.
 fn controls(config: &Config, environment: &Environment) -> Controls {
-    let purpose = purpose(config);
+    let (purpose, unix) = (purpose(config), UnixClock::default());
     Controls {
-        keys: Published::new(pipeline_keys(&environment.keys, purpose)),
+        keys: Published::new(pipeline_keys(&environment.keys, purpose, &unix)),
+        unix,
         key_file: config.tag.keys.clone().map(|path| (path, purpose)),
         members: Vec::new(),
         apply: Box::new(|_| {}),

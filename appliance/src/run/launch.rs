@@ -1,6 +1,7 @@
 //! The workers: built from a role set and the ports' queues, launched on their cores and joined at
 //! the end.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -14,7 +15,7 @@ use crate::config::{self, Config, sizing};
 use crate::control::share::{self, Sharing};
 use crate::control::socket::Server;
 use crate::control::supervisor::Supervisor;
-use crate::datapath::clock::Clock;
+use crate::datapath::clock::{Clock, SteadyClock, monotonic};
 use crate::datapath::handoff::{self, Handoff};
 use crate::datapath::rss::RetaMap;
 use crate::datapath::worker::{Idle, Parts, Queues, Worker};
@@ -44,24 +45,28 @@ impl WithRole for Launch<'_> {
         let clock = Clock::new(cycles(), self.eal.cycles_per_second());
         let sharing = self.sharing.take().map(Sharing::start);
         let sharing = sharing.transpose().map_err(Error::Sharing)?;
+        let steady = RefCell::new(SteadyClock::new(clock, monotonic()));
+        // Before the workers: they need the time of day from their first packet on.
+        let mut supervisor =
+            Supervisor::new(set.labels.clone(), counters, set.controls, &self.config.health)
+                .with_clock(move || steady.borrow_mut().at(cycles(), monotonic))
+                .with_sharing(sharing);
         let launched = self.launch_workers(set.roles, set.copies, clock, &halt)?;
-        let Launch { config, eal, pool, ports, server, signals, options, .. } = self;
+        let Launch { eal, pool, ports, mut server, signals, options, config, .. } = self;
         let ports = ports.map(|opened| Running {
             port: opened.port,
             driver: opened.report.driver,
             steering: opened.steering,
+            interface: opened.interface,
         });
         let role = set.labels.role;
-        let mut supervisor = Supervisor::new(set.labels, counters, set.controls, &config.health)
-            .with_clock(move || clock.at(cycles()))
-            .with_sharing(sharing);
         tracing::info!(
             role,
             workers = launched.len(),
             socket = %config.control.socket.display(),
             "forwarding packets"
         );
-        control_loop(&mut supervisor, &server, &ports, &signals, options);
+        control_loop(&mut supervisor, &mut server, &ports, &signals, options);
         halt.store(true, Relaxed);
         for worker in launched {
             worker.join()?;

@@ -4,6 +4,7 @@
 mod launch;
 mod ports;
 mod signals;
+mod watch;
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
@@ -15,6 +16,7 @@ use pipeline::packet::view::Side;
 use self::launch::Launch;
 use self::ports::{Running, start_port, steer_ports, with_ports};
 use self::signals::Signals;
+use self::watch::Watch;
 use crate::config::{self, Config, sizing};
 use crate::control::socket::{self, Server};
 use crate::control::stats::Snapshot;
@@ -81,7 +83,7 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome, Error> {
     if cores.len() < config.worker.cores.len() {
         tracing::warn!("several workers share a CPU, which is slower than fewer workers");
     }
-    for warning in config.warnings() {
+    for warning in config.warnings().into_iter().chain(config.machine_warnings()) {
         tracing::warn!("{warning}");
     }
     let signals = Signals::catch().map_err(Error::Signals)?;
@@ -98,7 +100,8 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome, Error> {
     let workers = eal.worker_lcores().len();
     let failed = |side| move |source| Error::Port { side, source };
     let find = |side, wanted: &config::Port| {
-        Port::by_device(&eal, &wanted.device.to_string()).map_err(failed(side))
+        let device = config::completed(&wanted.device, config.memory.max_frame);
+        Port::by_device(&eal, &device.to_string()).map_err(failed(side))
     };
     // Both must exist before either is started.
     let inside = find(Side::Inside, &config.ports.inside)?;
@@ -139,15 +142,17 @@ fn eal_args(config: &Config) -> EalArgs {
 /// Serves operators, probes and key reloads until a signal or idleness.
 fn control_loop(
     supervisor: &mut Supervisor,
-    server: &Server,
+    server: &mut Server,
     ports: &[Running; 2],
     signals: &Signals,
     options: Options,
 ) {
     let (mut last, mut since) = (supervisor.received(), Instant::now());
+    let mut watch = Watch::new();
     while !signals.stop.load(Relaxed) {
         server.serve(|command| with_ports(supervisor.answer(command), ports));
         supervisor.run_once(CONTROL_INTERVAL);
+        watch.step(ports);
         if signals.reload.swap(false, Relaxed) {
             // The result has been logged.
             let _ = supervisor.reload();

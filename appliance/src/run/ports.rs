@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use pipeline::packet::view::Side;
 
+use super::watch::Interface;
 use crate::config::{self, Config};
 use crate::control::socket::Answer;
 use crate::control::stats::PortStats;
@@ -22,6 +23,7 @@ pub(super) struct Opened {
     pub(super) rx: Vec<RxQueue>,
     pub(super) tx: Vec<TxQueue>,
     pub(super) steering: Steering,
+    pub(super) interface: Option<Interface>,
 }
 
 /// A port whose queues are with the workers.
@@ -29,6 +31,8 @@ pub(super) struct Running {
     pub(super) port: Port,
     pub(super) driver: String,
     pub(super) steering: Steering,
+    /// Its kernel interface, if it has one.
+    pub(super) interface: Option<Interface>,
 }
 
 /// The way in which a port's packets are distributed over the workers.
@@ -109,8 +113,8 @@ pub(super) fn start_port(
         rss = ?report.rss.scope,
         "port started"
     );
-    let steering = Steering::None;
-    Ok(Opened { port, report, rx: started.rx, tx: started.tx, steering })
+    let (steering, interface) = (Steering::None, Interface::of(&port));
+    Ok(Opened { port, report, rx: started.rx, tx: started.tx, steering, interface })
 }
 
 /// Decides which worker owns which client, gives the ports a matching table where they accept one,
@@ -172,7 +176,9 @@ fn port_stats(running: &Running) -> PortStats {
     PortStats {
         device: running.port.device().to_owned(),
         driver: running.driver.clone(),
-        link_up: running.port.link().is_ok_and(|link| link.up),
+        // The driver of an interface that is gone goes on reporting its last state.
+        link_up: running.port.link().is_ok_and(|link| link.up)
+            && running.interface.as_ref().is_none_or(Interface::is_there),
         rx_packets: stats.ipackets,
         tx_packets: stats.opackets,
         rx_missed: stats.imissed,

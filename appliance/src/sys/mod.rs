@@ -1,5 +1,7 @@
 //! The machine: huge pages, CPU features, thread primitives.
 
 pub mod cpu;
+pub mod dumps;
 pub mod hugepages;
+pub mod interface;
 pub mod sync;

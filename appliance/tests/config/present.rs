@@ -106,3 +106,25 @@ fn the_password_file_is_protected_like_the_key_file() {
     );
     assert_eq!(config.check_presence("f.toml").unwrap_err().to_string(), expected);
 }
+
+#[test]
+fn tables_beyond_this_machines_memory_are_refused() {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap();
+    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap();
+    let kib: u64 = total.trim().trim_end_matches(" kB").parse().unwrap();
+    let text = "[worker]\ncores = [0]\n[table]\nmax_connections = 67108864\n\
+                [[gateway.service]]\naddress = \"any\"\n";
+    let complaint = match accepted("gateway", text).check_presence("f.toml") {
+        Ok(()) => String::new(),
+        Err(errors) => errors.to_string(),
+    };
+    // 67108864 connections of each family: 77 and 141 bytes each.
+    let needed = 13_952;
+    match kib >> 10 < needed {
+        true => {
+            let expected = format!("table.max_connections: the tables take {} GiB", needed >> 10);
+            assert!(complaint.contains(&expected), "{complaint}");
+        }
+        false => assert!(!complaint.contains("table"), "{complaint}"),
+    }
+}

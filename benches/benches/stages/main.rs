@@ -10,6 +10,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use cycles::Cycles;
 use firstack_benches::cases::{self, Work};
 use firstack_packets::{LINUX_OPTIONS, Segment, ethernet_frame, tag as tags, tunnel_in};
+use pipeline::base::time::Ticks;
 use pipeline::packet::buffer::{HeapBuffer, HeapPool};
 use pipeline::packet::view::{Packet, View};
 use pipeline::stage::encap::Outer;
@@ -59,8 +60,9 @@ fn stages(criterion: &mut Criterion<Cycles>) {
     };
     let keys = [Keys::default(), Keys::new([(1, [7; 16])], Some(1))];
     for (name, keys) in ["tag_insert", "tag_insert_signed"].iter().zip(&keys) {
-        let stage =
-            |p: &mut Packet<HeapBuffer>| assert!(tag::insert::<V4, _>(p, format, TAG, keys));
+        let stage = |p: &mut Packet<HeapBuffer>| {
+            assert!(tag::insert::<V4, _>(p, format, TAG, keys.at(Ticks(0))))
+        };
         batched(name, &syn.frame(), &stage);
     }
     let at = LINUX_OPTIONS.len();

@@ -3,6 +3,7 @@
 use std::hint::black_box;
 
 use firstack_packets::{self as packets, LINUX_OPTIONS, Segment, ethernet_frame, tunnel_in};
+use pipeline::base::time::Ticks;
 use pipeline::packet::buffer::Buffer;
 use pipeline::packet::view::{Packet, View};
 use pipeline::stage::encap::{self, Outer};
@@ -178,7 +179,7 @@ fn classify_syn(packet: &mut Packet<SlabBuffer>) {
 
 fn insert_tag(packet: &mut Packet<SlabBuffer>, keys: &Keys) {
     const TAG: tag::Tag = tag::Tag::requesting(tag::CopiesWanted::ALL, tag::Configuration::A);
-    assert!(tag::insert::<family::V4, _>(packet, tag::OptionId::default(), TAG, keys));
+    assert!(tag::insert::<family::V4, _>(packet, tag::OptionId::default(), TAG, keys.at(Ticks(0))));
 }
 
 fn encap(format: Format) -> Box<dyn Work> {

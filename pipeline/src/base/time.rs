@@ -1,6 +1,8 @@
 //! The pipeline's notion of time. The caller supplies it; the pipeline reads no clock.
 
 use std::ops::{Add, Sub};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// A point in time, or a span of time, in nanoseconds.
@@ -67,5 +69,35 @@ impl Sub for Ticks {
 
     fn sub(self, other: Self) -> Self {
         self.since(other)
+    }
+}
+
+/// Unix time as the workers know it: the Unix time at the origin of their [`Ticks`], which the
+/// control thread sets and corrects. Clones share it.
+///
+/// ```rust
+/// use std::time::Duration;
+///
+/// use pipeline::base::time::{Ticks, UnixClock};
+///
+/// let clock = UnixClock::default();
+/// assert_eq!(clock.seconds(Ticks::from_secs(7)), 7);
+/// clock.set(Duration::from_secs(1_700_000_000), Ticks::from_secs(7));
+/// assert_eq!(clock.seconds(Ticks::from_secs(9)), 1_700_000_002);
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct UnixClock(Arc<AtomicU64>);
+
+impl UnixClock {
+    /// Sets the Unix time that it is at `now`.
+    pub fn set(&self, unix: Duration, now: Ticks) {
+        // A difference that may be negative: a clock that was never set shows 1970.
+        self.0.store(Ticks::from(unix).0.wrapping_sub(now.0), Relaxed);
+    }
+
+    /// Returns the Unix time at `now`, in whole seconds.
+    #[inline]
+    pub fn seconds(&self, now: Ticks) -> u64 {
+        now.0.wrapping_add(self.0.load(Relaxed)) / 1_000_000_000
     }
 }

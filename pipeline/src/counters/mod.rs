@@ -107,6 +107,7 @@ counters! {
         EndsIgnored GATEWAY "ends_ignored" "packets" "FINs and RSTs, passed on, whose sequence number or checksum was wrong: they changed nothing";
         ReportsLost GATEWAY "reports_lost" "reports" "reports of races that the memory did not get because its queue was full";
         CopiesFailed TUNNEL_HEADS "copies_failed" "copies" "copies not made for want of a buffer";
+        EpochMismatch SERVER_SIDE "epoch_mismatch" "SYNs" "tagged SYNs, of those that were examined, whose signature is right but for its time: clocks differ";
         DirectCopies REPLICA "direct_copies" "copies" "SYN copies accepted that a gateway had sent directly";
         SynAckRepairs REPLICA "syn_ack_repairs" "packets" "repeated SYN/ACKs that passed before the client was heard, so that the server can speak first";
         HandedOff ALL "handed_off" "packets" "packets handed to the worker that owns their client";

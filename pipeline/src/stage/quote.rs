@@ -19,6 +19,19 @@ pub struct Quoted<F: Family> {
     place: icmp::Place,
 }
 
+impl<F: Family> Quoted<F> {
+    /// Returns the offset of the quoted IP header in the ICMP message: of the inner one if a tunnel
+    /// is quoted.
+    pub(super) fn ip_offset(&self) -> usize {
+        self.place.ip
+    }
+
+    /// Returns the offset of the quoted TCP header in the ICMP message.
+    pub(super) fn tcp_offset(&self) -> usize {
+        self.place.tcp
+    }
+}
+
 /// The endpoint of a quoted packet that is rewritten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {

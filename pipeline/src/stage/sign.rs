@@ -1,24 +1,50 @@
-//! Signatures of tags: SipHash-2-4 over the endpoints and sequence number of the SYN, under keys
-//! that gateways, switches and replicas share (docs/protocol.md, 3.4). A host without a
-//! key can neither generate a tag nor move one to another connection.
+//! Signatures of tags: SipHash-2-4 over the endpoints and sequence number of the SYN and over the
+//! epoch, under keys that gateways, switches and replicas share (docs/protocol.md, 3.4). A host
+//! without a key can neither generate a tag, nor move one to another connection, nor use one later.
 
 use std::fmt;
 
 use siphasher::sip::SipHasher24;
+use zeroize::Zeroize;
 
+use crate::base::time::{Ticks, UnixClock};
 use crate::packet::buffer::Buffer;
 use crate::packet::view::Packet;
 use crate::stage::tag::{self, Tag};
 use crate::wire::family::{Endpoint, Family};
 use crate::wire::tcp;
 
-/// The keys that tags are verified with, and the one that the gateway signs with.
+/// The length of an epoch. A signature is valid in its own epoch and in those next to it: for two
+/// epochs at least after it was made, for three at most, if the clocks agree.
+const EPOCH_SECONDS: u64 = 64;
+
+/// The number of an epoch: Unix time in units of 64 seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Epoch(pub u32);
+
+impl Epoch {
+    /// Returns the epoch at this Unix time in seconds.
+    pub fn at(unix_seconds: u64) -> Self {
+        Self((unix_seconds / EPOCH_SECONDS) as u32)
+    }
+
+    /// Returns the epoch that begins `count` epochs after this one, or before if `count` is
+    /// negative.
+    #[must_use]
+    pub fn plus(self, count: i32) -> Self {
+        Self(self.0.wrapping_add_signed(count))
+    }
+}
+
+/// The keys that tags are verified with, and the one that the gateway signs with. They are
+/// overwritten when they are dropped.
 ///
 /// # Examples
 /// A gateway signs with key 3; a switch that knows the key verifies the tag.
 ///
 /// ```
 /// use firstack_packets::Segment;
+/// use pipeline::base::time::Ticks;
 /// use pipeline::packet::buffer::HeapBuffer;
 /// use pipeline::packet::view::Packet;
 /// use pipeline::stage::sign::{Keys, Verification};
@@ -28,22 +54,43 @@ use crate::wire::tcp;
 /// let syn = Segment::syn("198.18.1.10:40000", "203.0.113.10:80", 1000);
 /// let mut packet = Packet::new(HeapBuffer::new(&syn.frame()));
 /// let tag = Tag::requesting(CopiesWanted::ALL, Configuration::A);
+/// let now = Ticks::from_secs(1_700_000_000);
 ///
 /// let gateway = Keys::new([(3, [7; 16])], Some(3));
 /// assert_eq!(gateway.tag_space(), 16);
-/// assert!(tag::insert::<V4, _>(&mut packet, OptionId::default(), tag, &gateway));
+/// assert!(tag::insert::<V4, _>(&mut packet, OptionId::default(), tag, gateway.at(now)));
 ///
 /// let Found::Tag(tag, ..) = OptionId::default().find(packet.options()) else { panic!() };
 /// let switch = Keys::new([(3, [7; 16])], None);
-/// assert_eq!(switch.verify::<V4, _>(&packet, &tag), Verification::Valid);
+/// let verified = switch.at(now).verify::<V4, _>(&packet, &tag);
+/// assert!(matches!(verified, Verification::Valid(_)));
 /// let other = Keys::new([(3, [8; 16])], None);
-/// assert_eq!(other.verify::<V4, _>(&packet, &tag), Verification::Invalid);
+/// assert_eq!(other.at(now).verify::<V4, _>(&packet, &tag), Verification::Invalid);
+/// // Three minutes later the tag is of no use any more.
+/// let later = now + Ticks::from_secs(180);
+/// assert_eq!(switch.at(later).verify::<V4, _>(&packet, &tag), Verification::Invalid);
 /// ```
 #[derive(Clone, Default)]
 pub struct Keys {
     /// By key id; empty when there are no keys.
     all: Box<[Option<[u8; 16]>]>,
     signing: Option<u8>,
+    clock: UnixClock,
+}
+
+/// Keys at a point in time.
+#[derive(Clone, Copy, Debug)]
+pub struct KeysAt<'a> {
+    keys: &'a Keys,
+    epoch: Epoch,
+    /// The neighbour of the epoch that is nearer: the one before it in its first half.
+    nearer: i32,
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        self.all.zeroize();
+    }
 }
 
 impl fmt::Debug for Keys {
@@ -59,9 +106,18 @@ pub enum Verification {
     /// The tag has no signature, or there are no keys to verify it with.
     Unsigned,
     /// The signature is right.
-    Valid,
-    /// The signature is wrong, or generated with an unknown key.
+    Valid(Proof),
+    /// The signature is wrong, of a time that is not now, or generated with an unknown key.
     Invalid,
+}
+
+/// A signature that was found right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// The message authentication code.
+    pub mac: u64,
+    /// The epoch that it covers.
+    pub epoch: Epoch,
 }
 
 /// The input of the signature.
@@ -74,9 +130,13 @@ struct Signed<F: Family> {
     key: u8,
 }
 
+/// The most bytes that a signature covers.
+const COVERED: usize = 2 * (16 + 2) + 4 + 2 + 4;
+
 impl Keys {
     /// Returns the given keys, each with its id. `signing` is the id of the key to sign with;
-    /// `None` leaves tags unsigned.
+    /// `None` leaves tags unsigned. The origin of [`Ticks`] is that of Unix time until
+    /// [`Keys::with_clock`] says otherwise.
     pub fn new(keys: impl IntoIterator<Item = (u8, [u8; 16])>, signing: Option<u8>) -> Self {
         let mut all = vec![None; 256].into_boxed_slice();
         let mut any = false;
@@ -84,7 +144,25 @@ impl Keys {
             all[usize::from(id)] = Some(key);
             any = true;
         }
-        if any { Self { all, signing } } else { Self::default() }
+        match any {
+            true => Self { all, signing, clock: UnixClock::default() },
+            false => Self::default(),
+        }
+    }
+
+    /// Sets the clock that tells the epoch.
+    #[must_use]
+    pub fn with_clock(mut self, clock: UnixClock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Returns the keys as they are used at `now`.
+    #[inline]
+    pub fn at(&self, now: Ticks) -> KeysAt<'_> {
+        let seconds = self.clock.seconds(now);
+        let nearer = if seconds % EPOCH_SECONDS < EPOCH_SECONDS / 2 { -1 } else { 1 };
+        KeysAt { keys: self, epoch: Epoch::at(seconds), nearer }
     }
 
     /// Returns how many bytes a tag takes in the option area, padding included.
@@ -93,30 +171,54 @@ impl Keys {
         length.next_multiple_of(4)
     }
 
+    fn mac<F: Family>(&self, signed: Signed<F>, epoch: Epoch) -> Option<u64> {
+        let key = self.all.get(usize::from(signed.key))?.as_ref()?;
+        let mut bytes = [0; COVERED];
+        let length = signed.write(epoch, &mut bytes);
+        Some(SipHasher24::new_with_key(key).hash(&bytes[..length]))
+    }
+}
+
+impl KeysAt<'_> {
+    /// Returns the current epoch.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
     /// Signs the tag of a SYN: returns key id and signature. `None` when tags are not signed.
     pub fn sign<F: Family, B: Buffer>(&self, packet: &Packet<B>, flags: u8) -> Option<(u8, u64)> {
-        let key = self.signing?;
+        let key = self.keys.signing?;
         let flags = flags | tag::KEYED;
-        Some((key, self.mac(Signed::<F>::of(packet, flags, key))?))
+        Some((key, self.keys.mac(Signed::<F>::of(packet, flags, key), self.epoch)?))
     }
 
-    /// Verifies the tag of a SYN.
+    /// Verifies the tag of a SYN: by the current epoch, then by its two neighbours.
     pub fn verify<F: Family, B: Buffer>(&self, packet: &Packet<B>, tag: &Tag) -> Verification {
-        let Some(signature) = tag.signature.filter(|_| !self.all.is_empty()) else {
+        if tag.signature.is_none() || self.keys.all.is_empty() {
             return Verification::Unsigned;
-        };
-        let signed = Signed::<F>::of(packet, signature.flags, signature.key);
-        match self.mac(signed) {
-            Some(mac) if mac == signature.mac => Verification::Valid,
-            _ => Verification::Invalid,
         }
+        let epochs = [0, self.nearer, -self.nearer].map(|count| self.epoch.plus(count));
+        self.find_epoch::<F, B>(packet, tag, epochs)
+            .map_or(Verification::Invalid, Verification::Valid)
     }
 
-    fn mac<F: Family>(&self, signed: Signed<F>) -> Option<u64> {
-        let key = self.all.get(usize::from(signed.key))?.as_ref()?;
-        let mut bytes = [0; 2 * (16 + 2) + 4 + 2];
-        let length = signed.write(&mut bytes);
-        Some(SipHasher24::new_with_key(key).hash(&bytes[..length]))
+    /// Returns the first of these epochs by which the signature of a SYN's tag is right.
+    pub(super) fn find_epoch<F: Family, B: Buffer>(
+        &self,
+        packet: &Packet<B>,
+        tag: &Tag,
+        epochs: impl IntoIterator<Item = Epoch>,
+    ) -> Option<Proof> {
+        let signature = tag.signature?;
+        let signed = Signed::<F>::of(packet, signature.flags, signature.key);
+        for epoch in epochs {
+            // `None` when the key is unknown: it is in all epochs.
+            let mac = self.keys.mac(signed, epoch)?;
+            if mac == signature.mac {
+                return Some(Proof { mac, epoch });
+            }
+        }
+        None
     }
 }
 
@@ -131,9 +233,9 @@ impl<F: Family> Signed<F> {
         }
     }
 
-    /// Writes both addresses, both ports, sequence number, flags and key id in network byte order.
-    /// Returns the number of bytes written.
-    fn write(&self, bytes: &mut [u8]) -> usize {
+    /// Writes both addresses, both ports, sequence number, flags, key id and epoch in network byte
+    /// order. Returns the number of bytes written.
+    fn write(&self, epoch: Epoch, bytes: &mut [u8]) -> usize {
         let mut at = 0;
         let mut put = |part: &[u8]| {
             bytes[at..at + part.len()].copy_from_slice(part);
@@ -149,6 +251,7 @@ impl<F: Family> Signed<F> {
         put(&self.server.port.to_be_bytes());
         put(&self.sequence.to_be_bytes());
         put(&[self.flags, self.key]);
+        put(&epoch.0.to_be_bytes());
         at
     }
 }
@@ -162,6 +265,8 @@ mod tests {
     use crate::wire::family::{V4, V6};
 
     const TAG: Tag = Tag::requesting(CopiesWanted::ALL, Configuration::C);
+    /// The first second of the epoch 0x01954fc4.
+    const NOW: Ticks = Ticks::from_secs(0x0195_4fc4 * EPOCH_SECONDS);
 
     fn keys(signing: u8) -> Keys {
         Keys::new([(3, [7; 16]), (9, [8; 16])], Some(signing))
@@ -169,11 +274,15 @@ mod tests {
 
     fn signed<F: Family>(syn: &Segment, keys: &Keys) -> (Packet<HeapBuffer>, Tag) {
         let mut packet = Packet::new(HeapBuffer::new(&syn.frame()));
-        assert!(tag::insert::<F, _>(&mut packet, OptionId::default(), TAG, keys));
+        assert!(tag::insert::<F, _>(&mut packet, OptionId::default(), TAG, keys.at(NOW)));
         let Found::Tag(tag, ..) = OptionId::default().find(packet.options()) else {
             panic!("no tag found");
         };
         (packet, tag)
+    }
+
+    fn is_valid(verified: Verification) -> bool {
+        matches!(verified, Verification::Valid(_))
     }
 
     fn syn() -> Segment {
@@ -183,7 +292,10 @@ mod tests {
     #[test]
     fn the_signature_covers_the_bytes_that_the_protocol_says() {
         let (packet, _) = signed::<V4>(&syn(), &keys(3));
-        let bytes = [198, 18, 1, 10, 203, 0, 113, 10, 0x9c, 0x40, 0, 80, 0, 0, 0, 7, 0x85, 3];
+        let bytes = [
+            198, 18, 1, 10, 203, 0, 113, 10, 0x9c, 0x40, 0, 80, 0, 0, 0, 7, 0x85, 3, 1, 0x95, 0x4f,
+            0xc4,
+        ];
         let mac = SipHasher24::new_with_key(&[7; 16]).hash(&bytes).to_be_bytes();
         let tag = &packet.options()[LINUX_OPTIONS.len()..];
         assert_eq!(tag[..6], [253, 14, 0x4e, 0x52, 0x85, 3]);
@@ -194,13 +306,13 @@ mod tests {
     #[test]
     fn only_holders_of_the_key_can_verify_it() {
         let (packet, tag) = signed::<V4>(&syn(), &keys(3));
-        assert_eq!(keys(9).verify::<V4, _>(&packet, &tag), Verification::Valid);
+        assert!(is_valid(keys(9).at(NOW).verify::<V4, _>(&packet, &tag)));
         let others = Keys::new([(3, [6; 16])], None);
-        assert_eq!(others.verify::<V4, _>(&packet, &tag), Verification::Invalid);
+        assert_eq!(others.at(NOW).verify::<V4, _>(&packet, &tag), Verification::Invalid);
         let unknown = Keys::new([(9, [7; 16])], None);
-        assert_eq!(unknown.verify::<V4, _>(&packet, &tag), Verification::Invalid);
-        assert_eq!(Keys::default().verify::<V4, _>(&packet, &tag), Verification::Unsigned);
-        assert_eq!(keys(3).verify::<V4, _>(&packet, &TAG), Verification::Unsigned);
+        assert_eq!(unknown.at(NOW).verify::<V4, _>(&packet, &tag), Verification::Invalid);
+        assert_eq!(Keys::default().at(NOW).verify::<V4, _>(&packet, &tag), Verification::Unsigned);
+        assert_eq!(keys(3).at(NOW).verify::<V4, _>(&packet, &TAG), Verification::Unsigned);
     }
 
     #[test]
@@ -214,14 +326,14 @@ mod tests {
             Segment::syn("198.18.1.10:40000", "203.0.113.10:80", 8),
         ] {
             let packet = Packet::new(HeapBuffer::new(&other.frame()));
-            assert_eq!(keys(3).verify::<V4, _>(&packet, &tag), Verification::Invalid);
+            assert_eq!(keys(3).at(NOW).verify::<V4, _>(&packet, &tag), Verification::Invalid);
         }
         let mut changed = tag;
         if let Some(signature) = &mut changed.signature {
             signature.flags ^= 2;
         }
         let packet = Packet::new(HeapBuffer::new(&syn().frame()));
-        assert_eq!(keys(3).verify::<V4, _>(&packet, &changed), Verification::Invalid);
+        assert_eq!(keys(3).at(NOW).verify::<V4, _>(&packet, &changed), Verification::Invalid);
     }
 
     #[test]
@@ -229,6 +341,45 @@ mod tests {
         let syn = Segment::syn("[2001:db8::1]:40000", "[2001:db8::2]:80", 7);
         let (packet, tag) = signed::<V6>(&syn, &keys(9));
         assert!(packet.tcp_checksum_ok::<V6>());
-        assert_eq!(keys(3).verify::<V6, _>(&packet, &tag), Verification::Valid);
+        assert!(is_valid(keys(3).at(NOW).verify::<V6, _>(&packet, &tag)));
+    }
+
+    #[test]
+    fn a_signature_is_valid_in_its_epoch_and_in_those_next_to_it() {
+        for signed_at in [0, 31, 32, 63] {
+            let (packet, tag) = {
+                let mut packet = Packet::new(HeapBuffer::new(&syn().frame()));
+                let now = NOW + Ticks::from_secs(signed_at);
+                let keys = keys(3);
+                let id = OptionId::default();
+                assert!(tag::insert::<V4, _>(&mut packet, id, TAG, keys.at(now)));
+                let Found::Tag(tag, ..) = id.find(packet.options()) else { panic!() };
+                (packet, tag)
+            };
+            for (seconds, expected) in
+                [(-65, false), (-64, true), (-1, true), (0, true), (127, true), (128, false)]
+            {
+                let now = Ticks(NOW.0.wrapping_add_signed(seconds * 1_000_000_000));
+                let verified = keys(9).at(now).verify::<V4, _>(&packet, &tag);
+                assert_eq!(is_valid(verified), expected, "{seconds}");
+                if let Verification::Valid(proof) = verified {
+                    assert_eq!(proof.epoch, Epoch(0x0195_4fc4));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_clock_tells_the_epoch() {
+        let clock = UnixClock::default();
+        let keys = keys(3).with_clock(clock.clone());
+        assert_eq!(keys.at(Ticks::from_secs(128)).epoch(), Epoch(2));
+        let unix = std::time::Duration::from_secs(1_700_000_000);
+        clock.set(unix, Ticks::from_secs(100));
+        assert_eq!(keys.at(Ticks::from_secs(100)).epoch(), Epoch(26_562_500));
+        assert_eq!(keys.at(Ticks::from_secs(99)).epoch(), Epoch(26_562_499));
+        // A clock that is set back.
+        clock.set(std::time::Duration::ZERO, Ticks::from_secs(100));
+        assert_eq!(keys.at(Ticks::from_secs(164)).epoch(), Epoch(1));
     }
 }

@@ -11,7 +11,7 @@ use arrayvec::ArrayVec;
 
 use crate::packet::buffer::Buffer;
 use crate::packet::view::{Packet, View};
-use crate::stage::sign::Keys;
+use crate::stage::sign::KeysAt;
 use crate::wire::checksum::{Delta, Sum};
 pub use crate::wire::configuration::Configuration;
 pub use crate::wire::copies::CopiesWanted;
@@ -39,6 +39,7 @@ pub(super) const KEYED: u8 = 0x80;
 ///
 /// ```
 /// use firstack_packets::{LINUX_OPTIONS, Segment};
+/// use pipeline::base::time::Ticks;
 /// use pipeline::packet::buffer::HeapBuffer;
 /// use pipeline::packet::view::Packet;
 /// use pipeline::stage::sign::Keys;
@@ -51,7 +52,8 @@ pub(super) const KEYED: u8 = 0x80;
 /// assert_eq!(option_id.find(packet.options()), Found::None);
 ///
 /// let tag = Tag::requesting(CopiesWanted::ALL, Configuration::C);
-/// assert!(tag::insert::<V4, _>(&mut packet, option_id, tag, &Keys::default()));
+/// let keys = Keys::default();
+/// assert!(tag::insert::<V4, _>(&mut packet, option_id, tag, keys.at(Ticks(0))));
 /// let found = option_id.find(packet.options());
 /// assert_eq!(found, Found::Tag(tag, LINUX_OPTIONS.len(), tag::UNSIGNED));
 ///
@@ -186,7 +188,7 @@ pub fn insert<F: Family, B: Buffer>(
     packet: &mut Packet<B>,
     option_id: OptionId,
     tag: Tag,
-    keys: &Keys,
+    keys: KeysAt<'_>,
 ) -> bool {
     let mut walk = Options::new(packet.options());
     walk.by_ref().for_each(drop);
@@ -258,7 +260,9 @@ fn resize_header<F: Family, B: Buffer>(packet: &mut Packet<B>, by: isize, change
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::time::Ticks;
     use crate::packet::buffer::HeapBuffer;
+    use crate::stage::sign::Keys;
     use crate::testing::{LINUX_OPTIONS, Segment};
     use crate::wire::family::V4;
 
@@ -278,7 +282,12 @@ mod tests {
         let clean = frame.clone();
         frame.resize(frame.len().max(60), 0);
         let mut packet = packet(&frame);
-        assert!(insert::<V4, _>(&mut packet, OptionId::default(), TAG, &Keys::default()));
+        assert!(insert::<V4, _>(
+            &mut packet,
+            OptionId::default(),
+            TAG,
+            Keys::default().at(Ticks(0))
+        ));
         assert_eq!(packet.buffer.frame(), syn(tagged).frame());
         let Found::Tag(tag, at, length) = OptionId::default().find(packet.options()) else {
             panic!("no tag found");
@@ -359,6 +368,11 @@ mod tests {
         assert!(packet.buffer.prepend(crate::packet::buffer::HEADROOM - 4));
         packet.buffer.head_mut()[..14].copy_from_slice(&frame[..14]);
         packet.view.end += 4;
-        assert!(!insert::<V4, _>(&mut packet, OptionId::default(), TAG, &Keys::default()));
+        assert!(!insert::<V4, _>(
+            &mut packet,
+            OptionId::default(),
+            TAG,
+            Keys::default().at(Ticks(0))
+        ));
     }
 }

@@ -173,11 +173,24 @@ pub fn emit_too_big(message: &mut [u8], version: Version, mtu: u16, pseudo: Sum)
     set_checksum(message, pseudo);
 }
 
+/// Returns the offset of the end of the quote by the length in the header (RFC 4884), behind which
+/// extensions start. `None` if the message has no such length: the quote ends with the message.
+pub fn quote_end(version: Version, message: &[u8]) -> Option<usize> {
+    quote_length(version, message).map(|(_, end)| end)
+}
+
 /// Clears the length of the quoted packet in the header (RFC 4884), which says where extensions
 /// start.
 ///
 /// Returns the offset of the end of the quote, or `None` if the message has no such length.
 pub fn take_quote_length(version: Version, message: &mut [u8]) -> Option<usize> {
+    let (at, end) = quote_length(version, message)?;
+    message[at] = 0;
+    Some(end)
+}
+
+/// Returns the offset of the length of the quoted packet, and that of the end of the quote.
+fn quote_length(version: Version, message: &[u8]) -> Option<(usize, usize)> {
     let (at, unit) = match version {
         Version::V4 => (WORD + 1, 4),
         Version::V6 => (WORD, 8),
@@ -190,9 +203,7 @@ pub fn take_quote_length(version: Version, message: &mut [u8]) -> Option<usize> 
     if !has_length || message[at] == 0 {
         return None;
     }
-    let end = HEADER + usize::from(message[at]) * unit;
-    message[at] = 0;
-    Some(end)
+    Some((at, HEADER + usize::from(message[at]) * unit))
 }
 
 #[cfg(test)]

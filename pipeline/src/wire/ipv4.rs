@@ -37,8 +37,10 @@ pub enum Malformed {
     Version,
     /// The header length is below 20 bytes.
     HeaderLength,
-    /// The total length is below the header's, or beyond the frame.
+    /// The total length is below the header's.
     TotalLength,
+    /// The total length is beyond the frame.
+    Cut,
 }
 
 /// Checks version and lengths, and returns header length and total length in bytes.
@@ -54,7 +56,7 @@ pub enum Malformed {
 ///     0x01, 0xc0, 0xa8, 0x00, 0xc7,
 /// ];
 /// assert_eq!(ipv4::check(&ip, 0x73), Ok((20, 0x73)));
-/// assert_eq!(ipv4::check(&ip, 0x72), Err(Malformed::TotalLength));
+/// assert_eq!(ipv4::check(&ip, 0x72), Err(Malformed::Cut));
 /// assert_eq!(ipv4::check(&ip[..19], 0x73), Err(Malformed::Truncated));
 /// assert!(ipv4::checksum_ok(&ip, 20) && ipv4::dont_fragment(&ip));
 /// ```
@@ -77,8 +79,11 @@ pub fn check(ip: &[u8], available: usize) -> Result<(usize, usize), Malformed> {
         return Err(Malformed::Truncated);
     }
     let total = usize::from(u16_at(ip, TOTAL_LENGTH));
-    if total < header || total > available {
+    if total < header {
         return Err(Malformed::TotalLength);
+    }
+    if total > available {
+        return Err(Malformed::Cut);
     }
     Ok((header, total))
 }
@@ -326,7 +331,7 @@ mod tests {
         assert_eq!(check(&bytes, 0x73), Err(Malformed::HeaderLength));
         bytes[0] = 0x46;
         assert_eq!(check(&bytes, 0x73), Err(Malformed::Truncated));
-        assert_eq!(check(&EXAMPLE, 0x72), Err(Malformed::TotalLength));
+        assert_eq!(check(&EXAMPLE, 0x72), Err(Malformed::Cut));
         bytes = EXAMPLE;
         put_u16(&mut bytes, TOTAL_LENGTH, 19);
         assert_eq!(check(&bytes, 0x73), Err(Malformed::TotalLength));

@@ -184,6 +184,11 @@ pub fn adjust(tcp: &mut [u8], delta: Delta) {
     put_u16(tcp, CHECKSUM, checksum);
 }
 
+/// Clears the checksum field.
+pub fn clear_checksum(tcp: &mut [u8]) {
+    put_u16(tcp, CHECKSUM, 0);
+}
+
 /// Returns whether the checksum over the whole segment and its pseudo header is correct.
 pub fn checksum_ok(segment: &[u8], pseudo_header: Sum) -> bool {
     Sum::of(segment).plus(pseudo_header).fold() == 0xffff

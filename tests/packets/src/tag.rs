@@ -24,17 +24,22 @@ pub struct Signature {
     pub at: usize,
     /// The key.
     pub key: Key,
+    /// The epoch that it is made in.
+    pub epoch: u32,
 }
 
 impl Signature {
     /// Writes the MAC into the option area of the SYN.
     pub fn write(&self, area: &mut [u8], syn: Signed) {
         let [flags, id] = [area[self.at - 2], area[self.at - 1]];
-        area[self.at..self.at + 8].copy_from_slice(&mac(self.key, syn, flags, id));
+        area[self.at..self.at + 8].copy_from_slice(&mac(self.key, syn, (flags, id), self.epoch));
     }
 }
 
-/// The fields of a SYN that a signature covers, beside flags and key id.
+/// The seconds of an epoch.
+pub const EPOCH_SECONDS: u64 = 64;
+
+/// The fields of a SYN that a signature covers, beside flags, key id and epoch.
 #[derive(Clone, Copy, Debug)]
 pub struct Signed {
     /// Client and service.
@@ -75,13 +80,14 @@ pub fn with_mac(flags: u8, id: u8, mac: [u8; 8]) -> Vec<u8> {
     [&[KIND, 14, EXID[0], EXID[1], flags, id][..], &mac, &[1, 1]].concat()
 }
 
-/// Returns the MAC of a tag with these flags and this key id.
-pub fn mac(key: Key, syn: Signed, flags: u8, id: u8) -> [u8; 8] {
+/// Returns the MAC of a tag with these flags and this key id, made in this epoch.
+pub fn mac(key: Key, syn: Signed, (flags, id): (u8, u8), epoch: u32) -> [u8; 8] {
     let mut data = [octets(syn.ends.0), octets(syn.ends.1)].concat();
     data.extend(syn.ports.0.to_be_bytes());
     data.extend(syn.ports.1.to_be_bytes());
     data.extend(syn.seq.to_be_bytes());
     data.extend([flags, id]);
+    data.extend(epoch.to_be_bytes());
     siphash(key, &data).to_be_bytes()
 }
 
@@ -122,10 +128,10 @@ mod tests {
         let key = [3; 16];
         let syn =
             Signed { ends: ([10, 0, 0, 1].into(), [10, 0, 0, 2].into()), ports: (1, 2), seq: 3 };
-        let data = [10, 0, 0, 1, 10, 0, 0, 2, 0, 1, 0, 2, 0, 0, 0, 3, 0x83, 7];
-        assert_eq!(mac(key, syn, 0x83, 7), siphash(key, &data).to_be_bytes());
+        let data = [10, 0, 0, 1, 10, 0, 0, 2, 0, 1, 0, 2, 0, 0, 0, 3, 0x83, 7, 0, 0, 1, 9];
+        assert_eq!(mac(key, syn, (0x83, 7), 0x109), siphash(key, &data).to_be_bytes());
         let mut area = with_mac(flags(1) | SIGNED, 7, [0; 8]);
-        Signature { at: 6, key }.write(&mut area, syn);
+        Signature { at: 6, key, epoch: 0x109 }.write(&mut area, syn);
         assert_eq!(area[6..14], siphash(key, &data).to_be_bytes());
     }
 }

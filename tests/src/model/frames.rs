@@ -179,11 +179,11 @@ impl Foreign {
             }
             Self::TotalLength(_) if is_v6 => {
                 put(l3 + 4, &[0xff, 0xff]);
-                Verdict::IpTotalLength
+                Verdict::FrameCut
             }
             Self::TotalLength(value) => {
                 put(l3 + 2, &value.to_be_bytes());
-                Verdict::IpTotalLength
+                if value < 20 { Verdict::IpTotalLength } else { Verdict::FrameCut }
             }
             _ => unreachable!("garbled by others"),
         };

@@ -131,6 +131,8 @@ pub struct Model {
     pub configuration: Configuration,
     settings: Settings,
     key: Option<Key>,
+    /// The time of the latest event.
+    now: Duration,
     records: HashMap<SocketAddr, Record>,
     /// By address of V: consecutive unanswered races, and the end of the tag back-off.
     paths: HashMap<IpAddr, (u32, Duration)>,
@@ -179,6 +181,7 @@ impl Model {
             configuration,
             settings,
             key,
+            now: Duration::ZERO,
             records: HashMap::new(),
             paths: HashMap::new(),
             fragments: related::Fragments::default(),
@@ -202,6 +205,7 @@ impl Model {
 
     /// Advances the time and expires records.
     pub fn pass(&mut self, now: Duration) {
+        self.now = now;
         let timeouts = self.settings.timeouts;
         let lingering = &mut self.lingering;
         self.records.retain(|client, record| {

@@ -1,8 +1,9 @@
 //! The option area of a SYN: whether it may be tagged, and the position of the tag.
 
 use std::ops::Range;
+use std::time::Duration;
 
-use firstack_packets::tag::{self, SIGNED, Signed};
+use firstack_packets::tag::{self, EPOCH_SECONDS, SIGNED, Signed};
 use pipeline::stage::tag::Configuration;
 use pipeline::verdict::Verdict;
 
@@ -76,33 +77,39 @@ pub fn obstacle(packet: &Packet, key: Option<Key>) -> Option<Verdict> {
 }
 
 /// Returns the padded tag of a gateway of this configuration that permits redirection, signed for
-/// the packet if there is a key.
+/// the packet in the first epoch if there is a key.
 pub fn tag(packet: &Packet, configuration: Configuration, key: Option<Key>) -> Vec<u8> {
-    tag_wanting(packet, configuration, 0, key)
+    tag_wanting(packet, configuration, 0, key.map(|key| (key, 0)))
 }
 
-/// Returns the tag that asks for so many copies: a number of four bits, 0 for all, 15 for none.
+/// Returns the epoch at this time since 1970.
+pub fn epoch(now: Duration) -> u32 {
+    (now.as_secs() / EPOCH_SECONDS) as u32
+}
+
+/// Returns the tag that asks for so many copies: a number of four bits, 0 for all, 15 for none. The
+/// key, if there is one, signs it in an epoch.
 pub fn tag_wanting(
     packet: &Packet,
     configuration: Configuration,
     copies: u8,
-    key: Option<Key>,
+    key: Option<(Key, u32)>,
 ) -> Vec<u8> {
     let flags = tag::flags(configuration as u8) | copies << 3;
     match key {
         None => tag::unsigned(flags).to_vec(),
-        Some((id, key)) => {
+        Some(((id, key), epoch)) => {
             let flags = flags | SIGNED;
-            tag::with_mac(flags, id, signature(packet, flags, id, key))
+            tag::with_mac(flags, id, signature(packet, flags, (id, key), epoch))
         }
     }
 }
 
-/// Returns the MAC of a tag with these flags and this key id for the packet.
-pub fn signature(packet: &Packet, flags: u8, id: u8, key: tag::Key) -> [u8; 8] {
+/// Returns the MAC of a tag with these flags under this key for the packet, made in this epoch.
+pub fn signature(packet: &Packet, flags: u8, (id, key): Key, epoch: u32) -> [u8; 8] {
     let ends = (packet.from.ip(), packet.to.ip());
     let ports = (packet.from.port(), packet.to.port());
-    tag::mac(key, Signed { ends, ports, seq: packet.sequence }, flags, id)
+    tag::mac(key, Signed { ends, ports, seq: packet.sequence }, (flags, id), epoch)
 }
 
 /// Returns the SYN with a tag behind its last option, before any End-of-List.

@@ -178,6 +178,8 @@ pub struct ReplicaModel {
     waiting: Vec<(IpAddr, Duration, Vec<u8>)>,
     /// Tokens of the SYN rate limit in billionths, and their time.
     tokens: (u128, Duration),
+    /// How often signed tags were admitted.
+    admitted: HashMap<Vec<u8>, u32>,
     order: u64,
     /// Web servers whose SYN/ACKs have passed.
     answering: HashSet<IpAddr>,
@@ -212,6 +214,7 @@ impl ReplicaModel {
             neighbours: HashMap::new(),
             waiting: Vec::new(),
             tokens,
+            admitted: HashMap::new(),
             order: 0,
             answering: HashSet::new(),
             repairs,

@@ -8,19 +8,24 @@
 //! | `tag:B`, `tag:05` | permitted and this configuration, or flags by their bits |
 //! | `tag:B/1`, `tag:B/none` | permitted, and this number of copies wanted, 1 to 14 or none |
 //! | `tag:C:7:KEY` | signed: key id, the name of a key that the MAC is computed with |
+//! | `tag:C:7:KEY@2`, `tag:C:7:KEY@-1` | signed so many epochs after that in which scenarios begin |
 //! | `tag:C:7:0123456789abcdef`, `tag:81:7:01` | signed: the MAC, of whatever length |
 //! | `opt:KIND:HEX` | any other; the length byte is put in |
 //! | `hex:BYTES` | just these |
 
 use firstack_packets::tag::{
-    EXID, KIND, Key, NO_COPIES, SIGNED, Signature, Signed, copies, mac, wanting,
+    EPOCH_SECONDS, EXID, KIND, Key, NO_COPIES, SIGNED, Signature, Signed, copies, mac, wanting,
 };
 
 use super::names::Names;
-use super::{hex, to_hex};
+use super::{EPOCH, hex, to_hex};
 
 /// What Linux puts into a SYN.
 const LINUX: &str = "mss:1460,sack,ts:1:0,nop,ws:7";
+/// The epoch in whose first second scenarios begin.
+const FIRST: u32 = (EPOCH.as_secs() / EPOCH_SECONDS) as u32;
+/// The farthest epochs that are shown by their number.
+const FARTHEST: i32 = 100;
 /// The flags of permitted tags, by configuration.
 const CONFIGURATIONS: [(&str, u8); 3] = [("A", 0x01), ("B", 0x03), ("C", 0x05)];
 
@@ -91,11 +96,14 @@ fn tag(parts: &[&str], names: &Names, area: &mut Area) -> Result<(), String> {
     match parts.get(1..) {
         Some([id, mac]) => {
             rest.push(id.parse().map_err(|_| format!("{id} is no key id"))?);
-            match names.key(mac) {
+            let (name, epochs) = mac.split_once('@').unwrap_or((mac, "0"));
+            match names.key(name) {
                 Some(key) => {
                     rest.extend([0; 8]);
                     let at = area.bytes.len() + 4 + rest.len() - 8;
-                    area.signature = Some(Signature { at, key });
+                    let epochs = epochs.parse().map_err(|_| format!("{epochs} is no number"))?;
+                    let epoch = FIRST.wrapping_add_signed(epochs);
+                    area.signature = Some(Signature { at, key, epoch });
                 }
                 None => rest.extend(hex(mac)?),
             }
@@ -167,14 +175,28 @@ fn option(bytes: &[u8], names: &Names, signed: Signed) -> String {
             text => format!("tag:{text}"),
         },
         (KIND, 6..) if bytes[2..4] == EXID => {
-            let id = bytes[5];
-            let signs = |&(_, key): &(&str, Key)| mac(key, signed, bytes[4], id) == bytes[6..];
-            let key = names.keys().find(signs).map(|(name, _)| name.to_owned());
+            let (flags_byte, id) = (bytes[4], bytes[5]);
+            let key = signer(&bytes[6..], names, signed, (flags_byte, id));
             let mac = key.unwrap_or_else(|| to_hex(&bytes[6..]));
-            format!("tag:{}:{}:{mac}", flags(bytes[4], SIGNED), id)
+            format!("tag:{}:{}:{mac}", flags(flags_byte, SIGNED), id)
         }
         (kind, _) => format!("opt:{kind}:{}", to_hex(&bytes[2..])),
     }
+}
+
+/// The key that a MAC was made with, and the epoch unless it is the first one.
+fn signer(bytes: &[u8], names: &Names, signed: Signed, flags_and_id: (u8, u8)) -> Option<String> {
+    let all = || names.keys();
+    let epochs = (0..=FARTHEST).flat_map(|count| [count, -count]);
+    epochs.flat_map(|count| all().map(move |key| (count, key))).find_map(
+        |(count, (name, key)): (i32, (&str, Key))| {
+            let epoch = FIRST.wrapping_add_signed(count);
+            (mac(key, signed, flags_and_id, epoch) == bytes).then(|| match count {
+                0 => name.to_owned(),
+                count => format!("{name}@{count}"),
+            })
+        },
+    )
 }
 
 /// Flags as the letter of a configuration, which stands for this bit too, and the number of copies
@@ -264,8 +286,14 @@ mod tests {
         let ends = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
         let signed = Signed { ends, ports: (1, 2), seq: 3 };
         signature.write(&mut bytes, signed);
-        assert_eq!(bytes[8..16], mac(key, signed, 0x83, 7));
+        assert_eq!(bytes[8..16], mac(key, signed, (0x83, 7), FIRST));
         assert_eq!(show(&bytes, &names, signed), "sack,tag:B:7:K");
+        for text in ["tag:A:7:K@2", "tag:A:7:K@-1"] {
+            let area = parse(text, &names).unwrap();
+            let mut bytes = area.bytes;
+            area.signature.unwrap().write(&mut bytes, signed);
+            assert_eq!(show(&bytes, &names, signed), text);
+        }
         let other = show(&bytes, &names, Signed { seq: 4, ..signed });
         assert!(other.starts_with("sack,tag:B:7:") && !other.ends_with('K'), "{other}");
     }

@@ -92,7 +92,10 @@ impl Line {
 }
 
 /// What is made in a namespace by a thread of its own; sockets stay there.
-fn within<T: Send + 'static>(at: &Namespace, make: impl FnOnce() -> T + Send + 'static) -> T {
+pub(super) fn within<T: Send + 'static>(
+    at: &Namespace,
+    make: impl FnOnce() -> T + Send + 'static,
+) -> T {
     let namespace = File::open(format!("/var/run/netns/{}", at.name())).unwrap();
     let inside = move || {
         setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();

@@ -11,6 +11,7 @@
 mod configurations;
 mod direct;
 mod health;
+mod interfaces;
 mod keys;
 mod links;
 mod mtu;

@@ -6,6 +6,8 @@
 use std::fmt;
 use std::path::Path;
 
+use zeroize::Zeroize;
+
 use super::protected;
 
 /// The largest accepted file in bytes, far more than 256 keys with comments need.
@@ -23,11 +25,17 @@ pub enum Purpose {
     Check,
 }
 
-/// The keys of a key file.
+/// The keys of a key file, overwritten when they are dropped.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Keys {
     keys: Vec<(u8, [u8; KEY])>,
     sign: Option<u8>,
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        self.keys.zeroize();
+    }
 }
 
 /// One mistake in a key file.
@@ -102,7 +110,8 @@ impl Keys {
     /// # Errors
     /// All mistakes of the text.
     pub fn parse(file: &str, text: &[u8], purpose: Purpose) -> Result<Self, Mistakes> {
-        let mut parsed = Parser::default();
+        // With room for every id, so that no key is left behind when the list grows.
+        let mut parsed = Parser { keys: Vec::with_capacity(256), sign: None };
         let mut mistakes = Vec::new();
         let mut lines = 1;
         let text = text.strip_suffix(b"\n").unwrap_or(text);
@@ -149,6 +158,12 @@ struct Parser {
     keys: Vec<(usize, u8, [u8; KEY])>,
     /// The line number and id of the key that signs.
     sign: Option<(usize, u8)>,
+}
+
+impl Drop for Parser {
+    fn drop(&mut self) {
+        self.keys.zeroize();
+    }
 }
 
 /// The expected form of a line, for messages.
@@ -198,7 +213,7 @@ impl Parser {
     }
 
     fn finish(self) -> Keys {
-        let keys = self.keys.into_iter().map(|(_, id, key)| (id, key)).collect();
+        let keys = self.keys.iter().map(|(_, id, key)| (*id, *key)).collect();
         Keys { keys, sign: self.sign.map(|(_, id)| id) }
     }
 }

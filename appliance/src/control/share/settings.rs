@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 use super::entry::Hash;
 use crate::config::StoreServer;
 use crate::control::protected::{self, Error};
@@ -13,7 +15,7 @@ const LONGEST: u64 = 1024;
 
 /// A password, which is never shown.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Password(Vec<u8>);
+pub struct Password(Zeroizing<Vec<u8>>);
 
 impl Password {
     /// Reads a password file: its first line. The file must be protected as a key file is.
@@ -25,7 +27,7 @@ impl Password {
         let line = text.strip_suffix(b"\n").unwrap_or(&text);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         match !line.is_empty() && !line.iter().any(u8::is_ascii_control) {
-            true => Ok(Self(line.to_vec())),
+            true => Ok(Self(line.to_vec().into())),
             false => Err(Error::Refused {
                 path: path.to_owned(),
                 what: "has no password; expected a single line with it".to_owned(),

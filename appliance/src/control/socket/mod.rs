@@ -3,20 +3,35 @@
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::IpAddr;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
+};
+use nix::sys::stat::{Mode, fchmod};
 use serde::{Deserialize, Serialize};
 
 use crate::control::stats::{MemoryAnswer, Snapshot};
+
+mod client;
+
+use client::Client;
 
 /// The longest time that each end waits for the other.
 const MAX_WAIT: Duration = Duration::from_millis(500);
 /// The longest request in bytes.
 const LONGEST: usize = 4096;
+/// The longest answer in bytes that is read: far more than the largest configuration gives.
+const LONGEST_ANSWER: u64 = 64 << 20;
+/// The most clients at a time. One more takes the place of the one that has been there for longest.
+const MOST_CLIENTS: usize = 32;
+/// The most clients that are taken in one call.
+const MOST_ACCEPTED: usize = 64;
 
 /// A request to a running process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,6 +159,9 @@ pub enum Error {
         /// The reason.
         source: io::Error,
     },
+    /// The answer is longer than any that firstack gives.
+    #[error("control socket {}: the answer has more than {LONGEST_ANSWER} bytes", .0.display())]
+    TooLong(PathBuf),
     /// The answer is not understood.
     #[error("control socket {}: cannot parse the answer: {source}", path.display())]
     Answer {
@@ -159,6 +177,7 @@ pub enum Error {
 pub struct Server {
     listener: UnixListener,
     path: PathBuf,
+    clients: Vec<Client>,
 }
 
 impl Server {
@@ -182,61 +201,51 @@ impl Server {
             Ok(_) => return Err(Error::Occupied(path.to_owned())),
             Err(_) => {}
         }
-        // Bound under another name until only the owner has access.
+        // Bound under another name, so that the path never names a socket that nobody serves.
         let early = path.with_extension("new");
         let _ = std::fs::remove_file(&early);
-        let listener = UnixListener::bind(&early).map_err(failed)?;
-        let owner_only = std::fs::Permissions::from_mode(0o600);
-        std::fs::set_permissions(&early, owner_only).map_err(failed)?;
+        let listener = listen_at(&early).map_err(failed)?;
         std::fs::rename(&early, path).map_err(failed)?;
-        listener.set_nonblocking(true).map_err(failed)?;
-        Ok(Self { listener, path: path.to_owned() })
+        Ok(Self { listener, path: path.to_owned(), clients: Vec::new() })
     }
 
-    /// Answers the requests of all clients that have connected since the last call. Never waits
-    /// longer than a second for a client.
-    pub fn serve(&self, mut answer: impl FnMut(Command) -> Answer) {
-        while let Ok((stream, _)) = self.listener.accept() {
-            if let Err(error) = serve_one(stream, &mut answer) {
-                tracing::debug!(%error, "control request failed");
+    /// Takes new clients, and answers those whose request has arrived. Never waits: a client that is
+    /// silent, or does not read its answer, is looked at again in the next call, for half a second.
+    pub fn serve(&mut self, mut answer: impl FnMut(Command) -> Answer) {
+        for _ in 0..MOST_ACCEPTED {
+            let Ok((stream, _)) = self.listener.accept() else { break };
+            match Client::new(stream) {
+                Ok(client) => self.clients.push(client),
+                Err(error) => tracing::debug!(%error, "control client lost"),
             }
         }
+        self.clients.retain_mut(|client| match client.step(&mut answer) {
+            Ok(is_waiting) => is_waiting,
+            Err(error) => {
+                tracing::debug!(%error, "control request failed");
+                false
+            }
+        });
+        let excess = self.clients.len().saturating_sub(MOST_CLIENTS);
+        self.clients.drain(..excess);
     }
+}
+
+/// Listens at a path, accessible to the owner only from the first moment: the kernel gives the file
+/// the mode that its socket has when it is bound.
+fn listen_at(path: &Path) -> io::Result<UnixListener> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let any = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    fchmod(&any, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    bind(any.as_raw_fd(), &UnixAddr::new(path)?)?;
+    listen(&any, Backlog::MAXCONN)?;
+    Ok(UnixListener::from(any))
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.path);
     }
-}
-
-fn serve_one(mut stream: UnixStream, answer: &mut impl FnMut(Command) -> Answer) -> io::Result<()> {
-    stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(MAX_WAIT))?;
-    stream.set_write_timeout(Some(MAX_WAIT))?;
-    let answer = match parse(&read_request(&mut stream)?) {
-        Ok(command) => answer(command),
-        Err(error) => Answer::Error(format!("cannot parse the request: {error}")),
-    };
-    let mut text = serde_json::to_string(&answer)?;
-    text.push('\n');
-    stream.write_all(text.as_bytes())
-}
-
-/// Reads up to a newline, for at most twice [`MAX_WAIT`] however slowly the bytes come. Returns
-/// what has come by then.
-fn read_request(stream: &mut UnixStream) -> io::Result<Vec<u8>> {
-    let (start, mut line, mut part) = (Instant::now(), Vec::new(), [0; 256]);
-    while !line.contains(&b'\n') && line.len() <= LONGEST && start.elapsed() < MAX_WAIT {
-        match stream.read(&mut part) {
-            Ok(0) => break,
-            Ok(count) => line.extend_from_slice(&part[..count]),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(line)
 }
 
 /// Parses the command in a request. Bytes after its first line are ignored.
@@ -265,9 +274,19 @@ pub fn ask(path: &Path, command: Command) -> Result<Answer, Error> {
     let mut request = serde_json::to_string(&command).map_err(unreadable)?;
     request.push('\n');
     stream.write_all(request.as_bytes()).map_err(failed)?;
-    let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line).map_err(failed)?;
-    serde_json::from_str(&line).map_err(unreadable)
+    read_answer(stream, path)
+}
+
+/// Reads an answer of bounded length.
+fn read_answer(stream: impl Read, path: &Path) -> Result<Answer, Error> {
+    let mut line = Vec::new();
+    BufReader::new(stream.take(LONGEST_ANSWER))
+        .read_until(b'\n', &mut line)
+        .map_err(|source| Error::Socket { path: path.to_owned(), source })?;
+    if line.len() as u64 == LONGEST_ANSWER {
+        return Err(Error::TooLong(path.to_owned()));
+    }
+    serde_json::from_slice(&line).map_err(|source| Error::Answer { path: path.to_owned(), source })
 }
 
 #[cfg(test)]

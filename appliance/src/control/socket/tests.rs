@@ -16,7 +16,11 @@ fn exchange(request: &[u8], end: bool) -> String {
         client.shutdown(std::net::Shutdown::Write).unwrap();
     }
     // A request that is too long is answered before it is read to its end, which resets the sender.
-    let _ = serve_one(server, &mut |command| Answer::Done(format!("{command:?}")));
+    let mut server = Client::new(server).unwrap();
+    while server.step(&mut |command| Answer::Done(format!("{command:?}"))).unwrap_or(false) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    drop(server);
     let mut line = String::new();
     BufReader::new(client).read_line(&mut line).unwrap();
     line
@@ -25,7 +29,7 @@ fn exchange(request: &[u8], end: bool) -> String {
 #[test]
 fn a_request_is_answered_and_nonsense_is_refused() {
     let (_directory, path) = socket();
-    let server = Server::bind(&path).unwrap();
+    let mut server = Server::bind(&path).unwrap();
     let client = std::thread::spawn({
         let path = path.clone();
         move || {
@@ -110,6 +114,76 @@ fn a_sender_that_does_not_end_its_line_is_answered() {
     assert!(exchange(b"", false).contains("cannot parse the request"));
     assert!(exchange(br#"{"command":"#, false).contains("cannot parse the request"));
     assert!(exchange(br#"{"command":"stats"}"#, false).contains("Stats"));
+}
+
+#[test]
+fn silent_clients_neither_stall_the_server_nor_keep_others_from_their_answer() {
+    let (_directory, path) = socket();
+    let mut server = Server::bind(&path).unwrap();
+    let silent: Vec<_> = (0..100).map(|_| UnixStream::connect(&path).unwrap()).collect();
+    // One that has begun a line, and one that does not read its long answer.
+    let mut begun = UnixStream::connect(&path).unwrap();
+    begun.write_all(b"{\"command\"").unwrap();
+    let mut deaf = UnixStream::connect(&path).unwrap();
+    deaf.write_all(b"{\"command\":\"stats\"}\n").unwrap();
+    let client = std::thread::spawn({
+        let path = path.clone();
+        move || {
+            let start = std::time::Instant::now();
+            let answer = ask(&path, Command::Reload).unwrap();
+            (answer, start.elapsed())
+        }
+    });
+    let mut longest = Duration::ZERO;
+    while !client.is_finished() {
+        let start = std::time::Instant::now();
+        server.serve(|command| match command {
+            Command::Stats => Answer::Done("x".repeat(10 << 20)),
+            command => Answer::Done(format!("{command:?}")),
+        });
+        longest = longest.max(start.elapsed());
+        assert!(server.clients.len() <= MOST_CLIENTS);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let (answer, waited) = client.join().unwrap();
+    assert!(matches!(answer, Answer::Done(text) if text == "Reload"));
+    // Generously, for a machine that is busy: one silent client alone used to take half a second.
+    assert!(waited < Duration::from_secs(2), "{waited:?}");
+    assert!(longest < Duration::from_millis(400), "{longest:?}");
+    // They are let go, too.
+    let start = std::time::Instant::now();
+    while !server.clients.is_empty() && start.elapsed() < Duration::from_secs(60) {
+        server.serve(|_| Answer::Done(String::new()));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(server.clients.is_empty());
+    drop((silent, begun, deaf));
+}
+
+#[test]
+fn only_the_owner_has_access_whatever_the_umask() {
+    use std::os::unix::fs::PermissionsExt;
+    let (_directory, path) = socket();
+    let _server = Server::bind(&path).unwrap();
+    let mode = std::fs::symlink_metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    // A link that waits at the early name is not followed.
+    let other = path.with_file_name("precious");
+    std::fs::write(&other, "precious").unwrap();
+    let second = path.with_file_name("second.sock");
+    std::os::unix::fs::symlink(&other, second.with_extension("new")).unwrap();
+    drop(Server::bind(&second).unwrap());
+    assert_eq!(std::fs::read(&other).unwrap(), b"precious");
+    let mode = std::fs::metadata(&other).unwrap().permissions().mode();
+    assert_ne!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn an_answer_without_end_is_not_read_for_ever() {
+    let path = Path::new("somewhere");
+    let endless = read_answer(std::io::repeat(b'x'), path);
+    assert!(matches!(endless, Err(Error::TooLong(_))), "{endless:?}");
+    assert!(matches!(read_answer(&b"nonsense\n"[..], path), Err(Error::Answer { .. })));
 }
 
 #[test]

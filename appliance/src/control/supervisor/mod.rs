@@ -5,10 +5,12 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pipeline::base::time::Ticks;
 use pipeline::counters::{RoleCounters, Scalar};
+use pipeline::packet::view::Side;
+use pipeline::verdict::Verdict;
 
 use super::health::{BusyFile, Change, Http, Prober, Settings, State, Target};
 use super::members::Members;
@@ -42,6 +44,8 @@ pub struct Supervisor {
     backoffs_logged: Vec<u64>,
     /// The time at which backoffs were last logged.
     last_backoff_log: Option<Instant>,
+    /// By side: whether cut frames have been logged.
+    cut_logged: [bool; 2],
     /// What is remembered is shared through a store.
     sharing: Option<Sharing>,
     /// The workers' clock.
@@ -74,6 +78,7 @@ impl Supervisor {
         let supervisor = Self {
             backoffs_logged: vec![0; counters.len()],
             last_backoff_log: None,
+            cut_logged: [false; 2],
             sharing: None,
             clock: Box::new(|| Ticks(0)),
             labels,
@@ -91,7 +96,17 @@ impl Supervisor {
 
     /// Sets the workers' clock, which their reports refer to.
     pub fn with_clock(self, clock: impl Fn() -> Ticks + Send + 'static) -> Self {
-        Self { clock: Box::new(clock), ..self }
+        let supervisor = Self { clock: Box::new(clock), ..self };
+        supervisor.set_unix_clock();
+        supervisor
+    }
+
+    /// Tells the workers the time of day, by which signatures are valid. Repeated, because it may be
+    /// corrected.
+    fn set_unix_clock(&self) {
+        if let Ok(unix) = SystemTime::now().duration_since(UNIX_EPOCH) {
+            self.controls.unix.set(unix, (self.clock)());
+        }
     }
 
     /// Shares what is remembered through a store.
@@ -102,6 +117,7 @@ impl Supervisor {
     /// Does everything that is due once. Waits for probes at most for `longest`.
     pub fn run_once(&mut self, longest: Duration) {
         self.prober.wait(longest);
+        self.set_unix_clock();
         if let Some(memory) = &mut self.controls.memory {
             let now = (self.clock)();
             memory.step(now);
@@ -127,6 +143,25 @@ impl Supervisor {
             (self.controls.apply)(&self.members.states());
         }
         self.log_backoffs();
+        self.log_cut_frames();
+    }
+
+    /// Logs once for each side that frames arrive cut: the interface must be mended.
+    fn log_cut_frames(&mut self) {
+        for side in Side::ALL {
+            let cut = |counters: &Arc<dyn RoleCounters>| {
+                counters.common().side(side).verdicts[Verdict::FrameCut as usize].get()
+            };
+            let frames: u64 = self.counters.iter().map(cut).sum();
+            if frames > 0 && !std::mem::replace(&mut self.cut_logged[side as usize], true) {
+                tracing::warn!(
+                    side = side.name(),
+                    frames,
+                    "frames arrive shorter than their IP headers say: the port cuts them (GRO, LRO \
+                     or an MTU beyond its buffers), or a device before it"
+                );
+            }
+        }
     }
 
     /// Logs destinations that were left untagged since the last such line.
@@ -271,7 +306,11 @@ impl Supervisor {
         };
         match keys::Keys::load(path, *purpose) {
             Ok(keys) => {
-                self.controls.keys.publish(roles::pipeline_keys(&keys, *purpose));
+                self.controls.keys.publish(roles::pipeline_keys(
+                    &keys,
+                    *purpose,
+                    &self.controls.unix,
+                ));
                 let ids: Vec<_> = keys.all().iter().map(|(id, _)| id.to_string()).collect();
                 tracing::info!(ids = ids.join(","), "key file reloaded");
                 Answer::Done(format!("key file reloaded, key ids: {}", ids.join(", ")))

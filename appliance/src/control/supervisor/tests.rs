@@ -15,6 +15,7 @@ fn controls(admission: &Arc<Admission>, applied: &Applied, members: Vec<Member>)
     let applied = Arc::clone(applied);
     Controls {
         keys: Published::new(pipeline::stage::sign::Keys::default()),
+        unix: pipeline::base::time::UnixClock::default(),
         key_file: None,
         members,
         apply: Box::new(move |up| applied.lock().unwrap().push(up.to_vec())),
@@ -121,4 +122,27 @@ fn a_rejected_key_file_keeps_the_current_keys() {
     write_keys(&path, "7 nonsense\n");
     assert!(matches!(supervisor.answer(Command::Reload), Answer::Error(_)));
     assert!(!reader.refresh());
+}
+
+#[test]
+fn the_workers_know_the_time_of_day_before_they_start_and_after_a_reload() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("keys");
+    write_keys(&path, "7 000102030405060708090a0b0c0d0e0f\n");
+    let ticks = Ticks::from_secs(77);
+    let mut supervisor = supervise(Controls {
+        key_file: Some((path, keys::Purpose::Check)),
+        ..controls(&Arc::default(), &Applied::default(), Vec::new())
+    })
+    .with_clock(move || ticks);
+    let today = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let is_now = |seconds: u64| (today..today + 60).contains(&seconds);
+    assert!(is_now(supervisor.controls.unix.seconds(ticks)));
+    // A clock that is corrected while the process runs.
+    supervisor.controls.unix.set(Duration::ZERO, ticks);
+    supervisor.run_once(Duration::ZERO);
+    assert!(is_now(supervisor.controls.unix.seconds(ticks)));
+    supervisor.reload();
+    let keys = supervisor.controls.keys.current();
+    assert!((today / 64..=today / 64 + 1).contains(&keys.at(ticks).epoch().0.into()));
 }

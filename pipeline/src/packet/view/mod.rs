@@ -287,6 +287,7 @@ impl View {
             ipv4::Malformed::Version => Verdict::IpVersion,
             ipv4::Malformed::HeaderLength => Verdict::IpHeaderLength,
             ipv4::Malformed::TotalLength => Verdict::IpTotalLength,
+            ipv4::Malformed::Cut => Verdict::FrameCut,
         })
     }
 
@@ -295,7 +296,7 @@ impl View {
         let malformed = |error| match error {
             ipv6::Malformed::Truncated => Verdict::IpTruncated,
             ipv6::Malformed::Version => Verdict::IpVersion,
-            ipv6::Malformed::PayloadLength => Verdict::IpTotalLength,
+            ipv6::Malformed::PayloadLength => Verdict::FrameCut,
             ipv6::Malformed::Extensions => Verdict::Ipv6Extensions,
         };
         let total = ipv6::check(ip, limit.saturating_sub(l3)).map_err(malformed)?;

@@ -45,7 +45,7 @@ fn malformed_packets_have_a_verdict() {
     assert_eq!(kind(&frame[..33]), Kind::Other(Verdict::IpTruncated));
     assert_eq!(with(14, 0x55), Kind::Other(Verdict::IpVersion));
     assert_eq!(with(14, 0x44), Kind::Other(Verdict::IpHeaderLength));
-    assert_eq!(with(17, 0xff), Kind::Other(Verdict::IpTotalLength));
+    assert_eq!(with(17, 0xff), Kind::Other(Verdict::FrameCut));
     assert_eq!(with(46, 0x40), Kind::Other(Verdict::TcpDataOffset));
     assert_eq!(with(46, 0xf0), Kind::Other(Verdict::TcpTruncated));
     assert_eq!(with(23, 17), Kind::Other(Verdict::OtherProtocol));
@@ -77,7 +77,7 @@ fn parses_ipv6_and_its_fragments() {
         kind(&frame)
     };
     assert_eq!(with(14, 0x45), Kind::Other(Verdict::IpVersion));
-    assert_eq!(with(19, 0xff), Kind::Other(Verdict::IpTotalLength));
+    assert_eq!(with(19, 0xff), Kind::Other(Verdict::FrameCut));
     assert_eq!(with(20, 43), Kind::Other(Verdict::Ipv6Extensions));
     assert_eq!(with(20, 58), Kind::Icmp);
     assert_eq!(with(20, 17), Kind::Other(Verdict::OtherProtocol));

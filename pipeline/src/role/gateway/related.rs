@@ -10,7 +10,7 @@ use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::fragments::{FirstFragment, PacketId};
 use crate::packet::view::{Packet, Side};
 use crate::role::Context;
-use crate::stage::quote;
+use crate::stage::{quote, quoted_tag};
 use crate::table::State;
 use crate::verdict::Verdict;
 use crate::wire::family::{Endpoint, Family};
@@ -24,7 +24,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
     }
 
     /// Handles an ICMP packet. An error from the outside quotes a packet to the replica: the client
-    /// must find the server in it. An error from the inside quotes a packet as the client received
+    /// must find the server in it, and no tag. An error from the inside quotes a packet as the client received
     /// it from the server: the replica must find itself in it.
     pub(super) fn icmp<P: Pool>(
         &mut self,
@@ -33,6 +33,15 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         context: &mut Context<'_, P>,
     ) -> Verdict {
         let Some(quoted) = quote::read::<F, _>(packet) else { return Verdict::Icmp };
+        if from == Side::Outside
+            && let Some(tag) = quoted_tag::find(packet, &quoted, self.common.settings.tag)
+        {
+            if quoted.outer.is_some() {
+                return Verdict::IcmpDirectCopy;
+            }
+            quoted_tag::strip(packet, &quoted, tag);
+            return Verdict::IcmpTagStripped;
+        }
         let client = match from {
             Side::Outside => quoted.source,
             Side::Inside => quoted.destination,

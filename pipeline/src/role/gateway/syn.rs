@@ -161,7 +161,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         is_tagged: bool,
         context: &mut Context<'_, P>,
     ) -> Option<u32> {
-        if (is_tagged || asked.sites != 0) && !self.tag(packet, asked.copies) {
+        if (is_tagged || asked.sites != 0) && !self.tag(packet, asked.copies, context.now) {
             return None;
         }
         if !is_tagged {
@@ -306,11 +306,11 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
 
     /// Tags a SYN (op 210). Under C the MSS is clamped, too, so that full segments fit the tunnels.
     /// Returns `false`, and changes nothing, when the buffer has no headroom.
-    fn tag<B: Buffer>(&self, packet: &mut Packet<B>, copies: CopiesWanted) -> bool {
+    fn tag<B: Buffer>(&self, packet: &mut Packet<B>, copies: CopiesWanted, now: Ticks) -> bool {
         let Settings { path, tag: option, .. } = &self.common.settings;
         let tag = tag::Tag::requesting(copies, M::CONFIGURATION);
         // op 210: the tag is added.
-        let tagged = tag::insert::<F, B>(packet, *option, tag, self.common.keys.get());
+        let tagged = tag::insert::<F, B>(packet, *option, tag, self.common.keys.get().at(now));
         if tagged {
             self.clamp(packet, path.format);
         }

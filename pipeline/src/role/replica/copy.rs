@@ -6,14 +6,14 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::connection::{Connection, CopyTime, MAX_REPEATED_COPIES};
 use super::mode::{self, Segment};
-use super::{Phase, ReplicaFor, Server, Settings};
+use super::{Common, Phase, ReplicaFor, Server, Settings};
 use crate::base::time::Ticks;
 use crate::counters::{Generated, Scalar};
 use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::view::{Kind, Packet, Side, View};
 use crate::role::tracking::TcpTracking;
 use crate::role::{Context, insert_counted, send_generated};
-use crate::stage::sign::Verification;
+use crate::stage::sign::{Proof, Verification};
 use crate::stage::{decap, probe, quote, tag};
 use crate::table::{Hash, Inserted, Slot};
 use crate::verdict::{Fate, Verdict};
@@ -32,12 +32,12 @@ struct SynCopy {
     configuration: Configuration,
     tag_at: usize,
     tag_length: usize,
+    /// Its signature, if it has one.
+    proof: Option<Proof>,
     /// The outer destination that it came with.
     outer_destination: IpAddr,
     /// Whether it came from the gateway directly.
     is_direct: bool,
-    /// Whether a gateway has signed it.
-    is_signed: bool,
 }
 
 impl<F: Family> ReplicaFor<'_, F> {
@@ -76,7 +76,7 @@ impl<F: Family> ReplicaFor<'_, F> {
         is_direct: bool,
         now: Ticks,
     ) -> Verdict {
-        match self.read_copy(packet, outer_destination, is_direct) {
+        match self.read_copy(packet, (outer_destination, is_direct), now) {
             Ok(copy) => self.admit(packet, copy, now),
             Err(verdict) => verdict,
         }
@@ -84,10 +84,10 @@ impl<F: Family> ReplicaFor<'_, F> {
 
     /// Reads a decapsulated copy: its service and its tag.
     fn read_copy<B: Buffer>(
-        &self,
+        &mut self,
         packet: &Packet<B>,
-        outer_destination: IpAddr,
-        is_direct: bool,
+        (outer_destination, is_direct): (IpAddr, bool),
+        now: Ticks,
     ) -> Result<SynCopy, Verdict> {
         if !packet.tcp_checksum_ok::<F>() {
             return Err(Verdict::TunnelInnerChecksum);
@@ -98,25 +98,27 @@ impl<F: Family> ReplicaFor<'_, F> {
         if packet.has_data() {
             return Err(Verdict::CopyData);
         }
-        let settings = &self.common.settings;
+        let Common { settings, keys, signatures, counters, .. } = &mut *self.common;
         let (tag, tag_at, tag_length) = match settings.tag.find(packet.options()) {
             tag::Found::Tag(tag, at, length) if tag.permitted => (tag, at, length),
             tag::Found::Bad => return Err(Verdict::BadTag),
             _ => return Err(Verdict::CopyNotTagged),
         };
-        let is_signed = match self.common.keys.get().verify::<F, B>(packet, &tag) {
+        let common = &counters.common;
+        let proof = match signatures.verify::<F, B>(keys.get(), packet, &tag, now, common) {
             Verification::Invalid => return Err(Verdict::CopyBadSignature),
             Verification::Unsigned if settings.require_signature => {
                 return Err(Verdict::CopyNotSigned);
             }
-            Verification::Unsigned => false,
-            Verification::Valid => true,
+            Verification::Unsigned => None,
+            Verification::Valid(proof) => Some(proof),
         };
+        let Common { settings, services, .. } = &*self.common;
         let to = packet.destination::<F>();
-        let service = self.common.services.find(to.address.into(), to.port);
+        let service = services.find(to.address.into(), to.port);
         let service = service.ok_or(Verdict::CopyNoService)?.into();
         let client = packet.source::<F>().address;
-        if self.is_martian(client) {
+        if Self::is_martian(self.common, client) {
             return Err(Verdict::CopyClientMartian);
         }
         if !settings.allowed_clients.allows(client.into()) {
@@ -128,18 +130,18 @@ impl<F: Family> ReplicaFor<'_, F> {
             configuration,
             tag_at,
             tag_length,
+            proof,
             outer_destination,
             is_direct,
-            is_signed,
         })
     }
 
     /// Returns whether no client can have this address: it is no unicast address, or one of the
     /// services', of the web servers' or of the appliance's own.
-    fn is_martian(&self, client: F::Address) -> bool {
-        let (settings, address) = (&self.common.settings, client.into());
+    fn is_martian(common: &Common, client: F::Address) -> bool {
+        let (settings, address) = (&common.settings, client.into());
         !F::is_unicast(client)
-            || self.common.services.covers(address)
+            || common.services.covers(address)
             || settings.tunnel_addresses.contains(&address)
             || settings.server(address).is_some()
     }
@@ -165,6 +167,11 @@ impl<F: Family> ReplicaFor<'_, F> {
             && connection.is_duplicate(packet.destination(), isn, now)
         {
             return Verdict::CopyDuplicate;
+        }
+        // A copy that came both ways was given once.
+        let Common { keys, signatures, .. } = &mut *self.common;
+        if copy.proof.is_some_and(|proof| !signatures.pass(proof, keys.get(), now)) {
+            return Verdict::CopyReplayed;
         }
         let repeated = earlier.filter(|&slot| {
             let connection = &self.connections.get(slot).value;
@@ -225,7 +232,7 @@ impl<F: Family> ReplicaFor<'_, F> {
         let endpoints = |c: &Connection<F>| (c.server, c.replica, c.has_vip);
         let next = self.connection_to(server, packet, copy);
         let Some(next) = next.filter(|next| endpoints(next) == endpoints(&connection)) else {
-            let is_over = copy.is_signed && now.since(seen) >= HEARD_WITHIN;
+            let is_over = copy.proof.is_some() && now.since(seen) >= HEARD_WITHIN;
             return (!is_over).then_some(Verdict::CopyEndpointInUse);
         };
         self.connections.value_mut(slot).challenge(next.isn, Some(next.configuration));

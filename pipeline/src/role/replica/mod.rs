@@ -39,6 +39,7 @@ use crate::packet::view::{Kind, Packet, Side, View};
 use crate::policy::limiter::Bucket;
 use crate::policy::services::{Scope, Services};
 use crate::stage::sign::Keys;
+use crate::stage::signatures::Signatures;
 use crate::table::Table;
 use crate::verdict::{Roles, Verdict};
 use crate::wire::family::{Endpoint, Family, V4, V6, Version};
@@ -59,12 +60,18 @@ pub struct Replica {
     lookup: BurstLookup,
 }
 
+/// How often one signature may be admitted: every retransmission of a SYN is copied directly with
+/// the same one in an epoch. Linux sends up to ten SYNs in that time, eight of them in the first 11
+/// seconds.
+const SIGNATURE_PASSES: u8 = 8;
+
 /// The state that both families share.
 struct Common {
     settings: Settings,
     services: Services,
     selection: Reader<Selection>,
     keys: Reader<Keys>,
+    signatures: Signatures,
     syns: Bucket,
     repairs: Repairs,
     heard: Heard,
@@ -123,6 +130,7 @@ impl Replica {
                 services: Services::new(scopes),
                 selection,
                 keys,
+                signatures: Signatures::new(SIGNATURE_PASSES),
                 syns: Bucket::full(settings.busy_syn_rate, Ticks(0)),
                 repairs: Repairs::new(settings.syn_ack_repair_rate, settings.hash_key.0),
                 heard: Heard::default(),

@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::SwitchFor;
+use super::{Common, SwitchFor};
+use crate::base::time::Ticks;
 use crate::counters::{Generated, Scalar};
 use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::view::{Packet, Side};
@@ -51,7 +52,7 @@ impl<F: Family> SwitchFor<'_, F> {
         if !state.replicas.is_empty() {
             self.common.probes.note_header(state.first_replica, header, context.now);
         }
-        let verdict = match self.may_fan_out(packet, service, &tag) {
+        let verdict = match self.may_fan_out(packet, service, &tag, context.now) {
             Ok(()) => self.fan_out(packet, service, tag.copies, context),
             Err(verdict) => verdict,
         };
@@ -64,28 +65,36 @@ impl<F: Family> SwitchFor<'_, F> {
     /// # Errors
     /// The verdict says why it must not.
     fn may_fan_out<B: Buffer>(
-        &self,
+        &mut self,
         packet: &Packet<B>,
         service: usize,
         tag: &tag::Tag,
+        now: Ticks,
     ) -> Result<(), Verdict> {
-        let settings = &self.common.settings;
+        let Common { settings, states, keys, signatures, counters, .. } = &mut *self.common;
         // op 310: may it be redirected, and is the content replicable?
         // Data must not be delivered more than once; no gateway tags a SYN with data.
-        if !tag.permitted || !self.common.states[service].replicable || packet.has_data() {
+        if !tag.permitted || !states[service].replicable || packet.has_data() {
             return Err(Verdict::NotFannedOut);
         }
-        match self.common.keys.get().verify::<F, B>(packet, tag) {
+        let keys = keys.get();
+        let verified = signatures.verify::<F, B>(keys, packet, tag, now, &counters.common);
+        match verified {
             Verification::Invalid => return Err(Verdict::BadSignature),
             Verification::Unsigned if settings.require_signature => {
                 return Err(Verdict::NotSigned);
             }
-            Verification::Unsigned | Verification::Valid => {}
+            Verification::Unsigned | Verification::Valid(_) => {}
         }
         if !settings.allowed_clients.allows(F::source(packet.ip()).into()) {
             return Err(Verdict::ClientNotAllowed);
         }
-        Ok(())
+        match verified {
+            Verification::Valid(proof) if !signatures.pass(proof, keys, now) => {
+                Err(Verdict::Replayed)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Sends as many copies as the tag asks for to live replicas, within the limits (op 312).

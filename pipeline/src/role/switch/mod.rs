@@ -37,6 +37,7 @@ use crate::policy::limiter::Limiter;
 use crate::policy::services::{Scope, Services};
 use crate::stage::clamp;
 use crate::stage::sign::Keys;
+use crate::stage::signatures::Signatures;
 use crate::table::Table;
 use crate::verdict::{Roles, Verdict};
 use crate::wire::family::{Endpoint, Family, V4, V6, Version};
@@ -51,6 +52,10 @@ pub use affinity::Affinity;
 pub use probe::TunnelHealth;
 pub use select::{Liveness, Selection};
 pub use settings::{Delivery, Probing, Server, Service, Settings, Timeouts};
+
+/// How often one signature may draw copies: a SYN and its first retransmission have the same one in
+/// an epoch, and the network may duplicate one of them.
+const SIGNATURE_PASSES: u8 = 3;
 
 /// The state that the workers of a switch share with each other and with the control thread.
 #[derive(Clone, Debug)]
@@ -79,6 +84,7 @@ struct Common {
     tracks_inside: bool,
     selection: Reader<Selection>,
     keys: Reader<Keys>,
+    signatures: Signatures,
     /// Limits copies of SYNs.
     limiter: Limiter,
     /// Limits copies of ICMP errors, separately, so that they cannot starve copies of SYNs.
@@ -155,6 +161,7 @@ impl Switch {
                     .any(|state| state.has_affinity() || state.mss.is_some()),
                 selection,
                 keys,
+                signatures: Signatures::new(SIGNATURE_PASSES),
                 limiter: Limiter::new(settings.fan_out),
                 icmp_copy_limiter: Limiter::new(settings.fan_out),
                 oversize: Oversize::default(),

@@ -142,7 +142,7 @@ fn data_of(data: &Packet) -> Packet {
 pub fn forged_copy(client: SocketAddr) -> Vec<u8> {
     let (server, replica) = (peers(client)[0], peers(client)[4]);
     let mut start = tagged_start(client, server, &[]);
-    let mut mac = signature(&start, 0x81, KEY.0, KEY.1);
+    let mut mac = signature(&start, 0x81, KEY, 0);
     mac[7] ^= 1;
     start.options = with_mac(0x81, KEY.0, mac);
     tunnelled(&start.frame(), server, replica, Format::Ipip)

@@ -10,7 +10,7 @@ use pipeline::verdict::Verdict;
 use super::direct::micros;
 use super::{Model, Record, State, WINDOW, has_right_checksums, span, unheard};
 use crate::model::Packet;
-use crate::model::options::{clamped, obstacle, tag_wanting, tagged};
+use crate::model::options::{clamped, epoch, obstacle, tag_wanting, tagged};
 use crate::model::outcome::Outcome;
 use crate::model::packet::{ACK, RST, SYN};
 use crate::model::tunnel::overhead;
@@ -152,7 +152,8 @@ impl Model {
 
     /// Returns the SYN with a tag that asks for so many copies.
     pub(super) fn tagged(&self, packet: &Packet, copies: u8) -> Packet {
-        let tag = tag_wanting(packet, self.configuration, copies, self.key);
+        let key = self.key.map(|key| (key, epoch(self.now)));
+        let tag = tag_wanting(packet, self.configuration, copies, key);
         self.fitting(&tagged(packet, &tag))
     }
 

@@ -16,8 +16,8 @@ fn signed_with(plan: Plan, tag: Tag, keys: &Keys) -> Vec<u8> {
     let mut packet = Packet::new(HeapBuffer::new(&syn(plan).frame()));
     let option_id = tag::OptionId::default();
     let done = match packet.view.version {
-        Version::V4 => tag::insert::<V4, _>(&mut packet, option_id, tag, keys),
-        Version::V6 => tag::insert::<V6, _>(&mut packet, option_id, tag, keys),
+        Version::V4 => tag::insert::<V4, _>(&mut packet, option_id, tag, keys.at(Ticks(0))),
+        Version::V6 => tag::insert::<V6, _>(&mut packet, option_id, tag, keys.at(Ticks(0))),
     };
     assert!(done);
     packet.buffer.frame().to_vec()

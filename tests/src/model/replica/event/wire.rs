@@ -9,7 +9,7 @@ use pipeline::verdict::Verdict;
 use super::{BLIND, Event, Inside, Signature, Step, Tag, Who};
 use crate::model::ISNS;
 use crate::model::corpus::KEY;
-use crate::model::options::{signature, tagged};
+use crate::model::options::{epoch, signature, tagged};
 use crate::model::outcome::Outcome;
 use crate::model::packet::{ACK, Packet};
 use crate::model::related::{IcmpError, fragment, fragmented, icmp};
@@ -32,7 +32,7 @@ impl Step {
         let outer = self.copies(*way);
         (bare.ip_checksum, bare.tcp_checksum) = (checksums.0 || bare.is_v6(), checksums.1);
         bare.tcp_checksum |= outer.udp == Udp::Wrong;
-        let packet = tagged(&bare, &tag_bytes(&bare, *tag));
+        let packet = tagged(&bare, &tag_bytes(&bare, *tag, epoch(now)));
         let frame = outer.around(&packet.frame());
         let outcome = model.copy(now, &outer, packet, bare, *tag);
         (Side::Outside, frame, outcome)
@@ -170,8 +170,8 @@ impl Step {
     }
 }
 
-/// Returns the bytes of a tag, padded.
-fn tag_bytes(packet: &Packet, tag: Tag) -> Vec<u8> {
+/// Returns the bytes of a tag, padded. A right signature is made in this epoch.
+fn tag_bytes(packet: &Packet, tag: Tag, epoch: u32) -> Vec<u8> {
     match tag {
         Tag::None => Vec::new(),
         Tag::Bad => tag::unsigned(PERMITTED | SIGNED).to_vec(),
@@ -182,7 +182,7 @@ fn tag_bytes(packet: &Packet, tag: Tag) -> Vec<u8> {
                 return tag::unsigned(flags).to_vec();
             }
             let flags = flags | SIGNED;
-            let mut mac = signature(packet, flags, KEY.0, KEY.1);
+            let mut mac = signature(packet, flags, KEY, epoch);
             mac[3] ^= u8::from(signed == Signature::Wrong);
             tag::with_mac(flags, KEY.0, mac)
         }
