@@ -42,7 +42,7 @@ section! {
         syn_ack_retransmits: u8 = Integer(0, 5), Value("0");
         /// The rate per second of repeated SYN/ACKs that pass although their clients have not been
         /// heard; 0: none.
-        syn_ack_repair_rate: u32 = Integer(0, 1_000_000), Value("100");
+        syn_ack_repair_rate: u32 = Integer(0, 1_000_000), Value("20");
         /// The replica is busy while this file exists.
         busy_file: Option<PathBuf> = ABSOLUTE, Derived("no such file");
         /// The replica is busy while this HTTP check answers 429 or 503.

@@ -220,7 +220,7 @@ fn a_replica_with_nothing_but_what_is_required_has_the_defaults() {
     assert_eq!(replica.tunnel_addresses, ["198.51.100.10".parse::<std::net::IpAddr>().unwrap()]);
     assert_eq!((replica.busy_connections, replica.busy_syn_rate), (10000, 10000));
     assert!(!replica.drained && replica.direct && replica.allowed_clients.is_empty());
-    assert_eq!((replica.syn_ack_retransmits, replica.syn_ack_repair_rate), (0, 100));
+    assert_eq!((replica.syn_ack_retransmits, replica.syn_ack_repair_rate), (0, 20));
     assert_eq!((replica.busy_file, replica.busy_check), (None, None));
     let servers = &replica.services[0].servers;
     assert_eq!((servers[0].name.as_str(), servers[0].port), ("198.51.100.10", None));

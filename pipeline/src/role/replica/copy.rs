@@ -115,6 +115,7 @@ impl<F: Family> ReplicaFor<'_, F> {
             Verification::Unsigned => None,
             Verification::Valid(proof) => Some(proof),
         };
+        let Common { settings, services, .. } = &*self.common;
         let to = packet.destination::<F>();
         let service = services.find(to.address.into(), to.port);
         let service = service.ok_or(Verdict::CopyNoService)?.into();

@@ -88,7 +88,7 @@ impl Settings {
     /// Returns settings with defaults for everything but the services: no switch is allowed, direct
     /// copies and any client are; the web servers' addresses are the tunnel addresses; default tag, unsigned; IP in
     /// IP with a path MTU of 1500 bytes; busy from 10,000 connections or 10,000 SYNs per second on;
-    /// no SYN/ACK retransmissions for each copy, 100 repairs per second; 65,536 connections per
+    /// no SYN/ACK retransmissions for each copy, 20 repairs per second; 65,536 connections per
     /// family; time-outs of 40 s, 2 h 4 min and 4 min; no probes; MAC addresses and hash key of zeros.
     pub fn new(services: Vec<Service>) -> Self {
         let servers = services.iter().flat_map(|service| &service.servers);
@@ -104,7 +104,7 @@ impl Settings {
             busy_connections: 10_000,
             busy_syn_rate: 10_000,
             syn_ack_retransmits: 0,
-            syn_ack_repair_rate: 100,
+            syn_ack_repair_rate: 20,
             max_connections: [1 << 16; 2],
             timeouts: [40, 2 * 3600 + 4 * 60, 240].map(Ticks::from_secs),
             macs: [[0; 6]; 2],

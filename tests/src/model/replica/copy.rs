@@ -23,8 +23,8 @@ fn copy_time(at: Duration) -> u16 {
 /// A client that was heard within this time is there.
 const HEARD_WITHIN: Duration = Duration::from_secs(5);
 
-/// Configuration and service of a copy, and whether it is signed.
-type Copy = (Configuration, usize, bool);
+/// Configuration and service of a copy, and its options if it is signed.
+type Copy = (Configuration, usize, Option<Vec<u8>>);
 
 /// Within so many units a copy is a duplicate.
 const DUPLICATE_UNITS: u16 = 60;
@@ -85,14 +85,14 @@ impl ReplicaModel {
         let class = packet.traffic_class;
         let class = decapsulated_class(class, outer.traffic_class).unwrap_or(class);
         let bare = Packet { traffic_class: class, ..bare.clone() };
-        let copy = match self.read(packet, tag) {
+        let (code, number) = match self.read(packet, tag) {
             Ok(copy) => copy,
             Err(verdict) => return Outcome::dropped(verdict),
         };
         let before = self.accepted;
         let is_signed = matches!(tag, Tag::Sound { signature: Signature::Right, .. });
         let signed = (is_signed && self.key.is_some()).then(|| packet.options.clone());
-        let outcome = self.admit(now, outer, &bare, copy, signed);
+        let outcome = self.admit(now, outer, &bare, (code, number, signed));
         self.direct_copies += if is_direct { self.accepted - before } else { 0 };
         outcome
     }
@@ -134,9 +134,8 @@ impl ReplicaModel {
         }
     }
 
-    /// Returns configuration and service of an acceptable copy, and whether it is signed, or the
-    /// verdict against it.
-    fn read(&self, packet: &Packet, tag: Tag) -> Result<Copy, Verdict> {
+    /// Returns configuration and service of an acceptable copy, or the verdict against it.
+    fn read(&self, packet: &Packet, tag: Tag) -> Result<(Configuration, usize), Verdict> {
         if !packet.tcp_checksum {
             return Err(Verdict::TunnelInnerChecksum);
         }
@@ -173,7 +172,7 @@ impl ReplicaModel {
         if !crate::model::world::allows(&self.settings.allowed_clients, packet.from.ip()) {
             return Err(Verdict::CopyClientNotAllowed);
         }
-        Ok((configuration.ok_or(Verdict::CopyUnknownConfiguration)?, number, genuine))
+        Ok((configuration.ok_or(Verdict::CopyUnknownConfiguration)?, number))
     }
 
     /// Admits a copy and forwards it to the web server.
@@ -183,7 +182,6 @@ impl ReplicaModel {
         outer: &Outer,
         bare: &Packet,
         (configuration, number, signed): Copy,
-        tag: Option<Vec<u8>>,
     ) -> Outcome {
         let server = self.settings.services[number].servers[0].clone();
         if self.dead || server.weight == 0 {
@@ -194,7 +192,8 @@ impl ReplicaModel {
         if known.as_ref().is_some_and(|entry| entry.was_given(bare, now)) {
             return Outcome::dropped(Verdict::CopyDuplicate);
         }
-        if let Some(tag) = tag {
+        let is_signed = signed.is_some();
+        if let Some(tag) = signed {
             let times = self.admitted.entry(tag).or_default();
             *times += 1;
             if *times > SIGNATURE_PASSES {
@@ -222,7 +221,7 @@ impl ReplicaModel {
             // Neither a RST nor silence is proof.
             let live = |e: &Entry| e.taken && e.fins != [true; 2];
             let elsewhere = |e: &Entry| (e.server, e.replica, e.bears) != (bare.to, replica, bears);
-            let over = |e: &Entry| elsewhere(e) && signed && now - e.since >= HEARD_WITHIN;
+            let over = |e: &Entry| elsewhere(e) && is_signed && now - e.since >= HEARD_WITHIN;
             if let Some(known) = known.clone().filter(live).filter(|entry| !over(entry)) {
                 if elsewhere(&known) {
                     return Outcome::dropped(Verdict::CopyEndpointInUse);
