@@ -94,7 +94,7 @@ section! {
         race_window: Duration = Duration, Value(r#""5s""#);
         /// Idle time after which a SYN with a new sequence number starts a new race.
         reuse_after: Duration = Duration, Value(r#""60s""#);
-        /// Time for which SYNs to a destination that drops tagged SYNs are left untagged.
+        /// Longest time for which SYNs to a destination that drops tagged SYNs are left untagged.
         tag_backoff: Duration = Duration, Value(r#""10m""#);
     }
 }

@@ -20,8 +20,8 @@ pub struct Timeouts {
     pub race_window: Ticks,
     /// Idleness after which a SYN with a new sequence number opens a fresh race.
     pub reuse_after: Ticks,
-    /// The time for which SYNs to a destination stay untagged once its path has dropped tagged
-    /// ones.
+    /// The longest time for which SYNs to a destination stay untagged once its path has dropped
+    /// tagged ones.
     pub tag_backoff: Ticks,
 }
 
