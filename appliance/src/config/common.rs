@@ -94,7 +94,7 @@ section! {
         race_window: Duration = Duration, Value(r#""5s""#);
         /// Time since the last packet of the client after which a SYN with a new sequence number opens a fresh race.
         reuse_after: Duration = Duration, Value(r#""5s""#);
-        /// Time for which SYNs to a destination that drops tagged SYNs are left untagged.
+        /// Longest time for which SYNs to a destination that drops tagged SYNs are left untagged.
         tag_backoff: Duration = Duration, Value(r#""10m""#);
     }
 }

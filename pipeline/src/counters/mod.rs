@@ -104,7 +104,7 @@ counters! {
     Scalar {
         MssClamped ALL "mss_clamped" "packets" "SYNs and SYN/ACKs whose MSS was lowered to fit a tunnel";
         PendingDropped SERVER_SIDE "pending_dropped" "packets" "pending packets dropped because the MAC address stayed unknown or the pool was empty";
-        TagBackoffs GATEWAY "tag_backoffs" "times" "backed off from a destination whose path drops tagged SYNs: its SYNs stay untagged for `tag_backoff`";
+        TagBackoffs GATEWAY "tag_backoffs" "times" "backed off from a destination whose path drops tagged SYNs: its SYNs stay untagged for a while, up to `tag_backoff`";
         OriginSpared GATEWAY "origin_spared" "SYNs" "SYNs that waited for `origin_after` and were dropped because a replica had won";
         EndsIgnored GATEWAY "ends_ignored" "packets" "FINs and RSTs, passed on, whose sequence number or checksum was wrong: they changed nothing";
         ReportsLost GATEWAY "reports_lost" "reports" "reports of races that the memory did not get because its queue was full";

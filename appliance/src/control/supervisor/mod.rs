@@ -27,8 +27,8 @@ use limits::Limits;
 /// The name of the busy check among the probed targets.
 const BUSY_CHECK: &str = "busy_check";
 
-/// The shortest time between two log lines about destinations left untagged: a flood of SYNs that
-/// nobody answers can make the gateway back off over and over.
+/// The shortest time between two log lines about destinations left untagged: there may be many
+/// behind one path that drops the tag.
 const BACKOFF_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Controls a role set while its workers run.

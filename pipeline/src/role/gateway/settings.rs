@@ -21,8 +21,8 @@ pub struct Timeouts {
     /// The time since the client was heard after which a SYN with a new sequence number opens a
     /// fresh race; right to a second or so.
     pub reuse_after: Ticks,
-    /// The time for which SYNs to a destination stay untagged once its path has dropped tagged
-    /// ones.
+    /// The longest time for which SYNs to a destination stay untagged once its path has dropped
+    /// tagged ones.
     pub tag_backoff: Ticks,
 }
 

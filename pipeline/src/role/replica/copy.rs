@@ -100,7 +100,7 @@ impl<F: Family> ReplicaFor<'_, F> {
         }
         let client = packet.source::<F>().address;
         let is_martian = self.is_martian(client);
-        let Common { settings, services, keys, signatures, counters, .. } = &mut *self.common;
+        let Common { settings, keys, signatures, counters, .. } = &mut *self.common;
         let (tag, tag_at, tag_length) = match settings.tag.find(packet.options()) {
             tag::Found::Tag(tag, at, length) if tag.permitted => (tag, at, length),
             tag::Found::Bad => return Err(Verdict::BadTag),
