@@ -88,8 +88,8 @@ section! {
         racing: Duration = Duration, Value(r#""40s""#);
         /// Lifetime of an idle connection.
         established: Duration = Duration, Value(r#""2h4m""#);
-        /// Lifetime of a connection that one side has ended, or both.
-        closing: Duration = Duration, Value(r#""4m""#);
+        /// Lifetime of a connection after both FINs or a RST.
+        closing: Duration = Duration, Value(r#""2m""#);
         /// Lifetime of a connection that the origin won, during which late responders are reset.
         race_window: Duration = Duration, Value(r#""5s""#);
         /// Idle time after which a SYN with a new sequence number starts a new race.
