@@ -89,7 +89,17 @@ impl Affinity {
     #[inline(always)]
     pub(super) fn note_client(&mut self, sequence: u32) {
         let number = upper(sequence);
-        self.number = if is_within_window(number, self.number) { number } else { self.number };
+        // It changes once in 64 KiB.
+        if number != self.number {
+            self.note_progress(number);
+        }
+    }
+
+    #[inline(never)]
+    fn note_progress(&mut self, number: u16) {
+        if is_within_window(number, self.number) {
+            self.number = number;
+        }
     }
 
     /// Returns the state after a FIN or a RST.
@@ -129,7 +139,6 @@ impl Affinity {
     }
 }
 
-#[inline(always)]
 fn is_within_window(number: u16, last: u16) -> bool {
     number.wrapping_sub(last).wrapping_add(WINDOW) <= 2 * WINDOW
 }
