@@ -18,6 +18,7 @@ mod mtu;
 mod network;
 mod origin_servers;
 mod races;
+mod resolution;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -39,8 +39,8 @@ impl Affinity {
         Self { isn, number: 0, server: server as u8, tracking: TcpTracking::default() }
     }
 
-    /// Returns the entry of the same SYN, which is sent to the same server once more.
-    fn again(self) -> Self {
+    /// Returns the entry of the same SYN at the same server, of which nothing else is known.
+    pub(super) fn again(self) -> Self {
         Self { isn: self.isn, server: self.server, ..Self::new(self.isn, 0) }
     }
 
@@ -73,19 +73,32 @@ impl Affinity {
         self.number = upper(sequence);
     }
 
-    /// Returns whether a segment of the client is near its last one: who sends it sees the connection.
-    #[inline(always)]
-    pub(super) fn is_near(self, sequence: u32) -> bool {
-        let last = if self.tracking.is_established() { self.number } else { upper(self.isn) };
-        upper(sequence).wrapping_sub(last).wrapping_add(WINDOW) <= 2 * WINDOW
+    /// Returns whether the connection has been established at any time.
+    pub(super) fn is_established(self) -> bool {
+        self.tracking.is_established()
     }
 
-    /// Notes the sequence number of the client's last segment. One that is far from those before is
-    /// somebody else's.
+    /// Returns whether a segment of the client is near its last one: who sends it sees the connection.
+    pub(super) fn is_near(self, sequence: u32) -> bool {
+        let last = if self.tracking.is_established() { self.number } else { upper(self.isn) };
+        is_within_window(upper(sequence), last)
+    }
+
+    /// Notes the sequence number of the client's last segment, once the connection is established. One
+    /// that is far from those before is somebody else's.
     #[inline(always)]
     pub(super) fn note_client(&mut self, sequence: u32) {
-        if self.is_near(sequence) {
-            self.number = upper(sequence);
+        let number = upper(sequence);
+        // It changes once in 64 KiB.
+        if number != self.number {
+            self.note_progress(number);
+        }
+    }
+
+    #[inline(never)]
+    fn note_progress(&mut self, number: u16) {
+        if is_within_window(number, self.number) {
+            self.number = number;
         }
     }
 
@@ -124,6 +137,10 @@ impl Affinity {
             true => Phase::Unheard,
         }
     }
+}
+
+fn is_within_window(number: u16, last: u16) -> bool {
+    number.wrapping_sub(last).wrapping_add(WINDOW) <= 2 * WINDOW
 }
 
 /// Returns the upper half of a sequence number.

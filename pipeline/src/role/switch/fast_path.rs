@@ -114,10 +114,14 @@ impl<F: Family> FastPath<'_, F> {
         let sequence = tcp::sequence(headers.tcp());
         let slot = self.affinities.peek(self.entry, pair, self.now)?;
         let entry = self.affinities.get(slot);
-        match (from, entry.state()) {
-            (Side::Outside, Phase::Established | Phase::Unheard) => {}
-            (Side::Inside, Phase::Established) => {}
-            _ => return None,
+        let (phase, seen) = (entry.state(), entry.seen());
+        // A time-out that is restarted seldom is restarted by the slow path.
+        let is_unheard = || {
+            let is_recent = self.now.since(seen) < RESTART_INTERVAL;
+            from == Side::Outside && phase == Phase::Unheard && is_recent
+        };
+        if phase != Phase::Established && !is_unheard() {
+            return None;
         }
         match from {
             Side::Outside => self.deliver_data(service, slot, sequence, frame),
@@ -140,14 +144,12 @@ impl<F: Family> FastPath<'_, F> {
         frame: &mut B,
     ) -> Option<Verdict> {
         let entry = self.affinities.get(slot);
-        let restarts =
-            entry.state() != Phase::Unheard || self.now.since(entry.seen()) >= RESTART_INTERVAL;
-        let server = usize::from(entry.value.server);
+        let (server, phase) = (usize::from(entry.value.server), entry.state());
         if !self.common.states[service].servers[server].takes(frame) {
             return None;
         }
         self.affinities.value_mut(slot).note_client(sequence);
-        if restarts {
+        if phase == Phase::Established {
             self.affinities.touch(slot, self.now);
         }
         Some(Verdict::ToServer)

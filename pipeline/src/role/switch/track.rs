@@ -51,7 +51,7 @@ impl<F: Family> SwitchFor<'_, F> {
         } else if was == Phase::Reset && now.since(seen) >= RST_GRACE {
             phase = affinity.resumed(was);
         }
-        if phase != Phase::Opening {
+        if affinity.is_established() {
             affinity.note_client(sequence);
         }
         self.update(slot, affinity, phase, now);
@@ -97,6 +97,7 @@ impl<F: Family> SwitchFor<'_, F> {
         if flags.is_syn_ack() && acknowledges(tcp, affinity.isn) {
             self.common.states[service].note_heard(affinity.server, now);
             if !is_open {
+                affinity = affinity.again();
                 affinity.note_syn_ack(tcp::sequence(tcp));
                 phase = Phase::Opening;
             }
