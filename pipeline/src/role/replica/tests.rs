@@ -2,6 +2,7 @@
 //! else is tested by scenarios.
 
 mod direct;
+mod shares;
 
 use super::*;
 use crate::base::published::Published;

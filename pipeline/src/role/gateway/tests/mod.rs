@@ -4,6 +4,7 @@
 
 mod direct;
 mod rig;
+mod shares;
 mod waiting;
 
 use super::*;
