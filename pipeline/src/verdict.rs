@@ -142,7 +142,7 @@ verdicts! {
     UntaggedTcpChecksum Forwarded GATEWAY "untagged_tcp_checksum" "op 214" "SYN with a wrong TCP checksum";
     UntaggedOptions Forwarded GATEWAY "untagged_options" "op 214" "SYN with malformed options";
     UntaggedEndpointInUse Forwarded GATEWAY "untagged_endpoint_in_use" "op 214" "SYN of a client endpoint that has a live connection to another server";
-    UntaggedTableFull Forwarded GATEWAY "untagged_table_full" "op 214" "SYN without a race because the table is full of established connections";
+    UntaggedTableFull Forwarded GATEWAY "untagged_table_full" "op 214" "SYN without a race because the table is full of established connections, or its client's prefix has its share of it";
     UntaggedNoHeadroom Forwarded GATEWAY "untagged_no_headroom" "op 214" "SYN whose buffer has no headroom for the tag";
     LeftToOrigin Forwarded GATEWAY "left_to_origin" "op 214" "SYN that is not raced: the origin is nearest, or the client's last connection went there";
     SynDeferred Consumed GATEWAY "syn_deferred" "op 214" "SYN sent to replicas directly; the one to the origin waits for `origin_after`";

@@ -185,6 +185,10 @@ pub struct TableCounters {
     pub inserted: Counter,
     /// Entries evicted to make space for new ones.
     pub evicted: Counter,
+    /// Those of them that were idle, and whose client prefix had its share of the table.
+    pub evicted_for_share: Counter,
+    /// Entries not inserted because the client's prefix had its share of the table.
+    pub refused_by_share: Counter,
     /// Entries removed because their time-out had passed.
     pub expired: Counter,
 }

@@ -219,7 +219,7 @@ fn expire_some<K: Key, S: State, V: Copy>(
 }
 
 /// Inserts an entry and counts it, and the entry that was evicted for it. `None` when the table is
-/// full of entries that must not be evicted.
+/// full of entries that must not be evicted, or the client's prefix has its share of it.
 fn insert_counted<K: Key, S: State, V: Copy>(
     table: &mut Table<K, S, V>,
     counters: &TableCounters,
@@ -229,10 +229,16 @@ fn insert_counted<K: Key, S: State, V: Copy>(
     value: V,
     now: Ticks,
 ) -> Option<Inserted<S, V>> {
-    let inserted = table.insert(hash, key, state, now, value)?;
-    counters.inserted.add(1);
-    if matches!(inserted, Inserted::Evicted(..)) {
-        counters.evicted.add(1);
+    let inserted = table.insert(hash, key, state, now, value);
+    match &inserted {
+        None => counters.refused_by_share.set(table.refused_by_share()),
+        Some(inserted) => {
+            counters.inserted.add(1);
+            if matches!(inserted, Inserted::Evicted(..)) {
+                counters.evicted.add(1);
+                counters.evicted_for_share.set(table.evicted_for_share());
+            }
+        }
     }
-    Some(inserted)
+    inserted
 }

@@ -1,5 +1,7 @@
 //! The keys of the table: a client endpoint, or both endpoints of a connection.
 
+use std::net::IpAddr;
+
 use super::Blocks;
 use crate::wire::family::{Endpoint, Family, Version};
 
@@ -10,10 +12,21 @@ use crate::wire::family::{Endpoint, Family, Version};
 pub trait Key: Copy + PartialEq + Blocks {
     /// The IP family of the addresses in the key.
     const VERSION: Version;
+
+    /// Returns the bits of the client's prefix, which has a share of the table: a /24 of IPv4, a
+    /// /48 of IPv6.
+    fn client_prefix(&self) -> u64;
 }
 
 impl<F: Family> Key for Endpoint<F> {
     const VERSION: Version = F::VERSION;
+
+    fn client_prefix(&self) -> u64 {
+        match self.address.into() {
+            IpAddr::V4(address) => u64::from(address.to_bits() >> 8),
+            IpAddr::V6(address) => (address.to_bits() >> 80) as u64,
+        }
+    }
 }
 
 impl<F: Family> Blocks for Endpoint<F> {
@@ -26,10 +39,14 @@ impl<F: Family> Blocks for Endpoint<F> {
     }
 }
 
-/// Identifies a connection by both of its endpoints, for roles where one client endpoint may use
+/// Identifies a connection by both of its endpoints, the client's first, for roles where one client endpoint may use
 /// several servers at once.
 impl<F: Family> Key for (Endpoint<F>, Endpoint<F>) {
     const VERSION: Version = F::VERSION;
+
+    fn client_prefix(&self) -> u64 {
+        self.0.client_prefix()
+    }
 }
 
 impl<F: Family> Blocks for (Endpoint<F>, Endpoint<F>) {

@@ -10,18 +10,22 @@
 //! Each entry is in the queue of its state, in order of expiry. A lazy state, whose entries are
 //! touched by every packet, keeps no such order: its expired entries are found by a cursor that
 //! passes over a few entries per burst, or by the next packet with their key.
+//!
+//! In a table that is nearly full of established connections, each client prefix has a share.
 
 mod bucket;
 mod census;
 mod hash;
 mod key;
 mod queues;
+mod shares;
 
 use crate::base::prefetch::prefetch;
 use crate::base::time::Ticks;
 use bucket::{Bucket, SLOTS};
 use census::Census;
 use hash::KeyedHash;
+use shares::Shares;
 
 pub use hash::Blocks;
 pub use key::Key;
@@ -124,6 +128,12 @@ impl<S, V> Inserted<S, V> {
     }
 }
 
+/// Returns whether entries of a state are never evicted for new ones, as long as no prefix has more
+/// than its share.
+fn is_kept<S: State>(state: S) -> bool {
+    state.eviction_rank().is_none()
+}
+
 /// A hash table of connections with a fixed capacity and a time-out per state.
 ///
 /// It allocates all memory when it is created. The caller passes the time, and hashes a key once
@@ -166,6 +176,7 @@ pub struct Table<K, S, V> {
     swept: Option<Ticks>,
     /// Number of insertions so far. A key that was found absent may be present after the next one.
     inserted: u64,
+    shares: Shares,
     keyed: KeyedHash,
     census: Option<Census<K, S>>,
 }
@@ -199,6 +210,7 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
             cursor: 0,
             swept: None,
             inserted: 0,
+            shares: Shares::new(capacity),
             keyed: KeyedHash::new(hash_key),
             census: None,
         }
@@ -408,14 +420,21 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         if let Some(census) = &mut self.census {
             census.note(entry.key, Some(entry.state), Some(state), &self.keyed);
         }
+        match (is_kept(entry.state), is_kept(state)) {
+            (false, true) => self.shares.add(&self.keyed, &entry.key),
+            (true, false) => self.shares.subtract(&self.keyed, &entry.key),
+            (true, true) | (false, false) => {}
+        }
         self.link(slot.0, state);
     }
 
     /// Inserts an entry for a key that has none.
     ///
     /// When the table is full it frees an expired entry. If it finds none, it evicts the first
-    /// entry in the order of eviction ([`State::eviction_rank`]). Returns `None` if no entry may be
-    /// evicted.
+    /// entry in the order of eviction ([`State::eviction_rank`]). If there is none, it looks for an
+    /// entry of a client prefix that has reached its share of the table, and that has been idle for
+    /// more than five minutes. Returns `None` if no entry may be evicted, and in a nearly full table
+    /// if the prefix of `key` has reached its share itself.
     pub fn insert(
         &mut self,
         hash: Hash,
@@ -424,15 +443,23 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         now: Ticks,
         value: V,
     ) -> Option<Inserted<S, V>> {
-        let mut evicted = None;
-        if self.live == self.capacity {
-            self.expire_for_insert(now);
+        if self.shares.refuses(&self.keyed, &key) {
+            return None;
         }
+        let mut evicted = None;
+        let is_swept = self.live == self.capacity && self.expire_for_insert(now);
         if self.live == self.capacity {
-            let oldest = self.evictable()?;
+            let oldest = match self.evictable() {
+                Some(first) => first,
+                None if is_swept => self.idle_beyond_share(now)?,
+                None => return None,
+            };
             let Entry { state, value, .. } = self.entries[oldest as usize];
             evicted = Some((state, value));
             self.remove(Slot(oldest));
+        }
+        if is_kept(state) {
+            self.shares.add(&self.keyed, &key);
         }
         let entry = Entry { key, state, seen: now, next: NIL, previous: NIL, value };
         let index = self.take_free(entry);
@@ -494,6 +521,9 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         let entry = &mut self.entries[slot.0 as usize];
         if let Some(census) = &mut self.census {
             census.note(entry.key, Some(entry.state), None, &self.keyed);
+        }
+        if is_kept(entry.state) {
+            self.shares.subtract(&self.keyed, &entry.key);
         }
         (entry.previous, entry.next) = (FREE, self.free);
         self.free = slot.0;

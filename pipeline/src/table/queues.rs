@@ -16,7 +16,8 @@ pub trait State: Copy + PartialEq + 'static {
     fn is_lazy(self) -> bool;
     /// Returns the rank of the state in the order of eviction. A new entry of a full table evicts
     /// an entry of the lowest rank, of states with the same rank the one that was touched least
-    /// recently. `None`: entries of this state are never evicted.
+    /// recently. `None`: entries of this state are established connections. They count for the
+    /// share of their client's prefix, and are not evicted while in use.
     fn eviction_rank(self) -> Option<u8>;
     /// All states, at most [`QUEUES`], in the order of their queues.
     const ALL: &'static [Self];
@@ -64,13 +65,15 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
 
     /// Frees an expired entry of a full table: from the ordered queues, or else by a sweep over a
     /// few others. The sweep is limited to one a burst, so that a SYN flood does not cause one for
-    /// each packet.
-    pub(super) fn expire_for_insert(&mut self, now: Ticks) {
+    /// each packet. Returns whether there was one.
+    pub(super) fn expire_for_insert(&mut self, now: Ticks) -> bool {
         self.expire_queued(now, 1);
-        if self.live == self.capacity && self.swept != Some(now) {
+        let sweeps = self.live == self.capacity && self.swept != Some(now);
+        if sweeps {
             self.swept = Some(now);
             self.sweep(now, FULL_SWEEP);
         }
+        sweeps
     }
 
     /// Returns the entry that a new one evicts from a full table: the first in the order of

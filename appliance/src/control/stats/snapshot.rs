@@ -92,6 +92,8 @@ documented! {
         live: Vec<Named> = "connections" "Connections they hold now, by state.",
         inserted: u64 = "connections" "Entries inserted.",
         evicted: u64 = "connections" "Entries evicted for new ones.",
+        evicted_for_share: u64 = "connections" "Those of them that were established and idle, and whose client prefix had its share of the full table.",
+        refused_by_share: u64 = "connections" "New connections without an entry because their client prefix had its share of the nearly full table.",
         expired: u64 = "connections" "Entries whose time-out passed.",
     }
 }
@@ -259,6 +261,8 @@ fn table(states: &[String], workers: &Workers, version: Version) -> TableStats {
         live: named(states, workers, |worker| &worker.common().table_of(version).live),
         inserted: sum(workers, |counters| &counters.table_of(version).inserted),
         evicted: sum(workers, |counters| &counters.table_of(version).evicted),
+        evicted_for_share: sum(workers, |counters| &counters.table_of(version).evicted_for_share),
+        refused_by_share: sum(workers, |counters| &counters.table_of(version).refused_by_share),
         expired: sum(workers, |counters| &counters.table_of(version).expired),
     }
 }

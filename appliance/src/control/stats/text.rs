@@ -27,6 +27,14 @@ impl fmt::Display for Snapshot {
                     table.live.iter().map(|state| format!("{} {}", state.count, state.name));
                 writeln!(f, "{})", states.collect::<Vec<_>>().join(", "))?;
                 writeln!(f, "  {inserted} inserted, {evicted} evicted, {expired} expired")?;
+                let TableStats { evicted_for_share, refused_by_share, .. } = table;
+                if evicted_for_share + refused_by_share > 0 {
+                    writeln!(
+                        f,
+                        "  {refused_by_share} refused and {evicted_for_share} evicted because a \
+                         client prefix had its share"
+                    )?;
+                }
             }
         }
         for counter in self.counters.iter().filter(|counter| counter.count > 0) {

@@ -4,8 +4,8 @@
 use firstack_packets::checksum::complement;
 use pipeline::wire::ethernet;
 
-/// Client endpoints: connection `n` has the address `FIRST + n / PORTS` and the port `FIRST_PORT +
-/// n % PORTS`.
+/// Client endpoints: connection `n` has the address `FIRST + 256 * (n / PORTS)` and the port
+/// `FIRST_PORT + n % PORTS`. No /24 has more than its share of a table.
 const PORTS_LOG2: u32 = 8;
 const FIRST_PORT: u32 = 16_384;
 
@@ -115,7 +115,7 @@ impl Template {
     /// Writes the frame of a connection. `frame` has the template's length.
     #[inline(always)]
     pub fn stamp(&self, frame: &mut [u8], connection: u32) {
-        let address = self.first_client.wrapping_add(connection >> PORTS_LOG2);
+        let address = self.first_client.wrapping_add((connection >> PORTS_LOG2) << 8);
         let port = FIRST_PORT + (connection & ((1 << PORTS_LOG2) - 1));
         self.stamp_as(frame, address, port);
     }
@@ -184,7 +184,7 @@ mod tests {
 
     /// Returns the client endpoint of a connection, as text.
     fn client(first: u32, connection: u32) -> String {
-        let address = std::net::Ipv4Addr::from_bits(first + (connection >> PORTS_LOG2));
+        let address = std::net::Ipv4Addr::from_bits(first + ((connection >> PORTS_LOG2) << 8));
         format!("{address}:{}", FIRST_PORT + (connection & ((1 << PORTS_LOG2) - 1)))
     }
 

@@ -4,6 +4,7 @@
 mod direct;
 mod hostile;
 mod repair;
+mod shares;
 mod untagged;
 
 use super::*;

@@ -6,6 +6,7 @@ mod backoff;
 mod direct;
 mod rig;
 mod segments;
+mod shares;
 mod waiting;
 
 use super::*;

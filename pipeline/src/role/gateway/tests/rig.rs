@@ -234,7 +234,12 @@ impl<M: Mode> Rig<M> {
 
     /// Returns a replica's SYN/ACK in the configuration's form.
     pub(super) fn answer(&self, replica: usize, acknowledgement: u32) -> Vec<u8> {
-        let Hosts { client, server, replicas, .. } = self.hosts;
+        self.answer_to(self.hosts.client, replica, acknowledgement)
+    }
+
+    /// Returns a replica's SYN/ACK to another client.
+    pub(super) fn answer_to(&self, client: &str, replica: usize, acknowledgement: u32) -> Vec<u8> {
+        let Hosts { server, replicas, .. } = self.hosts;
         let replica = replicas[replica];
         let (from, outer) = match M::CONFIGURATION {
             Configuration::A => (replica, None),

@@ -474,3 +474,23 @@ fn half_closed_connections_expire_and_forged_ones_are_evicted_before_established
     harness.on_timer();
     assert_eq!(phase(&harness, plan), [Phase::Opening], "10 s of `closing` have passed");
 }
+
+#[test]
+fn one_client_network_leaves_a_quarter_of_the_table_to_others() {
+    for plan in PLANS {
+        let mut harness = harness(plan);
+        for port in 1024..1024 + 256 {
+            let server = harness.server_of(&syn_of(plan, port, 7));
+            assert!(server.is_some());
+            harness.pass(Side::Inside, &from_server(plan, port, SYN_ACK));
+            // Without an entry they go to the selected server.
+            assert_eq!(harness.server_of(&from_client(plan, port, ACK)), server, "{port}");
+        }
+        assert_eq!(harness.table(plan), (192, [0, 192, 0]));
+        harness.on_timer();
+        let counters = &harness.switch.common.counters.common;
+        let used =
+            if host(plan.service).contains(':') { &counters.table_v6 } else { &counters.table };
+        assert_eq!((used.refused_by_share.get(), used.evicted.get()), (64, 0));
+    }
+}
