@@ -71,6 +71,15 @@ fn inner(protocol: u8, bears: &[u8]) -> Option<&[u8]> {
     }
 }
 
+/// Returns the packet in a tunnel of any format as a frame of its own.
+#[must_use]
+pub fn decapsulated(frame: &[u8]) -> Option<Vec<u8>> {
+    let (_, _, protocol, bears) = packet(frame)?;
+    let inner = inner(protocol, bears)?;
+    let ethertype: [u8; 2] = if inner.first()? >> 4 == 4 { [0x08, 0x00] } else { [0x86, 0xdd] };
+    Some([&frame[..12], &ethertype, inner].concat())
+}
+
 /// Returns client and replica's site when a TCP packet toward the client reveals a replica's
 /// address: plain, in a tunnel, or quoted by an ICMP error.
 #[must_use]
