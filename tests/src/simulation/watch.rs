@@ -61,6 +61,17 @@ pub fn is_icmp(frame: &[u8]) -> bool {
     matches!(inside.unwrap_or(protocol), 1 | 58)
 }
 
+/// Returns whether a frame is a tunnel with an ICMP error in it.
+#[must_use]
+pub fn is_tunnelled_error(frame: &[u8]) -> bool {
+    let Some((_, _, protocol, bears)) = packet(frame) else { return false };
+    match inner(protocol, bears).and_then(ip) {
+        Some((_, _, 1, icmp)) => matches!(icmp.first(), Some(3 | 11 | 12)),
+        Some((_, _, 58, icmp)) => matches!(icmp.first(), Some(1..=4)),
+        _ => false,
+    }
+}
+
 /// Returns the packet in a tunnel of any format.
 fn inner(protocol: u8, bears: &[u8]) -> Option<&[u8]> {
     match protocol {

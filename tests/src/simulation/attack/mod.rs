@@ -34,6 +34,9 @@ pub enum Move {
     /// From a port that an honest client will get (by NAT or DHCP): lets the outsider win, leaves,
     /// and the outsider keeps the entry young.
     Pin,
+    /// Lets the outsider win connections of an insider, again and again: where any host may win it
+    /// is remembered as a replica. It answers the SYNs that it then sees.
+    Lure,
     /// Forged copies for ports that honest clients will use, and blind ACKs, at the replicas.
     PinAtReplicas,
     /// RST, FIN, ACK and SYN/ACK with wrong numbers, half of them with wrong checksums, against live
@@ -67,8 +70,9 @@ pub enum Move {
 
 impl Move {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Pin,
+        Self::Lure,
         Self::PinAtReplicas,
         Self::Blind,
         Self::FillGateway,

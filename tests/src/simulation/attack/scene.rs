@@ -20,9 +20,9 @@ pub const BOUND: Nanos = 250 * SECOND;
 /// Copies per second of each prefix at the switch, and as many saved up.
 const COPIES: u64 = 200;
 /// Live connections at which a replica is busy.
-const BUSY: usize = 60;
-/// Capacity of the gateway's table.
-const TABLE: usize = 128;
+const BUSY: usize = 50;
+/// Capacity of the gateway's table: it fills, or replicas get busy before.
+const TABLES: [usize; 2] = [128, 512];
 /// Capacity of each other table.
 const OTHERS: usize = 256;
 /// The first port of honest connections.
@@ -39,6 +39,8 @@ pub struct Scene {
     pub is_signed: bool,
     /// The replicas that the gateway accepts.
     pub permits: Permits,
+    /// How many replicas it asks directly.
+    pub direct: u8,
 }
 
 impl Scene {
@@ -46,12 +48,15 @@ impl Scene {
     #[must_use]
     pub fn draw(seed: u64, moves: &[Move]) -> Self {
         let rng = &mut Rng::new(seed ^ 0x7363_656e_6573);
-        Self {
-            seed,
-            moves: moves.to_vec(),
-            is_signed: rng.chance(500),
-            permits: rng.pick(&[(1, Permits::Any), (2, Permits::Sites)]),
-        }
+        let (is_signed, permits) =
+            (rng.chance(500), rng.pick(&[(1, Permits::Any), (2, Permits::Sites)]));
+        let direct = match permits {
+            // A host outside that an insider lets win would be asked directly: it would see the
+            // others' SYNs, and could win their races.
+            Permits::Any => 0,
+            _ => rng.size(0, 2) as u8,
+        };
+        Self { seed, moves: moves.to_vec(), is_signed, permits, direct }
     }
 
     /// Returns the plan.
@@ -85,7 +90,8 @@ impl Scene {
         }
         (plan.clients, plan.services, plan.origins) = (rng.size(2, 3), 2, 1);
         (plan.origin, plan.permits) = (Behaviour::Serves, self.permits);
-        (plan.table, plan.segmented, plan.corrupted) = (TABLE, false, 0);
+        (plan.table, plan.segmented, plan.corrupted) =
+            (rng.pick(&TABLES.map(|size| (1, size))), false, 0);
         (plan.buffers_left, plan.fan_out) = (usize::MAX, COPIES);
         (plan.buffers, plan.timestamps) = ([8_000; 2], rng.chance(300));
         plan.signing = if self.is_signed { Signing::Signed } else { Signing::Not };
@@ -93,12 +99,7 @@ impl Scene {
         (plan.tunnels.source, plan.tunnels.probes) = (Source::Service, true);
         plan.tunnels.path_mtu = 1500;
         plan.tunnels.formats.iter_mut().for_each(|formats| formats.own = None);
-        plan.racing = Racing::of(match self.permits {
-            // A host outside that an insider lets win is asked directly, if anybody may win: it
-            // gets the others' SYNs, and can win their races.
-            Permits::Any => 0,
-            _ => rng.size(0, 2) as u8,
-        });
+        plan.racing = Racing::of(self.direct);
         plan.changes.clear();
     }
 }
@@ -120,13 +121,14 @@ fn acts(does: Move, rng: &mut Rng) -> Vec<Act> {
     let one = match does {
         Move::Pin | Move::PinAtReplicas => every(5 * SECOND, 110 * SECOND),
         Move::Blind => every(SECOND, 60 * SECOND),
+        Move::Lure => every(500 * MS, 40 * SECOND),
         Move::FillGateway => every(60 * MS, 60 * SECOND),
-        Move::Handshakes => every(150 * MS, 30 * SECOND),
+        Move::Handshakes => every(300 * MS, 100 * SECOND),
         Move::BackOff => every(3 * SECOND, 60 * SECOND),
         // Dear: every SYN passes the switch. Both begin when honest connections do.
         Move::RandomPrefixes => Act { at: at + 4 * SECOND, ..every(SECOND / 4_000, 3 * SECOND) },
         Move::VictimPrefix => every(4 * MS, 8 * SECOND),
-        Move::Copies | Move::AcknowledgedCopies => every(30 * MS, 30 * SECOND),
+        Move::Copies | Move::AcknowledgedCopies => every(50 * MS, 100 * SECOND),
         Move::Replays => every(100 * MS, 40 * SECOND),
         Move::TooBig => every(50 * MS, 40 * SECOND),
         Move::OtherVlan => every(200 * MS, 40 * SECOND),

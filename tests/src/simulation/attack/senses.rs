@@ -60,12 +60,8 @@ impl World {
     /// errors.
     fn record(&mut self, site: Site, frame: &Frame) {
         let is_late = self.now >= AT + LATER;
-        if site == ORIGIN && watch::is_tunnel(frame) && watch::is_icmp(frame) {
-            let service = self.service(0).ip();
-            // Probes are from the switch to the replica.
-            let quotes =
-                frame.len() > 100 && segment::addresses(frame).is_some_and(|e| e.0 == service);
-            self.attacker.errors[1] += if quotes { frame.len() as u64 - 14 } else { 0 };
+        if site == ORIGIN && watch::is_tunnelled_error(frame) {
+            self.attacker.errors[1] += frame.len() as u64 - 14;
         }
         let honest = |client: IpAddr| !is_forged(client);
         let copy = watch::copy_of_syn(&self.plan, frame).filter(|(client, _)| honest(client.ip()));
@@ -108,6 +104,9 @@ impl World {
                 .iter()
                 .any(|call| host.endpoint(call) == segment.from && call.outcome.is_none())
         });
+        if is_live && segment.is_syn() {
+            self.answer_seen(segment.from, segment.to, segment.sequence);
+        }
         if is_live && !segment.rst {
             self.attacker.heard.push(log::describe(frame));
         }

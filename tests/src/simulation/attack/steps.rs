@@ -13,11 +13,14 @@ use crate::simulation::world::{Event, World};
 
 /// The attacker's host outside answers after this time: before all others.
 const PROMPT: Nanos = 2 * MS;
+/// A blind ACK follows its copy so soon: the appliance often gets both in one burst.
+const BEHIND: Nanos = 400;
 /// Numbers of the insider's addresses, by what they are for.
 pub(super) const SHAKER: u8 = 0;
 const FILLERS: [u8; 2] = [1, 2];
 const BACK_OFF: u8 = 3;
 const MARTIAN: u8 = 4;
+const LURED: u8 = 5;
 
 impl World {
     /// Does a step of an act, and schedules the next.
@@ -25,6 +28,7 @@ impl World {
         let Some(act) = self.plan.attack.as_ref().map(|attack| attack.acts[number]) else { return };
         match act.does {
             Move::Pin => self.pin(step),
+            Move::Lure => self.lure_again(step),
             Move::PinAtReplicas => self.pin_at_replicas(step),
             Move::Blind => self.blind(),
             Move::FillGateway => self.fill_gateway(step),
@@ -117,6 +121,17 @@ impl World {
         }
     }
 
+    fn lure_again(&mut self, step: u32) {
+        let client = self.insider(LURED, 1_024 + step as u16);
+        self.lure(client, self.service(step as usize % 2), 0x7000_0000 | step);
+    }
+
+    /// Answers a SYN that has come to the outsider.
+    pub(super) fn answer_seen(&mut self, client: SocketAddr, service: SocketAddr, isn: u32) {
+        let delay = self.plan.paths[REPLICAS][CLIENTS].delay / 2;
+        self.answer(delay, (self.outsider(), service, client), isn);
+    }
+
     fn pin_at_replicas(&mut self, step: u32) {
         let services = [0, 1].map(|number| self.service(number));
         for (client, service) in self.targets() {
@@ -134,7 +149,7 @@ impl World {
         let web = SocketAddr::new(address(self.plan.family, site, HOST), PORT);
         let numbers = (isn.wrapping_add(1), self.rng.next_u64() as u32);
         let ack = Forged::new((client, web), ACK, numbers).spoiled(true);
-        self.strike(50_000, site, false, ack.frame(from_router(site)));
+        self.strike(BEHIND, site, false, ack.frame(from_router(site)));
     }
 
     /// Sends segments of numbers that are out of any window, against all live connections.
