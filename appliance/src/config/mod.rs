@@ -12,6 +12,7 @@
 //! value                                    single values: durations, addresses, names
 //! common eal device tunnel health          the sections that all roles have
 //! present                                  checks that this machine has what the file names
+//! warnings                                 what few operators want, but may
 //! gateway switch replica                   the section of one role
 //! share                                    the store through which gateways share
 //! service clients                          what roles have in common
@@ -36,6 +37,7 @@ pub mod sizing;
 mod switch;
 mod tunnel;
 mod value;
+mod warnings;
 
 use std::fmt;
 use std::path::Path;

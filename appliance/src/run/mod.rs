@@ -81,6 +81,9 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome, Error> {
     if cores.len() < config.worker.cores.len() {
         tracing::warn!("several workers share a CPU, which is slower than fewer workers");
     }
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
     let signals = Signals::catch().map_err(Error::Signals)?;
     let server = Server::bind(&config.control.socket)?;
     let eal = Eal::init(&eal_args(config).build()?)?;
