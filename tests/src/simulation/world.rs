@@ -350,6 +350,9 @@ impl World {
             inside.retain(|frame| !self.attacker_hears(frame));
             inside.iter().for_each(|frame| self.watch(frame));
         }
+        if site >= REPLICAS {
+            inside.iter().for_each(|frame| self.note_given(site, frame));
+        }
         inside.into_iter().for_each(|frame| self.segment(site, None, frame));
         if site == ORIGIN {
             outside.iter().for_each(|frame| self.watch_copies(frame));

@@ -8,11 +8,11 @@ use crate::simulation::address::REPLICAS;
 use crate::simulation::check::{self, Judgement};
 use crate::simulation::client::Call;
 use crate::simulation::station;
+use crate::simulation::variety::Signing;
 use crate::simulation::world::World;
 
-/// Copies of a SYN that leave the switch for a replay, at most; a late one may be the first that
-/// this switch sees of its epoch.
-const REPLAYS: u64 = 3;
+/// How often one signature passes a switch, and a replica, at most.
+const PASSES: [u64; 2] = [3, 8];
 /// Bytes of a copied error, at most.
 const COPIED_ERROR: u64 = 140;
 
@@ -30,7 +30,7 @@ pub enum Property {
     RacedOnPinnedPort,
     /// The forged victims get no more than a multiple of what the attacker sends.
     NoAmplifier,
-    /// What was recorded gets nobody a copy in a later epoch.
+    /// A signature passes a bounded number of times, and not in a later epoch.
     NoReplay,
     /// Nothing else is wrong: packets are accounted for, entries expire, nothing goes to nobody.
     Sound,
@@ -134,11 +134,7 @@ pub fn judge(world: &mut World, done: bool) -> Verdict {
         verdict.wrong.push((Property::NotTakenOver, what));
     }
     amplification(world, &mut verdict);
-    if world.attacker.replayed > REPLAYS * world.replicas() {
-        let (copies, replays) = (world.attacker.replayed, world.attacker.late_replays);
-        let what = format!("{copies} copies for {replays} late replays");
-        verdict.wrong.push((Property::NoReplay, what));
-    }
+    replays(world, &mut verdict);
     let wrong = std::mem::take(&mut world.wrong);
     verdict.wrong.extend(wrong.into_iter().map(|what| (Property::Sound, what)));
     world.expire();
@@ -173,6 +169,21 @@ fn one(world: &World, (client, call): (SocketAddr, &Call), verdict: &mut Verdict
         let what =
             format!("connection {} of {client}, {begun:.1} s, {phase:?}, not raced", call.id);
         verdict.wrong.push((property, what));
+    }
+}
+
+/// Where tags are signed, nothing that was recorded passes for long.
+fn replays(world: &World, verdict: &mut Verdict) {
+    if world.plan.signing != Signing::Signed {
+        return;
+    }
+    for ((client, isn, site, is_switch), times) in &world.attacker.copies {
+        let most = PASSES[usize::from(!is_switch)];
+        if times.late > 0 || times.all > most {
+            let what =
+                format!("SYN {isn} of {client} for site {site}: {times:?}, switch: {is_switch}");
+            verdict.wrong.push((Property::NoReplay, what));
+        }
     }
 }
 

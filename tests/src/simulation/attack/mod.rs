@@ -147,16 +147,29 @@ pub struct Attacker {
     pub echoed: u64,
     /// Bytes of errors that it sent to the switch, and of their copies that left it.
     pub errors: [u64; 2],
-    /// Copies of SYNs that left the switch because of replays in a later epoch.
-    pub replayed: u64,
+    /// Copies of honest SYNs that left the switch, and SYNs that left a replica for its web server.
+    pub copies: BTreeMap<SynAt, Times>,
     /// Honest clients' segments that reached it.
     pub heard: Vec<String>,
-    /// Tagged SYNs that left the gateway, and copies that left the switch, with the time.
-    recorded: Vec<(Nanos, Site, Frame)>,
+    /// Tagged SYNs that left the gateway, and copies that left the switch, with the site that they
+    /// are for.
+    recorded: Vec<(Site, Frame)>,
     /// The latest segment towards each honest client.
     talks: BTreeMap<SocketAddr, Talk>,
-    /// Replays in a later epoch.
-    late_replays: u64,
+}
+
+/// A client's SYN, told by its number, on its way to a replica: at the switch, or at the replica.
+pub type SynAt = (SocketAddr, u32, Site, bool);
+
+/// How often it has passed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Times {
+    /// The first time.
+    pub first: Nanos,
+    /// How often in all.
+    pub all: u64,
+    /// How often when the signature of the first could not be valid any more.
+    pub late: u64,
 }
 
 /// A connection as it is seen beside its client.

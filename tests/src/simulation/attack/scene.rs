@@ -13,7 +13,7 @@ use crate::simulation::variety::{Signing, Source, Strangers};
 /// The start of the attack.
 pub const AT: Nanos = 10 * SECOND;
 /// A replay in a later epoch begins so long after the attack's start.
-pub const LATER: Nanos = 200 * SECOND;
+pub const LATER: Nanos = 280 * SECOND;
 /// No honest connection waits longer than this, after the last packet of the attack, to be raced
 /// like any other: docs/security.md states it.
 pub const BOUND: Nanos = 250 * SECOND;
@@ -136,7 +136,7 @@ fn acts(does: Move, rng: &mut Rng) -> Vec<Act> {
         Move::Martians => every(500 * MS, 40 * SECOND),
     };
     match does {
-        Move::Replays => vec![one, Act { at: at + LATER, gap: SECOND, ..one }],
+        Move::Replays => vec![one, Act { at: at + LATER, steps: one.steps / 4, ..one }],
         _ => vec![one],
     }
 }

@@ -3,13 +3,14 @@
 use std::net::IpAddr;
 
 use super::floods::FIRST_VICTIM;
-use super::packets::own_mac;
+use super::packets::{from_router, own_mac};
 use super::steps::SHAKER;
 
-use super::{Talk, is_forged, is_insider, is_stranger, martians, outsider};
+use super::{SynAt, Talk, is_forged, is_insider, is_stranger, martians, outsider};
 use crate::simulation::address::{CLIENTS, ORIGIN, REPLICAS, ROUTER, Site, address, mac};
-use crate::simulation::attack::scene::{AT, LATER};
+use crate::simulation::attack::scene::AT;
 use crate::simulation::log;
+use crate::simulation::plan::{Nanos, SECOND};
 use crate::simulation::segment::{self, Segment};
 use crate::simulation::station::Frame;
 use crate::simulation::watch;
@@ -17,6 +18,10 @@ use crate::simulation::world::{Event, World};
 
 /// Recorded frames, at most.
 const RECORDS: usize = 200;
+/// How long they are recorded.
+const RECORDING: Nanos = 60 * SECOND;
+/// A signature is not valid any more after three epochs.
+const VALID: Nanos = 192 * SECOND;
 
 impl World {
     /// Takes a frame that leaves an appliance's outside for an address of the attacker, or for one
@@ -59,39 +64,46 @@ impl World {
     /// Notes what an observer on the path sees: tagged SYNs of honest clients, copies, and copies of
     /// errors.
     fn record(&mut self, site: Site, frame: &Frame) {
-        let is_late = self.now >= AT + LATER;
         if site == ORIGIN && watch::is_tunnelled_error(frame) {
             self.attacker.errors[1] += frame.len() as u64 - 14;
         }
-        let honest = |client: IpAddr| !is_forged(client);
-        let copy = watch::copy_of_syn(&self.plan, frame).filter(|(client, _)| honest(client.ip()));
-        if let (true, Some((client, _))) = (is_late && site == ORIGIN, copy) {
-            let recent = self.clients().flat_map(|host| {
-                host.calls.iter().filter(move |call| host.endpoint(call) == client)
-            });
-            let is_old =
-                recent.map(|call| call.begun).max().is_none_or(|at| at + LATER / 2 < self.now);
-            self.attacker.replayed += u64::from(is_old);
-        }
-        let is_syn = site == CLIENTS
-            && segment::read(frame).is_some_and(|segment| {
-                segment.is_syn() && segment.unusual_option && honest(segment.from.ip())
-            });
-        if self.attacker.recorded.len() >= RECORDS || is_late {
+        let copy = watch::copy_of_syn(&self.plan, frame).filter(|_| site == ORIGIN);
+        let inner = copy.and_then(|_| watch::decapsulated(frame));
+        let Some(syn) = segment::read(inner.as_ref().unwrap_or(frame)).filter(Segment::is_syn)
+        else {
+            return;
+        };
+        if is_forged(syn.from.ip()) || copy.is_none() && !(site == CLIENTS && syn.unusual_option) {
             return;
         }
-        if is_syn {
+        if let Some((_, replica)) = copy {
+            self.count((syn.from, syn.sequence, replica, true));
+        }
+        if self.attacker.recorded.len() < RECORDS && self.now < AT + RECORDING {
+            let to = copy.map_or(ORIGIN, |(_, replica)| replica);
             let mut frame = frame.clone();
-            let (to, from) = super::packets::from_router(ORIGIN);
-            frame[..6].copy_from_slice(&to);
-            frame[6..12].copy_from_slice(&from);
-            self.attacker.recorded.push((self.now, ORIGIN, frame));
-        } else if let (true, Some((_, replica))) = (site == ORIGIN, copy) {
-            let mut frame = frame.clone();
-            let (to, from) = super::packets::from_router(replica);
-            frame[..6].copy_from_slice(&to);
-            frame[6..12].copy_from_slice(&from);
-            self.attacker.recorded.push((self.now, replica, frame));
+            let macs = from_router(to);
+            frame[..6].copy_from_slice(&macs.0);
+            frame[6..12].copy_from_slice(&macs.1);
+            self.attacker.recorded.push((to, frame));
+        }
+    }
+
+    fn count(&mut self, syn: SynAt) {
+        let times = self.attacker.copies.entry(syn).or_default();
+        if times.all == 0 {
+            times.first = self.now;
+        }
+        times.all += 1;
+        times.late += u64::from(self.now > times.first + VALID);
+    }
+
+    /// Notes a frame that leaves a replica for its web server.
+    pub(in crate::simulation) fn note_given(&mut self, site: Site, frame: &Frame) {
+        let syn = segment::read(frame).filter(Segment::is_syn);
+        if let Some(syn) = syn.filter(|syn| self.plan.attack.is_some() && !is_forged(syn.from.ip()))
+        {
+            self.count((syn.from, syn.sequence, site, false));
         }
     }
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::packets::{self, ACK, FIN, Forged, RST, SYN, as_replica, from_inside, from_router};
-use super::{Move, Talk, insider, martians, outsider, scene};
+use super::{Move, Talk, insider, martians, outsider};
 use crate::simulation::address::{
     CLIENTS, HOST, Mac, ORIGIN, PORT, REPLICAS, Site, address, service,
 };
@@ -231,9 +231,7 @@ impl World {
             return;
         }
         let at = self.rng.size(0, self.attacker.recorded.len() - 1);
-        let (_, site, frame) = self.attacker.recorded[at].clone();
-        let is_late = self.now >= scene::AT + scene::LATER;
-        self.attacker.late_replays += u64::from(is_late);
+        let (site, frame) = self.attacker.recorded[at].clone();
         self.strike(0, site, false, frame);
     }
 
