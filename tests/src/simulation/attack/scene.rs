@@ -16,13 +16,13 @@ pub const AT: Nanos = 10 * SECOND;
 pub const LATER: Nanos = 280 * SECOND;
 /// No honest connection waits longer than this, after the last packet of the attack, to be raced
 /// like any other: docs/security.md states it.
-pub const BOUND: Nanos = 250 * SECOND;
+pub const BOUND: Nanos = 300 * SECOND;
 /// Copies per second of each prefix at the switch, and as many saved up.
 const COPIES: u64 = 200;
 /// Live connections at which a replica is busy.
 const BUSY: usize = 50;
 /// Capacity of the gateway's table: it fills, or replicas get busy before.
-const TABLES: [usize; 2] = [128, 512];
+const TABLES: [usize; 2] = [256, 1024];
 /// Capacity of each other table.
 const OTHERS: usize = 256;
 /// The first port of honest connections.
