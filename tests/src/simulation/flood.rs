@@ -8,6 +8,7 @@ use firstack_packets::{self as packets, Body, Ip, Payload, Tcp, ethernet_frame, 
 use smoltcp::wire::{EthernetFrame, TcpControl};
 
 use super::address::{HOST, ORIGIN, PORT, REPLICAS, ROUTER, Site, address, mac, service};
+use super::attack;
 use super::plan::{Family, Nanos, Plan, SECOND};
 use super::rng::Rng;
 use super::segment::{self, Segment};
@@ -77,13 +78,14 @@ impl Flood {
     }
 }
 
-/// Returns whether this address is spoofed by a flood.
+/// Returns whether this address is spoofed by a flood or an attacker.
 #[must_use]
 pub fn is_victim(address: IpAddr) -> bool {
-    match address {
+    let flooded = match address {
         IpAddr::V4(address) => address.octets()[..2] == [198, 19],
         IpAddr::V6(address) => address.segments()[2] & 0xff00 == 0xa00,
-    }
+    };
+    flooded || attack::is_forged(address)
 }
 
 /// Returns a SYN of the flood as it reaches the switch, or the first replica, and the site that it
@@ -155,16 +157,21 @@ struct Waiting {
 impl Crowd {
     /// Handles a packet in a victim's name. Returns the response.
     pub fn take(&mut self, frame: &[u8], segment: &Segment, now: Nanos) -> Option<Frame> {
-        if !segment.is_syn() {
-            if let Some(over) = self.waiting.remove(&segment.from) {
-                self.due.remove(&(over.due, segment.from));
-            }
+        if !segment::has_right_checksum(frame) {
             return None;
         }
-        *self.came.entry((segment.from, segment.sequence)).or_default() += 1;
         let ethernet = EthernetFrame::new_checked(frame).ok()?;
         let (from, to) = (ethernet.src_addr(), ethernet.dst_addr());
         let header = [from.as_bytes(), to.as_bytes(), &frame[12..14]].concat();
+        if !segment.is_syn() {
+            let over = self.waiting.remove(&segment.from)?;
+            self.due.remove(&(over.due, segment.from));
+            // A connection that is open is closed at once: its client says no more.
+            let numbers = (segment.acknowledgement, Some(segment.sequence));
+            let ends = (segment.to, segment.from);
+            return (!segment.rst).then(|| segment::bare(&header, ends, TcpControl::Fin, numbers));
+        }
+        *self.came.entry((segment.from, segment.sequence)).or_default() += 1;
         let numbers = (segment.sequence ^ 0x5a5a, Some(segment.sequence.wrapping_add(1)));
         let ends = (segment.to, segment.from);
         let answer = segment::bare(&header, ends, TcpControl::Syn, numbers);

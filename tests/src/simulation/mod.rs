@@ -14,10 +14,12 @@
 //! | `wan` | the paths between the sites |
 //! | `world`, `faults` | the event loop, and fault injection |
 //! | `flood` | spoofed SYNs, for a separate test |
+//! | `attack` | an attacker as one more host, for a separate test |
 //! | `traffic`, `check`, `watch`, `expected_failures`, `report` | invariants, known limitations, results |
 //! | `mutants` | broken gateways, to test the checks |
 
 pub mod address;
+pub mod attack;
 mod backlog;
 pub mod check;
 pub mod client;

@@ -3,6 +3,7 @@
 pub use pipeline::stage::tag::Configuration;
 
 use super::address::Site;
+use super::attack::Attack;
 use super::draw;
 use super::flood::Flood;
 use super::racing::Racing;
@@ -239,6 +240,8 @@ pub struct Plan {
     pub strangers: Strangers,
     /// A flood of spoofed SYNs.
     pub flood: Option<Flood>,
+    /// An attacker.
+    pub attack: Option<Attack>,
     /// Changes of appliances and servers, and their times.
     pub changes: Vec<(Nanos, Change)>,
 }
@@ -292,6 +295,7 @@ impl Plan {
             behind: CABLE,
             racing: Racing::draw(&mut Rng::new(seed ^ 0x7261_6369_6e67)),
             flood: None,
+            attack: None,
             changes: variety::changes(rng, origins, &replicas),
             replicas,
             paths,

@@ -32,10 +32,11 @@ use super::variety::{Signing, Source};
 
 /// Capacity of each table of switch and replicas.
 fn table(plan: &Plan) -> usize {
-    match plan.flood {
-        Some(_) => 1 << 14,
-        None if plan.is_long() => 1 << 10,
-        None => 64,
+    match (plan.flood, &plan.attack) {
+        (_, Some(attack)) => attack.table,
+        (Some(_), _) => 1 << 14,
+        _ if plan.is_long() => 1 << 10,
+        _ => 64,
     }
 }
 

@@ -107,6 +107,23 @@ fn has_unusual_option(mut options: &[u8]) -> bool {
     }
 }
 
+/// Returns whether the TCP checksum of the segment in a frame is right.
+#[must_use]
+pub fn has_right_checksum(frame: &[u8]) -> bool {
+    let Some(ends) = addresses(frame) else { return false };
+    let (from, to) = (IpAddress::from(ends.0), IpAddress::from(ends.1));
+    let Ok(frame) = EthernetFrame::new_checked(frame) else { return false };
+    let right = |bytes: &[u8]| {
+        TcpPacket::new_checked(bytes).is_ok_and(|tcp| tcp.verify_checksum(&from, &to))
+    };
+    match frame.ethertype() {
+        EthernetProtocol::Ipv4 => {
+            Ipv4Packet::new_checked(frame.payload()).is_ok_and(|packet| right(packet.payload()))
+        }
+        _ => Ipv6Packet::new_checked(frame.payload()).is_ok_and(|packet| right(packet.payload())),
+    }
+}
+
 /// Returns a frame with this Ethernet header and a segment without options and data.
 #[must_use]
 pub fn bare(

@@ -61,6 +61,17 @@ pub fn is_icmp(frame: &[u8]) -> bool {
     matches!(inside.unwrap_or(protocol), 1 | 58)
 }
 
+/// Returns whether a frame is a tunnel with an ICMP error in it.
+#[must_use]
+pub fn is_tunnelled_error(frame: &[u8]) -> bool {
+    let Some((_, _, protocol, bears)) = packet(frame) else { return false };
+    match inner(protocol, bears).and_then(ip) {
+        Some((_, _, 1, icmp)) => matches!(icmp.first(), Some(3 | 11 | 12)),
+        Some((_, _, 58, icmp)) => matches!(icmp.first(), Some(1..=4)),
+        _ => false,
+    }
+}
+
 /// Returns the packet in a tunnel of any format.
 fn inner(protocol: u8, bears: &[u8]) -> Option<&[u8]> {
     match protocol {
@@ -69,6 +80,15 @@ fn inner(protocol: u8, bears: &[u8]) -> Option<&[u8]> {
         17 if bears.get(2..4) == Some(&GUE_PORT[..]) => bears.get(12..),
         _ => None,
     }
+}
+
+/// Returns the packet in a tunnel of any format as a frame of its own.
+#[must_use]
+pub fn decapsulated(frame: &[u8]) -> Option<Vec<u8>> {
+    let (_, _, protocol, bears) = packet(frame)?;
+    let inner = inner(protocol, bears)?;
+    let ethertype: [u8; 2] = if inner.first()? >> 4 == 4 { [0x08, 0x00] } else { [0x86, 0xdd] };
+    Some([&frame[..12], &ethertype, inner].concat())
 }
 
 /// Returns client and replica's site when a TCP packet toward the client reveals a replica's

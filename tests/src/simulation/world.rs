@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use pipeline::packet::view::Side;
 
 use super::address::{CLIENTS, ORIGIN, REPLICAS, Site};
+use super::attack::Attacker;
 use super::client::Client;
 use super::control::Controls;
 use super::flood::Echo;
@@ -57,6 +58,8 @@ pub(super) enum Event {
     Keys(bool),
     /// A SYN of the flood reaches the switch.
     Flood(u64),
+    /// The attacker does a step of an act.
+    Attack(usize, u32),
 }
 
 /// The whole network.
@@ -75,6 +78,8 @@ pub struct World {
     pub traffic: Traffic,
     /// Backscatter of a flood.
     pub echo: Echo,
+    /// The attacker.
+    pub attacker: Attacker,
     pub(super) seats: Vec<Seat>,
     /// Violations by frames on their way.
     pub wrong: Vec<String>,
@@ -113,6 +118,7 @@ impl World {
             copied: BTreeMap::new(),
             traffic: Traffic::default(),
             echo: Echo::default(),
+            attacker: Attacker::default(),
             dead: sites.clone().map(|_| None).collect(),
             was_dead: sites.map(|_| false).collect(),
             stations,
@@ -132,6 +138,11 @@ impl World {
         }
         if let Some(flood) = world.plan.flood {
             world.after(flood.at, Event::Flood(0));
+        }
+        let acts = world.plan.attack.iter().flat_map(|attack| &attack.acts);
+        let starts: Vec<_> = acts.map(|act| act.at).collect();
+        for (number, at) in starts.into_iter().enumerate() {
+            world.after(at, Event::Attack(number, 0));
         }
         if let Signing::Rotated { at, after } = world.plan.signing {
             world.after(at, Event::Keys(true));
@@ -222,6 +233,9 @@ impl World {
                 self.after(wait, Event::Idle(site));
             }
             Event::Router(site, frame) => {
+                if self.attacker_takes(site, &frame) {
+                    return;
+                }
                 if site >= REPLICAS && self.echo.note(&frame, self.now) {
                     return;
                 }
@@ -239,6 +253,7 @@ impl World {
             Event::Change(number) => self.change(self.plan.changes[number].1),
             Event::Keys(gateway) => self.change_keys(gateway),
             Event::Flood(number) => self.flood(number),
+            Event::Attack(number, step) => self.attack(number, step),
         }
     }
 
@@ -330,9 +345,13 @@ impl World {
             waits.into_iter().for_each(|span| self.after(span, Event::Turn(site)));
         }
         let leaving = self.stations[site].turn(self.now, &mut self.rng, &mut self.log);
-        let [inside, outside] = leaving;
+        let [mut inside, outside] = leaving;
         if site == CLIENTS {
+            inside.retain(|frame| !self.attacker_hears(frame));
             inside.iter().for_each(|frame| self.watch(frame));
+        }
+        if site >= REPLICAS {
+            inside.iter().for_each(|frame| self.note_given(site, frame));
         }
         inside.into_iter().for_each(|frame| self.segment(site, None, frame));
         if site == ORIGIN {
