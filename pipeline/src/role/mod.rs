@@ -10,7 +10,6 @@ mod equivalence;
 pub mod gateway;
 mod lookup;
 mod oversize;
-mod phase;
 pub mod replica;
 mod resolver;
 pub mod switch;

@@ -1,14 +1,13 @@
-//! TCP connection tracking, the same for all three roles: the state of one connection, and how a
-//! segment changes it.
+//! What the three roles share of TCP connection tracking: the events seen of a connection, and which
+//! sequence numbers count.
 //!
-//! The roles differ in what they can see. The gateway sees both directions (except under B), the
-//! replica sees its web server's packets and the client's as far as they pass through it, the
-//! switch may see the client's alone. Each role says so in its [`Tracked`] implementation.
+//! How a segment changes the state is each role's own, because they differ in what they can see. The
+//! gateway sees both directions (except under B), the replica sees its web server's packets and the
+//! client's as far as they pass through it, the switch may see the client's alone.
 
 use crate::base::time::Ticks;
 use crate::packet::view::Side;
-use crate::table::{Key, Slot, State, Table};
-use crate::wire::tcp::{self, Flags};
+use crate::wire::tcp;
 
 /// Grace period after a RST: segments that were in flight when it was sent arrive within it. A
 /// connection that continues after it has ignored the RST (RFC 7857, section 2).
@@ -25,7 +24,7 @@ pub(super) fn is_near(sequence: u32, expected: u32) -> bool {
     sequence.wrapping_sub(expected).wrapping_add(WINDOW) < 2 * WINDOW
 }
 
-/// Returns whether a sequence number is the expected one, or at most 1 MiB behind it.
+/// Returns whether a sequence number is the expected one, or less than 1 MiB beyond it.
 #[inline]
 pub(super) fn follows(sequence: u32, expected: u32) -> bool {
     sequence.wrapping_sub(expected) < WINDOW
@@ -124,78 +123,6 @@ impl TcpTracking {
     pub(super) fn is_challenged(self) -> bool {
         self.has(Self::CHALLENGED)
     }
-
-    /// Returns whether an acknowledgement number of the client establishes the connection: blind
-    /// packets must not. `matches` says whether it is the number that acknowledges the server's
-    /// SYN/ACK. While the server has not been seen, any number does: its packets may take another
-    /// path.
-    pub(super) fn is_established_by(self, matches: bool) -> bool {
-        !self.server_seen() || matches
-    }
-}
-
-/// A table entry of a tracked connection.
-pub(super) trait Tracked: Copy {
-    /// The states of its table.
-    type Phase: State + PartialEq;
-    /// The state after both FINs, or a RST.
-    const CLOSING: Self::Phase;
-
-    /// Returns the connection's tracking.
-    fn tracking_mut(&mut self) -> &mut TcpTracking;
-
-    /// Returns whether all FINs have come that this role can see.
-    fn is_finished(&self) -> bool;
-
-    /// Returns the state of a closing connection that continues after the grace period, because the
-    /// RST was ignored. `None` where a closing connection stays closing.
-    fn resumed(&self) -> Option<Self::Phase>;
-}
-
-/// Tracks a segment of a connection that passes: restarts the time-out, notes FIN and RST, and
-/// resumes a connection that has ignored a RST.
-#[inline(always)]
-pub(super) fn on_segment<K: Key, V: Tracked>(
-    table: &mut Table<K, V::Phase, V>,
-    slot: Slot,
-    from: Side,
-    flags: Flags,
-    now: Ticks,
-) {
-    if table.get(slot).state() == V::CLOSING {
-        resume(table, slot, now);
-    }
-    table.touch(slot, now);
-    if flags.fin() || flags.rst() {
-        close(table, slot, from, flags, now);
-    }
-}
-
-#[cold]
-fn resume<K: Key, V: Tracked>(table: &mut Table<K, V::Phase, V>, slot: Slot, now: Ticks) {
-    let entry = table.get(slot);
-    if let Some(phase) = entry.value.resumed()
-        && now.since(entry.seen()) >= RST_GRACE
-    {
-        table.move_to(slot, phase, now);
-    }
-}
-
-#[cold]
-fn close<K: Key, V: Tracked>(
-    table: &mut Table<K, V::Phase, V>,
-    slot: Slot,
-    from: Side,
-    flags: Flags,
-    now: Ticks,
-) {
-    let value = table.value_mut(slot);
-    if flags.fin() {
-        value.tracking_mut().note_fin(from);
-    }
-    if flags.rst() || value.is_finished() {
-        table.move_to(slot, V::CLOSING, now);
-    }
 }
 
 /// Returns whether a segment acknowledges the SYN with this sequence number.
@@ -213,68 +140,6 @@ pub(super) fn refuses(tcp: &[u8], isn: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::role::phase::Phase;
-
-    #[derive(Clone, Copy, Debug, Default)]
-    struct Connection(TcpTracking);
-
-    impl Tracked for Connection {
-        type Phase = Phase;
-        const CLOSING: Phase = Phase::Closing;
-
-        fn tracking_mut(&mut self) -> &mut TcpTracking {
-            &mut self.0
-        }
-
-        fn is_finished(&self) -> bool {
-            self.0.has_both_fins()
-        }
-
-        fn resumed(&self) -> Option<Phase> {
-            (!self.0.has_both_fins()).then_some(Phase::Established)
-        }
-    }
-
-    type Connections =
-        Table<crate::wire::family::Endpoint<crate::wire::family::V4>, Phase, Connection>;
-
-    fn established() -> (Connections, Slot) {
-        let mut table = Table::new(4, &[Ticks::from_secs(1000); 3], (1, 2));
-        let key = crate::testing::endpoint("198.18.1.10:40000");
-        let hash = table.hash(key);
-        let inserted =
-            table.insert(hash, key, Phase::Established, Ticks(0), Connection::default()).unwrap();
-        (table, inserted.slot())
-    }
-
-    fn phase_after(segments: &[(Side, u8, u64)]) -> Phase {
-        let (mut table, slot) = established();
-        for &(from, flags, millis) in segments {
-            on_segment(&mut table, slot, from, Flags(flags), Ticks::from_millis(millis));
-        }
-        table.get(slot).state()
-    }
-
-    #[test]
-    fn both_fins_close_for_good() {
-        let (client, server) = ((Side::Inside, Flags::FIN, 1), (Side::Outside, Flags::FIN, 2));
-        assert_eq!(phase_after(&[client]), Phase::Established);
-        assert_eq!(phase_after(&[client, client]), Phase::Established);
-        assert_eq!(phase_after(&[client, server]), Phase::Closing);
-        let later = (Side::Inside, Flags::ACK, 9_000);
-        assert_eq!(phase_after(&[client, server, later]), Phase::Closing);
-    }
-
-    #[test]
-    fn a_rst_closes_unless_the_connection_continues_after_the_grace_period() {
-        let rst = (Side::Inside, Flags::RST, 0);
-        let data = |millis| (Side::Outside, Flags::ACK, millis);
-        assert_eq!(phase_after(&[rst]), Phase::Closing);
-        assert_eq!(phase_after(&[rst, data(2_999)]), Phase::Closing);
-        assert_eq!(phase_after(&[rst, data(3_000)]), Phase::Established);
-        // Each segment restarts the grace period.
-        assert_eq!(phase_after(&[rst, data(2_000), data(4_000)]), Phase::Closing);
-    }
 
     #[test]
     fn events_are_independent() {
@@ -320,13 +185,5 @@ mod tests {
                 assert!(!is_near(expected.wrapping_sub(distance + 1), expected), "{distance}");
             }
         }
-    }
-
-    #[test]
-    fn only_the_right_number_establishes_once_the_server_was_seen() {
-        let mut tracking = TcpTracking::default();
-        assert!(tracking.is_established_by(false));
-        tracking.note_server();
-        assert!(tracking.is_established_by(true) && !tracking.is_established_by(false));
     }
 }

@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 use crate::base::time::Ticks;
 use crate::packet::buffer::Buffer;
 use crate::packet::view::Packet;
-use crate::role::tracking::TcpTracking;
+use crate::role::tracking::{TcpTracking, follows};
 use crate::wire::configuration::Configuration;
 use crate::wire::family::{Endpoint, Family};
 use crate::wire::tcp::{self, Flags};
@@ -13,9 +13,6 @@ use crate::wire::tunnel::Format;
 
 /// The most copies of one SYN that the web server is given after the first: more than a TCP sends.
 pub(super) const MAX_REPEATED_COPIES: u8 = 8;
-/// A FIN or RST of the client counts if its sequence number is no more than this beyond what the
-/// web server expects: one in 4096 blind ones is (RFC 5961, section 3; RFC 7857, section 2.2).
-const WINDOW: u32 = 1 << 20;
 
 /// A connection at the replica. Its key in the table is the client endpoint C, at whose address its
 /// tunnels end.
@@ -132,10 +129,10 @@ impl<F: Family> Connection<F> {
     /// data or FIN, or acknowledges data. Before that, a TCP sends neither.
     pub(super) fn is_established_by_server<B: Buffer>(&self, packet: &Packet<B>) -> bool {
         let flags = tcp::flags(packet.tcp());
-        let acknowledged = tcp::ack_number(packet.tcp()).wrapping_sub(self.isn.wrapping_add(1));
+        let (first, number) = (self.isn.wrapping_add(1), tcp::ack_number(packet.tcp()));
         flags.0 & (Flags::SYN | Flags::RST) == 0
-            && acknowledged < WINDOW
-            && (acknowledged > 0 || flags.fin() || packet.has_data())
+            && follows(number, first)
+            && (number != first || flags.fin() || packet.has_data())
     }
 
     /// Returns whether a FIN or RST of the client may be its own: blind ones must not change the
@@ -147,7 +144,7 @@ impl<F: Family> Connection<F> {
         let in_window = match (self.tracking.is_established(), self.tracking.server_seen()) {
             (false, _) => sequence == self.isn.wrapping_add(1),
             (true, false) => true,
-            (true, true) => sequence.wrapping_sub(self.expected[0]) < WINDOW,
+            (true, true) => follows(sequence, self.expected[0]),
         };
         in_window && packet.tcp_checksum_ok::<F>()
     }
