@@ -139,11 +139,11 @@ impl<F: Family> ReplicaFor<'_, F> {
     /// Returns whether no client can have this address: it is no unicast address, or one of the
     /// services', of the web servers' or of the appliance's own.
     fn is_martian(common: &Common, client: F::Address) -> bool {
-        let (settings, address) = (&common.settings, client.into());
+        let address = client.into();
         !F::is_unicast(client)
+            || common.answering.is_server(address)
             || common.services.covers(address)
-            || settings.tunnel_addresses.contains(&address)
-            || settings.server(address).is_some()
+            || common.settings.tunnel_addresses.contains(&address)
     }
 
     /// Gives a copy to a web server (op 410), unless the replica is out of service or busy (ops
