@@ -122,7 +122,7 @@ impl Place {
         let version = self.version.load(Acquire);
         let (name, count) = (self.name(), self.count.load(Relaxed));
         fence(Acquire);
-        let is_whole = version % 2 == 0 && self.version.load(Relaxed) == version;
+        let is_whole = version.is_multiple_of(2) && self.version.load(Relaxed) == version;
         let prefix = name.read().filter(|_| is_whole && count > 0)?;
         Some(Refused { prefix, count })
     }

@@ -25,7 +25,7 @@ const RST_GRACE: Ticks = Ticks::from_secs(3);
 
 impl<F: Family> SwitchFor<'_, F> {
     /// Tracks a packet of the client.
-    #[inline]
+    #[inline(never)]
     pub(super) fn track_client<B: Buffer>(
         &mut self,
         slot: Slot,
