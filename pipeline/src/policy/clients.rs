@@ -7,8 +7,12 @@ use siphasher::sip::SipHasher13;
 
 /// Prefix lengths of clients: IPv4, IPv6.
 const PREFIX: [u32; 2] = [24, 48];
-/// Prefix lengths of hosts: IPv4, IPv6. A host of IPv6 has 64 bits of its own.
+/// Prefix lengths of networks: IPv4, IPv6.
+const NETWORK: [u32; 2] = [24, 64];
+/// Prefix lengths of hosts: IPv4, IPv6. A host of IPv6 may have 64 bits of its own.
 const HOST: [u32; 2] = [32, 64];
+/// Lengths of addresses: IPv4, IPv6.
+const ADDRESS: [u32; 2] = [32, 128];
 
 /// A keyed hash of client addresses: who does not know the key cannot choose two clients that fall
 /// together.
@@ -36,6 +40,16 @@ impl ClientHash {
     /// Returns the hash of a client's prefix: 24 bits of IPv4, 48 of IPv6.
     pub fn prefix(&self, client: IpAddr) -> u32 {
         self.of(client, PREFIX)
+    }
+
+    /// Returns the hash of a client's network: 24 bits of IPv4, 64 of IPv6.
+    pub fn network(&self, client: IpAddr) -> u32 {
+        self.of(client, NETWORK)
+    }
+
+    /// Returns the hash of a client's address.
+    pub fn address(&self, client: IpAddr) -> u32 {
+        self.of(client, ADDRESS)
     }
 
     /// Returns the hash of a host: an address of IPv4, 64 bits of IPv6.

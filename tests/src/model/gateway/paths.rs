@@ -17,7 +17,7 @@ const MEMORY: Duration = Duration::from_secs(600);
 /// A second answer of the origin comes so long after the first.
 const SECOND_ANSWER: Duration = Duration::from_millis(500);
 
-/// A destination, for all clients or for those of a prefix.
+/// A destination, for all clients or for those of a network.
 type Scope = (SocketAddr, Option<IpNet>);
 
 #[derive(Clone, Debug, Default)]
@@ -39,8 +39,8 @@ fn prefix(client: SocketAddr, lengths: [u8; 2]) -> IpNet {
 
 /// Returns both scopes of a client's race, each with who is the witness in it.
 fn scopes(server: SocketAddr, client: SocketAddr) -> [(Scope, IpNet); 2] {
-    let (own, host) = (prefix(client, [24, 48]), prefix(client, [32, 64]));
-    [((server, None), own), ((server, Some(own)), host)]
+    let (own, network) = (prefix(client, [24, 48]), prefix(client, [24, 64]));
+    [((server, None), own), ((server, Some(network)), prefix(client, [32, 128]))]
 }
 
 impl Model {
