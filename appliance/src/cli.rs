@@ -14,7 +14,8 @@ use crate::control::socket::{self, Answer, Command as Control, Name};
 use crate::control::stats::Snapshot;
 use crate::replay::{self, Report};
 
-/// Exit code of a mistake in the configuration or on the command line; nothing was started.
+/// Exit code of a mistake in the configuration, on the command line or in a file named there; nothing
+/// was started.
 const MISCONFIGURED: u8 = 2;
 /// Exit code of a failure after that.
 const FAILED: u8 = 1;
@@ -39,7 +40,9 @@ enum Command {
         #[arg(long)]
         no_devices: bool,
     },
-    /// Run captures through the pipeline, without DPDK or root; the output is deterministic.
+    /// Run captures through the pipeline, without DPDK or root; the output is deterministic. Exit
+    /// code 2: an input is no capture or cannot be used, nothing was replayed; 1: a capture is
+    /// damaged, replayed up to there, or the output cannot be written.
     Replay(ReplayArgs),
     /// Show the counters of a running process.
     Stats {
@@ -237,10 +240,10 @@ fn load_for_this_machine(path: &Path) -> Result<Config, Failure> {
 
 fn check(path: &Path, no_devices: bool) -> Result<(), Failure> {
     let config = if no_devices { load(path)? } else { load_for_this_machine(path)? };
-    if !no_devices {
-        for warning in config.warnings() {
-            eprintln!("{}: warning: {warning}", path.display());
-        }
+    let of_machine = if no_devices { Vec::new() } else { config.machine_warnings() };
+    for warning in config.warnings().into_iter().chain(of_machine) {
+        // If stderr is closed there is nobody to warn.
+        let _ = writeln!(std::io::stderr(), "{}: warning: {warning}", path.display());
     }
     print(format_args!("{}: OK (role: {})\n", path.display(), config.role))
 }
@@ -267,11 +270,18 @@ fn replay(args: &ReplayArgs) -> Result<(), Failure> {
         report,
     };
     let mut lines = std::io::BufWriter::new(std::io::stdout().lock());
-    let damage = replay::run(&config, &options, &mut lines).map_err(failed)?;
+    let remarks = replay::run(&config, &options, &mut lines).map_err(|error| {
+        let code = if error.is_of_input() { MISCONFIGURED } else { FAILED };
+        (code, format!("firstack: {error}"))
+    })?;
     lines.flush().map_err(failed)?;
-    match damage.is_empty() {
+    for note in &remarks.notes {
+        // If stderr is closed there is nobody to tell.
+        let _ = writeln!(std::io::stderr(), "firstack: {note}");
+    }
+    match remarks.damage.is_empty() {
         true => Ok(()),
-        false => Err(failed(format!("{}; replayed up to there", damage.join("; ")))),
+        false => Err(failed(format!("{}; replayed up to there", remarks.damage.join("; ")))),
     }
 }
 

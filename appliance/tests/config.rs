@@ -47,6 +47,9 @@ fn refused(role: &str, text: &str) -> String {
     }
 }
 
+/// A gateway's service, with nothing but what is required.
+const SERVICE: &str = "[[gateway.service]]\naddress = \"any\"\nallowed_replicas = [\"any\"]\n";
+
 /// The example files of the documentation.
 const EXAMPLES: [&str; 5] = ["gateway", "gateway-v6", "replica", "switch", "switch-v6"];
 

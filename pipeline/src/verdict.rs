@@ -221,6 +221,7 @@ verdicts! {
     TunnelInnerChecksum Dropped TRANSLATORS "tunnel_inner_checksum" "op 402" "tunnelled packet with a wrong inner IP or TCP checksum";
     TunnelNested Dropped TRANSLATORS "tunnel_nested" "op 402" "a tunnel within a tunnel";
     TunnelCongestion Dropped TRANSLATORS "tunnel_congestion" "" "congestion experienced outside, inside not ECN-capable (RFC 6040)";
+    TunnelHopLimit Dropped TRANSLATORS "tunnel_hop_limit" "" "tunnelled packet with a TTL or hop limit of 0, which must not be sent on (RFC 2003, RFC 8200)";
     TunnelOtherProtocol Dropped TRANSLATORS "tunnel_other_protocol" "op 402" "tunnelled packet that is neither TCP nor ICMP";
     CopyNotSyn Dropped REPLICA "copy_not_syn" "op 402" "tunnelled packet of a switch that is no SYN";
     TunnelIcmp Dropped REPLICA "tunnel_icmp" "" "tunnelled ICMP that concerns no connection here";

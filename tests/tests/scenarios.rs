@@ -30,11 +30,10 @@ fn library(job: &Job) -> Result<String, String> {
         report: Report::Json,
     };
     let mut print = Vec::new();
-    let damage = replay::run(&config, &options, &mut print).map_err(|error| error.to_string())?;
-    if damage.is_empty() {
-        String::from_utf8(print).map_err(|error| error.to_string())
-    } else {
-        Err(damage.join("\n"))
+    let remarks = replay::run(&config, &options, &mut print).map_err(|error| error.to_string())?;
+    match [remarks.damage, remarks.notes].concat() {
+        said if said.is_empty() => String::from_utf8(print).map_err(|error| error.to_string()),
+        said => Err(said.join("\n")),
     }
 }
 

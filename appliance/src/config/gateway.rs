@@ -48,7 +48,7 @@ section! {
         ports: Vec<u16> = PORTS, Value("[80, 443]"), by Section::ports;
         /// The addresses from which a replica's SYN/ACK may come.
         allowed_replicas: Vec<ServiceAddress> => Vec<IpNet> =
-            PREFIXES, Value(r#"["any"]"#), by prefixes_or_any;
+            REPLICA_PREFIXES, Required, by prefixes_or_any;
         /// The name in counters; unique.
         name: Option<String> => String = LABEL, SERVICE_NAME;
         /// How many replicas are asked directly; 0 is the race of the patent alone.
@@ -162,6 +162,13 @@ pub(super) fn read(root: &Section<'_>, tunnel: Option<&(Tunnel, usize)>) -> Opti
     let mut services = read.into_iter().collect::<Option<Vec<_>>>()?;
     services.sort_by_key(|service| std::cmp::Reverse(service.address.length()));
     keys.build(services, share?)
+}
+
+impl GatewayService {
+    /// Returns whether every address of a family may win the service's races.
+    pub fn lets_anybody_win(&self) -> bool {
+        self.allowed_replicas.iter().any(|prefix| prefix.prefix_len() == 0)
+    }
 }
 
 impl ServiceKeys for GatewayServiceKeys {

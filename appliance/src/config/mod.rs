@@ -14,6 +14,7 @@
 //! interface                                examines the kernel interfaces below virtual devices
 //! memory                                   compares what the tables take with what there is
 //! present                                  checks that this machine has what the file names
+//! warnings                                 what few operators want, but may
 //! gateway switch replica                   the section of one role
 //! share                                    the store through which gateways share
 //! service clients                          what roles have in common
@@ -40,6 +41,7 @@ pub mod sizing;
 mod switch;
 mod tunnel;
 mod value;
+mod warnings;
 
 use std::fmt;
 use std::path::Path;

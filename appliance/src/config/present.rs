@@ -95,7 +95,7 @@ impl Config {
 
     /// Returns what an operator should know of this machine's devices and memory, although they can
     /// be used.
-    pub fn warnings(&self) -> Vec<String> {
+    pub fn machine_warnings(&self) -> Vec<String> {
         let devices = [&self.ports.inside.device, &self.ports.outside.device];
         let findings = devices.map(|device| interface::examine(device, self.memory.max_frame));
         let warned = findings.into_iter().flat_map(|findings| findings.warned);

@@ -126,6 +126,9 @@ pub(super) const PEER: Expect = Expect::Words(ONE_PEER);
 pub(super) const PORTS: Expect = Expect::Words("a list of at least one TCP port, each once");
 pub(super) const PREFIXES: Expect =
     Expect::Words(r#"a list of at least one address or prefix, each once, or of "any" alone"#);
+pub(super) const REPLICA_PREFIXES: Expect = Expect::Words(
+    r#"a list of at least one address or prefix of the replicas, each once, or of "any" alone, with which any host can win"#,
+);
 pub(super) const SERVICE_NAME: Fallback =
     Fallback::Derived("the service's `address`, with its first port when services share it");
 /// An entry of [`PREFIXES`], in words.

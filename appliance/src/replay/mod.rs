@@ -5,8 +5,8 @@
 pub mod capture;
 pub mod describe;
 
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use pipeline::base::time::Ticks;
@@ -18,7 +18,7 @@ use pipeline::stage::tag;
 use pipeline::verdict::Verdict;
 use serde_json::json;
 
-use self::capture::{Frame, Reader, Writer};
+use self::capture::{Frame, LAST_TIME, Reader, Writer};
 use crate::config::Config;
 use crate::control::stats::Snapshot;
 use crate::roles::{self, Environment, RoleSet, WithRole};
@@ -48,6 +48,25 @@ pub enum Report {
     Json,
 }
 
+/// The inputs and outputs of a replay, opened.
+pub struct Streams<R, W> {
+    /// Packets received on the inside.
+    pub inside: Option<Reader<R>>,
+    /// Packets received on the outside.
+    pub outside: Option<Reader<R>>,
+    /// Packets sent: inside, outside.
+    pub out: [Writer<W>; 2],
+}
+
+/// What a replay has to say besides its report. Each message names its file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remarks {
+    /// Captures that are damaged, and where. They were replayed up to the damage.
+    pub damage: Vec<String>,
+    /// What differs from what the appliance would have seen or sent.
+    pub notes: Vec<String>,
+}
+
 /// An error that ends a replay.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -70,76 +89,113 @@ pub enum Error {
     Print(#[from] io::Error),
 }
 
-/// Replays captures and prints the report to `print`. Returns a message for each capture that is
-/// damaged; such a capture is replayed up to the damage.
+impl Error {
+    /// Returns whether the input is at fault, so that nothing was replayed and nothing written.
+    pub fn is_of_input(&self) -> bool {
+        use capture::Error::{Format, Open};
+        matches!(self, Self::Capture(Open { .. } | Format { .. }) | Self::Keys(_))
+    }
+}
+
+/// Replays captures and prints the report to `print`.
 ///
 /// # Errors
 /// If a file cannot be read or written, or the key file is rejected.
-pub fn run(
-    config: &Config,
-    options: &Options,
-    print: &mut dyn Write,
-) -> Result<Vec<String>, Error> {
+pub fn run(config: &Config, options: &Options, print: &mut dyn Write) -> Result<Remarks, Error> {
+    let open = |path: &Option<PathBuf>| path.as_deref().map(Reader::open).transpose();
+    let (inside, outside) = (open(&options.inside)?, open(&options.outside)?);
+    let keys = roles::load_keys(config)?;
     std::fs::create_dir_all(&options.out)
         .map_err(|source| Error::Directory { path: options.out.clone(), source })?;
+    let create = |side: Side| Writer::create(&options.out.join(format!("{}.pcap", side.name())));
+    let out = [create(Side::Inside)?, create(Side::Outside)?];
+    replay(config, keys, Streams { inside, outside, out }, options.report, print)
+}
+
+/// Replays opened captures with these keys, and prints the report to `print`.
+///
+/// # Errors
+/// If the output cannot be written.
+pub fn replay<R: Read, W: Write>(
+    config: &Config,
+    keys: crate::control::keys::Keys,
+    streams: Streams<R, W>,
+    report: Report,
+    print: &mut dyn Write,
+) -> Result<Remarks, Error> {
     let environment = Environment {
         workers: 1,
         macs: [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]],
         hash_key: (0, 0),
-        keys: roles::load_keys(config)?,
+        keys,
         probe_id: 0,
     };
     let format = tag::OptionId { kind: config.tag.kind, exid: config.tag.exid };
-    roles::with_role_set(config, &environment, Replay { options, print, format })
+    roles::with_role_set(config, &environment, Replay { streams, report, print, format })
 }
 
-struct Replay<'a> {
-    options: &'a Options,
+struct Replay<'a, I, W> {
+    streams: Streams<I, W>,
+    report: Report,
     print: &'a mut dyn Write,
     format: tag::OptionId,
 }
 
-impl WithRole for Replay<'_> {
-    type Output = Result<Vec<String>, Error>;
+impl<I: Read, W: Write> WithRole for Replay<'_, I, W> {
+    type Output = Result<Remarks, Error>;
 
-    fn run<R: Role + Send + 'static>(mut self, mut set: RoleSet<R>) -> Self::Output {
-        let open = |path: &Option<PathBuf>| path.as_deref().map(Reader::open).transpose();
-        let (inside, outside) = (open(&self.options.inside)?, open(&self.options.outside)?);
-        let mut inputs = Inputs::new(inside, outside);
+    fn run<R: Role + Send + 'static>(self, mut set: RoleSet<R>) -> Self::Output {
+        let Self { streams, report, print, format } = self;
+        let mut printer = Printer { report, print, format };
+        let mut inputs = Inputs::new(streams.inside, streams.outside);
         let mut stage = Stage {
             role: set.roles.remove(0),
             burst: Burst::default(),
             out: Output::new(set.copies),
             pool: HeapPool::default(),
-            writers: Writers::create(&self.options.out)?,
+            writers: streams.out,
             clock: Duration::ZERO,
         };
-        let (mut number, mut first) = (0, None);
+        let (mut number, mut first, mut too_late) = (0, None, None);
         while let Some((side, frame)) = inputs.next() {
             number += 1;
             let since = frame.time.saturating_sub(*first.get_or_insert(frame.time));
             // Timestamps that run backwards do not turn the clock back.
             stage.clock = stage.clock.max(frame.time);
+            if stage.clock > LAST_TIME && too_late.is_none() {
+                too_late = Some(inputs.too_late(side, &frame));
+            }
             if let Some(memory) = &mut set.controls.memory {
                 memory.step(Ticks::from(stage.clock));
             }
             let step = stage.step(side, &frame)?;
-            self.explain(number, since, side, &frame, &step)?;
+            printer.explain(number, since, side, &frame, &step)?;
         }
         if number > 0 {
             stage.settle()?;
         }
         let snapshot = Snapshot::take(&set.labels, &[stage.role.counters()]);
-        match self.options.report {
-            Report::Json => writeln!(self.print, "{}", json!({ "counters": snapshot }))?,
-            _ => write!(self.print, "{snapshot}")?,
+        match report {
+            Report::Json => writeln!(printer.print, "{}", json!({ "counters": snapshot }))?,
+            _ => write!(printer.print, "{snapshot}")?,
         }
-        stage.writers.finish()?;
-        Ok(inputs.damage())
+        for writer in stage.writers {
+            writer.finish()?;
+        }
+        let mut remarks = inputs.remarks();
+        remarks.notes.extend(too_late);
+        Ok(remarks)
     }
 }
 
-impl Replay<'_> {
+/// Prints the report of each packet.
+struct Printer<'a> {
+    report: Report,
+    print: &'a mut dyn Write,
+    format: tag::OptionId,
+}
+
+impl Printer<'_> {
     fn explain(
         &mut self,
         number: u64,
@@ -149,13 +205,13 @@ impl Replay<'_> {
         step: &Step,
     ) -> io::Result<()> {
         let format = self.format;
-        match self.options.report {
+        match self.report {
             Report::Summary => Ok(()),
             Report::Json => {
                 let left = step.left.iter().map(|(side, bytes)| {
                     json!({ "side": side.name(), "frame": describe::frame(bytes, format) })
                 });
-                let line = json!({
+                let mut line = json!({
                     "packet": number,
                     "time": since.as_secs_f64(),
                     "side": side.name(),
@@ -166,12 +222,22 @@ impl Replay<'_> {
                     "meaning": step.verdict.meaning(),
                     "left": left.collect::<Vec<_>>(),
                 });
+                if frame.is_cut() {
+                    line["wire_length"] = frame.wire_length.into();
+                }
                 writeln!(self.print, "{line}")
             }
             Report::Explain => {
                 let (time, from) = (since.as_secs_f64(), side.name());
                 let what = describe::frame(&frame.bytes, format);
-                writeln!(self.print, "{number:>5} {time:>12.6} {from:<7} {what}")?;
+                write!(self.print, "{number:>5} {time:>12.6} {from:<7} {what}")?;
+                match frame.is_cut() {
+                    true => {
+                        let (captured, whole) = (frame.bytes.len(), frame.wire_length);
+                        writeln!(self.print, ", cut to {captured} of {whole} bytes")?;
+                    }
+                    false => writeln!(self.print)?,
+                }
                 let (name, meaning) = (step.verdict.name(), step.verdict.meaning());
                 match step.verdict.operation() {
                     "" => writeln!(self.print, "{:19}{name}: {meaning}", "")?,
@@ -191,13 +257,13 @@ impl Replay<'_> {
 }
 
 /// Both captures, merged by timestamp.
-struct Inputs {
-    sides: [Option<Reader>; 2],
+struct Inputs<R> {
+    sides: [Option<Reader<R>>; 2],
     heads: [Option<Frame>; 2],
 }
 
-impl Inputs {
-    fn new(inside: Option<Reader>, outside: Option<Reader>) -> Self {
+impl<R: Read> Inputs<R> {
+    fn new(inside: Option<Reader<R>>, outside: Option<Reader<R>>) -> Self {
         let mut sides = [inside, outside];
         let heads = sides.each_mut().map(|side| side.as_mut().and_then(Iterator::next));
         Self { sides, heads }
@@ -217,34 +283,30 @@ impl Inputs {
         Some((side, std::mem::replace(&mut self.heads[index], next)?))
     }
 
-    /// Returns where captures broke off, and why.
-    fn damage(&self) -> Vec<String> {
-        self.sides.iter().flatten().filter_map(Reader::damage).collect()
-    }
-}
-
-struct Writers([Writer; 2]);
-
-impl Writers {
-    fn create(directory: &Path) -> Result<Self, capture::Error> {
-        let create = |side: Side| Writer::create(&directory.join(format!("{}.pcap", side.name())));
-        Ok(Self([create(Side::Inside)?, create(Side::Outside)?]))
+    /// Returns the note about the first frame whose time cannot be written.
+    fn too_late(&self, side: Side, frame: &Frame) -> String {
+        let name = self.sides[side as usize].as_ref().map_or("", Reader::name);
+        let number = frame.number;
+        format!("{name}: frame {number} is of after 2106; times are written as pcap's last")
     }
 
-    fn finish(self) -> Result<(), capture::Error> {
-        let [inside, outside] = self.0;
-        inside.finish()?;
-        outside.finish()
+    /// Returns where captures broke off, and what they lack.
+    fn remarks(&self) -> Remarks {
+        let sides = || self.sides.iter().flatten();
+        Remarks {
+            damage: sides().filter_map(Reader::damage).collect(),
+            notes: sides().flat_map(Reader::notes).collect(),
+        }
     }
 }
 
 /// A role and all it needs to process packets.
-struct Stage<R> {
+struct Stage<R, W> {
     role: R,
     burst: Burst<HeapBuffer>,
     out: Output<HeapBuffer>,
     pool: HeapPool,
-    writers: Writers,
+    writers: [Writer<W>; 2],
     clock: Duration,
 }
 
@@ -254,7 +316,7 @@ struct Step {
     left: Vec<(Side, Vec<u8>)>,
 }
 
-impl<R: Role> Stage<R> {
+impl<R: Role, W: Write> Stage<R, W> {
     fn step(&mut self, side: Side, frame: &Frame) -> Result<Step, capture::Error> {
         let mut context =
             Context { now: Ticks::from(self.clock), pool: &mut self.pool, out: &mut self.out };
@@ -285,7 +347,7 @@ impl<R: Role> Stage<R> {
         let mut left = Vec::new();
         for side in Side::ALL {
             for buffer in self.out.side(side).drain(..) {
-                self.writers.0[side as usize].write(self.clock, buffer.frame())?;
+                self.writers[side as usize].write(self.clock, buffer.frame())?;
                 self.role.counters().side(side).sent.add(1);
                 left.push((side, buffer.frame().to_vec()));
             }

@@ -59,6 +59,7 @@ pub(super) fn role_set<M: Mode>(
         roles,
         labels: Labels {
             role: config.role.name(),
+            warnings: config.warnings(),
             states: Gateway::<M>::STATES,
             services: gateway.services.iter().map(|service| service.name.clone()).collect(),
             ..Labels::default()

@@ -46,6 +46,8 @@ pub struct Environment {
 pub struct Labels {
     /// The role: "gateway", "switch" or "replica".
     pub role: &'static str,
+    /// What the operator should know of the configuration.
+    pub warnings: Vec<String>,
     /// The states of an entry in the connection table.
     pub states: &'static [&'static str],
     /// The services, by number.

@@ -83,7 +83,7 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome, Error> {
     if cores.len() < config.worker.cores.len() {
         tracing::warn!("several workers share a CPU, which is slower than fewer workers");
     }
-    for warning in config.warnings() {
+    for warning in config.warnings().into_iter().chain(config.machine_warnings()) {
         tracing::warn!("{warning}");
     }
     let signals = Signals::catch().map_err(Error::Signals)?;

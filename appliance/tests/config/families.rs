@@ -21,12 +21,14 @@ fn a_gateway_has_services_of_both_families() {
         allowed_replicas = ["198.51.100.0/24"]
         [[gateway.service]]
         address = "2001:db8::/64"
+        allowed_replicas = ["any"]
         [[gateway.service]]
         address = "2001:db8::80"
         ports = [443]
         allowed_replicas = ["2001:db8:1::/48", "2001:db8:2::10"]
         [[gateway.service]]
         address = "2001:DB8:0::80"
+        allowed_replicas = ["any"]
         ports = [80]
         "#,
     );
@@ -152,7 +154,7 @@ fn copies_for_an_ipv6_service_may_come_in_ipv4_tunnels() {
 fn narrow(configuration: &str, service: &str, path_mtu: u16, format: &str, peer: &str) -> String {
     format!(
         "gateway.configuration = {configuration:?}\ntunnel.path_mtu = {path_mtu}\n\
-         tunnel.format = {format:?}\n[[gateway.service]]\naddress = {service:?}\n{peer}"
+         tunnel.format = {format:?}\n[[gateway.service]]\naddress = {service:?}\nallowed_replicas = [\"any\"]\n{peer}"
     )
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use firstack::config::{Check, Health, HttpCheck, Role};
 
-use crate::{accepted, refused};
+use crate::{SERVICE, accepted, refused};
 
 fn tcp(target: &str) -> Check {
     Check { target: target.parse().unwrap(), http: None }
@@ -19,8 +19,10 @@ fn http(target: &str, host: &str, path: &str) -> Check {
 fn probes_are_as_frequent_and_patient_as_the_file_says() {
     let config = accepted(
         "gateway",
-        "[health]\ninterval = \"250ms\"\ntimeout = \"250ms\"\nrise = 1\nfall = 100\n\
-         [[gateway.service]]\naddress = \"any\"\n",
+        &format!(
+            "[health]\ninterval = \"250ms\"\ntimeout = \"250ms\"\nrise = 1\nfall = 100\n\
+             {SERVICE}"
+        ),
     );
     let quarter = Duration::from_millis(250);
     assert_eq!(config.health, Health { interval: quarter, timeout: quarter, rise: 1, fall: 100 });
@@ -98,8 +100,7 @@ fn replicas_and_web_servers_are_checked_too() {
 
 #[test]
 fn an_interval_below_the_default_timeout_needs_a_timeout_of_its_own() {
-    let service = "[[gateway.service]]\naddress = \"any\"\n";
-    let errors = refused("gateway", &format!("health.interval = \"999ms\"\n{service}"));
+    let errors = refused("gateway", &format!("health.interval = \"999ms\"\n{SERVICE}"));
     assert!(errors.contains("health.timeout: the default 1s is longer"), "{errors}");
-    accepted("gateway", &format!("health.interval = \"1s\"\n{service}"));
+    accepted("gateway", &format!("health.interval = \"1s\"\n{SERVICE}"));
 }

@@ -4,13 +4,11 @@
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
 
-use crate::accepted;
+use crate::{SERVICE, accepted};
 
 /// Returns the error about a key file; empty if there is none.
 fn complaint(keys: &Path) -> String {
-    let text = format!(
-        "[worker]\ncores = [0]\n[tag]\nkeys = {keys:?}\n[[gateway.service]]\naddress = \"any\"\n"
-    );
+    let text = format!("[worker]\ncores = [0]\n[tag]\nkeys = {keys:?}\n{SERVICE}");
     match accepted("gateway", &text).check_presence("f.toml") {
         Ok(()) => String::new(),
         Err(errors) => errors.to_string(),
@@ -96,7 +94,7 @@ fn the_password_file_is_protected_like_the_key_file() {
     let shown = path.display();
     let text = format!(
         "[gateway.share]\nserver = \"store:1\"\npassword_file = {path:?}\n\
-         [[gateway.service]]\naddress = \"any\"\n"
+         {SERVICE}"
     );
     let config = accepted("gateway", &text);
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();

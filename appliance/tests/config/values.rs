@@ -8,18 +8,17 @@ use firstack::config::{
     ServiceAddress, StoreServer, Tunnel, TunnelFormat, TunnelPeer,
 };
 
-use crate::{accepted, refused};
+use crate::{SERVICE, accepted, refused};
 
 #[test]
 fn workers_that_rest_may_share_a_cpu() {
-    let config =
-        accepted("gateway", "worker.cores = [0, 1, 0]\n[[gateway.service]]\naddress = \"any\"\n");
+    let config = accepted("gateway", &format!("worker.cores = [0, 1, 0]\n{SERVICE}"));
     assert_eq!(config.worker.cores, [0, 1, 0]);
 }
 
 #[test]
 fn a_gateway_with_nothing_but_what_is_required_has_the_defaults() {
-    let config = accepted("gateway", "[[gateway.service]]\naddress = \"any\"\n");
+    let config = accepted("gateway", SERVICE);
     assert_eq!(config.eal.file_prefix, "firstack-gateway");
     assert!(config.eal.args.is_empty());
     assert_eq!(config.ports.inside.rx_descriptors, 1024);
@@ -54,7 +53,7 @@ fn a_gateway_with_nothing_but_what_is_required_has_the_defaults() {
 #[test]
 fn a_gateway_shares_through_the_store_that_is_named() {
     let share = |keys: &str| {
-        let text = format!("[gateway.share]\n{keys}\n[[gateway.service]]\naddress = \"any\"\n");
+        let text = format!("[gateway.share]\n{keys}\n{SERVICE}");
         let Role::Gateway(gateway) = accepted("gateway", &text).role else { panic!("{keys}") };
         gateway.share.unwrap()
     };
@@ -86,8 +85,7 @@ fn a_gateway_shares_through_the_store_that_is_named() {
         (&long, "has 108 bytes, 107 are the most of a socket's path"),
     ] {
         let section = format!("[gateway.share]\nserver = {text:?}\n");
-        let errors =
-            refused("gateway", &format!("{section}[[gateway.service]]\naddress = \"any\"\n"));
+        let errors = refused("gateway", &format!("{section}{SERVICE}"));
         assert!(errors.contains("gateway.share.server: ") && errors.contains(what), "{errors}");
     }
 }
@@ -99,15 +97,20 @@ fn the_most_specific_service_comes_first_and_replicas_have_its_family() {
         r#"
         [[gateway.service]]
         address = "any"
+        allowed_replicas = ["any"]
         [[gateway.service]]
         address = "203.0.113.0/24"
+        allowed_replicas = ["any"]
         [[gateway.service]]
         address = "203.0.113.80"
+        allowed_replicas = ["any"]
         ports = [443]
         [[gateway.service]]
         address = "203.0.113.10"
+        allowed_replicas = ["any"]
         [[gateway.service]]
         address = "203.0.113.80"
+        allowed_replicas = ["any"]
         ports = [8443, 80]
         "#,
     );
@@ -121,6 +124,24 @@ fn the_most_specific_service_comes_first_and_replicas_have_its_family() {
     assert!(gateway.services[3].address.contains("203.0.113.7".parse().unwrap()));
     assert!(!gateway.services[3].address.contains("203.0.114.7".parse().unwrap()));
     assert!(gateway.services[4].address.contains("2001:db8::7".parse().unwrap()));
+}
+
+#[test]
+fn who_may_win_has_to_be_said_and_any_host_is_warned_of() {
+    let warnings = |allowed: &str| {
+        let service = format!("address = \"any\"\nname = \"web\"\nallowed_replicas = {allowed}\n");
+        let text = format!("{SERVICE}ports = [8443]\n[[gateway.service]]\n{service}");
+        accepted("gateway", &text.replacen("\"any\"]", "\"198.51.100.0/24\"]", 1)).warnings()
+    };
+    assert!(warnings(r#"["198.51.100.0/24", "2001:db8::/32"]"#).is_empty());
+    for open in [r#"["any"]"#, r#"["198.51.100.0/24", "0.0.0.0/0"]"#] {
+        let warnings = warnings(open);
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].starts_with("gateway.service \"web\": with allowed_replicas"));
+    }
+    let errors = refused("gateway", "[[gateway.service]]\naddress = \"any\"\n");
+    let expected = "f.toml:4: gateway.service[0].allowed_replicas: missing; expected a list of";
+    assert!(errors.starts_with(expected), "{errors}");
 }
 
 #[test]
@@ -212,8 +233,7 @@ fn a_gateway_runs_the_configuration_that_it_is_told() {
     for (name, expected) in
         [("A", Configuration::A), ("B", Configuration::B), ("C", Configuration::C)]
     {
-        let text =
-            format!("gateway.configuration = {name:?}\n[[gateway.service]]\naddress = \"any\"\n");
+        let text = format!("gateway.configuration = {name:?}\n{SERVICE}");
         let Role::Gateway(gateway) = accepted("gateway", &text).role else { panic!("{text}") };
         assert_eq!(gateway.configuration, expected);
     }
@@ -238,6 +258,7 @@ fn tunnels_have_the_form_of_the_longest_prefix() {
         format = "gre"
         [[gateway.service]]
         address = "any"
+        allowed_replicas = ["any"]
         "#,
     );
     assert_eq!((config.tunnel.format, config.tunnel.path_mtu), (TunnelFormat::Gre, 9216));
@@ -253,7 +274,7 @@ fn tunnels_have_the_form_of_the_longest_prefix() {
 #[test]
 fn tunnels_to_more_peers_than_are_looked_through_are_refused() {
     let file = |peers: u32| {
-        let mut text = "[[gateway.service]]\naddress = \"any\"\n".to_owned();
+        let mut text = SERVICE.to_owned();
         for peer in 0..peers {
             let prefix = std::net::Ipv4Addr::from(0x0a00_0000 + peer);
             text.push_str(&format!("[[tunnel.peer]]\nprefix = \"{prefix}\"\nformat = \"gue\"\n"));
@@ -269,16 +290,14 @@ fn tunnels_to_more_peers_than_are_looked_through_are_refused() {
 #[test]
 fn signatures_are_made_by_gateways_and_required_by_others() {
     let keys = "tag.keys = \"/etc/firstack/keys\"\n";
-    let service = "[[gateway.service]]\naddress = \"any\"\n";
-    let gateway = accepted("gateway", &format!("{keys}tag.require_signature = false\n{service}"));
+    let gateway = accepted("gateway", &format!("{keys}tag.require_signature = false\n{SERVICE}"));
     assert_eq!(gateway.tag.keys.as_deref(), Some(Path::new("/etc/firstack/keys")));
     assert!(!gateway.tag.require_signature);
     let service = "[[switch.service]]\naddress = \"203.0.113.10\"\n[[switch.service.server]]\n";
     let switch = accepted("switch", &format!("{keys}tag.require_signature = true\n{service}"));
     assert!(switch.tag.require_signature && switch.tag.keys.is_some());
     // The gateway's error is about the role, whether it has keys or not.
-    let file =
-        format!("{keys}tag.require_signature = true\n[[gateway.service]]\naddress = \"any\"");
+    let file = format!("{keys}tag.require_signature = true\n{SERVICE}");
     assert!(refused("gateway", &file).contains("true is for a switch or a replica"));
 }
 
@@ -334,7 +353,7 @@ fn a_replica_does_as_it_is_told() {
 fn device(text: &str) -> Result<Device, String> {
     let file = format!(
         "role = \"gateway\"\nport.outside.device = \"net_null1\"\nport.inside.device = {text:?}\n\
-         memory.mbufs = 65536\n[[gateway.service]]\naddress = \"any\"\n"
+         memory.mbufs = 65536\n{SERVICE}"
     );
     match Config::parse("f.toml", &file) {
         Ok(config) => Ok(config.ports.inside.device),

@@ -9,7 +9,7 @@ use crate::neighbours::Neighbours;
 use crate::packet::buffer::{Buffer, Pool};
 use crate::wire::ethernet;
 
-/// Largest number of pending frames of one worker.
+/// Largest number of pending frames of one worker. One address has at most half of them.
 pub const FRAMES: usize = 64;
 /// Largest length of a pending frame in bytes.
 pub const FRAME_BYTES: usize = 2048;
@@ -88,11 +88,17 @@ impl PendingFrames {
 
     /// Stores a copy of a frame until the MAC address of `address` is known.
     ///
-    /// The frame is complete except for its destination MAC address. Returns `false` if the store
-    /// is full, or if the frame is shorter than an Ethernet header or longer than [`FRAME_BYTES`].
+    /// The frame is complete except for its destination MAC address. An address has at most as many
+    /// frames as are still free: alone it has half of them, and one that never answers leaves
+    /// others theirs. Returns `false` if the address has its share, or if the frame is shorter than
+    /// an Ethernet header or longer than [`FRAME_BYTES`].
     #[must_use]
     pub fn push(&mut self, address: IpAddr, frame: &[u8], now: Ticks) -> bool {
         if !(ethernet::HEADER..=FRAME_BYTES).contains(&frame.len()) {
+            return false;
+        }
+        let own = self.frames.iter().filter(|frame| frame.address == address).count();
+        if own >= self.free.len() {
             return false;
         }
         let Some(slot) = self.free.pop() else { return false };
@@ -259,23 +265,36 @@ mod tests {
         assert!(!fixture.pending.push(SERVERS[0], &[0; FRAME_BYTES + 1], now));
         assert!(!fixture.pending.push(SERVERS[0], &[0; ethernet::HEADER - 1], now));
         for round in 0..3 {
-            fixture.push(SERVERS[0], 0..FRAMES as u8, 2_000 * round);
+            fixture.push(SERVERS[0], 0..FRAMES as u8 / 2, 2_000 * round);
             assert!(!fixture.pending.push(SERVERS[0], &[0; 60], now));
-            assert_eq!(fixture.release(2_000 * round + 1_001), (vec![], FRAMES));
+            assert_eq!(fixture.release(2_000 * round + 1_001), (vec![], FRAMES / 2));
         }
         assert!(fixture.pending.push(SERVERS[0], &[0; FRAME_BYTES], now));
     }
 
     #[test]
+    fn an_address_that_is_never_learned_leaves_room_for_others() {
+        let mut pending = PendingFrames::new();
+        let mut stored = |last: u8| {
+            let address = IpAddr::from([198, 51, 100, last]);
+            (0..2 * FRAMES).filter(|_| pending.push(address, &[0; 60], Ticks(0))).count()
+        };
+        let shares: Vec<_> = (1..9).map(&mut stored).collect();
+        assert_eq!(shares, [32, 16, 8, 4, 2, 1, 1, 0]);
+        assert_eq!(pending.len(), FRAMES);
+    }
+
+    #[test]
     fn half_a_burst_is_sent_at_once() {
         let mut fixture = Fixture::new();
-        fixture.push(SERVERS[0], 0..64, 0);
+        fixture.push(SERVERS[0], 0..32, 0);
+        fixture.push(SERVERS[1], 32..48, 0);
         fixture.learn(SERVERS[0], [4; 6]);
+        fixture.learn(SERVERS[1], [4; 6]);
         assert_eq!(fixture.release(1), ((0..32).collect(), 0));
         fixture.push(SERVERS[0], 64..70, 2);
-        assert_eq!(fixture.release(2), ((32..64).collect(), 0));
-        assert_eq!(fixture.release(3), ((64..70).collect(), 0));
-        assert_eq!(fixture.release(4), (vec![], 0));
+        assert_eq!(fixture.release(2), ((32..48).chain(64..70).collect(), 0));
+        assert_eq!(fixture.release(3), (vec![], 0));
     }
 
     #[test]

@@ -213,7 +213,7 @@ fn expire_some<K: Key, S: State, V: Copy>(
 ) {
     table.expire(now, EXPIRE_STEP);
     counters.expired.set(table.expired());
-    for (gauge, state) in counters.live.iter().zip(S::ALL) {
+    for (gauge, &state) in counters.live.iter().zip(S::ALL) {
         gauge.set(table.count(state) as u64);
     }
 }

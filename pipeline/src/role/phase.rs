@@ -1,6 +1,6 @@
 //! The states of a connection at switch and replica.
 
-use crate::table::{QUEUES, State};
+use crate::table::State;
 
 /// The state of a connection at a switch or a replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,8 +12,6 @@ pub enum Phase {
     Established,
     /// Both FINs or a RST were seen.
     Closing,
-    /// Not used: a table has four states.
-    Unused,
 }
 
 impl Phase {
@@ -22,7 +20,7 @@ impl Phase {
 }
 
 impl State for Phase {
-    const ALL: [Self; QUEUES] = [Phase::Opening, Phase::Established, Phase::Closing, Phase::Unused];
+    const ALL: &'static [Self] = &[Phase::Opening, Phase::Established, Phase::Closing];
 
     fn queue(self) -> usize {
         self as usize
@@ -32,9 +30,13 @@ impl State for Phase {
         self == Phase::Established
     }
 
-    /// Connections that the client has not established may be evicted, and those that have closed
-    /// except for a lost FIN.
-    fn is_evictable(self) -> bool {
-        matches!(self, Phase::Opening | Phase::Closing)
+    /// Connections that have closed except for a lost FIN may be evicted, and those that the client
+    /// has not established.
+    fn eviction_rank(self) -> Option<u8> {
+        match self {
+            Phase::Closing => Some(0),
+            Phase::Opening => Some(1),
+            Phase::Established => None,
+        }
     }
 }

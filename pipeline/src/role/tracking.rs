@@ -200,7 +200,7 @@ mod tests {
         Table<crate::wire::family::Endpoint<crate::wire::family::V4>, Phase, Connection>;
 
     fn established() -> (Connections, Slot) {
-        let mut table = Table::new(4, [Ticks::from_secs(1000); 4], (1, 2));
+        let mut table = Table::new(4, &[Ticks::from_secs(1000); 3], (1, 2));
         let key = crate::testing::endpoint("198.18.1.10:40000");
         let hash = table.hash(key);
         let inserted =

@@ -21,8 +21,9 @@ const CONGESTION: u8 = 0x03;
 ///
 /// # Errors
 /// The verdict says why the packet is dropped: the inner packet is a tunnel, malformed, or neither
-/// TCP nor ICMP; a checksum is wrong; or congestion was experienced on the way and the inner packet
-/// cannot say so. The packet's contents are then unspecified.
+/// TCP nor ICMP; a checksum is wrong; its TTL or hop limit is 0, so that it must not be sent on (RFC
+/// 2003, section 3.1; RFC 8200, section 3); or congestion was experienced on the way and the inner
+/// packet cannot say so. The packet's contents are then unspecified.
 #[inline(always)]
 pub fn open<B: Buffer>(packet: &mut Packet<B>, inner: View) -> Result<(), Verdict> {
     match inner.kind {
@@ -53,6 +54,9 @@ pub fn open<B: Buffer>(packet: &mut Packet<B>, inner: View) -> Result<(), Verdic
     };
     if !packet.ip_checksum_ok() {
         return Err(Verdict::TunnelInnerChecksum);
+    }
+    if hop_limit(packet) == 0 {
+        return Err(Verdict::TunnelHopLimit);
     }
     decapsulate_ecn(packet, outer_ecn)
 }
@@ -95,6 +99,14 @@ fn traffic_class<B: Buffer>(packet: &Packet<B>) -> u8 {
     match packet.view.version {
         Version::V4 => V4::traffic_class(packet.ip()),
         Version::V6 => V6::traffic_class(packet.ip()),
+    }
+}
+
+#[inline(always)]
+fn hop_limit<B: Buffer>(packet: &Packet<B>) -> u8 {
+    match packet.view.version {
+        Version::V4 => V4::hop_limit(packet.ip()),
+        Version::V6 => V6::hop_limit(packet.ip()),
     }
 }
 
@@ -183,6 +195,22 @@ mod tests {
         let mut udp = packet;
         udp[9] = 17;
         assert_eq!(decapsulate(&outer(0, &udp)), Err(Verdict::TunnelOtherProtocol));
+    }
+
+    #[test]
+    fn a_packet_without_a_hop_left_is_dropped() {
+        for (inner, at) in [(syn().packet(), 8), (syn6().packet(), 7)] {
+            for (hops, expected) in [(0, Some(Verdict::TunnelHopLimit)), (1, None), (255, None)] {
+                let mut inner = inner.clone();
+                inner[at] = hops;
+                if at == 8 {
+                    inner[10..12].fill(0);
+                    let checksum = Sum::of(&inner[..20]).checksum();
+                    inner[10..12].copy_from_slice(&checksum.to_be_bytes());
+                }
+                assert_eq!(decapsulate(&outer(0, &inner)).err(), expected, "{hops}");
+            }
+        }
     }
 
     #[test]

@@ -109,7 +109,7 @@ struct Queue {
 pub enum Inserted<S, V> {
     /// The table had a free entry, or freed an expired one.
     Free(Slot),
-    /// The table was full and evicted the oldest evictable entry, which had this state and value.
+    /// The table was full and evicted an entry, which had this state and value.
     Evicted(Slot, S, V),
 }
 
@@ -135,9 +135,9 @@ impl<S, V> Inserted<S, V> {
 /// use pipeline::table::Table;
 /// use pipeline::wire::family::{Endpoint, V4};
 ///
-/// // Time-outs of the states opening, established, closing, and of one that is unused.
-/// let timeouts = [30, 3600, 10, 10].map(Ticks::from_secs);
-/// let mut table: Table<Endpoint<V4>, Phase, &str> = Table::new(1024, timeouts, (1, 2));
+/// // Time-outs of the states opening, established and closing.
+/// let timeouts = [30, 3600, 10].map(Ticks::from_secs);
+/// let mut table: Table<Endpoint<V4>, Phase, &str> = Table::new(1024, &timeouts, (1, 2));
 ///
 /// let client = Endpoint::<V4>::new(Ipv4Addr::new(198, 18, 1, 10), 40000);
 /// let hash = table.hash(client);
@@ -170,9 +170,14 @@ pub struct Table<K, S, V> {
 impl<K: Key, S: State, V: Copy> Table<K, S, V> {
     /// Creates an empty table of at most `capacity` entries.
     ///
-    /// `timeouts` are in the order of [`State::ALL`]. `hash_key` must be secret, because an
-    /// attacker chooses addresses and ports and could otherwise fill one bucket.
-    pub fn new(capacity: usize, timeouts: [Ticks; QUEUES], hash_key: (u64, u64)) -> Self {
+    /// `timeouts` are one for each state, in the order of [`State::ALL`]. `hash_key` must be
+    /// secret, because an attacker chooses addresses and ports and could otherwise fill one bucket.
+    ///
+    /// # Panics
+    /// If there are not as many time-outs as states.
+    pub fn new(capacity: usize, timeouts: &[Ticks], hash_key: (u64, u64)) -> Self {
+        assert_eq!(timeouts.len(), S::ALL.len(), "one time-out for each state");
+        let timeout_of = |queue| timeouts.get(queue).copied().unwrap_or_default();
         let capacity = capacity.clamp(1, FREE as usize);
         let buckets = capacity.div_ceil(LOAD).max(2);
         Self {
@@ -181,7 +186,11 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
             capacity,
             free: NIL,
             live: 0,
-            queues: timeouts.map(|timeout| Queue { first: NIL, last: NIL, timeout }),
+            queues: std::array::from_fn(|queue| Queue {
+                first: NIL,
+                last: NIL,
+                timeout: timeout_of(queue),
+            }),
             lengths: [0; QUEUES],
             expired: 0,
             cursor: 0,
@@ -231,7 +240,7 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
     /// let client = Endpoint::new(Ipv4Addr::new(198, 18, 1, 10), 40000);
     /// let server = Endpoint::new(Ipv4Addr::new(203, 0, 113, 10), 80);
     ///
-    /// let [first, second] = [(1, 2), (3, 4)].map(|key| Connections::new(16, [Ticks(1); 4], key));
+    /// let [first, second] = [(1, 2), (3, 4)].map(|key| Connections::new(16, &[Ticks(1); 3], key));
     /// assert_eq!(first.hash((client, server)), first.hash((client, server)));
     /// assert_ne!(first.hash((client, server)), first.hash((server, client)));
     /// assert_ne!(first.hash((client, server)), second.hash((client, server)));
@@ -383,8 +392,8 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
 
     /// Inserts an entry for a key that has none.
     ///
-    /// When the table is full it frees an expired entry. If it finds none, it evicts the oldest
-    /// entry of the last evictable state that has entries. Returns `None` if no entry may be
+    /// When the table is full it frees an expired entry. If it finds none, it evicts the first
+    /// entry in the order of eviction ([`State::eviction_rank`]). Returns `None` if no entry may be
     /// evicted.
     pub fn insert(
         &mut self,
@@ -399,13 +408,7 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
             self.expire_for_insert(now);
         }
         if self.live == self.capacity {
-            // The last states first: closing connections before opening ones.
-            let oldest = S::ALL
-                .into_iter()
-                .rev()
-                .filter(|state| state.is_evictable())
-                .map(|state| self.queues[state.queue()].first)
-                .find(|&first| first != NIL)?;
+            let oldest = self.evictable()?;
             let Entry { state, value, .. } = self.entries[oldest as usize];
             evicted = Some((state, value));
             self.remove(Slot(oldest));

@@ -4,20 +4,22 @@
 use super::{Entry, FREE, FULL_SWEEP, Key, NIL, Slot, Table};
 use crate::base::time::Ticks;
 
-/// Number of states an entry can be in, each with a queue.
-pub const QUEUES: usize = 4;
+/// The most states an entry can be in, each with a queue.
+pub const QUEUES: usize = 8;
 
 /// The state of an entry. Each state has its own queue and time-out.
-pub trait State: Copy + PartialEq {
-    /// Returns the number of the state's queue, below [`QUEUES`].
+pub trait State: Copy + PartialEq + 'static {
+    /// Returns the number of the state's queue: its place in [`State::ALL`].
     fn queue(self) -> usize;
     /// Returns whether every packet of the connection touches the entry, so that its queue is not
     /// in order of expiry.
     fn is_lazy(self) -> bool;
-    /// Returns whether a new entry may evict the oldest entry of this state when the table is full.
-    fn is_evictable(self) -> bool;
-    /// All states, in the order of their queues.
-    const ALL: [Self; QUEUES];
+    /// Returns the rank of the state in the order of eviction. A new entry of a full table evicts
+    /// an entry of the lowest rank, of states with the same rank the one that was touched least
+    /// recently. `None`: entries of this state are never evicted.
+    fn eviction_rank(self) -> Option<u8>;
+    /// All states, at most [`QUEUES`], in the order of their queues.
+    const ALL: &'static [Self];
 }
 
 impl<K: Key, S: State, V: Copy> Table<K, S, V> {
@@ -35,7 +37,7 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
     /// Removes up to `limit` expired entries from each queue that is in order.
     fn expire_queued(&mut self, now: Ticks, limit: usize) {
         let before = self.live;
-        for state in S::ALL.into_iter().filter(|state| !state.is_lazy()) {
+        for state in S::ALL.iter().filter(|state| !state.is_lazy()) {
             for _ in 0..limit {
                 let first = self.queues[state.queue()].first;
                 if first == NIL || !self.is_expired(Slot(first), now) {
@@ -69,6 +71,17 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
             self.swept = Some(now);
             self.sweep(now, FULL_SWEEP);
         }
+    }
+
+    /// Returns the entry that a new one evicts from a full table: the first in the order of
+    /// eviction.
+    pub(super) fn evictable(&self) -> Option<u32> {
+        S::ALL
+            .iter()
+            .filter_map(|state| Some((state.eviction_rank()?, self.queues[state.queue()].first)))
+            .filter(|&(_, first)| first != NIL)
+            .min_by_key(|&(rank, first)| (rank, self.entries[first as usize].seen))
+            .map(|(_, first)| first)
     }
 
     pub(super) fn link(&mut self, index: u32, state: S) {

@@ -10,11 +10,11 @@ enum Phase {
     New,
     Old,
     Short,
-    Spare,
+    Late,
 }
 
 impl State for Phase {
-    const ALL: [Self; QUEUES] = [Phase::New, Phase::Old, Phase::Short, Phase::Spare];
+    const ALL: &'static [Self] = &[Phase::New, Phase::Old, Phase::Short, Phase::Late];
 
     fn queue(self) -> usize {
         self as usize
@@ -24,20 +24,24 @@ impl State for Phase {
         self == Phase::Old
     }
 
-    fn is_evictable(self) -> bool {
-        self == Phase::New
+    fn eviction_rank(self) -> Option<u8> {
+        match self {
+            Phase::New | Phase::Short => Some(1),
+            Phase::Late => Some(0),
+            Phase::Old => None,
+        }
     }
 }
 
-const TIMEOUTS: [Ticks; QUEUES] =
-    [Ticks::from_secs(30), Ticks::from_secs(100), Ticks::from_secs(5), Ticks::from_secs(5)];
+const TIMEOUTS: [Ticks; 4] =
+    [Ticks::from_secs(30), Ticks::from_secs(100), Ticks::from_secs(5), Ticks::from_secs(50)];
 
 fn client(number: u32) -> Endpoint<V4> {
     Endpoint::new((0x0a00_0000 + number / 7).into(), (number % 7) as u16)
 }
 
 fn table(capacity: usize) -> Table<Endpoint<V4>, Phase, u32> {
-    Table::new(capacity, TIMEOUTS, (1, 2))
+    Table::new(capacity, &TIMEOUTS, (1, 2))
 }
 
 fn insert(
@@ -85,6 +89,24 @@ fn a_full_table_reuses_expired_entries_first_then_evicts_the_oldest_evictable() 
     assert_eq!(find(&mut table, 3, 7), None);
     assert!(matches!(insert(&mut table, 5, Phase::Old, 8), Some(Inserted::Evicted(..))));
     assert_eq!((find(&mut table, 1, 8), find(&mut table, 2, 8)), (None, Some(2)));
+}
+
+#[test]
+fn a_full_table_evicts_by_rank_and_then_by_age() {
+    let mut table = table(4);
+    insert(&mut table, 1, Phase::Short, 0);
+    insert(&mut table, 2, Phase::New, 1);
+    insert(&mut table, 3, Phase::Late, 2);
+    insert(&mut table, 4, Phase::Old, 0);
+    let mut evicted = Vec::new();
+    for number in 5..8 {
+        match insert(&mut table, number, Phase::Old, 3) {
+            Some(Inserted::Evicted(_, state, value)) => evicted.push((state, value)),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(evicted, [(Phase::Late, 3), (Phase::Short, 1), (Phase::New, 2)]);
+    assert!(insert(&mut table, 8, Phase::Late, 3).is_none());
 }
 
 #[test]
@@ -138,7 +160,7 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let number = 0u32..40;
-    let phase = prop::sample::select(vec![Phase::New, Phase::Old, Phase::Short]);
+    let phase = prop::sample::select(Phase::ALL);
     let step = prop_oneof![
         4 => (number.clone(), phase.clone()).prop_map(|(n, p)| Step::Insert(n, p)),
         3 => number.clone().prop_map(Step::Find),
@@ -194,7 +216,7 @@ proptest! {
             prop_assert_eq!(find(&mut table, n, now), model.find(n, now));
         }
         prop_assert_eq!(table.len(), model.0.len());
-        let counted: usize = Phase::ALL.into_iter().map(|state| table.count(state)).sum();
+        let counted: usize = Phase::ALL.iter().map(|&state| table.count(state)).sum();
         prop_assert_eq!(counted, table.len());
     }
 }

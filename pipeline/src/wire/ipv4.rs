@@ -18,6 +18,7 @@ pub const IPV6: u8 = 41;
 
 const TOTAL_LENGTH: usize = 2;
 const FRAGMENT: usize = 6;
+const TTL: usize = 8;
 /// Offset of the protocol number.
 pub const PROTOCOL: usize = 9;
 const CHECKSUM: usize = 10;
@@ -91,6 +92,12 @@ pub fn check(ip: &[u8], available: usize) -> Result<(usize, usize), Malformed> {
 #[inline]
 pub fn traffic_class(ip: &[u8]) -> u8 {
     ip[1]
+}
+
+/// Returns the time to live.
+#[inline]
+pub fn ttl(ip: &[u8]) -> u8 {
+    ip[TTL]
 }
 
 /// Sets DSCP and ECN and updates the header checksum.

@@ -155,6 +155,12 @@ pub fn traffic_class(ip: &[u8]) -> u8 {
     (u16_at(ip, 0) >> 4) as u8
 }
 
+/// Returns the hop limit.
+#[inline]
+pub fn hop_limit(ip: &[u8]) -> u8 {
+    ip[HOP_LIMIT]
+}
+
 /// Sets DSCP and ECN.
 pub fn set_traffic_class(ip: &mut [u8], value: u8) {
     let word = u16_at(ip, 0) & 0xf00f | u16::from(value) << 4;

@@ -38,7 +38,7 @@ pub(super) fn file(
 ) -> String {
     let further = &options.further;
     let (own, further) = match site {
-        Site::Client => (gateway(options), &further.gateway),
+        Site::Client => (gateway(topology, options), &further.gateway),
         Site::Origin => (switch(topology, options), &further.switch),
         Site::Replica(number) => (replica(number, options), &further.replica),
     };
@@ -119,7 +119,7 @@ fn service(options: &ProcessOptions, family: Family) -> &'static str {
     if options.families().len() > 1 && family == Family::V6 { "web6" } else { "web" }
 }
 
-fn gateway(options: &ProcessOptions) -> String {
+fn gateway(topology: &Topology, options: &ProcessOptions) -> String {
     let mut text = String::new();
     if options.configuration != Configuration::default() {
         let _ = write!(text, "\n[gateway]\nconfiguration = \"{}\"\n", options.configuration);
@@ -127,9 +127,11 @@ fn gateway(options: &ProcessOptions) -> String {
     for family in options.families() {
         let (name, address) = (service(options, *family), Site::Origin.address_of(*family));
         let address = if options.any_service { "any".into() } else { address.to_string() };
+        let allowed = allowed_replicas(topology, *family);
         let _ = write!(
             text,
-            "\n[[gateway.service]]\nname = \"{name}\"\naddress = \"{address}\"\nports = [80]\n{}",
+            "\n[[gateway.service]]\nname = \"{name}\"\naddress = \"{address}\"\nports = [80]\n\
+             allowed_replicas = {allowed:?}\n{}",
             options.further.service
         );
         if options.any_service {
@@ -138,6 +140,13 @@ fn gateway(options: &ProcessOptions) -> String {
         }
     }
     text
+}
+
+/// Returns the addresses of the replicas; without replicas, "any".
+fn allowed_replicas(topology: &Topology, family: Family) -> Vec<String> {
+    let addresses: Vec<_> =
+        topology.replicas().iter().map(|replica| replica.address_of(family).to_string()).collect();
+    if addresses.is_empty() { vec!["any".into()] } else { addresses }
 }
 
 fn switch(topology: &Topology, options: &ProcessOptions) -> String {

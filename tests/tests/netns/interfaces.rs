@@ -114,7 +114,7 @@ impl Line {
     fn is_promiscuous(&self, interface: &str) -> bool {
         let path = format!("/sys/class/net/{interface}/flags");
         let flags = self.gateway.run(&["cat", &path]).or_fail();
-        let text = String::from_utf8_lossy(&flags.stdout).trim().to_owned();
+        let text = flags.stdout.trim().to_owned();
         let flags = u32::from_str_radix(text.trim_start_matches("0x"), 16).unwrap();
         flags & nix::libc::IFF_PROMISC as u32 != 0
     }
@@ -153,7 +153,7 @@ fn an_interface_that_merges_frames_or_has_longer_ones_is_refused() {
     // Only a hint: nobody knows what the other end does.
     set("in0", "tx", "on");
     let output = line.gateway.run(&line.words(&["check"])).or_fail();
-    let warning = String::from_utf8_lossy(&output.stderr).into_owned();
+    let warning = output.stderr;
     assert!(warning.contains("warning: in0 is a veth"), "{warning}");
 }
 

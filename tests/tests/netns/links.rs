@@ -46,7 +46,7 @@ impl Line {
              [memory]\nmbufs = 8192\n\
              [port.inside]\ndevice = \"net_af_packet0,iface=in0\"\n\
              [port.outside]\ndevice = \"net_af_packet1,iface=out0\"\n\
-             [[gateway.service]]\naddress = \"any\"\n",
+             [[gateway.service]]\naddress = \"any\"\nallowed_replicas = [\"any\"]\n",
             gateway.name(),
             socket.display(),
         );

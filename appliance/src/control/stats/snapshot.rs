@@ -22,6 +22,7 @@ documented! {
     /// All counters of a process at one moment.
     pub struct Snapshot {
         role: String = "" "The role: gateway, switch or replica.",
+        warnings: Vec<String> = "" "What the operator should know of the configuration, such as services whose races any host can win.",
         sides: [SideStats; 2] = "" "The sides, inside and outside, all workers together.",
         ports: Vec<PortStats> = "" "The ports, inside and outside; empty in a replay.",
         generated: Vec<Named> = "packets" "Packets that the appliance generated, by kind.",
@@ -146,6 +147,7 @@ impl Snapshot {
         let states: Vec<_> = labels.states.iter().map(|&state| state.to_owned()).collect();
         Self {
             role: labels.role.to_owned(),
+            warnings: labels.warnings.clone(),
             sides: Side::ALL.map(|side| side_stats(workers, side)),
             generated: generated(workers),
             counters: scalars(workers),

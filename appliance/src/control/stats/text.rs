@@ -14,6 +14,7 @@ const LEAST_RACES: u64 = 20;
 impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "firstack {}", self.role)?;
+        self.warnings.iter().try_for_each(|warning| writeln!(f, "warning: {warning}"))?;
         self.fmt_sides(f)?;
         self.fmt_races(f)?;
         for (family, table) in [("IPv4", &self.table), ("IPv6", &self.table_v6)] {

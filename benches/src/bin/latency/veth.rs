@@ -82,7 +82,7 @@ fn start(lab: &Lab, at: &Namespace, arguments: &Arguments, poll: &str) -> Result
          [port.inside]\ndevice = \"net_af_packet0,iface=in0\"\n\
          [port.outside]\ndevice = \"net_af_packet1,iface=out0\"\n\
          [worker]\ncores = [{}]\npoll = \"{poll}\"\n\
-         [[gateway.service]]\naddress = \"any\"\n",
+         [[gateway.service]]\naddress = \"any\"\nallowed_replicas = [\"any\"]\n",
         at.name(),
         arguments.cores[0],
     );

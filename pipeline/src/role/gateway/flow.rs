@@ -3,7 +3,7 @@
 use super::mode::Translation;
 use crate::base::time::Ticks;
 use crate::role::tracking::{TcpTracking, Tracked};
-use crate::table::{QUEUES, State};
+use crate::table::State;
 use crate::wire::family::{Endpoint, Family};
 use crate::wire::tunnel::Format;
 
@@ -27,7 +27,7 @@ impl Phase {
 }
 
 impl State for Phase {
-    const ALL: [Self; QUEUES] = [Phase::Racing, Phase::Replica, Phase::Origin, Phase::Closing];
+    const ALL: &'static [Self] = &[Phase::Racing, Phase::Replica, Phase::Origin, Phase::Closing];
 
     fn queue(self) -> usize {
         self as usize
@@ -37,9 +37,13 @@ impl State for Phase {
         self == Phase::Replica
     }
 
-    /// Races may be evicted, and connections that have closed except for a lost FIN.
-    fn is_evictable(self) -> bool {
-        matches!(self, Phase::Racing | Phase::Closing)
+    /// Connections that have closed except for a lost FIN may be evicted, and races.
+    fn eviction_rank(self) -> Option<u8> {
+        match self {
+            Phase::Closing => Some(0),
+            Phase::Racing => Some(1),
+            Phase::Replica | Phase::Origin => None,
+        }
     }
 }
 

@@ -98,7 +98,7 @@ impl<F: Family> FamilyState<F> {
         let by_phase =
             [timeouts.racing, timeouts.established, timeouts.race_window, timeouts.closing];
         let capacity = settings.max_connections[F::VERSION as usize];
-        let flows = Table::new(capacity, by_phase, settings.hash_key);
+        let flows = Table::new(capacity, &by_phase, settings.hash_key);
         counters.table_of(F::VERSION).capacity.set(flows.capacity() as u64);
         let is_needed = settings.services.iter().any(|service| service.policy.affinity > Ticks(0));
         let preferences = Preferences::new(is_needed && capacity > 1);

@@ -97,10 +97,8 @@ fn live<F: Family>(connections: &Table<Endpoint<F>, Phase, Connection<F>>) -> us
 
 impl<F: Family> FamilyState<F> {
     fn new(settings: &Settings, counters: &CommonCounters) -> Self {
-        let [opening, established, closing] = settings.timeouts;
-        let timeouts = [opening, established, closing, closing];
         let capacity = settings.max_connections[F::VERSION as usize];
-        let connections = Table::new(capacity, timeouts, settings.hash_key);
+        let connections = Table::new(capacity, &settings.timeouts, settings.hash_key);
         counters.table_of(F::VERSION).capacity.set(connections.capacity() as u64);
         Self { connections, fragments: Fragments::default(), translates: false }
     }

@@ -127,9 +127,9 @@ impl Destination {
 impl<F: Family> FamilyState<F> {
     fn new(settings: &Settings, counters: &CommonCounters) -> Self {
         let Timeouts { opening, established, closing, .. } = settings.timeouts;
-        let timeouts = [opening, established, closing, closing];
+        let timeouts = [opening, established, closing];
         let capacity = settings.max_connections[F::VERSION as usize];
-        let affinities = Table::new(capacity, timeouts, settings.hash_key);
+        let affinities = Table::new(capacity, &timeouts, settings.hash_key);
         counters.table_of(F::VERSION).capacity.set(affinities.capacity() as u64);
         Self { affinities, fragments: Fragments::default() }
     }

@@ -136,6 +136,8 @@ pub trait Family: Copy + Debug + Default + PartialEq + Eq + Hash + Send + Sync +
     fn traffic_class(ip: &[u8]) -> u8;
     /// Sets DSCP and ECN and updates the header checksum.
     fn set_traffic_class(ip: &mut [u8], value: u8);
+    /// Returns the TTL, or the hop limit.
+    fn hop_limit(ip: &[u8]) -> u8;
     /// Returns whether the checksum of a header of `header` bytes is correct. Always true for IPv6,
     /// which has none.
     fn header_ok(ip: &[u8], header: usize) -> bool;
@@ -146,6 +148,20 @@ pub trait Family: Copy + Debug + Default + PartialEq + Eq + Hash + Send + Sync +
     /// Writes a header of [`Family::HEADER`] bytes for a packet that must not be fragmented, with
     /// hop limit 64.
     fn emit(ip: &mut [u8], header: Emit<Self::Address>);
+    /// Returns whether a host beyond a router can have the address: it is neither multicast nor
+    /// broadcast, and neither unspecified, loopback, link-local nor, in IPv6, an IPv4 address
+    /// (RFC 1122, section 3.2.1.3; RFC 1812, section 5.3.7; RFC 4291, section 2.5; RFC 3927,
+    /// section 2.7).
+    ///
+    /// ```rust
+    /// use pipeline::wire::family::{Family, V4, V6};
+    ///
+    /// assert!(V4::is_unicast("198.51.100.10".parse().unwrap()));
+    /// assert!(!V4::is_unicast("127.0.0.1".parse().unwrap()));
+    /// assert!(V6::is_unicast("2001:db8::1".parse().unwrap()));
+    /// assert!(!V6::is_unicast("::ffff:198.51.100.10".parse().unwrap()));
+    /// ```
+    fn is_unicast(address: Self::Address) -> bool;
     /// Returns the address if it is of this family.
     fn from_ip(address: IpAddr) -> Option<Self::Address>;
     /// Returns the words that the table hashes: address and port in as few words as possible.
@@ -237,6 +253,30 @@ impl<F: Family> Debug for Endpoint<F> {
 mod tests {
     use super::*;
     use crate::testing::endpoint;
+
+    #[test]
+    fn martians_are_not_unicast() {
+        let v4 = |text: &str| V4::is_unicast(text.parse().unwrap());
+        let v6 = |text: &str| V6::is_unicast(text.parse().unwrap());
+        for text in ["0.0.0.0", "0.1.2.3", "127.0.0.1", "127.255.255.255", "169.254.1.1"] {
+            assert!(!v4(text), "{text}");
+        }
+        for text in ["224.0.0.1", "239.255.255.255", "255.255.255.255"] {
+            assert!(!v4(text), "{text}");
+        }
+        for text in ["1.0.0.0", "126.255.255.255", "128.0.0.1", "169.253.0.1", "223.255.255.254"] {
+            assert!(v4(text), "{text}");
+        }
+        for text in ["10.0.0.1", "192.168.1.1", "100.64.0.1", "240.0.0.1"] {
+            assert!(v4(text), "{text}");
+        }
+        for text in ["::", "::1", "::7f00:1", "::ffff:127.0.0.1", "fe80::1", "febf::1", "ff02::1"] {
+            assert!(!v6(text), "{text}");
+        }
+        for text in ["64:ff9b::1", "2001:db8::1", "fc00::1", "fec0::1", "::1:0:0:1"] {
+            assert!(v6(text), "{text}");
+        }
+    }
 
     #[test]
     fn connections_of_one_client_have_different_gue_source_ports() {

@@ -52,6 +52,11 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn hop_limit(ip: &[u8]) -> u8 {
+        ipv4::ttl(ip)
+    }
+
+    #[inline(always)]
     fn header_ok(ip: &[u8], header: usize) -> bool {
         ipv4::checksum_ok(ip, header)
     }
@@ -70,6 +75,14 @@ impl Family for V4 {
         let total_length = length as u16;
         ipv4::Header { traffic_class, total_length, ttl: 64, protocol, source, destination }
             .emit(ip);
+    }
+
+    fn is_unicast(address: Ipv4Addr) -> bool {
+        !(address.octets()[0] == 0
+            || address.is_loopback()
+            || address.is_link_local()
+            || address.is_multicast()
+            || address.is_broadcast())
     }
 
     fn from_ip(address: IpAddr) -> Option<Ipv4Addr> {

@@ -46,6 +46,11 @@ impl Family for V6 {
         ipv6::set_traffic_class(ip, value);
     }
 
+    #[inline(always)]
+    fn hop_limit(ip: &[u8]) -> u8 {
+        ipv6::hop_limit(ip)
+    }
+
     fn header_ok(_ip: &[u8], _header: usize) -> bool {
         true
     }
@@ -70,6 +75,12 @@ impl Family for V6 {
             destination: to,
         }
         .emit(ip);
+    }
+
+    fn is_unicast(address: Ipv6Addr) -> bool {
+        // The unspecified address and loopback are IPv4-compatible addresses by their form.
+        let is_v4 = matches!(address.segments(), [0, 0, 0, 0, 0, 0 | 0xffff, _, _]);
+        !(is_v4 || address.is_unicast_link_local() || address.is_multicast())
     }
 
     fn from_ip(address: IpAddr) -> Option<Ipv6Addr> {

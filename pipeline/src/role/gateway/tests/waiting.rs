@@ -273,7 +273,7 @@ fn a_held_answer_of_a_race_that_was_replaced_or_evicted_comes_to_nothing() {
     assert_eq!(rig.answers(), []);
 
     let mut rig = held::<A>(&V4_HOSTS);
-    rig.gateway.v4.flows = Table::new(16, [Ticks::from_secs(40); 4], (1, 2));
+    rig.gateway.v4.flows = Table::new(16, &[Ticks::from_secs(40); 4], (1, 2));
     // The same SYN opens another race.
     rig.send_syn(ISN);
     rig.wait(30);
