@@ -240,8 +240,8 @@ fn load_for_this_machine(path: &Path) -> Result<Config, Failure> {
 
 fn check(path: &Path, no_devices: bool) -> Result<(), Failure> {
     let config = if no_devices { load(path)? } else { load_for_this_machine(path)? };
-    let machine = if no_devices { Vec::new() } else { config.machine_warnings() };
-    for warning in config.warnings().into_iter().chain(machine) {
+    let of_machine = if no_devices { Vec::new() } else { config.machine_warnings() };
+    for warning in config.warnings().into_iter().chain(of_machine) {
         // If stderr is closed there is nobody to warn.
         let _ = writeln!(std::io::stderr(), "{}: warning: {warning}", path.display());
     }

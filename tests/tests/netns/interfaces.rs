@@ -153,7 +153,7 @@ fn an_interface_that_merges_frames_or_has_longer_ones_is_refused() {
     // Only a hint: nobody knows what the other end does.
     set("in0", "tx", "on");
     let output = line.gateway.run(&line.words(&["check"])).or_fail();
-    let warning = output.stderr.clone();
+    let warning = output.stderr;
     assert!(warning.contains("warning: in0 is a veth"), "{warning}");
 }
 
