@@ -72,7 +72,7 @@ pub fn tagged_start(from: SocketAddr, to: SocketAddr, tag: &[u8]) -> Packet {
 }
 
 /// Returns a SYN with a signed tag of this configuration. The signature is valid.
-fn signed_start(from: SocketAddr, to: SocketAddr, configuration: Configuration) -> Packet {
+pub fn signed_start(from: SocketAddr, to: SocketAddr, configuration: Configuration) -> Packet {
     let mut packet = tagged_start(from, to, &[]);
     packet.options.clear();
     let tag = tag(&packet, configuration, Some(KEY));
