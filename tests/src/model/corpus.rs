@@ -98,7 +98,7 @@ fn client() -> BoxedStrategy<SocketAddr> {
 }
 
 /// Returns servers and replicas of a client's family, configured at some role or at none.
-fn servers(client: SocketAddr) -> Vec<SocketAddr> {
+pub fn servers(client: SocketAddr) -> Vec<SocketAddr> {
     if client.is_ipv6() {
         let like = |host: u16| {
             let mut address = PEERS_V6[0];
