@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use firstack_tests::model::changing::CHANGING;
 use firstack_tests::model::corpus::{
     KEY, UNSIGNED, arp, fuzzed, neighbour, prelude, samples, tagged_start, tunnelled,
 };
@@ -28,41 +29,6 @@ use pipeline::wire::family::{V4, V6, Version};
 use pipeline::wire::tunnel::Format;
 use proptest::collection::vec;
 use proptest::sample::select;
-
-/// What changes a packet that it forwards, always or at some server.
-const CHANGING: &[Verdict] = &[
-    Verdict::Tagged,
-    Verdict::TaggedRetransmit,
-    Verdict::TaggedNewIsn,
-    // The MSS under C, while copies are tagged and the SYN is not.
-    Verdict::UntaggedBackoff,
-    Verdict::UntaggedRetransmit,
-    Verdict::SynToWinner,
-    Verdict::ToReplica,
-    Verdict::ReplicaWon,
-    Verdict::SynAckRetransmit,
-    Verdict::FromReplica,
-    Verdict::IcmpTranslated,
-    Verdict::FragmentTranslated,
-    Verdict::FannedOut,
-    Verdict::NotFannedOut,
-    Verdict::NotSigned,
-    Verdict::BadSignature,
-    Verdict::ClientNotAllowed,
-    Verdict::NoReplica,
-    Verdict::NoCopiesWanted,
-    Verdict::FanOutLimited,
-    Verdict::ToServer,
-    Verdict::IcmpToServer,
-    Verdict::FragmentToServer,
-    // The MSS of an acknowledgement, where servers are tunnelled to.
-    Verdict::FromServer,
-    Verdict::CopyAccepted,
-    Verdict::CopyRetransmit,
-    Verdict::CopyNewIsn,
-    Verdict::ToWebServer,
-    Verdict::FromWebServer,
-];
 
 /// All roles; those that may know a key do in every other set.
 struct Roles {

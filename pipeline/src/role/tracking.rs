@@ -56,11 +56,6 @@ impl TcpTracking {
         self.0 |= 1 << from as u8;
     }
 
-    /// Forgets the FINs: a new connection of the same endpoints begins.
-    pub(super) fn forget_fins(&mut self) {
-        self.0 &= !Self::BOTH_FINS;
-    }
-
     /// Returns whether this side has sent a FIN.
     pub(super) fn has_fin(self, from: Side) -> bool {
         self.has(1 << from as u8)
@@ -152,9 +147,8 @@ mod tests {
         tracking.establish();
         tracking.note_challenge();
         tracking.note_fin(Side::Inside);
-        tracking.forget_fins();
         assert!(tracking.is_established() && tracking.is_challenged() && tracking.server_seen());
-        assert!(!tracking.has_fin(Side::Inside) && !tracking.has_fin(Side::Outside));
+        assert!(tracking.has_both_fins());
     }
 
     #[test]

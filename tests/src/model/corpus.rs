@@ -72,7 +72,7 @@ pub fn tagged_start(from: SocketAddr, to: SocketAddr, tag: &[u8]) -> Packet {
 }
 
 /// Returns a SYN with a signed tag of this configuration. The signature is valid.
-fn signed_start(from: SocketAddr, to: SocketAddr, configuration: Configuration) -> Packet {
+pub fn signed_start(from: SocketAddr, to: SocketAddr, configuration: Configuration) -> Packet {
     let mut packet = tagged_start(from, to, &[]);
     packet.options.clear();
     let tag = tag(&packet, configuration, Some(KEY));
@@ -98,7 +98,7 @@ fn client() -> BoxedStrategy<SocketAddr> {
 }
 
 /// Returns servers and replicas of a client's family, configured at some role or at none.
-fn servers(client: SocketAddr) -> Vec<SocketAddr> {
+pub fn servers(client: SocketAddr) -> Vec<SocketAddr> {
     if client.is_ipv6() {
         let like = |host: u16| {
             let mut address = PEERS_V6[0];

@@ -101,6 +101,8 @@ pub struct Harness<R> {
     burst: Burst<HeapBuffer>,
     /// Number of frames transmitted so far.
     sent: u64,
+    /// Whether every packet takes the slow path.
+    is_slow: bool,
 }
 
 impl<R: Role> Harness<R> {
@@ -111,12 +113,24 @@ impl<R: Role> Harness<R> {
 
     /// Creates a harness with this pool.
     pub fn with_pool(role: R, copies: usize, pool: HeapPool) -> Self {
-        Self { role, pool, out: Output::new(copies), burst: Burst::default(), sent: 0 }
+        Self {
+            role,
+            pool,
+            out: Output::new(copies),
+            burst: Burst::default(),
+            sent: 0,
+            is_slow: false,
+        }
     }
 
     /// Replaces the pool.
     pub fn set_pool(&mut self, pool: HeapPool) {
         self.pool = pool;
+    }
+
+    /// Makes every packet take the slow path.
+    pub fn take_slow_path(&mut self) {
+        self.is_slow = true;
     }
 
     /// Feeds arrivals of one side and one time as one burst, and returns the result.
@@ -136,7 +150,10 @@ impl<R: Role> Harness<R> {
         let before = self.counted();
         let mut context =
             Context { now: Ticks::from(first.at), pool: &mut self.pool, out: &mut self.out };
-        self.role.process(first.side, &mut self.burst, &mut context);
+        match self.is_slow {
+            true => self.role.process_slowly(first.side, &mut self.burst, &mut context),
+            false => self.role.process(first.side, &mut self.burst, &mut context),
+        }
         assert!(self.burst.is_empty(), "packets were left behind");
         let verdicts = self.burst.verdicts().to_vec();
         assert_eq!(verdicts.len(), arrivals.len(), "one verdict per packet");

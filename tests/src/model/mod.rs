@@ -6,6 +6,7 @@
 //! traces of events; [`Harness`] feeds them to a role and checks its invariants. [`corpus`] has
 //! frames for fuzzing.
 
+pub mod changing;
 pub mod corpus;
 pub mod event;
 pub mod frames;
@@ -30,5 +31,5 @@ pub use tally::{Tally, run};
 pub use tunnel::Outer;
 pub use world::{
     CLIENTS, FIRST_V6, ISNS, MACS, MTU, PEERS, PEERS_V6, format, gateway, peers, replica,
-    replica_of, replica_settings, router, switch,
+    replica_of, replica_settings, router, switch, switch_of, switch_selection,
 };

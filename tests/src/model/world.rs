@@ -244,8 +244,18 @@ fn switch_services() -> Vec<switch::Service> {
     services
 }
 
-/// Returns a switch for [`switch_services`], with this key.
+/// Returns a switch for services of both families, with this key.
 pub fn switch(key: Option<Key>) -> Switch {
+    switch_of(key, &Published::new(switch_selection()))
+}
+
+/// Returns the selection of a [`switch`], all of whose servers and replicas are up.
+pub fn switch_selection() -> switch::Selection {
+    switch::Selection::new(&switch_services(), &switch::Liveness::default())
+}
+
+/// Returns a [`switch`] with a selection that others may have, too.
+pub fn switch_of(key: Option<Key>, selection: &Published<switch::Selection>) -> Switch {
     let services = switch_services();
     let replicas = services.iter().map(|service| service.replicas.len()).sum();
     let default = firstack_fixtures::switch(services);
@@ -262,12 +272,11 @@ pub fn switch(key: Option<Key>) -> Switch {
         probes: true,
         ..default
     };
-    let selection = switch::Selection::new(&settings.services, &switch::Liveness::default());
     let shares = switch::Shares {
         tunnels: Arc::new(switch::TunnelHealth::new(replicas)),
         neighbours: Arc::new(Neighbours::new([v6(0x10, 0x55, 0).ip()])),
     };
-    Switch::new(settings, shares, Published::new(selection).reader(), keys(key).reader())
+    Switch::new(settings, shares, selection.reader(), keys(key).reader())
 }
 
 /// Returns the settings of a replica of both families: 203.0.113.10 with two web servers, one that

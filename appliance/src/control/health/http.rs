@@ -3,7 +3,7 @@
 use super::Http;
 
 /// Bytes of an answer that are read: "HTTP/1.1 200" and the character after it.
-pub(super) const NEEDED: usize = 13;
+pub const NEEDED: usize = 13;
 
 /// Returns the request of a check.
 pub(super) fn request(http: &Http) -> Vec<u8> {
@@ -18,7 +18,7 @@ pub(super) fn request(http: &Http) -> Vec<u8> {
 
 /// The result of parsing the beginning of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Line {
+pub enum Line {
     /// More bytes are needed.
     More,
     /// The status code.
@@ -28,7 +28,7 @@ pub(super) enum Line {
 }
 
 /// Parses a status line as soon as its code is complete; later bytes are ignored.
-pub(super) fn status(line: &[u8]) -> Line {
+pub fn status(line: &[u8]) -> Line {
     let fits = |(at, byte): (usize, &u8)| match at {
         0..=6 => b"HTTP/1."[at] == *byte,
         7 | 10 | 11 => byte.is_ascii_digit(),

@@ -9,7 +9,7 @@
 //! connections.
 
 mod busy_file;
-mod http;
+pub mod http;
 mod probe;
 mod stats;
 mod target;

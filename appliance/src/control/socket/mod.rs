@@ -249,7 +249,10 @@ impl Drop for Server {
 }
 
 /// Parses the command in a request. Bytes after its first line are ignored.
-fn parse(request: &[u8]) -> Result<Command, String> {
+///
+/// # Errors
+/// What is wrong, if it is no command.
+pub fn parse(request: &[u8]) -> Result<Command, String> {
     let line = request.split(|byte| *byte == b'\n').next().unwrap_or_default();
     if line.len() > LONGEST {
         return Err(format!("longer than {LONGEST} bytes"));

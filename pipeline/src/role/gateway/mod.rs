@@ -223,6 +223,15 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
     }
 }
 
+impl<M: Mode> Gateway<M> {
+    /// Takes over what the control thread has published.
+    #[inline(always)]
+    fn refresh(&mut self) {
+        self.common.keys.refresh();
+        self.common.asking.shares.plans.refresh();
+    }
+}
+
 impl<M: Mode> BurstRole for Gateway<M> {
     const ROLE: Roles = Roles::GATEWAY;
 
@@ -273,9 +282,18 @@ impl<M: Mode> Role for Gateway<M> {
         burst: &mut Burst<P::Buffer>,
         context: &mut Context<'_, P>,
     ) {
-        self.common.keys.refresh();
-        self.common.asking.shares.plans.refresh();
-        super::process(self, from, burst, context);
+        self.refresh();
+        super::process::<true, _, P>(self, from, burst, context);
+    }
+
+    fn process_slowly<P: Pool>(
+        &mut self,
+        from: Side,
+        burst: &mut Burst<P::Buffer>,
+        context: &mut Context<'_, P>,
+    ) {
+        self.refresh();
+        super::process::<false, _, P>(self, from, burst, context);
     }
 
     fn on_timer<P: Pool>(&mut self, context: &mut Context<'_, P>) {

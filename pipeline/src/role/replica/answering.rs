@@ -24,11 +24,6 @@ impl Answering {
         }
     }
 
-    /// Returns whether this is the address of a web server.
-    pub(super) fn is_server(&self, address: IpAddr) -> bool {
-        self.0.contains_key(&address)
-    }
-
     /// Returns whether a SYN/ACK of this web server has been seen.
     pub(super) fn has(&self, server: IpAddr) -> bool {
         self.0.get(&server).copied().unwrap_or_default()

@@ -197,6 +197,15 @@ impl<F: Family> ReplicaFor<'_, F> {
     }
 }
 
+impl Replica {
+    /// Takes over what the control thread has published.
+    #[inline(always)]
+    fn refresh(&mut self) {
+        self.common.keys.refresh();
+        self.common.selection.refresh();
+    }
+}
+
 impl BurstRole for Replica {
     const ROLE: Roles = Roles::REPLICA;
 
@@ -260,9 +269,18 @@ impl Role for Replica {
         burst: &mut Burst<P::Buffer>,
         context: &mut Context<'_, P>,
     ) {
-        self.common.keys.refresh();
-        self.common.selection.refresh();
-        super::process(self, from, burst, context);
+        self.refresh();
+        super::process::<true, _, P>(self, from, burst, context);
+    }
+
+    fn process_slowly<P: Pool>(
+        &mut self,
+        from: Side,
+        burst: &mut Burst<P::Buffer>,
+        context: &mut Context<'_, P>,
+    ) {
+        self.refresh();
+        super::process::<false, _, P>(self, from, burst, context);
     }
 
     fn on_timer<P: Pool>(&mut self, context: &mut Context<'_, P>) {

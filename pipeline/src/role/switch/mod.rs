@@ -331,6 +331,17 @@ impl<F: Family> SwitchFor<'_, F> {
     }
 }
 
+impl Switch {
+    /// Takes over what the control thread has published.
+    #[inline(always)]
+    fn refresh(&mut self) {
+        self.common.keys.refresh();
+        if self.common.selection.refresh() {
+            self.common.note_selected();
+        }
+    }
+}
+
 impl BurstRole for Switch {
     const ROLE: Roles = Roles::SWITCH;
 
@@ -387,11 +398,18 @@ impl Role for Switch {
         burst: &mut Burst<P::Buffer>,
         context: &mut Context<'_, P>,
     ) {
-        self.common.keys.refresh();
-        if self.common.selection.refresh() {
-            self.common.note_selected();
-        }
-        super::process(self, from, burst, context);
+        self.refresh();
+        super::process::<true, _, P>(self, from, burst, context);
+    }
+
+    fn process_slowly<P: Pool>(
+        &mut self,
+        from: Side,
+        burst: &mut Burst<P::Buffer>,
+        context: &mut Context<'_, P>,
+    ) {
+        self.refresh();
+        super::process::<false, _, P>(self, from, burst, context);
     }
 
     fn on_timer<P: Pool>(&mut self, context: &mut Context<'_, P>) {

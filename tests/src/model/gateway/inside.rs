@@ -1,5 +1,6 @@
 //! Packets of clients: figure 2, and figure 6 from the client side.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use pipeline::packet::view::Side;
