@@ -71,11 +71,8 @@ impl<F: Family> SwitchFor<'_, F> {
         let verdict = match self.may_fan_out(packet, service, &tag, context.now) {
             Ok(signed) => {
                 self.note_way(packet, service, context.now);
-                let verdict = self.fan_out(packet, service, (tag.copies, signed), context);
-                if matches!(verdict, Verdict::FannedOut | Verdict::NoCopiesWanted) {
-                    self.note_race(packet, &tag);
-                }
-                verdict
+                self.note_race(packet, &tag);
+                self.fan_out(packet, service, (tag.copies, signed), context)
             }
             Err(verdict) => verdict,
         };
@@ -94,7 +91,7 @@ impl<F: Family> SwitchFor<'_, F> {
     }
 
     /// Notes that a client races under configuration B, where replicas send from the service's address
-    /// and errors about their packets come here. Also if only its gateway makes copies.
+    /// and errors about their packets come here. Also without copies: its gateway makes some itself.
     fn note_race<B: Buffer>(&mut self, packet: &Packet<B>, tag: &tag::Tag) {
         if tag.configuration == Some(Configuration::B) {
             let client = packet.source::<F>();

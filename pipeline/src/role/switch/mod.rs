@@ -38,7 +38,7 @@ use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::burst::Burst;
 use crate::packet::fragments::Fragments;
 use crate::packet::view::{Kind, Packet, Side, View};
-use crate::policy::limiter::Limiter;
+use crate::policy::limiter::{Bucket, Limiter};
 use crate::policy::recent::Recent;
 use crate::policy::services::{Scope, Services};
 use crate::stage::clamp;
@@ -72,8 +72,8 @@ pub struct Shares {
     pub neighbours: Arc<Neighbours>,
 }
 
-/// Time for which a race under configuration B lets errors about its endpoint pass to the replicas, at
-/// least; at most twice that. Paths are discovered by the first large packets.
+/// Time for which a race under configuration B lets many errors about its endpoint pass to the
+/// replicas, at least; at most twice that. Paths are discovered by the first large packets.
 const RACED_LATELY: Ticks = Ticks::from_secs(600);
 
 /// One worker's switch.
@@ -106,6 +106,8 @@ struct Common {
     /// Clients that have raced under configuration B lately: the replicas may need errors about their
     /// connections.
     raced_under_b: Recent,
+    /// Limits copies of errors about all others together.
+    unknown_errors: Bucket,
     oversize: Oversize,
     probes: Probes,
     resolver: Resolver,
@@ -184,6 +186,7 @@ impl Switch {
                 signed_limiter: Limiter::new(settings.fan_out, settings.hash_key),
                 icmp_copy_limiter: Limiter::new(settings.fan_out, settings.hash_key),
                 raced_under_b: Recent::new(RACED_LATELY, settings.hash_key),
+                unknown_errors: Bucket::full(related::UNKNOWN_ERRORS, Ticks(0)),
                 oversize: Oversize::new(settings.hash_key, ClientIs::Source),
                 probes: Probes::new(&settings, &states, shares.tunnels),
                 resolver: Resolver::new(shares.neighbours),

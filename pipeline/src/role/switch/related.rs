@@ -12,6 +12,10 @@ use crate::stage::{icmp_relay, probe};
 use crate::verdict::Verdict;
 use crate::wire::family::Family;
 
+/// Errors about endpoints that have not raced under configuration B here that a worker copies per
+/// second, and at once.
+pub(super) const UNKNOWN_ERRORS: u64 = 100;
+
 /// The largest copy of an error, in bytes: with all IPv4 options inside and outside.
 const LARGEST_COPY: usize = 2 * (60 + 8);
 
@@ -45,9 +49,10 @@ impl<F: Family> SwitchFor<'_, F> {
     /// connections, since they may still have the client's. Which one has it is not known here; the
     /// others drop the copy.
     ///
-    /// Anybody can send an error. It is copied only for a client whose SYNs may be copied, about an
-    /// endpoint that has raced under configuration B lately, and without what it quotes beyond the
-    /// least, so that little is won by one that is forged.
+    /// Anybody can send an error. It is copied only for a client whose SYNs may be copied, and without
+    /// what it quotes beyond the least, so that little is won by one that is forged. About an endpoint
+    /// that has raced under configuration B here lately many are copied; about others few, because the
+    /// switch does not see every race: a gateway may ask replicas alone, or leave the SYN untagged.
     fn copy_to_replicas<P: Pool>(
         &mut self,
         packet: &Packet<P::Buffer>,
@@ -55,17 +60,25 @@ impl<F: Family> SwitchFor<'_, F> {
         quoted: &Quoted<F>,
         context: &mut Context<'_, P>,
     ) {
-        let Common { settings, states, icmp_copy_limiter, raced_under_b, counters, .. } =
-            &mut *self.common;
+        let Common {
+            settings,
+            states,
+            icmp_copy_limiter,
+            raced_under_b,
+            unknown_errors,
+            counters,
+            ..
+        } = &mut *self.common;
         let client = quoted.destination;
         let (address, replicas) = (client.address.into(), states[service].replicas.len());
         let length = quote::least_length(packet, quoted);
         let is_copied = replicas > 0
             && states[service].replicable
             && length <= LARGEST_COPY
-            && raced_under_b.contains(address, client.port)
             && settings.allowed_clients.allows(address)
             && quote::checksum_ok::<F, _>(packet)
+            && (raced_under_b.contains(address, client.port)
+                || unknown_errors.take(1, UNKNOWN_ERRORS, UNKNOWN_ERRORS, context.now))
             && icmp_copy_limiter.take(address, context.now).is_ok();
         if !is_copied {
             return;

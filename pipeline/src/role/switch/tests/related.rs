@@ -93,15 +93,19 @@ fn a_too_big_is_copied_to_all_replicas() {
 }
 
 #[test]
-fn a_too_big_is_copied_only_about_what_has_raced_under_b_lately() {
+fn few_errors_are_copied_about_what_has_not_raced_under_b_lately() {
     for plan in PLANS {
         let mut harness = Harness::new(settings(service(plan, plan, 1)));
+        harness.switch.common.icmp_copy_limiter =
+            Limiter::new(Limit { prefix_v4: 32, prefix_v6: 128, ..Limit::default() }, (1, 2));
         let copies = |harness: &mut Harness, port: u16| {
             let error = service_error(plan, &client(plan, port));
             assert_eq!(harness.pass(Side::Outside, &error), Verdict::IcmpToServer);
             harness.outside.len()
         };
-        assert_eq!(copies(&mut harness, 40_000), 0, "it has not raced");
+        // Not known here: the gateway may have asked replicas alone. Nobody has many copied.
+        let all: usize = (0..150).map(|port| copies(&mut harness, 1000 + port)).sum();
+        assert_eq!(all, 2 * 100);
         for flags in [UNDER_A, UNDER_C, 0x00] {
             let syn = syn(plan).options(&tagged_options(flags)).frame();
             harness.pass(Side::Outside, &syn);
@@ -117,6 +121,9 @@ fn a_too_big_is_copied_only_about_what_has_raced_under_b_lately() {
         for (minutes, expected) in [(11, 2), (12, 2), (21, 0)] {
             harness.now = Ticks::from_secs(60 * minutes);
             harness.on_timer();
+            for _ in 0..100 {
+                copies(&mut harness, 999);
+            }
             assert_eq!(copies(&mut harness, 40_000), expected, "after {minutes} minutes");
         }
         let own = ipnet::IpNet::new(ip(&host(plan.client)), 16).unwrap();
