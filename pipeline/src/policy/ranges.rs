@@ -6,6 +6,8 @@ pub(super) trait Bits: Copy + Ord {
     fn next(self) -> Option<Self>;
     /// Returns the number before one that is not the least.
     fn previous(self) -> Self;
+    /// Returns the distance from a smaller number, without its lower `shift` bits.
+    fn distance(self, smaller: Self, shift: u32) -> usize;
 }
 
 impl Bits for u32 {
@@ -15,6 +17,11 @@ impl Bits for u32 {
 
     fn previous(self) -> Self {
         self - 1
+    }
+
+    #[inline(always)]
+    fn distance(self, smaller: Self, shift: u32) -> usize {
+        ((self - smaller) >> shift) as usize
     }
 }
 
@@ -26,7 +33,15 @@ impl Bits for u128 {
     fn previous(self) -> Self {
         self - 1
     }
+
+    #[inline(always)]
+    fn distance(self, smaller: Self, shift: u32) -> usize {
+        usize::try_from((self - smaller) >> shift).unwrap_or(usize::MAX)
+    }
 }
+
+/// So many ranges are searched as they are.
+const FEW: usize = 8;
 
 /// Sorted, disjoint ranges with values.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,11 +50,17 @@ pub(super) struct Ranges<K, V> {
     firsts: Box<[K]>,
     /// The last number and the value of each range.
     rest: Box<[(K, V)]>,
+    /// The numbers from the first range to the last are cut into as many parts of equal width as
+    /// there are ranges, about: where the ranges of each part begin among all. A search is confined
+    /// to one part.
+    parts: Box<[u32]>,
+    /// The width of a part is two to the power of this.
+    shift: u32,
 }
 
 impl<K, V> Default for Ranges<K, V> {
     fn default() -> Self {
-        Self { firsts: Box::default(), rest: Box::default() }
+        Self { firsts: Box::default(), rest: Box::default(), parts: Box::default(), shift: 0 }
     }
 }
 
@@ -57,13 +78,21 @@ impl<K: Bits, V: Copy + PartialEq> Ranges<K, V> {
         made.close_all();
         let (firsts, rest): (Vec<_>, Vec<_>) =
             made.ranges.into_iter().map(|(first, last, value)| (first, (last, value))).unzip();
-        Self { firsts: firsts.into(), rest: rest.into() }
+        let (parts, shift) = parts(&firsts);
+        Self { firsts: firsts.into(), rest: rest.into(), parts, shift }
     }
 
     /// Returns the value of a number.
     #[inline]
     pub(super) fn get(&self, key: K) -> Option<V> {
-        let behind = self.firsts.partition_point(|&first| first <= key);
+        let least = *self.firsts.first()?;
+        if key < least {
+            return None;
+        }
+        let part = key.distance(least, self.shift).min(self.parts.len() - 2);
+        let [from, to] = [self.parts[part], self.parts[part + 1]].map(|at| at as usize);
+        let behind = from + self.firsts[from..to].partition_point(|&first| first <= key);
+        // It may be the last range of an earlier part.
         let (last, value) = *self.rest.get(behind.wrapping_sub(1))?;
         (key <= last).then_some(value)
     }
@@ -72,6 +101,25 @@ impl<K: Bits, V: Copy + PartialEq> Ranges<K, V> {
     pub(super) fn is_empty(&self) -> bool {
         self.firsts.is_empty()
     }
+}
+
+/// Returns where the ranges of each part begin, with the number of ranges at the end, and the shift.
+fn parts<K: Bits>(firsts: &[K]) -> (Box<[u32]>, u32) {
+    let (Some(&least), Some(&largest)) = (firsts.first(), firsts.last()) else {
+        return (Box::default(), 0);
+    };
+    let count = if firsts.len() > FEW { firsts.len().next_power_of_two() } else { 1 };
+    let mut shift = 0;
+    while count > 1 && largest.distance(least, shift) >= count {
+        shift += 1;
+    }
+    let part = |first: &K| first.distance(least, shift).min(count - 1);
+    let mut parts = vec![0u32; count + 1];
+    firsts.iter().for_each(|first| parts[part(first) + 1] += 1);
+    for at in 1..=count {
+        parts[at] += parts[at - 1];
+    }
+    (parts.into(), shift)
 }
 
 /// Makes ranges of nested intervals, which are opened in the order of their first numbers, the outer
