@@ -156,11 +156,12 @@ impl Port {
             return Err(self.inner.state("start", "it is not configured"));
         };
         let id = self.inner.id;
+        // Before the start, by which DPDK ends the mode that an operator has set.
+        let kernels = self.interface().and_then(interface::name);
+        let was = kernels.is_some_and(|name| interface::is_promiscuous(&name) == Some(true));
         // SAFETY: the port exists, and it and all its queues are set up.
         self.inner.done("start", unsafe { dpdk_sys::rte_eth_dev_start(id) })?;
         self.started = true;
-        let kernels = self.interface().and_then(interface::name);
-        let was = kernels.is_some_and(|name| interface::is_promiscuous(&name) == Some(true));
         // SAFETY: the port exists.
         let promiscuous = check(unsafe { dpdk_sys::rte_eth_promiscuous_enable(id) }).is_ok();
         self.inner.made_promiscuous.store(promiscuous && !was, Relaxed);
