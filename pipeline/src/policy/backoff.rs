@@ -149,8 +149,8 @@ impl Backoff {
         if self.is_quiet(now) {
             return false;
         }
-        let prefix = self.clients.prefix(client.ip());
-        [self.id(server, None), self.id(server, Some(prefix))]
+        let network = self.clients.network(client.ip());
+        [self.id(server, None), self.id(server, Some(network))]
             .into_iter()
             .any(|id| self.sets[self.set(id)].iter().any(|path| path.id == id && path.holds(now)))
     }
