@@ -9,6 +9,7 @@
 //! [`mode`].
 
 mod asking;
+mod endpoint;
 mod fast_path;
 pub mod flow;
 mod lookup;

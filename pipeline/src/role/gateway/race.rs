@@ -90,34 +90,6 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         }
     }
 
-    /// Returns the verdict on a plain SYN/ACK that belongs to another connection of the client
-    /// endpoint than the entry's: the client's TCP judges it, as it would without a gateway. `None`
-    /// for one that may belong to the entry's.
-    fn others_syn_ack(&self, tcp: &[u8], slot: Slot, from: Endpoint<F>) -> Option<Verdict> {
-        let entry = self.flows.get(slot);
-        let (flow, phase) = (&entry.value, entry.state());
-        let has_right_number = acknowledges(tcp, flow.isn);
-        if from == flow.server {
-            // The origin has an earlier connection of the endpoint.
-            let is_others = phase == Phase::Racing && !has_right_number;
-            return is_others.then_some(Verdict::RaceUndecided);
-        }
-        let is_replicas = match has_right_number {
-            true if !self.allows_replica(flow.service, from) => {
-                return Some(Verdict::UnlistedReplica);
-            }
-            true => self.may_be_replica(slot, from),
-            // The winner was also sent the SYN of another connection.
-            false => {
-                !M::SYN_ACK_IN_TUNNEL
-                    && phase.is_translated()
-                    && from == flow.replica
-                    && flow.pending_isn().is_some_and(|isn| acknowledges(tcp, isn))
-            }
-        };
-        (!is_replicas).then_some(Verdict::FromOther)
-    }
-
     /// Notes another SYN/ACK of the winner.
     fn on_winners_syn_ack(&mut self, tcp: &[u8], slot: Slot, now: Ticks) {
         let entry = self.flows.get(slot);
@@ -410,23 +382,5 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         let site = self.policy(flow.service).site(contender.endpoint.address.into());
         let plan = self.common.asking.plan(flow.service, F::VERSION);
         plan.is_some_and(|plan| plan.number_among(flow.asked(), site).is_some())
-    }
-
-    /// Returns whether an endpoint may be a replica's in a connection: its address is allowed, and
-    /// is a host's beyond the gateway. The server's own address is not, at any port: what it sends
-    /// from another port is another connection's.
-    pub(super) fn may_be_replica(&self, slot: Slot, endpoint: Endpoint<F>) -> bool {
-        let entry = self.flows.get(slot);
-        let address = endpoint.address;
-        F::is_unicast(address)
-            && address != entry.key.address
-            && address != entry.value.server.address
-            && self.allows_replica(entry.value.service, endpoint)
-    }
-
-    /// Returns whether a replica of the service may have this address.
-    pub(super) fn allows_replica(&self, service: u16, replica: Endpoint<F>) -> bool {
-        let service = &self.common.settings.services[usize::from(service)];
-        service.allowed_replicas.allows(replica.address.into())
     }
 }

@@ -3,7 +3,6 @@
 use super::asking::{Asked, Why};
 use super::flow::{Flow, Phase};
 use super::mode::Mode;
-use super::segments::has_right_checksums;
 use super::waiting::Kind;
 use super::{Common, GatewayFor, Settings};
 use crate::base::time::Ticks;
@@ -71,30 +70,6 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
                 self.send_to_replica(packet, &translation, Verdict::SynToWinner, context)
             }
         }
-    }
-
-    /// Returns whether a SYN with another sequence number opens a fresh race: no connection is open
-    /// at its endpoint, or the client has not been heard lately, since a client knows which
-    /// connections it has. What comes from the outside does not matter: whoever had the endpoint
-    /// before must not choose the server of whoever has it now.
-    fn may_race_anew(&self, slot: Slot, now: Ticks) -> bool {
-        let entry = self.flows.get(slot);
-        match entry.state() {
-            Phase::Racing | Phase::HalfOpen | Phase::Closed | Phase::Reset => true,
-            Phase::Replica | Phase::HalfClosed | Phase::Origin => {
-                entry.value.unheard_for(now) > self.common.settings.timeouts.reuse_after
-            }
-        }
-    }
-
-    /// Returns whether a SYN opens a connection to the winner's own address, in place of the one
-    /// that has ended: at the winner both have the same endpoints. Under C they do not.
-    fn takes_winners_place<B: Buffer>(&self, packet: &Packet<B>, slot: Slot) -> bool {
-        let entry = self.flows.get(slot);
-        !M::DATA_IN_TUNNELS
-            && entry.state().has_ended()
-            && entry.value.replica == packet.destination()
-            && has_right_checksums::<F, B>(packet)
     }
 
     /// Opens a race, in place of the endpoint's earlier connection if there was one (fig 2).

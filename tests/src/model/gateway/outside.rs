@@ -36,7 +36,8 @@ impl Model {
                 && known.pending.is_some_and(refers);
             let may_be_replicas =
                 if fits { self.may_be_replica(packet.to, known, from) } else { is_again };
-            if fits && !self.permits(known.service, from.ip()) {
+            let is_servers = from.ip() == known.server.ip();
+            if fits && !is_servers && !self.permits(known.service, from.ip()) {
                 return Outcome::untouched(Verdict::UnlistedReplica);
             }
             if !may_be_replicas {
