@@ -113,7 +113,7 @@ fn tables_beyond_this_machines_memory_are_refused() {
     let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap();
     let kib: u64 = total.trim().trim_end_matches(" kB").parse().unwrap();
     let text = "[worker]\ncores = [0]\n[table]\nmax_connections = 67108864\n\
-                [[gateway.service]]\naddress = \"any\"\n";
+                [[gateway.service]]\naddress = \"any\"\nallowed_replicas = [\"any\"]\n";
     let complaint = match accepted("gateway", text).check_presence("f.toml") {
         Ok(()) => String::new(),
         Err(errors) => errors.to_string(),
