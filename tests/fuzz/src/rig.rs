@@ -103,7 +103,7 @@ impl Setup {
                     settings.require_signature = true;
                     let allowed = ["198.18.1.0/24", "2001:db8:1::/48"];
                     let allowed = allowed.map(|text| text.parse().expect("a prefix"));
-                    settings.allowed_clients = AllowList::only(allowed.into());
+                    settings.allowed_clients = AllowList::only(allowed);
                 }
                 let (replica, shares) = replica_of(settings, |_| true, key);
                 let admission = Some(shares.admission);
