@@ -50,6 +50,9 @@ struct First<F: Family, T> {
     seen: Ticks,
 }
 
+/// The packets of two hosts.
+type Share<F, T> = [Option<First<F, T>>; SHARE];
+
 /// One worker's memory of fragmented packets: 1024 of them, of which two hosts take 16 at most.
 ///
 /// `T` says how to handle the later fragments, for example which address to write into them.
@@ -72,7 +75,7 @@ struct First<F: Family, T> {
 /// ```
 #[derive(Debug)]
 pub struct Fragments<F: Family, T> {
-    shares: Box<[[Option<First<F, T>>; SHARE]]>,
+    shares: Box<[Share<F, T>]>,
     hash_key: (u64, u64),
 }
 
