@@ -3,16 +3,23 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use super::Attack;
 use super::scene::{AT, BOUND};
 use crate::simulation::address::REPLICAS;
 use crate::simulation::check::{self, Judgement};
 use crate::simulation::client::Call;
+use crate::simulation::plan::{Nanos, SECOND};
 use crate::simulation::station;
 use crate::simulation::variety::Signing;
 use crate::simulation::world::World;
 
 /// How often one signature passes a switch, and a replica, at most.
 const PASSES: [u64; 2] = [3, 8];
+/// Bytes per second of SYN/ACKs that web servers repeat, which a replica lets pass whoever asks:
+/// `replica.syn_ack_repair_rate` of them, in the longest tunnel.
+const REPAIRS: u64 = 20 * 120;
+/// How long web servers repeat them.
+const REPEATING: Nanos = 62 * SECOND;
 /// Bytes of a copied error, at most.
 const COPIED_ERROR: u64 = 140;
 
@@ -187,7 +194,9 @@ fn replays(world: &World, verdict: &mut Verdict) {
 fn amplification(world: &World, verdict: &mut Verdict) {
     let (attacker, replicas) = (&world.attacker, world.replicas());
     verdict.bytes = [attacker.sent, attacker.echoed];
-    if attacker.echoed > replicas * attacker.sent {
+    let attack = world.plan.attack.as_ref().map_or(0, Attack::end);
+    let repairs = (attack.saturating_sub(AT) + REPEATING) / SECOND * REPAIRS;
+    if attacker.echoed > replicas * (attacker.sent + repairs) {
         let what = format!("{} bytes for {} of the attacker", attacker.echoed, attacker.sent);
         verdict.wrong.push((Property::NoAmplifier, what));
     }
