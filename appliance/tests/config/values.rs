@@ -29,7 +29,7 @@ fn a_gateway_with_nothing_but_what_is_required_has_the_defaults() {
     assert_eq!((config.table.max_connections, config.table.max_connections_v6), (65536, 65536));
     assert_eq!(config.timeouts.racing, Duration::from_secs(40));
     assert_eq!(config.timeouts.established, Duration::from_secs(2 * 3600 + 4 * 60));
-    assert_eq!(config.timeouts.closing, Duration::from_secs(120));
+    assert_eq!(config.timeouts.closing, Duration::from_secs(240));
     assert_eq!(config.timeouts.race_window, Duration::from_secs(5));
     assert_eq!(config.timeouts.reuse_after, Duration::from_secs(5));
     assert_eq!(config.timeouts.tag_backoff, Duration::from_secs(600));

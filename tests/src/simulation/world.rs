@@ -276,8 +276,6 @@ impl World {
             && tunnel[..6] == seat.node.mac()
             && seat.site != CLIENTS
             && self.plan.corrupted == 0
-            // A flood evicts connections that have ended, and their last packets come late.
-            && self.plan.attack.is_none()
         {
             let (site, what) = (seat.site, log::describe(tunnel));
             self.wrong.push(format!("a host at site {site} gets {what}"));
