@@ -38,7 +38,7 @@ const TIMEOUTS: [Ticks; 4] =
 
 fn client(number: u32) -> Endpoint<V4> {
     // Each address is in a prefix of its own, so that none has more than its share.
-    Endpoint::new((0x0a00_0000 + (number / 7 << 8)).into(), (number % 7) as u16)
+    Endpoint::new((0x0a00_0000 + ((number / 7) << 8)).into(), (number % 7) as u16)
 }
 
 fn table(capacity: usize) -> Table<Endpoint<V4>, Phase, u32> {

@@ -35,7 +35,7 @@ impl Harness {
     }
 
     /// Sends a client's segment in the form of its configuration.
-    pub(super) fn from_client(
+    pub(super) fn client_sends(
         &mut self,
         segment: Segment,
         configuration: Configuration,
@@ -52,7 +52,7 @@ impl Harness {
         self.pass(Side::Outside, &frame).0
     }
 
-    pub(super) fn from_web(&mut self, segment: Segment) -> Verdict {
+    pub(super) fn web_sends(&mut self, segment: Segment) -> Verdict {
         self.pass(Side::Inside, &segment.frame()).0
     }
 
@@ -60,9 +60,9 @@ impl Harness {
     pub(super) fn connection(&mut self, port: u16, configuration: Configuration) {
         assert_eq!(self.syn_copy(port, 100, configuration), Verdict::CopyAccepted);
         let answer = Segment::syn_ack(WEB, &client(port), 500, 101);
-        assert_eq!(self.from_web(answer), Verdict::FromWebServer);
+        assert_eq!(self.web_sends(answer), Verdict::FromWebServer);
         let ack = Segment::ack(&client(port), WEB, 101, 501);
-        assert_eq!(self.from_client(ack, configuration), Verdict::ToWebServer);
+        assert_eq!(self.client_sends(ack, configuration), Verdict::ToWebServer);
         assert_eq!(self.phase(port), Some(Phase::Established));
     }
 
@@ -83,14 +83,14 @@ fn an_ack_establishes_nothing_before_the_web_server_has_answered() {
     for configuration in [Configuration::B, Configuration::C] {
         let mut harness = Harness::roomy(|_| {});
         harness.syn_copy(1, 100, configuration);
-        harness.from_client(Segment::ack(&client(1), WEB, 101, 501), configuration);
+        harness.client_sends(Segment::ack(&client(1), WEB, 101, 501), configuration);
         assert_eq!(harness.phase(1), Some(Phase::Opening), "{configuration:?}");
     }
     // Under A the web server's packets may take another path, until one of them has passed.
     let mut harness = Harness::roomy(|_| {});
     for (port, expected) in [(1, Phase::Established), (2, Phase::Opening)] {
         harness.syn_copy(port, 100, Configuration::A);
-        harness.from_client(Segment::ack(&client(port), WEB, 101, 77), Configuration::A);
+        harness.client_sends(Segment::ack(&client(port), WEB, 101, 77), Configuration::A);
         assert_eq!(harness.phase(port), Some(expected));
         harness.connection(10 + port, Configuration::A);
     }
@@ -100,7 +100,7 @@ fn an_ack_establishes_nothing_before_the_web_server_has_answered() {
 fn an_ack_with_a_wrong_checksum_establishes_nothing() {
     let mut harness = Harness::roomy(|_| {});
     harness.syn_copy(1, 100, Configuration::B);
-    harness.from_web(Segment::syn_ack(WEB, &client(1), 500, 101));
+    harness.web_sends(Segment::syn_ack(WEB, &client(1), 500, 101));
     let mut wrong = Segment::ack(&client(1), WEB, 101, 501).inbound().frame();
     wrong[14 + 20 + 16] ^= 0x55;
     assert_eq!(harness.pass(Side::Outside, &wrong).0, Verdict::ToWebServer);
@@ -129,14 +129,14 @@ fn connections_that_nobody_uses_do_not_keep_a_replica_busy() {
     // Not heard of for so long: it does count for a while.
     assert_eq!(harness.syn_copy(3, 100, Configuration::B), Verdict::Busy);
     let data = || Segment::ack(&client(1), WEB, 101, 501).payload(b"GET /");
-    harness.from_client(data(), Configuration::B);
+    harness.client_sends(data(), Configuration::B);
     harness.wait(80);
     assert_eq!(harness.syn_copy(3, 100, Configuration::B), Verdict::CopyAccepted);
     // Heard of again.
-    harness.from_web(Segment::ack(WEB, &client(2), 501, 101).payload(b"OK"));
+    harness.web_sends(Segment::ack(WEB, &client(2), 501, 101).payload(b"OK"));
     assert_eq!(harness.syn_copy(4, 100, Configuration::B), Verdict::Busy);
     // Its end ends the load.
-    harness.from_web(Segment::new(WEB, &client(2), Flags::FIN | Flags::ACK, 503, 101));
+    harness.web_sends(Segment::new(WEB, &client(2), Flags::FIN | Flags::ACK, 503, 101));
     assert_eq!(harness.syn_copy(4, 100, Configuration::B), Verdict::CopyAccepted);
 }
 
@@ -173,12 +173,14 @@ fn a_connection_is_soon_forgotten_when_only_one_side_has_ended_it() {
                 Segment::new(from, to, Flags::FIN | Flags::ACK, sequence, ack)
             };
             match from {
-                Side::Inside => harness.from_web(fin(WEB, &client(1), 501, 101)),
-                Side::Outside => harness.from_client(fin(&client(1), WEB, 101, 501), configuration),
+                Side::Inside => harness.web_sends(fin(WEB, &client(1), 501, 101)),
+                Side::Outside => {
+                    harness.client_sends(fin(&client(1), WEB, 101, 501), configuration)
+                }
             };
             assert_eq!(harness.phase(1), Some(Phase::HalfClosed), "{configuration:?} {from:?}");
             harness.wait(239);
-            harness.from_web(Segment::ack(WEB, &client(1), 502, 101).payload(b"still sending"));
+            harness.web_sends(Segment::ack(WEB, &client(1), 502, 101).payload(b"still sending"));
             harness.wait(239);
             assert_eq!(harness.phase(1), Some(Phase::HalfClosed));
             harness.wait(1);
@@ -193,10 +195,10 @@ fn a_blind_fin_or_rst_changes_no_state() {
         for flags in [Flags::RST, Flags::RST | Flags::ACK, Flags::FIN | Flags::ACK] {
             let mut harness = Harness::roomy(|_| {});
             harness.connection(1, configuration);
-            harness.from_web(Segment::ack(WEB, &client(1), 501, 3_000_000_000).payload(b"OK"));
+            harness.web_sends(Segment::ack(WEB, &client(1), 501, 3_000_000_000).payload(b"OK"));
             let end = |sequence: u32| Segment::new(&client(1), WEB, flags, sequence, 503);
             for sequence in [0, 101, 2_999_999_999, 3_000_000_000 + (1 << 20)] {
-                harness.from_client(end(sequence), configuration);
+                harness.client_sends(end(sequence), configuration);
                 assert_eq!(harness.phase(1), Some(Phase::Established), "{sequence}");
             }
             if configuration != Configuration::C {
@@ -205,7 +207,7 @@ fn a_blind_fin_or_rst_changes_no_state() {
                 assert_eq!(harness.pass(Side::Outside, &wrong).0, Verdict::ToWebServer);
                 assert_eq!(harness.phase(1), Some(Phase::Established));
             }
-            harness.from_client(end(3_000_000_000 + 1000), configuration);
+            harness.client_sends(end(3_000_000_000 + 1000), configuration);
             let phase = if flags & Flags::RST != 0 { Phase::Reset } else { Phase::HalfClosed };
             assert_eq!(harness.phase(1), Some(phase), "{configuration:?}");
         }
@@ -217,13 +219,13 @@ fn a_connection_that_goes_on_after_a_rst_is_established_again() {
     let mut harness = Harness::roomy(|_| {});
     harness.connection(1, Configuration::B);
     let reset = Segment::new(&client(1), WEB, Flags::RST, 101, 0);
-    harness.from_client(reset, Configuration::B);
+    harness.client_sends(reset, Configuration::B);
     let data = || Segment::ack(&client(1), WEB, 101, 501).payload(b"GET /");
     harness.wait(2);
-    harness.from_client(data(), Configuration::B);
+    harness.client_sends(data(), Configuration::B);
     assert_eq!(harness.phase(1), Some(Phase::Reset));
     harness.wait(3);
-    harness.from_client(data(), Configuration::B);
+    harness.client_sends(data(), Configuration::B);
     assert_eq!(harness.phase(1), Some(Phase::Established));
 }
 
@@ -238,14 +240,14 @@ fn a_full_table_evicts_what_is_over_then_half_open_then_reset_and_nothing_else()
     };
     // Established; half closed; reset; closed; half-open; lost.
     for port in [2, 4] {
-        harness.from_web(fin(WEB, &client(port), 501, 101));
+        harness.web_sends(fin(WEB, &client(port), 501, 101));
     }
     let reset = Segment::new(&client(3), WEB, Flags::RST, 101, 0);
-    harness.from_client(reset, Configuration::B);
-    harness.from_client(fin(&client(4), WEB, 101, 502), Configuration::B);
+    harness.client_sends(reset, Configuration::B);
+    harness.client_sends(fin(&client(4), WEB, 101, 502), Configuration::B);
     harness.syn_copy(5, 100, Configuration::B);
     harness.syn_copy(6, 100, Configuration::B);
-    harness.from_client(Segment::new(&client(6), WEB, Flags::RST, 101, 0), Configuration::B);
+    harness.client_sends(Segment::new(&client(6), WEB, Flags::RST, 101, 0), Configuration::B);
     assert_eq!(harness.phase(6), Some(Phase::Lost));
     // Each new one is established at once, so that it is not evicted.
     for (new, evicted) in [(11, 4), (12, 6), (13, 5), (14, 3)] {
@@ -263,11 +265,11 @@ fn a_loser_is_forgotten_soon_after_its_reset() {
     for configuration in CONFIGURATIONS {
         let mut harness = Harness::roomy(|_| {});
         harness.syn_copy(1, 100, configuration);
-        harness.from_web(Segment::syn_ack(WEB, &client(1), 500, 101));
+        harness.web_sends(Segment::syn_ack(WEB, &client(1), 500, 101));
         // A blind one; then the gateway's.
-        harness.from_client(Segment::new(&client(1), WEB, Flags::RST, 102, 0), configuration);
+        harness.client_sends(Segment::new(&client(1), WEB, Flags::RST, 102, 0), configuration);
         assert_eq!(harness.phase(1), Some(Phase::Opening));
-        harness.from_client(Segment::new(&client(1), WEB, Flags::RST, 101, 0), configuration);
+        harness.client_sends(Segment::new(&client(1), WEB, Flags::RST, 101, 0), configuration);
         assert_eq!(harness.phase(1), Some(Phase::Lost));
         harness.wait(10);
         assert_eq!(harness.phase(1), None);
@@ -280,10 +282,10 @@ fn either_of_two_syn_acks_establishes_a_connection_and_so_does_data_of_the_serve
         let started = || {
             let mut harness = Harness::roomy(|_| {});
             harness.syn_copy(1, 100, configuration);
-            harness.from_web(Segment::syn_ack(WEB, &client(1), 7000, 101));
+            harness.web_sends(Segment::syn_ack(WEB, &client(1), 7000, 101));
             harness.wait(1);
             harness.syn_copy(1, 100, configuration);
-            harness.from_web(Segment::syn_ack(WEB, &client(1), 9000, 101));
+            harness.web_sends(Segment::syn_ack(WEB, &client(1), 9000, 101));
             harness
         };
         for (number, expected) in
@@ -291,7 +293,7 @@ fn either_of_two_syn_acks_establishes_a_connection_and_so_does_data_of_the_serve
         {
             let mut harness = started();
             let ack = Segment::ack(&client(1), WEB, 101, number);
-            harness.from_client(ack, configuration);
+            harness.client_sends(ack, configuration);
             assert_eq!(harness.phase(1), Some(expected), "{configuration:?} {number}");
         }
         // The answer to a blind packet is no proof: a TCP that is half-open sends it, too.
@@ -302,7 +304,7 @@ fn either_of_two_syn_acks_establishes_a_connection_and_so_does_data_of_the_serve
             (120, b"", Phase::Established),
         ] {
             let mut harness = started();
-            harness.from_web(Segment::ack(WEB, &client(1), 8001, ack).payload(payload));
+            harness.web_sends(Segment::ack(WEB, &client(1), 8001, ack).payload(payload));
             assert_eq!(harness.phase(1), Some(expected), "{configuration:?} {ack}");
         }
     }

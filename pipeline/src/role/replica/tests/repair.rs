@@ -91,11 +91,9 @@ fn completed(rate: u64, seed: u64) -> usize {
                     events.push(Reverse((millis + time, number, Event::SynAck)));
                 }
             }
-            Event::SynAck if !end.server_has_ack => {
-                if harness.answers(&client) && !random.loses() {
-                    end.client_has_syn_ack = true;
-                    events.push(Reverse((millis + 100, number, Event::Ack)));
-                }
+            Event::SynAck if !end.server_has_ack && harness.answers(&client) && !random.loses() => {
+                end.client_has_syn_ack = true;
+                events.push(Reverse((millis + 100, number, Event::Ack)));
             }
             Event::Ack if !random.loses() => {
                 let ack = Segment::ack(&client, WEB, 101, 501).inbound().frame();

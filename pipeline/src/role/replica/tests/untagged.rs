@@ -18,8 +18,8 @@ fn after(earlier: Earlier, configuration: Configuration) -> Harness {
     let mut harness = Harness::roomy(|_| {});
     if let Earlier::Lost = earlier {
         harness.syn_copy(1, 100, configuration);
-        harness.from_web(Segment::syn_ack(WEB, &client(1), 500, 101));
-        harness.from_client(Segment::new(&client(1), WEB, Flags::RST, 101, 0), configuration);
+        harness.web_sends(Segment::syn_ack(WEB, &client(1), 500, 101));
+        harness.client_sends(Segment::new(&client(1), WEB, Flags::RST, 101, 0), configuration);
         return harness;
     }
     harness.connection(1, configuration);
@@ -28,11 +28,11 @@ fn after(earlier: Earlier, configuration: Configuration) -> Harness {
     let fin = Flags::FIN | Flags::ACK;
     match earlier {
         Earlier::Closed => {
-            harness.from_client(end(&client(1), WEB, fin, 101, 501), configuration);
-            harness.from_web(end(WEB, &client(1), fin, 501, 102));
+            harness.client_sends(end(&client(1), WEB, fin, 101, 501), configuration);
+            harness.web_sends(end(WEB, &client(1), fin, 501, 102));
         }
         Earlier::Reset => {
-            harness.from_client(end(&client(1), WEB, Flags::RST, 101, 0), configuration);
+            harness.client_sends(end(&client(1), WEB, Flags::RST, 101, 0), configuration);
         }
         Earlier::Quiet | Earlier::Lost => harness.wait(10),
     }
@@ -74,9 +74,9 @@ fn a_plain_syn_does_not_end_a_connection_that_its_web_server_keeps() {
         assert_eq!(harness.pass(Side::Outside, &syn).0, Verdict::NoEntry);
         // A challenge ACK, in the form of the connection.
         let challenge = Segment::ack(WEB, &client(1), 501, 101);
-        assert_eq!(harness.from_web(challenge), Verdict::FromWebServer);
+        assert_eq!(harness.web_sends(challenge), Verdict::FromWebServer);
         let data = Segment::ack(&client(1), WEB, 101, 501).payload(b"GET /");
-        assert_eq!(harness.from_client(data, configuration), Verdict::ToWebServer);
+        assert_eq!(harness.client_sends(data, configuration), Verdict::ToWebServer);
         assert_eq!(harness.phase(1), Some(Phase::Established));
     }
 }
@@ -97,12 +97,12 @@ fn a_gateways_plain_syn_to_a_winner_keeps_its_form() {
     harness.connection(1, Configuration::B);
     harness.wait(1);
     let syn = Segment::syn(&client(1), WEB, 9000);
-    assert_eq!(harness.from_client(syn, Configuration::B), Verdict::ToWebServer);
+    assert_eq!(harness.client_sends(syn, Configuration::B), Verdict::ToWebServer);
     let answer = Segment::syn_ack(WEB, &client(1), 7000, 9001);
     let tunnelled = answer.tunnelled("203.0.113.10", "198.18.1.10");
     let seen = harness.pass(Side::Inside, &answer.frame());
     assert_eq!(seen, (Verdict::FromWebServer, Some(tunnelled)));
     let ack = Segment::ack(&client(1), WEB, 9001, 7001);
-    assert_eq!(harness.from_client(ack, Configuration::B), Verdict::ToWebServer);
+    assert_eq!(harness.client_sends(ack, Configuration::B), Verdict::ToWebServer);
     assert_eq!(harness.phase(1), Some(Phase::Established));
 }
