@@ -2,7 +2,7 @@
 
 use pipeline::base::time::Ticks;
 use pipeline::role::gateway::flow::{Flow, Phase};
-use pipeline::table::{EntryHint, Hash, Table};
+use pipeline::table::{EntryHint, Hash, State, Table};
 use pipeline::wire::family::{Endpoint, Family};
 
 use crate::BURST;
@@ -56,7 +56,7 @@ pub fn remove<F: Numbered>(table: &mut Connections<F>, number: usize) {
 
 /// Returns a table of `capacity` with the connections 0 to `count`, which never expire.
 pub fn table<F: Numbered>(capacity: usize, count: usize) -> Connections<F> {
-    let mut table = Table::new(capacity, &[Ticks(u64::MAX); 4], KEY);
+    let mut table = Table::new(capacity, &[Ticks(u64::MAX); Phase::ALL.len()], KEY);
     (0..count).for_each(|number| insert(&mut table, number));
     table
 }

@@ -121,8 +121,8 @@ fn what_another_gateway_decided_passes_untouched() {
 #[test]
 fn a_race_has_a_winner_and_two_losers() {
     let frames = Frames::new(&[]);
-    let up = [(0, "syn"), (2, "syn")];
-    let down = [(1, "answers"), (3, "answers")];
+    let up = [(0, "syn"), (3, "syn")];
+    let down = [(1, "answers"), (4, "answers")];
     let [inside, outside] = frames.verdicts("races.toml", "A", &up, &down);
     // What was decided is forgotten: the same start packets race again.
     assert_eq!(inside, expected([("tagged", 2 * CONNECTIONS)]));

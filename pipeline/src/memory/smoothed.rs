@@ -6,11 +6,17 @@ use crate::base::time::Ticks;
 /// little.
 const PAUSE: Ticks = Ticks::from_secs(2);
 
+/// A sample so much later than the value is of an answer that was sent again, because the first was
+/// lost: it counts only if the next one is as late.
+const SENT_AGAIN: Ticks = Ticks::from_millis(500);
+
 /// A smoothed time and its variation, as the round-trip time of a TCP (RFC 6298, section 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Smoothed {
     time: Ticks,
     variation: Ticks,
+    /// Whether the last sample was too late to count.
+    was_late: bool,
     /// When the last sample was taken.
     pub(super) at: Ticks,
 }
@@ -18,7 +24,7 @@ pub(super) struct Smoothed {
 impl Smoothed {
     /// Returns the value after one sample.
     pub(super) fn first(sample: Ticks, now: Ticks) -> Self {
-        Self { time: sample, variation: Ticks(sample.0 / 2), at: now }
+        Self { time: sample, variation: Ticks(sample.0 / 2), was_late: false, at: now }
     }
 
     /// Adds a sample to a value that may have none yet.
@@ -30,6 +36,11 @@ impl Smoothed {
     }
 
     fn sample(&mut self, sample: Ticks, now: Ticks) {
+        let is_late = sample >= self.time + SENT_AGAIN;
+        if is_late && !std::mem::replace(&mut self.was_late, is_late) {
+            return;
+        }
+        self.was_late = is_late;
         let difference = self.time.0.abs_diff(sample.0);
         let weight = match now.since(self.at) > PAUSE {
             // Whoever has become faster is found by the first sample. A slower one may be late by
@@ -74,5 +85,20 @@ mod tests {
         assert_eq!(value.unwrap().time(), ms(100));
         Smoothed::add(&mut value, ms(10), ms(20_000));
         assert_eq!(value.unwrap().time(), ms(10));
+    }
+
+    #[test]
+    fn a_sample_of_an_answer_that_was_sent_again_counts_if_the_next_one_is_as_late() {
+        let ms = Ticks::from_millis;
+        let time = |samples: &[u64]| {
+            let mut value = None;
+            samples.iter().for_each(|sample| Smoothed::add(&mut value, ms(*sample), ms(1)));
+            value.unwrap().time()
+        };
+        assert_eq!(time(&[80, 1080]), ms(80));
+        assert_eq!(time(&[80, 1080, 80, 1080]), ms(80));
+        assert_eq!(time(&[80, 579]), Ticks((7 * ms(80).0 + ms(579).0) / 8));
+        // The way has become longer.
+        assert_eq!(time(&[80, 1080, 1080]), Ticks((7 * ms(80).0 + ms(1080).0) / 8));
     }
 }

@@ -62,18 +62,19 @@ fn same_by_connection(
     share_the_work(&counters, workers, &what);
 }
 
-/// Nothing is lost between workers, and each has something to do.
+/// Nothing is lost between workers. How many of them have something to do depends on the word of the
+/// RSS key, which is drawn at start: it distributes 256 adjacent addresses evenly, but not these few.
 #[track_caller]
 pub fn share_the_work(counters: &Value, workers: usize, what: &str) {
     let worker = |at: usize, name: &str| counters["workers"][at][name].as_u64().unwrap();
     let sum = |name: &str| (0..workers).map(|at| worker(at, name)).sum::<u64>();
     assert_eq!(sum("handed_off"), sum("taken_from_workers"), "{what}");
-    assert_eq!(sum("handed_off") > 0, workers > 1, "{what}: nothing was handed over");
+    assert!(workers > 1 || sum("handed_off") == 0, "{what}: handed to nobody");
     let busy = |at: &usize| {
         let sides = counters["workers"][*at]["sides"].as_array().unwrap();
         sides.iter().any(|side| side["received"].as_u64() > Some(0))
     };
-    assert_eq!((0..workers).filter(busy).count(), workers, "{what}: one has nothing to do");
+    assert!((0..workers).any(|at| busy(&at)), "{what}: nobody has anything to do");
     let steered = if workers > 1 { "software" } else { "none" };
     let ports = counters["ports"].as_array().unwrap();
     assert!(ports.iter().all(|port| port["steered_by"] == steered), "{what}: {ports:?}");

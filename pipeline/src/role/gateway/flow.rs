@@ -119,10 +119,22 @@ impl RaceFlags {
     const UNTAGGED: u8 = 1;
     const DEFERRED: u8 = 1 << 1;
     const ANSWERED: u8 = 1 << 2;
-    const PENDING: u8 = 1 << 5;
-    const TWO_NUMBERS: u8 = 1 << 6;
     const TAGGED: u8 = 1 << 3;
     const UNTAGGED_LATE: u8 = 1 << 4;
+    const PENDING: u8 = 1 << 5;
+    const TWO_NUMBERS: u8 = 1 << 6;
+    const REPEATED: u8 = 1 << 7;
+
+    /// Notes that the SYN came once more before its retransmission was due.
+    pub fn note_repeated(&mut self) {
+        self.0 |= Self::REPEATED;
+    }
+
+    /// Returns whether the SYN came once more before its retransmission was due: which of them an
+    /// answer is to is not known.
+    pub fn is_repeated(self) -> bool {
+        self.0 & Self::REPEATED != 0
+    }
 
     /// Notes that a SYN of the race was sent to the server with a tag.
     pub fn note_tagged(&mut self) {

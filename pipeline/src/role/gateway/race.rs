@@ -368,7 +368,9 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
             // In a shadow the memory learns who would have won.
             has_won: place != Place::Lost
                 && !(contender.is_origin && flow.race.has_shadow_answer()),
-            after: (flow.retransmits == 0).then(|| elapsed.since(waited)),
+            // Karn's algorithm (RFC 6298, section 3).
+            after: (flow.retransmits == 0 && !flow.race.is_repeated())
+                .then(|| elapsed.since(waited)),
         };
         self.report(service, client, event, now);
     }

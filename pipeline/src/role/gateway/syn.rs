@@ -363,7 +363,8 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
     /// Handles one more copy of the last SYN of an undecided race: networks mirror frames, and some
     /// clients have timers of milliseconds. It is sent as the one before, and no replica is asked
     /// directly once more.
-    fn same_syn<B: Buffer>(&self, packet: &mut Packet<B>, slot: Slot, now: Ticks) -> Verdict {
+    fn same_syn<B: Buffer>(&mut self, packet: &mut Packet<B>, slot: Slot, now: Ticks) -> Verdict {
+        self.flows.value_mut(slot).race.note_repeated();
         let flow = &self.flows.get(slot).value;
         let waits = self.policy(flow.service).origin_after;
         if flow.race.is_deferred() && flow.retransmits == 0 && flow.elapsed(now) < waits {
