@@ -13,25 +13,30 @@ pub type Connections<F> = Table<Endpoint<F>, Phase, Flow<F>>;
 
 /// A family with numbered keys.
 pub trait Numbered: Family {
-    /// Returns the client endpoint of connection `number`: 50,000 ports per address.
+    /// Returns the client endpoint of connection `number`.
     fn numbered(number: usize) -> Endpoint<Self>;
 }
 
-fn host_and_port(number: usize) -> (u32, u16) {
-    ((number / 50_000) as u32, (10_000 + number % 50_000) as u16)
+/// Clients of so many prefixes take turns, so that none has more than its share of the table.
+const PREFIXES: usize = 64;
+
+/// Returns the prefix of a connection's client, and its port.
+fn prefix_and_port(number: usize) -> (u32, u16) {
+    let (round, turn) = (number / PREFIXES, number % PREFIXES);
+    ((round / 50_000 * PREFIXES + turn) as u32, (10_000 + round % 50_000) as u16)
 }
 
 impl Numbered for pipeline::wire::family::V4 {
     fn numbered(number: usize) -> Endpoint<Self> {
-        let (host, port) = host_and_port(number);
-        Endpoint::new((0xc612_0000 + host).into(), port)
+        let (prefix, port) = prefix_and_port(number);
+        Endpoint::new((0xc612_0001 + (prefix << 8)).into(), port)
     }
 }
 
 impl Numbered for pipeline::wire::family::V6 {
     fn numbered(number: usize) -> Endpoint<Self> {
-        let (host, port) = host_and_port(number);
-        Endpoint::new((0x2001_0db8_u128 << 96 | u128::from(host)).into(), port)
+        let (prefix, port) = prefix_and_port(number);
+        Endpoint::new((0x2001_0db8_u128 << 96 | u128::from(prefix) << 80 | 1).into(), port)
     }
 }
 

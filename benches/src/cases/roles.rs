@@ -5,6 +5,7 @@ use pipeline::base::time::Ticks;
 use pipeline::packet::view::Side;
 use pipeline::role::Role;
 use pipeline::role::gateway::Gateway;
+use pipeline::role::replica::Replica;
 use pipeline::role::gateway::mode::{A, B, C, Mode};
 use pipeline::stage::tag::Configuration;
 use pipeline::verdict::Verdict;
@@ -237,20 +238,36 @@ fn copies_again() -> Box<dyn Work> {
 }
 
 fn to_web_server(code: Configuration, peers: Peers) -> Box<dyn Work> {
-    let harness = opened(replica_harness(), &copy_frames(code, peers, OPEN), Verdict::CopyAccepted);
-    let frames = frames(peers, OPEN, |client| match code {
-        Configuration::A | Configuration::B => Segment::ack(client, peers.replica, 8, 6).frame(),
-        Configuration::C => {
-            Segment::ack(client, peers.server, 8, 6).tunnelled(&ip(client), &ip(peers.replica))
-        }
-    });
-    work(harness, arrivals(Side::Outside, &frames, Verdict::ToWebServer))
+    let frames = from_clients(code, peers);
+    work(at_web_servers(code, peers), arrivals(Side::Outside, &frames, Verdict::ToWebServer))
 }
 
 fn from_web_server(code: Configuration, peers: Peers) -> Box<dyn Work> {
-    let harness = opened(replica_harness(), &copy_frames(code, peers, OPEN), Verdict::CopyAccepted);
     let frames = frames(peers, OPEN, |client| Segment::ack(peers.replica, client, 6, 8).frame());
-    work(harness, arrivals(Side::Inside, &frames, Verdict::FromWebServer))
+    work(at_web_servers(code, peers), arrivals(Side::Inside, &frames, Verdict::FromWebServer))
+}
+
+/// Returns the clients' acknowledgements of the web server's SYN/ACK, as they reach the replica.
+fn from_clients(code: Configuration, peers: Peers) -> Vec<Vec<u8>> {
+    frames(peers, OPEN, |client| match code {
+        Configuration::A | Configuration::B => {
+            Segment::ack(client, peers.replica, 8, 6).inbound().frame()
+        }
+        Configuration::C => {
+            Segment::ack(client, peers.server, 8, 6).tunnelled(&ip(client), &ip(peers.replica))
+        }
+    })
+}
+
+/// Returns a replica with established connections.
+fn at_web_servers(code: Configuration, peers: Peers) -> Harness<Replica> {
+    let copies = copy_frames(code, peers, OPEN);
+    let mut harness = opened(replica_harness(), &copies, Verdict::CopyAccepted);
+    let answers =
+        frames(peers, OPEN, |client| Segment::syn_ack(peers.replica, client, 5, 8).frame());
+    run_all(&mut harness, Side::Inside, &answers, Verdict::FromWebServer);
+    run_all(&mut harness, Side::Outside, &from_clients(code, peers), Verdict::ToWebServer);
+    harness
 }
 
 /// Returns the harness after these frames from the outside have opened connections.
