@@ -5,8 +5,8 @@ use pipeline::base::time::Ticks;
 use pipeline::packet::view::Side;
 use pipeline::role::Role;
 use pipeline::role::gateway::Gateway;
-use pipeline::role::replica::Replica;
 use pipeline::role::gateway::mode::{A, B, C, Mode};
+use pipeline::role::replica::Replica;
 use pipeline::stage::tag::Configuration;
 use pipeline::verdict::Verdict;
 
