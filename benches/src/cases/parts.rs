@@ -29,7 +29,10 @@ pub(super) fn cases() -> Vec<Case> {
         ("parse", || over(data(), parse)),
         ("parse_v6", || over(data_v6(), parse)),
         ("classify_syn", || over(syn(), classify_syn)),
-        ("tag_insert", || over(syn(), |p| insert_tag(p, &Keys::default()))),
+        ("tag_insert", || {
+            let keys = Keys::default();
+            over(syn(), move |p| insert_tag(p, &keys))
+        }),
         ("tag_insert_signed", || {
             let keys = Keys::new([(1, [7; 16])], Some(1));
             over(syn(), move |p| insert_tag(p, &keys))
