@@ -6,6 +6,9 @@ use firstack_tests::scenario::{Scenario, Side};
 
 use crate::harness::{BURST, Inputs, directory, same_as_replayed};
 
+/// The longest frame that one buffer segment of a run holds.
+const ONE_SEGMENT: usize = 2048;
+
 /// What comes in in a scenario; `None` when a run could not give what a replay gives: the
 /// appliance asks and answers by ARP when it likes, and with MAC addresses of its ports, and probes
 /// tunnels when it likes, under an identifier that is random; a gateway that asks directly learns when
@@ -22,7 +25,10 @@ fn inputs_of(scenario: &Scenario) -> Option<Inputs> {
     let inputs = Side::ALL.map(|side| {
         scenario.input(side).into_iter().map(|record| record.bytes).collect::<Vec<_>>()
     });
-    let fits = |frames: &Vec<Vec<u8>>| frames.len() <= BURST;
+    // What decides something has to be in one buffer segment, as it is in a replay.
+    let fits = |frames: &Vec<Vec<u8>>| {
+        frames.len() <= BURST && frames.iter().all(|frame| frame.len() <= ONE_SEGMENT)
+    };
     // It signs, and verifies, by today's time.
     let signs = config.get("tag").is_some_and(|tag| tag.get("keys").is_some());
     (!by_arp && !probes && !learns && !signs && inputs.iter().all(fits)).then_some(inputs)

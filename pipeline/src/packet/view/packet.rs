@@ -123,13 +123,6 @@ impl<B: Buffer> Packet<B> {
         tcp::checksum_ok(segment, F::pseudo_header(from, to, ipv4::TCP, segment.len()))
     }
 
-    /// Returns whether the TCP checksum is correct, or cannot be verified because the packet is
-    /// spread over several buffer segments: for what a damaged packet must not do, and a long one
-    /// has to.
-    pub fn tcp_checksum_not_wrong<F: Family>(&self) -> bool {
-        self.buffer.head().len() < self.view.end as usize || self.tcp_checksum_ok::<F>()
-    }
-
     /// Returns the length of the IP packet in bytes, without the padding of the frame.
     #[inline(always)]
     pub fn ip_len(&self) -> usize {

@@ -85,7 +85,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         let is_answer = flags.0 & (Flags::ACK | Flags::RST | Flags::SYN) == Flags::ACK
             && (flow.race.has_two_numbers()
                 || is_near(tcp::ack_number(packet.tcp()), flow.next_from_server));
-        if !is_answer || !is_undamaged::<F, B>(packet) {
+        if !is_answer || !has_right_checksums::<F, B>(packet) {
             return;
         }
         let flow = self.flows.value_mut(slot);
@@ -179,12 +179,6 @@ impl<F: Family> Flow<F> {
             _ => Phase::Replica,
         }
     }
-}
-
-/// Returns whether the checksums of a packet that continues a connection are right, as far as they
-/// can be verified.
-pub(super) fn is_undamaged<F: Family, B: Buffer>(packet: &Packet<B>) -> bool {
-    packet.ip_checksum_ok() && packet.tcp_checksum_not_wrong::<F>()
 }
 
 /// Returns whether the checksums of a packet that decides something are right.

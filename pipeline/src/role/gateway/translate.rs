@@ -2,7 +2,7 @@
 
 use super::flow::{Flow, Phase};
 use super::mode::{EncapError, Mode, Translation};
-use super::segments::{has_right_checksums, is_undamaged};
+use super::segments::has_right_checksums;
 use super::{Common, GatewayFor};
 use crate::base::time::Ticks;
 use crate::packet::buffer::{Buffer, Pool};
@@ -153,7 +153,7 @@ fn continues_race<F: Family, B: Buffer>(packet: &Packet<B>, isn: u32) -> bool {
     let flags = tcp::flags(packet.tcp());
     flags.0 & (Flags::ACK | Flags::SYN | Flags::RST) == Flags::ACK
         && follows(tcp::sequence(packet.tcp()), isn.wrapping_add(1))
-        && is_undamaged::<F, B>(packet)
+        && has_right_checksums::<F, B>(packet)
 }
 
 /// Returns whether a packet is a RST that acknowledges the SYN of a race (RFC 9293,

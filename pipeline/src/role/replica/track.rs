@@ -246,7 +246,7 @@ impl<F: Family> ReplicaFor<'_, F> {
                     && !self.common.answering.has(connection.replica.address.into())
             }
         };
-        fits && packet.tcp_checksum_not_wrong::<F>()
+        fits && packet.tcp_checksum_ok::<F>()
     }
 
     /// Establishes a connection. Its client's prefix may have a SYN/ACK repeated for that.

@@ -70,7 +70,7 @@ impl<F: Family> SwitchFor<'_, F> {
             // The server's packets may take another path.
             false => !self.common.states[service].passes(affinity.server, now),
         };
-        match established && packet.tcp_checksum_not_wrong::<F>() {
+        match established && packet.tcp_checksum_ok::<F>() {
             true if affinity.server_seen() => Phase::Established,
             true => Phase::Unheard,
             false => Phase::Opening,
