@@ -117,7 +117,6 @@ const UNDER_B: &[Verdict] = &[Verdict::Passed];
 const UNDER_C: &[Verdict] = &[
     Verdict::TunnelSpoofed,
     Verdict::TooBig,
-    Verdict::TooBigDropped,
     Verdict::Fragmented,
     Verdict::NoBuffer,
 ];
