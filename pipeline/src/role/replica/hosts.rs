@@ -1,4 +1,5 @@
-//! Whose an address is: compiled from the settings, so that no packet walks them.
+//! Whose an address is: compiled from the settings, so that no packet walks them; and which web
+//! servers have been seen.
 
 use std::net::IpAddr;
 
@@ -7,11 +8,19 @@ use hashbrown::{HashMap, HashSet};
 use super::Settings;
 use crate::wire::ethernet::Mac;
 
+/// What is known of a web server's address.
+#[derive(Clone, Copy, Debug)]
+struct WebServer {
+    /// The MAC address that the configuration gives it.
+    mac: Option<Mac>,
+    /// Whether a SYN/ACK from it has passed. Under A they may take another path.
+    answers: bool,
+}
+
 /// The addresses of the web servers, and those to which tunnels are sent.
 #[derive(Debug)]
 pub(super) struct Hosts {
-    /// The web servers, each with the MAC address that the configuration gives it.
-    servers: HashMap<IpAddr, Option<Mac>>,
+    servers: HashMap<IpAddr, WebServer>,
     /// The outer destinations that belong to the replica.
     tunnel_addresses: HashSet<IpAddr>,
 }
@@ -21,7 +30,7 @@ impl Hosts {
         let mut servers = HashMap::new();
         for server in settings.services.iter().flat_map(|service| &service.servers) {
             // Servers at several ports have one address; the first counts.
-            servers.entry(server.address).or_insert(server.mac);
+            servers.entry(server.address).or_insert(WebServer { mac: server.mac, answers: false });
         }
         let tunnel_addresses = settings.tunnel_addresses.iter().copied().collect();
         Self { servers, tunnel_addresses }
@@ -34,7 +43,19 @@ impl Hosts {
 
     /// Returns the configured MAC address of a web server.
     pub(super) fn mac(&self, server: IpAddr) -> Option<Mac> {
-        self.servers.get(&server).copied().flatten()
+        self.servers.get(&server)?.mac
+    }
+
+    /// Notes a SYN/ACK from a web server.
+    pub(super) fn note_syn_ack(&mut self, server: IpAddr) {
+        if let Some(server) = self.servers.get_mut(&server) {
+            server.answers = true;
+        }
+    }
+
+    /// Returns whether a SYN/ACK from this web server has passed.
+    pub(super) fn answers(&self, server: IpAddr) -> bool {
+        self.servers.get(&server).is_some_and(|server| server.answers)
     }
 
     /// Returns whether an outer destination belongs to the replica.

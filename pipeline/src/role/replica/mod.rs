@@ -7,7 +7,6 @@
 //! packets go to the client in the form of the connection's configuration ([`track`], [`mode`]);
 //! all other traffic is bridged.
 
-mod answering;
 mod connection;
 mod copy;
 mod direct;
@@ -37,6 +36,7 @@ use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::burst::Burst;
 use crate::packet::fragments::Fragments;
 use crate::packet::view::{Kind, Packet, Side, View};
+use crate::policy::clients::ClientHash;
 use crate::policy::limiter::Bucket;
 use crate::policy::services::{Scope, Services};
 use crate::stage::sign::Keys;
@@ -44,7 +44,6 @@ use crate::stage::signatures::Signatures;
 use crate::table::Table;
 use crate::verdict::{Roles, Verdict};
 use crate::wire::family::{Endpoint, Family, V4, V6, Version};
-use answering::Answering;
 use connection::ClientConnection;
 use heard::Heard;
 use hosts::Hosts;
@@ -78,7 +77,6 @@ struct Common {
     syns: Bucket,
     repairs: Repairs,
     heard: Heard,
-    answering: Answering,
     oversize: Oversize,
     admission: Arc<Admission>,
     resolver: Resolver,
@@ -136,9 +134,11 @@ impl Replica {
                 keys,
                 signatures: Signatures::new(SIGNATURE_PASSES),
                 syns: Bucket::full(settings.busy_syn_rate, Ticks(0)),
-                repairs: Repairs::new(settings.syn_ack_repair_rate, settings.hash_key.0),
+                repairs: Repairs::new(
+                    settings.syn_ack_repair_rate,
+                    ClientHash::new(settings.hash_key),
+                ),
                 heard: Heard::default(),
-                answering: Answering::new(&settings.services),
                 oversize: Oversize::new(settings.hash_key, ClientIs::Destination),
                 admission: shares.admission,
                 resolver: Resolver::new(shares.neighbours),

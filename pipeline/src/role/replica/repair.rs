@@ -9,6 +9,7 @@
 use std::net::IpAddr;
 
 use crate::base::time::Ticks;
+use crate::policy::clients::ClientHash;
 use crate::policy::limiter::Bucket;
 
 /// Number of cells. Prefixes that share a cell share its tokens.
@@ -37,16 +38,16 @@ pub(super) struct Repairs {
     rate: u64,
     all: Bucket,
     cells: Box<[Cell]>,
-    key: u64,
+    hash: ClientHash,
 }
 
 impl Repairs {
     /// Returns the tokens of a replica at its start. `rate` per second are given to all prefixes
-    /// together; with 0, there are none, earned ones included. `key` is secret.
-    pub(super) fn new(rate: u64, key: u64) -> Self {
+    /// together; with 0, there are none, earned ones included. `hash` has a secret key.
+    pub(super) fn new(rate: u64, hash: ClientHash) -> Self {
         let cell = Cell { earned: 0, given: GIVEN as u8, filled: 0 };
         let all = Bucket::full(rate * SAVED, Ticks(0));
-        Self { rate, all, cells: vec![cell; CELLS].into_boxed_slice(), key }
+        Self { rate, all, cells: vec![cell; CELLS].into_boxed_slice(), hash }
     }
 
     /// Notes that a client has established a connection.
@@ -78,13 +79,7 @@ impl Repairs {
 
     /// Returns the cell of a client's prefix: 24 bits of IPv4, 48 of IPv6.
     fn cell(&mut self, client: IpAddr) -> &mut Cell {
-        let prefix = match client {
-            IpAddr::V4(address) => u64::from(address.to_bits() >> 8) | 1 << 63,
-            IpAddr::V6(address) => (address.to_bits() >> 80) as u64,
-        };
-        let mixed =
-            u128::from(prefix ^ self.key).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
-        &mut self.cells[(mixed >> 64) as usize % CELLS]
+        &mut self.cells[self.hash.prefix(client) as usize % CELLS]
     }
 }
 
@@ -99,7 +94,7 @@ mod tests {
 
     #[test]
     fn a_prefix_has_what_it_earned_and_a_little_more() {
-        let mut repairs = Repairs::new(1000, 7);
+        let mut repairs = Repairs::new(1000, ClientHash::new((7, 7)));
         assert_eq!(granted(&mut repairs, "198.18.1.10", 1), 8);
         assert_eq!(granted(&mut repairs, "198.18.1.99", 1), 0, "the same prefix");
         assert_eq!(granted(&mut repairs, "198.18.2.10", 1), 8);
@@ -117,7 +112,7 @@ mod tests {
 
     #[test]
     fn all_prefixes_together_have_no_more_than_the_rate_and_what_was_earned() {
-        let mut repairs = Repairs::new(100, 7);
+        let mut repairs = Repairs::new(100, ClientHash::new((7, 7)));
         let mut all = |secs| -> usize {
             (0..255u8).map(|n| granted(&mut repairs, &format!("203.{n}.113.1"), secs)).sum()
         };
@@ -129,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_rate_of_zero_repairs_nothing() {
-        let mut repairs = Repairs::new(0, 7);
+        let mut repairs = Repairs::new(0, ClientHash::new((7, 7)));
         repairs.earn("198.18.1.10".parse().unwrap());
         assert_eq!(granted(&mut repairs, "198.18.1.10", 100), 0);
     }

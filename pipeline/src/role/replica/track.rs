@@ -9,7 +9,7 @@ use crate::counters::Scalar;
 use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::view::{Packet, Side};
 use crate::role::gateway::mode::EncapError;
-use crate::role::tracking::{acknowledges, refuses};
+use crate::role::tracking::{RST_GRACE, acknowledges, refuses};
 use crate::role::{Context, LookupHint};
 use crate::table::Slot;
 use crate::verdict::Verdict;
@@ -17,9 +17,6 @@ use crate::wire::configuration::Configuration;
 use crate::wire::family::{Endpoint, Family};
 use crate::wire::tcp::{self, Flags};
 
-/// Grace period after a RST: segments that were in flight when it was sent arrive within it. A
-/// connection that continues after it has ignored the RST (RFC 7857, section 2).
-const RST_GRACE: Ticks = Ticks::from_secs(3);
 /// Within this time of a connection's last packet, a plain SYN with a new number may be its
 /// gateway's. The gateway starts a race for it unless the client was heard a few seconds ago.
 const GATEWAY_SENDS_WITHIN: Ticks = Ticks::from_secs(10);
@@ -121,7 +118,7 @@ impl<F: Family> ReplicaFor<'_, F> {
         } else {
             return false;
         }
-        self.common.answering.note(connection.replica.address.into());
+        self.common.hosts.note_syn_ack(connection.replica.address.into());
         self.connections.value_mut(slot).note_syn_ack(tcp::sequence(packet.tcp()));
         true
     }
@@ -243,7 +240,7 @@ impl<F: Family> ReplicaFor<'_, F> {
             true => connection.expected.contains(&tcp::ack_number(packet.tcp())),
             false => {
                 connection.configuration == Configuration::A
-                    && !self.common.answering.has(connection.replica.address.into())
+                    && !self.common.hosts.answers(connection.replica.address.into())
             }
         };
         fits && packet.tcp_checksum_ok::<F>()

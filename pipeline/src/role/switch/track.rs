@@ -11,7 +11,7 @@ use crate::base::time::Ticks;
 use crate::packet::buffer::Buffer;
 use crate::packet::view::{Packet, Side};
 use crate::role::LookupHint;
-use crate::role::tracking::{acknowledges, refuses};
+use crate::role::tracking::{RST_GRACE, acknowledges, refuses};
 use crate::table::Slot;
 use crate::wire::family::Family;
 use crate::wire::tcp::{self, Flags};
@@ -19,9 +19,6 @@ use crate::wire::tcp::{self, Flags};
 /// How often the time-out of a connection is restarted whose server is not seen. Each restart moves it
 /// to the end of the order of eviction.
 pub(super) const RESTART_INTERVAL: Ticks = Ticks::from_secs(1);
-/// Grace period after a RST: a connection that goes on after it has ignored the RST (RFC 7857, section
-/// 2).
-const RST_GRACE: Ticks = Ticks::from_secs(3);
 
 impl<F: Family> SwitchFor<'_, F> {
     /// Tracks a packet of the client.

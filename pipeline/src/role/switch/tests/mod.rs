@@ -7,6 +7,7 @@ mod deliver;
 mod fan_out;
 mod probe;
 mod related;
+mod track;
 
 use super::*;
 use crate::base::published::Published;
