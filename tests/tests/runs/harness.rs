@@ -66,8 +66,10 @@ impl Harness {
         file.write_all(scenario.keys.as_bytes()).unwrap();
         let config = scenario.config.replace(KEY_FILE, &keys.to_string_lossy());
         let fragments = scenario.counters.iter().any(|line| line.contains("fragments="));
-        // As many as fit into 64 MiB. What is to be fragmented has to be in one piece.
-        let memory = if fragments { "mbufs = 8192\nmax_frame = 4096" } else { "mbufs = 8192" };
+        // As many as fit into 64 MiB. What is to be fragmented has to be in one piece. The queues
+        // between workers have to hold everything: the word of the RSS key may give one worker all
+        // clients, and a machine that is busy may let it wait.
+        let memory = if fragments { "mbufs = 8192\nmax_frame = 4096" } else { "mbufs = 16384" };
         Self { directory, config: config.parse().unwrap(), inputs: files, prefix, memory }
     }
 
