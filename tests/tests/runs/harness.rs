@@ -114,7 +114,7 @@ impl Harness {
             config["port"].as_table_mut().unwrap().insert(side.name().to_owned(), port.into());
         }
         let eal = format!(
-            "file_prefix = \"{}\"\nargs = [\"--no-huge\", \"-m\", \"64\", \"--no-pci\"]",
+            "file_prefix = \"{}\"\nargs = [\"--no-huge\", \"-m\", \"128\", \"--no-pci\"]",
             self.prefix
         );
         let socket = format!("socket = \"{}\"", self.path("socket").display());
