@@ -23,9 +23,10 @@ use crate::counters::{CommonCounters, Generated, RoleCounters, TableCounters};
 use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::burst::{Burst, Output};
 use crate::packet::view::{Packet, Side, View};
-use crate::table::{Hash, Inserted, Key, State, Table};
+use crate::table::{Hash, Imported, Inserted, Kept, Key, State, Table};
 use crate::verdict::{Fate, Roles, Verdict};
 use lookup::{BurstLookup, LookupHint, PathClass};
+use memmap2::MmapMut;
 
 /// Entries examined for expiry at once.
 const EXPIRE_STEP: usize = 16;
@@ -68,6 +69,25 @@ pub trait Role {
     /// Sends frames that wait, because there will be no more time to: called at the end, and again,
     /// with an empty output, until it sends nothing.
     fn finish<P: Pool>(&mut self, _context: &mut Context<'_, P>) {}
+
+    /// Goes on with the settings of `next`, a role that was built from a changed configuration and has
+    /// seen no packet, and keeps the connections. Returns what is not needed any more, for the control
+    /// thread to free.
+    #[must_use]
+    fn reload(&mut self, next: Self, now: Ticks) -> Self
+    where
+        Self: Sized;
+
+    /// Returns the bytes of memory that the table of each family takes, IPv4 and IPv6.
+    fn table_bytes(&self) -> [usize; 2];
+
+    /// Moves the empty tables into memory that outlives the process: zeroed, and of at least
+    /// [`Role::table_bytes`].
+    fn keep_tables(&mut self, memory: [MmapMut; 2]);
+
+    /// Takes over the connections of a table that another process, or another number of workers, has
+    /// left: those whose client this worker `owns`.
+    fn import(&mut self, kept: &Kept<'_>, owns: impl Fn(IpAddr) -> bool, now: Ticks) -> Imported;
 
     /// Returns the client address that decides which worker owns a packet; `None` for traffic that
     /// the role does not handle, which stays where it was received.

@@ -16,6 +16,7 @@
 mod bucket;
 mod census;
 mod hash;
+mod kept;
 mod key;
 mod queues;
 mod shares;
@@ -28,6 +29,7 @@ use hash::KeyedHash;
 use shares::Shares;
 
 pub use hash::Blocks;
+pub use kept::{Imported, Kept, Refused};
 pub use key::Key;
 pub use queues::{QUEUES, State};
 

@@ -30,6 +30,8 @@ use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use memmap2::MmapMut;
+
 use super::oversize::{ClientIs, Oversize};
 use super::{BurstLookup, BurstRole, Context, LookupHint, Role, expire_some};
 use crate::base::published::{Published, Reader};
@@ -46,7 +48,7 @@ use crate::policy::backoff::Backoff;
 use crate::policy::clients::ClientHash;
 use crate::policy::services::Services;
 use crate::stage::sign::Keys;
-use crate::table::{State, Table};
+use crate::table::{Imported, Kept, State, Table};
 use crate::verdict::{Roles, Verdict};
 use crate::wire::family::{Endpoint, Family, V4, V6, Version};
 use crate::wire::tcp;
@@ -305,6 +307,25 @@ impl<M: Mode> Role for Gateway<M> {
 
     fn finish<P: Pool>(&mut self, context: &mut Context<'_, P>) {
         self.release_all(context);
+    }
+
+    fn reload(&mut self, next: Self, _now: Ticks) -> Self {
+        std::mem::replace(self, next)
+    }
+
+    fn table_bytes(&self) -> [usize; 2] {
+        [0; 2]
+    }
+
+    fn keep_tables(&mut self, _memory: [MmapMut; 2]) {}
+
+    fn import(
+        &mut self,
+        _kept: &Kept<'_>,
+        _owns: impl Fn(IpAddr) -> bool,
+        _now: Ticks,
+    ) -> Imported {
+        Imported::default()
     }
 
     fn owner<B: Buffer>(from: Side, packet: &Packet<B>) -> Option<IpAddr> {

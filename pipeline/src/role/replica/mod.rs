@@ -26,6 +26,8 @@ mod tunnelled;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use memmap2::MmapMut;
+
 use super::oversize::{ClientIs, Oversize};
 use super::resolver::Resolver;
 use super::{BurstLookup, BurstRole, Context, LookupHint, Role, expire_some};
@@ -41,7 +43,7 @@ use crate::policy::limiter::Bucket;
 use crate::policy::services::{Scope, Services};
 use crate::stage::sign::Keys;
 use crate::stage::signatures::Signatures;
-use crate::table::Table;
+use crate::table::{Imported, Kept, Table};
 use crate::verdict::{Roles, Verdict};
 use crate::wire::family::{Endpoint, Family, V4, V6, Version};
 use connection::ClientConnection;
@@ -292,6 +294,25 @@ impl Role for Replica {
         if settings.probes {
             resolver.send_probes(settings.macs[Side::Inside as usize], counters, context);
         }
+    }
+
+    fn reload(&mut self, next: Self, _now: Ticks) -> Self {
+        std::mem::replace(self, next)
+    }
+
+    fn table_bytes(&self) -> [usize; 2] {
+        [0; 2]
+    }
+
+    fn keep_tables(&mut self, _memory: [MmapMut; 2]) {}
+
+    fn import(
+        &mut self,
+        _kept: &Kept<'_>,
+        _owns: impl Fn(IpAddr) -> bool,
+        _now: Ticks,
+    ) -> Imported {
+        Imported::default()
     }
 
     fn owner<B: Buffer>(from: Side, packet: &Packet<B>) -> Option<IpAddr> {
