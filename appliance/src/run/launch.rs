@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use crossbeam::utils::CachePadded;
 use pipeline::role::Role;
 
-use super::ports::{OpenPorts, Opened, Running, all_port_stats};
+use super::ending::Owned;
+use super::ports::{OpenPorts, Opened, Running, all_port_stats, discard};
 use super::prepare::Prepared;
+use super::upgrade::Upgrades;
 use super::{Error, Outcome, control_loop};
 use crate::config::{self, sizing};
 use crate::control::share::Sharing;
@@ -19,6 +21,7 @@ use crate::datapath::handoff::{self, Handoff};
 use crate::datapath::worker::{Idle, Parts, Queues, Worker};
 use crate::dpdk::{Worker as Launched, cycles};
 use crate::roles::{RoleSet, WithRole};
+use crate::sys::notify::notify;
 use crate::sys::sync::Barrier;
 
 /// Everything needed to launch the workers, whatever the role.
@@ -43,15 +46,23 @@ impl WithRole for Launch<'_> {
         let sharing = self.prepared.sharing.take().map(Sharing::start);
         let sharing = sharing.transpose().map_err(Error::Sharing)?;
         let steady = RefCell::new(SteadyClock::new(clock, monotonic()));
+        self.prepared.phases.done("roles");
+        let ports = &mut self.open.ports;
+        self.prepared.wait_for_hand_over(true, || discard(ports))?;
         self.adopt(&mut set.roles);
         // Before the workers: they need the time of day from their first packet on.
         let mut supervisor =
             Supervisor::new(set.labels.clone(), counters, set.controls, &config.health)
                 .with_clock(move || steady.borrow_mut().at(cycles(), monotonic))
                 .with_sharing(sharing);
+        self.prepared.serve()?;
         let workers = self.launch_workers(set.roles, set.copies, clock)?;
+        self.prepared.phases.done("workers");
+        self.confirm();
         let Launch { prepared, open } = self;
-        let Prepared { options, signals, mut server, pool, eal, .. } = prepared;
+        let Prepared { options, signals, server, pool, eal, file_prefix, .. } = prepared;
+        // It is served by now.
+        let Some(mut server) = server else { return Err(Error::Unserved) };
         let ports = open.ports.map(Running::new);
         tracing::info!(
             role = set.labels.role,
@@ -59,15 +70,18 @@ impl WithRole for Launch<'_> {
             socket = %config.control.socket.display(),
             "forwarding packets"
         );
-        control_loop(&mut supervisor, &mut server, &ports, &signals, options);
+        let mut upgrades = Upgrades::new(set.labels.role, &file_prefix);
+        let successor =
+            control_loop(&mut supervisor, &mut server, &mut upgrades, &ports, &signals, options);
         workers.stop()?;
+        let stopped = monotonic();
         let mut snapshot = supervisor.snapshot();
         snapshot.ports = all_port_stats(&ports);
-        for running in ports {
-            running.port.close()?;
-        }
-        let missing = pool.size().saturating_sub(pool.available());
-        drop((pool, eal));
+        let owned = Owned { ports, pool, eal, server, signals };
+        let missing = match successor {
+            None => owned.let_go()?,
+            Some(successor) => owned.hand_over(successor, stopped)?,
+        };
         Ok(Outcome { snapshot, missing })
     }
 }
@@ -84,6 +98,23 @@ impl Workers {
 }
 
 impl Launch<'_> {
+    /// Tells the process that has handed over, or the service manager, that packets are forwarded.
+    fn confirm(&mut self) {
+        let Prepared { take_over, handed_over, .. } = &mut self.prepared;
+        if let (Some(take_over), Some(handed_over)) = (take_over, handed_over) {
+            for (opened, made) in self.open.ports.iter().zip(handed_over.promiscuous) {
+                if made {
+                    opened.port.set_made_promiscuous(true);
+                }
+            }
+            let gap = take_over.forwarding(handed_over);
+            tracing::info!(?gap, "taken over");
+        } else {
+            // Of a successor the service manager learns from the process before it.
+            notify("READY=1");
+        }
+    }
+
     /// Gives the roles what an earlier process has left for them, before they run.
     fn adopt<R: Role>(&self, _roles: &mut [R]) {}
 

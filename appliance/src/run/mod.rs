@@ -1,10 +1,13 @@
 //! `firstack run`: starts DPDK, the ports and the workers, runs the control loop, and releases
 //! everything at the end, in phases.
 
+mod ending;
 mod launch;
+mod phases;
 mod ports;
 mod prepare;
 mod signals;
+pub mod upgrade;
 mod watch;
 
 use std::hash::{BuildHasher, RandomState};
@@ -14,12 +17,13 @@ use std::time::{Duration, Instant};
 use pipeline::packet::view::Side;
 
 use self::launch::Launch;
-use self::ports::{Running, open_ports, with_ports};
+use self::ports::{Running, can_open_beside, open_ports, with_ports};
 use self::prepare::prepare;
 use self::signals::Signals;
+use self::upgrade::{Event, Successor, TakeOver, Upgrades};
 use self::watch::Watch;
 use crate::config::Config;
-use crate::control::socket::{self, Server};
+use crate::control::socket::{self, Answer, Command, Reply, Server};
 use crate::control::stats::Snapshot;
 use crate::control::supervisor::Supervisor;
 use crate::roles::{self, Environment};
@@ -56,6 +60,15 @@ pub enum Error {
     /// The signal handlers cannot be installed.
     #[error("signals: {0}")]
     Signals(std::io::Error),
+    /// The process does not take over from another one.
+    #[error("cannot take over: {0}")]
+    TakeOver(#[from] upgrade::TakeOverError),
+    /// The control socket is not served.
+    #[error("the control socket is not served")]
+    Unserved,
+    /// The process cannot start itself again after a hand-over that failed.
+    #[error("cannot start again: {0}")]
+    Again(std::io::Error),
 }
 
 /// The conditions that end a run, besides signals.
@@ -79,9 +92,20 @@ pub struct Outcome {
 ///
 /// The phases of a run, in order: prepare (what needs no port), open the ports, build the roles,
 /// adopt, launch the workers, control loop, stop the workers, let go of the ports.
-pub fn run(config: &Config, options: Options) -> Result<Outcome, Error> {
-    let prepared = prepare(config, options)?;
+///
+/// With `take_over` another process forwards meanwhile, and hands over as late as the ports' driver
+/// allows: before they are opened, or before the roles adopt.
+pub fn run(
+    config: &Config,
+    options: Options,
+    take_over: Option<&mut TakeOver>,
+) -> Result<Outcome, Error> {
+    let mut prepared = prepare(config, options, take_over)?;
+    if !can_open_beside(config) {
+        prepared.wait_for_hand_over(false, || ())?;
+    }
     let open = open_ports(&prepared)?;
+    prepared.phases.done("ports");
     let random = || RandomState::new().hash_one(0u8);
     let environment = Environment {
         workers: prepared.workers,
@@ -93,18 +117,33 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome, Error> {
     roles::with_role_set(config, &environment, Launch { prepared, open })
 }
 
-/// Serves operators, probes and key reloads until a signal or idleness.
+/// Serves operators, probes and key reloads until a signal, idleness, or a hand-over. Returns the
+/// process to hand over to.
 fn control_loop(
     supervisor: &mut Supervisor,
     server: &mut Server,
+    upgrades: &mut Upgrades,
     ports: &[Running; 2],
     signals: &Signals,
     options: Options,
-) {
+) -> Option<Successor> {
     let (mut last, mut since) = (supervisor.received(), Instant::now());
     let mut watch = Watch::new();
     while !signals.stop.load(Relaxed) {
-        server.serve(|command| with_ports(supervisor.answer(command), ports));
+        server.serve(|command| match command {
+            Command::Upgrade { binary, timeout } => {
+                match upgrades.begin(binary, Duration::from_millis(timeout)) {
+                    Ok(()) => Reply::Later,
+                    Err(reason) => Reply::Now(Answer::Error(reason)),
+                }
+            }
+            command => with_ports(supervisor.answer(command), ports).into(),
+        });
+        match upgrades.step() {
+            Event::Nothing => {}
+            Event::Failed(reason) => server.answer_waiting(&Answer::Error(reason)),
+            Event::Ready(successor) => return Some(successor),
+        }
         supervisor.run_once(CONTROL_INTERVAL);
         watch.step(ports);
         if signals.reload.swap(false, Relaxed) {
@@ -119,4 +158,8 @@ fn control_loop(
             break;
         }
     }
+    if let Some(reason) = upgrades.cancel() {
+        server.answer_waiting(&Answer::Error(reason));
+    }
+    None
 }

@@ -4,22 +4,26 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use arrayvec::ArrayVec;
+use pipeline::packet::burst::BURST;
 use pipeline::packet::view::Side;
 use pipeline::wire::ethernet::Mac;
 
 use super::Error;
 use super::prepare::Prepared;
 use super::watch::Interface;
-use crate::config::{self, Config};
+use crate::config::{self, Bus, Config};
 use crate::control::socket::Answer;
 use crate::control::stats::PortStats;
 use crate::datapath::rss::toeplitz::Toeplitz;
 use crate::datapath::rss::{self, RetaMap, RssCheck};
-use crate::dpdk::{MbufPool, Port, PortConfig, PortReport, Rss, RssField, RxQueue, TxQueue};
+use crate::dpdk::{Mbuf, MbufPool, Port, PortConfig, PortReport, Rss, RssField, RxQueue, TxQueue};
 
 /// The longest frame in bytes that ports are configured to accept, where they support it. A frame
 /// longer than a buffer is chained over several.
 const JUMBO: u32 = 9728;
+/// The most frames that are discarded of a queue at a time: more than a ring has.
+const MOST_DISCARDED: usize = 16384;
 
 /// A started port and its queues, before the workers take them.
 pub(super) struct Opened {
@@ -112,6 +116,32 @@ pub(super) fn open_ports(prepared: &Prepared<'_>) -> Result<OpenPorts, Error> {
     let reta = steer_ports(&mut ports, *workers, hash);
     let macs = [ports[0].port.mac()?, ports[1].port.mac()?];
     Ok(OpenPorts { ports, reta, macs })
+}
+
+/// The drivers whose devices two processes can have. With net_af_packet each of the two gets all
+/// frames of the interface.
+const SHARED: [&str; 2] = ["net_af_packet", "net_null"];
+
+/// Returns whether both ports can be opened while another process has them.
+pub(super) fn can_open_beside(config: &Config) -> bool {
+    let ports = [&config.ports.inside, &config.ports.outside];
+    ports
+        .iter()
+        .all(|port| matches!(port.device.bus, Bus::Virtual { driver } if SHARED.contains(&driver)))
+}
+
+/// Drops what the ports have received.
+pub(super) fn discard(ports: &mut [Opened; 2]) {
+    let mut frames = ArrayVec::<Mbuf, BURST>::new();
+    for queue in ports.iter_mut().flat_map(|opened| &mut opened.rx) {
+        // What arrives meanwhile must not keep this going for ever.
+        for _ in 0..MOST_DISCARDED / BURST {
+            if queue.burst(&mut frames) == 0 {
+                break;
+            }
+            frames.clear();
+        }
+    }
 }
 
 /// Configures and starts a port with a queue pair per worker, as far as it has them.

@@ -212,6 +212,8 @@ impl Supervisor {
             Command::Memory => self.memory(),
             Command::Forget { name } => self.forget(name.as_ref()),
             Command::Why { client, port } => self.why(client, port),
+            // What hands over answers it.
+            Command::Upgrade { .. } => Answer::Error("not upgraded: nothing runs here".to_owned()),
         }
     }
 
