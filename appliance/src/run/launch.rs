@@ -43,9 +43,10 @@ impl WithRole for Launch<'_> {
         let counters: Vec<_> = set.roles.iter().map(Role::counters).collect();
         let halt = Arc::new(CachePadded::new(AtomicBool::new(false)));
         let clock = Clock::new(cycles(), self.eal.cycles_per_second());
+        let clock = SteadyClock::new(clock, monotonic());
+        let steady = RefCell::new(clock);
         let sharing = self.sharing.take().map(Sharing::start);
         let sharing = sharing.transpose().map_err(Error::Sharing)?;
-        let steady = RefCell::new(SteadyClock::new(clock, monotonic()));
         // Before the workers: they need the time of day from their first packet on.
         let mut supervisor =
             Supervisor::new(set.labels.clone(), counters, set.controls, &self.config.health)
@@ -87,7 +88,7 @@ impl Launch<'_> {
         &mut self,
         roles: Vec<R>,
         copies: usize,
-        clock: Clock,
+        clock: SteadyClock,
         halt: &Arc<CachePadded<AtomicBool>>,
     ) -> Result<Vec<Launched<()>>, Error> {
         let queue = handoff::capacity(roles.len(), sizing::shares(self.config).queue);
