@@ -16,6 +16,7 @@
 mod bucket;
 mod census;
 mod hash;
+mod header;
 mod kept;
 mod key;
 mod queues;
@@ -29,6 +30,7 @@ use hash::KeyedHash;
 use shares::Shares;
 
 pub use hash::Blocks;
+pub use header::Kind;
 pub use kept::{Imported, Kept, Refused};
 pub use key::Key;
 pub use queues::{QUEUES, State};

@@ -26,6 +26,7 @@ mod translate;
 mod tunnelled;
 mod waiting;
 
+use std::io;
 use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -48,7 +49,7 @@ use crate::policy::backoff::Backoff;
 use crate::policy::clients::ClientHash;
 use crate::policy::services::Services;
 use crate::stage::sign::Keys;
-use crate::table::{Imported, Kept, State, Table};
+use crate::table::{Imported, Kept, Refused, State, Table};
 use crate::verdict::{Roles, Verdict};
 use crate::wire::family::{Endpoint, Family, V4, V6, Version};
 use crate::wire::tcp;
@@ -317,11 +318,17 @@ impl<M: Mode> Role for Gateway<M> {
         [0; 2]
     }
 
-    fn keep_tables(&mut self, _memory: [MmapMut; 2]) {}
+    fn place_tables(&mut self, _memory: [Option<MmapMut>; 2]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn may_import(_kept: &Kept<'_>) -> Result<(), Refused> {
+        Ok(())
+    }
 
     fn import(
         &mut self,
-        _kept: &Kept<'_>,
+        _kept: &[Kept<'_>],
         _owns: impl Fn(IpAddr) -> bool,
         _now: Ticks,
     ) -> Imported {

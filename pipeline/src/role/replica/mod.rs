@@ -23,6 +23,7 @@ mod settings;
 mod track;
 mod tunnelled;
 
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -43,7 +44,7 @@ use crate::policy::limiter::Bucket;
 use crate::policy::services::{Scope, Services};
 use crate::stage::sign::Keys;
 use crate::stage::signatures::Signatures;
-use crate::table::{Imported, Kept, Table};
+use crate::table::{Imported, Kept, Refused, Table};
 use crate::verdict::{Roles, Verdict};
 use crate::wire::family::{Endpoint, Family, V4, V6, Version};
 use connection::ClientConnection;
@@ -304,11 +305,17 @@ impl Role for Replica {
         [0; 2]
     }
 
-    fn keep_tables(&mut self, _memory: [MmapMut; 2]) {}
+    fn place_tables(&mut self, _memory: [Option<MmapMut>; 2]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn may_import(_kept: &Kept<'_>) -> Result<(), Refused> {
+        Ok(())
+    }
 
     fn import(
         &mut self,
-        _kept: &Kept<'_>,
+        _kept: &[Kept<'_>],
         _owns: impl Fn(IpAddr) -> bool,
         _now: Ticks,
     ) -> Imported {

@@ -24,6 +24,7 @@ mod select;
 mod settings;
 mod track;
 
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -46,7 +47,7 @@ use crate::policy::services::{Scope, Services};
 use crate::stage::clamp;
 use crate::stage::sign::Keys;
 use crate::stage::signatures::Signatures;
-use crate::table::{Imported, Kept, Table};
+use crate::table::{Imported, Kept, Refused, Table};
 use crate::verdict::{Roles, Verdict};
 use crate::wire::family::{Endpoint, Family, V4, V6, Version};
 use crate::wire::tcp;
@@ -438,11 +439,17 @@ impl Role for Switch {
         [0; 2]
     }
 
-    fn keep_tables(&mut self, _memory: [MmapMut; 2]) {}
+    fn place_tables(&mut self, _memory: [Option<MmapMut>; 2]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn may_import(_kept: &Kept<'_>) -> Result<(), Refused> {
+        Ok(())
+    }
 
     fn import(
         &mut self,
-        _kept: &Kept<'_>,
+        _kept: &[Kept<'_>],
         _owns: impl Fn(IpAddr) -> bool,
         _now: Ticks,
     ) -> Imported {
