@@ -1,12 +1,12 @@
 //! `firstack run`: starts DPDK, the ports and the workers, runs the control loop, and releases
-//! everything at the end.
+//! everything at the end, in phases.
 
 mod launch;
 mod ports;
+mod prepare;
 mod signals;
 mod watch;
 
-use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -14,15 +14,14 @@ use std::time::{Duration, Instant};
 use pipeline::packet::view::Side;
 
 use self::launch::Launch;
-use self::ports::{Running, start_port, steer_ports, with_ports};
+use self::ports::{Running, open_ports, with_ports};
+use self::prepare::prepare;
 use self::signals::Signals;
 use self::watch::Watch;
-use crate::config::{self, Config, sizing};
+use crate::config::Config;
 use crate::control::socket::{self, Server};
 use crate::control::stats::Snapshot;
 use crate::control::supervisor::Supervisor;
-use crate::datapath::rss::toeplitz::Toeplitz;
-use crate::dpdk::{Eal, EalArgs, LogLevel, MbufPool, Port};
 use crate::roles::{self, Environment};
 
 /// The interval at which the control loop looks at signals, the control socket and the counters.
@@ -77,69 +76,21 @@ pub struct Outcome {
 }
 
 /// Forwards packets until a signal, or idleness if asked for, ends the run.
+///
+/// The phases of a run, in order: prepare (what needs no port), open the ports, build the roles,
+/// adopt, launch the workers, control loop, stop the workers, let go of the ports.
 pub fn run(config: &Config, options: Options) -> Result<Outcome, Error> {
-    let keys = roles::load_keys(config)?;
-    let sharing = roles::sharing(config)?;
-    let cores: BTreeSet<_> = config.worker.cores.iter().collect();
-    if cores.len() < config.worker.cores.len() {
-        tracing::warn!("several workers share a CPU, which is slower than fewer workers");
-    }
-    for warning in config.warnings().into_iter().chain(config.machine_warnings()) {
-        tracing::warn!("{warning}");
-    }
-    let signals = Signals::catch().map_err(Error::Signals)?;
-    let server = Server::bind(&config.control.socket)?;
-    let eal = Eal::init(&eal_args(config).build()?)?;
-    let pool = MbufPool::new(
-        &eal,
-        "firstack",
-        config.memory.mbufs,
-        sizing::shares(config).cache,
-        config.memory.max_frame,
-        None,
-    )?;
-    let workers = eal.worker_lcores().len();
-    let failed = |side| move |source| Error::Port { side, source };
-    let find = |side, wanted: &config::Port| {
-        let device = config::completed(&wanted.device, config.memory.max_frame);
-        Port::by_device(&eal, &device.to_string()).map_err(failed(side))
-    };
-    // Both must exist before either is started.
-    let inside = find(Side::Inside, &config.ports.inside)?;
-    let outside = find(Side::Outside, &config.ports.outside)?;
+    let prepared = prepare(config, options)?;
+    let open = open_ports(&prepared)?;
     let random = || RandomState::new().hash_one(0u8);
-    let hash = Toeplitz::drawn(|| random() as u32);
-    let start =
-        |port, side| start_port(port, &pool, config, side, (workers, &hash)).map_err(failed(side));
-    let mut ports = [start(inside, Side::Inside)?, start(outside, Side::Outside)?];
-    let reta = steer_ports(&mut ports, workers, hash);
     let environment = Environment {
-        workers,
-        macs: [ports[0].port.mac()?, ports[1].port.mac()?],
+        workers: prepared.workers,
+        macs: open.macs,
         hash_key: (random(), random()),
-        keys,
+        keys: prepared.keys.clone(),
         probe_id: random() as u16,
     };
-    let launch = Launch { config, eal, pool, ports, reta, server, signals, options, sharing };
-    roles::with_role_set(config, &environment, launch)
-}
-
-fn eal_args(config: &Config) -> EalArgs {
-    let devices = [&config.ports.inside.device, &config.ports.outside.device];
-    EalArgs {
-        worker_cpus: config.worker.cores.iter().map(|&core| core.into()).collect(),
-        file_prefix: config.eal.file_prefix.clone(),
-        no_huge_mib: None,
-        pci_allow: devices.into_iter().filter(|d| d.is_pci()).map(|d| d.name.clone()).collect(),
-        vdevs: Vec::new(),
-        log_level: match config.log.level {
-            tracing::Level::ERROR => LogLevel::Error,
-            tracing::Level::WARN | tracing::Level::INFO => LogLevel::Warning,
-            tracing::Level::DEBUG => LogLevel::Notice,
-            tracing::Level::TRACE => LogLevel::Debug,
-        },
-        extra: config.eal.args.clone(),
-    }
+    roles::with_role_set(config, &environment, Launch { prepared, open })
 }
 
 /// Serves operators, probes and key reloads until a signal or idleness.

@@ -1,10 +1,14 @@
 //! The two ports: their setup, the distribution of packets over workers, and their counters.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use pipeline::packet::view::Side;
+use pipeline::wire::ethernet::Mac;
 
+use super::Error;
+use super::prepare::Prepared;
 use super::watch::Interface;
 use crate::config::{self, Config};
 use crate::control::socket::Answer;
@@ -34,6 +38,18 @@ pub(super) struct Running {
     pub(super) steering: Steering,
     /// Its kernel interface, if it has one.
     pub(super) interface: Option<Interface>,
+}
+
+impl Running {
+    /// Takes a port over whose queues the workers have.
+    pub(super) fn new(opened: Opened) -> Self {
+        Self {
+            port: opened.port,
+            driver: opened.report.driver,
+            steering: opened.steering,
+            interface: opened.interface,
+        }
+    }
 }
 
 /// The way in which a port's packets are distributed over the workers.
@@ -69,8 +85,37 @@ impl Steering {
     }
 }
 
+/// The two started ports.
+pub(super) struct OpenPorts {
+    pub(super) ports: [Opened; 2],
+    /// The map from a client to the worker that owns it.
+    pub(super) reta: RetaMap,
+    /// The MAC addresses of the inside and the outside port.
+    pub(super) macs: [Mac; 2],
+}
+
+/// Finds, configures and starts both ports, and decides which worker owns which client.
+pub(super) fn open_ports(prepared: &Prepared<'_>) -> Result<OpenPorts, Error> {
+    let Prepared { config, eal, pool, workers, .. } = prepared;
+    let failed = |side| move |source| Error::Port { side, source };
+    let find = |side, wanted: &config::Port| {
+        let device = config::completed(&wanted.device, config.memory.max_frame);
+        Port::by_device(eal, &device.to_string()).map_err(failed(side))
+    };
+    // Both must exist before either is started.
+    let inside = find(Side::Inside, &config.ports.inside)?;
+    let outside = find(Side::Outside, &config.ports.outside)?;
+    let hash = Toeplitz::drawn(|| RandomState::new().hash_one(0u8) as u32);
+    let start =
+        |port, side| start_port(port, pool, config, side, (*workers, &hash)).map_err(failed(side));
+    let mut ports = [start(inside, Side::Inside)?, start(outside, Side::Outside)?];
+    let reta = steer_ports(&mut ports, *workers, hash);
+    let macs = [ports[0].port.mac()?, ports[1].port.mac()?];
+    Ok(OpenPorts { ports, reta, macs })
+}
+
 /// Configures and starts a port with a queue pair per worker, as far as it has them.
-pub(super) fn start_port(
+fn start_port(
     mut port: Port,
     pool: &MbufPool,
     config: &Config,
@@ -120,7 +165,7 @@ pub(super) fn start_port(
 
 /// Decides which worker owns which client, gives the ports a matching table where they accept one,
 /// and logs for each port who distributes its packets.
-pub(super) fn steer_ports(ports: &mut [Opened; 2], workers: usize, hash: Toeplitz) -> RetaMap {
+fn steer_ports(ports: &mut [Opened; 2], workers: usize, hash: Toeplitz) -> RetaMap {
     let workers = workers.max(1) as u16;
     let distributes = |opened: &Opened| {
         opened.report.rss.distributes()?;
