@@ -29,6 +29,9 @@ const CHECK: usize = 48;
 pub(super) const USED: usize = 56;
 /// Where it says whether the undo slot has anything.
 pub(super) const PENDING: usize = 64;
+/// In the upper half of that word: the undo slot has the content of the entry with the number in the
+/// lower half.
+pub(super) const HAS_CONTENT: u64 = 1 << 32;
 
 /// The role that a table belongs to: entries of one mean nothing to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

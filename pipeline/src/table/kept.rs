@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::header::{self, Header, Kind, LAYOUT, PENDING, UNDO, USED, u64_at};
+use super::header::{self, HAS_CONTENT, Header, Kind, LAYOUT, PENDING, UNDO, USED, u64_at};
 use crate::wire::family::Version;
 
 /// The memory of a table that another process, or another number of workers, has left.
@@ -13,7 +13,7 @@ use crate::wire::family::Version;
 pub struct Kept<'a> {
     header: Header,
     entries: &'a [u8],
-    /// The entry that was being changed, and its content before; an empty one if it was free.
+    /// The entry that was being changed, and its content before.
     undo: Option<(usize, &'a [u8])>,
 }
 
@@ -91,10 +91,13 @@ impl<'a> Kept<'a> {
         }
         let room = (memory.len() - header::BYTES) / header.entry_size;
         let used = room.min(used as usize);
-        let undo = match (u64_at(memory, PENDING), &memory[UNDO..UNDO + header.entry_size]) {
-            (0, _) => None,
-            (pending, content) if pending >> 32 == 1 => Some((pending as u32 as usize, content)),
-            (pending, _) => Some((pending as u32 as usize, &[][..])),
+        let undo = match u64_at(memory, PENDING) {
+            0 => None,
+            pending if pending & !u64::from(u32::MAX) == HAS_CONTENT => {
+                let content = &memory[UNDO..UNDO + header.entry_size];
+                Some((pending as u32 as usize, content))
+            }
+            _ => return Err(Refused::Damaged("its undo slot has what no process writes")),
         };
         let entries = &memory[header::BYTES..header::BYTES + used * header.entry_size];
         Ok(Self { header, entries, undo })
@@ -113,6 +116,23 @@ impl<'a> Kept<'a> {
     /// Returns the largest number of entries that the table could have.
     pub fn capacity(&self) -> usize {
         self.header.capacity
+    }
+
+    /// Returns the bytes of the entry with this number, and whether they are those from before a
+    /// change that was not finished. The number is below [`Kept::used`].
+    pub(super) fn entry(&self, number: usize) -> (&'a [u8], bool) {
+        match self.undo {
+            Some((changed, before)) if changed == number => (before, true),
+            _ => {
+                let at = number * self.header.entry_size;
+                (&self.entries[at..at + self.header.entry_size], false)
+            }
+        }
+    }
+
+    /// Returns the bytes of an entry.
+    pub(super) fn entry_size(&self) -> usize {
+        self.header.entry_size
     }
 
     /// Returns how many entries were ever in use at once: at most so many are live.
