@@ -98,6 +98,9 @@ struct RunArgs {
     /// Stop when no packet has been received for this many milliseconds (for captures as input).
     #[arg(long, value_name = "MS")]
     exit_when_idle: Option<u64>,
+    /// Start with empty tables and nothing drained, whatever an earlier process has left.
+    #[arg(long)]
+    forget: bool,
     /// Print the final counters as JSON.
     #[arg(long)]
     json: bool,
@@ -334,7 +337,8 @@ fn request(target: &Target, command: Control) -> Result<(), Failure> {
 #[cfg(not(feature = "dpdk"))]
 fn run(args: &RunArgs) -> Result<(), Failure> {
     load(&args.config)?;
-    let _ = (args.exit_when_idle.map(Duration::from_millis), args.json, args.core_dumps);
+    let _ =
+        (args.exit_when_idle.map(Duration::from_millis), args.json, args.forget, args.core_dumps);
     Err((
         MISCONFIGURED,
         "firstack: built without DPDK; only check, replay, stats, gate and reload work".to_owned(),
@@ -357,7 +361,8 @@ fn run(args: &RunArgs) -> Result<(), Failure> {
         tracing::warn!(%error, "cannot forbid core dumps, which would have the keys");
     }
     let exit_when_idle = args.exit_when_idle.map(Duration::from_millis);
-    let outcome = crate::run::run(&config, crate::run::Options { exit_when_idle });
+    let options = crate::run::Options { exit_when_idle, forget: args.forget };
+    let outcome = crate::run::run(&config, options);
     let crate::run::Outcome { snapshot, missing } = outcome.map_err(|error| match error {
         crate::run::Error::Port { side, source } => {
             let file = args.config.display().to_string();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crossbeam::utils::CachePadded;
+use pipeline::base::time::Ticks;
 use pipeline::role::Role;
 
 use super::ports::{OpenPorts, Opened, Running, all_port_stats};
@@ -13,11 +14,13 @@ use super::prepare::Prepared;
 use super::{Error, Outcome, control_loop};
 use crate::config::{self, sizing};
 use crate::control::share::Sharing;
+use crate::control::stats::KeptStats;
 use crate::control::supervisor::Supervisor;
 use crate::datapath::clock::{Clock, SteadyClock, monotonic};
 use crate::datapath::handoff::{self, Handoff};
 use crate::datapath::worker::{Idle, Parts, Queues, Worker};
 use crate::dpdk::{Worker as Launched, cycles};
+use crate::keep::{self, Adopted, Keeper, Kept, Numbers, State};
 use crate::roles::{RoleSet, WithRole};
 use crate::sys::sync::Barrier;
 
@@ -25,6 +28,7 @@ use crate::sys::sync::Barrier;
 pub(super) struct Launch<'a> {
     pub(super) prepared: Prepared<'a>,
     pub(super) open: OpenPorts,
+    pub(super) numbers: Numbers,
 }
 
 /// The workers, until they are stopped.
@@ -40,18 +44,27 @@ impl WithRole for Launch<'_> {
         let counters: Vec<_> = set.roles.iter().map(Role::counters).collect();
         let config = self.prepared.config;
         let clock = Clock::new(cycles(), self.prepared.eal.cycles_per_second());
-        let clock = SteadyClock::new(clock, monotonic());
+        let before = self.prepared.kept.as_ref().and_then(|kept| kept.state()).map(State::reading);
+        let clock = SteadyClock::continued(clock, monotonic(), before.unwrap_or_default());
         let sharing = self.prepared.sharing.take().map(Sharing::start);
         let sharing = sharing.transpose().map_err(Error::Sharing)?;
         let steady = RefCell::new(clock);
-        self.adopt(&mut set.roles);
+        let now = clock.clone().at(cycles(), monotonic);
+        let adopted = self.adopt(&mut set.roles, now)?;
         // Before the workers: they need the time of day from their first packet on.
         let mut supervisor =
             Supervisor::new(set.labels.clone(), counters, set.controls, &config.health)
                 .with_clock(move || steady.borrow_mut().at(cycles(), monotonic))
                 .with_sharing(sharing);
+        let mut keeper = None;
+        if let Some(kept) = self.prepared.kept.take() {
+            let directory = kept.directory().display().to_string();
+            let stats = KeptStats::new(directory, kept.generation(), &adopted);
+            supervisor = supervisor.with_kept(stats, kept.state());
+            keeper = Some(self.begin(kept, &supervisor)?);
+        }
         let workers = self.launch_workers(set.roles, set.copies, clock)?;
-        let Launch { prepared, open } = self;
+        let Launch { prepared, open, .. } = self;
         let Prepared { options, signals, mut server, pool, eal, .. } = prepared;
         let ports = open.ports.map(Running::new);
         tracing::info!(
@@ -60,8 +73,14 @@ impl WithRole for Launch<'_> {
             socket = %config.control.socket.display(),
             "forwarding packets"
         );
-        control_loop(&mut supervisor, &mut server, &ports, &signals, options);
+        if let Some(keeper) = &keeper {
+            keeper.settle();
+        }
+        control_loop(&mut supervisor, &mut server, keeper.as_mut(), &ports, &signals, options);
         workers.stop()?;
+        if let Some(keeper) = &mut keeper {
+            keeper.write_now(|state| supervisor.note(state));
+        }
         let mut snapshot = supervisor.snapshot();
         snapshot.ports = all_port_stats(&ports);
         for running in ports {
@@ -85,8 +104,33 @@ impl Workers {
 }
 
 impl Launch<'_> {
-    /// Gives the roles what an earlier process has left for them, before they run.
-    fn adopt<R: Role>(&self, _roles: &mut [R]) {}
+    /// Gives the roles' tables their memory, and what an earlier process has left for them, before
+    /// they run.
+    fn adopt<R: Role + Send>(&self, roles: &mut [R], now: Ticks) -> Result<Adopted, Error> {
+        let Some(kept) = &self.prepared.kept else {
+            let mut place = |role: &mut R| role.place_tables([None, None]);
+            return match roles.iter_mut().try_for_each(&mut place) {
+                Ok(()) => Ok(Adopted::default()),
+                Err(error) => Err(Error::Tables(error)),
+            };
+        };
+        let sizes: Vec<_> = roles.iter().map(Role::table_bytes).collect();
+        for (role, memory) in roles.iter_mut().zip(kept.make_tables(&sizes)?) {
+            role.place_tables(memory).map_err(Error::Tables)?;
+        }
+        Ok(keep::adopt(kept, roles, &self.open.reta, now))
+    }
+
+    /// Makes this process's tables the ones that count.
+    fn begin(&self, kept: Kept, supervisor: &Supervisor) -> Result<Keeper, Error> {
+        // What else an earlier process has left stays, until it is replaced.
+        let mut state = State {
+            numbers: self.numbers,
+            ..kept.state().cloned().unwrap_or_else(|| kept.new_state())
+        };
+        supervisor.note(&mut state);
+        Ok(Keeper::begin(kept, state)?)
+    }
 
     fn launch_workers<R: Role + Send + 'static>(
         &mut self,

@@ -2,6 +2,7 @@
 //! forward packets meanwhile.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::signals::Signals;
 use super::{Error, Options};
@@ -10,7 +11,11 @@ use crate::control::keys::Keys;
 use crate::control::share;
 use crate::control::socket::Server;
 use crate::dpdk::{Eal, EalArgs, LogLevel, MbufPool};
+use crate::keep::Kept;
 use crate::roles;
+
+/// The time that a process that was killed has to be gone.
+const PREDECESSOR: Duration = Duration::from_secs(5);
 
 /// A process that is ready to open its ports.
 pub(super) struct Prepared<'a> {
@@ -23,6 +28,8 @@ pub(super) struct Prepared<'a> {
     pub(super) eal: Eal,
     pub(super) pool: MbufPool,
     pub(super) workers: usize,
+    /// The tables that outlive the process, and what an earlier one has left of them.
+    pub(super) kept: Option<Kept>,
 }
 
 /// Reads the files that the configuration names, installs the signal handlers, and starts DPDK with
@@ -33,6 +40,10 @@ pub(super) fn prepare(config: &Config, options: Options) -> Result<Prepared<'_>,
     warn_of(config);
     let signals = Signals::catch().map_err(Error::Signals)?;
     let server = Server::bind(&config.control.socket)?;
+    let mut kept = Kept::open(config, options.forget)?;
+    if let Some(kept) = &mut kept {
+        kept.lock(PREDECESSOR)?;
+    }
     let eal = Eal::init(&eal_args(config).build()?)?;
     let pool = MbufPool::new(
         &eal,
@@ -43,7 +54,7 @@ pub(super) fn prepare(config: &Config, options: Options) -> Result<Prepared<'_>,
         None,
     )?;
     let workers = eal.worker_lcores().len();
-    Ok(Prepared { config, options, keys, sharing, signals, server, eal, pool, workers })
+    Ok(Prepared { config, options, keys, sharing, signals, server, eal, pool, workers, kept })
 }
 
 fn warn_of(config: &Config) {
