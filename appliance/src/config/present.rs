@@ -8,12 +8,15 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use super::{Config, ConfigError, ConfigErrors, Device, Gateway, Role, interface, memory};
+use crate::sys::kept_memory;
 
 /// The lines of the keys whose values this machine may not have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Places {
     /// The line of `table.max_connections`; if it is not given, that of its section, or 1.
     pub table: usize,
+    /// The line of `table.directory`; if it is not given, that of its section, or 1.
+    pub directory: usize,
     /// The lines of `port.inside.device` and `port.outside.device`.
     pub devices: [usize; 2],
     /// The line of `worker.cores`; if it is not given, that of its section, or 1.
@@ -38,6 +41,7 @@ impl Places {
         };
         Self {
             table: find(TABLE_KEY),
+            directory: find(DIRECTORY_KEY),
             devices: DEVICE_KEYS.map(find),
             cores: find(CORES_KEY),
             keys: find(KEYS_KEY),
@@ -47,6 +51,7 @@ impl Places {
 }
 
 const TABLE_KEY: &str = "table.max_connections";
+const DIRECTORY_KEY: &str = "table.directory";
 const CORES_KEY: &str = "worker.cores";
 const KEYS_KEY: &str = "tag.keys";
 const PASSWORD_KEY: &str = "gateway.share.password_file";
@@ -81,6 +86,9 @@ impl Config {
         if let Some(message) = self.judge_memory().refused {
             errors.push(error(file, self.places.table, TABLE_KEY, message));
         }
+        if let Some(message) = self.judge_directory().refused {
+            errors.push(error(file, self.places.directory, DIRECTORY_KEY, message));
+        }
         let mut check = |path: Option<&Path>, line, key| {
             if let Some(Err(what)) = path.map(find_secret) {
                 errors.push(error(file, line, key, format!("{what}; expected {SECRET_FILE}")));
@@ -99,7 +107,15 @@ impl Config {
         let devices = [&self.ports.inside.device, &self.ports.outside.device];
         let findings = devices.map(|device| interface::examine(device, self.memory.max_frame));
         let warned = findings.into_iter().flat_map(|findings| findings.warned);
-        warned.chain(self.judge_memory().warned).collect()
+        let memory = self.judge_memory().warned.into_iter().chain(self.judge_directory().warned);
+        warned.chain(memory).collect()
+    }
+
+    fn judge_directory(&self) -> memory::Judgement {
+        match self.table.keep {
+            true => memory::judge_directory(self, kept_memory::room(&self.table.directory)),
+            false => memory::Judgement::default(),
+        }
     }
 
     fn judge_memory(&self) -> memory::Judgement {

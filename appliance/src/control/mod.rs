@@ -5,6 +5,7 @@ pub mod health;
 pub mod keys;
 mod members;
 pub mod memory;
+pub mod operator;
 pub mod protected;
 pub mod share;
 pub mod socket;

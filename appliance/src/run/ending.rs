@@ -29,7 +29,7 @@ impl Owned {
     }
 
     /// Hands over to another process. Returns as [`Owned::let_go`] does if that forwards packets;
-    /// otherwise this process starts again. `stopped` is the monotonic time at which the workers had
+    /// otherwise this process starts again. The successor knows that the workers have ended; `stopped` is the monotonic time at which the workers had
     /// ended.
     pub(super) fn hand_over(
         self,
@@ -37,7 +37,6 @@ impl Owned {
         stopped: Duration,
     ) -> Result<u32, Error> {
         let Self { ports, pool, eal, mut server, signals } = self;
-        successor.stopped();
         server.let_go();
         let mut handed_over =
             HandedOver { stopped: stopped.as_nanos() as u64, ..HandedOver::default() };

@@ -6,20 +6,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crossbeam::utils::CachePadded;
+use pipeline::base::time::Ticks;
 use pipeline::role::Role;
 
 use super::ending::Owned;
 use super::ports::{OpenPorts, Opened, Running, all_port_stats, discard};
 use super::prepare::Prepared;
 use super::upgrade::Upgrades;
-use super::{Error, Outcome, control_loop};
+use super::{Control, Error, Outcome, control_loop};
 use crate::config::{self, sizing};
 use crate::control::share::Sharing;
+use crate::control::stats::KeptStats;
 use crate::control::supervisor::Supervisor;
 use crate::datapath::clock::{Clock, SteadyClock, monotonic};
 use crate::datapath::handoff::{self, Handoff};
 use crate::datapath::worker::{Idle, Parts, Queues, Worker};
 use crate::dpdk::{Worker as Launched, cycles};
+use crate::keep::{self, Adopted, Keeper, Kept, Numbers, State};
 use crate::roles::{RoleSet, WithRole};
 use crate::sys::notify::notify;
 use crate::sys::sync::Barrier;
@@ -28,6 +31,7 @@ use crate::sys::sync::Barrier;
 pub(super) struct Launch<'a> {
     pub(super) prepared: Prepared<'a>,
     pub(super) open: OpenPorts,
+    pub(super) numbers: Numbers,
 }
 
 /// The workers, until they are stopped.
@@ -43,23 +47,34 @@ impl WithRole for Launch<'_> {
         let counters: Vec<_> = set.roles.iter().map(Role::counters).collect();
         let config = self.prepared.config;
         let clock = Clock::new(cycles(), self.prepared.eal.cycles_per_second());
+        let before = self.prepared.kept.as_ref().and_then(|kept| kept.state()).map(State::reading);
+        let clock = SteadyClock::continued(clock, monotonic(), before.unwrap_or_default());
         let sharing = self.prepared.sharing.take().map(Sharing::start);
         let sharing = sharing.transpose().map_err(Error::Sharing)?;
-        let steady = RefCell::new(SteadyClock::new(clock, monotonic()));
+        let steady = RefCell::new(clock);
+        self.place_tables(&mut set.roles)?;
         self.prepared.phases.done("roles");
         let ports = &mut self.open.ports;
         self.prepared.wait_for_hand_over(true, || discard(ports))?;
-        self.adopt(&mut set.roles);
+        let adopted = self.adopt(&mut set.roles, clock.clone().at(cycles(), monotonic));
+        self.prepared.phases.done("adoption");
         // Before the workers: they need the time of day from their first packet on.
         let mut supervisor =
             Supervisor::new(set.labels.clone(), counters, set.controls, &config.health)
                 .with_clock(move || steady.borrow_mut().at(cycles(), monotonic))
                 .with_sharing(sharing);
+        let mut keeper = None;
+        if let Some(kept) = self.prepared.kept.take() {
+            let directory = kept.directory().display().to_string();
+            let stats = KeptStats::new(directory, kept.generation(), &adopted);
+            supervisor = supervisor.with_kept(stats, kept.state());
+            keeper = Some(self.begin(kept, &supervisor)?);
+        }
         self.prepared.serve()?;
         let workers = self.launch_workers(set.roles, set.copies, clock)?;
         self.prepared.phases.done("workers");
         self.confirm();
-        let Launch { prepared, open } = self;
+        let Launch { prepared, open, .. } = self;
         let Prepared { options, signals, server, pool, eal, file_prefix, .. } = prepared;
         // It is served by now.
         let Some(mut server) = server else { return Err(Error::Unserved) };
@@ -70,11 +85,26 @@ impl WithRole for Launch<'_> {
             socket = %config.control.socket.display(),
             "forwarding packets"
         );
+        if let Some(keeper) = &keeper {
+            keeper.settle();
+        }
         let mut upgrades = Upgrades::new(set.labels.role, &file_prefix);
-        let successor =
-            control_loop(&mut supervisor, &mut server, &mut upgrades, &ports, &signals, options);
+        let mut control = Control {
+            supervisor: &mut supervisor,
+            server: &mut server,
+            upgrades: &mut upgrades,
+            keeper: keeper.as_mut(),
+        };
+        let mut successor = control_loop(&mut control, &ports, &signals, options);
         workers.stop()?;
         let stopped = monotonic();
+        if let Some(successor) = &mut successor {
+            successor.stopped();
+        }
+        if let Some(mut keeper) = keeper {
+            // The next process locks the directory from then on.
+            keeper.write_now(|state| supervisor.note(state));
+        }
         let mut snapshot = supervisor.snapshot();
         snapshot.ports = all_port_stats(&ports);
         let owned = Owned { ports, pool, eal, server, signals };
@@ -115,14 +145,43 @@ impl Launch<'_> {
         }
     }
 
+    /// Gives the roles' tables their memory.
+    fn place_tables<R: Role>(&self, roles: &mut [R]) -> Result<(), Error> {
+        let Some(kept) = &self.prepared.kept else {
+            let mut place = |role: &mut R| role.place_tables([None, None]);
+            return roles.iter_mut().try_for_each(&mut place).map_err(Error::Tables);
+        };
+        let sizes: Vec<_> = roles.iter().map(Role::table_bytes).collect();
+        for (role, memory) in roles.iter_mut().zip(kept.make_tables(&sizes)?) {
+            role.place_tables(memory).map_err(Error::Tables)?;
+        }
+        Ok(())
+    }
+
     /// Gives the roles what an earlier process has left for them, before they run.
-    fn adopt<R: Role>(&self, _roles: &mut [R]) {}
+    fn adopt<R: Role + Send>(&self, roles: &mut [R], now: Ticks) -> Adopted {
+        match &self.prepared.kept {
+            Some(kept) => keep::adopt(kept, roles, &self.open.reta, now),
+            None => Adopted::default(),
+        }
+    }
+
+    /// Makes this process's tables the ones that count.
+    fn begin(&self, kept: Kept, supervisor: &Supervisor) -> Result<Keeper, Error> {
+        // What else an earlier process has left stays, until it is replaced.
+        let mut state = State {
+            numbers: self.numbers,
+            ..kept.state().cloned().unwrap_or_else(|| kept.new_state())
+        };
+        supervisor.note(&mut state);
+        Ok(Keeper::begin(kept, state)?)
+    }
 
     fn launch_workers<R: Role + Send + 'static>(
         &mut self,
         roles: Vec<R>,
         copies: usize,
-        clock: Clock,
+        clock: SteadyClock,
     ) -> Result<Workers, Error> {
         let Prepared { config, pool, .. } = &self.prepared;
         let halt = Arc::new(CachePadded::new(AtomicBool::new(false)));

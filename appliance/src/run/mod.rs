@@ -26,6 +26,7 @@ use crate::config::Config;
 use crate::control::socket::{self, Answer, Command, Reply, Server};
 use crate::control::stats::Snapshot;
 use crate::control::supervisor::Supervisor;
+use crate::keep::{self, Keeper, Numbers};
 use crate::roles::{self, Environment};
 
 /// The interval at which the control loop looks at signals, the control socket and the counters.
@@ -57,6 +58,12 @@ pub enum Error {
     /// The thread that shares what is remembered cannot be started.
     #[error("sharing: {0}")]
     Sharing(std::io::Error),
+    /// Tables cannot be kept for the next process.
+    #[error(transparent)]
+    Keep(#[from] keep::Error),
+    /// A table has no memory.
+    #[error("table.max_connections: no memory for the tables: {0}")]
+    Tables(std::io::Error),
     /// The signal handlers cannot be installed.
     #[error("signals: {0}")]
     Signals(std::io::Error),
@@ -76,6 +83,8 @@ pub enum Error {
 pub struct Options {
     /// Stops when no packet has been received for this time; for captures as input.
     pub exit_when_idle: Option<Duration>,
+    /// Passes over what an earlier process has left.
+    pub forget: bool,
 }
 
 /// The result of a run.
@@ -107,26 +116,43 @@ pub fn run(
     let open = open_ports(&prepared)?;
     prepared.phases.done("ports");
     let random = || RandomState::new().hash_one(0u8);
+    let state = prepared.kept.as_ref().and_then(|kept| kept.state());
+    let Numbers { hash_key, probe_id, .. } = match state {
+        Some(state) => state.numbers,
+        None => Numbers {
+            hash_key: (random(), random()),
+            probe_id: random() as u16,
+            ..Numbers::default()
+        },
+    };
     let environment = Environment {
         workers: prepared.workers,
         macs: open.macs,
-        hash_key: (random(), random()),
+        hash_key,
         keys: prepared.keys.clone(),
-        probe_id: random() as u16,
+        probe_id,
     };
-    roles::with_role_set(config, &environment, Launch { prepared, open })
+    let numbers = Numbers { rss_word: open.rss_word, hash_key, probe_id };
+    roles::with_role_set(config, &environment, Launch { prepared, open, numbers })
+}
+
+/// What the control loop drives.
+struct Control<'a> {
+    supervisor: &'a mut Supervisor,
+    server: &'a mut Server,
+    upgrades: &'a mut Upgrades,
+    keeper: Option<&'a mut Keeper>,
 }
 
 /// Serves operators, probes and key reloads until a signal, idleness, or a hand-over. Returns the
 /// process to hand over to.
 fn control_loop(
-    supervisor: &mut Supervisor,
-    server: &mut Server,
-    upgrades: &mut Upgrades,
+    control: &mut Control<'_>,
     ports: &[Running; 2],
     signals: &Signals,
     options: Options,
 ) -> Option<Successor> {
+    let Control { supervisor, server, upgrades, keeper } = control;
     let (mut last, mut since) = (supervisor.received(), Instant::now());
     let mut watch = Watch::new();
     while !signals.stop.load(Relaxed) {
@@ -146,6 +172,9 @@ fn control_loop(
         }
         supervisor.run_once(CONTROL_INTERVAL);
         watch.step(ports);
+        if let Some(keeper) = keeper {
+            keeper.step(|state| supervisor.note(state));
+        }
         if signals.reload.swap(false, Relaxed) {
             // The result has been logged.
             let _ = supervisor.reload();

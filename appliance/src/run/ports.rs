@@ -94,6 +94,8 @@ pub(super) struct OpenPorts {
     pub(super) ports: [Opened; 2],
     /// The map from a client to the worker that owns it.
     pub(super) reta: RetaMap,
+    /// The word of the RSS key, for the next process.
+    pub(super) rss_word: u32,
     /// The MAC addresses of the inside and the outside port.
     pub(super) macs: [Mac; 2],
 }
@@ -109,13 +111,17 @@ pub(super) fn open_ports(prepared: &Prepared<'_>) -> Result<OpenPorts, Error> {
     // Both must exist before either is started.
     let inside = find(Side::Inside, &config.ports.inside)?;
     let outside = find(Side::Outside, &config.ports.outside)?;
-    let hash = Toeplitz::drawn(|| RandomState::new().hash_one(0u8) as u32);
+    // With the word of the process before, each client stays with its worker.
+    let word = prepared.kept.as_ref().and_then(|kept| kept.state()).map(|s| s.numbers.rss_word);
+    let drawn = || Toeplitz::drawn(|| RandomState::new().hash_one(0u8) as u32);
+    let hash = word.and_then(Toeplitz::kept).unwrap_or_else(drawn);
+    let rss_word = hash.word();
     let start =
         |port, side| start_port(port, pool, config, side, (*workers, &hash)).map_err(failed(side));
     let mut ports = [start(inside, Side::Inside)?, start(outside, Side::Outside)?];
     let reta = steer_ports(&mut ports, *workers, hash);
     let macs = [ports[0].port.mac()?, ports[1].port.mac()?];
-    Ok(OpenPorts { ports, reta, macs })
+    Ok(OpenPorts { ports, reta, rss_word, macs })
 }
 
 /// The drivers whose devices two processes can have. With net_af_packet each of the two gets all

@@ -13,7 +13,13 @@ use crate::control::keys::Keys;
 use crate::control::share;
 use crate::control::socket::Server;
 use crate::dpdk::{Eal, EalArgs, LogLevel, MbufPool};
+use crate::keep::Kept;
 use crate::roles;
+
+/// The time that a process that was killed has to be gone.
+const KILLED: Duration = Duration::from_secs(5);
+/// The time that a process that is about to end has to let go of its control socket.
+const PREDECESSOR: Duration = Duration::from_secs(1);
 
 /// A process that is ready to open its ports.
 pub(super) struct Prepared<'a> {
@@ -34,10 +40,9 @@ pub(super) struct Prepared<'a> {
     /// What that has handed over.
     pub(super) handed_over: Option<HandedOver>,
     pub(super) phases: Phases,
+    /// The tables that outlive the process, and what an earlier one has left of them.
+    pub(super) kept: Option<Kept>,
 }
-
-/// The time that a process that is about to end has to let go of its control socket.
-const PREDECESSOR: Duration = Duration::from_secs(1);
 
 /// Reads the files that the configuration names, installs the signal handlers, and starts DPDK with
 /// its buffers, without a device.
@@ -59,6 +64,10 @@ pub(super) fn prepare<'a>(
             file_prefix = take_over.file_prefix(&file_prefix);
         }
         None => server = Some(Server::bind_within(&config.control.socket, PREDECESSOR)?),
+    }
+    let mut kept = Kept::open(config, options.forget)?;
+    if let (Some(kept), None) = (&mut kept, &take_over) {
+        kept.lock(KILLED)?;
     }
     phases.done("files");
     let eal = Eal::init(&eal_args(config, &file_prefix).build()?)?;
@@ -86,6 +95,7 @@ pub(super) fn prepare<'a>(
         file_prefix,
         take_over,
         handed_over: None,
+        kept,
         phases,
     })
 }
@@ -102,6 +112,9 @@ impl Prepared<'_> {
             tracing::debug!("ready, waiting for the hand-over");
             self.handed_over = Some(take_over.wait(beside, &self.signals.stop, discard)?);
             self.phases.done("waiting for the hand-over");
+            if let Some(kept) = &mut self.kept {
+                kept.lock(PREDECESSOR)?;
+            }
         }
         Ok(())
     }

@@ -27,6 +27,8 @@ const CLEAN_UP: Duration = Duration::from_secs(5);
 const INTERVAL: Duration = Duration::from_millis(10);
 /// The option that makes a process a successor.
 const TAKE_OVER: &str = "--take-over";
+/// The options that are meant for one start only.
+const ONCE: [&str; 2] = [TAKE_OVER, "--forget"];
 
 /// The upgrade of a running process; one at a time.
 #[derive(Debug)]
@@ -290,7 +292,7 @@ fn without_mark(path: PathBuf) -> PathBuf {
 
 /// Returns the arguments for another process, from those of this one.
 fn arguments(own: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    own.filter(|argument| argument != OsStr::new(TAKE_OVER)).collect()
+    own.filter(|argument| ONCE.iter().all(|once| argument != OsStr::new(once))).collect()
 }
 
 #[cfg(test)]
@@ -436,7 +438,7 @@ mod tests {
             PathBuf::from("/usr/bin/firstack")
         );
         assert_eq!(without_mark("/usr/bin/firstack".into()), PathBuf::from("/usr/bin/firstack"));
-        let own = ["run", "-c", "x", "--take-over"].map(OsString::from);
+        let own = ["run", "-c", "x", "--take-over", "--forget"].map(OsString::from);
         assert_eq!(arguments(own.into_iter()), ["run", "-c", "x"]);
     }
 }
