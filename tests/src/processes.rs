@@ -76,6 +76,11 @@ impl Processes {
         &self.appliances[1]
     }
 
+    /// Returns the appliance of a place in the order of [`Processes::all`], to upgrade it.
+    pub fn nth_mut(&mut self, number: usize) -> &mut Appliance {
+        &mut self.appliances[number]
+    }
+
     /// Returns the appliance of a replica, counted from 1.
     #[must_use]
     pub fn replica(&self, number: usize) -> &Appliance {

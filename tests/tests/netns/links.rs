@@ -16,21 +16,23 @@ use nix::sys::signal::Signal;
 
 use super::{MAX_WAIT, OrFail, alone, comes_true};
 
-const CLIENT: &str = "10.9.0.1";
-const SERVER: &str = "10.9.0.2";
+pub(super) const CLIENT: &str = "10.9.0.1";
+pub(super) const SERVER: &str = "10.9.0.2";
 
-struct Line {
-    client: Namespace,
-    gateway: Namespace,
-    server: Namespace,
-    process: Process,
-    socket: PathBuf,
+/// A client, a gateway and a server.
+pub(super) struct Line {
+    pub(super) client: Namespace,
+    pub(super) gateway: Namespace,
+    pub(super) server: Namespace,
+    pub(super) process: Process,
+    pub(super) socket: PathBuf,
+    pub(super) config: PathBuf,
     // Goes last.
     _lab: Lab,
 }
 
 impl Line {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let lab = Lab::new(name).or_fail();
         let [client, gateway, server] = ["c", "g", "s"].map(|name| lab.namespace(name).or_fail());
         lab.veth((&client, "eth0"), (&gateway, "in0")).or_fail();
@@ -52,15 +54,15 @@ impl Line {
         );
         fs::write(&config, text).unwrap();
         let runtime = format!("RUNTIME_DIRECTORY={}", lab.directory().display());
-        let (binary, config) = (full().unwrap(), config.to_string_lossy());
-        let binary = binary.to_string_lossy();
-        let words = ["env", &runtime, &*binary, "run", "--json", "-c", &*config];
+        let binary = full().unwrap();
+        let (binary, file) = (binary.to_string_lossy(), config.to_string_lossy());
+        let words = ["env", &runtime, &*binary, "run", "--json", "-c", &*file];
         let mut process = lab.spawn(&gateway, &words).or_fail();
         process.wait_for("forwarding", MAX_WAIT).or_fail();
-        Self { client, gateway, server, process, socket, _lab: lab }
+        Self { client, gateway, server, process, socket, config, _lab: lab }
     }
 
-    fn stats(&self) -> Snapshot {
+    pub(super) fn stats(&self) -> Snapshot {
         match socket::ask(&self.socket, Command::Stats).unwrap() {
             Answer::Stats(snapshot) => *snapshot,
             answer => panic!("{answer:?}"),
@@ -81,12 +83,14 @@ impl Line {
         tasks.map(|task| of(task.unwrap())).sum()
     }
 
-    fn finish(mut self) {
+    pub(super) fn finish(mut self) {
         self.process.signal(Signal::SIGTERM);
         let status = self.process.wait(MAX_WAIT).or_fail();
         // Buffers that are missing are an error.
         assert!(status.success(), "{status}: {}", self.process.stderr());
-        let last: Snapshot = serde_json::from_str(self.process.stdout().trim()).unwrap();
+        // Processes that were upgraded have left their counters, too.
+        let printed = self.process.stdout();
+        let last: Snapshot = serde_json::from_str(printed.lines().last().unwrap()).unwrap();
         assert!(last.is_conserved(), "{last}");
     }
 }

@@ -218,8 +218,13 @@ impl Successor {
 
     /// Returns why the connection to it has ended.
     fn why(&mut self, error: io::Error) -> String {
+        // It is reset if the other end has not read all.
+        let has_ended = matches!(
+            error.kind(),
+            ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
+        );
         let until = Instant::now() + Duration::from_millis(200);
-        while error.kind() == ErrorKind::UnexpectedEof && Instant::now() < until {
+        while has_ended && Instant::now() < until {
             match self.child.as_mut().map(Child::try_wait) {
                 Some(Ok(Some(status))) => {
                     return format!("the new process has ended ({status}), its log says why");
