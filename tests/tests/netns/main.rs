@@ -19,6 +19,7 @@ mod network;
 mod origin_servers;
 mod races;
 mod resolution;
+mod restart;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
