@@ -34,8 +34,7 @@ pub enum Kind {
 impl Kind {
     /// Those that stay open.
     pub const LASTING: [Self; 4] = [Self::Download, Self::Receive, Self::Upload, Self::Idle];
-    const ALL: [Self; 5] =
-        [Self::Download, Self::Receive, Self::Upload, Self::Idle, Self::Short];
+    const ALL: [Self; 5] = [Self::Download, Self::Receive, Self::Upload, Self::Idle, Self::Short];
 
     /// Whether the client hears of the server all the time.
     fn is_heard(self) -> bool {
