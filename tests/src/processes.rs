@@ -92,6 +92,11 @@ impl Processes {
         &mut self.appliances[1 + number]
     }
 
+    /// Returns the appliance with this number in the order of [`Processes::all`], to kill or start it.
+    pub fn one_mut(&mut self, number: usize) -> &mut Appliance {
+        &mut self.appliances[number]
+    }
+
     /// Removes those that were killed and not started again.
     pub fn forget_killed(&mut self) {
         self.appliances.retain(Appliance::runs);

@@ -34,7 +34,7 @@ use crate::sys::kept_memory::{self, Made};
 
 pub use adopt::{Adopted, adopt};
 pub use keeper::Keeper;
-pub use state::{Numbers, Owner, State};
+pub use state::{Owner, Secrets, State};
 
 /// The time between two tries to lock the directory.
 const RETRY: Duration = Duration::from_millis(5);

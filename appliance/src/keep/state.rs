@@ -59,16 +59,14 @@ impl Owner {
     }
 }
 
-/// The secrets and numbers that the next process goes on with.
+/// The secrets that the next process goes on with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Numbers {
+pub struct Secrets {
     /// The word of the RSS key, by which clients are divided among workers; 0 if it is not known.
     pub rss_word: u32,
     /// The key of the tables' hash.
     pub hash_key: (u64, u64),
-    /// The identifier of a switch's tunnel probes.
-    pub probe_id: u16,
 }
 
 /// What a process leaves to the next one besides its tables. A field that one version of firstack
@@ -78,8 +76,8 @@ pub struct Numbers {
 pub struct State {
     /// Whose it is.
     pub owner: Owner,
-    /// Secrets and numbers.
-    pub numbers: Numbers,
+    /// The secrets.
+    pub secrets: Secrets,
     /// The workers' time in nanoseconds, and the monotonic time at that moment.
     pub clock: (u64, u64),
     /// What operators have set.
@@ -138,7 +136,7 @@ mod tests {
         };
         State {
             owner,
-            numbers: Numbers { rss_word: 9, hash_key: (u64::MAX, 1), probe_id: 3 },
+            secrets: Secrets { rss_word: 9, hash_key: (u64::MAX, 1) },
             clock: (u64::MAX - 1, 5),
             neighbours: vec![("2001:db8::1".parse().unwrap(), [2, 0, 0, 0, 0, 1])],
             ..State::default()
@@ -163,10 +161,10 @@ mod tests {
     fn fields_that_are_not_known_or_missing_do_not_matter() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("1.json");
-        let text = r#"{"owner": {"role": "switch", "colour": 1}, "more": [1], "numbers": {}}"#;
+        let text = r#"{"owner": {"role": "switch", "colour": 1}, "more": [1], "secrets": {}}"#;
         std::fs::write(&path, text).unwrap();
         let read = State::read(&path).unwrap();
-        assert_eq!((read.owner.role.as_str(), read.numbers), ("switch", Numbers::default()));
+        assert_eq!((read.owner.role.as_str(), read.secrets), ("switch", Secrets::default()));
         std::fs::write(&path, &text[..20]).unwrap();
         assert!(State::read(&path).is_err());
     }

@@ -37,12 +37,12 @@ impl Place {
     }
 
     /// A process that forwards packets, with this much of a state.
-    fn run(&self, probe_id: u16) -> Keeper {
+    fn run(&self, rss_word: u32) -> Keeper {
         let mut kept = self.open();
         kept.lock(WAIT).unwrap();
         kept.make_tables(&[[5000, 100], [5000, 100]]).unwrap();
-        let numbers = Numbers { probe_id, ..Numbers::default() };
-        let state = State { numbers, ..kept.new_state() };
+        let secrets = Secrets { rss_word, ..Secrets::default() };
+        let state = State { secrets, ..kept.new_state() };
         Keeper::begin(kept, state).unwrap()
     }
 
@@ -54,8 +54,8 @@ impl Place {
     }
 }
 
-fn probe_id(kept: &Kept) -> Option<u16> {
-    kept.state().map(|state| state.numbers.probe_id)
+fn word(kept: &Kept) -> Option<u32> {
+    kept.state().map(|state| state.secrets.rss_word)
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn the_next_process_finds_what_was_left_and_removes_it_once_it_forwards() {
     );
     let mut kept = place.open();
     kept.lock(WAIT).unwrap();
-    assert_eq!((probe_id(&kept), kept.generation()), (Some(7), 2));
+    assert_eq!((word(&kept), kept.generation()), (Some(7), 2));
     assert_eq!(kept.found_tables().unwrap().len(), 4);
     kept.make_tables(&[[100, 100]]).unwrap();
     let state = kept.new_state();
@@ -96,7 +96,7 @@ fn a_start_that_fails_or_is_killed_leaves_the_old_tables_whole() {
     kept.stays = true;
     drop(kept);
     let mut kept = place.open();
-    assert_eq!((probe_id(&kept), kept.generation()), (Some(7), 3));
+    assert_eq!((word(&kept), kept.generation()), (Some(7), 3));
     assert_eq!(kept.found_tables().unwrap().len(), 4);
     kept.lock(WAIT).unwrap();
     let state = kept.new_state();
@@ -110,7 +110,7 @@ fn two_processes_cannot_have_the_same_directory() {
     let keeper = place.run(7);
     // The next one may look, and make its tables, while this one forwards.
     let mut kept = place.open();
-    assert_eq!(probe_id(&kept), Some(7));
+    assert_eq!(word(&kept), Some(7));
     kept.make_tables(&[[100, 100]]).unwrap();
     assert!(matches!(kept.lock(WAIT), Err(Error::InUse(_))));
     drop(keeper);
@@ -141,8 +141,8 @@ fn what_is_of_no_use_is_refused_with_a_reason() {
 fn a_state_is_written_when_it_has_changed_and_not_more_often_than_needed() {
     let place = Place::new();
     let mut keeper = place.run(7);
-    let read = || probe_id(&place.open()).unwrap();
-    let set = |probe_id| move |state: &mut State| state.numbers.probe_id = probe_id;
+    let read = || word(&place.open()).unwrap();
+    let set = |word| move |state: &mut State| state.secrets.rss_word = word;
     keeper.step(set(8));
     assert_eq!(read(), 7, "not yet");
     keeper.next = Instant::now();

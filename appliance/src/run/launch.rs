@@ -22,7 +22,7 @@ use crate::datapath::clock::{Clock, SteadyClock, monotonic};
 use crate::datapath::handoff::{self, Handoff};
 use crate::datapath::worker::{Idle, Parts, Queues, Worker};
 use crate::dpdk::{Worker as Launched, cycles};
-use crate::keep::{self, Adopted, Keeper, Kept, Numbers, State};
+use crate::keep::{self, Adopted, Keeper, Kept, Secrets, State};
 use crate::roles::{RoleSet, WithRole};
 use crate::sys::notify::notify;
 use crate::sys::sync::Barrier;
@@ -31,7 +31,7 @@ use crate::sys::sync::Barrier;
 pub(super) struct Launch<'a> {
     pub(super) prepared: Prepared<'a>,
     pub(super) open: OpenPorts,
-    pub(super) numbers: Numbers,
+    pub(super) secrets: Secrets,
 }
 
 /// The workers, until they are stopped.
@@ -170,7 +170,7 @@ impl Launch<'_> {
     fn begin(&self, kept: Kept, supervisor: &Supervisor) -> Result<Keeper, Error> {
         // What else an earlier process has left stays, until it is replaced.
         let mut state = State {
-            numbers: self.numbers,
+            secrets: self.secrets,
             ..kept.state().cloned().unwrap_or_else(|| kept.new_state())
         };
         supervisor.note(&mut state);

@@ -26,7 +26,7 @@ use crate::config::Config;
 use crate::control::socket::{self, Answer, Command, Reply, Server};
 use crate::control::stats::Snapshot;
 use crate::control::supervisor::Supervisor;
-use crate::keep::{self, Keeper, Numbers};
+use crate::keep::{self, Keeper, Secrets};
 use crate::roles::{self, Environment};
 
 /// The interval at which the control loop looks at signals, the control socket and the counters.
@@ -117,23 +117,17 @@ pub fn run(
     prepared.phases.done("ports");
     let random = || RandomState::new().hash_one(0u8);
     let state = prepared.kept.as_ref().and_then(|kept| kept.state());
-    let Numbers { hash_key, probe_id, .. } = match state {
-        Some(state) => state.numbers,
-        None => Numbers {
-            hash_key: (random(), random()),
-            probe_id: random() as u16,
-            ..Numbers::default()
-        },
-    };
+    let hash_key = state.map_or_else(|| (random(), random()), |state| state.secrets.hash_key);
     let environment = Environment {
         workers: prepared.workers,
         macs: open.macs,
         hash_key,
         keys: prepared.keys.clone(),
-        probe_id,
+        // Not the last process's: late answers to its probes would count as answers to later ones.
+        probe_id: random() as u16,
     };
-    let numbers = Numbers { rss_word: open.rss_word, hash_key, probe_id };
-    roles::with_role_set(config, &environment, Launch { prepared, open, numbers })
+    let secrets = Secrets { rss_word: open.rss_word, hash_key };
+    roles::with_role_set(config, &environment, Launch { prepared, open, secrets })
 }
 
 /// What the control loop drives.

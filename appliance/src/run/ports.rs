@@ -112,7 +112,7 @@ pub(super) fn open_ports(prepared: &Prepared<'_>) -> Result<OpenPorts, Error> {
     let inside = find(Side::Inside, &config.ports.inside)?;
     let outside = find(Side::Outside, &config.ports.outside)?;
     // With the word of the process before, each client stays with its worker.
-    let word = prepared.kept.as_ref().and_then(|kept| kept.state()).map(|s| s.numbers.rss_word);
+    let word = prepared.kept.as_ref().and_then(|kept| kept.state()).map(|s| s.secrets.rss_word);
     let drawn = || Toeplitz::drawn(|| RandomState::new().hash_one(0u8) as u32);
     let hash = word.and_then(Toeplitz::kept).unwrap_or_else(drawn);
     let rss_word = hash.word();

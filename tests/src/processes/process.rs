@@ -211,6 +211,24 @@ impl Appliance {
         }
     }
 
+    /// Ends it by SIGTERM, to be started again.
+    pub fn end(&mut self) -> Result<ExitStatus> {
+        match self.process.take() {
+            Some(mut process) => {
+                process.signal(Signal::SIGTERM);
+                process.wait(END)
+            }
+            None => Err(self.not_running()),
+        }
+    }
+
+    /// Changes its configuration, before it is started again.
+    pub fn change_config(&self, change: impl FnOnce(String) -> String) -> Result<()> {
+        let failed = |source| LabError::File { path: self.config.clone(), source };
+        let text = std::fs::read_to_string(&self.config).map_err(failed)?;
+        std::fs::write(&self.config, change(text)).map_err(failed)
+    }
+
     /// Ends it by SIGTERM.
     pub fn stop(mut self) -> Result<Ended> {
         let Some(mut process) = self.process.take() else { return Err(self.not_running()) };

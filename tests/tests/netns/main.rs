@@ -19,6 +19,7 @@ mod network;
 mod origin_servers;
 mod races;
 mod resolution;
+mod restart;
 mod upgrade;
 mod upgrade_site;
 
