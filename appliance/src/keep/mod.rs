@@ -260,6 +260,11 @@ impl Kept {
         }
     }
 
+    /// Removes this process's tables, so that they can be made again.
+    pub fn remove_tables(&self) {
+        self.remove(self.generation);
+    }
+
     /// Removes what earlier generations have left. Called once this process forwards packets.
     pub fn settle(&self) {
         for generation in generations(&self.directory).unwrap_or_default() {

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use crossbeam::utils::CachePadded;
 use pipeline::base::time::Ticks;
 use pipeline::role::Role;
+use pipeline::wire::ethernet::Mac;
 
 use super::ending::Owned;
-use super::ports::{OpenPorts, Opened, Running, all_port_stats, discard};
+use super::ports::{OpenPorts, Opened, Running, all_port_stats, open_ports, uses_pci};
 use super::prepare::Prepared;
 use super::upgrade::Upgrades;
 use super::{Control, Error, Outcome, control_loop};
@@ -21,29 +22,68 @@ use crate::control::supervisor::Supervisor;
 use crate::datapath::clock::{Clock, SteadyClock, monotonic};
 use crate::datapath::handoff::{self, Handoff};
 use crate::datapath::worker::{Idle, Parts, Queues, Worker};
-use crate::dpdk::{Worker as Launched, cycles};
+use crate::dpdk::{Worker as OnLcore, cycles};
 use crate::keep::{self, Adopted, Keeper, Kept, Secrets, State};
 use crate::roles::{RoleSet, WithRole};
 use crate::sys::notify::notify;
 use crate::sys::sync::Barrier;
 
-/// Everything needed to launch the workers, whatever the role.
+/// What roles are built for, before the ports are open if another process still has them.
 pub(super) struct Launch<'a> {
     pub(super) prepared: Prepared<'a>,
-    pub(super) open: OpenPorts,
+    /// The MAC addresses that the roles are built with.
+    pub(super) macs: [Mac; 2],
+    pub(super) open: Option<OpenPorts>,
     pub(super) secrets: Secrets,
+}
+
+/// How a launch ends.
+pub(super) enum Launched<'a> {
+    /// The run is over.
+    Over(Outcome),
+    /// The ports have other MAC addresses than the roles were built with; nothing runs.
+    OtherMacs(Box<Launch<'a>>),
+}
+
+/// Everything needed to launch the workers, whatever the role.
+struct Ready<'a> {
+    prepared: Prepared<'a>,
+    open: OpenPorts,
+    secrets: Secrets,
 }
 
 /// The workers, until they are stopped.
 struct Workers {
     halt: Arc<CachePadded<AtomicBool>>,
-    launched: Vec<Launched<()>>,
+    launched: Vec<OnLcore<()>>,
 }
 
-impl WithRole for Launch<'_> {
-    type Output = Result<Outcome, Error>;
+impl<'a> WithRole for Launch<'a> {
+    type Output = Result<Launched<'a>, Error>;
 
     fn run<R: Role + Send + 'static>(mut self, mut set: RoleSet<R>) -> Self::Output {
+        place_tables(self.prepared.kept.as_ref(), &mut set.roles)?;
+        self.prepared.phases.done("roles");
+        let ports = self.open.as_mut().map(|open| &mut open.ports);
+        self.prepared.wait_for_hand_over(ports)?;
+        let open = match self.open.take() {
+            Some(open) => open,
+            None => open_ports(&mut self.prepared)?,
+        };
+        if open.macs != self.macs {
+            let (macs, open) = (open.macs, Some(open));
+            if let Some(kept) = &self.prepared.kept {
+                kept.remove_tables();
+            }
+            return Ok(Launched::OtherMacs(Box::new(Self { macs, open, ..self })));
+        }
+        let secrets = Secrets { rss_word: open.rss_word, ..self.secrets };
+        Ready { prepared: self.prepared, open, secrets }.run(set).map(Launched::Over)
+    }
+}
+
+impl Ready<'_> {
+    fn run<R: Role + Send + 'static>(mut self, mut set: RoleSet<R>) -> Result<Outcome, Error> {
         let counters: Vec<_> = set.roles.iter().map(Role::counters).collect();
         let config = self.prepared.config;
         let clock = Clock::new(cycles(), self.prepared.eal.cycles_per_second());
@@ -52,10 +92,6 @@ impl WithRole for Launch<'_> {
         let sharing = self.prepared.sharing.take().map(Sharing::start);
         let sharing = sharing.transpose().map_err(Error::Sharing)?;
         let steady = RefCell::new(clock);
-        self.place_tables(&mut set.roles)?;
-        self.prepared.phases.done("roles");
-        let ports = &mut self.open.ports;
-        self.prepared.wait_for_hand_over(true, || discard(ports))?;
         let adopted = self.adopt(&mut set.roles, clock.clone().at(cycles(), monotonic));
         self.prepared.phases.done("adoption");
         // Before the workers: they need the time of day from their first packet on.
@@ -74,11 +110,11 @@ impl WithRole for Launch<'_> {
         let workers = self.launch_workers(set.roles, set.copies, clock)?;
         self.prepared.phases.done("workers");
         self.confirm();
-        let Launch { prepared, open, .. } = self;
+        let Self { prepared, open, .. } = self;
         let Prepared { options, signals, server, pool, eal, file_prefix, .. } = prepared;
         // It is served by now.
         let Some(mut server) = server else { return Err(Error::Unserved) };
-        let ports = open.ports.map(Running::new);
+        let (macs, ports) = (open.macs, open.ports.map(Running::new));
         tracing::info!(
             role = set.labels.role,
             workers = workers.launched.len(),
@@ -88,7 +124,7 @@ impl WithRole for Launch<'_> {
         if let Some(keeper) = &keeper {
             keeper.settle();
         }
-        let mut upgrades = Upgrades::new(set.labels.role, &file_prefix);
+        let mut upgrades = Upgrades::new(set.labels.role, &file_prefix, macs);
         let mut control = Control {
             supervisor: &mut supervisor,
             server: &mut server,
@@ -107,7 +143,8 @@ impl WithRole for Launch<'_> {
         }
         let mut snapshot = supervisor.snapshot();
         snapshot.ports = all_port_stats(&ports);
-        let owned = Owned { ports, pool, eal, server, signals };
+        let uses_pci = uses_pci(config);
+        let owned = Owned { ports, pool, eal, server, signals, uses_pci };
         let missing = match successor {
             None => owned.let_go()?,
             Some(successor) => owned.hand_over(successor, stopped)?,
@@ -127,7 +164,7 @@ impl Workers {
     }
 }
 
-impl Launch<'_> {
+impl Ready<'_> {
     /// Tells the process that has handed over, or the service manager, that packets are forwarded.
     fn confirm(&mut self) {
         let Prepared { take_over, handed_over, .. } = &mut self.prepared;
@@ -143,19 +180,6 @@ impl Launch<'_> {
             // Of a successor the service manager learns from the process before it.
             notify("READY=1");
         }
-    }
-
-    /// Gives the roles' tables their memory.
-    fn place_tables<R: Role>(&self, roles: &mut [R]) -> Result<(), Error> {
-        let Some(kept) = &self.prepared.kept else {
-            let mut place = |role: &mut R| role.place_tables([None, None]);
-            return roles.iter_mut().try_for_each(&mut place).map_err(Error::Tables);
-        };
-        let sizes: Vec<_> = roles.iter().map(Role::table_bytes).collect();
-        for (role, memory) in roles.iter_mut().zip(kept.make_tables(&sizes)?) {
-            role.place_tables(memory).map_err(Error::Tables)?;
-        }
-        Ok(())
     }
 
     /// Gives the roles what an earlier process has left for them, before they run.
@@ -235,6 +259,19 @@ impl Launch<'_> {
         }
         Idle::Adaptive(events)
     }
+}
+
+/// Gives the roles' tables their memory.
+fn place_tables<R: Role>(kept: Option<&Kept>, roles: &mut [R]) -> Result<(), Error> {
+    let Some(kept) = kept else {
+        let mut place = |role: &mut R| role.place_tables([None, None]);
+        return roles.iter_mut().try_for_each(&mut place).map_err(Error::Tables);
+    };
+    let sizes: Vec<_> = roles.iter().map(Role::table_bytes).collect();
+    for (role, memory) in roles.iter_mut().zip(kept.make_tables(&sizes)?) {
+        role.place_tables(memory).map_err(Error::Tables)?;
+    }
+    Ok(())
 }
 
 /// Takes the queues of worker `number` from a port. If the port has too few, the last workers get

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use pipeline::packet::view::Side;
 
-use self::launch::Launch;
+use self::launch::{Launch, Launched};
 use self::ports::{Running, can_open_beside, open_ports, with_ports};
 use self::prepare::prepare;
 use self::signals::Signals;
@@ -103,31 +103,43 @@ pub struct Outcome {
 /// adopt, launch the workers, control loop, stop the workers, let go of the ports.
 ///
 /// With `take_over` another process forwards meanwhile, and hands over as late as the ports' driver
-/// allows: before they are opened, or before the roles adopt.
+/// allows: with the roles built, before the ports are opened or before the roles adopt.
 pub fn run(
     config: &Config,
     options: Options,
     take_over: Option<&mut TakeOver>,
 ) -> Result<Outcome, Error> {
     let mut prepared = prepare(config, options, take_over)?;
-    if !can_open_beside(config) {
-        prepared.wait_for_hand_over(false, || ())?;
-    }
-    let open = open_ports(&prepared)?;
-    prepared.phases.done("ports");
+    let late = prepared.take_over.as_ref().filter(|_| !can_open_beside(config));
+    let (mut macs, open) = match late.map(|old| old.macs()) {
+        Some(macs) => (macs, None),
+        None => {
+            let open = open_ports(&mut prepared)?;
+            (open.macs, Some(open))
+        }
+    };
     let random = || RandomState::new().hash_one(0u8);
     let state = prepared.kept.as_ref().and_then(|kept| kept.state());
-    let hash_key = state.map_or_else(|| (random(), random()), |state| state.secrets.hash_key);
-    let environment = Environment {
-        workers: prepared.workers,
-        macs: open.macs,
-        hash_key,
-        keys: prepared.keys.clone(),
-        // Not the last process's: late answers to its probes would count as answers to later ones.
-        probe_id: random() as u16,
-    };
-    let secrets = Secrets { rss_word: open.rss_word, hash_key };
-    roles::with_role_set(config, &environment, Launch { prepared, open, secrets })
+    let secrets = state.map_or_else(
+        || Secrets { hash_key: (random(), random()), ..Secrets::default() },
+        |state| state.secrets,
+    );
+    // Not the last process's: late answers to its probes would count as answers to later ones.
+    let probe_id = random() as u16;
+    let mut launch = Launch { prepared, macs, open, secrets };
+    loop {
+        let environment = Environment {
+            workers: launch.prepared.workers,
+            macs,
+            hash_key: secrets.hash_key,
+            keys: launch.prepared.keys.clone(),
+            probe_id,
+        };
+        match roles::with_role_set(config, &environment, launch)? {
+            Launched::Over(outcome) => return Ok(outcome),
+            Launched::OtherMacs(again) => (macs, launch) = (again.macs, *again),
+        }
+    }
 }
 
 /// What the control loop drives.

@@ -101,8 +101,8 @@ pub(super) struct OpenPorts {
 }
 
 /// Finds, configures and starts both ports, and decides which worker owns which client.
-pub(super) fn open_ports(prepared: &Prepared<'_>) -> Result<OpenPorts, Error> {
-    let Prepared { config, eal, pool, workers, .. } = prepared;
+pub(super) fn open_ports(prepared: &mut Prepared<'_>) -> Result<OpenPorts, Error> {
+    let Prepared { config, eal, pool, workers, .. } = &*prepared;
     let failed = |side| move |source| Error::Port { side, source };
     let find = |side, wanted: &config::Port| {
         let device = config::completed(&wanted.device, config.memory.max_frame);
@@ -121,6 +121,7 @@ pub(super) fn open_ports(prepared: &Prepared<'_>) -> Result<OpenPorts, Error> {
     let mut ports = [start(inside, Side::Inside)?, start(outside, Side::Outside)?];
     let reta = steer_ports(&mut ports, *workers, hash);
     let macs = [ports[0].port.mac()?, ports[1].port.mac()?];
+    prepared.phases.done("ports");
     Ok(OpenPorts { ports, reta, rss_word, macs })
 }
 
@@ -134,6 +135,11 @@ pub(super) fn can_open_beside(config: &Config) -> bool {
     ports
         .iter()
         .all(|port| matches!(port.device.bus, Bus::Virtual { driver } if SHARED.contains(&driver)))
+}
+
+/// Returns whether a port is a PCI device, which is let go of only when DPDK is cleaned up.
+pub(super) fn uses_pci(config: &Config) -> bool {
+    [&config.ports.inside, &config.ports.outside].iter().any(|port| port.device.is_pci())
 }
 
 /// Drops what the ports have received.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::phases::Phases;
+use super::ports::{Opened, discard};
 use super::signals::Signals;
 use super::upgrade::{HandedOver, TakeOver};
 use super::{Error, Options};
@@ -101,15 +102,16 @@ pub(super) fn prepare<'a>(
 }
 
 impl Prepared<'_> {
-    /// If another process hands over, and has not yet, waits until it has. `beside` is whether the
-    /// ports are open; what they receive while it forwards is passed to `discard`.
+    /// If another process hands over, and has not yet, waits until it has. What open ports receive
+    /// while it forwards is dropped: it gets that, too.
     pub(super) fn wait_for_hand_over(
         &mut self,
-        beside: bool,
-        discard: impl FnMut(),
+        mut ports: Option<&mut [Opened; 2]>,
     ) -> Result<(), Error> {
         if let (Some(take_over), None) = (&mut self.take_over, &self.handed_over) {
             tracing::debug!("ready, waiting for the hand-over");
+            let beside = ports.is_some();
+            let discard = || ports.as_deref_mut().map_or((), discard);
             self.handed_over = Some(take_over.wait(beside, &self.signals.stop, discard)?);
             self.phases.done("waiting for the hand-over");
             if let Some(kept) = &mut self.kept {

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use pipeline::wire::ethernet::Mac;
 
 use super::channel::Channel;
 use super::{FromNew, FromOld, HandedOver, PROTOCOL, Start};
@@ -62,10 +63,10 @@ pub(in crate::run) struct Successor {
 }
 
 impl Upgrades {
-    /// Creates the upgrades of a process with this role and prefix of DPDK's files.
-    pub(in crate::run) fn new(role: &str, file_prefix: &str) -> Self {
+    /// Creates the upgrades of a process with this role, prefix of DPDK's files and MAC addresses.
+    pub(in crate::run) fn new(role: &str, file_prefix: &str, macs: [Mac; 2]) -> Self {
         let (role, file_prefix) = (role.to_owned(), file_prefix.to_owned());
-        Self { start: Start { protocol: PROTOCOL, role, file_prefix }, current: None }
+        Self { start: Start { protocol: PROTOCOL, role, file_prefix, macs }, current: None }
     }
 
     /// Starts a successor, which has this time to be ready. `None` is the program that is now where
@@ -316,7 +317,7 @@ mod tests {
         // The interpreter is named on the script's first line; its stdin is the connection.
         fs::write(&binary, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&binary, fs::Permissions::from_mode(0o700)).unwrap();
-        let mut upgrades = Upgrades::new("gateway", "fs");
+        let mut upgrades = Upgrades::new("gateway", "fs", [[2; 6]; 2]);
         let begun = comes(|| match upgrades.begin(Some(binary.clone()), timeout) {
             // Another test's child still has the script open for writing.
             Err(text) if text.contains("Text file busy") => None,
@@ -428,7 +429,7 @@ mod tests {
 
     #[test]
     fn what_is_no_program_is_refused_at_once() {
-        let mut upgrades = Upgrades::new("gateway", "fs");
+        let mut upgrades = Upgrades::new("gateway", "fs", [[2; 6]; 2]);
         for (path, reason) in [("/nobody/here", "No such file"), ("/etc/passwd", "denied")] {
             let text = upgrades.begin(Some(path.into()), LONG).unwrap_err();
             assert!(text.starts_with("not upgraded: ") && text.contains(reason), "{text}");
