@@ -1,7 +1,12 @@
-//! The machine: huge pages, CPU features, thread primitives.
+//! The machine: huge pages, CPU features, capabilities, interfaces and who has them, thread primitives.
 
+pub mod capabilities;
+pub mod claim;
 pub mod cpu;
 pub mod dumps;
+pub mod end;
 pub mod hugepages;
 pub mod interface;
+pub mod memory;
 pub mod sync;
+pub mod thread;
