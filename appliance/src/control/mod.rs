@@ -1,5 +1,6 @@
 //! The control thread: the socket for operators, health checks, the key file, what
-//! is remembered of replicas and shared with other gateways, and the counters that are shown.
+//! is remembered of replicas and shared with other gateways, the counters that are shown, and the
+//! watchdog over the workers.
 
 pub mod health;
 pub mod keys;
@@ -10,3 +11,4 @@ pub mod share;
 pub mod socket;
 pub mod stats;
 pub mod supervisor;
+pub mod watchdog;

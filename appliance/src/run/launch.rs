@@ -8,15 +8,19 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use crossbeam::utils::CachePadded;
 use pipeline::role::Role;
 
+use super::links::Links;
 use super::ports::{Opened, Running, all_port_stats};
+use super::preflight::Claims;
 use super::signals::Signals;
-use super::{Error, Options, Outcome, control_loop};
+use super::{Error, Options, Outcome, Watched, control_loop};
 use crate::config::{self, Config, sizing};
 use crate::control::share::{self, Sharing};
 use crate::control::socket::Server;
 use crate::control::supervisor::Supervisor;
+use crate::control::watchdog::Watchdog;
 use crate::datapath::clock::{Clock, SteadyClock, monotonic};
 use crate::datapath::handoff::{self, Handoff};
+use crate::datapath::pulse::SharedPulse;
 use crate::datapath::rss::RetaMap;
 use crate::datapath::worker::{Idle, Parts, Queues, Worker};
 use crate::dpdk::{Eal, MbufPool, Worker as Launched, cycles};
@@ -34,6 +38,8 @@ pub(super) struct Launch<'a> {
     pub(super) signals: Signals,
     pub(super) options: Options,
     pub(super) sharing: Option<share::Settings>,
+    /// The interfaces that this process has.
+    pub(super) claims: Claims,
 }
 
 impl WithRole for Launch<'_> {
@@ -51,8 +57,9 @@ impl WithRole for Launch<'_> {
             Supervisor::new(set.labels.clone(), counters, set.controls, &self.config.health)
                 .with_clock(move || steady.borrow_mut().at(cycles(), monotonic))
                 .with_sharing(sharing);
-        let launched = self.launch_workers(set.roles, set.copies, clock, &halt)?;
-        let Launch { eal, pool, ports, mut server, signals, options, config, .. } = self;
+        let pulses: Vec<_> = set.roles.iter().map(|_| SharedPulse::default()).collect();
+        let launched = self.launch_workers(set.roles, set.copies, clock, &halt, &pulses)?;
+        let Launch { eal, pool, ports, mut server, signals, options, config, claims, .. } = self;
         let ports = ports.map(|opened| Running {
             port: opened.port,
             driver: opened.report.driver,
@@ -66,13 +73,20 @@ impl WithRole for Launch<'_> {
             socket = %config.control.socket.display(),
             "forwarding packets"
         );
-        control_loop(&mut supervisor, &mut server, &ports, &signals, options);
+        let cores = config.worker.cores.iter().copied();
+        let mut watched = Watched {
+            links: Links::new(&ports, config.ports.links.propagate_link),
+            watchdog: Watchdog::new(config.worker.watchdog, cores.zip(pulses)),
+            claims,
+        };
+        control_loop(&mut supervisor, &mut server, &ports, &signals, options, &mut watched);
+        watched.links.finish(&ports);
         halt.store(true, Relaxed);
         for worker in launched {
             worker.join()?;
         }
         let mut snapshot = supervisor.snapshot();
-        snapshot.ports = all_port_stats(&ports);
+        snapshot.ports = all_port_stats(&ports, &watched.links);
         for running in ports {
             running.port.close()?;
         }
@@ -89,6 +103,7 @@ impl Launch<'_> {
         copies: usize,
         clock: Clock,
         halt: &Arc<CachePadded<AtomicBool>>,
+        pulses: &[SharedPulse],
     ) -> Result<Vec<Launched<()>>, Error> {
         let queue = handoff::capacity(roles.len(), sizing::shares(self.config).queue);
         let mut handoffs = Handoff::new(roles.len(), queue).into_iter();
@@ -107,6 +122,7 @@ impl Launch<'_> {
                 copies,
                 stop: Arc::clone(halt),
                 stopped: Arc::clone(&stopped),
+                pulse: Arc::clone(&pulses[number]),
             }));
         }
         let lcores = self.eal.worker_lcores();

@@ -2,7 +2,9 @@
 //! everything at the end.
 
 mod launch;
+mod links;
 mod ports;
+pub mod preflight;
 mod signals;
 mod watch;
 
@@ -14,16 +16,20 @@ use std::time::{Duration, Instant};
 use pipeline::packet::view::Side;
 
 use self::launch::Launch;
+use self::links::Links;
 use self::ports::{Running, start_port, steer_ports, with_ports};
+use self::preflight::Claims;
 use self::signals::Signals;
 use self::watch::Watch;
 use crate::config::{self, Config, sizing};
 use crate::control::socket::{self, Server};
 use crate::control::stats::Snapshot;
 use crate::control::supervisor::Supervisor;
+use crate::control::watchdog::{Stuck, Watchdog};
 use crate::datapath::rss::toeplitz::Toeplitz;
 use crate::dpdk::{Eal, EalArgs, LogLevel, MbufPool, Port};
 use crate::roles::{self, Environment};
+use crate::sys::end;
 
 /// The interval at which the control loop looks at signals, the control socket and the counters.
 const CONTROL_INTERVAL: Duration = Duration::from_millis(10);
@@ -42,6 +48,9 @@ pub enum Error {
         /// The reason.
         source: crate::dpdk::Error,
     },
+    /// Something is missing here that a start needs, or another process has it.
+    #[error(transparent)]
+    Refused(#[from] preflight::Obstacles),
     /// An error of the control socket.
     #[error(transparent)]
     Control(#[from] socket::Error),
@@ -88,8 +97,10 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome, Error> {
         tracing::warn!("{warning}");
     }
     let signals = Signals::catch().map_err(Error::Signals)?;
+    preflight::examine(config)?;
+    let claims = Claims::take(config, false)?;
     let server = Server::bind(&config.control.socket)?;
-    let eal = Eal::init(&eal_args(config).build()?)?;
+    let eal = Eal::init(&eal_args(config).build()?).map_err(preflight::explain)?;
     let pool = MbufPool::new(
         &eal,
         "firstack",
@@ -97,7 +108,8 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome, Error> {
         sizing::shares(config).cache,
         config.memory.max_frame,
         None,
-    )?;
+    )
+    .map_err(preflight::explain)?;
     let workers = eal.worker_lcores().len();
     let failed = |side| move |source| Error::Port { side, source };
     let find = |side, wanted: &config::Port| {
@@ -120,7 +132,8 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome, Error> {
         keys,
         probe_id: random() as u16,
     };
-    let launch = Launch { config, eal, pool, ports, reta, server, signals, options, sharing };
+    let launch =
+        Launch { config, eal, pool, ports, reta, server, signals, options, sharing, claims };
     roles::with_role_set(config, &environment, launch)
 }
 
@@ -142,6 +155,34 @@ fn eal_args(config: &Config) -> EalArgs {
     }
 }
 
+/// What the control loop looks after, beside the supervisor.
+struct Watched {
+    links: Links,
+    watchdog: Watchdog,
+    claims: Claims,
+}
+
+impl Watched {
+    fn step(&mut self, ports: &[Running; 2]) {
+        self.links.step(ports);
+        self.claims.step();
+        if let Some(stuck) = self.watchdog.step(Instant::now()) {
+            let Stuck { worker, core, stage, run, rounds } = stuck;
+            let (stage, thread) = (stage.name(), run.name());
+            end::abort(|| {
+                tracing::error!(
+                    worker,
+                    core,
+                    stage,
+                    thread,
+                    rounds,
+                    "worker does not come round any more, the process ends"
+                );
+            });
+        }
+    }
+}
+
 /// Serves operators, probes and key reloads until a signal or idleness.
 fn control_loop(
     supervisor: &mut Supervisor,
@@ -149,13 +190,15 @@ fn control_loop(
     ports: &[Running; 2],
     signals: &Signals,
     options: Options,
+    watched: &mut Watched,
 ) {
     let (mut last, mut since) = (supervisor.received(), Instant::now());
     let mut watch = Watch::new();
     while !signals.stop.load(Relaxed) {
-        server.serve(|command| with_ports(supervisor.answer(command), ports));
+        server.serve(|command| with_ports(supervisor.answer(command), ports, &watched.links));
         supervisor.run_once(CONTROL_INTERVAL);
         watch.step(ports);
+        watched.step(ports);
         if signals.reload.swap(false, Relaxed) {
             // The result has been logged.
             let _ = supervisor.reload();

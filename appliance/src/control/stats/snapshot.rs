@@ -73,7 +73,10 @@ documented! {
     pub struct PortStats {
         device: String = "" "The DPDK device.",
         driver: String = "" "The DPDK driver.",
-        link_up: bool = "" "Whether the link is up, as far as the driver knows.",
+        link_up: bool = "" "Whether the link is up: as the driver says, and as the kernel says of the interface below a virtual port.",
+        link_changes: u64 = "changes" "How often the link went up or down since the start.",
+        link_for_s: u64 = "seconds" "How long the link has been as it is, as far as this process has seen.",
+        link_held: bool = "" "Whether the port is taken down because the other has no link (`propagate_link`).",
         rx_packets: u64 = "packets" "Packets received.",
         tx_packets: u64 = "packets" "Packets sent.",
         rx_missed: u64 = "packets" "Packets lost because a receive queue was full.",
