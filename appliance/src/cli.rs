@@ -19,6 +19,8 @@ use crate::replay::{self, Report};
 const MISCONFIGURED: u8 = 2;
 /// Exit code of a failure after that.
 const FAILED: u8 = 1;
+/// The time that an upgrade may take beyond its time-outs.
+const UPGRADE_MARGIN: Duration = Duration::from_secs(10);
 
 /// Gives each TCP connection to the replica whose SYN/ACK arrives first.
 #[derive(Debug, Parser)]
@@ -90,6 +92,18 @@ enum Command {
         #[command(flatten)]
         target: Target,
     },
+    /// Replace a running process by a new one, which takes over its ports and connections. Exit code
+    /// 1: not upgraded, the old process goes on.
+    Upgrade {
+        /// The new program. Default: what is now in the running one's place.
+        #[arg(long, value_name = "PATH")]
+        binary: Option<PathBuf>,
+        /// The time that the new process has to get ready, such as 30s.
+        #[arg(long, value_name = "TIME", default_value = "30s")]
+        timeout: humantime::Duration,
+        #[command(flatten)]
+        target: Target,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -106,6 +120,9 @@ struct RunArgs {
     /// Allow core dumps and debuggers, which see the keys of signed tags.
     #[arg(long)]
     core_dumps: bool,
+    /// Take over from the process at stdin, which has started this one.
+    #[arg(long, hide = true)]
+    take_over: bool,
 }
 
 #[derive(Debug, Args)]
@@ -204,6 +221,7 @@ pub fn main() -> ExitCode {
             gate.command(name).and_then(|command| request(&target, command))
         }
         Command::Reload { target } => request(&target, Control::Reload),
+        Command::Upgrade { binary, timeout, target } => upgrade(&target, binary, timeout.into()),
         Command::Memory { clear: None, json, target } => memory(&target, Control::Memory, json),
         Command::Memory { clear: Some(name), target, .. } => {
             request(&target, Control::Forget { name })
@@ -335,10 +353,28 @@ fn request(target: &Target, command: Control) -> Result<(), Failure> {
     }
 }
 
+/// Upgrades a running process, and waits for the result.
+fn upgrade(target: &Target, binary: Option<PathBuf>, timeout: Duration) -> Result<(), Failure> {
+    // The running process has another working directory.
+    let binary = binary.map(std::path::absolute).transpose().map_err(failed)?;
+    let command = Control::Upgrade { binary, timeout: timeout.as_millis() as u64 };
+    let socket = control_socket(target)?;
+    match socket::ask_within(&socket, command, 2 * timeout + UPGRADE_MARGIN).map_err(failed)? {
+        Answer::Done(text) => print(format_args!("{text}\n")),
+        Answer::Error(text) => Err(failed(text)),
+        Answer::Stats(_) | Answer::Memory(_) => Err(failed("unexpected reply from control socket")),
+    }
+}
+
 #[cfg(not(feature = "dpdk"))]
 fn run(args: &RunArgs) -> Result<(), Failure> {
     load(&args.config)?;
-    let _ = (args.exit_when_idle.map(Duration::from_millis), args.json, args.core_dumps);
+    let _ = (
+        args.exit_when_idle.map(Duration::from_millis),
+        args.json,
+        args.core_dumps,
+        args.take_over,
+    );
     Err((
         MISCONFIGURED,
         "firstack: built without DPDK; only check, replay, stats, gate and reload work".to_owned(),
@@ -347,6 +383,20 @@ fn run(args: &RunArgs) -> Result<(), Failure> {
 
 #[cfg(feature = "dpdk")]
 fn run(args: &RunArgs) -> Result<(), Failure> {
+    let take_over = args.take_over.then(crate::run::upgrade::TakeOver::begin);
+    let mut take_over = take_over.transpose().map_err(failed)?;
+    let result = run_with(args, take_over.as_mut());
+    if let (Err((_, message)), Some(take_over)) = (&result, &mut take_over) {
+        take_over.failed(message.trim_start_matches("firstack: "));
+    }
+    result
+}
+
+#[cfg(feature = "dpdk")]
+fn run_with(
+    args: &RunArgs,
+    take_over: Option<&mut crate::run::upgrade::TakeOver>,
+) -> Result<(), Failure> {
     let config = load_for_this_machine(&args.config)?;
     let level = tracing_subscriber::filter::LevelFilter::from_level(config.log.level);
     tracing_subscriber::fmt()
@@ -362,7 +412,7 @@ fn run(args: &RunArgs) -> Result<(), Failure> {
     }
     crate::sys::end::abort_on_panic();
     let exit_when_idle = args.exit_when_idle.map(Duration::from_millis);
-    let outcome = crate::run::run(&config, crate::run::Options { exit_when_idle });
+    let outcome = crate::run::run(&config, crate::run::Options { exit_when_idle }, take_over);
     let crate::run::Outcome { snapshot, missing } =
         outcome.map_err(|error| not_started(&config, &args.config, &error))?;
     print_counters(&snapshot, args.json)?;

@@ -6,6 +6,7 @@ pub mod health;
 pub mod keys;
 mod members;
 pub mod memory;
+pub mod notices;
 pub mod protected;
 pub mod share;
 pub mod socket;

@@ -156,9 +156,14 @@ impl Port {
             return Err(self.inner.state("start", "it is not configured"));
         };
         let id = self.inner.id;
-        // Before the start, by which DPDK ends the mode that an operator has set.
+        // Before the start, by which DPDK ends the mode that an operator or another process has set.
         let kernels = self.interface().and_then(interface::name);
         let was = kernels.is_some_and(|name| interface::is_promiscuous(&name) == Some(true));
+        if was {
+            // So that it does not end it: another process may be forwarding by it.
+            // SAFETY: the port exists.
+            unsafe { dpdk_sys::rte_eth_promiscuous_enable(id) };
+        }
         // SAFETY: the port exists, and it and all its queues are set up.
         self.inner.done("start", unsafe { dpdk_sys::rte_eth_dev_start(id) })?;
         self.started = true;
@@ -169,6 +174,17 @@ impl Port {
         let rx = (0..plan.rx_queues).map(|queue| RxQueue::new(&self.inner, queue)).collect();
         let tx = (0..plan.tx_queues).map(|queue| TxQueue::new(&self.inner, queue)).collect();
         Ok(Started { rx, tx, report })
+    }
+
+    /// Returns whether this process made the port promiscuous, and will end that.
+    pub fn made_promiscuous(&self) -> bool {
+        self.inner.made_promiscuous.load(Relaxed)
+    }
+
+    /// Sets whether this process ends promiscuous mode when it stops the port: not if it hands the
+    /// mode over to another process, and if it got it from one.
+    pub fn set_made_promiscuous(&self, made: bool) {
+        self.inner.made_promiscuous.store(made, Relaxed);
     }
 
     /// Returns whether the port is started.

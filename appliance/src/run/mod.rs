@@ -1,14 +1,18 @@
 //! `firstack run`: starts DPDK, the ports and the workers, runs the control loop, and releases
-//! everything at the end.
+//! everything at the end, in phases.
 
+mod ending;
 mod launch;
 mod links;
+mod phases;
 mod ports;
 pub mod preflight;
+mod prepare;
 mod signals;
+pub mod upgrade;
 mod watch;
+mod watched;
 
-use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -16,20 +20,16 @@ use std::time::{Duration, Instant};
 use pipeline::packet::view::Side;
 
 use self::launch::Launch;
-use self::links::Links;
-use self::ports::{Running, start_port, steer_ports, with_ports};
-use self::preflight::Claims;
+use self::ports::{Running, can_open_beside, open_ports, with_ports};
+use self::prepare::prepare;
 use self::signals::Signals;
-use self::watch::Watch;
-use crate::config::{self, Config, sizing};
-use crate::control::socket::{self, Server};
+use self::upgrade::{Event, Successor, TakeOver, Upgrades};
+use self::watched::Watched;
+use crate::config::Config;
+use crate::control::socket::{self, Answer, Command, Reply, Server};
 use crate::control::stats::Snapshot;
 use crate::control::supervisor::Supervisor;
-use crate::control::watchdog::{Stuck, Watchdog};
-use crate::datapath::rss::toeplitz::Toeplitz;
-use crate::dpdk::{Eal, EalArgs, LogLevel, MbufPool, Port};
 use crate::roles::{self, Environment};
-use crate::sys::end;
 
 /// The interval at which the control loop looks at signals, the control socket and the counters.
 const CONTROL_INTERVAL: Duration = Duration::from_millis(10);
@@ -66,6 +66,15 @@ pub enum Error {
     /// The signal handlers cannot be installed.
     #[error("signals: {0}")]
     Signals(std::io::Error),
+    /// The process does not take over from another one.
+    #[error("cannot take over: {0}")]
+    TakeOver(#[from] upgrade::TakeOverError),
+    /// The control socket is not served.
+    #[error("the control socket is not served")]
+    Unserved,
+    /// The process cannot start itself again after a hand-over that failed.
+    #[error("cannot start again: {0}")]
+    Again(std::io::Error),
 }
 
 /// The conditions that end a run, besides signals.
@@ -86,118 +95,62 @@ pub struct Outcome {
 }
 
 /// Forwards packets until a signal, or idleness if asked for, ends the run.
-pub fn run(config: &Config, options: Options) -> Result<Outcome, Error> {
-    let keys = roles::load_keys(config)?;
-    let sharing = roles::sharing(config)?;
-    let cores: BTreeSet<_> = config.worker.cores.iter().collect();
-    if cores.len() < config.worker.cores.len() {
-        tracing::warn!("several workers share a CPU, which is slower than fewer workers");
+///
+/// The phases of a run, in order: prepare (what needs no port), open the ports, build the roles,
+/// adopt, launch the workers, control loop, stop the workers, let go of the ports.
+///
+/// With `take_over` another process forwards meanwhile, and hands over as late as the ports' driver
+/// allows: before they are opened, or before the roles adopt.
+pub fn run(
+    config: &Config,
+    options: Options,
+    take_over: Option<&mut TakeOver>,
+) -> Result<Outcome, Error> {
+    let mut prepared = prepare(config, options, take_over)?;
+    if !can_open_beside(config) {
+        prepared.wait_for_hand_over(false, || ())?;
     }
-    for warning in config.warnings().into_iter().chain(config.machine_warnings()) {
-        tracing::warn!("{warning}");
-    }
-    let signals = Signals::catch().map_err(Error::Signals)?;
-    preflight::examine(config)?;
-    let claims = Claims::take(config, false)?;
-    let server = Server::bind(&config.control.socket)?;
-    let eal = Eal::init(&eal_args(config).build()?).map_err(preflight::explain)?;
-    let pool = MbufPool::new(
-        &eal,
-        "firstack",
-        config.memory.mbufs,
-        sizing::shares(config).cache,
-        config.memory.max_frame,
-        None,
-    )
-    .map_err(preflight::explain)?;
-    let workers = eal.worker_lcores().len();
-    let failed = |side| move |source| Error::Port { side, source };
-    let find = |side, wanted: &config::Port| {
-        let device = config::completed(&wanted.device, config.memory.max_frame);
-        Port::by_device(&eal, &device.to_string()).map_err(failed(side))
-    };
-    // Both must exist before either is started.
-    let inside = find(Side::Inside, &config.ports.inside)?;
-    let outside = find(Side::Outside, &config.ports.outside)?;
+    let open = open_ports(&prepared)?;
+    prepared.phases.done("ports");
     let random = || RandomState::new().hash_one(0u8);
-    let hash = Toeplitz::drawn(|| random() as u32);
-    let start =
-        |port, side| start_port(port, &pool, config, side, (workers, &hash)).map_err(failed(side));
-    let mut ports = [start(inside, Side::Inside)?, start(outside, Side::Outside)?];
-    let reta = steer_ports(&mut ports, workers, hash);
     let environment = Environment {
-        workers,
-        macs: [ports[0].port.mac()?, ports[1].port.mac()?],
+        workers: prepared.workers,
+        macs: open.macs,
         hash_key: (random(), random()),
-        keys,
+        keys: prepared.keys.clone(),
         probe_id: random() as u16,
     };
-    let launch =
-        Launch { config, eal, pool, ports, reta, server, signals, options, sharing, claims };
-    roles::with_role_set(config, &environment, launch)
+    roles::with_role_set(config, &environment, Launch { prepared, open })
 }
 
-fn eal_args(config: &Config) -> EalArgs {
-    let devices = [&config.ports.inside.device, &config.ports.outside.device];
-    EalArgs {
-        worker_cpus: config.worker.cores.iter().map(|&core| core.into()).collect(),
-        file_prefix: config.eal.file_prefix.clone(),
-        no_huge_mib: None,
-        pci_allow: devices.into_iter().filter(|d| d.is_pci()).map(|d| d.name.clone()).collect(),
-        vdevs: Vec::new(),
-        log_level: match config.log.level {
-            tracing::Level::ERROR => LogLevel::Error,
-            tracing::Level::WARN | tracing::Level::INFO => LogLevel::Warning,
-            tracing::Level::DEBUG => LogLevel::Notice,
-            tracing::Level::TRACE => LogLevel::Debug,
-        },
-        extra: config.eal.args.clone(),
-    }
-}
-
-/// What the control loop looks after, beside the supervisor.
-struct Watched {
-    links: Links,
-    watchdog: Watchdog,
-    claims: Claims,
-}
-
-impl Watched {
-    fn step(&mut self, ports: &[Running; 2]) {
-        self.links.step(ports);
-        self.claims.step();
-        if let Some(stuck) = self.watchdog.step(Instant::now()) {
-            let Stuck { worker, core, stage, run, rounds } = stuck;
-            let (stage, thread) = (stage.name(), run.name());
-            end::abort(|| {
-                tracing::error!(
-                    worker,
-                    core,
-                    stage,
-                    thread,
-                    rounds,
-                    "worker does not come round any more, the process ends"
-                );
-            });
-        }
-    }
-}
-
-/// Serves operators, probes and key reloads until a signal or idleness.
+/// Serves operators, probes and key reloads until a signal, idleness, or a hand-over. Returns the
+/// process to hand over to.
 fn control_loop(
     supervisor: &mut Supervisor,
     server: &mut Server,
+    upgrades: &mut Upgrades,
     ports: &[Running; 2],
     signals: &Signals,
     options: Options,
     watched: &mut Watched,
-) {
+) -> Option<Successor> {
     let (mut last, mut since) = (supervisor.received(), Instant::now());
-    let mut watch = Watch::new();
     while !signals.stop.load(Relaxed) {
-        server.serve(|command| with_ports(supervisor.answer(command), ports, &watched.links));
+        server.serve(|command| match command {
+            Command::Upgrade { binary, timeout } => {
+                match upgrades.begin(binary, Duration::from_millis(timeout)) {
+                    Ok(()) => Reply::Later,
+                    Err(reason) => Reply::Now(Answer::Error(reason)),
+                }
+            }
+            command => with_ports(supervisor.answer(command), ports, &watched.links).into(),
+        });
+        match upgrades.step() {
+            Event::Nothing => {}
+            Event::Failed(reason) => server.answer_waiting(&Answer::Error(reason)),
+            Event::Ready(successor) => return Some(successor),
+        }
         supervisor.run_once(CONTROL_INTERVAL);
-        watch.step(ports);
         watched.step(ports);
         if signals.reload.swap(false, Relaxed) {
             // The result has been logged.
@@ -211,4 +164,8 @@ fn control_loop(
             break;
         }
     }
+    if let Some(reason) = upgrades.cancel() {
+        server.answer_waiting(&Answer::Error(reason));
+    }
+    None
 }

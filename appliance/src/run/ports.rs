@@ -1,22 +1,30 @@
 //! The two ports: their setup, the distribution of packets over workers, and their counters.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use arrayvec::ArrayVec;
+use pipeline::packet::burst::BURST;
 use pipeline::packet::view::Side;
+use pipeline::wire::ethernet::Mac;
 
+use super::Error;
 use super::links::{Links, Shown};
+use super::prepare::Prepared;
 use super::watch::Interface;
-use crate::config::{self, Config};
+use crate::config::{self, Bus, Config};
 use crate::control::socket::Answer;
 use crate::control::stats::PortStats;
 use crate::datapath::rss::toeplitz::Toeplitz;
 use crate::datapath::rss::{self, RetaMap, RssCheck};
-use crate::dpdk::{MbufPool, Port, PortConfig, PortReport, Rss, RssField, RxQueue, TxQueue};
+use crate::dpdk::{Mbuf, MbufPool, Port, PortConfig, PortReport, Rss, RssField, RxQueue, TxQueue};
 
 /// The longest frame in bytes that ports are configured to accept, where they support it. A frame
 /// longer than a buffer is chained over several.
 const JUMBO: u32 = 9728;
+/// The most frames that are discarded of a queue at a time: more than a ring has.
+const MOST_DISCARDED: usize = 16384;
 
 /// A started port and its queues, before the workers take them.
 pub(super) struct Opened {
@@ -51,6 +59,16 @@ impl Running {
         match &self.interface {
             Some(interface) => interface.set_up(up).map_err(|error| error.to_string()),
             None => self.port.set_link(up).map_err(|error| error.to_string()),
+        }
+    }
+
+    /// Takes a port over whose queues the workers have.
+    pub(super) fn new(opened: Opened) -> Self {
+        Self {
+            port: opened.port,
+            driver: opened.report.driver,
+            steering: opened.steering,
+            interface: opened.interface,
         }
     }
 }
@@ -88,8 +106,63 @@ impl Steering {
     }
 }
 
+/// The two started ports.
+pub(super) struct OpenPorts {
+    pub(super) ports: [Opened; 2],
+    /// The map from a client to the worker that owns it.
+    pub(super) reta: RetaMap,
+    /// The MAC addresses of the inside and the outside port.
+    pub(super) macs: [Mac; 2],
+}
+
+/// Finds, configures and starts both ports, and decides which worker owns which client.
+pub(super) fn open_ports(prepared: &Prepared<'_>) -> Result<OpenPorts, Error> {
+    let Prepared { config, eal, pool, workers, .. } = prepared;
+    let failed = |side| move |source| Error::Port { side, source };
+    let find = |side, wanted: &config::Port| {
+        let device = config::completed(&wanted.device, config.memory.max_frame);
+        Port::by_device(eal, &device.to_string()).map_err(failed(side))
+    };
+    // Both must exist before either is started.
+    let inside = find(Side::Inside, &config.ports.inside)?;
+    let outside = find(Side::Outside, &config.ports.outside)?;
+    let hash = Toeplitz::drawn(|| RandomState::new().hash_one(0u8) as u32);
+    let start =
+        |port, side| start_port(port, pool, config, side, (*workers, &hash)).map_err(failed(side));
+    let mut ports = [start(inside, Side::Inside)?, start(outside, Side::Outside)?];
+    let reta = steer_ports(&mut ports, *workers, hash);
+    let macs = [ports[0].port.mac()?, ports[1].port.mac()?];
+    Ok(OpenPorts { ports, reta, macs })
+}
+
+/// The drivers whose devices two processes can have. With net_af_packet each of the two gets all
+/// frames of the interface.
+const SHARED: [&str; 2] = ["net_af_packet", "net_null"];
+
+/// Returns whether both ports can be opened while another process has them.
+pub(super) fn can_open_beside(config: &Config) -> bool {
+    let ports = [&config.ports.inside, &config.ports.outside];
+    ports
+        .iter()
+        .all(|port| matches!(port.device.bus, Bus::Virtual { driver } if SHARED.contains(&driver)))
+}
+
+/// Drops what the ports have received.
+pub(super) fn discard(ports: &mut [Opened; 2]) {
+    let mut frames = ArrayVec::<Mbuf, BURST>::new();
+    for queue in ports.iter_mut().flat_map(|opened| &mut opened.rx) {
+        // What arrives meanwhile must not keep this going for ever.
+        for _ in 0..MOST_DISCARDED / BURST {
+            if queue.burst(&mut frames) == 0 {
+                break;
+            }
+            frames.clear();
+        }
+    }
+}
+
 /// Configures and starts a port with a queue pair per worker, as far as it has them.
-pub(super) fn start_port(
+fn start_port(
     mut port: Port,
     pool: &MbufPool,
     config: &Config,
@@ -139,7 +212,7 @@ pub(super) fn start_port(
 
 /// Decides which worker owns which client, gives the ports a matching table where they accept one,
 /// and logs for each port who distributes its packets.
-pub(super) fn steer_ports(ports: &mut [Opened; 2], workers: usize, hash: Toeplitz) -> RetaMap {
+fn steer_ports(ports: &mut [Opened; 2], workers: usize, hash: Toeplitz) -> RetaMap {
     let workers = workers.max(1) as u16;
     let distributes = |opened: &Opened| {
         opened.report.rss.distributes()?;

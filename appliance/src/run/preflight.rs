@@ -66,11 +66,35 @@ impl std::fmt::Display for Obstacles {
 
 impl std::error::Error for Obstacles {}
 
-/// Looks at all that DPDK will need.
+/// The interval at which what another process has is asked for again.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// Looks at all that DPDK will need under this file prefix, and claims the interfaces and devices. What
+/// another process has, it may be about to let go of: that is waited for, for `patience`. With
+/// `from_predecessor` it still has them, and hands over later.
 ///
 /// # Errors
 /// All that is missing or taken.
-pub fn examine(config: &Config) -> Result<(), Obstacles> {
+pub fn pass(
+    config: &Config,
+    file_prefix: &str,
+    from_predecessor: bool,
+    patience: Duration,
+) -> Result<Claims, Obstacles> {
+    let start = Instant::now();
+    loop {
+        let claims =
+            examine(config, file_prefix).and_then(|()| Claims::take(config, from_predecessor));
+        match claims {
+            Err(obstacles) if obstacles.pass() && start.elapsed() < patience => {
+                std::thread::sleep(RETRY);
+            }
+            claims => return claims,
+        }
+    }
+}
+
+fn examine(config: &Config, file_prefix: &str) -> Result<(), Obstacles> {
     let mut found = Vec::new();
     for (side, device) in devices(config) {
         let lacks = Capabilities::own().lacks(needed(device));
@@ -95,7 +119,7 @@ pub fn examine(config: &Config) -> Result<(), Obstacles> {
         found.push(Obstacle::new(TABLE_KEY, message));
     }
     if config.eal.keeps_files() {
-        found.extend(prefix_in_use(&runtime_directory(), &config.eal.file_prefix));
+        found.extend(prefix_in_use(&runtime_directory(), file_prefix));
     }
     if found.is_empty() { Ok(()) } else { Err(Obstacles(found)) }
 }

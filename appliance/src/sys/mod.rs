@@ -3,10 +3,12 @@
 pub mod capabilities;
 pub mod claim;
 pub mod cpu;
+pub mod descriptors;
 pub mod dumps;
 pub mod end;
 pub mod hugepages;
 pub mod interface;
 pub mod memory;
+pub mod notify;
 pub mod sync;
 pub mod thread;

@@ -50,7 +50,8 @@ fn without_huge_pages_it_is_said_how_to_get_them() {
     }
     let (code, said) = said(&harness, &text.replace("\"--no-huge\", \"-m\", \"128\", ", ""));
     assert_eq!(code, Some(2), "{said}");
-    let expected = "eal.args: no huge pages are reserved; expected some: sysctl vm.nr_hugepages=1024";
+    let expected =
+        "eal.args: no huge pages are reserved; expected some: sysctl vm.nr_hugepages=1024";
     assert!(said.contains(expected) && said.contains("--no-huge"), "{said}");
 }
 

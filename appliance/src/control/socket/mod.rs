@@ -8,7 +8,8 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
@@ -24,6 +25,8 @@ use client::Client;
 
 /// The longest time that each end waits for the other.
 const MAX_WAIT: Duration = Duration::from_millis(500);
+/// The interval at which a socket that another process serves is tried again.
+const RETRY: Duration = Duration::from_millis(20);
 /// The longest request in bytes.
 const LONGEST: usize = 4096;
 /// The longest answer in bytes that is read: far more than the largest configuration gives.
@@ -73,6 +76,14 @@ pub enum Command {
         /// Its port; `None` is all of them.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         port: Option<u16>,
+    },
+    /// Starts a new process and hands over to it. Only for root and the process's own user.
+    Upgrade {
+        /// The program; `None` is the one that is now where the running one was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        binary: Option<PathBuf>,
+        /// The time that the new process has to be ready, in milliseconds.
+        timeout: u64,
     },
 }
 
@@ -139,6 +150,21 @@ pub enum Answer {
     Error(String),
 }
 
+/// The reply to a [`Command`]: the answer, or that it follows.
+#[derive(Debug)]
+pub enum Reply {
+    /// The answer.
+    Now(Answer),
+    /// The answer is given to [`Server::answer_waiting`] later.
+    Later,
+}
+
+impl From<Answer> for Reply {
+    fn from(answer: Answer) -> Self {
+        Self::Now(answer)
+    }
+}
+
 /// An error of a control socket.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -175,7 +201,8 @@ pub enum Error {
 /// The listening end. Removes the socket from the file system when dropped.
 #[derive(Debug)]
 pub struct Server {
-    listener: UnixListener,
+    /// `None` once another process may have the path.
+    listener: Option<UnixListener>,
     path: PathBuf,
     clients: Vec<Client>,
 }
@@ -206,14 +233,46 @@ impl Server {
         let _ = std::fs::remove_file(&early);
         let listener = listen_at(&early).map_err(failed)?;
         std::fs::rename(&early, path).map_err(failed)?;
-        Ok(Self { listener, path: path.to_owned(), clients: Vec::new() })
+        Ok(Self { listener: Some(listener), path: path.to_owned(), clients: Vec::new() })
+    }
+
+    /// Listens as [`Server::bind`] does, and gives a process that serves the socket this time to end.
+    ///
+    /// # Errors
+    /// As for [`Server::bind`].
+    pub fn bind_within(path: &Path, wait: Duration) -> Result<Self, Error> {
+        let until = Instant::now() + wait;
+        loop {
+            match Self::bind(path) {
+                Err(Error::InUse(_)) if Instant::now() < until => thread::sleep(RETRY),
+                result => return result,
+            }
+        }
+    }
+
+    /// Stops listening, so that another process can. Clients that wait for an answer still get it.
+    pub fn let_go(&mut self) {
+        self.listener = None;
+    }
+
+    /// Answers the clients that were told to wait, and waits half a second at most for them to take
+    /// it.
+    pub fn answer_waiting(&mut self, answer: &Answer) {
+        for client in self.clients.iter_mut().filter(|client| client.waits()) {
+            if let Err(error) = client.give(answer) {
+                tracing::debug!(%error, "control client lost");
+            }
+        }
     }
 
     /// Takes new clients, and answers those whose request has arrived. Never waits: a client that is
     /// silent, or does not read its answer, is looked at again in the next call, for half a second.
-    pub fn serve(&mut self, mut answer: impl FnMut(Command) -> Answer) {
+    pub fn serve<R: Into<Reply>>(&mut self, mut answer: impl FnMut(Command) -> R) {
+        let mut answer = |command| answer(command).into();
         for _ in 0..MOST_ACCEPTED {
-            let Ok((stream, _)) = self.listener.accept() else { break };
+            let Some(Ok((stream, _))) = self.listener.as_ref().map(UnixListener::accept) else {
+                break;
+            };
             match Client::new(stream) {
                 Ok(client) => self.clients.push(client),
                 Err(error) => tracing::debug!(%error, "control client lost"),
@@ -226,8 +285,12 @@ impl Server {
                 false
             }
         });
-        let excess = self.clients.len().saturating_sub(MOST_CLIENTS);
-        self.clients.drain(..excess);
+        let mut excess = self.clients.len().saturating_sub(MOST_CLIENTS);
+        self.clients.retain(|client| {
+            let goes = excess > 0 && !client.waits();
+            excess -= usize::from(goes);
+            !goes
+        });
     }
 }
 
@@ -244,7 +307,9 @@ fn listen_at(path: &Path) -> io::Result<UnixListener> {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        if self.listener.is_some() {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -265,6 +330,14 @@ pub fn parse(request: &[u8]) -> Result<Command, String> {
 /// # Errors
 /// If no process answers, or not in time, or with something else.
 pub fn ask(path: &Path, command: Command) -> Result<Answer, Error> {
+    ask_within(path, command, 10 * MAX_WAIT)
+}
+
+/// Sends a command as [`ask`] does, and waits this long for the answer.
+///
+/// # Errors
+/// As for [`ask`].
+pub fn ask_within(path: &Path, command: Command, wait: Duration) -> Result<Answer, Error> {
     let failed = |source| Error::Socket { path: path.to_owned(), source };
     let unreadable = |source| Error::Answer { path: path.to_owned(), source };
     let mut stream = UnixStream::connect(path).map_err(|error| match error.kind() {
@@ -273,7 +346,7 @@ pub fn ask(path: &Path, command: Command) -> Result<Answer, Error> {
         }
         _ => failed(error),
     })?;
-    stream.set_read_timeout(Some(10 * MAX_WAIT)).map_err(failed)?;
+    stream.set_read_timeout(Some(wait)).map_err(failed)?;
     let mut request = serde_json::to_string(&command).map_err(unreadable)?;
     request.push('\n');
     stream.write_all(request.as_bytes()).map_err(failed)?;

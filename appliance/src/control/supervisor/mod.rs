@@ -16,6 +16,7 @@ use pipeline::verdict::Verdict;
 
 use super::health::{BusyFile, Change, Http, Prober, Settings, State, Target};
 use super::members::Members;
+use super::notices::Notices;
 use super::share::Sharing;
 use super::socket::{Answer, Command, Name};
 use super::stats::{MemoryAnswer, Neighbour, Snapshot};
@@ -49,6 +50,8 @@ pub struct Supervisor {
     last_backoff_log: Option<Instant>,
     /// Limits that kept SYNs from being copied, as far as they were logged.
     limits: Limits,
+    /// Mistakes that traffic has shown, as far as they were logged.
+    notices: Notices,
     /// By side: whether cut frames have been logged.
     cut_logged: [bool; 2],
     /// What is remembered is shared through a store.
@@ -84,6 +87,7 @@ impl Supervisor {
             backoffs_logged: vec![0; counters.len()],
             last_backoff_log: None,
             limits: Limits::default(),
+            notices: Notices::default(),
             cut_logged: [false; 2],
             sharing: None,
             clock: Box::new(|| Ticks(0)),
@@ -150,6 +154,7 @@ impl Supervisor {
         }
         self.log_backoffs();
         self.limits.log(&self.counters, now);
+        self.notices.log(&self.counters, now);
         self.log_cut_frames();
     }
 
@@ -212,6 +217,8 @@ impl Supervisor {
             Command::Memory => self.memory(),
             Command::Forget { name } => self.forget(name.as_ref()),
             Command::Why { client, port } => self.why(client, port),
+            // What hands over answers it.
+            Command::Upgrade { .. } => Answer::Error("not upgraded: nothing runs here".to_owned()),
         }
     }
 

@@ -1,0 +1,150 @@
+//! The first phase of a start: everything that needs no port, so that another process may still
+//! forward packets meanwhile.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::phases::Phases;
+use super::preflight::{self, Claims};
+use super::signals::Signals;
+use super::upgrade::{HandedOver, TakeOver};
+use super::{Error, Options};
+use crate::config::{Config, sizing};
+use crate::control::keys::Keys;
+use crate::control::share;
+use crate::control::socket::Server;
+use crate::dpdk::{Eal, EalArgs, LogLevel, MbufPool};
+use crate::roles;
+
+/// A process that is ready to open its ports.
+pub(super) struct Prepared<'a> {
+    pub(super) config: &'a Config,
+    pub(super) options: Options,
+    pub(super) keys: Keys,
+    pub(super) sharing: Option<share::Settings>,
+    pub(super) signals: Signals,
+    /// The control socket; `None` while the process that hands over serves it.
+    pub(super) server: Option<Server>,
+    pub(super) eal: Eal,
+    pub(super) pool: MbufPool,
+    pub(super) workers: usize,
+    /// The prefix of DPDK's files.
+    pub(super) file_prefix: String,
+    /// The connection to a process that hands over.
+    pub(super) take_over: Option<&'a mut TakeOver>,
+    /// What that has handed over.
+    pub(super) handed_over: Option<HandedOver>,
+    pub(super) phases: Phases,
+    /// The interfaces and devices that this process has.
+    pub(super) claims: Claims,
+}
+
+/// The time that a process that is about to end has to let go of its control socket.
+const PREDECESSOR: Duration = Duration::from_secs(1);
+
+/// Reads the files that the configuration names, installs the signal handlers, and starts DPDK with
+/// its buffers, without a device.
+pub(super) fn prepare<'a>(
+    config: &'a Config,
+    options: Options,
+    take_over: Option<&'a mut TakeOver>,
+) -> Result<Prepared<'a>, Error> {
+    let mut phases = Phases::begin();
+    let keys = roles::load_keys(config)?;
+    let sharing = roles::sharing(config)?;
+    warn_of(config);
+    let signals = Signals::catch().map_err(Error::Signals)?;
+    let mut file_prefix = config.eal.file_prefix.clone();
+    let mut server = None;
+    match &take_over {
+        Some(take_over) => {
+            take_over.check_role(config.role.name())?;
+            file_prefix = take_over.file_prefix(&file_prefix);
+        }
+        None => server = Some(Server::bind_within(&config.control.socket, PREDECESSOR)?),
+    }
+    let claims = preflight::pass(config, &file_prefix, take_over.is_some(), PREDECESSOR)?;
+    phases.done("files");
+    let eal = Eal::init(&eal_args(config, &file_prefix).build()?).map_err(preflight::explain)?;
+    phases.done("EAL");
+    let pool = MbufPool::new(
+        &eal,
+        "firstack",
+        config.memory.mbufs,
+        sizing::shares(config).cache,
+        config.memory.max_frame,
+        None,
+    )
+    .map_err(preflight::explain)?;
+    phases.done("buffers");
+    let workers = eal.worker_lcores().len();
+    Ok(Prepared {
+        config,
+        options,
+        keys,
+        sharing,
+        signals,
+        server,
+        eal,
+        pool,
+        workers,
+        file_prefix,
+        take_over,
+        handed_over: None,
+        phases,
+        claims,
+    })
+}
+
+impl Prepared<'_> {
+    /// If another process hands over, and has not yet, waits until it has. `beside` is whether the
+    /// ports are open; what they receive while it forwards is passed to `discard`.
+    pub(super) fn wait_for_hand_over(
+        &mut self,
+        beside: bool,
+        discard: impl FnMut(),
+    ) -> Result<(), Error> {
+        if let (Some(take_over), None) = (&mut self.take_over, &self.handed_over) {
+            tracing::debug!("ready, waiting for the hand-over");
+            self.handed_over = Some(take_over.wait(beside, &self.signals.stop, discard)?);
+            self.phases.done("waiting for the hand-over");
+        }
+        Ok(())
+    }
+
+    /// Serves the control socket, unless this is done already.
+    pub(super) fn serve(&mut self) -> Result<(), Error> {
+        if self.server.is_none() {
+            self.server = Some(Server::bind_within(&self.config.control.socket, PREDECESSOR)?);
+        }
+        Ok(())
+    }
+}
+
+fn warn_of(config: &Config) {
+    let cores: BTreeSet<_> = config.worker.cores.iter().collect();
+    if cores.len() < config.worker.cores.len() {
+        tracing::warn!("several workers share a CPU, which is slower than fewer workers");
+    }
+    for warning in config.warnings().into_iter().chain(config.machine_warnings()) {
+        tracing::warn!("{warning}");
+    }
+}
+
+fn eal_args(config: &Config, file_prefix: &str) -> EalArgs {
+    let devices = [&config.ports.inside.device, &config.ports.outside.device];
+    EalArgs {
+        worker_cpus: config.worker.cores.iter().map(|&core| core.into()).collect(),
+        file_prefix: file_prefix.to_owned(),
+        no_huge_mib: None,
+        pci_allow: devices.into_iter().filter(|d| d.is_pci()).map(|d| d.name.clone()).collect(),
+        vdevs: Vec::new(),
+        log_level: match config.log.level {
+            tracing::Level::ERROR => LogLevel::Error,
+            tracing::Level::WARN | tracing::Level::INFO => LogLevel::Warning,
+            tracing::Level::DEBUG => LogLevel::Notice,
+            tracing::Level::TRACE => LogLevel::Debug,
+        },
+        extra: config.eal.args.clone(),
+    }
+}
