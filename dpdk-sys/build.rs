@@ -32,6 +32,8 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_dev_rss_hash_conf_get",
     "rte_eth_dev_rss_reta_query",
     "rte_eth_dev_rss_reta_update",
+    "rte_eth_dev_set_link_down",
+    "rte_eth_dev_set_link_up",
     "rte_eth_dev_set_mtu",
     "rte_eth_dev_socket_id",
     "rte_eth_dev_start",

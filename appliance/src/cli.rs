@@ -34,10 +34,12 @@ struct Cli {
 enum Command {
     /// Run the forwarding process.
     Run(RunArgs),
-    /// Check a configuration without starting anything.
+    /// Check configurations without starting anything: each by itself, and the files of a site
+    /// against each other.
     Check {
-        /// Configuration file.
-        file: PathBuf,
+        /// Configuration files: one, or those of the gateways, switches and replicas of a site.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
         /// Skip checking that the CPUs and devices exist on this machine.
         #[arg(long)]
         no_devices: bool,
@@ -215,7 +217,7 @@ pub fn main() -> ExitCode {
     }
     let result = match Cli::parse().command {
         Command::Run(args) => run(&args),
-        Command::Check { file, no_devices } => check(&file, no_devices),
+        Command::Check { files, no_devices } => check(&files, no_devices),
         Command::Replay(args) => replay(&args),
         Command::Stats { target, json } => stats(&target, json),
         Command::Gate { gate, name, target } => {
@@ -259,14 +261,16 @@ fn load_for_this_machine(path: &Path) -> Result<Config, Failure> {
     Ok(config)
 }
 
-fn check(path: &Path, no_devices: bool) -> Result<(), Failure> {
-    let config = if no_devices { load(path)? } else { load_for_this_machine(path)? };
-    let of_machine = if no_devices { Vec::new() } else { config.machine_warnings() };
-    for warning in config.warnings().into_iter().chain(of_machine) {
-        // If stderr is closed there is nobody to warn.
-        let _ = writeln!(std::io::stderr(), "{}: warning: {warning}", path.display());
+fn check(files: &[PathBuf], no_devices: bool) -> Result<(), Failure> {
+    let outcome = crate::check::run(files, !no_devices);
+    if outcome.has_mistakes {
+        return Err((MISCONFIGURED, outcome.said.join("\n")));
     }
-    print(format_args!("{}: OK (role: {})\n", path.display(), config.role))
+    for line in &outcome.said {
+        // If stderr is closed there is nobody to warn.
+        let _ = writeln!(std::io::stderr(), "{line}");
+    }
+    print(format_args!("{}\n", outcome.sound.join("\n")))
 }
 
 fn control_socket(target: &Target) -> Result<PathBuf, Failure> {
@@ -410,23 +414,49 @@ fn run_with(
     {
         tracing::warn!(%error, "cannot forbid core dumps, which would have the keys");
     }
+    crate::sys::end::abort_on_panic();
     let exit_when_idle = args.exit_when_idle.map(Duration::from_millis);
     let options = crate::run::Options { exit_when_idle, forget: args.forget };
     let outcome = crate::run::run(&config, options, take_over);
-    let crate::run::Outcome { snapshot, missing } = outcome.map_err(|error| match error {
-        crate::run::Error::Port { side, source } => {
-            let file = args.config.display().to_string();
-            let errors = config.device_error(&file, side as usize, &source.to_string());
-            (MISCONFIGURED, errors.to_string())
-        }
-        error @ crate::run::Error::Keys(_) => (MISCONFIGURED, error.to_string()),
-        error => failed(error),
-    })?;
+    let crate::run::Outcome { snapshot, missing } =
+        outcome.map_err(|error| not_started(&config, &args.config, &error))?;
     print_counters(&snapshot, args.json)?;
     match missing {
         0 => Ok(()),
         _ => Err(failed(format!("{missing} packet buffers were not returned to their pool"))),
     }
+}
+
+/// Returns why a run failed: with the file, line and key where one is to be changed.
+#[cfg(feature = "dpdk")]
+fn not_started(config: &Config, file: &Path, error: &crate::run::Error) -> Failure {
+    use crate::config::{DEVICE_KEYS, SOCKET_KEY};
+    use crate::run::Error;
+    let text = error.to_string();
+    let (code, keys) = match error {
+        Error::Port { side, source } => {
+            let key = DEVICE_KEYS[*side as usize];
+            let message = format!("{source}; expected a device that DPDK can open");
+            return (MISCONFIGURED, at_keys(config, file, [(key, &*message)]));
+        }
+        Error::Refused(obstacles) => {
+            let code = if obstacles.pass() { FAILED } else { MISCONFIGURED };
+            (code, obstacles.iter().map(|found| (found.key, &*found.message)).collect())
+        }
+        Error::Control(_) => (FAILED, vec![(SOCKET_KEY, &*text)]),
+        Error::Keys(_) => return (MISCONFIGURED, text),
+        error => return failed(error),
+    };
+    (code, at_keys(config, file, keys))
+}
+
+#[cfg(feature = "dpdk")]
+fn at_keys<'m>(
+    config: &Config,
+    file: &Path,
+    messages: impl IntoIterator<Item = (&'static str, &'m str)>,
+) -> String {
+    config.errors_at_start(&file.display().to_string(), messages).to_string()
 }
 
 #[cfg(test)]

@@ -296,16 +296,29 @@ fn bad_arguments_do_not_start_dpdk() {
 }
 
 #[test]
-fn a_workers_panic_reaches_its_owner() {
-    alone("a_workers_panic_reaches_its_owner", || {
+fn a_workers_panic_ends_the_process() {
+    use std::os::unix::process::ExitStatusExt;
+    const NAME: &str = "a_workers_panic_ends_the_process";
+    const INNER: &str = "FIRSTACK_PANIC_TEST";
+    if std::env::var_os(INNER).is_some() {
+        let eal = eal(1);
+        let worker = eal.launch(1, || panic!("on purpose")).unwrap();
+        let _: Result<(), _> = worker.join();
+        unreachable!("the process goes on");
+    }
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    let output = command.args([NAME, "--exact", "--nocapture"]).env(INNER, "").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.signal(), Some(nix::libc::SIGABRT), "{}: {said}", output.status);
+    assert!(said.contains("on purpose"), "{said}");
+}
+
+#[test]
+fn a_workers_result_reaches_its_owner() {
+    alone("a_workers_result_reaches_its_owner", || {
         let eal = eal(1);
         assert!(eal.cycles_per_second() > 1_000_000);
         assert!(matches!(eal.launch(0, || ()), Err(Error::Launch { .. })));
-        let worker = eal.launch(1, || panic!("on purpose")).unwrap();
-        let error = worker.join().unwrap_err();
-        println!("{error}");
-        assert!(error.to_string().contains("on purpose"));
-
         let (send, receive) = std::sync::mpsc::channel::<()>();
         let worker = eal.launch(1, move || receive.recv()).unwrap();
         assert!(matches!(eal.launch(1, || ()), Err(Error::Launch { .. })));

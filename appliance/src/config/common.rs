@@ -27,9 +27,20 @@ section! {
     }
 }
 
+section! {
+    /// What both ports have in common.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Links from LinksKeys in "port" {
+        /// Whether a port is taken down while the other has no link.
+        propagate_link: bool = Boolean, Value("false");
+    }
+}
+
 /// The ports on both sides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ports {
+    /// What both have in common.
+    pub links: Links,
     /// The side of the clients, origin servers or web servers.
     pub inside: Port,
     /// The side of the WAN.
@@ -55,6 +66,10 @@ section! {
         poll: Poll = OneOf(&["adaptive", "busy"]), Value(r#""adaptive""#), by poll;
         /// The most packets received from a port at a time.
         burst: u16 = Integer(4, 64), Value("32");
+        /// The time after which a worker that does not come round ends the process; zero: never.
+        watchdog: Duration = Words(
+            r#"a number with a unit of at least "100ms", such as "1s", or "0" for no watchdog"#
+        ), Value(r#""1s""#), by |section, name| section.found(name, watchdog);
     }
 }
 
@@ -146,6 +161,7 @@ section! {
 /// Reads `[port.inside]` and `[port.outside]`.
 pub(super) fn ports(root: &Section<'_>) -> Option<Ports> {
     let section = root.section("port");
+    let links = LinksKeys::read(&section).build();
     let [inside, outside] =
         ["inside", "outside"].map(|side| PortKeys::read(&section.section(side)));
     let at = outside.device.as_ref().map(|device| device.at);
@@ -155,7 +171,7 @@ pub(super) fn ports(root: &Section<'_>) -> Option<Ports> {
         section.error(at, "outside.device", message);
         return None;
     }
-    Some(Ports { inside, outside })
+    Some(Ports { links: links?, inside, outside })
 }
 
 /// Reads `[worker]`.
@@ -176,6 +192,17 @@ fn poll(section: &Section<'_>, name: &str) -> Option<Found<Poll>> {
         "busy" => Some(Poll::Busy),
         _ => None,
     })
+}
+
+/// Parses the watchdog's time. Shorter ones would end good processes of busy machines.
+fn watchdog(value: &DeValue<'_>) -> Parsed<Duration> {
+    match value::text(value)? {
+        "0" => Ok(Duration::ZERO),
+        _ => match value::duration(value)? {
+            time if time < Duration::from_millis(100) => Err("is too short".to_owned()),
+            time => Ok(time),
+        },
+    }
 }
 
 fn cores(section: &Section<'_>, name: &str) -> Option<Found<Vec<u16>>> {

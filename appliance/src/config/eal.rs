@@ -53,6 +53,60 @@ const SHORT: [(&str, &str); 7] = [
     ("-b", DEVICES),
 ];
 
+/// The memory in MiB that DPDK takes with `--no-huge` if it is not told (EAL's
+/// `MEMSIZE_IF_NO_HUGE_PAGE`).
+const NO_HUGE_MIB: u64 = 64;
+
+impl Eal {
+    fn has(&self, option: &str) -> bool {
+        self.args.iter().any(|argument| argument == option)
+    }
+
+    /// Returns whether DPDK's memory is in huge pages.
+    pub fn uses_huge_pages(&self) -> bool {
+        !self.has("--no-huge")
+    }
+
+    /// Returns whether huge pages come from a mounted file system, where others can open them.
+    pub fn uses_huge_files(&self) -> bool {
+        self.uses_huge_pages() && !self.has("--in-memory")
+    }
+
+    /// Returns the directory of huge pages that the arguments name.
+    pub fn huge_directory(&self) -> Option<&str> {
+        self.value("--huge-dir").filter(|directory| !directory.is_empty())
+    }
+
+    /// Returns whether DPDK keeps files under its prefix, by which it finds out whether another
+    /// process has the same.
+    pub fn keeps_files(&self) -> bool {
+        !["--in-memory", "--no-shconf"].iter().any(|option| self.has(option))
+    }
+
+    /// Returns the value of an option: in the same argument, or the next.
+    fn value(&self, option: &str) -> Option<&str> {
+        self.args.iter().enumerate().rev().find_map(|(i, argument)| {
+            match argument.strip_prefix(option)? {
+                "" => self.args.get(i + 1).map(String::as_str),
+                rest if option.starts_with("--") => rest.strip_prefix('='),
+                rest => Some(rest),
+            }
+        })
+    }
+
+    /// Returns the MiB that DPDK has for all its memory; `None` if it takes more when it needs it, as
+    /// it does with huge pages.
+    pub fn fixed_memory_mib(&self) -> Option<u64> {
+        let fixed = !self.uses_huge_pages() || self.has("--legacy-mem");
+        let by_socket = || {
+            let list = self.value("--socket-mem")?;
+            list.split(',').map(|mib| mib.parse::<u64>().ok()).sum()
+        };
+        let told = self.value("-m").and_then(|mib| mib.parse().ok()).or_else(by_socket);
+        told.or((!self.uses_huge_pages()).then_some(NO_HUGE_MIB)).filter(|_| fixed)
+    }
+}
+
 /// Reads `[eal]`. `uses_pci` is whether a port is a PCI device.
 pub(super) fn read(root: &Section<'_>, uses_pci: bool) -> Option<Eal> {
     let section = root.section("eal");
@@ -118,5 +172,37 @@ fn check_together(section: &Section<'_>, args: &[String], uses_pci: bool) {
             &format!("args[{no_pci}]"),
             message.to_owned(),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn eal(args: &[&str]) -> Eal {
+        let args = args.iter().map(|&argument| argument.to_owned()).collect();
+        Eal { file_prefix: "p".to_owned(), args }
+    }
+
+    #[test]
+    fn what_dpdk_is_given_is_read_from_its_arguments() {
+        for (args, mib) in [
+            (&["--no-huge"][..], Some(64)),
+            (&["--no-huge", "-m", "192"], Some(192)),
+            (&["-m96", "--no-huge"], Some(96)),
+            (&["--no-huge", "-m", "96", "-m", "128"], Some(128)),
+            (&["--legacy-mem", "--socket-mem", "512,512"], Some(1024)),
+            (&["--legacy-mem", "--socket-mem=512,1"], Some(513)),
+            // It takes more when it needs it.
+            (&["-m", "64"], None),
+            (&["--socket-mem", "1024"], None),
+            (&["--legacy-mem"], None),
+            (&[], None),
+        ] {
+            assert_eq!(eal(args).fixed_memory_mib(), mib, "{args:?}");
+        }
+        assert!(eal(&[]).uses_huge_files() && !eal(&["--in-memory"]).uses_huge_files());
+        assert_eq!(eal(&["--huge-dir", "/mnt/huge"]).huge_directory(), Some("/mnt/huge"));
+        assert_eq!(eal(&["--huge-dir=/x"]).huge_directory(), Some("/x"));
     }
 }

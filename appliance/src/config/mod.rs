@@ -14,6 +14,7 @@
 //! interface                                examines the kernel interfaces below virtual devices
 //! memory                                   compares what the tables take with what there is
 //! present                                  checks that this machine has what the file names
+//! pci                                      examines which driver a PCI device is bound to
 //! warnings                                 what few operators want, but may
 //! gateway switch replica                   the section of one role
 //! share                                    the store through which gateways share
@@ -30,6 +31,7 @@ mod gateway;
 mod health;
 mod interface;
 mod memory;
+mod pci;
 mod present;
 mod reader;
 mod replica;
@@ -48,7 +50,7 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-pub use common::{Control, Log, Memory, Poll, Port, Ports, Table, Tag, Timeouts, Worker};
+pub use common::{Control, Links, Log, Memory, Poll, Port, Ports, Table, Tag, Timeouts, Worker};
 pub use device::{Bus, Device};
 pub use eal::Eal;
 pub use error::{ConfigError, ConfigErrors};
@@ -57,7 +59,7 @@ pub use health::{Check, Health, HttpCheck};
 pub use interface::completed;
 pub use pipeline::wire::configuration::Configuration;
 pub use pipeline::wire::tunnel::Format as TunnelFormat;
-pub use present::Places;
+pub use present::{ARGS_KEY, DEVICE_KEYS, MBUFS_KEY, PREFIX_KEY, Places, SOCKET_KEY, TABLE_KEY};
 pub use replica::{Replica, ReplicaService, WebServer};
 pub use share::{Share, StoreServer};
 pub use switch::{Content, Delivery, OriginServer, Switch, SwitchReplica, SwitchService};

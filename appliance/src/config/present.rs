@@ -7,7 +7,7 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-use super::{Config, ConfigError, ConfigErrors, Device, Gateway, Role, interface, memory};
+use super::{Config, ConfigError, ConfigErrors, Device, Gateway, Role, interface, memory, pci};
 use crate::sys::kept_memory;
 
 /// The lines of the keys whose values this machine may not have.
@@ -25,6 +25,14 @@ pub struct Places {
     pub keys: usize,
     /// The line of `gateway.share.password_file`; if it is not given, that of its section, or 1.
     pub password: usize,
+    /// The line of `eal.file_prefix`; if it is not given, that of its section, or 1.
+    pub prefix: usize,
+    /// The line of `eal.args`; if it is not given, that of its section, or 1.
+    pub args: usize,
+    /// The line of `memory.mbufs`; if it is not given, that of its section, or 1.
+    pub mbufs: usize,
+    /// The line of `control.socket`; if it is not given, that of its section, or 1.
+    pub socket: usize,
 }
 
 impl Places {
@@ -46,17 +54,49 @@ impl Places {
             cores: find(CORES_KEY),
             keys: find(KEYS_KEY),
             password: find(PASSWORD_KEY),
+            prefix: find(PREFIX_KEY),
+            args: find(ARGS_KEY),
+            mbufs: find(MBUFS_KEY),
+            socket: find(SOCKET_KEY),
+        }
+    }
+
+    /// Returns the line of one of these keys; 1 for another key.
+    fn line(&self, key: &str) -> usize {
+        match key {
+            TABLE_KEY => self.table,
+            DIRECTORY_KEY => self.directory,
+            CORES_KEY => self.cores,
+            KEYS_KEY => self.keys,
+            PASSWORD_KEY => self.password,
+            PREFIX_KEY => self.prefix,
+            ARGS_KEY => self.args,
+            MBUFS_KEY => self.mbufs,
+            SOCKET_KEY => self.socket,
+            _ => {
+                DEVICE_KEYS.iter().position(|own| *own == key).map_or(1, |side| self.devices[side])
+            }
         }
     }
 }
 
-const TABLE_KEY: &str = "table.max_connections";
-const DIRECTORY_KEY: &str = "table.directory";
+/// The key of the directory of the tables that outlive the process.
+pub const DIRECTORY_KEY: &str = "table.directory";
+/// The key of the tables' size.
+pub const TABLE_KEY: &str = "table.max_connections";
+/// The key of DPDK's file prefix.
+pub const PREFIX_KEY: &str = "eal.file_prefix";
+/// The key of further EAL arguments.
+pub const ARGS_KEY: &str = "eal.args";
+/// The key of the number of packet buffers.
+pub const MBUFS_KEY: &str = "memory.mbufs";
+/// The key of the control socket.
+pub const SOCKET_KEY: &str = "control.socket";
 const CORES_KEY: &str = "worker.cores";
 const KEYS_KEY: &str = "tag.keys";
 const PASSWORD_KEY: &str = "gateway.share.password_file";
 /// The keys of the two devices, inside and outside.
-const DEVICE_KEYS: [&str; 2] = ["port.inside.device", "port.outside.device"];
+pub const DEVICE_KEYS: [&str; 2] = ["port.inside.device", "port.outside.device"];
 
 impl Config {
     /// Checks that the CPUs, devices and files named by the configuration exist; errors name the
@@ -83,11 +123,10 @@ impl Config {
                 errors.push(error(file, self.places.devices[side], DEVICE_KEYS[side], message));
             }
         }
-        if let Some(message) = self.judge_memory().refused {
-            errors.push(error(file, self.places.table, TABLE_KEY, message));
-        }
-        if let Some(message) = self.judge_directory().refused {
-            errors.push(error(file, self.places.directory, DIRECTORY_KEY, message));
+        for (key, message) in
+            self.judge_memory().refused.into_iter().chain(self.judge_directory().refused)
+        {
+            errors.push(error(file, self.places.line(key), key, message));
         }
         let mut check = |path: Option<&Path>, line, key| {
             if let Some(Err(what)) = path.map(find_secret) {
@@ -118,16 +157,27 @@ impl Config {
         }
     }
 
+    /// Returns the bytes that the connection tables take; `None` if they take none.
+    pub fn table_bytes(&self) -> Option<u64> {
+        Some(memory::Needs::of(self).tables).filter(|bytes| *bytes > 0)
+    }
+
     fn judge_memory(&self) -> memory::Judgement {
         let machine = memory::Machine::this();
         machine.map(|machine| memory::judge(memory::Needs::of(self), machine)).unwrap_or_default()
     }
 
-    /// Returns the error for a device that exists but cannot be used.
-    pub fn device_error(&self, file: &str, side: usize, reason: &str) -> ConfigErrors {
-        let message = format!("{reason}; expected a device that DPDK can open");
-        let error = error(file, self.places.devices[side], DEVICE_KEYS[side], message);
-        ConfigErrors::new(vec![error])
+    /// Returns the errors about the values of keys that turned out at the start, in the order of their
+    /// lines. `key` is one of those in [`Places`].
+    pub fn errors_at_start<'m>(
+        &self,
+        file: &str,
+        messages: impl IntoIterator<Item = (&'static str, &'m str)>,
+    ) -> ConfigErrors {
+        let of = |(key, message): (&'static str, &str)| {
+            error(file, self.places.line(key), key, message.to_owned())
+        };
+        ConfigErrors::new(messages.into_iter().map(of).collect())
     }
 }
 
@@ -161,10 +211,7 @@ fn find_secret(path: &Path) -> Result<(), String> {
 
 fn find(device: &Device) -> Result<(), String> {
     if device.is_pci() {
-        return match Path::new("/sys/bus/pci/devices").join(&device.name).exists() {
-            true => Ok(()),
-            false => Err(format!("{} is not a PCI device of this machine", device.name)),
-        };
+        return pci::examine(Path::new(pci::DEVICES), Path::new("/dev/vfio"), &device.name);
     }
     // net_tap creates its interface when the port is opened; other interfaces must exist.
     let interface = device.argument("iface").filter(|_| !device.name.starts_with("net_tap"));
@@ -172,7 +219,7 @@ fn find(device: &Device) -> Result<(), String> {
         && !Path::new("/sys/class/net").join(interface).exists()
     {
         return Err(format!(
-            "there is no network interface {interface} here; expected one that is"
+            "there is no network interface {interface} here; expected one that is: ip link"
         ));
     }
     match device.argument("rx_pcap") {

@@ -8,7 +8,8 @@
 use pipeline::wire::tunnel::Format;
 
 use super::common::{
-    ControlKeys, LogKeys, MemoryKeys, PortKeys, TableKeys, TagKeys, TimeoutsKeys, WorkerKeys,
+    ControlKeys, LinksKeys, LogKeys, MemoryKeys, PortKeys, TableKeys, TagKeys, TimeoutsKeys,
+    WorkerKeys,
 };
 use super::eal::EalKeys;
 use super::gateway::{GatewayKeys, GatewayServiceKeys, HandicapKeys};
@@ -149,6 +150,7 @@ const ROLE: &[Key] =
 const SECTIONS: &[&[Key]] = &[
     ROLE,
     EalKeys::ROWS,
+    LinksKeys::ROWS,
     PortKeys::ROWS,
     PortKeys::OTHER_ROWS,
     WorkerKeys::ROWS,

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod handoff;
 #[cfg(feature = "dpdk")]
 pub mod idle;
+pub mod pulse;
 pub mod rss;
 #[cfg(feature = "dpdk")]
 pub mod worker;

@@ -18,6 +18,7 @@ use crate::datapath::clock::{Clock, SteadyClock, monotonic};
 use crate::datapath::handoff::{Handoff, HandoffFrame, HandoffKind, drain};
 pub use crate::datapath::idle::Idle;
 use crate::datapath::idle::Idler;
+use crate::datapath::pulse::{Heart, SharedPulse, Stage};
 use crate::datapath::rss::{RetaMap, RssCheck};
 use crate::dpdk::{Mbuf, PoolHandle, RxQueue, TxQueue, cycles};
 use crate::sys::sync::Barrier;
@@ -54,6 +55,7 @@ pub struct Worker<R> {
     burst: usize,
     stop: Arc<CachePadded<AtomicBool>>,
     stopped: Arc<Barrier>,
+    heart: Heart,
     frames: ArrayVec<Mbuf, BURST>,
     batch: Burst<Mbuf>,
     out: Output<Mbuf>,
@@ -89,6 +91,8 @@ pub struct Parts<R> {
     pub stop: Arc<CachePadded<AtomicBool>>,
     /// The barrier at which all workers wait for each other after `stop`.
     pub stopped: Arc<Barrier>,
+    /// Where it says that it comes round.
+    pub pulse: SharedPulse,
 }
 
 impl<R: Role> Worker<R> {
@@ -106,6 +110,7 @@ impl<R: Role> Worker<R> {
             burst: parts.burst.clamp(1, BURST),
             stop: parts.stop,
             stopped: parts.stopped,
+            heart: Heart::new(parts.pulse),
             frames: ArrayVec::new(),
             batch: Burst::default(),
             out: Output::new(parts.copies),
@@ -119,12 +124,17 @@ impl<R: Role> Worker<R> {
     pub fn run(mut self) {
         let idle = std::mem::replace(&mut self.idle, Idle::Busy);
         let mut idler = Idler::new(idle, self.spans);
+        self.heart.begin();
         while !self.stop.load(Relaxed) {
             match self.poll_once() {
-                0 => idler.pause(),
+                0 => {
+                    self.heart.at(Stage::Idle);
+                    idler.pause();
+                }
                 _ => idler.busy(),
             }
         }
+        self.heart.at(Stage::End);
         self.send_waiting();
         let stopped = Arc::clone(&self.stopped);
         drain(&stopped, || self.process_handoffs());
@@ -147,15 +157,18 @@ impl<R: Role> Worker<R> {
     /// benchmarks call this from a single thread instead.
     pub fn poll_once(&mut self) -> usize {
         let mut count = 0;
+        self.heart.round();
         self.now = self.clock.at(cycles(), monotonic);
         for side in Side::ALL {
             count += self.receive(side);
         }
         if self.handoff.has_others() {
+            self.heart.at(Stage::Handoff);
             count += self.process_handoffs();
         }
         if self.now >= self.next_timer {
             self.next_timer = self.now + TIMER_INTERVAL;
+            self.heart.at(Stage::Timer);
             let Self { now, pool, out, .. } = self;
             self.role.on_timer(&mut Context { now: *now, pool, out });
             self.flush();
@@ -167,6 +180,11 @@ impl<R: Role> Worker<R> {
     #[inline]
     fn receive(&mut self, side: Side) -> usize {
         let Some(rx) = &mut self.queues[side as usize].rx else { return 0 };
+        let (receiving, deciding) = match side {
+            Side::Inside => (Stage::ReceiveInside, Stage::RoleInside),
+            Side::Outside => (Stage::ReceiveOutside, Stage::RoleOutside),
+        };
+        self.heart.at(receiving);
         let count = if self.handoff.has_others() {
             let count = rx.burst_up_to(&mut self.frames, self.burst);
             if count > 0 {
@@ -177,8 +195,10 @@ impl<R: Role> Worker<R> {
             rx.burst_up_to(self.batch.frames(), self.burst)
         };
         if !self.batch.is_empty() {
+            self.heart.at(deciding);
             let Self { now, pool, out, batch, .. } = self;
             self.role.process(side, batch, &mut Context { now: *now, pool, out });
+            self.heart.at(Stage::Transmit);
             self.flush();
         }
         count

@@ -142,12 +142,10 @@ pub enum Error {
         /// DPDK's reason.
         reason: Errno,
     },
-    /// A worker panicked.
-    #[error("lcore {lcore}: the worker panicked: {message}")]
-    Panicked {
+    /// A worker ended without a result.
+    #[error("lcore {lcore}: the worker's outcome is lost")]
+    Lost {
         /// The lcore.
         lcore: u32,
-        /// The panic's message.
-        message: String,
     },
 }

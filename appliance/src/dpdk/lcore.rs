@@ -1,13 +1,12 @@
 //! Workers on DPDK's lcores, and the time stamp counter.
 
-use std::any::Any;
 use std::ffi::{c_int, c_void};
 use std::iter;
 use std::panic::{self, AssertUnwindSafe};
+use std::process;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvError, SyncSender, TryRecvError, sync_channel};
 use std::sync::{Arc, PoisonError};
-use std::thread;
 
 use super::eal::{Eal, Runtime};
 use super::error::{Error, check};
@@ -58,7 +57,7 @@ impl Eal {
             return Err(refused(libc::EINVAL));
         }
         let (sender, receiver) = sync_channel(1);
-        let launch = Box::into_raw(Box::new(Launch { work, sender }));
+        let launch = Box::into_raw(Box::new(Launch { lcore, work, sender }));
         let guard = self.runtime.launching.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: the lcore is a worker's, and one thread at a time launches, under the lock. The
         // trampoline takes ownership of the box, and has the same `F` and `T`.
@@ -78,11 +77,13 @@ impl Eal {
 
 /// The work for a worker lcore.
 struct Launch<F, T> {
+    lcore: u32,
     work: F,
-    sender: SyncSender<thread::Result<T>>,
+    sender: SyncSender<T>,
 }
 
-/// Runs a [`Launch`]. A panic must not unwind into its caller, which is C.
+/// Runs a [`Launch`]. A panic must not unwind into its caller, which is C; it ends the process, as it
+/// does where panics abort.
 unsafe extern "C" fn trampoline<F, T>(argument: *mut c_void) -> c_int
 where
     F: FnOnce() -> T + Send + 'static,
@@ -90,10 +91,15 @@ where
 {
     // SAFETY: `Eal::launch` made the pointer from a box of this type, for this one call.
     let launch = unsafe { Box::from_raw(argument.cast::<Launch<F, T>>()) };
-    let Launch { work, sender } = *launch;
-    let outcome = panic::catch_unwind(AssertUnwindSafe(work));
+    let Launch { lcore, work, sender } = *launch;
+    let Ok(value) = panic::catch_unwind(AssertUnwindSafe(work)) else {
+        // What it owned may be in any state, and its packets go nowhere. The panic's own message is
+        // out already.
+        tracing::error!(lcore, "worker panicked, the process ends");
+        process::abort();
+    };
     // Fails if the handle is gone; then the result is not needed.
-    drop(sender.send(outcome));
+    drop(sender.send(value));
     0
 }
 
@@ -101,7 +107,7 @@ where
 #[derive(Debug)]
 pub struct Worker<T> {
     lcore: u32,
-    receiver: Receiver<thread::Result<T>>,
+    receiver: Receiver<T>,
     runtime: Arc<Runtime>,
 }
 
@@ -114,7 +120,7 @@ impl<T> Worker<T> {
     /// Blocks until the worker ends, and returns its result.
     ///
     /// # Errors
-    /// If the worker panicked.
+    /// If the outcome is lost.
     pub fn join(self) -> Result<T, Error> {
         let outcome = self.receiver.recv();
         self.finish(outcome)
@@ -123,7 +129,7 @@ impl<T> Worker<T> {
     /// Returns the worker's result if it has ended, otherwise the worker.
     ///
     /// # Errors
-    /// The inner error if the worker panicked.
+    /// The inner error if the outcome is lost.
     pub fn try_join(self) -> Result<Result<T, Error>, Self> {
         match self.receiver.try_recv() {
             Ok(outcome) => Ok(self.finish(Ok(outcome))),
@@ -132,27 +138,11 @@ impl<T> Worker<T> {
         }
     }
 
-    fn finish(self, outcome: Result<thread::Result<T>, RecvError>) -> Result<T, Error> {
+    fn finish(self, outcome: Result<T, RecvError>) -> Result<T, Error> {
         // DPDK waits by spinning, which is short now: the worker has sent its result.
         // SAFETY: the lcore is a worker's, and runs what `Eal::launch` gave it or is done.
         unsafe { dpdk_sys::rte_eal_wait_lcore(self.lcore) };
         self.runtime.running.fetch_sub(1, Ordering::SeqCst);
-        let panicked = |message| Error::Panicked { lcore: self.lcore, message };
-        match outcome {
-            Ok(Ok(value)) => Ok(value),
-            Ok(Err(payload)) => Err(panicked(message_of(payload.as_ref()))),
-            Err(RecvError) => Err(panicked("its outcome is lost".to_owned())),
-        }
-    }
-}
-
-/// Returns the message of a panic.
-fn message_of(payload: &(dyn Any + Send)) -> String {
-    if let Some(text) = payload.downcast_ref::<&str>() {
-        (*text).to_owned()
-    } else if let Some(text) = payload.downcast_ref::<String>() {
-        text.clone()
-    } else {
-        "no message".to_owned()
+        outcome.map_err(|RecvError| Error::Lost { lcore: self.lcore })
     }
 }

@@ -260,6 +260,23 @@ impl Port {
         })
     }
 
+    /// Takes the port's link down, or brings it up again, where its driver can.
+    ///
+    /// # Errors
+    /// If the driver cannot.
+    pub fn set_link(&self, up: bool) -> Result<(), Error> {
+        let (id, step) =
+            (self.inner.id, if up { "bring its link up" } else { "take its link down" });
+        // SAFETY: the port exists.
+        let status = unsafe {
+            match up {
+                true => dpdk_sys::rte_eth_dev_set_link_up(id),
+                false => dpdk_sys::rte_eth_dev_set_link_down(id),
+            }
+        };
+        self.inner.done(step, status)
+    }
+
     /// Returns the number of the kernel interface below the port; `None` if it has none.
     pub fn interface(&self) -> Option<u32> {
         self.inner.info().ok().map(|info| info.if_index).filter(|number| *number > 0)

@@ -14,6 +14,7 @@ use super::ending::Owned;
 use super::ports::{OpenPorts, Opened, Running, all_port_stats, open_ports, uses_pci};
 use super::prepare::Prepared;
 use super::upgrade::Upgrades;
+use super::watched::Watched;
 use super::{Control, Error, Outcome, control_loop};
 use crate::config::{self, sizing};
 use crate::control::share::Sharing;
@@ -21,6 +22,7 @@ use crate::control::stats::KeptStats;
 use crate::control::supervisor::Supervisor;
 use crate::datapath::clock::{Clock, SteadyClock, monotonic};
 use crate::datapath::handoff::{self, Handoff};
+use crate::datapath::pulse::SharedPulse;
 use crate::datapath::worker::{Idle, Parts, Queues, Worker};
 use crate::dpdk::{Worker as OnLcore, cycles};
 use crate::keep::{self, Adopted, Keeper, Kept, Secrets, State};
@@ -56,6 +58,8 @@ struct Ready<'a> {
 struct Workers {
     halt: Arc<CachePadded<AtomicBool>>,
     launched: Vec<OnLcore<()>>,
+    /// Where they say that they come round.
+    pulses: Vec<SharedPulse>,
 }
 
 impl<'a> WithRole for Launch<'a> {
@@ -107,11 +111,11 @@ impl Ready<'_> {
             keeper = Some(self.begin(kept, &supervisor)?);
         }
         self.prepared.serve()?;
-        let workers = self.launch_workers(set.roles, set.copies, clock)?;
+        let mut workers = self.launch_workers(set.roles, set.copies, clock)?;
         self.prepared.phases.done("workers");
         self.confirm();
         let Self { prepared, open, .. } = self;
-        let Prepared { options, signals, server, pool, eal, file_prefix, .. } = prepared;
+        let Prepared { options, signals, server, pool, eal, file_prefix, claims, .. } = prepared;
         // It is served by now.
         let Some(mut server) = server else { return Err(Error::Unserved) };
         let (macs, ports) = (open.macs, open.ports.map(Running::new));
@@ -125,13 +129,19 @@ impl Ready<'_> {
             keeper.settle();
         }
         let mut upgrades = Upgrades::new(set.labels.role, &file_prefix, macs);
+        let pulses = std::mem::take(&mut workers.pulses);
+        let mut watched = Watched::new(config, &ports, pulses, claims);
         let mut control = Control {
             supervisor: &mut supervisor,
             server: &mut server,
             upgrades: &mut upgrades,
             keeper: keeper.as_mut(),
+            watched: &mut watched,
         };
         let mut successor = control_loop(&mut control, &ports, &signals, options);
+        if successor.is_none() {
+            watched.links.finish(&ports);
+        }
         workers.stop()?;
         let stopped = monotonic();
         if let Some(successor) = &mut successor {
@@ -142,7 +152,7 @@ impl Ready<'_> {
             keeper.write_now(|state| supervisor.note(state));
         }
         let mut snapshot = supervisor.snapshot();
-        snapshot.ports = all_port_stats(&ports);
+        snapshot.ports = all_port_stats(&ports, &watched.links);
         let uses_pci = uses_pci(config);
         let owned = Owned { ports, pool, eal, server, signals, uses_pci };
         let missing = match successor {
@@ -212,6 +222,7 @@ impl Ready<'_> {
         let queue = handoff::capacity(roles.len(), sizing::shares(config).queue);
         let mut handoffs = Handoff::new(roles.len(), queue).into_iter();
         let stopped = Arc::new(Barrier::new(roles.len()));
+        let pulses: Vec<_> = roles.iter().map(|_| SharedPulse::default()).collect();
         let mut ready = Vec::new();
         for (number, (role, handoff)) in roles.into_iter().zip(&mut handoffs).enumerate() {
             let idle = self.idle();
@@ -227,6 +238,7 @@ impl Ready<'_> {
                 copies,
                 stop: Arc::clone(&halt),
                 stopped: Arc::clone(&stopped),
+                pulse: Arc::clone(&pulses[number]),
             }));
         }
         let eal = &self.prepared.eal;
@@ -238,7 +250,7 @@ impl Ready<'_> {
         if launched.is_err() {
             halt.store(true, Relaxed);
         }
-        Ok(Workers { halt, launched: launched? })
+        Ok(Workers { halt, launched: launched?, pulses })
     }
 
     /// Returns what a worker does when there is nothing to do. If there are several workers, they

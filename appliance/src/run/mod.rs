@@ -3,12 +3,15 @@
 
 mod ending;
 mod launch;
+mod links;
 mod phases;
 mod ports;
+pub mod preflight;
 mod prepare;
 mod signals;
 pub mod upgrade;
 mod watch;
+mod watched;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::Ordering::Relaxed;
@@ -21,7 +24,7 @@ use self::ports::{Running, can_open_beside, open_ports, with_ports};
 use self::prepare::prepare;
 use self::signals::Signals;
 use self::upgrade::{Event, Successor, TakeOver, Upgrades};
-use self::watch::Watch;
+use self::watched::Watched;
 use crate::config::Config;
 use crate::control::socket::{self, Answer, Command, Reply, Server};
 use crate::control::stats::Snapshot;
@@ -46,6 +49,9 @@ pub enum Error {
         /// The reason.
         source: crate::dpdk::Error,
     },
+    /// Something is missing here that a start needs, or another process has it.
+    #[error(transparent)]
+    Refused(#[from] preflight::Obstacles),
     /// An error of the control socket.
     #[error(transparent)]
     Control(#[from] socket::Error),
@@ -148,6 +154,7 @@ struct Control<'a> {
     server: &'a mut Server,
     upgrades: &'a mut Upgrades,
     keeper: Option<&'a mut Keeper>,
+    watched: &'a mut Watched,
 }
 
 /// Serves operators, probes and key reloads until a signal, idleness, or a hand-over. Returns the
@@ -158,9 +165,8 @@ fn control_loop(
     signals: &Signals,
     options: Options,
 ) -> Option<Successor> {
-    let Control { supervisor, server, upgrades, keeper } = control;
+    let Control { supervisor, server, upgrades, keeper, watched } = control;
     let (mut last, mut since) = (supervisor.received(), Instant::now());
-    let mut watch = Watch::new();
     while !signals.stop.load(Relaxed) {
         server.serve(|command| match command {
             Command::Upgrade { binary, timeout } => {
@@ -169,7 +175,7 @@ fn control_loop(
                     Err(reason) => Reply::Now(Answer::Error(reason)),
                 }
             }
-            command => with_ports(supervisor.answer(command), ports).into(),
+            command => with_ports(supervisor.answer(command), ports, &watched.links).into(),
         });
         match upgrades.step() {
             Event::Nothing => {}
@@ -177,7 +183,7 @@ fn control_loop(
             Event::Ready(successor) => return Some(successor),
         }
         supervisor.run_once(CONTROL_INTERVAL);
-        watch.step(ports);
+        watched.step(ports);
         if let Some(keeper) = keeper {
             keeper.step(|state| supervisor.note(state));
         }

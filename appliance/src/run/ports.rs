@@ -10,6 +10,7 @@ use pipeline::packet::view::Side;
 use pipeline::wire::ethernet::Mac;
 
 use super::Error;
+use super::links::{Links, Shown};
 use super::prepare::Prepared;
 use super::watch::Interface;
 use crate::config::{self, Bus, Config};
@@ -45,6 +46,22 @@ pub(super) struct Running {
 }
 
 impl Running {
+    /// Returns whether the link is up: as the driver says, and as the kernel says of the interface below
+    /// it. The driver of such an interface knows nothing of it, and goes on reporting its last state when
+    /// it is gone.
+    pub(super) fn link_up(&self) -> bool {
+        self.interface.as_ref().is_none_or(Interface::has_link)
+            && self.port.link().is_ok_and(|link| link.up)
+    }
+
+    /// Takes the port down, or brings it up: the kernel's interface if there is one.
+    pub(super) fn set_link(&self, up: bool) -> Result<(), String> {
+        match &self.interface {
+            Some(interface) => interface.set_up(up).map_err(|error| error.to_string()),
+            None => self.port.set_link(up).map_err(|error| error.to_string()),
+        }
+    }
+
     /// Takes a port over whose queues the workers have.
     pub(super) fn new(opened: Opened) -> Self {
         Self {
@@ -242,10 +259,10 @@ fn steer_ports(ports: &mut [Opened; 2], workers: usize, hash: Toeplitz) -> RetaM
 }
 
 /// Adds the ports' counters to an answer that has counters.
-pub(super) fn with_ports(answer: Answer, ports: &[Running; 2]) -> Answer {
+pub(super) fn with_ports(answer: Answer, ports: &[Running; 2], links: &Links) -> Answer {
     match answer {
         Answer::Stats(mut snapshot) => {
-            snapshot.ports = all_port_stats(ports);
+            snapshot.ports = all_port_stats(ports, links);
             Answer::Stats(snapshot)
         }
         answer => answer,
@@ -253,20 +270,22 @@ pub(super) fn with_ports(answer: Answer, ports: &[Running; 2]) -> Answer {
 }
 
 /// Returns the counters of both ports.
-pub(super) fn all_port_stats(ports: &[Running; 2]) -> Vec<PortStats> {
-    ports.iter().map(port_stats).collect()
+pub(super) fn all_port_stats(ports: &[Running; 2], links: &Links) -> Vec<PortStats> {
+    let shown = Side::ALL.map(|side| links.shown(side));
+    ports.iter().zip(shown).map(|(port, link)| port_stats(port, link)).collect()
 }
 
 /// Returns a port's counters; zeros if the port does not report them.
-fn port_stats(running: &Running) -> PortStats {
+fn port_stats(running: &Running, link: Shown) -> PortStats {
     let stats = running.port.stats().unwrap_or_default();
     let (steered_by, why) = running.steering.text();
     PortStats {
         device: running.port.device().to_owned(),
         driver: running.driver.clone(),
-        // The driver of an interface that is gone goes on reporting its last state.
-        link_up: running.port.link().is_ok_and(|link| link.up)
-            && running.interface.as_ref().is_none_or(Interface::is_there),
+        link_up: running.link_up(),
+        link_changes: link.changes,
+        link_for_s: link.lasts.as_secs(),
+        link_held: link.is_held,
         rx_packets: stats.ipackets,
         tx_packets: stats.opackets,
         rx_missed: stats.imissed,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::phases::Phases;
 use super::ports::{Opened, discard};
+use super::preflight::{self, Claims};
 use super::signals::Signals;
 use super::upgrade::{HandedOver, TakeOver};
 use super::{Error, Options};
@@ -43,6 +44,8 @@ pub(super) struct Prepared<'a> {
     pub(super) phases: Phases,
     /// The tables that outlive the process, and what an earlier one has left of them.
     pub(super) kept: Option<Kept>,
+    /// The interfaces and devices that this process has.
+    pub(super) claims: Claims,
 }
 
 /// Reads the files that the configuration names, installs the signal handlers, and starts DPDK with
@@ -70,8 +73,9 @@ pub(super) fn prepare<'a>(
     if let (Some(kept), None) = (&mut kept, &take_over) {
         kept.lock(KILLED)?;
     }
+    let claims = preflight::pass(config, &file_prefix, take_over.is_some(), PREDECESSOR)?;
     phases.done("files");
-    let eal = Eal::init(&eal_args(config, &file_prefix).build()?)?;
+    let eal = Eal::init(&eal_args(config, &file_prefix).build()?).map_err(preflight::explain)?;
     phases.done("EAL");
     let pool = MbufPool::new(
         &eal,
@@ -80,7 +84,8 @@ pub(super) fn prepare<'a>(
         sizing::shares(config).cache,
         config.memory.max_frame,
         None,
-    )?;
+    )
+    .map_err(preflight::explain)?;
     phases.done("buffers");
     let workers = eal.worker_lcores().len();
     Ok(Prepared {
@@ -98,6 +103,7 @@ pub(super) fn prepare<'a>(
         handed_over: None,
         kept,
         phases,
+        claims,
     })
 }
 

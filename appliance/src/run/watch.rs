@@ -26,6 +26,24 @@ impl Interface {
         Some(Self { name: interface::name(number)?, number })
     }
 
+    /// Returns whether the interface is up and has a carrier; `false` if it is gone.
+    pub(super) fn has_link(&self) -> bool {
+        self.current_name().is_some_and(|name| interface::has_link(&name).unwrap_or(false))
+    }
+
+    /// Sets the interface up or down.
+    ///
+    /// # Errors
+    /// If it is gone, or this process may not.
+    pub(super) fn set_up(&self, up: bool) -> std::io::Result<()> {
+        let name = self.current_name().ok_or(std::io::ErrorKind::NotFound)?;
+        interface::set_up(&name, up)
+    }
+
+    fn current_name(&self) -> Option<String> {
+        interface::name(self.number)
+    }
+
     /// Returns whether the interface still exists, be it under another name.
     pub(super) fn is_there(&self) -> bool {
         interface::name(self.number).is_some()

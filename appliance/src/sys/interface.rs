@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
@@ -100,6 +100,57 @@ pub fn is_promiscuous(name: &str) -> Option<bool> {
     Some(flags & libc::IFF_PROMISC as u32 != 0)
 }
 
+/// Returns the flags of an interface (netdevice(7)).
+///
+/// # Errors
+/// If there is no such interface.
+fn flags(any: &OwnedFd, name: &str) -> io::Result<libc::ifreq> {
+    // SAFETY: all-zero bytes are a valid value of this plain structure.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    if name.len() >= request.ifr_name.len() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from as libc::c_char;
+    }
+    // SAFETY: the request's name ends with a zero; the kernel writes its flags.
+    let status = unsafe { libc::ioctl(any.as_raw_fd(), libc::SIOCGIFFLAGS as _, &raw mut request) };
+    if status < 0 { Err(io::Error::last_os_error()) } else { Ok(request) }
+}
+
+fn any_socket() -> io::Result<OwnedFd> {
+    Ok(socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?)
+}
+
+/// Returns whether an interface is up and has a carrier.
+///
+/// # Errors
+/// If there is no such interface.
+pub fn has_link(name: &str) -> io::Result<bool> {
+    let request = flags(&any_socket()?, name)?;
+    // SAFETY: the kernel has written the flags.
+    let flags = i32::from(unsafe { request.ifr_ifru.ifru_flags });
+    Ok(flags & libc::IFF_UP != 0 && flags & libc::IFF_RUNNING != 0)
+}
+
+/// Sets an interface up or down.
+///
+/// # Errors
+/// If there is no such interface, or this process lacks CAP_NET_ADMIN.
+pub fn set_up(name: &str, up: bool) -> io::Result<()> {
+    let any = any_socket()?;
+    let mut request = flags(&any, name)?;
+    // SAFETY: the kernel has written the flags.
+    let flags = unsafe { &mut request.ifr_ifru.ifru_flags };
+    match up {
+        true => *flags |= libc::IFF_UP as libc::c_short,
+        false => *flags &= !libc::IFF_UP as libc::c_short,
+    }
+    // SAFETY: the request is the one that the kernel has filled in, with one flag changed.
+    let status = unsafe { libc::ioctl(any.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw mut request) };
+    if status < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Returns the name of the interface with this number.
 pub fn name(number: u32) -> Option<String> {
     let mut buffer = [0u8; libc::IF_NAMESIZE];
@@ -126,6 +177,8 @@ mod tests {
         assert_eq!(mtu("lo").is_some(), number("lo").is_some());
         assert_eq!(name(number("lo").unwrap()).as_deref(), Some("lo"));
         assert!(!is_veth("lo"));
+        assert_eq!(has_link("lo").is_ok(), mtu("lo").is_some());
+        assert!(has_link("nothere0").is_err() && set_up("nothere0", true).is_err());
         for missing in ["nothere0", "a-name-that-is-too-long"] {
             assert!(features(missing).is_err());
             assert_eq!((mtu(missing), number(missing)), (None, None));

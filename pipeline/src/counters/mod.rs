@@ -9,6 +9,7 @@
 mod histogram;
 mod limited;
 mod responders;
+mod sightings;
 
 use std::fmt::Debug;
 use std::net::IpAddr;
@@ -21,6 +22,7 @@ use crate::wire::family::Version;
 pub use histogram::Histogram;
 pub use limited::{Refused, RefusedPrefixes};
 pub use responders::{Responder, ResponderIndex, Responders};
+pub use sightings::{Seen, Sighting, Sightings};
 
 /// A counter with a single writer: a plain load and store, no locked instruction.
 #[derive(Debug, Default)]
@@ -207,6 +209,8 @@ pub struct CommonCounters {
     pub table: TableCounters,
     /// The table of IPv6 connections.
     pub table_v6: TableCounters,
+    /// What tells of a mistake in the cabling or in a configuration.
+    pub sightings: Sightings,
 }
 
 impl CommonCounters {

@@ -162,6 +162,19 @@ impl OptionId {
         }
     }
 
+    /// Finds an option that has the form of a tag, with another kind for experiments or another
+    /// experiment identifier: of an appliance that is configured differently. Returns the identifier.
+    pub fn find_other(self, options: &[u8]) -> Option<u16> {
+        Options::new(options).flatten().find_map(|option| {
+            let exid = u16::from_be_bytes(*option.bytes.get(2..4)?.first_chunk()?);
+            let keyed = option.bytes.get(4)? & KEYED != 0;
+            let has_form = option.bytes.len() == if keyed { SIGNED } else { UNSIGNED };
+            // A cookie of TCP Fast Open can be as long as a tag.
+            let is_other = tcp::EXPERIMENTS.contains(&option.kind) && exid != tcp::FAST_OPEN_EXID;
+            (has_form && is_other && !self.matches(&option)).then_some(exid)
+        })
+    }
+
     fn option(self, flags: u8, signature: Option<(u8, u64)>) -> ArrayVec<u8, MOST> {
         let [high, low] = self.exid.to_be_bytes();
         let mut option = ArrayVec::new();

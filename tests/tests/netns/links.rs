@@ -1,4 +1,5 @@
-//! One gateway between two hosts: what it uses at rest, and a link that goes down and comes back.
+//! One gateway between two hosts: what it uses at rest, a link that goes down and comes back, or takes
+//! the other port with it, and what keeps a second process from starting there.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -27,12 +28,18 @@ pub(super) struct Line {
     pub(super) process: Process,
     pub(super) socket: PathBuf,
     pub(super) config: PathBuf,
+    words: Vec<String>,
     // Goes last.
-    _lab: Lab,
+    lab: Lab,
 }
 
 impl Line {
     pub(super) fn new(name: &str) -> Self {
+        Self::with(name, "")
+    }
+
+    /// The same with more lines in the section `port`.
+    fn with(name: &str, port: &str) -> Self {
         let lab = Lab::new(name).or_fail();
         let [client, gateway, server] = ["c", "g", "s"].map(|name| lab.namespace(name).or_fail());
         lab.veth((&client, "eth0"), (&gateway, "in0")).or_fail();
@@ -46,6 +53,7 @@ impl Line {
              [eal]\nfile_prefix = \"{}\"\nargs = [\"--no-huge\", \"-m\", \"64\"]\n\
              [control]\nsocket = \"{}\"\n\
              [memory]\nmbufs = 8192\n\
+             [port]\n{port}\n\
              [port.inside]\ndevice = \"net_af_packet0,iface=in0\"\n\
              [port.outside]\ndevice = \"net_af_packet1,iface=out0\"\n\
              [[gateway.service]]\naddress = \"any\"\nallowed_replicas = [\"any\"]\n",
@@ -54,12 +62,38 @@ impl Line {
         );
         fs::write(&config, text).unwrap();
         let runtime = format!("RUNTIME_DIRECTORY={}", lab.directory().display());
-        let binary = full().unwrap();
-        let (binary, file) = (binary.to_string_lossy(), config.to_string_lossy());
+        let (binary, file) = (full().unwrap(), config.to_string_lossy());
+        let binary = binary.to_string_lossy();
         let words = ["env", &runtime, &*binary, "run", "--json", "-c", &*file];
+        let words = words.map(str::to_owned).to_vec();
         let mut process = lab.spawn(&gateway, &words).or_fail();
         process.wait_for("forwarding", MAX_WAIT).or_fail();
-        Self { client, gateway, server, process, socket, config, _lab: lab }
+        Self { client, gateway, server, process, socket, config, words, lab }
+    }
+
+    /// Starts the gateway again, after its end.
+    fn start_again(&mut self) {
+        self.process = self.lab.spawn(&self.gateway, &self.words).or_fail();
+        self.process.wait_for("forwarding", MAX_WAIT).or_fail();
+    }
+
+    /// Runs a second gateway, whose configuration differs as said, and which must not come up: its
+    /// exit code, and what it says.
+    fn second(&self, before: &[&str], changes: &[(&str, &str)]) -> (Option<i32>, String) {
+        let (config, words) = self.words.split_last().unwrap();
+        let mut text = fs::read_to_string(config).unwrap();
+        for (from, to) in changes {
+            assert!(text.contains(from), "{text}");
+            text = text.replace(from, to);
+        }
+        let other = self.lab.directory().join("other.toml");
+        fs::write(&other, text).unwrap();
+        let before = before.iter().map(|word| (*word).to_owned());
+        let mut all: Vec<_> = before.chain(words.iter().cloned()).collect();
+        all.push(other.to_string_lossy().into_owned());
+        let mut process = self.lab.spawn(&self.gateway, &all).or_fail();
+        let status = process.wait(MAX_WAIT).or_fail();
+        (status.code(), process.stderr())
     }
 
     pub(super) fn stats(&self) -> Snapshot {
@@ -169,5 +203,95 @@ fn a_link_that_goes_down_is_counted_and_comes_back_with_its_connections() {
         assert_eq!(line.unsent(), after, "{interface} is up and takes what is sent");
         assert!(line.stats().table.live.iter().any(|state| state.count == 1), "{}", line.stats());
     }
+    line.finish();
+}
+
+/// Whether a host's interface has a carrier.
+fn has_carrier(at: &Namespace) -> bool {
+    let carrier = at.run(&["cat", "/sys/class/net/eth0/carrier"]);
+    // An interface that is down has none to show.
+    carrier.is_ok_and(|output| output.stdout.trim() == "1")
+}
+
+#[track_caller]
+fn comes_to_carriers(line: &Line, expected: [bool; 2]) {
+    let carriers = || [&line.client, &line.server].map(has_carrier);
+    let came = comes_true(MAX_WAIT, || carriers() == expected);
+    assert!(came, "{:?}: {}", carriers(), line.process.stderr());
+}
+
+#[test]
+fn a_port_without_a_link_takes_the_other_down_and_brings_it_up_again() {
+    let _alone = alone();
+    let mut line = Line::with("prop", "propagate_link = true");
+    let set = |at: &Namespace, state| {
+        at.run(&["ip", "link", "set", "dev", "eth0", state]).or_fail();
+    };
+    comes_to_carriers(&line, [true; 2]);
+    for (pulled, held) in [(0, 1), (1, 0)] {
+        let at = [&line.client, &line.server][pulled].clone();
+        set(&at, "down");
+        comes_to_carriers(&line, [false; 2]);
+        let shown = line.stats();
+        assert!(!shown.ports[pulled].link_up && !shown.ports[pulled].link_held, "{shown}");
+        assert!(!shown.ports[held].link_up && shown.ports[held].link_held, "{shown}");
+        // It is one of the two that is down, and stays so.
+        thread::sleep(Duration::from_secs(1));
+        assert_eq!([&line.client, &line.server].map(has_carrier), [false; 2]);
+        set(&at, "up");
+        comes_to_carriers(&line, [true; 2]);
+    }
+    let listener = within(&line.server, || TcpListener::bind((SERVER, 80)).unwrap());
+    let client = within(&line.client, || TcpStream::connect((SERVER, 80)).unwrap());
+    drop((client, listener.accept().unwrap()));
+    let changes = line.stats().ports.iter().map(|port| port.link_changes).collect::<Vec<_>>();
+    assert_eq!(changes, [4, 4], "down and up, twice each");
+    // A port that was held down by a process that is no more comes up with the next.
+    set(&line.client, "down");
+    comes_to_carriers(&line, [false; 2]);
+    line.process.signal(Signal::SIGKILL);
+    line.process.wait(MAX_WAIT).or_fail();
+    set(&line.client, "up");
+    thread::sleep(Duration::from_millis(300));
+    assert!(!has_carrier(&line.server), "nobody brings it up");
+    line.start_again();
+    comes_to_carriers(&line, [true; 2]);
+    // At an orderly end a port that is held is let go of.
+    set(&line.client, "down");
+    comes_to_carriers(&line, [false; 2]);
+    let (server, lab) = (line.server.clone(), line.gateway.clone());
+    line.process.signal(Signal::SIGTERM);
+    assert!(line.process.wait(MAX_WAIT).or_fail().success());
+    assert!(comes_true(MAX_WAIT, || has_carrier(&server)), "{}", lab.name());
+}
+
+#[test]
+fn a_second_process_does_not_start_on_the_same_interfaces() {
+    let _alone = alone();
+    let line = Line::new("second");
+    let socket = line.socket.display().to_string();
+    let own = [("file_prefix = \"", "file_prefix = \"o"), (&*socket, &*format!("{socket}2"))];
+    let (code, said) = line.second(&[], &own);
+    assert_eq!(code, Some(1), "{said}");
+    for (side, interface) in [("inside", "in0"), ("outside", "out0")] {
+        let expected = format!("port.{side}.device: firstack, process ");
+        let is_it = |line: &str| line.contains(&expected) && line.contains(interface);
+        assert!(said.lines().any(is_it), "{said}");
+    }
+    // Nor with the same prefix, where the interfaces are others.
+    line.gateway.run(&["ip", "link", "add", "d0", "type", "veth", "peer", "name", "d1"]).or_fail();
+    for interface in ["d0", "d1"] {
+        line.gateway.run(&["ip", "link", "set", "dev", interface, "up"]).or_fail();
+    }
+    let others = [("iface=in0", "iface=d0"), ("iface=out0", "iface=d1"), own[1]];
+    let (code, said) = line.second(&[], &others);
+    let expected = format!("eal.file_prefix: process {} runs DPDK", line.process.id());
+    assert!(code == Some(1) && said.contains(&expected), "{code:?}: {said}");
+    // Nor without what its devices need.
+    let bare = ["setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw"];
+    let all = [others[0], others[1], own[0], own[1]];
+    let (code, said) = line.second(&bare, &all);
+    let expected = "net_af_packet0 needs CAP_NET_RAW, which this process lacks";
+    assert!(code == Some(2) && said.contains(expected), "{code:?}: {said}");
     line.finish();
 }

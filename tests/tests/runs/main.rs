@@ -13,5 +13,6 @@ mod connections;
 mod forms;
 mod harness;
 mod scenarios;
+mod start;
 mod veths;
 mod workers;

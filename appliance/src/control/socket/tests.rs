@@ -17,7 +17,7 @@ fn exchange(request: &[u8], end: bool) -> String {
     }
     // A request that is too long is answered before it is read to its end, which resets the sender.
     let mut server = Client::new(server).unwrap();
-    while server.step(&mut |command| Answer::Done(format!("{command:?}"))).unwrap_or(false) {
+    while server.step(&mut |command| Answer::Done(format!("{command:?}")).into()).unwrap_or(false) {
         std::thread::sleep(Duration::from_millis(1));
     }
     drop(server);

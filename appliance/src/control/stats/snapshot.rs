@@ -6,7 +6,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use pipeline::counters::{CommonCounters, Counter, Generated, Histogram, RoleCounters, Scalar};
+use pipeline::counters::{
+    CommonCounters, Counter, Generated, Histogram, RoleCounters, Scalar, Seen, Sighting,
+};
 use pipeline::neighbours::Resolution;
 use pipeline::packet::view::Side;
 use pipeline::verdict::{Fate, Verdict};
@@ -16,6 +18,7 @@ use super::quantile::quantile;
 use super::{KeptStats, ShareStats, documented};
 use crate::config::MacAddress;
 use crate::control::health::TargetStats;
+use crate::control::notices;
 use crate::roles::Labels;
 
 /// The counters of all workers.
@@ -36,6 +39,7 @@ documented! {
         copies: Vec<Named> = "packets" "Switch: SYN copies sent, by replica.",
         syns: Vec<Named> = "packets" "Switch and replica: SYNs given to each server.",
         limited: Vec<Named> = "SYNs" "Switch: source prefixes whose SYNs got no copies because their prefix or address had used up its tokens; the worst, most often first. A count may be too high by a sixteenth of all.",
+        noticed: Vec<Named> = "packets" "Packets that tell of a mistake in cabling or files, by kind and with the last address: sides_swapped (inside and outside), other_tag (another kind or ExID), other_port (a tagged SYN to a port that no service lists), not_allowed (an answer from outside allowed_replicas), unknown_switch (a tunnel from outside switches).",
         admission: Vec<String> = "" "Replica: why it accepts no new connections: drained, busy.",
         out_of_service: Vec<String> = "" "Switch and replica: replicas and servers that are out of service, and why.",
         health: Vec<TargetStats> = "" "Switch and replica: health checks.",
@@ -74,7 +78,10 @@ documented! {
     pub struct PortStats {
         device: String = "" "The DPDK device.",
         driver: String = "" "The DPDK driver.",
-        link_up: bool = "" "Whether the link is up, as far as the driver knows.",
+        link_up: bool = "" "Whether the link is up: as the driver says, and as the kernel says of the interface below a virtual port.",
+        link_changes: u64 = "changes" "How often the link went up or down since the start.",
+        link_for_s: u64 = "seconds" "How long the link has been as it is, as far as this process has seen.",
+        link_held: bool = "" "Whether the port is taken down because the other has no link (`propagate_link`).",
         rx_packets: u64 = "packets" "Packets received.",
         tx_packets: u64 = "packets" "Packets sent.",
         rx_missed: u64 = "packets" "Packets lost because a receive queue was full.",
@@ -164,6 +171,7 @@ impl Snapshot {
             copies: named(&labels.replicas, workers, |worker| worker.copies()),
             syns: named(&labels.servers, workers, |worker| worker.syns()),
             limited: limited(workers),
+            noticed: noticed(workers),
             workers: workers.iter().map(worker_stats).collect(),
             ..Self::default()
         }
@@ -214,6 +222,16 @@ fn named<'a>(
             .sum(),
     };
     names.iter().enumerate().map(count).collect()
+}
+
+/// Returns what tells of a mistake, each kind with the last address.
+fn noticed(workers: &Workers) -> Vec<Named> {
+    let name = |what: Sighting, seen: Seen| format!("{} {}", what.name(), seen.address);
+    let of = |what| {
+        let seen = notices::seen(workers, what)?;
+        Some(Named { name: name(what, seen), count: seen.count })
+    };
+    Sighting::ALL.into_iter().filter_map(of).collect()
 }
 
 /// Prefixes that are shown as limited.

@@ -56,6 +56,7 @@ impl fmt::Display for Snapshot {
             ("copies sent to", &self.copies),
             ("SYNs given to", &self.syns),
             ("limited prefixes: SYNs without copies", &self.limited),
+            ("seen, and a sign of a mistake", &self.noticed),
         ] {
             if !counts.is_empty() {
                 writeln!(f, "\n{title}")?;
@@ -75,6 +76,20 @@ impl fmt::Display for Snapshot {
             )?;
         }
         Ok(())
+    }
+}
+
+/// Returns a port's link in words: with its time, once it has changed.
+fn link_text(port: &PortStats) -> String {
+    let PortStats { link_up, link_changes, link_for_s, link_held, .. } = port;
+    let state = match (link_up, link_held) {
+        (true, _) => "up",
+        (false, true) => "taken down, as the other port has none",
+        (false, false) => "down",
+    };
+    match link_changes {
+        0 => state.to_owned(),
+        changes => format!("{state} for {link_for_s} s ({changes} changes)"),
     }
 }
 
@@ -116,7 +131,7 @@ impl Snapshot {
             writeln!(f, "generated: {:<33} {:>12}", generated.name, generated.count)?;
         }
         for (port, side) in self.ports.iter().zip(Side::ALL) {
-            let link = if port.link_up { "up" } else { "down" };
+            let link = link_text(port);
             writeln!(
                 f,
                 "{} port {} ({}), link {link}: rx {} tx {}, missed {}, no buffer {}, errors {}/{}",

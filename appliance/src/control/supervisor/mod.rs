@@ -16,6 +16,7 @@ use pipeline::verdict::Verdict;
 
 use super::health::{BusyFile, Change, Http, Prober, Settings, State, Target};
 use super::members::Members;
+use super::notices::Notices;
 use super::operator::Operator;
 use super::share::Sharing;
 use super::socket::{Answer, Command, Name};
@@ -52,6 +53,8 @@ pub struct Supervisor {
     last_backoff_log: Option<Instant>,
     /// Limits that kept SYNs from being copied, as far as they were logged.
     limits: Limits,
+    /// Mistakes that traffic has shown, as far as they were logged.
+    notices: Notices,
     /// By side: whether cut frames have been logged.
     cut_logged: [bool; 2],
     /// What is remembered is shared through a store.
@@ -91,6 +94,7 @@ impl Supervisor {
             backoffs_logged: vec![0; counters.len()],
             last_backoff_log: None,
             limits: Limits::default(),
+            notices: Notices::default(),
             cut_logged: [false; 2],
             sharing: None,
             operator: Operator::default(),
@@ -159,6 +163,7 @@ impl Supervisor {
         }
         self.log_backoffs();
         self.limits.log(&self.counters, now);
+        self.notices.log(&self.counters, now);
         self.log_cut_frames();
     }
 

@@ -6,6 +6,7 @@ use super::flow::Phase;
 use super::mode::Mode;
 use super::segments::has_right_checksums;
 use crate::base::time::Ticks;
+use crate::counters::Sighting;
 use crate::packet::buffer::Buffer;
 use crate::packet::view::Packet;
 use crate::role::tracking::acknowledges;
@@ -58,6 +59,8 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         let is_servers = from.address == flow.server.address;
         let is_replicas = match has_right_number {
             true if !is_servers && !self.allows_replica(flow.service, from) => {
+                let sightings = &self.common.counters.common.sightings;
+                sightings.note(Sighting::NotAllowed, from.address.into(), from.port);
                 return Some(Verdict::UnlistedReplica);
             }
             true => self.may_be_replica(slot, from),

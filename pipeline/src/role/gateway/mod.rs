@@ -26,6 +26,7 @@ mod syn;
 mod translate;
 mod tunnelled;
 mod waiting;
+mod watch;
 
 use std::io;
 use std::marker::PhantomData;
@@ -216,7 +217,12 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         match (from, slot) {
             (Side::Inside, _) if flags.is_syn() => self.on_syn(packet, client, hash, slot, context),
             // op 616: without an entry the packet is forwarded to its destination.
-            (_, None) => Verdict::NoEntry,
+            (_, None) => {
+                if flags.is_syn() || flags.is_syn_ack() {
+                    self.watch_sides(from, packet);
+                }
+                Verdict::NoEntry
+            }
             (Side::Inside, Some(slot)) => self.client_packet(packet, slot, context),
             // ops 502, 532, 552: a SYN/ACK has come.
             (Side::Outside, Some(slot)) if flags.is_syn_ack() => {

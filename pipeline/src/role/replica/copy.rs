@@ -8,7 +8,7 @@ use super::connection::{Connection, CopyTime, MAX_REPEATED_COPIES, NextConfigura
 use super::mode::{self, Segment};
 use super::{Common, Phase, ReplicaFor, Server, Settings};
 use crate::base::time::Ticks;
-use crate::counters::{Generated, Scalar};
+use crate::counters::{Generated, Scalar, Sighting};
 use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::view::{Kind, Packet, Side, View};
 use crate::role::tracking::TcpTracking;
@@ -55,6 +55,8 @@ impl<F: Family> ReplicaFor<'_, F> {
             return Verdict::ForeignTunnel;
         }
         if !settings.switches.allows(peer) {
+            let sightings = &self.common.counters.common.sightings;
+            sightings.note(Sighting::UnknownSwitch, peer, 0);
             return Verdict::PeerNotAllowed;
         }
         // op 410
@@ -104,7 +106,13 @@ impl<F: Family> ReplicaFor<'_, F> {
         let (tag, tag_at, tag_length) = match settings.tag.find(packet.options()) {
             tag::Found::Tag(tag, at, length) if tag.permitted => (tag, at, length),
             tag::Found::Bad => return Err(Verdict::BadTag),
-            _ => return Err(Verdict::CopyNotTagged),
+            _ => {
+                if let Some(exid) = settings.tag.find_other(packet.options()) {
+                    let sightings = &counters.common.sightings;
+                    sightings.note(Sighting::OtherTag, client.into(), exid);
+                }
+                return Err(Verdict::CopyNotTagged);
+            }
         };
         let common = &counters.common;
         let proof = match signatures.verify::<F, B>(keys.get(), packet, &tag, now, common) {
@@ -118,7 +126,10 @@ impl<F: Family> ReplicaFor<'_, F> {
         let Common { settings, services, .. } = &*self.common;
         let to = packet.destination::<F>();
         let service = services.find(to.address.into(), to.port);
-        let service = service.ok_or(Verdict::CopyNoService)?.into();
+        let Some(service) = service.map(usize::from) else {
+            self.watch_port(to);
+            return Err(Verdict::CopyNoService);
+        };
         if is_martian {
             return Err(Verdict::CopyClientMartian);
         }

@@ -23,6 +23,7 @@ mod repair;
 mod settings;
 mod track;
 mod tunnelled;
+mod watch;
 
 use std::io;
 use std::net::IpAddr;
@@ -195,6 +196,10 @@ impl<F: Family> ReplicaFor<'_, F> {
             (Kind::Tcp, Side::Inside) => self.web_server_packet(packet, hint, context),
             (Kind::Tcp, Side::Outside) => self.gateway_packet(packet, hint, context.now),
             (Kind::Tunnel, Side::Outside) => self.tunnelled(packet, hint, context),
+            (Kind::Tunnel, Side::Inside) => {
+                self.watch_inside(packet);
+                packet.view.kind.default_verdict()
+            }
             (Kind::BadTunnel, Side::Outside) => self.bad_tunnel(packet),
             (Kind::Icmp, _) => self.icmp(from, packet, context),
             (Kind::FirstFragment, Side::Inside) => self.first_fragment(packet, context),

@@ -6,6 +6,7 @@ mod hostile;
 mod repair;
 mod shares;
 mod untagged;
+mod watch;
 
 use super::*;
 use crate::base::published::Published;

@@ -57,7 +57,10 @@ impl<F: Family> SwitchFor<'_, F> {
     ) -> Result<Verdict, Verdict> {
         // op 308: is it tagged?
         let (tag, at, length) = match self.common.settings.tag.find(packet.options()) {
-            tag::Found::None => return Ok(Verdict::ToServer),
+            tag::Found::None => {
+                self.watch_tag(packet);
+                return Ok(Verdict::ToServer);
+            }
             tag::Found::Bad => return Err(Verdict::BadTag),
             tag::Found::Tag(tag, at, length) => (tag, at, length),
         };

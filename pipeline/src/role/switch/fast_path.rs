@@ -56,7 +56,11 @@ impl Common {
     ) -> Option<Verdict> {
         match (from, service) {
             (Side::Inside, None) => Some(Verdict::FromServer),
-            (Side::Outside, None) => Some(Verdict::NoService),
+            // A SYN or SYN/ACK may tell of a mistake.
+            (Side::Outside, None) => {
+                let tcp = frame.head().get(usize::from(view.l4)..)?;
+                tcp::flags(tcp).is_data().then_some(Verdict::NoService)
+            }
             (_, Some(service)) => {
                 let state = &self.states[service];
                 let tcp = frame.head().get(usize::from(view.l4)..)?;

@@ -24,6 +24,7 @@ mod related;
 mod select;
 mod settings;
 mod track;
+mod watch;
 
 use std::io;
 use std::net::IpAddr;
@@ -257,7 +258,10 @@ impl<F: Family> SwitchFor<'_, F> {
         match (packet.view.kind, from) {
             (Kind::Tcp, Side::Outside) => match service {
                 Some(service) => self.inbound(packet, service, hint, context),
-                None => Verdict::NoService,
+                None => {
+                    self.watch_outside(packet);
+                    Verdict::NoService
+                }
             },
             (Kind::Tcp, Side::Inside) => {
                 if let Some(service) = service {

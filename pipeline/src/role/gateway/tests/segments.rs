@@ -2,6 +2,7 @@
 
 use super::rig::{Configuration, Hosts, ISN, Rig, V4_HOSTS, V6_HOSTS, direct, host};
 use super::*;
+use crate::counters::Sighting;
 use crate::memory::Event;
 use tcp::Flags;
 
@@ -434,6 +435,12 @@ fn who_is_not_allowed_is_another_peer_whatever_it_acknowledges() {
         let peer = "192.0.2.1:80";
         let syn_ack = rig.plain(peer, Flags::SYN | ACK, ISS, ISN + 1);
         assert_eq!(syn_ack, Verdict::UnlistedReplica);
+        let sightings = &rig.gateway.common.counters.common.sightings;
+        let seen = sightings.get(Sighting::NotAllowed).unwrap();
+        assert_eq!(
+            (seen.count, seen.address.to_string()),
+            (answers as u64 + 1, "192.0.2.1".into())
+        );
         let other = [Verdict::RaceUndecided, Verdict::FromOther][answers];
         assert_eq!(rig.plain(peer, RST | ACK, 0, ISN + 1), other);
         if answers == 0 {
@@ -466,4 +473,22 @@ in_all! {
         rig.plain(to, FIN, 10, FAR + 1);
         inside(&mut rig, FIN, FAR + 1, 11);
     }
+}
+
+#[test]
+fn a_service_on_the_inside_is_noted_unless_it_is_everywhere() {
+    fn in_mode<M: Mode>(scope: Scope) -> Option<u64> {
+        let change = |settings: &mut Settings| settings.services[0].scope = scope;
+        let mut rig = Rig::<M>::with_settings(&V4_HOSTS, direct(), Keys::default(), change);
+        let (client, server) = (V4_HOSTS.client, V4_HOSTS.server);
+        // The server's answer, from the inside.
+        rig.burst(Side::Inside, &[Segment::syn_ack(server, client, ISS, ISN + 1).frame()]);
+        // Other hosts of the inside answer as well.
+        rig.burst(Side::Inside, &[Segment::syn_ack("192.0.2.99:80", client, ISS, ISN + 1).frame()]);
+        let sightings = &rig.gateway.common.counters.common.sightings;
+        sightings.get(Sighting::SidesSwapped).map(|seen| seen.count)
+    }
+    let prefix = Scope::Prefix(format!("{}/32", host(V4_HOSTS.server)).parse().unwrap());
+    assert_eq!([in_mode::<A>(prefix), in_mode::<B>(prefix), in_mode::<C>(prefix)], [Some(1); 3]);
+    assert_eq!(in_mode::<A>(Scope::Any), None);
 }

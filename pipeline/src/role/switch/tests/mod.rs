@@ -8,6 +8,7 @@ mod fan_out;
 mod probe;
 mod related;
 mod track;
+mod watch;
 
 use super::*;
 use crate::base::published::Published;
