@@ -4,6 +4,12 @@ use super::{Entry, FREE, Hash, Inserted, Key, NIL, Slot, State, Table, is_kept};
 use crate::base::time::Ticks;
 
 impl<K: Key, S: State, V: Copy> Table<K, S, V> {
+    /// Returns the entries.
+    #[cfg(test)]
+    pub(crate) fn live(&self) -> impl Iterator<Item = &Entry<K, S, V>> {
+        self.entries.iter().filter(|entry| entry.previous != FREE)
+    }
+
     /// Changes the state of an entry and restarts its time-out.
     pub fn move_to(&mut self, slot: Slot, state: S, now: Ticks) {
         self.entries.save(slot.0);
@@ -81,7 +87,7 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
 
     fn take_free(&mut self, entry: Entry<K, S, V>) -> u32 {
         if self.free == NIL {
-            self.entries.push(entry);
+            self.entries.push(entry, Entry { previous: FREE, ..entry });
             return self.entries.len() as u32 - 1;
         }
         let index = self.free;

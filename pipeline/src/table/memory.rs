@@ -100,12 +100,13 @@ impl<E: Copy> Memory<E> {
         unsafe { AtomicU64::from_ptr(self.map.as_mut_ptr().add(at).cast()) }
     }
 
-    /// Appends an entry, which exists for other processes when it is complete.
+    /// Appends an entry. Until [`Memory::settle`], who adopts the memory finds `before` in its place.
     ///
     /// # Panics
     /// If there is no room for it.
-    pub(super) fn push(&mut self, entry: E) {
+    pub(super) fn push(&mut self, entry: E, before: E) {
         assert!(self.used < self.capacity, "a table beyond its capacity");
+        self.record(self.used as u32, before);
         // SAFETY: there is room for as many entries as the capacity says, and the map is writable
         // and aligned for them.
         unsafe { self.first.add(self.used).write(entry) };
@@ -125,13 +126,18 @@ impl<E: Copy> Memory<E> {
             // What it was before the first change counts.
             return;
         }
+        self.record(index, self[index as usize]);
+    }
+
+    /// Puts the content that an entry had into the undo slot.
+    #[inline]
+    fn record(&mut self, index: u32, content: E) {
         self.settle();
-        let content = self[index as usize];
         // SAFETY: the undo slot is in the header, is aligned for an entry and has room for one; a
         // reference to it exists nowhere.
         unsafe { self.map.as_mut_ptr().add(UNDO).cast::<E>().write(content) };
         self.point();
-        self.word(PENDING).store(pending, Release);
+        self.word(PENDING).store(HAS_CONTENT | u64::from(index), Release);
         compiler_fence(SeqCst);
         self.point();
     }
@@ -159,13 +165,13 @@ impl<E: Copy> Memory<E> {
         super::failpoints::reached(self);
     }
 
-    /// Returns a copy of the memory up to the last entry, as another process would see it.
-    #[cfg(test)]
+    /// Returns a copy of the memory up to the last entry, as another process would see it. For tests.
     pub(super) fn snapshot(&self) -> Vec<u8> {
-        let used = Self::bytes_for(self.used);
-        // SAFETY: the map has so many bytes. They are all initialised but for padding, which the test
-        // does not look at.
-        unsafe { std::slice::from_raw_parts(self.map.as_mut_ptr(), used) }.to_vec()
+        let mut copy = vec![0; Self::bytes_for(self.used)];
+        // SAFETY: the map has so many bytes, and the copy is another piece of memory. Padding is
+        // copied with the rest, as another process would see it.
+        unsafe { copy.as_mut_ptr().copy_from_nonoverlapping(self.map.as_mut_ptr(), copy.len()) };
+        copy
     }
 
     /// Writes eight bytes of an entry, for tests.
