@@ -56,33 +56,33 @@ impl Owned {
         }
         successor.hand_over(handed_over);
         let result = successor.confirm(&signals.stop);
-        let (ports, dpdk, mut missing) = later;
+        let told_to_end = signals.stop.load(Relaxed);
+        let answer = match &result {
+            Ok(text) => {
+                tracing::info!("{text}");
+                notify(&format!("MAINPID={}", successor.pid()));
+                Answer::Done(text.clone())
+            }
+            Err(reason) => {
+                let then = if told_to_end { "was told to end" } else { "starts again" };
+                let text = format!("not upgraded: {reason}; the old process {then}");
+                tracing::error!("{text}");
+                Answer::Error(text)
+            }
+        };
+        server.answer_waiting(&answer);
+        let (ports, dpdk, missing) = later;
         if let Some(ports) = ports {
             for own in ports.iter().filter(|_| result.is_ok()) {
                 own.port.set_made_promiscuous(false);
             }
             close_ports(ports)?;
         }
-        if let Some((pool, eal)) = dpdk {
-            missing = clean_up(pool, eal);
+        if result.is_err() && !told_to_end {
+            // DPDK is cleaned up by its next start, which is in a hurry.
+            return Err(Error::Again(again()));
         }
-        match result {
-            Ok(text) => {
-                tracing::info!("{text}");
-                notify(&format!("MAINPID={}", successor.pid()));
-                server.answer_waiting(&Answer::Done(text));
-                Ok(missing)
-            }
-            Err(reason) => {
-                let text = format!("not upgraded: {reason}; the old process starts again");
-                tracing::error!("{text}");
-                server.answer_waiting(&Answer::Error(text));
-                match signals.stop.load(Relaxed) {
-                    true => Ok(missing),
-                    false => Err(Error::Again(again())),
-                }
-            }
-        }
+        Ok(dpdk.map_or(missing, |(pool, eal)| clean_up(pool, eal)))
     }
 }
 

@@ -123,6 +123,7 @@ impl Ready<'_> {
             role = set.labels.role,
             workers = workers.launched.len(),
             socket = %config.control.socket.display(),
+            file_prefix,
             "forwarding packets"
         );
         if let Some(keeper) = &keeper {

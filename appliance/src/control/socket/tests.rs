@@ -17,7 +17,8 @@ fn exchange(request: &[u8], end: bool) -> String {
     }
     // A request that is too long is answered before it is read to its end, which resets the sender.
     let mut server = Client::new(server).unwrap();
-    while server.step(&mut |command| Answer::Done(format!("{command:?}")).into()).unwrap_or(false) {
+    let mut answer = |command| Answer::Done(format!("{command:?}")).into();
+    while server.step(&mut answer).unwrap_or(false) {
         std::thread::sleep(Duration::from_millis(1));
     }
     drop(server);
@@ -158,6 +159,50 @@ fn silent_clients_neither_stall_the_server_nor_keep_others_from_their_answer() {
     }
     assert!(server.clients.is_empty());
     drop((silent, begun, deaf));
+}
+
+#[test]
+fn a_process_that_is_about_to_end_is_waited_for() {
+    let (_directory, path) = socket();
+    let dying = Server::bind(&path).unwrap();
+    let again = Server::bind_within(&path, Duration::from_millis(50));
+    assert!(matches!(again, Err(Error::InUse(_))));
+    let end = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(50));
+        drop(dying);
+    });
+    let next = Server::bind_within(&path, Duration::from_secs(60)).unwrap();
+    end.join().unwrap();
+    assert!(path.exists());
+    drop(next);
+    assert!(!path.exists());
+}
+
+#[test]
+fn an_answer_may_follow_after_another_process_serves_the_socket() {
+    let (_directory, path) = socket();
+    let mut old = Server::bind(&path).unwrap();
+    let client = std::thread::spawn({
+        let path = path.clone();
+        move || {
+            let command = Command::Upgrade { binary: None, timeout: 1 };
+            ask_within(&path, command, Duration::from_secs(60)).unwrap()
+        }
+    });
+    while !old.clients.iter().any(Client::waits) {
+        old.serve(|_| Reply::Later);
+    }
+    // Longer than the patience with other clients.
+    std::thread::sleep(MAX_WAIT + Duration::from_millis(50));
+    old.serve(|_| Reply::Later);
+    old.let_go();
+    let new = Server::bind(&path).unwrap();
+    old.serve(|_| Reply::Later);
+    old.answer_waiting(&Answer::Done("upgraded".to_owned()));
+    drop(old);
+    assert!(matches!(client.join().unwrap(), Answer::Done(text) if text == "upgraded"));
+    assert!(path.exists(), "the new process's socket was removed");
+    drop(new);
 }
 
 #[test]
