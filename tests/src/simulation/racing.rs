@@ -1,5 +1,6 @@
 //! How a run's gateway asks replicas directly, and the memory that its control thread keeps.
 
+use std::any::Any;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -15,7 +16,7 @@ use super::address::{HOST, REPLICAS, address, prefix};
 use super::log::Log;
 use super::plan::{MS, Nanos, Plan, SECOND};
 use super::rng::Rng;
-use super::station::{Appliance, Frame, Leaving, Mutant, Runs};
+use super::station::{Appliance, Frame, Leaving, Mutant, Runs, Station};
 
 /// The most reports between two rounds of the control thread.
 const REPORTS: usize = 1 << 14;
@@ -177,6 +178,18 @@ impl<X: Mode> Remembering<X> {
 }
 
 impl<X: Mode> Runs for Remembering<X> {
+    fn reload(&mut self, next: Station, now: Nanos) {
+        let next = next.into_any().downcast::<Self>().expect("the same role");
+        let Self { appliance, memory, .. } = *next;
+        // First the memory, so that a gateway that has reloaded asks nobody who was removed.
+        self.memory.reload(memory, Ticks(now));
+        self.appliance.reload_role(appliance, now);
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+
     fn name(&self) -> &str {
         self.appliance.name()
     }

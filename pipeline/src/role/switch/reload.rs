@@ -55,7 +55,7 @@ impl Common {
         swap(selection, &mut next.selection);
         swap(keys, &mut next.keys);
         for limiter in [limiter, signed_limiter, icmp_copy_limiter] {
-            limiter.set_limit(settings.fan_out);
+            limiter.set_limit(settings.fan_out, now);
         }
         let services = firsts.into_iter().zip(states.iter().map(|state| state.first_replica));
         probes.reload(&mut next.probes, settings, services, now);
