@@ -293,6 +293,7 @@ fn replay(args: &ReplayArgs) -> Result<(), Failure> {
         outside: args.outside.clone(),
         out: args.out.clone(),
         report,
+        reloads: false,
     };
     let mut lines = std::io::BufWriter::new(std::io::stdout().lock());
     let remarks = replay::run(&config, &options, &mut lines).map_err(|error| {

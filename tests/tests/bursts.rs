@@ -1,6 +1,9 @@
 //! How packets are cut into bursts changes nothing: neither what becomes of each nor what
 //! leaves by each side, in order.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use firstack_tests::model::corpus::{KEY, fuzzed};
 use firstack_tests::model::plan::{Drawn, waiting, with_policy};
 use firstack_tests::model::{
@@ -71,12 +74,29 @@ const AT_REPLICA: &[Verdict] = &[
     Verdict::Pending,
 ];
 
-fn check<R: Role>(cases: u32, harness: impl Fn() -> Harness<R>, reachable: &[Verdict]) {
+fn check<R: Role + 'static>(
+    cases: u32,
+    harness: impl Fn() -> Harness<R> + 'static,
+    reachable: &[Verdict],
+) {
     let tally = Tally::default();
     let sizes = || vec(1usize..=BURST, 1..6);
+    let harness = Rc::new(harness);
+    let number = Cell::new(0);
     run(cases, &(fuzzed(6), sizes(), sizes()), |(arrivals, one, other)| {
         let singly = harness().feed_singly(&arrivals);
         tally.add(&singly.verdicts);
+        number.set(number.get() + 1);
+        if number.get() % 8 == 0 {
+            // A reload that changes nothing is not seen.
+            let (mut reloaded, next) = (harness(), Rc::clone(&harness));
+            reloaded.reload_every(one[0] % 4, move || next().role);
+            assert_eq!(reloaded.feed_singly(&arrivals), singly, "reloads");
+            let counters = |role: &R| format!("{:?}", role.counters());
+            let mut untouched = harness();
+            untouched.feed_singly(&arrivals);
+            assert_eq!(counters(&reloaded.role), counters(&untouched.role));
+        }
         for sizes in [&one[..], &other, &[BURST]] {
             let in_bursts = harness().feed_in_bursts(&arrivals, sizes);
             assert_eq!(in_bursts, singly, "bursts of {sizes:?}");
@@ -100,15 +120,15 @@ const WAITING: [Verdict; 2] = [Verdict::SynDeferred, Verdict::SynAckHeld];
 
 fn at_a_gateway<C: Mode>() {
     let settings = || gateway(4, Timeouts::default());
-    check(600, || Harness::<Gateway<C>>::gateway(settings(), None), &AT_GATEWAY);
-    let planned = |policy: &Policy| {
+    check(600, move || Harness::<Gateway<C>>::gateway(settings(), None), &AT_GATEWAY);
+    let planned = move |policy: &Policy| {
         let settings = with_policy(settings(), policy);
         let plans = Published::new(Drawn::usual().published(&settings));
         Harness::<Gateway<C>>::planned(settings, None, &plans)
     };
     let direct = Policy { direct: 2, ..Policy::default() };
-    check(300, || planned(&direct), &AT_GATEWAY);
-    check(300, || planned(&waiting()), &WAITING);
+    check(300, move || planned(&direct), &AT_GATEWAY);
+    check(300, move || planned(&waiting()), &WAITING);
 }
 
 #[test]
@@ -127,7 +147,7 @@ fn at_the_switch() {
 fn at_the_replica() {
     // Without repairs, so that SYN/ACKs are unsolicited.
     let settings = || Settings { syn_ack_repair_rate: 0, ..replica_settings() };
-    let harness = || Harness::new(replica_of(settings(), |_| true, Some(KEY)).0, 8);
+    let harness = move || Harness::new(replica_of(settings(), |_| true, Some(KEY)).0, 8);
     check(1500, harness, AT_REPLICA);
 }
 

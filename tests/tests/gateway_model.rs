@@ -16,7 +16,7 @@ use firstack_tests::model::{
 use pipeline::base::published::Published;
 use pipeline::base::time::Ticks;
 use pipeline::counters::Generated;
-use pipeline::memory::Plans;
+use pipeline::memory::{Plans, Policy};
 use pipeline::packet::view::Side;
 use pipeline::policy::allow_list::AllowList;
 use pipeline::role::Role;
@@ -128,6 +128,71 @@ enum Between {
     Tidy(Duration),
     /// The memory publishes plans.
     Plan(Drawn),
+    /// The gateway goes on with these settings.
+    Reload(Settings),
+}
+
+/// What a reload changes.
+#[derive(Clone, Debug)]
+enum Change {
+    /// A service leaves the configuration, or comes back.
+    Retire(usize, bool),
+    /// The replicas that may answer for a service.
+    Allow(usize, usize),
+    /// The time-outs.
+    Times(Timeouts),
+    /// Who may race.
+    Everybody(bool),
+    /// How replicas are asked.
+    Ask(Policy),
+}
+
+/// The lists of replicas that a reload gives a service.
+const LISTS: [&[&str]; 4] = [
+    &["0.0.0.0/0", "::/0"],
+    &["198.51.100.10/32", "2001:db8:30::10/128"],
+    &["198.51.100.11/32", "198.18.99.0/24", "2001:db8:30::11/128", "2001:db8:99::/48"],
+    &[],
+];
+
+fn list(prefixes: &[&str]) -> AllowList {
+    AllowList::only(prefixes.iter().map(|text| text.parse().expect("a prefix")))
+}
+
+impl Change {
+    fn apply(&self, settings: &mut Settings) {
+        match self {
+            Self::Retire(number, retired) => settings.services[*number].retired = *retired,
+            Self::Allow(number, prefixes) => {
+                settings.services[*number].allowed_replicas = list(LISTS[*prefixes]);
+            }
+            Self::Times(timeouts) => settings.timeouts = *timeouts,
+            Self::Everybody(true) => settings.allowed_clients = AllowList::Any,
+            Self::Everybody(false) => settings.allowed_clients = some_clients(),
+            Self::Ask(policy) => {
+                for service in &mut settings.services {
+                    // Sites keep their numbers, which another prefix would change.
+                    let site_prefix = service.policy.site_prefix;
+                    service.policy = Policy { site_prefix, ..policy.clone() };
+                }
+            }
+        }
+    }
+}
+
+fn changes() -> impl Strategy<Value = Vec<Change>> {
+    let usual = Timeouts::default();
+    let s = Ticks::from_secs;
+    let short = Timeouts { racing: s(20), established: s(600), closing: s(30), ..usual };
+    let long = Timeouts { race_window: s(120), reuse_after: s(9), closing: s(400), ..usual };
+    let change = prop_oneof![
+        3 => (0..4usize, weighted(0.6)).prop_map(|(number, retired)| Change::Retire(number, retired)),
+        3 => (0..4usize, 0..LISTS.len()).prop_map(|(number, list)| Change::Allow(number, list)),
+        2 => select(vec![usual, short, long]).prop_map(Change::Times),
+        1 => any::<bool>().prop_map(Change::Everybody),
+        2 => policy().prop_map(Change::Ask),
+    ];
+    vec(change, 0..4)
 }
 
 /// Gateway and model side by side.
@@ -145,6 +210,13 @@ struct Pair<C: Mode> {
     /// The source port of each client's tunnels.
     ports: HashMap<SocketAddr, u16>,
     capacity: [usize; 2],
+    key: Option<Key>,
+}
+
+/// Returns the role that a gateway is reloaded with. Its tables and its plans are not used.
+fn successor<C: Mode>(settings: &Settings, key: Option<Key>) -> Gateway<C> {
+    let settings = Settings { max_connections: [1; 2], ..settings.clone() };
+    Harness::gateway(settings, key).role
 }
 
 impl<C: Mode> Pair<C> {
@@ -161,6 +233,7 @@ impl<C: Mode> Pair<C> {
             fed: Fed::default(),
             between: Vec::new(),
             ports: HashMap::new(),
+            key,
         }
     }
 
@@ -180,6 +253,19 @@ impl<C: Mode> Pair<C> {
         self.between.push((self.arrivals.len(), Between::Plan(plan.clone())));
         self.published.publish(plan.published(&self.settings));
         self.model.publish(plan.by_service(&self.settings));
+    }
+
+    /// The gateway is reloaded with other settings. The memory has published plans of the services as
+    /// they are now.
+    fn reload(&mut self, changes: &[Change]) {
+        // What has expired is gone before time-outs grow.
+        self.tidy();
+        changes.iter().for_each(|change| change.apply(&mut self.settings));
+        let plan = Drawn::usual();
+        self.publish(&plan);
+        self.model.reload(self.settings.clone());
+        self.harness.reload(successor(&self.settings, self.key), self.now);
+        self.between.push((self.arrivals.len(), Between::Reload(self.settings.clone())));
     }
 
     fn receive(&mut self, input: &Input, arrival: Arrival) {
@@ -231,9 +317,19 @@ impl<C: Mode> Pair<C> {
     }
 
     /// What another gateway makes of all that came in, in bursts of these sizes.
-    fn again(&self, settings: Settings, key: Option<Key>, sizes: &[usize]) -> Fed {
+    fn again(
+        &self,
+        mut settings: Settings,
+        key: Option<Key>,
+        sizes: &[usize],
+        reload_every: Option<usize>,
+    ) -> Fed {
         let published = Published::new(Plans::empty(settings.services.len()));
         let mut harness = Harness::<Gateway<C>>::planned(settings.clone(), key, &published);
+        if let Some(nth) = reload_every {
+            let same = settings.clone();
+            harness.reload_every(nth, move || successor(&same, key));
+        }
         let (mut fed, mut start) = (Fed::default(), 0);
         for (end, between) in &self.between {
             fed.append(harness.feed_in_bursts(&self.arrivals[start..*end], sizes));
@@ -243,6 +339,13 @@ impl<C: Mode> Pair<C> {
                     fed.append(Fed { verdicts: Vec::new(), left });
                 }
                 Between::Plan(plan) => published.publish(plan.published(&settings)),
+                Between::Reload(changed) => {
+                    settings = changed.clone();
+                    harness.reload(
+                        successor(changed, key),
+                        self.arrivals[..*end].last().map_or(Duration::ZERO, |a| a.at),
+                    );
+                }
             }
             start = *end;
         }
@@ -262,13 +365,17 @@ fn key() -> impl Strategy<Value = Option<Key>> {
     prop_oneof![Just(None), any::<(u8, [u8; 16])>().prop_map(Some)]
 }
 
+/// The first clients of each family.
+fn some_clients() -> AllowList {
+    list(&["198.18.1.0/24", "2001:db8:1::/48"])
+}
+
 /// Two sets of services: one has a service that takes replicas from anywhere. Without `everybody`,
 /// only the first clients of each family race.
 fn settings(timeouts: Timeouts, anywhere: bool, everybody: bool) -> Settings {
     let mut settings = gateway(64, timeouts);
     if !everybody {
-        let prefixes = ["198.18.1.0/24", "2001:db8:1::/48"].map(|text| text.parse().unwrap());
-        settings.allowed_clients = AllowList::only(prefixes);
+        settings.allowed_clients = some_clients();
     }
     if !anywhere {
         let net = |text: &str| text.parse().expect("a prefix");
@@ -284,6 +391,7 @@ fn settings(timeouts: Timeouts, anywhere: bool, everybody: bool) -> Settings {
 fn beside_the_model<C: Mode>(cases: u32, reachable: &[&[Verdict]]) {
     let tally = Tally::default();
     let generated = [const { Cell::new(0) }; 3];
+    let number = Cell::new(0);
     for clients in CLIENT_SETS {
         let parameters = (timeouts(), any::<bool>(), weighted(0.75), key(), policy());
         let case = (parameters, trace(clients), vec(1usize..=64, 1..6));
@@ -297,8 +405,13 @@ fn beside_the_model<C: Mode>(cases: u32, reachable: &[&[Verdict]]) {
             for (total, what) in generated.iter().zip(DIRECT) {
                 total.set(total.get() + counters.generated[what as usize].get());
             }
-            let in_bursts = pair.again(settings, key, &sizes);
+            let in_bursts = pair.again(settings.clone(), key, &sizes, None);
             assert_eq!(in_bursts, pair.fed, "bursts of {sizes:?}");
+            number.set(number.get() + 1);
+            if number.get() % 8 == 0 {
+                let reloaded = pair.again(settings, key, &[1], Some(sizes[0] % 7));
+                assert_eq!(reloaded, pair.fed, "a reload that changes nothing");
+            }
         });
     }
     tally.check(&[&[ANYBODY, COMMON], reachable].concat().concat());
@@ -318,6 +431,53 @@ fn under_b_it_does_what_the_model_says_in_bursts_of_any_size() {
 #[test]
 fn under_c_it_does_what_the_model_says_in_bursts_of_any_size() {
     beside_the_model::<C>(800, &[TUNNELS, UNDER_C]);
+}
+
+/// Reloads between any two packets: services come and go, and everything else changes that may.
+fn reloaded_beside_the_model<C: Mode>(cases: u32) {
+    let tally = Tally::default();
+    for clients in CLIENT_SETS {
+        let reloads = vec((any::<prop::sample::Index>(), changes()), 1..6);
+        let parameters = (timeouts(), any::<bool>(), key(), policy());
+        let case = (parameters, trace(clients), reloads, vec(1usize..=64, 1..6));
+        run(cases, &case, |((timeouts, anywhere, key, policy), steps, reloads, sizes)| {
+            let settings = with_policy(settings(timeouts, anywhere, true), &policy);
+            let mut pair = Pair::<C>::new(settings.clone(), key);
+            for (number, step) in steps.iter().enumerate() {
+                for (at, changes) in &reloads {
+                    if at.index(steps.len()) == number {
+                        pair.reload(changes);
+                    }
+                }
+                pair.step(step);
+            }
+            pair.tidy();
+            tally.add(&pair.fed.verdicts);
+            let in_bursts = pair.again(settings, key, &sizes, None);
+            assert_eq!(in_bursts, pair.fed, "bursts of {sizes:?}");
+        });
+    }
+    tally.check(&[
+        Verdict::NoService,
+        Verdict::ReplicaWon,
+        Verdict::ToReplica,
+        Verdict::FromReplica,
+        Verdict::UnlistedReplica,
+        Verdict::FragmentTranslated,
+        Verdict::IcmpTranslated,
+        Verdict::SynDeferred,
+        Verdict::SynAckHeld,
+    ]);
+}
+
+#[test]
+fn under_a_reloads_change_what_the_model_says_and_no_connection() {
+    reloaded_beside_the_model::<A>(300);
+}
+
+#[test]
+fn under_c_reloads_change_what_the_model_says_and_no_connection() {
+    reloaded_beside_the_model::<C>(300);
 }
 
 #[test]

@@ -8,14 +8,17 @@ use std::time::Duration;
 
 use firstack_tests::model::corpus::KEY;
 use firstack_tests::model::replica::event::{Event, Incoming, Step, trace};
-use firstack_tests::model::replica::{EntryState, ReplicaModel, settings};
+use firstack_tests::model::replica::{EntryState, ReplicaModel, SERVICES, settings};
 use firstack_tests::model::{
     Arrival, CLIENTS, FIRST_V6, Fed, Harness, Key, Tally, replica_of, run,
 };
+use pipeline::base::time::Ticks;
 use pipeline::counters::Scalar;
+use pipeline::policy::allow_list::AllowList;
 use pipeline::role::Role;
-use pipeline::role::replica::{Replica, Settings, Shares};
+use pipeline::role::replica::{Admission, Replica, Settings, Shares};
 use pipeline::verdict::Verdict;
+use proptest::bool::weighted;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -75,10 +78,66 @@ const CLIENT_SETS: [&[usize]; 3] = [
 ];
 
 /// What happens to a replica between two packets.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 enum Action {
     Tidy(Duration),
     Admission(bool, bool),
+    Reload(Box<Settings>),
+}
+
+/// What a reload changes.
+#[derive(Clone, Debug)]
+enum Change {
+    /// A service leaves the configuration, or comes back.
+    Retire(usize, bool),
+    /// The weight of a web server; 0: it gets no new connection.
+    Weight(usize, u32),
+    /// The switches whose copies are accepted, and whether those of gateways are.
+    Senders(bool, bool),
+    /// Time-outs of opening, established and closing connections, in seconds.
+    Times([u64; 3]),
+    /// Busy from so many connections on, and how many SYN/ACKs may be repeated.
+    Limits(usize, u8),
+    /// Whether copies have to be signed.
+    Signed(bool),
+}
+
+impl Change {
+    fn apply(&self, settings: &mut Settings, is_keyed: bool) {
+        match *self {
+            Self::Retire(number, retired) => settings.services[number].retired = retired,
+            Self::Weight(number, weight) => settings.services[number].servers[0].weight = weight,
+            Self::Senders(all, direct) => {
+                let whose = settings_of_all().switches;
+                settings.switches = if all { whose } else { AllowList::only([]) };
+                settings.direct = direct;
+            }
+            Self::Times(seconds) => settings.timeouts = seconds.map(Ticks::from_secs),
+            Self::Limits(busy, repeats) => {
+                (settings.busy_connections, settings.syn_ack_retransmits) = (busy, repeats);
+            }
+            Self::Signed(signed) => settings.require_signature = signed && is_keyed,
+        }
+    }
+}
+
+fn settings_of_all() -> Settings {
+    settings(100, 16)
+}
+
+/// One service of each family stays, so that the replica is not dead.
+fn changes() -> impl Strategy<Value = Vec<Change>> {
+    let number = || select(vec![0usize, 1, SERVICES, SERVICES + 1]);
+    let times = vec![[30, 7440, 120], [10, 600, 20], [60, 7440, 300]];
+    let change = prop_oneof![
+        3 => (number(), weighted(0.6)).prop_map(|(number, retired)| Change::Retire(number, retired)),
+        2 => (number(), 0u32..2).prop_map(|(number, weight)| Change::Weight(number, weight)),
+        1 => (weighted(0.7), weighted(0.7)).prop_map(|(all, direct)| Change::Senders(all, direct)),
+        2 => select(times).prop_map(Change::Times),
+        1 => (select(vec![3usize, 100]), 0u8..3).prop_map(|(busy, n)| Change::Limits(busy, n)),
+        1 => any::<bool>().prop_map(Change::Signed),
+    ];
+    vec(change, 0..4)
 }
 
 /// Replica and model side by side.
@@ -93,6 +152,8 @@ struct Pair {
     actions: Vec<(usize, Action)>,
     /// The source port of each client's tunnels.
     ports: HashMap<SocketAddr, u16>,
+    settings: Settings,
+    key: Option<Key>,
 }
 
 fn launch(settings: Settings, key: Option<Key>) -> (Harness<Replica>, Shares) {
@@ -100,9 +161,34 @@ fn launch(settings: Settings, key: Option<Key>) -> (Harness<Replica>, Shares) {
     (Harness::new(replica, 8), shares)
 }
 
-fn act(harness: &mut Harness<Replica>, shares: &Shares, action: Action) -> [Vec<Vec<u8>>; 2] {
+/// Reloads with these settings. The operator's word stays.
+fn reload(
+    harness: &mut Harness<Replica>,
+    shares: &mut Shares,
+    settings: Settings,
+    key: Option<Key>,
+) {
+    let settings = Settings { max_connections: [1; 2], ..settings };
+    let (next, new) = replica_of(settings, |_| true, key);
+    let Admission { dead, busy } = &*shares.admission;
+    new.admission.dead.store(dead.load(Relaxed), Relaxed);
+    new.admission.busy.store(busy.load(Relaxed), Relaxed);
+    *shares = new;
+    harness.reload(next, Duration::ZERO);
+}
+
+fn act(
+    harness: &mut Harness<Replica>,
+    shares: &mut Shares,
+    key: Option<Key>,
+    action: Action,
+) -> [Vec<Vec<u8>>; 2] {
     match action {
         Action::Tidy(at) => harness.on_timer(at),
+        Action::Reload(settings) => {
+            reload(harness, shares, *settings, key);
+            Default::default()
+        }
         Action::Admission(dead, busy) => {
             shares.admission.dead.store(dead, Relaxed);
             shares.admission.busy.store(busy, Relaxed);
@@ -117,12 +203,14 @@ impl Pair {
         Self {
             harness,
             shares,
-            model: ReplicaModel::new(settings, key),
+            model: ReplicaModel::new(settings.clone(), key),
             now: Duration::from_secs(1),
             arrivals: Vec::new(),
             fed: Fed::default(),
             actions: Vec::new(),
             ports: HashMap::new(),
+            settings,
+            key,
         }
     }
 
@@ -141,8 +229,17 @@ impl Pair {
     }
 
     fn act(&mut self, action: Action) -> [Vec<Vec<u8>>; 2] {
-        self.actions.push((self.arrivals.len(), action));
-        act(&mut self.harness, &self.shares, action)
+        self.actions.push((self.arrivals.len(), action.clone()));
+        act(&mut self.harness, &mut self.shares, self.key, action)
+    }
+
+    /// The replica is reloaded with other settings.
+    fn reload(&mut self, changes: &[Change]) {
+        // What has expired is gone before time-outs grow.
+        self.tidy();
+        changes.iter().for_each(|change| change.apply(&mut self.settings, self.key.is_some()));
+        self.model.reload(self.settings.clone());
+        self.act(Action::Reload(Box::new(self.settings.clone())));
     }
 
     fn receive(&mut self, incoming: Incoming, client: SocketAddr) {
@@ -186,12 +283,12 @@ impl Pair {
 
     /// What another replica makes of all that came in, in bursts of these sizes.
     fn again(&self, settings: Settings, key: Option<Key>, sizes: &[usize]) -> Fed {
-        let (mut harness, shares) = launch(settings, key);
+        let (mut harness, mut shares) = launch(settings, key);
         let (mut fed, mut start) = (Fed::default(), 0);
-        for &(end, action) in &self.actions {
-            fed.append(harness.feed_in_bursts(&self.arrivals[start..end], sizes));
-            act(&mut harness, &shares, action);
-            start = end;
+        for (end, action) in &self.actions {
+            fed.append(harness.feed_in_bursts(&self.arrivals[start..*end], sizes));
+            act(&mut harness, &mut shares, key, action.clone());
+            start = *end;
         }
         fed.append(harness.feed_in_bursts(&self.arrivals[start..], sizes));
         fed
@@ -222,4 +319,40 @@ fn does_what_the_model_says_in_bursts_of_any_size() {
         });
     }
     tally.check(REACHABLE);
+}
+
+/// Reloads between any two packets: services come and go, and everything else changes that may.
+#[test]
+fn reloads_change_what_the_model_says_and_no_connection() {
+    let tally = Tally::default();
+    for clients in CLIENT_SETS {
+        let reloads = vec((any::<prop::sample::Index>(), changes()), 1..6);
+        let parameters = (proptest::option::of(Just(KEY)), 0u8..2);
+        let case = (parameters, trace(clients), reloads, vec(1usize..=64, 1..6));
+        run(300, &case, |((key, repeats), steps, reloads, sizes)| {
+            let mut settings = settings_of_all();
+            settings.syn_ack_retransmits = repeats;
+            let mut pair = Pair::new(settings.clone(), key);
+            for (number, step) in steps.iter().enumerate() {
+                for (at, changes) in &reloads {
+                    if at.index(steps.len()) == number {
+                        pair.reload(changes);
+                    }
+                }
+                pair.step(step);
+            }
+            pair.tidy();
+            tally.add(&pair.fed.verdicts);
+            let in_bursts = pair.again(settings, key, &sizes);
+            assert_eq!(in_bursts, pair.fed, "bursts of {sizes:?}");
+        });
+    }
+    tally.check(&[
+        Verdict::CopyAccepted,
+        Verdict::CopyNoService,
+        Verdict::OutOfService,
+        Verdict::ToWebServer,
+        Verdict::FromWebServer,
+        Verdict::FragmentTranslated,
+    ]);
 }

@@ -22,12 +22,22 @@ fn directory() -> PathBuf {
 
 /// The library's replay.
 fn library(job: &Job) -> Result<String, String> {
+    replay_with(job, false)
+}
+
+/// The library's replay, with a reload before each packet.
+fn reloading(job: &Job) -> Result<String, String> {
+    replay_with(job, true)
+}
+
+fn replay_with(job: &Job, reloads: bool) -> Result<String, String> {
     let config = Config::load(&job.config).map_err(|errors| errors.to_string())?;
     let options = Options {
         inside: job.inside.clone(),
         outside: job.outside.clone(),
         out: job.out.clone(),
         report: Report::Json,
+        reloads,
     };
     let mut print = Vec::new();
     let remarks = replay::run(&config, &options, &mut print).map_err(|error| error.to_string())?;
@@ -68,6 +78,21 @@ fn every_scenario_comes_out_as_written() {
     }
     let (count, all) = (failures.len(), scenarios.len());
     assert!(failures.is_empty(), "{count} of {all} scenarios\n\n{}", failures.join("\n"));
+}
+
+/// Packets, verdicts and counters are as without it.
+#[test]
+fn a_reload_of_the_same_configuration_before_every_packet_changes_nothing() {
+    let scenarios = scenarios();
+    let sound = scenarios.iter().filter(|scenario| scenario.defect.is_none());
+    for scenario in sound {
+        let [usual, reloaded] = [scenario.replay(&library), scenario.replay(&reloading)];
+        let usual = usual.unwrap_or_else(|error| panic!("{}: {error}", scenario.name()));
+        let reloaded = reloaded.unwrap_or_else(|error| panic!("{}: {error}", scenario.name()));
+        assert_eq!(usual.packets, reloaded.packets, "{}", scenario.name());
+        assert_eq!(usual.counters, reloaded.counters, "{}", scenario.name());
+        assert!(usual.captures == reloaded.captures, "{}: captures", scenario.name());
+    }
 }
 
 #[test]

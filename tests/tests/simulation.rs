@@ -6,7 +6,7 @@ use firstack_tests::simulation::mutants::Mutant;
 use firstack_tests::simulation::plan::Plan;
 use firstack_tests::simulation::report::Tally;
 use firstack_tests::simulation::world::World;
-use firstack_tests::simulation::{Failure, explain, run};
+use firstack_tests::simulation::{Failure, explain, explain_plan, run, run_plan};
 
 /// Seeds in a usual run of the tests.
 const SEEDS: u64 = 15_000;
@@ -44,6 +44,30 @@ fn every_connection_completes_or_is_refused_for_a_reason() {
     failures.iter().take(SHOWN).cloned().chain(asked.map(shown)).for_each(|failure| {
         println!("{}", explain(&failure, None, lines));
     });
+    let seeds: Vec<_> = failures.iter().map(|failure| failure.seed).collect();
+    assert!(seeds.is_empty(), "seeds that failed: {seeds:?}");
+}
+
+/// Appliances are reloaded at any time, with configurations that lack a replica or a service: hosts
+/// keep their connections, and those that begin later have nothing to do with what has left.
+#[test]
+fn reloads_at_any_time_lose_no_connection() {
+    let one = number("FIRSTACK_SEED");
+    let count = number("FIRSTACK_SEEDS").unwrap_or(SEEDS / 5);
+    let seeds = one.map_or(0..count, |seed| seed..seed + 1);
+    let lines = number("FIRSTACK_LINES").map_or(LINES, |lines| lines as usize);
+    let (mut tally, mut failures) = (Tally::default(), Vec::new());
+    for seed in seeds {
+        failures.extend(run_plan(Plan::with_reloads(seed), None, &mut tally).err());
+        if failures.len() == FAILURES {
+            break;
+        }
+    }
+    println!("{tally}");
+    for failure in &failures {
+        let plan = Plan::with_reloads(failure.seed);
+        println!("{}", explain_plan(plan, failure, None, lines));
+    }
     let seeds: Vec<_> = failures.iter().map(|failure| failure.seed).collect();
     assert!(seeds.is_empty(), "seeds that failed: {seeds:?}");
 }

@@ -5,7 +5,9 @@
 pub mod capture;
 pub mod describe;
 
+use std::any::Any;
 use std::io::{self, Read, Write};
+use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -34,6 +36,9 @@ pub struct Options {
     pub out: PathBuf,
     /// The report to print.
     pub report: Report,
+    /// Whether the role is reloaded with the same configuration before each packet. Nothing may be
+    /// seen of that; tests check it.
+    pub reloads: bool,
 }
 
 /// The report that a replay prints.
@@ -109,7 +114,8 @@ pub fn run(config: &Config, options: &Options, print: &mut dyn Write) -> Result<
         .map_err(|source| Error::Directory { path: options.out.clone(), source })?;
     let create = |side: Side| Writer::create(&options.out.join(format!("{}.pcap", side.name())));
     let out = [create(Side::Inside)?, create(Side::Outside)?];
-    replay(config, keys, Streams { inside, outside, out }, options.report, print)
+    let streams = Streams { inside, outside, out };
+    replay_with(config, keys, streams, (options.report, options.reloads), print)
 }
 
 /// Replays opened captures with these keys, and prints the report to `print`.
@@ -123,6 +129,16 @@ pub fn replay<R: Read, W: Write>(
     report: Report,
     print: &mut dyn Write,
 ) -> Result<Remarks, Error> {
+    replay_with(config, keys, streams, (report, false), print)
+}
+
+fn replay_with<R: Read, W: Write>(
+    config: &Config,
+    keys: crate::control::keys::Keys,
+    streams: Streams<R, W>,
+    (report, reloads): (Report, bool),
+    print: &mut dyn Write,
+) -> Result<Remarks, Error> {
     let environment = Environment {
         workers: 1,
         macs: [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]],
@@ -131,7 +147,9 @@ pub fn replay<R: Read, W: Write>(
         probe_id: 0,
     };
     let format = tag::OptionId { kind: config.tag.kind, exid: config.tag.exid };
-    roles::with_role_set(config, &environment, Replay { streams, report, print, format })
+    let reloads = reloads.then_some((config, &environment));
+    let replay = Replay { streams, report, print, format, reloads };
+    roles::with_role_set(config, &environment, replay)
 }
 
 struct Replay<'a, I, W> {
@@ -139,13 +157,34 @@ struct Replay<'a, I, W> {
     report: Report,
     print: &'a mut dyn Write,
     format: tag::OptionId,
+    /// What the role is reloaded with before each packet.
+    reloads: Option<(&'a Config, &'a Environment)>,
+}
+
+/// Builds a role of this type once more.
+struct Again<R>(PhantomData<R>);
+
+impl<S: 'static> WithRole for Again<S> {
+    type Output = Option<Box<S>>;
+
+    fn run<R: Role + Send + 'static>(self, mut set: RoleSet<R>) -> Self::Output {
+        let role: Box<dyn Any> = Box::new(set.roles.remove(0));
+        role.downcast().ok()
+    }
+}
+
+/// Returns a role of the same configuration, whose tables are as small as can be.
+fn again<R: 'static>(config: &Config, environment: &Environment) -> Option<Box<R>> {
+    let mut config = config.clone();
+    (config.table.max_connections, config.table.max_connections_v6) = (1, 1);
+    roles::with_role_set(&config, environment, Again(PhantomData))
 }
 
 impl<I: Read, W: Write> WithRole for Replay<'_, I, W> {
     type Output = Result<Remarks, Error>;
 
     fn run<R: Role + Send + 'static>(self, mut set: RoleSet<R>) -> Self::Output {
-        let Self { streams, report, print, format } = self;
+        let Self { streams, report, print, format, reloads } = self;
         let mut printer = Printer { report, print, format };
         let mut inputs = Inputs::new(streams.inside, streams.outside);
         let mut stage = Stage {
@@ -167,6 +206,9 @@ impl<I: Read, W: Write> WithRole for Replay<'_, I, W> {
             }
             if let Some(memory) = &mut set.controls.memory {
                 memory.step(Ticks::from(stage.clock));
+            }
+            if let Some(next) = reloads.and_then(|(config, own)| again(config, own)) {
+                drop(stage.role.reload(*next, Ticks::from(stage.clock)));
             }
             let step = stage.step(side, &frame)?;
             printer.explain(number, since, side, &frame, &step)?;

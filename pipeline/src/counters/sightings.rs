@@ -68,6 +68,17 @@ struct Slot {
 pub struct Sightings([Slot; Sighting::ALL.len()]);
 
 impl Sightings {
+    /// Goes on from those of the same worker before a reload. Called by that worker.
+    pub(super) fn continue_from(&self, earlier: &Self) {
+        for (own, earlier) in self.0.iter().zip(&earlier.0) {
+            own.count.set(earlier.count.get());
+            own.detail.set(earlier.detail.get());
+            for (own, earlier) in own.address.iter().zip(&earlier.address) {
+                own.set(earlier.get());
+            }
+        }
+    }
+
     /// Notes a sighting.
     #[cold]
     pub fn note(&self, what: Sighting, address: IpAddr, detail: u16) {

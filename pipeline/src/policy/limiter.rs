@@ -116,7 +116,7 @@ impl Bucket {
 
 /// A rate and a burst, in the form that [`Bucket`]s of an array use: the time in which a token comes,
 /// and the time in which an empty bucket fills.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Pace {
     token: Ticks,
     full: Ticks,
@@ -148,6 +148,23 @@ impl Rows {
         // All zeros: untouched memory, which the operating system maps at its first use.
         let row = || vec![Ticks(0); BUCKETS].into_boxed_slice();
         Self { pace: Pace::new(rate, burst), full_at: [row(), row()] }
+    }
+
+    /// Changes rate and burst. What was taken from a bucket stays taken. It takes a millisecond or so,
+    /// if there is a change.
+    fn set_pace(&mut self, rate: u64, burst: u64, now: Ticks) {
+        let (old, new) = (self.pace, Pace::new(rate, burst));
+        if old == new {
+            return;
+        }
+        self.pace = new;
+        let used = |full_at: &&mut Ticks| **full_at > now;
+        for full_at in self.full_at.iter_mut().flatten().filter(used) {
+            let left = full_at.since(now).min(old.full);
+            let left = u128::from(left.0) * u128::from(new.token.0);
+            let left = left.div_ceil(u128::from(old.token.0)).min(u128::from(new.full.0));
+            *full_at = now + Ticks(left as u64);
+        }
     }
 
     /// Returns a token of the source with this hash, if the fuller of its two buckets has one.
@@ -219,6 +236,13 @@ impl Limiter {
             addresses: Rows::new(limit.address_rate, limit.address_burst),
             total: Bucket::full(limit.total, Ticks(0)),
         }
+    }
+
+    /// Changes the limit. A source that has used up its tokens does not get new ones by that.
+    pub fn set_limit(&mut self, limit: Limit, now: Ticks) {
+        self.limit = limit;
+        self.prefixes.set_pace(limit.rate, limit.burst, now);
+        self.addresses.set_pace(limit.address_rate, limit.address_burst, now);
     }
 
     /// Returns the limit.
@@ -352,6 +376,46 @@ mod tests {
         assert_eq!(granted(&mut limiter, source, 30, Ticks::from_secs(1000)), 5);
         assert_eq!(granted(&mut limiter, source, 30, Ticks::from_secs(10)), 5);
         assert_eq!(granted(&mut limiter, source, 30, Ticks::from_secs(11)), 5);
+    }
+
+    #[test]
+    fn a_changed_limit_gives_no_token_to_who_has_used_them_up() {
+        let source = ip("198.18.1.10");
+        let at = |millis| Ticks::from_secs(100) + Ticks::from_millis(millis);
+        let spent = || {
+            let mut limiter = limiter(LIMIT);
+            assert_eq!(granted(&mut limiter, source, 30, at(0)), 5);
+            limiter
+        };
+        // The same limit again changes nothing.
+        let mut same = spent();
+        same.set_limit(LIMIT, at(0));
+        assert_eq!(granted(&mut same, source, 30, at(0)), 0);
+        assert_eq!(granted(&mut same, source, 30, at(200)), 2);
+        // Ten times the rate: empty at first, and full after a tenth of the time.
+        let mut faster = spent();
+        faster.set_limit(Limit { address_rate: 100, rate: 400, ..LIMIT }, at(0));
+        assert_eq!(granted(&mut faster, source, 30, at(0)), 0);
+        assert_eq!(granted(&mut faster, source, 30, at(20)), 2);
+        assert_eq!(granted(&mut faster, source, 30, at(100)), 5);
+        // A tenth of it.
+        let mut slower = spent();
+        slower.set_limit(Limit { address_rate: 1, rate: 4, ..LIMIT }, at(200));
+        assert_eq!(granted(&mut slower, source, 30, at(200)), 2, "what it had gained until then");
+        assert_eq!(granted(&mut slower, source, 30, at(1100)), 0);
+        assert_eq!(granted(&mut slower, source, 30, at(1200)), 1);
+        // Smaller buckets.
+        let mut smaller = limiter(LIMIT);
+        assert_eq!(granted(&mut smaller, source, 3, at(0)), 3);
+        smaller.set_limit(Limit { address_burst: 2, ..LIMIT }, at(0));
+        assert_eq!(granted(&mut smaller, source, 30, at(0)), 0);
+        assert_eq!(granted(&mut smaller, source, 30, at(1000)), 2);
+        // All together.
+        let mut total = limiter(Limit { total: 3, ..LIMIT });
+        assert_eq!(granted(&mut total, source, 30, at(0)), 3);
+        total.set_limit(Limit { total: 2, ..LIMIT }, at(0));
+        assert_eq!(granted(&mut total, source, 30, at(0)), 0);
+        assert_eq!(granted(&mut total, source, 30, at(1500)), 2);
     }
 
     #[test]

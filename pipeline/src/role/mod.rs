@@ -31,6 +31,8 @@ use crate::verdict::{Fate, Roles, Verdict};
 use lookup::{BurstLookup, LookupHint, PathClass};
 use memmap2::MmapMut;
 
+pub use crate::counters::EarlierNumbers;
+
 /// Entries examined for expiry at once.
 const EXPIRE_STEP: usize = 16;
 

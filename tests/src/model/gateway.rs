@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use pipeline::base::time::Ticks;
 use pipeline::packet::view::Side;
+use pipeline::policy::allow_list::AllowList;
 use pipeline::policy::backoff::Backoff;
 use pipeline::policy::services::Scope;
 use pipeline::role::gateway::{Service, Settings};
@@ -136,6 +137,8 @@ pub struct Model {
     /// Its configuration.
     pub configuration: Configuration,
     settings: Settings,
+    /// The lists of replicas that services had before reloads.
+    earlier_lists: Vec<AllowList>,
     key: Option<Key>,
     /// The time of the latest event.
     now: Duration,
@@ -188,6 +191,7 @@ impl Model {
             configuration,
             probes: Backoff::new(Ticks(0), settings.hash_key, 0),
             settings,
+            earlier_lists: Vec::new(),
             key,
             now: Duration::ZERO,
             records: HashMap::new(),
@@ -198,6 +202,13 @@ impl Model {
             lingering: HashSet::new(),
             evicted: [0; 2],
         }
+    }
+
+    /// Goes on by other settings. Records stay as they are.
+    pub fn reload(&mut self, settings: Settings) {
+        let earlier = std::mem::replace(&mut self.settings, settings);
+        let lists = earlier.services.into_iter().map(|service| service.allowed_replicas);
+        self.earlier_lists.extend(lists);
     }
 
     /// Returns the record of a client endpoint.
@@ -415,7 +426,7 @@ impl Model {
     /// Returns the most specific service that covers this endpoint.
     fn service(&self, server: SocketAddr) -> Option<usize> {
         let reach = |service: &Service| match service.scope {
-            _ if !service.ports.contains(&server.port()) => None,
+            _ if service.retired || !service.ports.contains(&server.port()) => None,
             Scope::Any => Some(-1),
             Scope::Prefix(net) => net.contains(&server.ip()).then(|| i16::from(net.prefix_len())),
         };

@@ -103,6 +103,9 @@ pub struct Harness<R> {
     sent: u64,
     /// Whether every packet takes the slow path.
     is_slow: bool,
+    /// Makes the role that it is reloaded with before every burst of this number.
+    successors: Option<(usize, Box<dyn Fn() -> R>)>,
+    bursts: usize,
 }
 
 impl<R: Role> Harness<R> {
@@ -120,7 +123,20 @@ impl<R: Role> Harness<R> {
             burst: Burst::default(),
             sent: 0,
             is_slow: false,
+            successors: None,
+            bursts: 0,
         }
+    }
+
+    /// Reloads the role before every `nth` burst, with one that `make` makes.
+    pub fn reload_every(&mut self, nth: usize, make: impl Fn() -> R + 'static) {
+        self.successors = Some((nth.max(1), Box::new(make)));
+    }
+
+    /// Reloads the role.
+    pub fn reload(&mut self, next: R, now: Duration) {
+        drop(self.role.reload(next, Ticks::from(now)));
+        self.check_balance();
     }
 
     /// Replaces the pool.
@@ -140,6 +156,13 @@ impl<R: Role> Harness<R> {
     /// or more leaves than there is room for.
     pub fn feed(&mut self, arrivals: &[Arrival]) -> Fed {
         let Some(first) = arrivals.first() else { return Fed::default() };
+        self.bursts += 1;
+        if let Some((nth, make)) = &self.successors
+            && self.bursts.is_multiple_of(*nth)
+        {
+            let next = make();
+            self.reload(next, first.at);
+        }
         for arrival in arrivals {
             let packet = pipeline::packet::view::Packet::new(arrival.buffer());
             let _ = R::owner(arrival.side, &packet);

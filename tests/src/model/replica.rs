@@ -225,6 +225,11 @@ impl ReplicaModel {
         }
     }
 
+    /// Goes on by other settings. Records stay as they are.
+    pub fn reload(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
     /// Returns the record of a client endpoint.
     pub fn entry(&self, client: SocketAddr) -> Option<&Entry> {
         self.entries.get(&client)

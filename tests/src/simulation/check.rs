@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use super::address::{CLIENTS, ORIGIN, REPLICAS, Site, address};
+use super::address::{self, CLIENTS, ORIGIN, REPLICAS, Site, address};
 use super::client::{Call, Outcome};
 use super::expected_failures;
-use super::plan::{Behaviour, Configuration, Gate, Nanos, PATIENT, Permits, Plan, SECOND};
+use super::plan::{Behaviour, Configuration, Gate, Lacks, Nanos, PATIENT, Permits, Plan, SECOND};
 use super::server::{End, Record, Server};
 use super::station;
 use super::variety::{Signing, Strangers};
@@ -114,6 +114,11 @@ fn connection(world: &World, client: SocketAddr, call: &Call) -> Result<(), Stri
     if liar.is_some() && matches!(outcome, Outcome::GaveUp | Outcome::Broken(_)) {
         return Ok(());
     }
+    if let Outcome::Completed(by) = outcome
+        && let Some(why) = begun_with_removed(world, call, *by)
+    {
+        return Err(why);
+    }
     let impatient = world.plan.connections[call.id].patience < PATIENT;
     match outcome {
         Outcome::Completed(by) if opened == [*by] => Ok(()),
@@ -125,6 +130,20 @@ fn connection(world: &World, client: SocketAddr, call: &Call) -> Result<(), Stri
         Outcome::GaveUp => Err("it was not complete in good time".into()),
         Outcome::Broken(how) | Outcome::Wrong(how) => Err(how.clone()),
     }
+}
+
+/// Returns what is wrong with a connection that began after the gateway was reloaded, and that is at
+/// a server which it must not be at.
+fn begun_with_removed(world: &World, call: &Call, by: u8) -> Option<String> {
+    let reloaded = world.reloaded[CLIENTS]?;
+    let server = world.servers().find(|server| server.number == by)?;
+    let Lacks { replica, service, .. } = world.plan.lacks;
+    let is_removed = replica == Some(server.site);
+    let is_retired = service.is_some_and(|number| {
+        call.service.ip() == address::service(world.plan.family, number) && server.site != ORIGIN
+    });
+    let is_wrong = call.begun > reloaded && (is_removed || is_retired);
+    is_wrong.then(|| format!("it began after the reload, and server {by} has it"))
 }
 
 /// Returns the number of the lying server that the client has a connection with.
@@ -200,6 +219,7 @@ fn half_open(world: &World, server: &Server, record: &Record) -> Result<(), Stri
     // Replicas that the gateway does not allow get no answer until the race is decided.
     let promised = world.plan.is_calm()
         && world.plan.permits != Permits::First
+        && world.plan.lacks.replica.is_none()
         && world.plan.table >= world.plan.connections.len();
     if promised && first && slow && latest_and_patient() {
         return Err(format!("half open for {seconds:.1} s ({end:?}), though nothing is lost"));

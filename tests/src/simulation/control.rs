@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use pipeline::base::published::Published;
+use pipeline::counters::EarlierNumbers;
 use pipeline::role::replica::{self, Admission};
 use pipeline::role::switch::{self, Liveness, TunnelHealth};
 use pipeline::stage::sign::Keys;
@@ -38,6 +39,8 @@ pub enum Members {
         alive: Liveness,
         /// Health of tunnels.
         tunnels: Arc<TunnelHealth>,
+        /// The replicas by their numbers in a configuration that lacks none.
+        numbers: Vec<usize>,
     },
     /// At a replica.
     Replica {
@@ -53,6 +56,36 @@ pub enum Members {
 }
 
 impl Controls {
+    /// Goes on with the controls of a changed configuration: who was taken out of service, and which
+    /// keys there are, is the operator's word.
+    pub fn reload(&mut self, next: Self) {
+        next.keys.publish(Keys::clone(&self.keys.current()));
+        let before = std::mem::replace(self, next);
+        match (&mut self.members, before.members) {
+            (
+                Members::Switch { selection, services, alive, tunnels, numbers },
+                Members::Switch { alive: was, tunnels: before, numbers: known, .. },
+            ) => {
+                let place = |number: &usize| known.iter().position(|earlier| earlier == number);
+                let earlier = EarlierNumbers::new(numbers.iter().map(place));
+                tunnels.inherit(&before, &earlier);
+                alive.servers = was.servers;
+                alive.replicas = (0..numbers.len()).map(|at| tunnels.is_alive(at)).collect();
+                selection.publish(switch::Selection::new(services, alive));
+            }
+            (
+                Members::Replica { selection, services, up, admission },
+                Members::Replica { up: was, admission: before, .. },
+            ) => {
+                *up = was;
+                admission.dead.store(before.dead.load(Relaxed), Relaxed);
+                admission.busy.store(before.busy.load(Relaxed), Relaxed);
+                selection.publish(replica::Selection::new(services, |number| up[number]));
+            }
+            _ => {}
+        }
+    }
+
     /// Drains or undrains a replica.
     pub fn turnabout(&self) {
         if let Members::Replica { admission, .. } = &self.members {
@@ -83,7 +116,7 @@ impl Controls {
 
     /// Updates the members that get copies from the tunnels' health.
     pub fn look(&mut self) {
-        let Members::Switch { selection, services, alive, tunnels } = &mut self.members else {
+        let Members::Switch { selection, services, alive, tunnels, .. } = &mut self.members else {
             return;
         };
         let now: Vec<_> = (0..alive.replicas.len()).map(|at| tunnels.is_alive(at)).collect();

@@ -67,7 +67,13 @@ pub struct Failure {
 
 /// Runs a seed; adds what came of it to the tally.
 pub fn run(seed: u64, mutant: Option<Mutant>, tally: &mut Tally) -> Result<(), Failure> {
-    let mut world = World::new(Plan::draw(seed), false, mutant);
+    run_plan(Plan::draw(seed), mutant, tally)
+}
+
+/// Runs a plan; adds what came of it to the tally.
+pub fn run_plan(plan: Plan, mutant: Option<Mutant>, tally: &mut Tally) -> Result<(), Failure> {
+    let seed = plan.seed;
+    let mut world = World::new(plan, false, mutant);
     let done = world.run();
     let wrong = check::check(&mut world, done);
     tally.add(&world);
@@ -77,7 +83,13 @@ pub fn run(seed: u64, mutant: Option<Mutant>, tally: &mut Tally) -> Result<(), F
 /// Runs a failed seed again with the log on: all that helps to understand it.
 #[must_use]
 pub fn explain(failure: &Failure, mutant: Option<Mutant>, lines: usize) -> String {
-    let mut world = World::new(Plan::draw(failure.seed), true, mutant);
+    explain_plan(Plan::draw(failure.seed), failure, mutant, lines)
+}
+
+/// Runs a plan that has failed again with the log on.
+#[must_use]
+pub fn explain_plan(plan: Plan, failure: &Failure, mutant: Option<Mutant>, lines: usize) -> String {
+    let mut world = World::new(plan, true, mutant);
     let done = world.run();
     let plan = format!("{:#?}", world.plan);
     let tail = world.log.tail(lines);

@@ -2,7 +2,7 @@
 
 pub use pipeline::stage::tag::Configuration;
 
-use super::address::Site;
+use super::address::{REPLICAS, Site};
 use super::attack::Attack;
 use super::draw;
 use super::flood::Flood;
@@ -244,6 +244,21 @@ pub struct Plan {
     pub attack: Option<Attack>,
     /// Changes of appliances and servers, and their times.
     pub changes: Vec<(Nanos, Change)>,
+    /// Reloads of appliances, and their times.
+    pub reloads: Vec<(Nanos, Site)>,
+    /// What their changed configuration lacks.
+    pub lacks: Lacks,
+}
+
+/// What a changed configuration lacks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lacks {
+    /// The site of a replica: the gateway does not allow it, and the switch does not copy to it.
+    pub replica: Option<Site>,
+    /// A service, at the gateway and the replicas.
+    pub service: Option<usize>,
+    /// Whether the configuration before lacked nothing.
+    pub is_changed: bool,
 }
 
 /// The most copies of a SYN, unless a plan says otherwise.
@@ -253,6 +268,29 @@ const COPIES: usize = 8;
 pub const PATIENT: Nanos = 500 * SECOND;
 
 impl Plan {
+    /// Draws the plan of a seed, with reloads of all appliances at any time. The changed configurations
+    /// may lack a replica or a service.
+    #[must_use]
+    pub fn with_reloads(seed: u64) -> Self {
+        let mut plan = Self::draw(seed);
+        let rng = &mut Rng::new(!seed);
+        let sites = plan.sites();
+        let at = |rng: &mut Rng| rng.pick(&[(2, SECOND), (2, 4 * SECOND), (1, 40 * SECOND)]);
+        let reload = |rng: &mut Rng| {
+            let latest = at(rng);
+            (rng.between(0, latest), rng.size(0, sites - 1))
+        };
+        plan.reloads = (0..rng.size(1, 12)).map(|_| reload(rng)).collect();
+        // Where the origin serves, connections complete without replicas.
+        if plan.origin == Behaviour::Serves {
+            if !plan.replicas.is_empty() && rng.chance(500) {
+                plan.lacks.replica = Some(rng.size(REPLICAS, sites - 1));
+            }
+            plan.lacks.service = rng.chance(300).then(|| rng.size(0, plan.services - 1));
+        }
+        plan
+    }
+
     /// Draws the plan of a seed.
     #[must_use]
     pub fn draw(seed: u64) -> Self {
@@ -297,6 +335,8 @@ impl Plan {
             flood: None,
             attack: None,
             changes: variety::changes(rng, origins, &replicas),
+            reloads: Vec::new(),
+            lacks: Lacks::default(),
             replicas,
             paths,
         }

@@ -1,11 +1,12 @@
 //! How a run's gateway asks replicas directly, and the memory that its control thread keeps.
 
+use std::any::Any;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use pipeline::base::time::Ticks;
 use pipeline::counters::CommonCounters;
-use pipeline::memory::{Memory, Policy, ReportsReader, ServiceSettings, reports};
+use pipeline::memory::{Memory, Policy, ReportsReader, reports};
 use pipeline::packet::view::Side;
 use pipeline::role::gateway::Shares;
 use pipeline::role::gateway::mode::Mode;
@@ -15,7 +16,7 @@ use super::address::{HOST, REPLICAS, address, prefix};
 use super::log::Log;
 use super::plan::{MS, Nanos, Plan, SECOND};
 use super::rng::Rng;
-use super::station::{Appliance, Frame, Leaving, Mutant, Runs};
+use super::station::{Appliance, Frame, Leaving, Mutant, Runs, Station};
 
 /// The most reports between two rounds of the control thread.
 const REPORTS: usize = 1 << 14;
@@ -157,8 +158,7 @@ impl<X: Mode> Remembering<X> {
         if mutant == Some(Mutant::ExploresAlways) {
             settings.services.iter_mut().for_each(|service| service.policy.explore = 14);
         }
-        let services = settings.services.iter();
-        let services = services.map(|s| ServiceSettings { policy: s.policy.clone() }).collect();
+        let services = settings.services.iter().map(gateway::Service::memory).collect();
         let memory = Memory::new(services, settings.path.clone());
         let (sender, reports) = reports(REPORTS);
         let shares = Shares { plans: memory.reader(), reports: sender };
@@ -178,6 +178,18 @@ impl<X: Mode> Remembering<X> {
 }
 
 impl<X: Mode> Runs for Remembering<X> {
+    fn reload(&mut self, next: Station, now: Nanos) {
+        let next = next.into_any().downcast::<Self>().expect("the same role");
+        let Self { appliance, memory, .. } = *next;
+        // First the memory, so that a gateway that has reloaded asks nobody who was removed.
+        self.memory.reload(memory, Ticks(now));
+        self.appliance.reload_role(appliance, now);
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+
     fn name(&self) -> &str {
         self.appliance.name()
     }

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use firstack_fixtures::UNLIMITED;
 use pipeline::base::published::Published;
 use pipeline::base::time::Ticks;
+use pipeline::counters::EarlierNumbers;
 use pipeline::memory::DIRECT;
 use pipeline::neighbours::Neighbours;
 use pipeline::policy::allow_list::AllowList;
@@ -24,9 +25,8 @@ use super::address::{
     prefix, service,
 };
 use super::control::{self, Controls, Members};
-use super::plan::{self, Gate, Permits, Plan, Reach};
+use super::plan::{self, Gate, Lacks, Permits, Plan, Reach};
 use super::racing::Remembering;
-use super::rng::Rng;
 use super::station::{Appliance, Mutant, Station};
 use super::variety::{Signing, Source};
 
@@ -41,21 +41,22 @@ fn table(plan: &Plan) -> usize {
 }
 
 /// Returns the appliance of a site, and its controls.
+/// `key` is that of its tables; `lacks` is what its configuration lacks.
 pub fn build(
     plan: &Plan,
     site: Site,
-    rng: &mut Rng,
+    key: (u64, u64),
     mutant: Option<Mutant>,
+    lacks: Lacks,
 ) -> (Station, Controls) {
-    let key = (rng.next_u64(), rng.next_u64());
     match site {
         CLIENTS => match plan.configuration {
-            plan::Configuration::A => gateway::<A>(plan, key, mutant),
-            plan::Configuration::B => gateway::<B>(plan, key, mutant),
-            plan::Configuration::C => gateway::<C>(plan, key, mutant),
+            plan::Configuration::A => gateway::<A>(plan, key, mutant, lacks),
+            plan::Configuration::B => gateway::<B>(plan, key, mutant, lacks),
+            plan::Configuration::C => gateway::<C>(plan, key, mutant, lacks),
         },
-        ORIGIN => switch(plan, key),
-        site => replica(plan, site, key),
+        ORIGIN => switch(plan, key, lacks),
+        site => replica(plan, site, key, lacks),
     }
 }
 
@@ -98,19 +99,23 @@ fn gateway<X: Mode>(
     plan: &Plan,
     hash_key: (u64, u64),
     mutant: Option<Mutant>,
+    lacks: Lacks,
 ) -> (Station, Controls) {
     let sites = match plan.permits {
-        Permits::Any => 0..0,
+        Permits::Any => 0..plan.sites(),
         Permits::Sites => REPLICAS..plan.sites(),
         Permits::First => REPLICAS..REPLICAS + 1,
     };
+    let allowed = || sites.clone().filter(|site| lacks.replica != Some(*site));
     let service = |number: usize| gateway::Service {
         scope: Scope::Prefix(service(plan.family, number).into()),
         ports: vec![PORT],
+        retired: lacks.service == Some(number),
         policy: plan.racing.policy(plan),
-        allowed_replicas: AllowList::only_or_any(
-            sites.clone().map(|site| prefix(plan.family, site)).collect(),
-        ),
+        allowed_replicas: match (plan.permits, lacks.replica) {
+            (Permits::Any, None) => AllowList::Any,
+            _ => AllowList::only(allowed().map(|site| prefix(plan.family, site))),
+        },
     };
     let settings = gateway::Settings {
         path: path(plan, CLIENTS),
@@ -127,7 +132,12 @@ fn gateway<X: Mode>(
     (Box::new(station), Controls { keys, members: Members::None })
 }
 
-fn origin_service(plan: &Plan, number: usize) -> switch::Service {
+fn origin_service(plan: &Plan, number: usize, lacks: Lacks) -> switch::Service {
+    let sites = REPLICAS..plan.sites();
+    let replicas: Vec<_> = sites
+        .filter(|site| lacks.replica != Some(*site))
+        .map(|site| tunnel_address(plan, site))
+        .collect();
     let host = |at: usize| HOST + SERVICE * number as u8 + at as u8;
     let server = |at: usize| switch::Server {
         name: format!("origin{at}"),
@@ -142,20 +152,33 @@ fn origin_service(plan: &Plan, number: usize) -> switch::Service {
     switch::Service {
         address: service(plan.family, number),
         ports: vec![PORT],
+        retired: false,
         replicable: true,
         source: match plan.tunnels.source {
             Source::Service => service(plan.family, number),
             Source::Own | Source::OtherFamily => address(outer(plan), ORIGIN, SOURCE),
         },
-        replicas: (REPLICAS..plan.sites()).map(|site| tunnel_address(plan, site)).collect(),
-        first_replica: number * plan.replicas.len(),
+        first_replica: number * replicas.len(),
+        replicas,
         servers: (0..plan.origins).map(server).collect(),
         first_server: number * plan.origins,
     }
 }
 
-fn switch(plan: &Plan, hash_key: (u64, u64)) -> (Station, Controls) {
-    let services: Vec<_> = (0..plan.services).map(|number| origin_service(plan, number)).collect();
+fn switch(plan: &Plan, hash_key: (u64, u64), lacks: Lacks) -> (Station, Controls) {
+    let services: Vec<_> =
+        (0..plan.services).map(|number| origin_service(plan, number, lacks)).collect();
+    // Where a replica was taken out earlier, the numbers say who is who.
+    let all = (0..plan.services * plan.replicas.len()).map(|number| {
+        let site = REPLICAS + number % plan.replicas.len();
+        (number, site)
+    });
+    let left = all.filter(|(_, site)| lacks.replica != Some(*site)).map(|(number, _)| number);
+    let numbers: Vec<_> = left.collect();
+    let earlier_replicas = match lacks.is_changed {
+        true => EarlierNumbers::new(numbers.iter().copied().map(Some)),
+        false => EarlierNumbers::default(),
+    };
     let probing = Probing { interval: Ticks::from_secs(2), fall: 3, rise: 2, id: 0x5157 };
     let settings = switch::Settings {
         require_signature: match plan.signing {
@@ -170,11 +193,12 @@ fn switch(plan: &Plan, hash_key: (u64, u64)) -> (Station, Controls) {
         max_connections: [table(plan); 2],
         probing: plan.tunnels.probes.then_some(probing),
         probes: true,
+        earlier_replicas,
         macs: [0, 1].map(|port| port_mac(ORIGIN, port)),
         hash_key,
         ..firstack_fixtures::switch(services.clone())
     };
-    let replicas = plan.services * plan.replicas.len();
+    let replicas = numbers.len();
     let alive = Liveness {
         replicas: vec![true; replicas],
         servers: vec![true; plan.services * plan.origins],
@@ -193,11 +217,11 @@ fn switch(plan: &Plan, hash_key: (u64, u64)) -> (Station, Controls) {
     let selection = Published::new(switch::Selection::new(&services, &alive));
     let role = Switch::new(settings, shares, selection.reader(), keys.reader());
     let appliance = Appliance::new("switch".into(), role, (plan.max_copies, plan.segmented), None);
-    let members = Members::Switch { selection, services, alive, tunnels };
+    let members = Members::Switch { selection, services, alive, tunnels, numbers };
     (Box::new(appliance), Controls { keys, members })
 }
 
-fn held_service(plan: &Plan, site: Site, number: usize) -> replica::Service {
+fn held_service(plan: &Plan, site: Site, number: usize, lacks: Lacks) -> replica::Service {
     let replica = &plan.replicas[site - REPLICAS];
     let server = |number: usize| {
         let host = HOST + number as u8;
@@ -213,15 +237,16 @@ fn held_service(plan: &Plan, site: Site, number: usize) -> replica::Service {
     replica::Service {
         address: service(plan.family, number),
         ports: vec![PORT],
+        retired: lacks.service == Some(number),
         servers: (0..replica.servers).map(server).collect(),
         first_server: number * replica.servers,
     }
 }
 
-fn replica(plan: &Plan, site: Site, hash_key: (u64, u64)) -> (Station, Controls) {
+fn replica(plan: &Plan, site: Site, hash_key: (u64, u64), lacks: Lacks) -> (Station, Controls) {
     let replica = &plan.replicas[site - REPLICAS];
     let services: Vec<_> =
-        (0..plan.services).map(|number| held_service(plan, site, number)).collect();
+        (0..plan.services).map(|number| held_service(plan, site, number, lacks)).collect();
     let servers = services.iter().flat_map(|service| &service.servers);
     let unresolved: std::collections::BTreeSet<_> =
         servers.filter(|s| s.mac.is_none()).map(|s| s.address).collect();

@@ -1,6 +1,7 @@
 //! An appliance in the network: a role of the pipeline, fed in bursts of queued frames with
 //! periodic work between them. A mutant is a broken one, to test the checks.
 
+use std::any::Any;
 use std::collections::VecDeque;
 
 use pipeline::base::time::Ticks;
@@ -42,6 +43,10 @@ pub trait Runs {
     fn counters(&self) -> &CommonCounters;
     /// Number of transmitted frames.
     fn sent(&self) -> u64;
+    /// Goes on with the settings of `next`, an appliance of the same role.
+    fn reload(&mut self, next: Station, now: Nanos);
+    /// Returns itself, for [`Runs::reload`].
+    fn into_any(self: Box<Self>) -> Box<dyn Any>;
     /// Returns what it remembers of replicas; `None` unless it is a gateway.
     fn memory(&self) -> Option<&Memory> {
         None
@@ -89,6 +94,11 @@ impl<R: Role> Appliance<R> {
         self
     }
 
+    /// Reloads the role with the one of `next`.
+    pub fn reload_role(&mut self, next: Self, now: Nanos) {
+        drop(self.role.reload(next.role, Ticks(now)));
+    }
+
     fn feed(&mut self, from: Side, now: Nanos, rng: &mut Rng, log: &mut Log) -> Leaving {
         let waiting = &mut self.waiting[from as usize];
         let most = waiting.len().min(rng.size(1, BURST));
@@ -124,7 +134,16 @@ impl<R: Role> Appliance<R> {
 /// Transmitted frames, by side.
 pub type Leaving = [Vec<Frame>; 2];
 
-impl<R: Role> Runs for Appliance<R> {
+impl<R: Role + 'static> Runs for Appliance<R> {
+    fn reload(&mut self, next: Station, now: Nanos) {
+        let next = next.into_any().downcast::<Self>().expect("the same role");
+        self.reload_role(*next, now);
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+
     fn name(&self) -> &str {
         &self.name
     }

@@ -14,7 +14,7 @@ use super::control::Controls;
 use super::flood::Echo;
 use super::log::{self, Log};
 use super::nodes::{self, Node, Seat};
-use super::plan::{MS, Nanos, Plan, SECOND, Start};
+use super::plan::{Lacks, MS, Nanos, Plan, SECOND, Start};
 use super::rng::Rng;
 use super::roles;
 use super::server::Server;
@@ -60,6 +60,8 @@ pub(super) enum Event {
     Flood(u64),
     /// The attacker does a step of an act.
     Attack(usize, u32),
+    /// An appliance is reloaded.
+    Reload(Site),
 }
 
 /// The whole network.
@@ -87,6 +89,10 @@ pub struct World {
     pub dead: Vec<Option<Nanos>>,
     /// Whether appliances were ever dead.
     pub was_dead: Vec<bool>,
+    /// When appliances were first reloaded.
+    pub reloaded: Vec<Option<Nanos>>,
+    /// The keys of their tables.
+    hash_keys: Vec<(u64, u64)>,
     stations: Vec<Station>,
     pub(super) controls: Vec<Controls>,
     pub(super) wan: Wan,
@@ -104,8 +110,9 @@ impl World {
         let mut rng = Rng::new(plan.seed ^ 0x6669_7273_7461_636b);
         let seats = nodes::seats(&plan, &mut rng);
         let sites = 0..plan.sites();
-        let (stations, controls) =
-            sites.clone().map(|site| roles::build(&plan, site, &mut rng, mutant)).unzip();
+        let hash_keys: Vec<_> = sites.clone().map(|_| (rng.next_u64(), rng.next_u64())).collect();
+        let build = |site| roles::build(&plan, site, hash_keys[site], mutant, Lacks::default());
+        let (stations, controls) = sites.clone().map(build).unzip();
         let wan = Wan::new(&plan, &mut rng);
         let mut world = Self {
             to_begin: plan.connections.len(),
@@ -120,7 +127,9 @@ impl World {
             echo: Echo::default(),
             attacker: Attacker::default(),
             dead: sites.clone().map(|_| None).collect(),
-            was_dead: sites.map(|_| false).collect(),
+            was_dead: sites.clone().map(|_| false).collect(),
+            reloaded: sites.map(|_| None).collect(),
+            hash_keys,
             stations,
             controls,
             wan,
@@ -135,6 +144,9 @@ impl World {
         }
         for number in 0..world.plan.changes.len() {
             world.after(world.plan.changes[number].0, Event::Change(number));
+        }
+        for (at, site) in world.plan.reloads.clone() {
+            world.after(at, Event::Reload(site));
         }
         if let Some(flood) = world.plan.flood {
             world.after(flood.at, Event::Flood(0));
@@ -254,7 +266,22 @@ impl World {
             Event::Keys(gateway) => self.change_keys(gateway),
             Event::Flood(number) => self.flood(number),
             Event::Attack(number, step) => self.attack(number, step),
+            Event::Reload(site) => self.reload(site),
         }
+    }
+
+    /// Reloads an appliance with the changed configuration, or with that one once more.
+    fn reload(&mut self, site: Site) {
+        if self.dead[site].is_some() {
+            return;
+        }
+        self.log.note(self.now, "control", || format!("site {site} is reloaded"));
+        let is_changed = self.reloaded[site].is_none();
+        self.reloaded[site].get_or_insert(self.now);
+        let (key, lacks) = (self.hash_keys[site], Lacks { is_changed, ..self.plan.lacks });
+        let (next, controls) = roles::build(&self.plan, site, key, None, lacks);
+        self.controls[site].reload(controls);
+        self.stations[site].reload(next, self.now);
     }
 
     fn begin(&mut self, id: usize) {

@@ -1,4 +1,4 @@
-//! The settings of a replica, fixed at launch, and the state that the control thread changes while
+//! The settings of a replica, fixed until a reload, and the state that the control thread changes while
 //! it runs.
 
 use std::net::IpAddr;
@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::base::time::Ticks;
+use crate::counters::EarlierNumbers;
 use crate::neighbours::Neighbours;
 use crate::policy::allow_list::AllowList;
 use crate::policy::maglev::{Maglev, PUBLIC_KEY};
@@ -42,13 +43,17 @@ pub struct Service {
     pub servers: Vec<Server>,
     /// The number of the first of `servers` among the web servers of all services.
     pub first_server: usize,
+    /// It has left the configuration: no copy is accepted, and its connections go on.
+    pub retired: bool,
 }
 
-/// The settings of a replica, fixed at launch.
+/// The settings of a replica, fixed until a reload.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The services, by number.
     pub services: Vec<Service>,
+    /// The numbers that the web servers of all services had before a reload.
+    pub earlier_servers: EarlierNumbers,
     /// The switches whose copies are accepted.
     pub switches: AllowList,
     /// Whether a gateway's own copies are accepted, without regard to `switches`.
@@ -98,6 +103,7 @@ impl Settings {
             allowed_clients: AllowList::Any,
             tunnel_addresses: servers.map(|server| server.address).collect(),
             services,
+            earlier_servers: EarlierNumbers::default(),
             tag: tag::OptionId::default(),
             require_signature: false,
             path: TunnelPath::default(),
@@ -133,8 +139,10 @@ impl Selection {
     /// Makes the selection under a key.
     pub fn keyed(services: &[Service], up: impl Fn(usize) -> bool, key: (u64, u64)) -> Self {
         let of = |service: &Service| {
-            let weight =
-                |(number, server): (usize, &Server)| if up(number) { server.weight } else { 0 };
+            let weight = |(number, server): (usize, &Server)| match up(number) {
+                true if !service.retired => server.weight,
+                _ => 0,
+            };
             let numbered = (service.first_server..).zip(&service.servers);
             let shares: Vec<_> =
                 numbered.map(|(n, server)| (server.name.as_str(), weight((n, server)))).collect();
@@ -192,6 +200,7 @@ mod tests {
         let service = |first_server, servers| Service {
             address: IpAddr::from([203, 0, 113, 10]),
             ports: vec![80],
+            retired: false,
             servers,
             first_server,
         };

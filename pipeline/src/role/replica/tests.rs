@@ -4,6 +4,7 @@
 mod direct;
 mod hostile;
 mod kept;
+mod reload;
 mod repair;
 mod shares;
 mod untagged;
@@ -11,6 +12,7 @@ mod watch;
 
 use super::*;
 use crate::base::published::Published;
+use crate::counters::EarlierNumbers;
 use crate::neighbours::Neighbours;
 use crate::packet::buffer::{HeapBuffer, HeapPool};
 use crate::packet::burst::Output;
@@ -54,6 +56,7 @@ impl Harness {
         let service = Service {
             address: "203.0.113.10".parse().unwrap(),
             ports: vec![80],
+            retired: false,
             servers: vec![server],
             first_server: 0,
         };

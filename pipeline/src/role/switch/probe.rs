@@ -13,7 +13,7 @@ use siphasher::sip::SipHasher13;
 
 use super::settings::{Probing, ServiceState, Settings, Tunnel};
 use crate::base::time::Ticks;
-use crate::counters::{CommonCounters, Generated};
+use crate::counters::{CommonCounters, EarlierNumbers, Generated};
 use crate::packet::buffer::Pool;
 use crate::packet::view::{Packet, Side};
 use crate::role::{Context, send_generated};
@@ -54,6 +54,18 @@ impl TunnelHealth {
         Self {
             tunnels: (0..replicas).map(health).collect(),
             headers: (0..replicas).map(|_| Mutex::default()).collect(),
+        }
+    }
+
+    /// Takes over what `before`, the health before a reload, knows of tunnels that both have;
+    /// `earlier` are their numbers in it. Called before `self` is used, by the control thread, and by
+    /// the worker that sends the probes when it reloads.
+    pub fn inherit(&self, before: &Self, earlier: &EarlierNumbers) {
+        for (number, tunnel) in self.tunnels.iter().enumerate() {
+            if let Some(known) = earlier.of(number).and_then(|number| before.tunnels.get(number)) {
+                tunnel.alive.store(known.alive.load(Relaxed), Relaxed);
+                tunnel.answered.fetch_max(known.answered.load(Relaxed), Relaxed);
+            }
         }
     }
 
@@ -120,6 +132,51 @@ impl Probes {
             count: 0,
             secret: settings.hash_key,
         }
+    }
+
+    /// Goes on with the tunnels and settings of `next`, of the role that has these settings. Tunnels
+    /// that are probed before and after keep their state. `services` are the first replicas of each
+    /// service, before and after.
+    pub(super) fn reload(
+        &mut self,
+        next: &mut Self,
+        settings: &Settings,
+        services: impl Iterator<Item = (usize, usize)>,
+        now: Ticks,
+    ) {
+        let earlier = &settings.earlier_replicas;
+        let is_shared = Arc::ptr_eq(&self.health, &next.health);
+        if settings.probes && !is_shared {
+            next.health.inherit(&self.health, earlier);
+        }
+        let mut at = 0;
+        for (number, probed) in next.replicas.iter_mut().enumerate() {
+            let Some(before) = earlier.of(number) else { continue };
+            if before == self.next.0 {
+                at = number;
+            }
+            if let Some(known) = self.replicas.get(before).filter(|k| k.tunnel == probed.tunnel) {
+                probed.state = known.state;
+                if before != number {
+                    // The answer to its last probe has another number in it.
+                    probed.state.sent = 0;
+                }
+            }
+        }
+        for (before, first) in services {
+            let Some(stored) = next.header_stored.get_mut(first) else { continue };
+            *stored = self.header_stored.get(before).copied().flatten();
+            if !is_shared
+                && settings.probes
+                && let Some(header) = self.health.headers.get(before)
+            {
+                copy_header(header, &next.health.headers[first]);
+            }
+        }
+        let interval = next.probing.map_or(Ticks(0), |probing| probing.interval);
+        next.next = (at, self.next.1.min(now + interval));
+        next.count = self.count;
+        std::mem::swap(self, next);
     }
 
     /// Notes the Ethernet header of a tagged SYN to the service whose first replica is `first`.
@@ -260,6 +317,13 @@ impl Probes {
         let Some(frame) = frame else { return };
         probed.state.sent = count;
         send_generated(counters, Side::Outside, frame, Generated::TunnelProbe, context);
+    }
+}
+
+/// Copies the Ethernet header of a service, unless one of the two is just being stored.
+fn copy_header(from: &Mutex<Header>, to: &Mutex<Header>) {
+    if let (Ok(from), Ok(mut to)) = (from.try_lock(), to.try_lock()) {
+        *to = from.clone();
     }
 }
 

@@ -9,9 +9,9 @@ use pipeline::stage::tag::Configuration;
 use pipeline::verdict::Verdict;
 
 use super::Model;
-use crate::model::Packet;
 use crate::model::outcome::{Leaving, Outcome};
 use crate::model::related::{IcmpError, fragment, through_tunnel};
+use crate::model::{Packet, world};
 
 /// How long the decision on a first fragment is remembered.
 const MEMORY: Duration = Duration::from_secs(30);
@@ -186,7 +186,9 @@ impl Model {
         let client = if side == Side::Inside { packet.from } else { packet.to };
         let suspect = match (side, self.configuration) {
             (Side::Outside, Configuration::A) => {
-                (0..self.settings.services.len()).any(|n| self.permits(n, packet.from.ip()))
+                let now = self.settings.services.iter().map(|service| &service.allowed_replicas);
+                let mut lists = now.chain(&self.earlier_lists);
+                lists.any(|list| world::allows(list, packet.from.ip()))
             }
             (Side::Outside, _) => self.is_service(packet.from.ip()),
             (Side::Inside, _) => self.is_service(packet.to.ip()),

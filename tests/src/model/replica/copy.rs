@@ -167,7 +167,10 @@ impl ReplicaModel {
         }
         let mut services = self.settings.services.iter();
         let number = services
-            .position(|s| s.address == packet.to.ip() && s.ports.contains(&packet.to.port()))
+            .position(|service| {
+                let is_own = service.address == packet.to.ip();
+                is_own && service.ports.contains(&packet.to.port()) && !service.retired
+            })
             .ok_or(Verdict::CopyNoService)?;
         if !crate::model::world::allows(&self.settings.allowed_clients, packet.from.ip()) {
             return Err(Verdict::CopyClientNotAllowed);

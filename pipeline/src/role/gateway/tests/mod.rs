@@ -5,6 +5,7 @@
 mod backoff;
 mod direct;
 mod kept;
+mod reload;
 mod rig;
 mod segments;
 mod shares;
@@ -39,6 +40,7 @@ impl<M: Mode> Harness<M> {
         let service = Service {
             scope,
             ports: vec![80],
+            retired: false,
             allowed_replicas: AllowList::Any,
             policy: Policy::default(),
         };
