@@ -20,6 +20,7 @@ use crate::datapath::handoff::{Handoff, HandoffFrame, HandoffKind, drain};
 pub use crate::datapath::idle::Idle;
 use crate::datapath::idle::Idler;
 use crate::datapath::rss::{RetaMap, RssCheck};
+use crate::datapath::slot::Taker;
 use crate::dpdk::{Mbuf, PoolHandle, RxQueue, TxQueue, cycles};
 use crate::sys::sync::Barrier;
 
@@ -43,6 +44,8 @@ pub struct Queues {
 /// One worker, ready to run on its core.
 pub struct Worker<R> {
     role: R,
+    /// Gives it the successor of its role at a reload.
+    successors: Taker<R>,
     queues: [Queues; 2],
     pool: PoolHandle,
     handoff: Handoff<Mbuf>,
@@ -70,6 +73,8 @@ pub struct Worker<R> {
 pub struct Parts<R> {
     /// The role it runs.
     pub role: R,
+    /// Gives it the successor of its role at a reload.
+    pub successors: Taker<R>,
     /// Its queues, inside and outside.
     pub queues: [Queues; 2],
     /// The pool that new frames are allocated from.
@@ -97,6 +102,7 @@ impl<R: Role> Worker<R> {
     pub fn new(parts: Parts<R>) -> Self {
         Self {
             role: parts.role,
+            successors: parts.successors,
             queues: parts.queues,
             pool: parts.pool,
             handoff: parts.handoff,
@@ -149,6 +155,9 @@ impl<R: Role> Worker<R> {
     pub fn poll_once(&mut self) -> usize {
         let mut count = 0;
         self.now = self.clock.at(cycles(), monotonic);
+        if self.successors.is_waiting() {
+            self.reload();
+        }
         for side in Side::ALL {
             count += self.receive(side);
         }
@@ -162,6 +171,13 @@ impl<R: Role> Worker<R> {
             self.flush();
         }
         count
+    }
+
+    /// Goes on with other settings, between two bursts.
+    #[cold]
+    fn reload(&mut self) {
+        let Self { role, successors, now, .. } = self;
+        successors.take(|next| role.reload(next, *now));
     }
 
     /// Receives a burst on a side and runs the role over it. Returns how many frames arrived.
