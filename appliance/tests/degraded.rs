@@ -134,6 +134,7 @@ fn gateway() -> Gateway<A> {
     let service = Service {
         scope: Scope::Prefix(server.ip().into()),
         ports: vec![80],
+        retired: false,
         allowed_replicas: AllowList::Any,
         policy: pipeline::memory::Policy::default(),
     };

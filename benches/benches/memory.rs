@@ -38,7 +38,7 @@ impl Bench {
         // The configuration names all sites, so that none expires while time passes fast.
         let warm = (0..SITES as u8).map(address).collect();
         let policy = Policy { warm, ..direct::policy(2) };
-        let settings = (0..services).map(|_| ServiceSettings { policy: policy.clone() }).collect();
+        let settings = (0..services).map(|_| ServiceSettings::from(policy.clone())).collect();
         let memory = Memory::new(settings, TunnelPath::default());
         let mut bench = Self { memory, services, race: 0, now: Ticks::from_secs(1) };
         for service in 0..services {

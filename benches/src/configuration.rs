@@ -77,6 +77,7 @@ impl Size {
         let service = |number: usize| gateway::Service {
             scope: Scope::Prefix(Self::network(number).into()),
             ports: vec![80, 443],
+            retired: false,
             allowed_replicas: AllowList::only(self.hosts(number).map(IpNet::from)),
             policy: Policy::default(),
         };
@@ -109,6 +110,7 @@ impl Size {
         let service = |number: usize| replica::Service {
             address: Self::network(number).network().into(),
             ports: vec![80, 443],
+            retired: false,
             servers: self.hosts(number).map(server).collect(),
             first_server: number * self.each,
         };
@@ -141,6 +143,7 @@ impl Size {
         let service = |number: usize| switch::Service {
             address: Self::network(number).network().into(),
             ports: vec![80, 443],
+            retired: false,
             replicable: true,
             source: SWITCH.parse().expect("an address"),
             replicas: vec![TUNNEL_ADDRESS.parse().expect("an address")],

@@ -52,6 +52,7 @@ fn gateway_settings(connections: usize, policy: &Policy) -> gateway::Settings {
     let service = |address: &str| gateway::Service {
         scope: Scope::Prefix(address.parse::<IpAddr>().expect("an address").into()),
         ports: vec![80],
+        retired: false,
         allowed_replicas: AllowList::Any,
         policy: policy.clone(),
     };
@@ -92,6 +93,7 @@ pub fn switch_with(replicas: u8) -> Harness<Switch> {
     let services = vec![switch::Service {
         address: [203, 0, 113, 10].into(),
         ports: vec![80],
+        retired: false,
         replicable: true,
         source: [203, 0, 113, 10].into(),
         replicas: (1..=replicas).map(|number| [198, 51, 100, 10 * number].into()).collect(),
@@ -118,6 +120,7 @@ pub fn replica_harness() -> Harness<Replica> {
     let service = |number: usize, peers: Peers| replica::Service {
         address: ip(peers.server).parse().expect("an address"),
         ports: vec![80],
+        retired: false,
         servers: vec![replica::Server {
             name: format!("web{number}"),
             address: ip(peers.replica).parse().expect("an address"),

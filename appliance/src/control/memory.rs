@@ -6,8 +6,7 @@ use std::net::IpAddr;
 use pipeline::base::published::Reader;
 use pipeline::base::time::Ticks;
 use pipeline::memory::{
-    Memory, Plans, Policy, Race, Remembered, Reports, ReportsReader, ServiceSettings, Shown,
-    reports,
+    Memory, Plans, Race, Remembered, Reports, ReportsReader, ServiceSettings, Shown, reports,
 };
 use pipeline::policy::tunnel_path::TunnelPath;
 use pipeline::wire::family::Version;
@@ -32,12 +31,24 @@ pub struct Remembering {
 }
 
 impl Remembering {
-    /// Returns the memory of services with these policies.
-    pub fn new(policies: Vec<Policy>, path: TunnelPath) -> Self {
-        let is_used = policies.iter().any(Policy::is_direct);
-        let shadows = policies.iter().map(|policy| policy.shadow).collect();
-        let services = policies.into_iter().map(|policy| ServiceSettings { policy }).collect();
+    /// Returns the memory of these services.
+    pub fn new(services: Vec<ServiceSettings>, path: TunnelPath) -> Self {
+        let is_used = services.iter().any(|service| service.policy.is_direct());
+        let shadows = services.iter().map(|service| service.policy.shadow).collect();
         Self { memory: Memory::new(services, path), readers: Vec::new(), is_used, shadows }
+    }
+
+    /// Goes on with the services of `next`, the memory of a changed configuration. Called before the
+    /// workers reload: none that has reloaded asks a replica that was removed. A worker goes on with
+    /// the queue of reports that it has, if it has one; otherwise with that of `next`.
+    pub fn reload(&mut self, next: Self, now: Ticks) {
+        let Self { memory, readers, is_used, shadows } = next;
+        self.memory.reload(memory, now);
+        if self.readers.is_empty() {
+            self.readers = readers;
+        }
+        self.is_used |= is_used;
+        self.shadows = shadows;
     }
 
     /// Returns a reader of the plans for one more worker.

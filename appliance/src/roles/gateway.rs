@@ -48,7 +48,7 @@ pub(super) fn role_set<M: Mode>(
         ..Settings::new(services)
     };
     let controls = controls(config, environment);
-    let memory = settings.services.iter().map(|service| service.policy.clone());
+    let memory = settings.services.iter().map(Service::memory);
     let mut memory = Remembering::new(memory.collect(), settings.path.clone());
     let mut role = |_| {
         let shares = Shares { plans: memory.plans(), reports: memory.reports() };
@@ -78,6 +78,7 @@ fn service(service: &config::GatewayService) -> Service {
             ServiceAddress::Prefix(net) => Scope::Prefix(net),
         },
         ports: service.ports.clone(),
+        retired: false,
         allowed_replicas: AllowList::only(service.allowed_replicas.clone()),
         policy: policy(service),
     }

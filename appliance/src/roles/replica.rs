@@ -36,6 +36,7 @@ pub(super) fn role_set(
         services.push(Service {
             address: service.address,
             ports: service.ports.clone(),
+            retired: false,
             servers: service.servers.iter().map(web_server).collect(),
             first_server,
         });

@@ -48,6 +48,7 @@ pub(super) fn role_set(
         services.push(Service {
             address: service.address,
             ports: service.ports.clone(),
+            retired: false,
             replicable: service.content == config::Content::Static,
             source: service.source,
             replicas: service.replicas.iter().map(|replica| replica.address).collect(),

@@ -9,6 +9,7 @@ use super::site::{Site, State};
 use super::smoothed::Smoothed;
 use super::{Candidate, Plan, Policy, SITES, Why};
 use crate::base::time::Ticks;
+use crate::policy::allow_list::AllowList;
 use crate::policy::tunnel_path::TunnelPath;
 use crate::wire::copies::CopiesWanted;
 
@@ -242,6 +243,21 @@ impl FamilyMemory {
         farthest
             .filter(|(_, site)| expected.is_some_and(|new| new < site.expected()))
             .map(|(n, _)| n)
+    }
+
+    /// Forgets the sites that are not allowed, and those for which there is no place any more. Sites
+    /// that the configuration does not name any more are kept as long as they answer.
+    pub(super) fn keep_allowed(&mut self, policy: &Policy, allowed: &AllowList) {
+        self.dirty = true;
+        let most = usize::from(policy.max_sites);
+        for (number, place) in self.sites.iter_mut().enumerate() {
+            if let Some(site) = place {
+                site.is_warm = false;
+                if number >= most || !allowed.allows(site.address) {
+                    *place = None;
+                }
+            }
+        }
     }
 
     /// Forgets every site, except that the configuration's are tried anew.

@@ -10,6 +10,7 @@ use super::{Event, Plan, Plans, Policy, Report, Why};
 use crate::base::published::{Published, Reader};
 use crate::base::time::Ticks;
 use crate::counters::Histogram;
+use crate::policy::allow_list::AllowList;
 use crate::policy::tunnel_path::TunnelPath;
 use crate::wire::family::Version;
 
@@ -18,6 +19,17 @@ use crate::wire::family::Version;
 pub struct ServiceSettings {
     /// Its policy.
     pub policy: Policy,
+    /// The addresses from which replicas may answer. Others are not remembered.
+    pub allowed_replicas: AllowList,
+    /// No race of it begins any more, so nobody is asked.
+    pub retired: bool,
+}
+
+impl From<Policy> for ServiceSettings {
+    /// Returns a service whose replicas may have any address.
+    fn from(policy: Policy) -> Self {
+        Self { policy, allowed_replicas: AllowList::Any, retired: false }
+    }
 }
 
 /// The memory of all services of a gateway.
@@ -32,7 +44,7 @@ pub struct ServiceSettings {
 /// use pipeline::wire::family::Version;
 ///
 /// let policy = Policy { direct: 2, ..Policy::default() };
-/// let mut memory = Memory::new(vec![ServiceSettings { policy }], TunnelPath::default());
+/// let mut memory = Memory::new(vec![ServiceSettings::from(policy)], TunnelPath::default());
 /// let mut plans = memory.reader();
 /// let event = Event::Answered {
 ///     responder: "198.51.100.10".parse().unwrap(),
@@ -61,7 +73,7 @@ pub struct Memory {
 
 #[derive(Debug)]
 struct ServiceMemory {
-    policy: Policy,
+    settings: ServiceSettings,
     families: [FamilyMemory; 2],
     /// How much earlier a replica answered than the origin, in races that a shadow let the origin
     /// win.
@@ -139,14 +151,7 @@ impl Memory {
     pub fn new(services: Vec<ServiceSettings>, path: TunnelPath) -> Self {
         let plans = Plans::empty(services.len());
         let mut memory = Self {
-            services: services
-                .into_iter()
-                .map(|service| ServiceMemory {
-                    policy: service.policy,
-                    families: [FamilyMemory::new(), FamilyMemory::new()],
-                    gained: Histogram::default(),
-                })
-                .collect(),
+            services: services.into_iter().map(ServiceMemory::new).collect(),
             path,
             history: History::default(),
             published: Published::new(plans.clone()),
@@ -155,6 +160,24 @@ impl Memory {
         memory.services.iter_mut().for_each(|service| service.add_warm(Ticks(0)));
         memory.step(Ticks(0));
         memory
+    }
+
+    /// Goes on with the settings of `next`, a memory of the changed services in which nothing has
+    /// been learned. Sites keep their numbers; those that are not allowed any more are forgotten. The
+    /// readers of the plans stay with this memory.
+    pub fn reload(&mut self, next: Self, now: Ticks) {
+        let known = self.services.len();
+        self.path = next.path;
+        for (number, service) in next.services.into_iter().enumerate() {
+            match self.services.get_mut(number) {
+                Some(own) => own.reload(service.settings, now),
+                None => self.services.push(service),
+            }
+        }
+        let new = self.services.len() - known;
+        self.plans.0.extend(Plans::empty(new).0);
+        self.services[known..].iter_mut().for_each(|service| service.add_warm(now));
+        self.step(now);
     }
 
     /// Returns a reader of the plans, for one more worker.
@@ -166,11 +189,13 @@ impl Memory {
     pub fn note(&mut self, report: &Report) {
         let Report { at, service: number, client, event } = *report;
         let Some(service) = self.services.get_mut(usize::from(number)) else { return };
-        let family = &mut service.families[Version::of(client.ip()) as usize];
+        let ServiceMemory { settings, families, gained: gains } = service;
+        let policy = &settings.policy;
+        let family = &mut families[Version::of(client.ip()) as usize];
         match event {
             Event::Asked { sites, copies, why } => {
                 let asked = family.note_asked(sites, why == Why::Repetition, at);
-                let waits = why == Why::Fresh && service.policy.origin_after > Ticks(0);
+                let waits = why == Why::Fresh && policy.origin_after > Ticks(0);
                 if !waits && why != Why::Repetition {
                     family.note_origin_asked(at);
                 }
@@ -186,7 +211,7 @@ impl Memory {
                 });
             }
             Event::Ended { replica, by_replica } => {
-                family.note_end(&service.policy, replica, by_replica, at);
+                family.note_end(policy, replica, by_replica, at);
             }
             Event::Answered { responder, is_origin, is_direct, has_won, after } => {
                 let answer = |after| Answer {
@@ -199,17 +224,17 @@ impl Memory {
                 let race = self.history.answered((number, client), at, answer);
                 match is_origin {
                     true => {
-                        if let Some(gained) =
-                            race.and_then(gained).filter(|_| service.policy.shadow)
-                        {
-                            service.gained.record(gained);
+                        if let Some(gained) = race.and_then(gained).filter(|_| policy.shadow) {
+                            gains.record(gained);
                         }
                         family.note_origin(has_won, is_direct, after, at);
                     }
-                    false => {
+                    // A worker that has not reloaded yet may report one that has been removed.
+                    false if settings.allowed_replicas.allows(responder) => {
                         let how = (has_won, is_direct, after);
-                        family.note_replica(&service.policy, responder, how, at);
+                        family.note_replica(policy, responder, how, at);
                     }
+                    false => {}
                 }
             }
         }
@@ -224,7 +249,10 @@ impl Memory {
                 if !family.is_due(now) {
                     continue;
                 }
-                let plan = family.plan(&service.policy, &self.path, now);
+                let mut plan = family.plan(&service.settings.policy, &self.path, now);
+                if service.settings.retired {
+                    plan.ask_nobody();
+                }
                 if self.plans.of(number as u16, version) != Some(&plan) {
                     self.plans.set(number as u16, version, plan);
                     changed = true;
@@ -305,12 +333,16 @@ impl Memory {
     /// says in which order. Returns whether the site is new; it is not added if all places are
     /// taken.
     pub fn learn(&mut self, learned: &Learned, now: Ticks) -> bool {
-        let Some(ServiceMemory { policy, families, .. }) =
+        let Some(ServiceMemory { settings, families, .. }) =
             self.services.get_mut(usize::from(learned.service))
         else {
             return false;
         };
-        if learned.age >= policy.memory || !policy.is_direct() {
+        let policy = &settings.policy;
+        if learned.age >= policy.memory
+            || !policy.is_direct()
+            || !settings.allowed_replicas.allows(learned.address)
+        {
             return false;
         }
         let family = &mut families[Version::of(learned.address) as usize];
@@ -319,8 +351,26 @@ impl Memory {
 }
 
 impl ServiceMemory {
+    fn new(settings: ServiceSettings) -> Self {
+        let families = [FamilyMemory::new(), FamilyMemory::new()];
+        Self { settings, families, gained: Histogram::default() }
+    }
+
+    /// Goes on with other settings: forgets the sites that they do not allow.
+    fn reload(&mut self, settings: ServiceSettings, now: Ticks) {
+        let earlier = std::mem::replace(&mut self.settings, settings);
+        let policy = &self.settings.policy;
+        for family in &mut self.families {
+            if earlier.policy.site_prefix != policy.site_prefix {
+                family.clear();
+            }
+            family.keep_allowed(policy, &self.settings.allowed_replicas);
+        }
+        self.add_warm(now);
+    }
+
     fn add_warm(&mut self, now: Ticks) {
-        let Self { policy, families, .. } = self;
+        let Self { settings: ServiceSettings { policy, .. }, families, .. } = self;
         families.iter_mut().for_each(FamilyMemory::touch);
         for &address in &policy.warm {
             families[Version::of(address) as usize].add_warm(policy, address, now);

@@ -120,6 +120,12 @@ impl Plan {
         numbers(self.used & sites).filter_map(|number| Some((number, self.candidate(number)?)))
     }
 
+    /// Asks no site directly. Sites keep their numbers, since races may be under way.
+    pub(super) fn ask_nobody(&mut self) {
+        self.best.clear();
+        self.trial = None;
+    }
+
     /// Adds a site, and returns its number; `None` when the plan is full. For tests that make plans
     /// without a memory.
     pub fn push(&mut self, site: u128, candidate: Candidate) -> Option<u8> {

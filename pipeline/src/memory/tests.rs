@@ -42,7 +42,7 @@ impl Kept {
     fn new(policy: Policy) -> Self {
         let formats = [("198.51.2.0/24".parse().unwrap(), Format::Gre)];
         let path = TunnelPath::new(1500, Format::Ipip, formats);
-        let memory = Memory::new(vec![ServiceSettings { policy }], path);
+        let memory = Memory::new(vec![ServiceSettings::from(policy)], path);
         let plans = memory.reader();
         Self { memory, plans, now: S(1000), client: 1 }
     }

@@ -132,6 +132,23 @@ impl Neighbours {
         Self { all: all.into_iter().map(unknown).collect(), index, ..Self::default() }
     }
 
+    /// Takes over what `earlier`, the neighbours before a reload, knows of addresses that both have.
+    /// What was learned here meanwhile is kept. Any thread may call this, and more than once.
+    pub fn inherit(&self, earlier: &Self) {
+        if std::ptr::eq(self, earlier) {
+            return;
+        }
+        for neighbour in &self.all {
+            if let Some(known) = earlier.get(neighbour.address)
+                && neighbour.inherit(known)
+            {
+                self.changes.fetch_add(1, Release);
+            }
+        }
+        self.next_scan.fetch_max(earlier.next_scan.load(Relaxed), Relaxed);
+        self.first.store(earlier.first.load(Relaxed), Relaxed);
+    }
+
     /// Has an address resolved from now on, if it is an optional one that was not wanted yet.
     #[cold]
     pub fn want(&self, address: IpAddr) {
@@ -236,6 +253,20 @@ impl Neighbours {
 }
 
 impl Neighbour {
+    /// Takes over what is known of the same address, unless it is older. Returns whether the MAC
+    /// address was unknown before.
+    fn inherit(&self, earlier: &Self) -> bool {
+        let (own, due) = (self.next_probe.load(Relaxed), earlier.next_probe.load(Relaxed));
+        let is_older = own != NOT_WANTED && own >= due;
+        if due == NOT_WANTED || is_older {
+            return false;
+        }
+        let state = earlier.state.load(Relaxed);
+        let old = self.state.swap(state, Relaxed);
+        self.next_probe.store(due, Relaxed);
+        old & KNOWN == 0 && state & KNOWN != 0
+    }
+
     fn is_wanted(&self) -> bool {
         self.next_probe.load(Relaxed) != NOT_WANTED
     }

@@ -185,6 +185,7 @@ fn gateway_of<Q: Mode>() -> gateway::Gateway<Q> {
     let service = |server: &&str| gateway::Service {
         scope: Scope::Prefix(address(server).parse::<std::net::IpAddr>().unwrap().into()),
         ports: vec![80],
+        retired: false,
         allowed_replicas: AllowList::Any,
         policy: crate::memory::Policy::default(),
     };
@@ -219,6 +220,7 @@ fn a_replica() -> replica::Replica {
     let service = |number: usize| replica::Service {
         address: address(SERVERS[number]).parse().unwrap(),
         ports: vec![80],
+        retired: false,
         servers: vec![replica::Server {
             name: "web".into(),
             address: address(REPLICAS[number]).parse().unwrap(),
@@ -290,6 +292,7 @@ fn a_switch(servers: u8) -> switch::Switch {
     let service = |number: usize| switch::Service {
         address: address(SERVERS[number]).parse().unwrap(),
         ports: vec![80],
+        retired: false,
         replicable: true,
         source: address(SERVERS[number]).parse().unwrap(),
         replicas: [REPLICAS, OTHERS].map(|all| address(all[number]).parse().unwrap()).into(),

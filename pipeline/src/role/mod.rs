@@ -5,6 +5,7 @@
 //! counts it. [`process`] takes a burst through any role in three passes: classify packets and
 //! prefetch buckets; prefetch entries; fast path or slow path.
 
+mod earlier;
 #[cfg(test)]
 mod equivalence;
 pub mod gateway;
@@ -27,6 +28,8 @@ use crate::table::{Hash, Imported, Inserted, Kept, Key, State, Table};
 use crate::verdict::{Fate, Roles, Verdict};
 use lookup::{BurstLookup, LookupHint, PathClass};
 use memmap2::MmapMut;
+
+pub use earlier::EarlierNumbers;
 
 /// Entries examined for expiry at once.
 const EXPIRE_STEP: usize = 16;

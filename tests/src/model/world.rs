@@ -134,6 +134,7 @@ pub fn gateway(max_connections: usize, timeouts: Timeouts) -> gateway::Settings 
     let service = |scope: &str, ports: &[u16], replicas: &[&str]| gateway::Service {
         scope: Scope::Prefix(net(scope)),
         ports: ports.to_vec(),
+        retired: false,
         policy: pipeline::memory::Policy::default(),
         allowed_replicas: if replicas.is_empty() { AllowList::Any } else { only(replicas) },
     };
@@ -210,6 +211,7 @@ fn switch_services() -> Vec<switch::Service> {
         |address: IpAddr, source: IpAddr, replicas: Vec<IpAddr>, servers| switch::Service {
             address,
             ports: vec![80, 443],
+            retired: false,
             replicable: true,
             source,
             replicas,
@@ -294,6 +296,7 @@ pub fn replica_settings() -> replica::Settings {
     let service = |address: SocketAddr, first_server, servers| replica::Service {
         address: address.ip(),
         ports: vec![80],
+        retired: false,
         servers,
         first_server,
     };

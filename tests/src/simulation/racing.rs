@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use pipeline::base::time::Ticks;
 use pipeline::counters::CommonCounters;
-use pipeline::memory::{Memory, Policy, ReportsReader, ServiceSettings, reports};
+use pipeline::memory::{Memory, Policy, ReportsReader, reports};
 use pipeline::packet::view::Side;
 use pipeline::role::gateway::Shares;
 use pipeline::role::gateway::mode::Mode;
@@ -157,8 +157,7 @@ impl<X: Mode> Remembering<X> {
         if mutant == Some(Mutant::ExploresAlways) {
             settings.services.iter_mut().for_each(|service| service.policy.explore = 14);
         }
-        let services = settings.services.iter();
-        let services = services.map(|s| ServiceSettings { policy: s.policy.clone() }).collect();
+        let services = settings.services.iter().map(gateway::Service::memory).collect();
         let memory = Memory::new(services, settings.path.clone());
         let (sender, reports) = reports(REPORTS);
         let shares = Shares { plans: memory.reader(), reports: sender };

@@ -107,6 +107,7 @@ fn gateway<X: Mode>(
     let service = |number: usize| gateway::Service {
         scope: Scope::Prefix(service(plan.family, number).into()),
         ports: vec![PORT],
+        retired: false,
         policy: plan.racing.policy(plan),
         allowed_replicas: AllowList::only_or_any(
             sites.clone().map(|site| prefix(plan.family, site)).collect(),
@@ -142,6 +143,7 @@ fn origin_service(plan: &Plan, number: usize) -> switch::Service {
     switch::Service {
         address: service(plan.family, number),
         ports: vec![PORT],
+        retired: false,
         replicable: true,
         source: match plan.tunnels.source {
             Source::Service => service(plan.family, number),
@@ -213,6 +215,7 @@ fn held_service(plan: &Plan, site: Site, number: usize) -> replica::Service {
     replica::Service {
         address: service(plan.family, number),
         ports: vec![PORT],
+        retired: false,
         servers: (0..replica.servers).map(server).collect(),
         first_server: number * replica.servers,
     }

@@ -105,6 +105,7 @@ fn gateway_settings(connections: usize, policy: &Policy) -> gateway::Settings {
     let service = gateway::Service {
         scope: Scope::Prefix(address(SERVER).into()),
         ports: vec![80],
+        retired: false,
         allowed_replicas: AllowList::Any,
         policy: policy.clone(),
     };
@@ -125,6 +126,7 @@ pub fn switch(connections: usize) -> Switch {
     let services = vec![switch::Service {
         address: address(SERVER),
         ports: vec![80],
+        retired: false,
         replicable: true,
         source: address(SERVER),
         replicas: vec![address(REPLICA), address(LOSERS[0])],
@@ -151,6 +153,7 @@ pub fn replica(connections: usize) -> Replica {
     let services = vec![replica::Service {
         address: address(SERVER),
         ports: vec![80],
+        retired: false,
         servers: vec![replica::Server {
             name: "web".to_owned(),
             address: address(REPLICA),

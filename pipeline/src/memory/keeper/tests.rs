@@ -4,7 +4,7 @@ const NOW: Ticks = Ticks::from_secs(1000);
 
 fn memory() -> Memory {
     let policy = Policy { direct: 2, max_sites: 4, ..Policy::default() };
-    Memory::new(vec![ServiceSettings { policy }], TunnelPath::default())
+    Memory::new(vec![ServiceSettings::from(policy)], TunnelPath::default())
 }
 
 fn site(number: u8) -> IpAddr {

@@ -45,7 +45,7 @@ fn the_dead_are_not_passed_on() {
 #[test]
 fn a_memory_is_cleared_of_all_but_the_configurations_replicas() {
     let policy = || Policy { direct: 2, warm: vec![r(9)], ..Policy::default() };
-    let services = vec![ServiceSettings { policy: policy() }, ServiceSettings { policy: policy() }];
+    let services = vec![ServiceSettings::from(policy()), ServiceSettings::from(policy())];
     let mut memory = Memory::new(services, TunnelPath::default());
     let client = "198.18.1.10:1".parse().unwrap();
     for service in 0..2 {

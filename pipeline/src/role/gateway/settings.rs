@@ -1,7 +1,7 @@
-//! The settings of a gateway, fixed at launch.
+//! The settings of a gateway, fixed until a reload.
 
 use crate::base::time::Ticks;
-use crate::memory::Policy;
+use crate::memory::{Policy, ServiceSettings};
 use crate::policy::allow_list::AllowList;
 use crate::policy::services::Scope;
 use crate::policy::tunnel_path::TunnelPath;
@@ -51,12 +51,25 @@ pub struct Service {
     pub allowed_replicas: AllowList,
     /// How its replicas are asked directly.
     pub policy: Policy,
+    /// It has left the configuration: no race begins, and its connections go on.
+    pub retired: bool,
 }
 
-/// The settings of a gateway, fixed at launch.
+impl Service {
+    /// Returns the service as the memory of replicas sees it.
+    pub fn memory(&self) -> ServiceSettings {
+        ServiceSettings {
+            policy: self.policy.clone(),
+            allowed_replicas: self.allowed_replicas.clone(),
+            retired: self.retired,
+        }
+    }
+}
+
+/// The settings of a gateway, fixed until a reload.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The services, by number.
+    /// The services, by number. A number never changes: entries of connections refer to it.
     pub services: Vec<Service>,
     /// The clients whose SYNs are raced. Only SYNs are checked.
     pub allowed_clients: AllowList,
@@ -87,6 +100,7 @@ impl Settings {
     /// let service = Service {
     ///     scope: Scope::Prefix("203.0.113.10/32".parse().unwrap()),
     ///     ports: vec![80],
+    ///     retired: false,
     ///     allowed_replicas: AllowList::only(vec!["198.51.100.0/24".parse().unwrap()]),
     ///     policy: Policy::default(),
     /// };

@@ -88,6 +88,7 @@ mod tests {
         let service = |address, servers| Service {
             address: ip(address),
             ports: vec![80],
+            retired: false,
             servers,
             first_server: 0,
         };

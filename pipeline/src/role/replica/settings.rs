@@ -10,6 +10,7 @@ use crate::neighbours::Neighbours;
 use crate::policy::allow_list::AllowList;
 use crate::policy::maglev::{Maglev, PUBLIC_KEY};
 use crate::policy::tunnel_path::TunnelPath;
+use crate::role::EarlierNumbers;
 use crate::stage::tag;
 use crate::wire::ethernet::Mac;
 
@@ -42,6 +43,8 @@ pub struct Service {
     pub servers: Vec<Server>,
     /// The number of the first of `servers` among the web servers of all services.
     pub first_server: usize,
+    /// It has left the configuration: no copy is accepted, and its connections go on.
+    pub retired: bool,
 }
 
 /// The settings of a replica, fixed at launch.
@@ -49,6 +52,8 @@ pub struct Service {
 pub struct Settings {
     /// The services, by number.
     pub services: Vec<Service>,
+    /// The numbers that the web servers of all services had before a reload.
+    pub earlier_servers: EarlierNumbers,
     /// The switches whose copies are accepted.
     pub switches: AllowList,
     /// Whether a gateway's own copies are accepted, without regard to `switches`.
@@ -98,6 +103,7 @@ impl Settings {
             allowed_clients: AllowList::Any,
             tunnel_addresses: servers.map(|server| server.address).collect(),
             services,
+            earlier_servers: EarlierNumbers::default(),
             tag: tag::OptionId::default(),
             require_signature: false,
             path: TunnelPath::default(),
@@ -192,6 +198,7 @@ mod tests {
         let service = |first_server, servers| Service {
             address: IpAddr::from([203, 0, 113, 10]),
             ports: vec![80],
+            retired: false,
             servers,
             first_server,
         };

@@ -52,6 +52,7 @@ impl Harness {
         let service = Service {
             address: "203.0.113.10".parse().unwrap(),
             ports: vec![80],
+            retired: false,
             servers: vec![server],
             first_server: 0,
         };

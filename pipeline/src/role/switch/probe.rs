@@ -16,7 +16,7 @@ use crate::base::time::Ticks;
 use crate::counters::{CommonCounters, Generated};
 use crate::packet::buffer::Pool;
 use crate::packet::view::{Packet, Side};
-use crate::role::{Context, send_generated};
+use crate::role::{Context, EarlierNumbers, send_generated};
 use crate::stage::encap;
 use crate::stage::probe::{self, Reply, Request};
 use crate::wire::ethernet;
@@ -54,6 +54,18 @@ impl TunnelHealth {
         Self {
             tunnels: (0..replicas).map(health).collect(),
             headers: (0..replicas).map(|_| Mutex::default()).collect(),
+        }
+    }
+
+    /// Takes over what `before`, the health before a reload, knows of tunnels that both have;
+    /// `earlier` are their numbers in it. Called before `self` is used, by the control thread, and by
+    /// the worker that sends the probes when it reloads.
+    pub fn inherit(&self, before: &Self, earlier: &EarlierNumbers) {
+        for (number, tunnel) in self.tunnels.iter().enumerate() {
+            if let Some(known) = earlier.of(number).and_then(|number| before.tunnels.get(number)) {
+                tunnel.alive.store(known.alive.load(Relaxed), Relaxed);
+                tunnel.answered.fetch_max(known.answered.load(Relaxed), Relaxed);
+            }
         }
     }
 

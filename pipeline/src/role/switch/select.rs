@@ -115,6 +115,7 @@ mod tests {
         Service {
             address: [203, 0, 113, 10].into(),
             ports: vec![80],
+            retired: false,
             replicable: true,
             source: [203, 0, 113, 10].into(),
             replicas: vec![[198, 51, 100, 10].into(), [198, 51, 100, 20].into()],

@@ -9,6 +9,7 @@ use crate::base::time::Ticks;
 use crate::policy::allow_list::AllowList;
 use crate::policy::limiter::Limit;
 use crate::policy::tunnel_path::TunnelPath;
+use crate::role::EarlierNumbers;
 use crate::stage::encap::OuterIp;
 use crate::stage::{clamp, tag};
 use crate::wire::ethernet::Mac;
@@ -59,6 +60,9 @@ pub struct Service {
     pub servers: Vec<Server>,
     /// The number of the first of `servers` among the servers of all services.
     pub first_server: usize,
+    /// It has left the configuration: no connection begins, and those that it has stay at their
+    /// servers.
+    pub retired: bool,
 }
 
 /// How long the affinity of a connection lasts in each state, since its last packet.
@@ -102,8 +106,13 @@ pub struct Probing {
 /// The settings of a switch, fixed at launch.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The services, by number.
+    /// The services, by number. Numbers of services, and of servers within the services of one
+    /// address, never change: entries of connections refer to them.
     pub services: Vec<Service>,
+    /// The numbers that the replicas of all services had before a reload.
+    pub earlier_replicas: EarlierNumbers,
+    /// The numbers that the servers of all services had before a reload.
+    pub earlier_servers: EarlierNumbers,
     /// The TCP option that is the tag.
     pub tag: tag::OptionId,
     /// Whether a SYN gets no copies unless its tag is signed.
@@ -139,6 +148,8 @@ impl Settings {
     pub fn new(services: Vec<Service>) -> Self {
         Self {
             services,
+            earlier_replicas: EarlierNumbers::default(),
+            earlier_servers: EarlierNumbers::default(),
             tag: tag::OptionId::default(),
             require_signature: false,
             allowed_clients: AllowList::Any,

@@ -54,6 +54,7 @@ pub fn settings(busy_connections: usize, max_connections: usize) -> Settings {
             services.push(Service {
                 address: service(client, number).ip(),
                 ports: vec![80],
+                retired: false,
                 first_server: services.len(),
                 servers: vec![Server {
                     name: format!("server {number}"),

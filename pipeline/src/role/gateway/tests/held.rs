@@ -21,10 +21,11 @@ impl<M: Mode> Remembering<M> {
         let service = Service {
             scope: Scope::Prefix("203.0.113.10/32".parse().unwrap()),
             ports: vec![80],
+            retired: false,
             allowed_replicas: AllowList::Any,
             policy: policy.clone(),
         };
-        let memory = Memory::new(vec![ServiceSettings { policy }], TunnelPath::default());
+        let memory = Memory::new(vec![ServiceSettings::from(policy)], TunnelPath::default());
         let (sender, reports) = reports(64);
         let shares = Shares { plans: memory.reader(), reports: sender };
         let settings = Settings { max_connections: [16, 16], ..Settings::new(vec![service]) };

@@ -38,6 +38,7 @@ impl<M: Mode> Harness<M> {
         let service = Service {
             scope,
             ports: vec![80],
+            retired: false,
             allowed_replicas: AllowList::Any,
             policy: Policy::default(),
         };

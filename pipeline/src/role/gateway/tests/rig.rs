@@ -93,6 +93,7 @@ impl<M: Mode> Rig<M> {
         let service = Service {
             scope: Scope::Prefix(prefix.parse().unwrap()),
             ports: vec![80],
+            retired: false,
             allowed_replicas: AllowList::Any,
             policy: policy.clone(),
         };

@@ -79,6 +79,7 @@ fn service(plan: Plan, outer: Plan, servers: usize) -> Service {
     Service {
         address: endpoint.ip(),
         ports: vec![endpoint.port()],
+        retired: false,
         replicable: true,
         source: crate::testing::socket(outer.service).ip(),
         replicas: outer.replicas.iter().map(|text| ip(text)).collect(),
