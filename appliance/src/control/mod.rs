@@ -1,4 +1,4 @@
-//! The control thread: the socket for operators, health checks, the key file, what
+//! The control thread: the socket for operators, reload, health checks, the key file, what
 //! is remembered of replicas and shared with other gateways, and the counters that are shown.
 
 pub mod health;
@@ -6,6 +6,7 @@ pub mod keys;
 mod members;
 pub mod memory;
 pub mod protected;
+pub mod reload;
 pub mod share;
 pub mod socket;
 pub mod stats;

@@ -21,7 +21,7 @@ use serde_json::json;
 use self::capture::{Frame, LAST_TIME, Reader, Writer};
 use crate::config::Config;
 use crate::control::stats::Snapshot;
-use crate::roles::{self, Environment, RoleSet, WithRole};
+use crate::roles::{self, Carried, Environment, RoleSet, WithRole};
 
 /// The inputs and outputs of a replay.
 #[derive(Clone, Debug)]
@@ -129,6 +129,7 @@ pub fn replay<R: Read, W: Write>(
         hash_key: (0, 0),
         keys,
         probe_id: 0,
+        carried: Carried::default(),
     };
     let format = tag::OptionId { kind: config.tag.kind, exid: config.tag.exid };
     roles::with_role_set(config, &environment, Replay { streams, report, print, format })

@@ -93,7 +93,7 @@ pub enum Place {
 
 impl Place {
     /// Returns whether a server here is the same one as there.
-    fn is_same(self, other: Self) -> bool {
+    pub fn is_same(self, other: Self) -> bool {
         match (self, other) {
             (Self::Web { address, port, .. }, Self::Web { address: a, port: p, .. }) => {
                 (address, port) == (a, p)

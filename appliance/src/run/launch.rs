@@ -12,20 +12,23 @@ use super::ports::{Opened, Running, all_port_stats};
 use super::signals::Signals;
 use super::{Error, Options, Outcome, control_loop};
 use crate::config::{self, Config, sizing};
+use crate::control::reload::{Handover, Reloading};
 use crate::control::share::{self, Sharing};
 use crate::control::socket::Server;
 use crate::control::supervisor::Supervisor;
 use crate::datapath::clock::{Clock, SteadyClock, monotonic};
 use crate::datapath::handoff::{self, Handoff};
 use crate::datapath::rss::RetaMap;
+use crate::datapath::slot::Taker;
 use crate::datapath::worker::{Idle, Parts, Queues, Worker};
 use crate::dpdk::{Eal, MbufPool, Worker as Launched, cycles};
-use crate::roles::{RoleSet, WithRole};
+use crate::roles::{Environment, RoleSet, WithRole};
 use crate::sys::sync::Barrier;
 
 /// Everything needed to launch the workers, whatever the role.
 pub(super) struct Launch<'a> {
     pub(super) config: &'a Config,
+    pub(super) environment: Environment,
     pub(super) eal: Eal,
     pub(super) pool: MbufPool,
     pub(super) ports: [Opened; 2],
@@ -43,6 +46,8 @@ impl WithRole for Launch<'_> {
         let counters: Vec<_> = set.roles.iter().map(Role::counters).collect();
         let halt = Arc::new(CachePadded::new(AtomicBool::new(false)));
         let clock = Clock::new(cycles(), self.eal.cycles_per_second());
+        let (handover, successors) = Handover::new(set.roles.len());
+        let reloading = self.reloading(handover);
         let sharing = self.sharing.take().map(Sharing::start);
         let sharing = sharing.transpose().map_err(Error::Sharing)?;
         let steady = RefCell::new(SteadyClock::new(clock, monotonic()));
@@ -50,8 +55,10 @@ impl WithRole for Launch<'_> {
         let mut supervisor =
             Supervisor::new(set.labels.clone(), counters, set.controls, &self.config.health)
                 .with_clock(move || steady.borrow_mut().at(cycles(), monotonic))
-                .with_sharing(sharing);
-        let launched = self.launch_workers(set.roles, set.copies, clock, &halt)?;
+                .with_sharing(sharing)
+                .with_reloading(reloading);
+        let roles = set.roles.into_iter().zip(successors).collect();
+        let launched = self.launch_workers(roles, set.copies, clock, &halt)?;
         let Launch { eal, pool, ports, mut server, signals, options, config, .. } = self;
         let ports = ports.map(|opened| Running {
             port: opened.port,
@@ -66,11 +73,12 @@ impl WithRole for Launch<'_> {
             socket = %config.control.socket.display(),
             "forwarding packets"
         );
-        control_loop(&mut supervisor, &mut server, &ports, &signals, options);
+        control_loop(&mut supervisor, &mut server, &ports, &signals, &options);
         halt.store(true, Relaxed);
         for worker in launched {
             worker.join()?;
         }
+        supervisor.note_taken();
         let mut snapshot = supervisor.snapshot();
         snapshot.ports = all_port_stats(&ports);
         for running in ports {
@@ -83,9 +91,17 @@ impl WithRole for Launch<'_> {
 }
 
 impl Launch<'_> {
+    /// Returns what a reload needs.
+    fn reloading<R: Role + Send + 'static>(&self, workers: Handover<R>) -> Option<Reloading> {
+        let source = self.options.source.clone()?;
+        let file = (source, self.config.clone());
+        let (environment, sharing) = (self.environment.clone(), self.sharing.clone());
+        Some(Reloading::new(file, environment, sharing, Box::new(workers)))
+    }
+
     fn launch_workers<R: Role + Send + 'static>(
         &mut self,
-        roles: Vec<R>,
+        roles: Vec<(R, Taker<R>)>,
         copies: usize,
         clock: Clock,
         halt: &Arc<CachePadded<AtomicBool>>,
@@ -94,9 +110,11 @@ impl Launch<'_> {
         let mut handoffs = Handoff::new(roles.len(), queue).into_iter();
         let stopped = Arc::new(Barrier::new(roles.len()));
         let mut ready = Vec::new();
-        for (number, (role, handoff)) in roles.into_iter().zip(&mut handoffs).enumerate() {
+        let roles = roles.into_iter().zip(&mut handoffs);
+        for (number, ((role, successors), handoff)) in roles.enumerate() {
             ready.push(Worker::new(Parts {
                 role,
+                successors,
                 queues: self.ports.each_mut().map(|opened| take_queues(opened, number)),
                 pool: self.pool.handle(),
                 handoff,

@@ -17,13 +17,13 @@ use self::launch::Launch;
 use self::ports::{Running, start_port, steer_ports, with_ports};
 use self::signals::Signals;
 use self::watch::Watch;
-use crate::config::{self, Config, sizing};
+use crate::config::{self, Config, Source, sizing};
 use crate::control::socket::{self, Server};
 use crate::control::stats::Snapshot;
 use crate::control::supervisor::Supervisor;
 use crate::datapath::rss::toeplitz::Toeplitz;
 use crate::dpdk::{Eal, EalArgs, LogLevel, MbufPool, Port};
-use crate::roles::{self, Environment};
+use crate::roles::{self, Carried, Environment};
 
 /// The interval at which the control loop looks at signals, the control socket and the counters.
 const CONTROL_INTERVAL: Duration = Duration::from_millis(10);
@@ -59,11 +59,13 @@ pub enum Error {
     Signals(std::io::Error),
 }
 
-/// The conditions that end a run, besides signals.
-#[derive(Clone, Copy, Debug, Default)]
+/// What a run needs besides its configuration.
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Stops when no packet has been received for this time; for captures as input.
     pub exit_when_idle: Option<Duration>,
+    /// The configuration file, to be read again by a reload; `None`: there is no reload.
+    pub source: Option<Source>,
 }
 
 /// The result of a run.
@@ -79,7 +81,8 @@ pub struct Outcome {
 /// Forwards packets until a signal, or idleness if asked for, ends the run.
 pub fn run(config: &Config, options: Options) -> Result<Outcome, Error> {
     let keys = roles::load_keys(config)?;
-    let sharing = roles::sharing(config)?;
+    let carried = Carried::default();
+    let sharing = roles::sharing(config, &carried.numbers_for(config).unwrap_or_default())?;
     let cores: BTreeSet<_> = config.worker.cores.iter().collect();
     if cores.len() < config.worker.cores.len() {
         tracing::warn!("several workers share a CPU, which is slower than fewer workers");
@@ -119,8 +122,20 @@ pub fn run(config: &Config, options: Options) -> Result<Outcome, Error> {
         hash_key: (random(), random()),
         keys,
         probe_id: random() as u16,
+        carried,
     };
-    let launch = Launch { config, eal, pool, ports, reta, server, signals, options, sharing };
+    let launch = Launch {
+        config,
+        environment: environment.clone(),
+        eal,
+        pool,
+        ports,
+        reta,
+        server,
+        signals,
+        options,
+        sharing,
+    };
     roles::with_role_set(config, &environment, launch)
 }
 
@@ -142,13 +157,13 @@ fn eal_args(config: &Config) -> EalArgs {
     }
 }
 
-/// Serves operators, probes and key reloads until a signal or idleness.
+/// Serves operators, probes and reloads until a signal or idleness.
 fn control_loop(
     supervisor: &mut Supervisor,
     server: &mut Server,
     ports: &[Running; 2],
     signals: &Signals,
-    options: Options,
+    options: &Options,
 ) {
     let (mut last, mut since) = (supervisor.received(), Instant::now());
     let mut watch = Watch::new();
@@ -158,7 +173,7 @@ fn control_loop(
         watch.step(ports);
         if signals.reload.swap(false, Relaxed) {
             // The result has been logged.
-            let _ = supervisor.reload();
+            let _ = supervisor.reload(false);
         }
         let now = supervisor.received();
         if now != last {
