@@ -66,6 +66,11 @@ impl Histogram {
         }
     }
 
+    /// Goes on from the counts of another histogram.
+    pub(super) fn continue_from(&self, earlier: &Self) {
+        super::continue_all(&self.0, &earlier.0);
+    }
+
     /// Returns the counts by bucket.
     pub fn counts(&self) -> [u64; Self::BUCKETS] {
         std::array::from_fn(|bucket| self.0[bucket].get())

@@ -65,6 +65,15 @@ impl RefusedPrefixes {
         least.1.replace(name, least.0 + 1);
     }
 
+    /// Goes on from what `earlier` has counted.
+    pub(crate) fn continue_from(&self, earlier: &Self) {
+        for (own, earlier) in self.0.iter().zip(&earlier.0) {
+            if let (name, count @ 1..) = (earlier.name(), earlier.count.load(Relaxed)) {
+                own.replace(name, count);
+            }
+        }
+    }
+
     /// Returns the prefixes and their counts, in no order. Any thread may call this.
     pub fn all(&self) -> impl Iterator<Item = Refused> {
         self.0.iter().filter_map(Place::read)

@@ -6,6 +6,7 @@
 //! [`Generated`] and [`Scalar`] are tables: name, unit, roles and meaning of a counter stand in one
 //! line, from which `firstack stats`, its JSON, docs/counters.md and the scenario checker follow.
 
+mod earlier;
 mod histogram;
 mod limited;
 mod responders;
@@ -18,6 +19,7 @@ use crate::packet::view::Side;
 use crate::verdict::{Fate, Roles, Verdict};
 use crate::wire::family::Version;
 
+pub use earlier::EarlierNumbers;
 pub use histogram::Histogram;
 pub use limited::{Refused, RefusedPrefixes};
 pub use responders::{Responder, ResponderIndex, Responders};
@@ -118,6 +120,25 @@ counters! {
     }
 }
 
+/// Counters go on from the values of others.
+fn continue_all<'a>(
+    own: impl IntoIterator<Item = &'a Counter>,
+    earlier: impl IntoIterator<Item = &'a Counter>,
+) {
+    for (own, earlier) in own.into_iter().zip(earlier) {
+        own.set(earlier.get());
+    }
+}
+
+/// Counters of replicas or servers go on from the values that these had before a reload.
+fn continue_members(own: &[Counter], before: &[Counter], earlier: &EarlierNumbers) {
+    for (number, counter) in own.iter().enumerate() {
+        if let Some(before) = earlier.of(number).and_then(|number| before.get(number)) {
+            counter.set(before.get());
+        }
+    }
+}
+
 /// The counters of one worker for one side.
 ///
 /// # Examples
@@ -164,6 +185,14 @@ impl Default for SideCounters {
 }
 
 impl SideCounters {
+    fn continue_from(&self, earlier: &Self) {
+        let Self { received, verdicts, sent, unsent } = self;
+        continue_all(verdicts, &earlier.verdicts);
+        let single = [(received, &earlier.received), (sent, &earlier.sent)];
+        let single = single.into_iter().chain([(unsent, &earlier.unsent)]);
+        single.for_each(|(own, earlier)| own.set(earlier.get()));
+    }
+
     /// Returns the number of packets with this fate.
     pub fn fate(&self, fate: Fate) -> u64 {
         Verdict::ALL
@@ -191,6 +220,22 @@ pub struct TableCounters {
     pub refused_by_share: Counter,
     /// Entries removed because their time-out had passed.
     pub expired: Counter,
+}
+
+impl TableCounters {
+    fn all(&self) -> impl Iterator<Item = &Counter> {
+        let Self {
+            capacity,
+            live,
+            inserted,
+            evicted,
+            evicted_for_share,
+            refused_by_share,
+            expired,
+        } = self;
+        let events = [inserted, evicted, evicted_for_share, refused_by_share, expired];
+        live.iter().chain([capacity]).chain(events)
+    }
 }
 
 /// The counters that every role has.
@@ -229,6 +274,18 @@ impl CommonCounters {
     #[inline]
     pub fn scalar(&self, scalar: Scalar) -> &Counter {
         &self.scalars[scalar as usize]
+    }
+
+    /// Goes on from the values of the same worker before a reload. Called by that worker.
+    fn continue_from(&self, earlier: &Self) {
+        let Self { sides, generated, scalars, table, table_v6 } = self;
+        for (own, earlier) in sides.iter().zip(&earlier.sides) {
+            own.continue_from(earlier);
+        }
+        continue_all(generated, &earlier.generated);
+        continue_all(scalars, &earlier.scalars);
+        continue_all(table.all(), earlier.table.all());
+        continue_all(table_v6.all(), earlier.table_v6.all());
     }
 
     /// Counts a packet that the appliance generated.
@@ -309,6 +366,16 @@ impl GatewayCounters {
     }
 }
 
+impl GatewayCounters {
+    /// Goes on from the values of the same worker before a reload.
+    pub(crate) fn continue_from(&self, earlier: &Self) {
+        let Self { common, responders, last_backoff } = self;
+        common.continue_from(&earlier.common);
+        responders.continue_from(&earlier.responders);
+        continue_all(last_backoff, &earlier.last_backoff);
+    }
+}
+
 impl RoleCounters for GatewayCounters {
     fn role(&self) -> Roles {
         Roles::GATEWAY
@@ -351,6 +418,18 @@ impl SwitchCounters {
     }
 }
 
+impl SwitchCounters {
+    /// Goes on from the values of the same worker before a reload, in which replicas and servers had
+    /// these numbers.
+    pub(crate) fn continue_from(&self, before: &Self, earlier: [&EarlierNumbers; 2]) {
+        let (Self { common, copies, syns, limited }, [replicas, servers]) = (self, earlier);
+        common.continue_from(&before.common);
+        continue_members(copies, &before.copies, replicas);
+        continue_members(syns, &before.syns, servers);
+        limited.continue_from(&before.limited);
+    }
+}
+
 impl RoleCounters for SwitchCounters {
     fn role(&self) -> Roles {
         Roles::SWITCH
@@ -386,6 +465,16 @@ impl ReplicaCounters {
     /// Returns the counters of a replica with this many configured web servers.
     pub fn new(servers: usize) -> Self {
         Self { common: CommonCounters::default(), syns: counters(servers) }
+    }
+}
+
+impl ReplicaCounters {
+    /// Goes on from the values of the same worker before a reload, in which servers had these
+    /// numbers.
+    pub(crate) fn continue_from(&self, before: &Self, earlier: &EarlierNumbers) {
+        let Self { common, syns } = self;
+        common.continue_from(&before.common);
+        continue_members(syns, &before.syns, earlier);
     }
 }
 

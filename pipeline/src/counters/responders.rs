@@ -30,6 +30,20 @@ impl Responder {
         self.name.get()
     }
 
+    /// Goes on from what `earlier` has counted, under the same name.
+    fn continue_from(&self, earlier: &Self) {
+        let is_unused = earlier.name.is_unset() && earlier.won.get() + earlier.lost.get() == 0;
+        if is_unused {
+            return;
+        }
+        let Self { name, won, lost, half_open, time_to_syn_ack } = self;
+        name.continue_from(&earlier.name);
+        won.set(earlier.won.get());
+        lost.set(earlier.lost.get());
+        half_open.set(earlier.half_open.get());
+        time_to_syn_ack.continue_from(&earlier.time_to_syn_ack);
+    }
+
     /// Moves what was counted into another entry, whose counts go on.
     fn move_to(&self, other: &Responder) {
         for (from, to) in [
@@ -70,6 +84,18 @@ impl Name {
         self.version.store(version + 2, Ordering::Release);
     }
 
+    fn is_unset(&self) -> bool {
+        self.version.load(Ordering::Relaxed) == 0
+    }
+
+    /// Takes over a name. Nobody reads this one yet, and nobody writes the other any more.
+    fn continue_from(&self, earlier: &Self) {
+        for (own, word) in self.words.iter().zip(&earlier.words) {
+            own.store(word.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        self.version.store(earlier.version.load(Ordering::Relaxed), Ordering::Release);
+    }
+
     /// Returns the name; `None` without one, or while it changes.
     fn get(&self) -> Option<(u16, IpAddr, bool)> {
         let version = self.version.load(Ordering::Acquire);
@@ -100,6 +126,13 @@ impl Default for Responders {
 impl Responders {
     /// The number of entries.
     pub const LIMIT: usize = 128;
+
+    /// Goes on from what `earlier` has counted. The index stays right.
+    pub(crate) fn continue_from(&self, earlier: &Self) {
+        for (own, earlier) in self.0.iter().zip(&earlier.0) {
+            own.continue_from(earlier);
+        }
+    }
 
     /// Returns the responders that have answered at least once.
     pub fn iter(&self) -> impl Iterator<Item = &Responder> {

@@ -77,6 +77,11 @@ impl Reports {
         Self(None)
     }
 
+    /// Returns whether nobody receives the reports.
+    pub fn are_ignored(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Sends a report. Returns `false` when the queue is full and the report is lost.
     #[inline]
     pub fn send(&mut self, report: Report) -> bool {

@@ -68,6 +68,11 @@ impl<T: Copy> DelayedFrames<T> {
         }
     }
 
+    /// Returns how many frames there is room for, including those that wait.
+    pub fn capacity(&self) -> usize {
+        self.stored.len()
+    }
+
     /// Stores a copy of a frame until `due`. Returns `false` when the store is full, when the cause,
     /// a keyed hash, has its share of it, or when the frame is longer than [`FRAME_BYTES`].
     #[must_use]

@@ -86,6 +86,11 @@ impl PendingFrames {
         self.frames.is_empty()
     }
 
+    /// Has all frames checked at the next release, which may ask other neighbours.
+    pub fn recheck(&mut self, neighbours: &Neighbours) {
+        self.seen = neighbours.changes().wrapping_sub(1);
+    }
+
     /// Stores a copy of a frame until the MAC address of `address` is known.
     ///
     /// The frame is complete except for its destination MAC address. An address has at most as many

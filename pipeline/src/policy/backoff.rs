@@ -143,6 +143,20 @@ impl Backoff {
         Self { longest, clients, sets, quiet_from: Ticks(0) }
     }
 
+    /// Returns the longest time for which a path is backed off from.
+    pub fn longest(&self) -> Ticks {
+        self.longest
+    }
+
+    /// Changes the longest time for which a path is backed off from, also of those that are now.
+    pub fn set_longest(&mut self, longest: Ticks) {
+        self.longest = longest;
+        for path in self.sets.iter_mut().flatten().filter(|path| path.span > longest) {
+            path.until = Ticks(path.until.0 - path.span.0) + longest;
+            path.span = longest;
+        }
+    }
+
     /// Returns whether SYNs of this client to this server stay untagged now, except probes.
     #[inline]
     pub fn holds(&self, server: SocketAddr, client: SocketAddr, now: Ticks) -> bool {
@@ -353,6 +367,21 @@ mod tests {
         let mut short = Backoff::new(at(4), (1, 2), 64);
         assert!(decided(&mut short, at(1)));
         assert!(!short.holds(server(1), client(9, 9), at(5)));
+    }
+
+    #[test]
+    fn a_shorter_longest_time_holds_for_paths_that_are_backed_off_from() {
+        let mut backoff = backoff();
+        let mut now = at(1);
+        for seconds in [10, 20, 40] {
+            assert!(decided(&mut backoff, now));
+            now = now + at(seconds);
+        }
+        assert!(backoff.holds(server(1), client(9, 9), now - at(1)));
+        let decided_at = now.0 - at(40).0;
+        backoff.set_longest(at(15));
+        assert!(backoff.holds(server(1), client(9, 9), Ticks(decided_at) + at(14)));
+        assert!(!backoff.holds(server(1), client(9, 9), Ticks(decided_at) + at(15)));
     }
 
     #[test]

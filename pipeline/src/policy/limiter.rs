@@ -135,6 +135,8 @@ impl Pace {
 struct Rows {
     pace: Pace,
     full_at: [Box<[Ticks]>; 2],
+    /// The time in which an empty bucket fills, by the slowest of all paces so far.
+    longest: Ticks,
 }
 
 /// A token that may be taken: the buckets, and the time at which they are full again afterwards.
@@ -147,26 +149,38 @@ impl Rows {
     fn new(rate: u64, burst: u64) -> Self {
         // All zeros: untouched memory, which the operating system maps at its first use.
         let row = || vec![Ticks(0); BUCKETS].into_boxed_slice();
-        Self { pace: Pace::new(rate, burst), full_at: [row(), row()] }
+        let pace = Pace::new(rate, burst);
+        Self { pace, full_at: [row(), row()], longest: pace.full }
+    }
+
+    /// Changes rate and burst. A bucket is full again when it would have been, or in the time in which
+    /// an empty one fills, if that is less.
+    fn set_pace(&mut self, rate: u64, burst: u64) {
+        self.pace = Pace::new(rate, burst);
+        self.longest = self.longest.max(self.pace.full);
+    }
+
+    /// Returns the time until a bucket is full again. No bucket takes longer to fill than an empty
+    /// one, unless the clock has gone back: then it is full.
+    fn left(&self, full_at: Ticks, now: Ticks) -> Ticks {
+        let left = full_at.since(now);
+        if left > self.longest { Ticks(0) } else { left.min(self.pace.full) }
     }
 
     /// Returns a token of the source with this hash, if the fuller of its two buckets has one.
     fn offer(&self, hash: u64, now: Ticks) -> Option<Offer> {
         let places = [hash as usize % BUCKETS, (hash >> 32) as usize % BUCKETS];
         let [first, second] = [self.full_at[0][places[0]], self.full_at[1][places[1]]];
-        let earliest = first.min(second).max(now);
-        // No bucket takes longer to fill than an empty one, unless the clock has gone back.
-        let full_at = if earliest.since(now) > self.pace.full { now } else { earliest };
-        let full_at = full_at + self.pace.token;
+        let full_at = now + self.left(first.min(second), now) + self.pace.token;
         (full_at.since(now) <= self.pace.full).then_some(Offer { places, full_at })
     }
 
     /// Takes a token. The emptier bucket, which others have used, loses it only as far as it has more
     /// than the fuller one has left.
     fn take(&mut self, offer: &Offer, now: Ticks) {
-        for (row, place) in self.full_at.iter_mut().zip(offer.places) {
-            let is_sound = row[place].since(now) <= self.pace.full;
-            row[place] = if is_sound { row[place].max(offer.full_at) } else { offer.full_at };
+        for (row, place) in offer.places.into_iter().enumerate() {
+            let own = now + self.left(self.full_at[row][place], now);
+            self.full_at[row][place] = own.max(offer.full_at);
         }
     }
 }
@@ -219,6 +233,13 @@ impl Limiter {
             addresses: Rows::new(limit.address_rate, limit.address_burst),
             total: Bucket::full(limit.total, Ticks(0)),
         }
+    }
+
+    /// Changes the limit. A source that has used up its tokens does not get new ones by that.
+    pub fn set_limit(&mut self, limit: Limit) {
+        self.limit = limit;
+        self.prefixes.set_pace(limit.rate, limit.burst);
+        self.addresses.set_pace(limit.address_rate, limit.address_burst);
     }
 
     /// Returns the limit.
@@ -352,6 +373,38 @@ mod tests {
         assert_eq!(granted(&mut limiter, source, 30, Ticks::from_secs(1000)), 5);
         assert_eq!(granted(&mut limiter, source, 30, Ticks::from_secs(10)), 5);
         assert_eq!(granted(&mut limiter, source, 30, Ticks::from_secs(11)), 5);
+    }
+
+    #[test]
+    fn a_changed_limit_gives_no_token_to_who_has_used_them_up() {
+        let source = ip("198.18.1.10");
+        let at = |millis| Ticks::from_secs(100) + Ticks::from_millis(millis);
+        let spent = || {
+            let mut limiter = limiter(LIMIT);
+            assert_eq!(granted(&mut limiter, source, 30, at(0)), 5);
+            limiter
+        };
+        // The same limit again changes nothing.
+        let mut same = spent();
+        same.set_limit(LIMIT);
+        assert_eq!(granted(&mut same, source, 30, at(0)), 0);
+        assert_eq!(granted(&mut same, source, 30, at(200)), 2);
+        // Ten times the rate: empty at first, and full after a tenth of the time.
+        let mut faster = spent();
+        faster.set_limit(Limit { address_rate: 100, rate: 400, ..LIMIT });
+        assert_eq!(granted(&mut faster, source, 30, at(0)), 0);
+        assert_eq!(granted(&mut faster, source, 30, at(50)), 5);
+        // A tenth of it: what was spent is not forgotten, and the next tokens come slowly.
+        let mut slower = spent();
+        slower.set_limit(Limit { address_rate: 1, rate: 4, ..LIMIT });
+        assert_eq!(granted(&mut slower, source, 30, at(0)), 4);
+        assert_eq!(granted(&mut slower, source, 30, at(400)), 0);
+        // All together.
+        let mut total = limiter(Limit { total: 3, ..LIMIT });
+        assert_eq!(granted(&mut total, source, 30, at(0)), 3);
+        total.set_limit(Limit { total: 2, ..LIMIT });
+        assert_eq!(granted(&mut total, source, 30, at(0)), 0);
+        assert_eq!(granted(&mut total, source, 30, at(1500)), 2);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use hashbrown::HashMap;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::prefixes::{PrefixMap, PrefixSet};
+use crate::wire::family::Version;
 
 /// The addresses that a service covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,14 @@ impl Scope {
         match self {
             Self::Prefix(net) if net.prefix_len() == net.max_prefix_len() => Some(net.addr()),
             _ => None,
+        }
+    }
+
+    /// Returns whether it contains addresses of a family.
+    pub fn has_family(self, version: Version) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Prefix(net) => Version::of(net.addr()) == version,
         }
     }
 
@@ -73,24 +82,31 @@ impl Services {
     /// Returns the lookup for services in the order of their numbers, each with its ports. Of two
     /// services with the same single address or prefix and port, the first matches.
     pub fn new<'a>(services: impl IntoIterator<Item = (Scope, &'a [u16])>) -> Self {
+        let numbered = (0u16..).zip(services);
+        Self::numbered(numbered.map(|(number, (scope, ports))| (number, scope, ports)))
+    }
+
+    /// Returns the lookup for services with these numbers, in the order of their precedence: of two
+    /// services with the same single address or prefix and port, the first matches.
+    pub fn numbered<'a>(services: impl IntoIterator<Item = (u16, Scope, &'a [u16])>) -> Self {
         let all: Vec<_> = services.into_iter().collect();
-        let prefixes = all.iter().flat_map(|(scope, _)| scope.prefixes());
+        let prefixes = all.iter().flat_map(|(_, scope, _)| scope.prefixes());
         let mut compiled = Self { addresses: prefixes.collect(), ..Self::default() };
-        // The services at each port, in the order of their numbers.
-        let mut at_port: HashMap<u16, Vec<u16>> = HashMap::new();
-        for (number, (scope, ports)) in (0u16..).zip(&all) {
+        // The services at each port, by their places in the order.
+        let mut at_port: HashMap<u16, Vec<usize>> = HashMap::new();
+        for (place, (number, scope, ports)) in all.iter().enumerate() {
             for &port in *ports {
                 match scope.address() {
-                    Some(address) => compiled.add(address, port, number),
-                    None => at_port.entry(port).or_default().push(number),
+                    Some(address) => compiled.add(address, port, *number),
+                    None => at_port.entry(port).or_default().push(place),
                 }
             }
         }
-        let mut known: HashMap<Vec<u16>, u16> = HashMap::new();
-        for (port, numbers) in at_port {
+        let mut known: HashMap<Vec<usize>, u16> = HashMap::new();
+        for (port, places) in at_port {
             let next = compiled.prefixes.len() as u16;
-            let map = *known.entry(numbers).or_insert_with_key(|numbers| {
-                compiled.prefixes.push(by_prefix(&all, numbers));
+            let map = *known.entry(places).or_insert_with_key(|places| {
+                compiled.prefixes.push(by_prefix(&all, places));
                 next
             });
             compiled.ports.insert(port, map);
@@ -126,10 +142,10 @@ impl Services {
     }
 }
 
-/// Returns the services with these numbers by prefix. [`Scope::Any`] comes last, so that a prefix
-/// of length 0 is more specific.
-fn by_prefix(all: &[(Scope, &[u16])], numbers: &[u16]) -> PrefixMap<u16> {
-    let scopes = || numbers.iter().map(|&number| (all[usize::from(number)].0, number));
+/// Returns the services in these places by prefix. [`Scope::Any`] comes last, so that a prefix of
+/// length 0 is more specific.
+fn by_prefix(all: &[(u16, Scope, &[u16])], places: &[usize]) -> PrefixMap<u16> {
+    let scopes = || places.iter().map(|&place| (all[place].1, all[place].0));
     let specific = scopes().filter(|(scope, _)| *scope != Scope::Any);
     let any = scopes().filter(|(scope, _)| *scope == Scope::Any);
     let prefixes =
@@ -193,6 +209,23 @@ mod tests {
             Scope::Prefix(net) => net.contains(&address),
             Scope::Any => true,
         }
+    }
+
+    #[test]
+    fn of_equal_services_the_first_in_the_order_matches_whatever_its_number() {
+        let prefix = |text: &str| Scope::Prefix(text.parse().unwrap());
+        let services = Services::numbered([
+            (2, prefix("203.0.113.10/32"), &[80][..]),
+            (0, prefix("203.0.113.10/32"), &[80, 443]),
+            (3, prefix("198.51.100.0/24"), &[80]),
+            (1, prefix("198.51.100.0/24"), &[80]),
+            // A service without ports only covers addresses.
+            (4, prefix("192.0.2.1/32"), &[]),
+        ]);
+        let find = |address: &str, port| services.find(address.parse().unwrap(), port);
+        assert_eq!((find("203.0.113.10", 80), find("203.0.113.10", 443)), (Some(2), Some(0)));
+        assert_eq!((find("198.51.100.7", 80), find("192.0.2.1", 80)), (Some(3), None));
+        assert!(services.covers("192.0.2.1".parse().unwrap()));
     }
 
     /// Walks all services: the longest prefix that has the port, the first of equals.

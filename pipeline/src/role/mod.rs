@@ -5,7 +5,6 @@
 //! counts it. [`process`] takes a burst through any role in three passes: classify packets and
 //! prefetch buckets; prefetch entries; fast path or slow path.
 
-mod earlier;
 #[cfg(test)]
 mod equivalence;
 pub mod gateway;
@@ -29,7 +28,7 @@ use crate::verdict::{Fate, Roles, Verdict};
 use lookup::{BurstLookup, LookupHint, PathClass};
 use memmap2::MmapMut;
 
-pub use earlier::EarlierNumbers;
+pub use crate::counters::EarlierNumbers;
 
 /// Entries examined for expiry at once.
 const EXPIRE_STEP: usize = 16;

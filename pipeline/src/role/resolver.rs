@@ -27,6 +27,14 @@ impl Resolver {
         Self { neighbours, pending: PendingFrames::default() }
     }
 
+    /// Goes on with the neighbours of `next`, who inherit what is known of the present ones. Pending
+    /// frames stay.
+    pub(super) fn reload(&mut self, next: &mut Self) {
+        next.neighbours.inherit(&self.neighbours);
+        std::mem::swap(&mut self.neighbours, &mut next.neighbours);
+        self.pending.recheck(&self.neighbours);
+    }
+
     /// Addresses a packet to a host whose MAC address has to be resolved, and returns `verdict`.
     /// While the MAC address is unknown the frame is pending.
     #[inline]

@@ -218,6 +218,18 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         }
     }
 
+    /// Changes the time-outs, which are one for each state, in the order of [`State::ALL`]. They hold
+    /// for the entries that are there, too; those that have expired by them are removed step by step.
+    ///
+    /// # Panics
+    /// If there are not as many time-outs as states.
+    pub fn set_timeouts(&mut self, timeouts: &[Ticks]) {
+        assert_eq!(timeouts.len(), S::ALL.len(), "one time-out for each state");
+        for (queue, timeout) in self.queues.iter_mut().zip(timeouts) {
+            queue.timeout = *timeout;
+        }
+    }
+
     /// Makes the empty table count the entries of each host that are in a state which `counts`.
     /// `host` returns a key that all keys of the same host share.
     pub fn count_hosts(&mut self, counts: fn(S) -> bool, host: fn(K) -> K) {

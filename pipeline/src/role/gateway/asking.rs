@@ -58,6 +58,18 @@ impl Asking {
         Self { shares, turns: (0..services).map(|_| Default::default()).collect() }
     }
 
+    /// Goes on after a reload, by the plans of the same memory. Services keep their turns. If the memory
+    /// wants reports that it did not want before, they are sent to the receiver of `next`.
+    pub(super) fn reload(&mut self, next: &mut Self) {
+        if self.shares.reports.are_ignored() {
+            std::mem::swap(&mut self.shares.reports, &mut next.shares.reports);
+        }
+        for (turns, own) in next.turns.iter_mut().zip(&self.turns) {
+            *turns = *own;
+        }
+        std::mem::swap(&mut self.turns, &mut next.turns);
+    }
+
     /// Returns the plan of a service and family.
     #[inline]
     pub(super) fn plan(&self, service: u16, version: Version) -> Option<&Plan> {

@@ -19,6 +19,7 @@ mod path;
 mod preference;
 mod race;
 mod related;
+mod reload;
 mod segments;
 mod settings;
 mod syn;
@@ -76,6 +77,8 @@ struct Common {
     services: Services,
     /// The addresses from which replicas of any service may answer.
     allowed_replicas: AllowList,
+    /// Those from which they could before reloads, and may still have connections.
+    allowed_earlier: Vec<AllowList>,
     keys: Reader<Keys>,
     counters: Arc<GatewayCounters>,
     responders: ResponderIndex,
@@ -104,22 +107,28 @@ struct GatewayFor<'a, M, F: Family> {
 
 impl<F: Family> FamilyState<F> {
     fn new(settings: &Settings, counters: &CommonCounters) -> Self {
-        let timeouts = &settings.timeouts;
-        let by_phase = Phase::ALL.iter().map(|phase| match phase {
+        let capacity = settings.max_connections[F::VERSION as usize];
+        let timeouts = Self::timeouts(&settings.timeouts);
+        let mut flows = Table::new(capacity, &timeouts, settings.hash_key);
+        let host = |client: Endpoint<F>| Endpoint::new(client.address, 0);
+        flows.count_hosts(Phase::is_translated, host);
+        counters.table_of(F::VERSION).capacity.set(flows.capacity() as u64);
+        let is_needed = settings.services.iter().any(|service| {
+            service.policy.affinity > Ticks(0) && service.scope.has_family(F::VERSION)
+        });
+        let preferences = Preferences::new(is_needed);
+        Self { flows, fragments: Fragments::new(settings.hash_key), preferences }
+    }
+
+    /// Returns the time-outs of all phases.
+    fn timeouts(timeouts: &Timeouts) -> [Ticks; Phase::ALL.len()] {
+        let of = |phase: &Phase| match phase {
             Phase::Racing | Phase::HalfOpen => timeouts.racing,
             Phase::Replica => timeouts.established,
             Phase::Origin => timeouts.race_window,
             Phase::HalfClosed | Phase::Closed | Phase::Reset => timeouts.closing,
-        });
-        let by_phase: Vec<_> = by_phase.collect();
-        let capacity = settings.max_connections[F::VERSION as usize];
-        let mut flows = Table::new(capacity, &by_phase, settings.hash_key);
-        let host = |client: Endpoint<F>| Endpoint::new(client.address, 0);
-        flows.count_hosts(Phase::is_translated, host);
-        counters.table_of(F::VERSION).capacity.set(flows.capacity() as u64);
-        let is_needed = settings.services.iter().any(|service| service.policy.affinity > Ticks(0));
-        let preferences = Preferences::new(is_needed && capacity > 1);
-        Self { flows, fragments: Fragments::new(settings.hash_key), preferences }
+        };
+        std::array::from_fn(|number| of(&Phase::ALL[number]))
     }
 }
 
@@ -133,7 +142,9 @@ impl<M: Mode> Gateway<M> {
     /// Returns a gateway with empty tables that asks whom a memory's plans say, and reports its
     /// races to the memory.
     pub fn with_memory(settings: Settings, keys: Reader<Keys>, shares: Shares) -> Self {
-        let scopes = settings.services.iter().map(|s| (s.scope, s.ports.as_slice()));
+        // A retired service only covers addresses: at no port does a race begin.
+        let ports = |service: &'_ Service| if service.retired { 0 } else { service.ports.len() };
+        let scopes = settings.services.iter().map(|s| (s.scope, &s.ports[..ports(s)]));
         let allowed = settings.services.iter().map(|service| &service.allowed_replicas);
         let counters = GatewayCounters::default();
         // Small tables are those of tests, whose gateways are made often.
@@ -145,6 +156,7 @@ impl<M: Mode> Gateway<M> {
             common: Common {
                 services: Services::new(scopes),
                 allowed_replicas: AllowList::union(allowed),
+                allowed_earlier: Vec::new(),
                 keys,
                 counters: Arc::new(counters),
                 responders: ResponderIndex::default(),
@@ -310,7 +322,7 @@ impl<M: Mode> Role for Gateway<M> {
     }
 
     fn reload(&mut self, next: Self, _now: Ticks) -> Self {
-        std::mem::replace(self, next)
+        self.go_on_as(next)
     }
 
     fn table_bytes(&self) -> [usize; 2] {

@@ -33,6 +33,11 @@ impl<F: Family> Preferences<F> {
         Self { last: HashMap::with_capacity(capacity), last_scan: Ticks(0) }
     }
 
+    /// Returns whether there is memory.
+    pub(super) fn is_kept(&self) -> bool {
+        self.last.capacity() > 0
+    }
+
     /// Returns the server that a client had within `lasting`, for a connection that is about to
     /// begin.
     pub(super) fn find(

@@ -1,9 +1,9 @@
 //! Packets that belong to a translated connection without being one of its whole TCP packets: ICMP
 //! errors about those, and fragments.
 
-use super::GatewayFor;
 use super::lookup::{client, server};
 use super::mode::{EncapError, Mode, Translation};
+use super::{Common, GatewayFor};
 use crate::base::time::Ticks;
 use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::fragments::{FirstFragment, PacketId};
@@ -170,7 +170,9 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         match from {
             // In a tunnel the source is the server's, as the destination is from the inside.
             Side::Outside if !M::SYN_ACK_IN_TUNNEL => {
-                self.common.allowed_replicas.allows(other.into())
+                let Common { allowed_replicas, allowed_earlier, .. } = &*self.common;
+                let mut lists = std::iter::once(allowed_replicas).chain(allowed_earlier);
+                lists.any(|list| list.allows(other.into()))
             }
             Side::Inside | Side::Outside => self.common.services.covers(other.into()),
         }

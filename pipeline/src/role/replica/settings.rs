@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::base::time::Ticks;
+use crate::counters::EarlierNumbers;
 use crate::neighbours::Neighbours;
 use crate::policy::allow_list::AllowList;
 use crate::policy::maglev::{Maglev, PUBLIC_KEY};
 use crate::policy::tunnel_path::TunnelPath;
-use crate::role::EarlierNumbers;
 use crate::stage::tag;
 use crate::wire::ethernet::Mac;
 

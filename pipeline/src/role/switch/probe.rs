@@ -13,10 +13,10 @@ use siphasher::sip::SipHasher13;
 
 use super::settings::{Probing, ServiceState, Settings, Tunnel};
 use crate::base::time::Ticks;
-use crate::counters::{CommonCounters, Generated};
+use crate::counters::{CommonCounters, EarlierNumbers, Generated};
 use crate::packet::buffer::Pool;
 use crate::packet::view::{Packet, Side};
-use crate::role::{Context, EarlierNumbers, send_generated};
+use crate::role::{Context, send_generated};
 use crate::stage::encap;
 use crate::stage::probe::{self, Reply, Request};
 use crate::wire::ethernet;

@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use hashbrown::HashSet;
 
 use crate::base::time::Ticks;
+use crate::counters::EarlierNumbers;
 use crate::policy::allow_list::AllowList;
 use crate::policy::limiter::Limit;
 use crate::policy::tunnel_path::TunnelPath;
-use crate::role::EarlierNumbers;
 use crate::stage::encap::OuterIp;
 use crate::stage::{clamp, tag};
 use crate::wire::ethernet::Mac;

@@ -5,7 +5,7 @@
 ///
 /// # Examples
 /// ```
-/// use pipeline::role::EarlierNumbers;
+/// use pipeline::counters::EarlierNumbers;
 ///
 /// // The first one is new; the one that was second has left.
 /// let earlier = EarlierNumbers::new([None, Some(0), Some(2)]);
