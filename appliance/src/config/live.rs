@@ -4,16 +4,8 @@
 //! for applied that was not. A test fails until such a key is in one of them.
 
 /// Keys that need a restart, and beginnings of their paths: what is made before the first packet.
-const RESTART: &[&str] = &[
-    "role",
-    "eal.",
-    "port.",
-    "worker.",
-    "memory.",
-    "table.",
-    "control.",
-    "gateway.configuration",
-];
+const RESTART: &[&str] =
+    &["role", "eal.", "port.", "worker.", "memory.", "table.", "control.", "gateway.configuration"];
 
 /// Keys, and sections in double brackets, that a reload changes.
 const LIVE: &[&str] = &[

@@ -167,9 +167,9 @@ fn written(found: &DeValue<'_>) -> String {
             format!("[{}]", entries.join(", "))
         }
         DeValue::Table(table) => {
-            let pairs = table.iter().map(|(key, value)| {
-                format!("{} = {}", key.get_ref(), written(value.get_ref()))
-            });
+            let pairs = table
+                .iter()
+                .map(|(key, value)| format!("{} = {}", key.get_ref(), written(value.get_ref())));
             format!("{{ {} }}", pairs.collect::<Vec<_>>().join(", "))
         }
     }
@@ -189,11 +189,7 @@ impl Paths {
             "" => name.to_owned(),
             _ => format!("{path}.{name}"),
         };
-        Self {
-            schema: join(&self.schema),
-            shown: join(&self.shown),
-            indexed: join(&self.indexed),
-        }
+        Self { schema: join(&self.schema), shown: join(&self.shown), indexed: join(&self.indexed) }
     }
 
     fn entry(&self, label: &str, number: usize) -> Self {
@@ -217,8 +213,10 @@ impl Walk<'_> {
             let line = self.document.line(found.span().start);
             let list = found.get_ref().as_array();
             let is_section = |list: &&toml::de::DeArray<'_>| {
-                matches!(schema::find(&paths.schema).map(|key| key.expect), Some(Expect::Sections(..)))
-                    && list.iter().all(|entry| entry.get_ref().as_table().is_some())
+                matches!(
+                    schema::find(&paths.schema).map(|key| key.expect),
+                    Some(Expect::Sections(..))
+                ) && list.iter().all(|entry| entry.get_ref().as_table().is_some())
             };
             if let Some(table) = found.get_ref().as_table() {
                 self.table(table, &paths);

@@ -53,7 +53,11 @@ fn wanted(config: &Config) -> (Vec<Service>, Entries) {
                 name: service.name.clone(),
                 address: service.address.to_string(),
                 ports: service.ports.clone(),
-                allowed_replicas: service.allowed_replicas.iter().map(ToString::to_string).collect(),
+                allowed_replicas: service
+                    .allowed_replicas
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect(),
                 ..Service::default()
             };
             (own.services.iter().map(service).collect(), Entries::Services)

@@ -15,7 +15,8 @@ use pipeline::wire::family::Version;
 
 use super::numbers::{self, Numbers};
 use super::{
-    Carried, Controls, Environment, Labels, RoleSet, any_of, controls, label, path, tables, tag_option,
+    Carried, Controls, Environment, Labels, RoleSet, any_of, controls, label, path, tables,
+    tag_option,
 };
 use crate::config::{self, Config, ServiceAddress};
 use crate::control::memory::Remembering;
@@ -111,7 +112,7 @@ fn retired(known: &numbers::Service, policy: Option<&Policy>) -> Service {
         scope: prefix(&known.address).map_or(Scope::Any, Scope::Prefix),
         ports: known.ports.clone(),
         retired: true,
-        allowed_replicas: AllowList::only(known.allowed_replicas.iter().filter_map(prefix).collect()),
+        allowed_replicas: AllowList::only(known.allowed_replicas.iter().filter_map(prefix)),
         policy: policy.cloned().unwrap_or_default(),
     }
 }

@@ -153,8 +153,12 @@ pub fn with_role_set<T: WithRole>(
                 visitor.run(gateway::role_set::<C>(config, own, environment, numbers))
             }
         },
-        config::Role::Switch(own) => visitor.run(switch::role_set(config, own, environment, numbers)),
-        config::Role::Replica(own) => visitor.run(replica::role_set(config, own, environment, numbers)),
+        config::Role::Switch(own) => {
+            visitor.run(switch::role_set(config, own, environment, numbers))
+        }
+        config::Role::Replica(own) => {
+            visitor.run(replica::role_set(config, own, environment, numbers))
+        }
     }
 }
 

@@ -194,8 +194,9 @@ struct Assignment<'a> {
 impl Assignment<'_> {
     /// Finds the numbers of services that have one.
     fn match_known(&mut self, wanted: &[Service]) {
-        let same_name =
-            |known: &Service, own: &Service| (&known.name, &known.address) == (&own.name, &own.address);
+        let same_name = |known: &Service, own: &Service| {
+            (&known.name, &known.address) == (&own.name, &own.address)
+        };
         let renamed = |known: &Service, own: &Service| {
             known.address == own.address && known.ports.iter().any(|port| own.ports.contains(port))
         };
@@ -250,7 +251,8 @@ impl Assignment<'_> {
             let is_wanted = |port: &u16| {
                 wanted.iter().any(|own| own.address == known.address && own.ports.contains(port))
             };
-            let left: Vec<_> = known.ports.iter().copied().filter(|port| !is_wanted(port)).collect();
+            let left: Vec<_> =
+                known.ports.iter().copied().filter(|port| !is_wanted(port)).collect();
             if self.taken[number].is_none() {
                 self.services[number].retired.get_or_insert(self.now);
                 retire_all(&mut self.services[number].servers, self.now);

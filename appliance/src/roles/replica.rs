@@ -15,8 +15,8 @@ use pipeline::role::replica::{Admission, Replica, Selection, Server, Service, Se
 use super::carried::{earlier_servers, web_place};
 use super::numbers::{self, Numbers, Place};
 use super::{
-    Carried, Controls, Environment, Labels, Member, RoleSet, any_of, controls, derived, label, path,
-    selection_key, share, tables, tag_option,
+    Carried, Controls, Environment, Labels, Member, RoleSet, any_of, controls, derived, label,
+    path, selection_key, share, tables, tag_option,
 };
 use crate::config::{self, Config};
 

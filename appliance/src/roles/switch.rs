@@ -17,8 +17,8 @@ use pipeline::role::switch::{
 use super::carried::{earlier_replicas, earlier_servers, place};
 use super::numbers::{Numbers, Place};
 use super::{
-    Carried, Controls, Environment, Labels, Member, RoleSet, any_of, controls, derived, label, path,
-    selection_key, tables, tag_option,
+    Carried, Controls, Environment, Labels, Member, RoleSet, any_of, controls, derived, label,
+    path, selection_key, tables, tag_option,
 };
 use crate::config::{self, Config};
 

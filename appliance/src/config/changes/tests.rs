@@ -35,7 +35,8 @@ fn lines(old: &str, new: &str) -> Vec<String> {
 fn what_is_written_otherwise_and_means_the_same_is_no_change() {
     assert_eq!(lines(SHOP, SHOP), [""; 0]);
     let comment = format!("# a comment\n[timeouts]\nracing = \"40s\"\n\n{SHOP}");
-    let other = "[timeouts]\nracing = \"20s 20s\"\nestablished = \"2h4m\"\n[switch]\nmax_copies = 0x8\n";
+    let other =
+        "[timeouts]\nracing = \"20s 20s\"\nestablished = \"2h4m\"\n[switch]\nmax_copies = 0x8\n";
     assert_eq!(lines(&comment, &format!("{other}{SHOP}")), [""; 0]);
 }
 
@@ -74,9 +75,8 @@ fn a_service_is_one_line_and_not_one_for_each_of_its_keys() {
         ["removed switch.service[shop] (was line 5)"]
     );
     // Services without names share an address: the port tells them apart.
-    let [one, two] = [80, 443].map(|port| {
-        SHOP.replace("name = \"shop\"\n", &format!("ports = [{port}]\n"))
-    });
+    let [one, two] =
+        [80, 443].map(|port| SHOP.replace("name = \"shop\"\n", &format!("ports = [{port}]\n")));
     assert_eq!(
         lines(&format!("{one}{two}"), &format!("{two}{one}").replace("oslo", "rome")),
         [
@@ -116,10 +116,10 @@ fn every_line_of_every_example_can_be_left_out_or_is_needed() {
 
 #[test]
 fn what_needs_a_restart_is_marked() {
-    let source = |text: &str| {
-        Source::of_text("f.toml", &format!("role = \"switch\"\n{PORTS}{text}{SHOP}"))
-    };
-    let new = source("[table]\nmax_connections = 100\n[worker]\ncores = [1]\n[log]\nlevel = \"warn\"\n");
+    let source =
+        |text: &str| Source::of_text("f.toml", &format!("role = \"switch\"\n{PORTS}{text}{SHOP}"));
+    let new =
+        source("[table]\nmax_connections = 100\n[worker]\ncores = [1]\n[log]\nlevel = \"warn\"\n");
     let marked: Vec<_> = changes(&source(""), &new)
         .into_iter()
         .map(|change| (change.path, change.line, change.needs_restart))

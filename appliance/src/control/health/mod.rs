@@ -159,7 +159,8 @@ impl Prober {
         let stays = |place: usize| places.get(place).copied().flatten();
         next.due.retain(|(_, place)| !places.contains(&Some(*place)));
         let latest = now + next.settings.interval;
-        let kept = self.due.iter().filter_map(|(due, place)| Some(((*due).min(latest), stays(*place)?)));
+        let kept =
+            self.due.iter().filter_map(|(due, place)| Some(((*due).min(latest), stays(*place)?)));
         next.due.extend(kept);
         next.due.make_contiguous().sort();
         for mut probe in self.probes.drain(..) {

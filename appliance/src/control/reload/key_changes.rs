@@ -4,7 +4,8 @@ use crate::control::keys::Keys;
 
 /// Returns one line for each difference.
 pub(super) fn lines(old: &Keys, new: &Keys) -> Vec<String> {
-    let find = |keys: &Keys, id: u8| keys.all().iter().find(|(own, _)| *own == id).map(|(_, key)| *key);
+    let find =
+        |keys: &Keys, id: u8| keys.all().iter().find(|(own, _)| *own == id).map(|(_, key)| *key);
     let mut lines = Vec::new();
     for id in 0..=u8::MAX {
         match (find(old, id), find(new, id)) {

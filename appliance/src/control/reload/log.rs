@@ -4,6 +4,8 @@ use std::sync::OnceLock;
 
 use tracing::Level;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::prelude::*;
+use tracing_subscriber::reload;
 
 /// Sets the level of the log.
 type SetLevel = Box<dyn Fn(Level) + Send + Sync>;
@@ -12,13 +14,11 @@ static SET_LEVEL: OnceLock<SetLevel> = OnceLock::new();
 
 /// Begins to log to stderr, what is at least as severe as `level`.
 pub fn begin(level: Level) {
-    let builder = tracing_subscriber::fmt()
-        .with_max_level(LevelFilter::from_level(level))
+    let (filter, handle) = reload::Layer::new(LevelFilter::from_level(level));
+    let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_writer(std::io::stderr)
-        .with_filter_reloading();
-    let handle = builder.reload_handle();
-    builder.init();
+        .with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(filter).with(lines).init();
     let set = move |level| {
         // It fails only if the log has ended.
         let _ = handle.reload(LevelFilter::from_level(level));

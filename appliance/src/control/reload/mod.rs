@@ -109,8 +109,11 @@ impl Reloading {
         let config = source.parse().map_err(|errors| invalid(errors.to_string()))?;
         let keys = roles::load_keys(&config).map_err(|error| invalid(error.to_string()))?;
         let differences = changes(&self.source, &source);
-        let mut restart: Vec<_> =
-            differences.iter().filter(|change| change.needs_restart).map(Change::to_string).collect();
+        let mut restart: Vec<_> = differences
+            .iter()
+            .filter(|change| change.needs_restart)
+            .map(Change::to_string)
+            .collect();
         restart.extend(self.without_table(&config));
         let numbers = carried.numbers_for(&config).unwrap_or_else(|conflicts| {
             restart.extend(conflicts.iter().map(ToString::to_string));

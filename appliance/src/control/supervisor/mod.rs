@@ -316,7 +316,11 @@ impl Supervisor {
         (self.controls.apply)(&self.members.states());
         log_drained(name.as_str(), drained);
         let but = if drained { String::new() } else { self.still_out(name, left) };
-        Answer::Done(format!("{name}{} {}{but}", if but.is_empty() { "" } else { ":" }, drained_word(drained)))
+        Answer::Done(format!(
+            "{name}{} {}{but}",
+            if but.is_empty() { "" } else { ":" },
+            drained_word(drained)
+        ))
     }
 
     /// Returns why a member gets no connections although it is not drained, as the end of a sentence;
@@ -333,7 +337,9 @@ impl Supervisor {
                  reloaded",
                 line().unwrap_or_default()
             ),
-            Remaining::Down => ", but its health check fails: gets no connections until it passes".to_owned(),
+            Remaining::Down => {
+                ", but its health check fails: gets no connections until it passes".to_owned()
+            }
             Remaining::Unanswered => {
                 ", but its tunnel does not answer probes: gets no copies until it does".to_owned()
             }

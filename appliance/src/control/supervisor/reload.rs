@@ -154,7 +154,8 @@ impl Supervisor {
         {
             admission.dead.store(drained, Relaxed);
         }
-        if let (Some(next), Some(mut memory)) = (controls.memory.take(), self.controls.memory.take())
+        if let (Some(next), Some(mut memory)) =
+            (controls.memory.take(), self.controls.memory.take())
         {
             memory.reload(next, (self.clock)());
             controls.memory = Some(memory);

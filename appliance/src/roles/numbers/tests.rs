@@ -103,11 +103,15 @@ fn what_was_retired_first_is_reused_when_numbers_run_out() {
     }
     let servers = &numbers.services()[0].servers;
     assert_eq!(servers.len(), MOST_SERVERS);
-    assert_eq!((&*servers[0].name, &*servers[43].name, &*servers[44].name), ("web256", "web299", "web44"));
+    assert_eq!(
+        (&*servers[0].name, &*servers[43].name, &*servers[44].name),
+        ("web256", "web299", "web44")
+    );
     let mut numbers = Numbers::default();
     for n in 0..MOST_SERVICES + 10 {
         let address = format!("203.0.{}.{}", n / 256, n % 256);
-        numbers = numbers.assigned(&[service("a", &address, &[80], &[])], Entries::Services).unwrap();
+        numbers =
+            numbers.assigned(&[service("a", &address, &[80], &[])], Entries::Services).unwrap();
     }
     assert_eq!(numbers.services().len(), MOST_SERVICES);
     assert_eq!(numbers.number_of("a"), Some(9));
@@ -115,7 +119,8 @@ fn what_was_retired_first_is_reused_when_numbers_run_out() {
 
 #[test]
 fn numbers_survive_being_written_to_a_file() {
-    let web = Place::Web { address: [192, 0, 2, 9].into(), port: Some(8080), mac: None, has_vip: true };
+    let web =
+        Place::Web { address: [192, 0, 2, 9].into(), port: Some(8080), mac: None, has_vip: true };
     let servers = [Place::Inside, Place::Mac([2; 6]), Place::Tunnel([192, 0, 2, 1].into()), web];
     let servers = servers.map(|place| Server { name: "web".to_owned(), place, retired: None });
     let first = Service { servers: servers.to_vec(), ..service("a", V, &[80], &[]) };
@@ -164,7 +169,9 @@ fn connections(numbers: &Numbers) -> Vec<Connection> {
             let connection = Connection { address, port, number, server: None };
             let live = service.servers.iter().enumerate().filter(|(_, s)| s.retired.is_none());
             let servers = live.map(|(slot, server)| Some((slot, server.place)));
-            all.extend(servers.chain([None]).map(|server| Connection { server, ..connection.clone() }));
+            all.extend(
+                servers.chain([None]).map(|server| Connection { server, ..connection.clone() }),
+            );
         }
     }
     all

@@ -12,7 +12,8 @@ use crate::control::reload::testing::{Puppets, Watched};
 use crate::control::socket::{Command, Name};
 use crate::roles::{Carried, Environment, RoleSet, WithRole, with_role_set};
 
-const PORTS: &str = "[port.inside]\ndevice = \"net_null0\"\n[port.outside]\ndevice = \"net_null1\"\n";
+const PORTS: &str =
+    "[port.inside]\ndevice = \"net_null0\"\n[port.outside]\ndevice = \"net_null1\"\n";
 
 const SWITCH: &str = r#"[[switch.service]]
 name = "shop"
@@ -151,7 +152,10 @@ fn a_file_with_mistakes_changes_nothing_and_tells_them_all() {
     let Answer::Invalid(text) = lab.reload(&broken) else { panic!("taken") };
     let lines: Vec<_> = text.lines().collect();
     assert_eq!(lines[0], "not reloaded, the running configuration stays in force:");
-    assert!(lines[1].starts_with("f.toml:7: timeouts.racing: \"soon\" is not a duration"), "{text}");
+    assert!(
+        lines[1].starts_with("f.toml:7: timeouts.racing: \"soon\" is not a duration"),
+        "{text}"
+    );
     assert!(lines[2].starts_with("f.toml:9: worker.cores[0]: 9999 is out of range"), "{text}");
     let dry = lab.answer(Command::Reload { dry_run: true });
     assert!(matches!(dry, Answer::Invalid(text) if text.starts_with("a reload would be refused")));
@@ -184,7 +188,9 @@ fn what_needs_a_restart_is_named_and_then_nothing_is_applied() {
     assert_eq!(done(lab.reload(SWITCH)), "nothing to do: f.toml has no changes");
     let mut lab = Lab::new("gateway", GATEWAY);
     let other = format!("[gateway]\nconfiguration = \"B\"\n{GATEWAY}");
-    assert!(matches!(lab.reload(&other), Answer::Error(text) if text.contains("gateway.configuration")));
+    assert!(
+        matches!(lab.reload(&other), Answer::Error(text) if text.contains("gateway.configuration"))
+    );
 }
 
 #[test]
@@ -241,10 +247,12 @@ fn members_that_stay_keep_their_state() {
 
 #[test]
 fn undrain_tells_what_the_file_disables() {
-    let disabled = SWITCH.replace("address = \"198.51.100.10\"", "address = \"198.51.100.10\"\nenabled = false");
+    let disabled = SWITCH
+        .replace("address = \"198.51.100.10\"", "address = \"198.51.100.10\"\nenabled = false");
     let mut lab = Lab::new("switch", &disabled);
     done(lab.answer(Command::Drain { name: name("shop/lisbon") }));
-    let undrained = |lab: &mut Lab, member| done(lab.answer(Command::Undrain { name: name(member) }));
+    let undrained =
+        |lab: &mut Lab, member| done(lab.answer(Command::Undrain { name: name(member) }));
     assert_eq!(
         undrained(&mut lab, "shop/lisbon"),
         "shop/lisbon: undrained, but disabled in the file (line 12): gets no connections until that \
@@ -262,12 +270,16 @@ fn a_worker_that_is_late_is_told_and_takes_it_later() {
     lab.watched.asleep.set(true);
     let renamed = SWITCH.replace("lisbon", "rome");
     let text = done(lab.reload(&renamed));
-    assert!(text.ends_with("\nworkers 0, 1 have not taken it over yet; the log will tell"), "{text}");
+    assert!(
+        text.ends_with("\nworkers 0, 1 have not taken it over yet; the log will tell"),
+        "{text}"
+    );
     // The counters are still those before.
     let copies = |lab: &Lab| lab.supervisor.snapshot().copies[0].name.clone();
     assert_eq!(copies(&lab), "shop/lisbon");
     let again = lab.reload(SWITCH);
-    let expected = "not reloaded: workers 0, 1 have not taken over what was reloaded before; try again";
+    let expected =
+        "not reloaded: workers 0, 1 have not taken over what was reloaded before; try again";
     assert!(matches!(again, Answer::Error(text) if text == expected));
     let waiting = lab.supervisor.reloading.as_mut().unwrap();
     waiting.given = waiting.given.and_then(|given| given.checked_sub(LATE));
@@ -367,7 +379,7 @@ fn a_service_that_leaves_a_gateway_keeps_its_number() {
 #[test]
 fn numbers_that_cannot_be_stored_stop_the_reload() {
     let mut lab = Lab::new("switch", SWITCH);
-    let refuse = |_: &_| Err(std::io::Error::other("no space left"));
+    let refuse = |_: &crate::roles::numbers::Numbers| Err(std::io::Error::other("no space left"));
     let reloading = lab.supervisor.reloading.take();
     lab.supervisor.reloading = reloading.map(|own| own.with_persist(Box::new(refuse)));
     let renamed = lab.reload(&SWITCH.replace("lisbon", "rome"));
