@@ -247,6 +247,7 @@ impl Assignment<'_> {
 
     /// Retires what the file does not have any more.
     fn retire(&mut self, wanted: &[Service]) {
+        let mut rests = Vec::new();
         for (number, known) in self.before.services.iter().enumerate() {
             let is_wanted = |port: &u16| {
                 wanted.iter().any(|own| own.address == known.address && own.ports.contains(port))
@@ -263,9 +264,10 @@ impl Assignment<'_> {
                 // Its other ports go on with another number: entries do not refer to it.
                 let mut rest = Service { ports: left, retired: Some(self.now), ..known.clone() };
                 retire_all(&mut rest.servers, self.now);
-                self.add_rest(rest);
+                rests.push(rest);
             }
         }
+        rests.into_iter().for_each(|rest| self.add_rest(rest));
     }
 
     /// Adds what is left of a service, in the place of one of which nothing was left already.
