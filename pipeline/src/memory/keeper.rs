@@ -167,7 +167,11 @@ impl Memory {
     /// readers of the plans stay with this memory.
     pub fn reload(&mut self, next: Self, now: Ticks) {
         let known = self.services.len();
-        self.path = next.path;
+        if self.path != next.path {
+            self.path = next.path;
+            let families = self.services.iter_mut().flat_map(|service| &mut service.families);
+            families.for_each(FamilyMemory::touch);
+        }
         for (number, service) in next.services.into_iter().enumerate() {
             match self.services.get_mut(number) {
                 Some(own) => own.reload(service.settings, now),
@@ -358,6 +362,9 @@ impl ServiceMemory {
 
     /// Goes on with other settings: forgets the sites that they do not allow.
     fn reload(&mut self, settings: ServiceSettings, now: Ticks) {
+        if self.settings == settings {
+            return;
+        }
         let earlier = std::mem::replace(&mut self.settings, settings);
         let policy = &self.settings.policy;
         for family in &mut self.families {

@@ -24,7 +24,7 @@ use crate::wire::tunnel::Format;
 /// assert_eq!(path.inner_mtu::<V4>(format), 1476);
 /// assert_eq!(path.format("203.0.113.10".parse().unwrap()), Format::Ipip);
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TunnelPath {
     /// The largest IP packet that gets through, outer header included, in bytes.
     pub mtu: u16,

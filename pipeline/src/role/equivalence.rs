@@ -1,7 +1,8 @@
-//! The fast path and the slow path must do the same. Each random event sequence is replayed to three
-//! instances of a role: to one as it is, to one that takes the slow path only, and to one behind a
-//! VLAN tag, for which the fast path is not made. Verdicts, frames that leave, and table states must
-//! be equal.
+//! The fast path and the slow path must do the same, and a reload that changes nothing must not be
+//! seen. Each random event sequence is replayed to four instances of a role: to one as it is, to one
+//! that takes the slow path only, to one behind a VLAN tag, for which the fast path is not made, and
+//! to one that is reloaded before every burst. Verdicts, frames that leave, and table states must be
+//! equal; of the reloaded one all counters, too.
 
 use std::sync::Arc;
 
@@ -157,6 +158,7 @@ fn replay_to_all<R: Role>(
 ) -> Result<(), TestCaseError> {
     let (mut fast, mut tagged) = (Instance::new(make(), &[]), Instance::new(make(), &TAG));
     let mut slow = Instance { is_slow: true, ..Instance::new(make(), &[]) };
+    let mut reloaded = Instance::new(make(), &[]);
     let mut now = Ticks::from_secs(1);
     let mut rest = events;
     while let Some(first) = rest.first() {
@@ -169,11 +171,14 @@ fn replay_to_all<R: Role>(
         let frames: Vec<_> = burst.iter().map(&frame).collect();
         let one = fast.pass(first.side(), &frames, now);
         let states = fast.table_states(now);
-        for other in [&mut slow, &mut tagged] {
+        drop(reloaded.role.reload(make(), now));
+        for other in [&mut slow, &mut tagged, &mut reloaded] {
             prop_assert_eq!(&one, &other.pass(first.side(), &frames, now), "{:?}", burst);
             prop_assert_eq!(&states, &other.table_states(now));
         }
     }
+    let all = |instance: &Instance<R>| format!("{:?}", instance.role.counters());
+    prop_assert_eq!(all(&fast), all(&reloaded));
     Ok(())
 }
 

@@ -228,3 +228,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn changed_time_outs_hold_at_once_and_take_a_bounded_step_at_a_time() {
+    let mut table = table(300);
+    (0..100).for_each(|number| assert!(insert(&mut table, number, Phase::New, 0).is_some()));
+    (100..200).for_each(|number| assert!(insert(&mut table, number, Phase::Old, 0).is_some()));
+    assert_eq!(table.expire(Ticks::from_secs(20), 10), 0);
+    table.set_timeouts(&[15, 18, 5, 50].map(Ticks::from_secs));
+    assert_eq!((find(&mut table, 7, 20), find(&mut table, 107, 20)), (None, None));
+    let steps: Vec<_> = (0..40).map(|_| table.expire(Ticks::from_secs(20), 10)).collect();
+    assert!(steps.iter().all(|removed| *removed <= 20), "{steps:?}");
+    assert!(table.is_empty());
+    // A longer one holds for entries that are there, too.
+    assert!(insert(&mut table, 1, Phase::New, 20).is_some());
+    table.set_timeouts(&[100, 100, 5, 50].map(Ticks::from_secs));
+    assert_eq!(find(&mut table, 1, 119), Some(1));
+    assert_eq!(find(&mut table, 1, 120), None);
+}

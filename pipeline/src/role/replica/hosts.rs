@@ -36,6 +36,14 @@ impl Hosts {
         Self { servers, tunnel_addresses }
     }
 
+    /// Takes over what is known of web servers. Those that the settings do not name any more may have
+    /// connections: they stay web servers.
+    pub(super) fn inherit(&mut self, before: &Self) {
+        for (address, known) in &before.servers {
+            self.servers.entry(*address).or_insert(*known).answers |= known.answers;
+        }
+    }
+
     /// Returns whether a web server has this address.
     pub(super) fn is_server(&self, address: IpAddr) -> bool {
         self.servers.contains_key(&address)

@@ -18,6 +18,7 @@ mod mode;
 mod owner;
 mod phase;
 mod related;
+mod reload;
 mod repair;
 mod settings;
 mod track;
@@ -119,10 +120,12 @@ impl Replica {
         selection: Reader<Selection>,
         keys: Reader<Keys>,
     ) -> Self {
+        // A retired service only covers its address: at no port is a copy accepted.
+        let ports = |service: &Service| if service.retired { 0 } else { service.ports.len() };
         let scopes = settings
             .services
             .iter()
-            .map(|service| (Scope::Prefix(service.address.into()), service.ports.as_slice()));
+            .map(|s| (Scope::Prefix(s.address.into()), &s.ports[..ports(s)]));
         let servers = settings.services.iter().map(|service| service.servers.len()).sum();
         let counters = ReplicaCounters::new(servers);
         Self {
@@ -297,7 +300,7 @@ impl Role for Replica {
     }
 
     fn reload(&mut self, next: Self, _now: Ticks) -> Self {
-        std::mem::replace(self, next)
+        self.go_on_as(next)
     }
 
     fn table_bytes(&self) -> [usize; 2] {

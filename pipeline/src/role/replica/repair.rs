@@ -50,6 +50,11 @@ impl Repairs {
         Self { rate, all, cells: vec![cell; CELLS].into_boxed_slice(), hash }
     }
 
+    /// Changes how many tokens per second are given to all prefixes together.
+    pub(super) fn set_rate(&mut self, rate: u64) {
+        self.rate = rate;
+    }
+
     /// Notes that a client has established a connection.
     pub(super) fn earn(&mut self, client: IpAddr) {
         let cell = self.cell(client);

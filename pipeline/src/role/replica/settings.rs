@@ -1,4 +1,4 @@
-//! The settings of a replica, fixed at launch, and the state that the control thread changes while
+//! The settings of a replica, fixed until a reload, and the state that the control thread changes while
 //! it runs.
 
 use std::net::IpAddr;
@@ -47,7 +47,7 @@ pub struct Service {
     pub retired: bool,
 }
 
-/// The settings of a replica, fixed at launch.
+/// The settings of a replica, fixed until a reload.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The services, by number.
@@ -139,8 +139,10 @@ impl Selection {
     /// Makes the selection under a key.
     pub fn keyed(services: &[Service], up: impl Fn(usize) -> bool, key: (u64, u64)) -> Self {
         let of = |service: &Service| {
-            let weight =
-                |(number, server): (usize, &Server)| if up(number) { server.weight } else { 0 };
+            let weight = |(number, server): (usize, &Server)| match up(number) {
+                true if !service.retired => server.weight,
+                _ => 0,
+            };
             let numbered = (service.first_server..).zip(&service.servers);
             let shares: Vec<_> =
                 numbered.map(|(n, server)| (server.name.as_str(), weight((n, server)))).collect();

@@ -3,12 +3,14 @@
 
 mod direct;
 mod hostile;
+mod reload;
 mod repair;
 mod shares;
 mod untagged;
 
 use super::*;
 use crate::base::published::Published;
+use crate::counters::EarlierNumbers;
 use crate::neighbours::Neighbours;
 use crate::packet::buffer::{HeapBuffer, HeapPool};
 use crate::packet::burst::Output;

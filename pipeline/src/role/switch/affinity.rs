@@ -167,7 +167,7 @@ impl<F: Family> SwitchFor<'_, F> {
         if !self.common.states[service].has_affinity() {
             return match is_syn {
                 true => self.selected(service, pair.0),
-                false => self.without_affinity(service, pair.0),
+                false => self.without_affinity(service, pair.0, now),
             };
         }
         let isn = tcp::sequence(packet.tcp());
@@ -178,8 +178,51 @@ impl<F: Family> SwitchFor<'_, F> {
                 Some(usize::from(self.affinities.get(slot).value.server))
             }
             None if is_syn => self.insert(service, hash, pair, isn, now),
+            None if self.common.states[service].has_unstored(now) => {
+                self.store_at_first(service, hash, pair, packet, now)
+            }
             None => self.selected(service, pair.0),
         }
+    }
+
+    /// Returns whether a SYN is to a service that has left the configuration, and of no connection that
+    /// it still has.
+    #[inline]
+    pub(super) fn begins_at_retired<B: Buffer>(
+        &mut self,
+        packet: &Packet<B>,
+        service: usize,
+        now: Ticks,
+    ) -> bool {
+        let state = &self.common.states[service];
+        if !state.retired {
+            return false;
+        }
+        let pair = (packet.source(), packet.destination());
+        !state.has_affinity()
+            || self.affinities.find(self.affinities.hash(pair), pair, now).is_none()
+    }
+
+    /// Handles a packet of a connection that has no entry, because its service had only one server
+    /// when it began: it gets one, as far as there is room.
+    #[cold]
+    fn store_at_first<B: Buffer>(
+        &mut self,
+        service: usize,
+        hash: Hash,
+        pair: Pair<F>,
+        packet: &Packet<B>,
+        now: Ticks,
+    ) -> Option<usize> {
+        let counters = self.common.counters.common.table_of(F::VERSION);
+        let affinity = Affinity::new(tcp::sequence(packet.tcp()), 0);
+        let opening = Phase::Opening;
+        if let Some(inserted) =
+            insert_counted(self.affinities, counters, hash, pair, opening, affinity, now)
+        {
+            self.track_client(inserted.slot(), service, packet, now);
+        }
+        Some(0)
     }
 
     /// Returns the server of a packet that belongs to a connection without being one of its whole
@@ -190,7 +233,7 @@ impl<F: Family> SwitchFor<'_, F> {
         {
             return Some(usize::from(self.affinities.get(slot).value.server));
         }
-        self.without_affinity(service, pair.0)
+        self.without_affinity(service, pair.0, now)
     }
 
     /// Returns the server that is selected for a new connection, if there is one.
@@ -200,9 +243,10 @@ impl<F: Family> SwitchFor<'_, F> {
 
     /// Returns the server of a connection without an entry. A service's only server has its
     /// connections even when it gets no new ones; a server that never got any has none.
-    fn without_affinity(&self, service: usize, client: Endpoint<F>) -> Option<usize> {
+    fn without_affinity(&self, service: usize, client: Endpoint<F>, now: Ticks) -> Option<usize> {
         let state = &self.common.states[service];
         match state.has_affinity() {
+            true if state.has_unstored(now) => Some(0),
             true => self.selected(service, client),
             false => state.was_selected.then_some(0),
         }
@@ -247,7 +291,13 @@ impl<F: Family> SwitchFor<'_, F> {
             }
         };
         if !stays {
-            let server = self.selected(service, self.affinities.get(slot).key.0)?;
+            let Some(server) = self.selected(service, self.affinities.get(slot).key.0) else {
+                if self.common.states[service].retired {
+                    // What follows belongs to no connection of the service.
+                    self.affinities.remove(slot);
+                }
+                return None;
+            };
             *self.affinities.value_mut(slot) = Affinity::new(isn, server);
             self.affinities.move_to(slot, Phase::Opening, now);
             return Some(server);

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::settings::Tunnel;
 use super::{Common, SwitchFor};
 use crate::base::time::Ticks;
 use crate::counters::{Generated, Scalar};
@@ -113,7 +114,8 @@ impl<F: Family> SwitchFor<'_, F> {
         let Common { settings, states, keys, signatures, counters, .. } = &mut *self.common;
         // op 310: may it be redirected, and is the content replicable?
         // Data must not be delivered more than once; no gateway tags a SYN with data.
-        if !tag.permitted || !states[service].replicable || packet.has_data() {
+        let state = &states[service];
+        if !tag.permitted || !state.replicable || state.retired || packet.has_data() {
             return Err(Verdict::NotFannedOut);
         }
         // RFC 2003, section 3.1: it must not leave a tunnel.
@@ -197,19 +199,32 @@ impl<F: Family> SwitchFor<'_, F> {
         context: &mut Context<'_, P>,
     ) {
         let (state, counters) = (&self.common.states[service], &self.common.counters);
+        let tunnel = state.replicas[number];
+        let is_sent = self.send_copy(packet, tunnel, entropy, generated, context);
+        if is_sent && generated == Generated::Copy {
+            counters.copies[state.first_replica + number].add(1);
+        }
+    }
+
+    /// Sends a copy through a tunnel. Returns whether there was a buffer for it.
+    pub(super) fn send_copy<P: Pool>(
+        &self,
+        packet: &Packet<P::Buffer>,
+        tunnel: Tunnel,
+        entropy: u32,
+        generated: Generated,
+        context: &mut Context<'_, P>,
+    ) -> bool {
+        let counters = &self.common.counters.common;
         let copy = match context.out.has_room(Side::Outside) {
-            true => {
-                let outer = state.replicas[number].outer(entropy);
-                encap::copy_back_to(packet, outer, context.pool)
-            }
+            true => encap::copy_back_to(packet, tunnel.outer(entropy), context.pool),
             false => None,
         };
         let Some(copy) = copy else {
-            return counters.common.scalar(Scalar::CopiesFailed).add(1);
+            counters.scalar(Scalar::CopiesFailed).add(1);
+            return false;
         };
-        if generated == Generated::Copy {
-            counters.copies[state.first_replica + number].add(1);
-        }
-        send_generated(&counters.common, Side::Outside, copy, generated, context);
+        send_generated(counters, Side::Outside, copy, generated, context);
+        true
     }
 }

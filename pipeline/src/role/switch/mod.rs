@@ -20,6 +20,7 @@ mod owner;
 mod phase;
 mod probe;
 mod related;
+mod reload;
 mod select;
 mod settings;
 mod track;
@@ -147,9 +148,8 @@ impl Destination {
 
 impl<F: Family> FamilyState<F> {
     fn new(settings: &Settings, counters: &CommonCounters) -> Self {
-        let Timeouts { opening, established, closing, .. } = settings.timeouts;
-        let timeouts = [opening, established, established, closing, closing, closing];
         let capacity = settings.max_connections[F::VERSION as usize];
+        let timeouts = settings.timeouts.by_phase();
         let affinities = Table::new(capacity, &timeouts, settings.hash_key);
         counters.table_of(F::VERSION).capacity.set(affinities.capacity() as u64);
         Self { affinities, fragments: Fragments::new(settings.hash_key) }
@@ -165,7 +165,11 @@ impl Switch {
         keys: Reader<Keys>,
     ) -> Self {
         let all = &settings.services;
-        let scopes = all.iter().map(|s| (Scope::Prefix(s.address.into()), s.ports.as_slice()));
+        let numbered = || (0u16..).zip(all);
+        // A retired service has the packets that belong to no other.
+        let live = numbered().filter(|(_, service)| !service.retired);
+        let ordered = live.chain(numbered().filter(|(_, service)| service.retired));
+        let scopes = ordered.map(|(n, s)| (n, Scope::Prefix(s.address.into()), s.ports.as_slice()));
         let states: Box<[ServiceState]> =
             all.iter().map(|service| ServiceState::new(service, &settings.path)).collect();
         let replicas = states.iter().map(|state| state.replicas.len()).sum();
@@ -176,7 +180,7 @@ impl Switch {
             v6: FamilyState::new(&settings, &counters.common),
             lookup: ServiceLookup::default(),
             common: Common {
-                services: Services::new(scopes),
+                services: Services::numbered(scopes),
                 own: own_addresses(all),
                 tracks_inside: states
                     .iter()
@@ -283,6 +287,9 @@ impl<F: Family> SwitchFor<'_, F> {
         let client = packet.source::<F>();
         // op 302: a packet has come; op 304: is it a SYN?
         let is_syn = tcp::flags(packet.tcp()).is_syn();
+        if is_syn && self.begins_at_retired(packet, service, context.now) {
+            return Verdict::NoService;
+        }
         let verdict = match is_syn {
             true => match self.on_syn(packet, service, context) {
                 Ok(verdict) => verdict,
@@ -291,7 +298,10 @@ impl<F: Family> SwitchFor<'_, F> {
             false => Verdict::ToServer,
         };
         let Some(server) = self.server_for(packet, service, hint, context.now) else {
-            return Verdict::NoServer;
+            return match self.common.states[service].retired {
+                true => Verdict::NoService,
+                false => Verdict::NoServer,
+            };
         };
         if is_syn {
             self.count_syn(packet, service, server);
@@ -304,7 +314,9 @@ impl<F: Family> SwitchFor<'_, F> {
     /// SYN/ACK's is.
     fn count_syn<B: Buffer>(&self, packet: &mut Packet<B>, service: usize, server: usize) {
         let state = &self.common.states[service];
-        self.common.counters.syns[state.first_server + server].add(1);
+        if let Some(counter) = self.common.counters.syns.get(state.first_server + server) {
+            counter.add(1);
+        }
         if let NextHop::Tunnel(tunnel) = &state.servers[server] {
             self.clamp(packet, clamp::limit::<F>(tunnel.inner_mtu));
         }
@@ -430,8 +442,8 @@ impl Role for Switch {
         }
     }
 
-    fn reload(&mut self, next: Self, _now: Ticks) -> Self {
-        std::mem::replace(self, next)
+    fn reload(&mut self, next: Self, now: Ticks) -> Self {
+        self.go_on_as(next, now)
     }
 
     fn table_bytes(&self) -> [usize; 2] {

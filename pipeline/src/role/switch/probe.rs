@@ -134,6 +134,51 @@ impl Probes {
         }
     }
 
+    /// Goes on with the tunnels and settings of `next`, of the role that has these settings. Tunnels
+    /// that are probed before and after keep their state. `services` are the first replicas of each
+    /// service, before and after.
+    pub(super) fn reload(
+        &mut self,
+        next: &mut Self,
+        settings: &Settings,
+        services: impl Iterator<Item = (usize, usize)>,
+        now: Ticks,
+    ) {
+        let earlier = &settings.earlier_replicas;
+        let is_shared = Arc::ptr_eq(&self.health, &next.health);
+        if settings.probes && !is_shared {
+            next.health.inherit(&self.health, earlier);
+        }
+        let mut at = 0;
+        for (number, probed) in next.replicas.iter_mut().enumerate() {
+            let Some(before) = earlier.of(number) else { continue };
+            if before == self.next.0 {
+                at = number;
+            }
+            if let Some(known) = self.replicas.get(before).filter(|k| k.tunnel == probed.tunnel) {
+                probed.state = known.state;
+                if before != number {
+                    // The answer to its last probe has another number in it.
+                    probed.state.sent = 0;
+                }
+            }
+        }
+        for (before, first) in services {
+            let Some(stored) = next.header_stored.get_mut(first) else { continue };
+            *stored = self.header_stored.get(before).copied().flatten();
+            if !is_shared
+                && settings.probes
+                && let Some(header) = self.health.headers.get(before)
+            {
+                copy_header(header, &next.health.headers[first]);
+            }
+        }
+        let interval = next.probing.map_or(Ticks(0), |probing| probing.interval);
+        next.next = (at, self.next.1.min(now + interval));
+        next.count = self.count;
+        std::mem::swap(self, next);
+    }
+
     /// Notes the Ethernet header of a tagged SYN to the service whose first replica is `first`.
     /// Copies and probes are sent back to the host that the SYN came from.
     #[inline]
@@ -272,6 +317,13 @@ impl Probes {
         let Some(frame) = frame else { return };
         probed.state.sent = count;
         send_generated(counters, Side::Outside, frame, Generated::TunnelProbe, context);
+    }
+}
+
+/// Copies the Ethernet header of a service, unless one of the two is just being stored.
+fn copy_header(from: &Mutex<Header>, to: &Mutex<Header>) {
+    if let (Ok(from), Ok(mut to)) = (from.try_lock(), to.try_lock()) {
+        *to = from.clone();
     }
 }
 

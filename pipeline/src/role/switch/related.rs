@@ -70,10 +70,11 @@ impl<F: Family> SwitchFor<'_, F> {
             ..
         } = &mut *self.common;
         let client = quoted.destination;
-        let (address, replicas) = (client.address.into(), states[service].replicas.len());
+        let (address, state) = (client.address.into(), &states[service]);
+        let replicas = state.replicas.len() + state.former_replicas.len();
         let length = quote::least_length(packet, quoted);
         let is_copied = replicas > 0
-            && states[service].replicable
+            && state.replicable
             && length <= LARGEST_COPY
             && settings.allowed_clients.allows(address)
             && quote::checksum_ok::<F, _>(packet)
@@ -87,8 +88,9 @@ impl<F: Family> SwitchFor<'_, F> {
             return counters.common.scalar(Scalar::CopiesFailed).add(replicas as u64);
         };
         let short = Packet::new(short);
-        for number in 0..replicas {
-            self.copy_to(&short, service, number, client.entropy(), Generated::IcmpCopy, context);
+        let state = &self.common.states[service];
+        for tunnel in state.replicas.iter().chain(&state.former_replicas) {
+            self.send_copy(&short, *tunnel, client.entropy(), Generated::IcmpCopy, context);
         }
     }
 

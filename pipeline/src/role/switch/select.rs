@@ -1,7 +1,7 @@
 //! The selection of servers for clients (op 314), and of replicas for copies (op 312). The control
 //! thread makes it whenever a server or replica goes down or comes back; the workers read it.
 
-use super::settings::Service;
+use super::settings::{Server, Service};
 use crate::policy::maglev::{Maglev, PUBLIC_KEY};
 use crate::wire::family::{Endpoint, Family};
 
@@ -76,9 +76,11 @@ impl Selected {
     fn new(service: &Service, liveness: &Liveness, key: (u64, u64)) -> Self {
         let is = |all: &[bool], number: usize| all.get(number).copied().unwrap_or(true);
         let numbered = (service.first_server..).zip(&service.servers);
-        let weights: Vec<u32> = numbered
-            .map(|(number, server)| if is(&liveness.servers, number) { server.weight } else { 0 })
-            .collect();
+        let weight = |(number, server): (usize, &Server)| match is(&liveness.servers, number) {
+            true if !service.retired => server.weight,
+            _ => 0,
+        };
+        let weights: Vec<u32> = numbered.map(weight).collect();
         let mut live = weights.iter().enumerate().filter(|(_, weight)| **weight > 0);
         let servers = match (live.next(), live.next()) {
             (None, _) => Servers::None,
@@ -89,8 +91,10 @@ impl Selected {
                     .map_or(Servers::None, Servers::Several)
             }
         };
-        let replica =
-            |number: &u16| is(&liveness.replicas, service.first_replica + usize::from(*number));
+        let replica = |number: &u16| {
+            let number = service.first_replica + usize::from(*number);
+            !service.retired && is(&liveness.replicas, number)
+        };
         Self {
             servers,
             takes: weights.iter().map(|weight| *weight > 0).collect(),

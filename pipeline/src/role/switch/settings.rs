@@ -1,10 +1,12 @@
-//! The settings of a switch, fixed at launch, and the state that is computed from them once.
+//! The settings of a switch, fixed until a reload, and the state that is computed from them once.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use arrayvec::ArrayVec;
 use hashbrown::HashSet;
 
+use super::Phase;
 use crate::base::time::Ticks;
 use crate::counters::EarlierNumbers;
 use crate::policy::allow_list::AllowList;
@@ -12,6 +14,7 @@ use crate::policy::limiter::Limit;
 use crate::policy::tunnel_path::TunnelPath;
 use crate::stage::encap::OuterIp;
 use crate::stage::{clamp, tag};
+use crate::table::State;
 use crate::wire::ethernet::Mac;
 use crate::wire::family::{V4, V6, Version};
 use crate::wire::tunnel::Format;
@@ -90,6 +93,14 @@ impl Default for Timeouts {
     }
 }
 
+impl Timeouts {
+    /// Returns the time-outs of all phases.
+    pub(super) fn by_phase(&self) -> [Ticks; Phase::ALL.len()] {
+        let Self { opening, established, closing, .. } = *self;
+        [opening, established, established, closing, closing, closing]
+    }
+}
+
 /// The settings of probes of tunnels to replicas.
 #[derive(Clone, Copy, Debug)]
 pub struct Probing {
@@ -103,7 +114,7 @@ pub struct Probing {
     pub id: u16,
 }
 
-/// The settings of a switch, fixed at launch.
+/// The settings of a switch, fixed until a reload.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The services, by number. Numbers of services, and of servers within the services of one
@@ -222,6 +233,9 @@ pub(super) enum NextHop {
 /// Time for which a server's SYN/ACK says that its packets pass the switch.
 const PASSES_FOR: Ticks = Ticks::from_secs(600);
 
+/// The most replicas of a service that a reload has removed and that still get copies of errors.
+const FORMER_REPLICAS: usize = 16;
+
 /// A service as packets see it.
 #[derive(Clone, Debug)]
 pub(super) struct ServiceState {
@@ -238,11 +252,18 @@ pub(super) struct ServiceState {
     /// The number of the first server among all configured.
     pub(super) first_server: usize,
     /// When each server's SYN/ACK was last seen.
-    heard: Box<[Option<Ticks>]>,
+    pub(super) heard: Box<[Option<Ticks>]>,
     /// Where the next explorers begin among the live replicas.
     pub(super) next_explorer: usize,
     /// Whether the first server was selected for new connections at any time.
     pub(super) was_selected: bool,
+    /// The first server was the only one before a reload, and has connections without entries. Until
+    /// this time they get them.
+    pub(super) unstored: Option<Ticks>,
+    /// The tunnels to replicas that a reload has removed, and that may have connections.
+    pub(super) former_replicas: ArrayVec<Tunnel, FORMER_REPLICAS>,
+    /// Whether it has left the configuration.
+    pub(super) retired: bool,
     /// The largest MSS with which full segments fit the tunnels to its servers; `None` when no
     /// server is tunnelled to.
     pub(super) mss: Option<u16>,
@@ -274,6 +295,9 @@ impl ServiceState {
             first_server: service.first_server,
             next_explorer: 0,
             was_selected: false,
+            unstored: None,
+            former_replicas: ArrayVec::new(),
+            retired: service.retired,
         }
     }
 
@@ -281,6 +305,11 @@ impl ServiceState {
     #[inline]
     pub(super) fn has_affinity(&self) -> bool {
         self.servers.len() > 1
+    }
+
+    /// Returns whether its first server may have connections without entries.
+    pub(super) fn has_unstored(&self, now: Ticks) -> bool {
+        self.unstored.is_some_and(|until| now < until)
     }
 
     /// Returns whether a tunnel to a server has these outer addresses.

@@ -4,6 +4,7 @@
 
 mod backoff;
 mod direct;
+mod reload;
 mod rig;
 mod segments;
 mod shares;

@@ -152,7 +152,7 @@ fn without_headroom_a_packet_is_dropped_and_counted() {
 }
 
 /// Returns an ARP reply to the switch.
-fn arp_reply(address: &str, mac: Mac) -> Vec<u8> {
+pub(super) fn arp_reply(address: &str, mac: Mac) -> Vec<u8> {
     let IpAddr::V4(sender) = ip(address) else { panic!("{address} has no ARP") };
     let unspecified = std::net::Ipv4Addr::UNSPECIFIED;
     let reply = Arp {

@@ -7,6 +7,7 @@ mod deliver;
 mod fan_out;
 mod probe;
 mod related;
+mod reload;
 mod track;
 
 use super::*;

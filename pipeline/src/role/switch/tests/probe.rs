@@ -13,7 +13,7 @@ fn harness(plan: Plan, outer: Plan) -> Harness {
 }
 
 /// Returns a switch that has processed a tagged SYN with a VLAN tag.
-fn ready(plan: Plan, outer: Plan) -> Harness {
+pub(super) fn ready(plan: Plan, outer: Plan) -> Harness {
     let mut harness = harness(plan, outer);
     harness.now = Ticks::from_secs(10);
     let mut frame = syn(plan).options(&tagged_options(1)).frame();
@@ -40,7 +40,7 @@ fn reply(probe: &[u8]) -> Vec<u8> {
 }
 
 /// Runs a round of probes of both replicas; `answers` says which of them are answered.
-fn round(harness: &mut Harness, answers: [bool; 2]) {
+pub(super) fn round(harness: &mut Harness, answers: [bool; 2]) {
     for _ in 0..2 {
         harness.on_timer();
         for probe in harness.outside.clone() {
@@ -56,7 +56,7 @@ fn round(harness: &mut Harness, answers: [bool; 2]) {
     }
 }
 
-fn alive(harness: &Harness) -> [bool; 2] {
+pub(super) fn alive(harness: &Harness) -> [bool; 2] {
     [0, 1].map(|replica| harness.shares.tunnels.is_alive(replica))
 }
 
