@@ -27,6 +27,9 @@ use crate::roles::{self, Carried, Environment};
 
 pub use workers::{Handover, Prepared, Workers};
 
+/// Connections for which a worker's successor has room.
+const CONNECTIONS: u32 = 16;
+
 /// Stores the numbers before connections refer to them.
 pub type Persist = Box<dyn FnMut(&Numbers) -> std::io::Result<()>>;
 
@@ -156,9 +159,14 @@ impl Reloading {
     }
 
     /// Returns the configuration that successors of the roles are built from: their tables are not
-    /// used, so they are as small as can be.
-    pub(super) fn of_successors(config: &Config) -> Config {
-        let table = Table { max_connections: 1, max_connections_v6: 1, ..config.table.clone() };
+    /// used, so they are small. Not the smallest, which is a family's without services.
+    pub(super) fn of_successors(config: &Config, workers: usize) -> Config {
+        let connections = CONNECTIONS * workers as u32;
+        let table = Table {
+            max_connections: connections,
+            max_connections_v6: connections,
+            ..config.table.clone()
+        };
         Config { table, ..config.clone() }
     }
 

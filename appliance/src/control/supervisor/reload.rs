@@ -96,7 +96,7 @@ impl Supervisor {
             ..reloading.environment.clone()
         };
         if plan.changes_roles {
-            let successors = Reloading::of_successors(&plan.config);
+            let successors = Reloading::of_successors(&plan.config, environment.workers);
             let prepared = reloading.workers.prepare(&successors, &environment);
             let prepared = prepared.ok_or("the roles are of another kind")?;
             (reloading.persist)(&prepared.controls.carried.numbers)

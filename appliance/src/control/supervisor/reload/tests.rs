@@ -205,7 +205,7 @@ fn a_dry_run_answers_the_same_and_changes_nothing() {
     }
     assert_eq!(lab.given(), 0);
     assert_eq!(done(lab.reload(&wanted)), format!("reloaded f.toml:{change}"));
-    assert_eq!((lab.given(), lab.watched.capacity.get()), (1, 1));
+    assert_eq!((lab.given(), lab.watched.capacity.get()), (1, 32));
 }
 
 #[test]
