@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::Config;
+use crate::config::{Config, ConfigErrors};
 use crate::control::socket::{self, Answer, Command as Control, Name};
 use crate::control::stats::Snapshot;
 use crate::replay::{self, Report};
@@ -87,10 +87,15 @@ enum Command {
         #[command(flatten)]
         target: Target,
     },
-    /// Make a running process reload its key file.
+    /// Make a running process read its configuration file and its key file again, and go on with what
+    /// has changed, without losing a connection. Exit code 2: a file has mistakes; 1: a change needs a
+    /// restart. Nothing is changed then.
     Reload {
         #[command(flatten)]
         target: Target,
+        /// Only tell what would change.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Replace a running process by a new one, which takes over its ports and connections. Exit code
     /// 1: not upgraded, the old process goes on.
@@ -223,7 +228,7 @@ pub fn main() -> ExitCode {
         Command::Gate { gate, name, target } => {
             gate.command(name).and_then(|command| request(&target, command))
         }
-        Command::Reload { target } => request(&target, Control::Reload),
+        Command::Reload { target, dry_run } => request(&target, Control::Reload { dry_run }),
         Command::Upgrade { binary, timeout, target } => upgrade(&target, binary, timeout.into()),
         Command::Memory { clear: None, json, target } => memory(&target, Control::Memory, json),
         Command::Memory { clear: Some(name), target, .. } => {
@@ -250,15 +255,17 @@ fn failed(error: impl std::fmt::Display) -> Failure {
     (FAILED, format!("firstack: {error}"))
 }
 
-fn load(path: &Path) -> Result<Config, Failure> {
-    Config::load(path).map_err(|errors| (MISCONFIGURED, errors.to_string()))
+fn misconfigured(errors: ConfigErrors) -> Failure {
+    (MISCONFIGURED, errors.to_string())
 }
 
-fn load_for_this_machine(path: &Path) -> Result<Config, Failure> {
-    let config = load(path)?;
-    let file = path.display().to_string();
-    config.check_presence(&file).map_err(|errors| (MISCONFIGURED, errors.to_string()))?;
-    Ok(config)
+fn load(path: &Path) -> Result<Config, Failure> {
+    Config::load(path).map_err(misconfigured)
+}
+
+/// Checks that this machine has what a configuration names.
+fn present(path: &Path, config: &Config) -> Result<(), Failure> {
+    config.check_presence(&path.display().to_string()).map_err(misconfigured)
 }
 
 fn check(files: &[PathBuf], no_devices: bool) -> Result<(), Failure> {
@@ -323,7 +330,7 @@ fn print(text: impl std::fmt::Display) -> Result<(), Failure> {
 fn stats(target: &Target, json: bool) -> Result<(), Failure> {
     match socket::ask(&control_socket(target)?, Control::Stats).map_err(failed)? {
         Answer::Stats(snapshot) => print_counters(&snapshot, json),
-        Answer::Done(text) | Answer::Error(text) => Err(failed(text)),
+        Answer::Done(text) | Answer::Error(text) | Answer::Invalid(text) => Err(failed(text)),
         Answer::Memory(_) => Err(failed("unexpected reply from control socket")),
     }
 }
@@ -335,7 +342,7 @@ fn memory(target: &Target, command: Control, json: bool) -> Result<(), Failure> 
             print(format_args!("{}\n", serde_json::to_string(&answer).map_err(failed)?))
         }
         Answer::Memory(answer) => print(answer),
-        Answer::Done(text) | Answer::Error(text) => Err(failed(text)),
+        Answer::Done(text) | Answer::Error(text) | Answer::Invalid(text) => Err(failed(text)),
         Answer::Stats(_) => Err(failed("unexpected reply from control socket")),
     }
 }
@@ -353,6 +360,7 @@ fn request(target: &Target, command: Control) -> Result<(), Failure> {
     match socket::ask(&control_socket(target)?, command).map_err(failed)? {
         Answer::Done(text) => print(format_args!("{text}\n")),
         Answer::Error(text) => Err(failed(text)),
+        Answer::Invalid(text) => Err((MISCONFIGURED, format!("firstack: {text}"))),
         Answer::Stats(_) | Answer::Memory(_) => Err(failed("unexpected reply from control socket")),
     }
 }
@@ -365,7 +373,7 @@ fn upgrade(target: &Target, binary: Option<PathBuf>, timeout: Duration) -> Resul
     let socket = control_socket(target)?;
     match socket::ask_within(&socket, command, 2 * timeout + UPGRADE_MARGIN).map_err(failed)? {
         Answer::Done(text) => print(format_args!("{text}\n")),
-        Answer::Error(text) => Err(failed(text)),
+        Answer::Error(text) | Answer::Invalid(text) => Err(failed(text)),
         Answer::Stats(_) | Answer::Memory(_) => Err(failed("unexpected reply from control socket")),
     }
 }
@@ -402,13 +410,10 @@ fn run_with(
     args: &RunArgs,
     take_over: Option<&mut crate::run::upgrade::TakeOver>,
 ) -> Result<(), Failure> {
-    let config = load_for_this_machine(&args.config)?;
-    let level = tracing_subscriber::filter::LevelFilter::from_level(config.log.level);
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_writer(std::io::stderr)
-        .init();
+    let source = crate::config::Source::read(&args.config).map_err(misconfigured)?;
+    let config = source.parse().map_err(misconfigured)?;
+    present(&args.config, &config)?;
+    crate::control::reload::log::begin(config.log.level);
     // Before the keys are read.
     if !args.core_dumps
         && let Err(error) = crate::sys::dumps::forbid()
@@ -417,7 +422,7 @@ fn run_with(
     }
     crate::sys::end::abort_on_panic();
     let exit_when_idle = args.exit_when_idle.map(Duration::from_millis);
-    let options = crate::run::Options { exit_when_idle, forget: args.forget };
+    let options = crate::run::Options { exit_when_idle, forget: args.forget, source: Some(source) };
     let outcome = crate::run::run(&config, options, take_over);
     let crate::run::Outcome { snapshot, missing } =
         outcome.map_err(|error| not_started(&config, &args.config, &error))?;
@@ -469,7 +474,7 @@ mod tests {
         let words = ["firstack"].into_iter().chain(line.split_whitespace());
         match Cli::try_parse_from(words).map_err(|error| error.exit_code() as u8)?.command {
             Command::Gate { gate, name, .. } => gate.command(name).map_err(|(code, _)| code),
-            Command::Reload { .. } => Ok(Control::Reload),
+            Command::Reload { dry_run, .. } => Ok(Control::Reload { dry_run }),
             command => panic!("{command:?}"),
         }
     }
@@ -485,7 +490,8 @@ mod tests {
         );
         assert_eq!(sent("gate busy --socket s"), Ok(Control::Busy));
         assert_eq!(sent("gate unbusy --socket s"), Ok(Control::Unbusy));
-        assert_eq!(sent("reload --config f"), Ok(Control::Reload));
+        assert_eq!(sent("reload --config f"), Ok(Control::Reload { dry_run: false }));
+        assert_eq!(sent("reload --dry-run --socket s"), Ok(Control::Reload { dry_run: true }));
         let wrong = ["busy web1 -c f", "unbusy web1 -c f", "drain", "drain a b -c f", "stop -c f"];
         for line in wrong {
             assert_eq!(sent(&format!("gate {line}")), Err(MISCONFIGURED), "{line}");

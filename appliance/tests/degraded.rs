@@ -22,6 +22,7 @@ use firstack::datapath::clock::{Clock, SteadyClock, monotonic};
 use firstack::datapath::handoff::Handoff;
 use firstack::datapath::rss::toeplitz::Toeplitz;
 use firstack::datapath::rss::{RetaMap, RssCheck};
+use firstack::datapath::slot::Taker;
 use firstack::datapath::worker::{Idle, Parts, Queues, Worker};
 use firstack::dpdk::{
     Eal, Mbuf, MbufPool, PoolHandle, Port, PortConfig, RxQueue, Started, TxQueue,
@@ -266,6 +267,7 @@ fn workers(
             0,
             Worker::new(Parts {
                 role,
+                successors: Taker::none(),
                 queues: own.take().unwrap_or_else(|| [without_queues(), without_queues()]),
                 pool: pool.handle(),
                 handoff,

@@ -128,7 +128,7 @@ fn has_table(role: &Role, version: Version) -> bool {
     let is = |address| Version::of(address) == version;
     match role {
         Role::Gateway(own) => own.services.iter().any(|service| service.address.is_of(version)),
-        Role::Switch(own) => own.services.iter().any(|s| s.servers.len() > 1 && is(s.address)),
+        Role::Switch(own) => own.services.iter().any(|service| is(service.address)),
         Role::Replica(own) => own.services.iter().any(|service| is(service.address)),
     }
 }

@@ -15,12 +15,16 @@
 //! memory                                   compares what the tables take with what there is
 //! present                                  checks that this machine has what the file names
 //! pci                                      examines which driver a PCI device is bound to
+//! source                                   the text of a file, to compare the next version with
+//! changes                                  the difference between two versions
+//! live                                     which keys a reload changes
 //! warnings                                 what few operators want, but may
 //! gateway switch replica                   the section of one role
 //! share                                    the store through which gateways share
 //! service clients                          what roles have in common
 //! ```
 
+pub mod changes;
 mod clients;
 mod common;
 mod device;
@@ -30,6 +34,7 @@ mod error;
 mod gateway;
 mod health;
 mod interface;
+pub mod live;
 mod memory;
 mod pci;
 mod present;
@@ -40,6 +45,7 @@ mod section;
 mod service;
 mod share;
 pub mod sizing;
+mod source;
 mod switch;
 mod tunnel;
 mod value;
@@ -62,6 +68,7 @@ pub use pipeline::wire::tunnel::Format as TunnelFormat;
 pub use present::{ARGS_KEY, DEVICE_KEYS, MBUFS_KEY, PREFIX_KEY, Places, SOCKET_KEY, TABLE_KEY};
 pub use replica::{Replica, ReplicaService, WebServer};
 pub use share::{Share, StoreServer};
+pub use source::Source;
 pub use switch::{Content, Delivery, OriginServer, Switch, SwitchReplica, SwitchService};
 pub use tunnel::{Tunnel, TunnelPeer};
 pub(crate) use value::unicast;
@@ -168,16 +175,7 @@ impl Config {
     /// # Errors
     /// All mistakes of the file, or why it cannot be read.
     pub fn load(path: &Path) -> Result<Self, ConfigErrors> {
-        let name = path.display().to_string();
-        let bytes = std::fs::read(path)
-            .map_err(|error| ConfigErrors::one(&name, None, format!("cannot be read: {error}")))?;
-        let text = std::str::from_utf8(&bytes).map_err(|error| {
-            let before = bytes.iter().take(error.valid_up_to());
-            let line = 1 + before.filter(|byte| **byte == b'\n').count();
-            let message = "is not text; expected UTF-8".to_owned();
-            ConfigErrors::one(&name, Some(line), message)
-        })?;
-        Self::parse(&name, text)
+        Source::read(path)?.parse()
     }
 
     /// Checks the text of a file; errors name it `file_name`.

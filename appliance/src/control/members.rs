@@ -22,6 +22,19 @@ impl State {
     }
 }
 
+/// What keeps a member out of service, besides that it may be drained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Remaining {
+    /// Nothing.
+    InService,
+    /// The configuration disables it.
+    Disabled,
+    /// Its health check fails.
+    Down,
+    /// Probes of its tunnel are not answered.
+    Unanswered,
+}
+
 /// All replicas and servers of a role.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Members(Vec<State>);
@@ -62,10 +75,35 @@ impl Members {
         changed
     }
 
-    /// Drains a member, or undrains it. Returns `false` if there is none of this name.
-    pub fn set_drained(&mut self, name: &str, value: bool) -> bool {
-        let found = self.0.iter_mut().find(|state| state.member.name == name);
-        found.map(|state| state.drained = value).is_some()
+    /// Returns the members of a changed configuration. What is known of those that stay is kept, by
+    /// name; others begin as at the start. `target` is as in [`Members::new`].
+    pub fn successors(
+        &self,
+        members: Vec<Member>,
+        target: impl FnMut(&Member) -> Option<usize>,
+    ) -> Self {
+        let mut successors = Self::new(members, target);
+        for state in &mut successors.0 {
+            let is_same = |known: &&State| known.member.name == state.member.name;
+            if let Some(known) = self.0.iter().find(is_same) {
+                state.drained = known.drained;
+                state.unanswered = known.unanswered;
+            }
+        }
+        successors
+    }
+
+    /// Drains a member, or undrains it. Returns what keeps it out of service besides; `None` if there
+    /// is no member of this name.
+    pub fn set_drained(&mut self, name: &str, value: bool) -> Option<Remaining> {
+        let found = self.0.iter_mut().find(|state| state.member.name == name)?;
+        found.drained = value;
+        Some(match found {
+            State { member: Member { enabled: false, .. }, .. } => Remaining::Disabled,
+            State { down: true, .. } => Remaining::Down,
+            State { unanswered: true, .. } => Remaining::Unanswered,
+            _ => Remaining::InService,
+        })
     }
 
     /// Returns the name of the member with this number among the probed targets.
@@ -125,12 +163,24 @@ mod tests {
         assert_eq!(members.states(), [true, false, true]);
         assert!(members.update(|target| target != 1, |_| true));
         assert_eq!(members.states(), [true, false, false]);
-        assert!(members.set_drained("c", true) && !members.set_drained("d", true));
+        assert_eq!(members.set_drained("c", true), Some(Remaining::Down));
+        assert_eq!(members.set_drained("d", true), None);
         assert!(!members.update(|_| true, |_| true), "still drained");
         assert_eq!(members.out(), ["b: disabled", "c: drained"]);
-        members.set_drained("c", false);
+        assert_eq!(members.set_drained("c", false), Some(Remaining::InService));
+        assert_eq!(members.set_drained("b", false), Some(Remaining::Disabled));
         assert!(members.update(|_| true, |number| number != 0));
         assert_eq!(members.out(), ["a: tunnel not answering probes", "b: disabled"]);
         assert_eq!(members.name_of_target(1), Some("c"));
+    }
+    #[test]
+    fn what_stays_keeps_its_state_and_what_is_new_begins() {
+        let mut before = members();
+        before.set_drained("a", true);
+        before.update(|_| true, |number| number != 2);
+        let member = |name: &str| Member { name: name.to_owned(), enabled: true, check: None };
+        let after = before.successors(vec![member("d"), member("c"), member("a")], |_| None);
+        assert_eq!(after.out(), ["c: tunnel not answering probes", "a: drained"]);
+        assert_eq!(after.states(), [true, false, false]);
     }
 }

@@ -1,4 +1,4 @@
-//! The control thread: the socket for operators, health checks, the key file, what
+//! The control thread: the socket for operators, reload, health checks, the key file, what
 //! is remembered of replicas and shared with other gateways, the counters that are shown, and the
 //! watchdog over the workers.
 
@@ -9,6 +9,7 @@ pub mod memory;
 pub mod notices;
 pub mod operator;
 pub mod protected;
+pub mod reload;
 pub mod share;
 pub mod socket;
 pub mod stats;

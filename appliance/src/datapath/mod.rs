@@ -1,5 +1,5 @@
 //! What runs on a worker's core: the poll loop, what it does when idle, the handoff of packets
-//! between workers, and the choice of the worker that owns a packet.
+//! between workers, the choice of the worker that owns a packet, and how a worker gets other settings.
 
 pub mod clock;
 pub mod handoff;
@@ -7,5 +7,6 @@ pub mod handoff;
 pub mod idle;
 pub mod pulse;
 pub mod rss;
+pub mod slot;
 #[cfg(feature = "dpdk")]
 pub mod worker;

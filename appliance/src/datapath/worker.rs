@@ -20,6 +20,7 @@ pub use crate::datapath::idle::Idle;
 use crate::datapath::idle::Idler;
 use crate::datapath::pulse::{Heart, SharedPulse, Stage};
 use crate::datapath::rss::{RetaMap, RssCheck};
+use crate::datapath::slot::Taker;
 use crate::dpdk::{Mbuf, PoolHandle, RxQueue, TxQueue, cycles};
 use crate::sys::sync::Barrier;
 
@@ -43,6 +44,8 @@ pub struct Queues {
 /// One worker, ready to run on its core.
 pub struct Worker<R> {
     role: R,
+    /// Gives it the successor of its role at a reload.
+    successors: Taker<R>,
     queues: [Queues; 2],
     pool: PoolHandle,
     handoff: Handoff<Mbuf>,
@@ -71,6 +74,8 @@ pub struct Worker<R> {
 pub struct Parts<R> {
     /// The role it runs.
     pub role: R,
+    /// Gives it the successor of its role at a reload.
+    pub successors: Taker<R>,
     /// Its queues, inside and outside.
     pub queues: [Queues; 2],
     /// The pool that new frames are allocated from.
@@ -100,6 +105,7 @@ impl<R: Role> Worker<R> {
     pub fn new(parts: Parts<R>) -> Self {
         Self {
             role: parts.role,
+            successors: parts.successors,
             queues: parts.queues,
             pool: parts.pool,
             handoff: parts.handoff,
@@ -159,6 +165,9 @@ impl<R: Role> Worker<R> {
         let mut count = 0;
         self.heart.round();
         self.now = self.clock.at(cycles(), monotonic);
+        if self.successors.is_waiting() {
+            self.reload();
+        }
         for side in Side::ALL {
             count += self.receive(side);
         }
@@ -174,6 +183,13 @@ impl<R: Role> Worker<R> {
             self.flush();
         }
         count
+    }
+
+    /// Goes on with other settings, between two bursts.
+    #[cold]
+    fn reload(&mut self) {
+        let Self { role, successors, now, .. } = self;
+        successors.take(|next| role.reload(next, *now));
     }
 
     /// Receives a burst on a side and runs the role over it. Returns how many frames arrived.

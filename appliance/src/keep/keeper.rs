@@ -55,6 +55,18 @@ impl Keeper {
         self.write(change, true);
     }
 
+    /// Writes what `change` makes of the last state at once.
+    ///
+    /// # Errors
+    /// If it cannot be written; the last state still counts then.
+    pub fn store(&mut self, change: impl FnOnce(&mut State)) -> std::io::Result<()> {
+        let mut state = self.last.clone();
+        change(&mut state);
+        state.write(&self.kept.state_file(self.kept.generation))?;
+        (self.last, self.written) = (state, Instant::now());
+        Ok(())
+    }
+
     fn write(&mut self, change: impl FnOnce(&mut State), at_once: bool) {
         let now = Instant::now();
         self.next = now + INTERVAL;

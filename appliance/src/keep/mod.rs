@@ -30,6 +30,7 @@ use nix::fcntl::{Flock, FlockArg};
 use pipeline::wire::family::Version;
 
 use crate::config::Config;
+use crate::roles::Carried;
 use crate::sys::kept_memory::{self, Made};
 
 pub use adopt::{Adopted, adopt};
@@ -100,6 +101,7 @@ pub struct Kept {
     directory: PathBuf,
     lock: Option<Flock<File>>,
     owner: Owner,
+    config: Config,
     /// Whether all that is found is passed over.
     forgets: bool,
     /// This process's generation.
@@ -128,8 +130,16 @@ impl Kept {
         let owner = Owner::of(config).map_err(&failed)?;
         let generation = 1 + generations(&directory).map_err(&failed)?.first().unwrap_or(&0);
         let found = (None, Found::Nothing);
-        let mut kept =
-            Self { directory, lock: None, owner, forgets, generation, found, stays: false };
+        let mut kept = Self {
+            directory,
+            lock: None,
+            owner,
+            config: config.clone(),
+            forgets,
+            generation,
+            found,
+            stays: false,
+        };
         kept.look()?;
         Ok(Some(kept))
     }
@@ -173,19 +183,28 @@ impl Kept {
             let refused = match State::read(&path) {
                 _ if self.forgets => "--forget".to_owned(),
                 Err(error) => format!("{}: {error}", path.display()),
-                Ok(state) => match self.owner.refuses(&state.owner) {
-                    None => {
-                        self.found = (Some(generation), Found::State(Box::new(state)));
-                        return Ok(());
+                Ok(state) => {
+                    match self.owner.refuses(&state.owner).or_else(|| self.conflict(&state)) {
+                        None => {
+                            self.found = (Some(generation), Found::State(Box::new(state)));
+                            return Ok(());
+                        }
+                        Some(why) => why,
                     }
-                    Some(why) => why,
-                },
+                }
             };
             if matches!(self.found.1, Found::Nothing) {
                 self.found.1 = Found::Refused(refused);
             }
         }
         Ok(())
+    }
+
+    /// Returns why entries would refer to other services or servers than they did.
+    fn conflict(&self, state: &State) -> Option<String> {
+        let carried = Carried { numbers: state.services.clone(), ..Carried::default() };
+        let conflicts = carried.numbers_for(&self.config).err()?;
+        conflicts.first().map(ToString::to_string)
     }
 
     /// Returns what an earlier process has left.

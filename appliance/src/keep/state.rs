@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Config, Role};
 use crate::control::operator::Operator;
 use crate::datapath::clock::Reading;
+use crate::roles::numbers::Numbers;
 
 /// The longest file that is read: far longer than the largest configuration gives.
 const LONGEST: u64 = 64 << 20;
@@ -85,7 +86,7 @@ pub struct State {
     /// The MAC addresses of hosts on the inside.
     pub neighbours: Vec<(IpAddr, Mac)>,
     /// The numbers of services and servers, which entries refer to.
-    pub services: serde_json::Value,
+    pub services: Numbers,
 }
 
 impl State {

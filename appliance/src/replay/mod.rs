@@ -23,7 +23,7 @@ use serde_json::json;
 use self::capture::{Frame, LAST_TIME, Reader, Writer};
 use crate::config::Config;
 use crate::control::stats::Snapshot;
-use crate::roles::{self, Environment, RoleSet, WithRole};
+use crate::roles::{self, Carried, Environment, RoleSet, WithRole};
 
 /// The inputs and outputs of a replay.
 #[derive(Clone, Debug)]
@@ -145,6 +145,7 @@ fn replay_with<R: Read, W: Write>(
         hash_key: (0, 0),
         keys,
         probe_id: 0,
+        carried: Carried::default(),
     };
     let format = tag::OptionId { kind: config.tag.kind, exid: config.tag.exid };
     let reloads = reloads.then_some((config, &environment));

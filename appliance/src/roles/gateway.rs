@@ -1,10 +1,11 @@
 //! Builds the gateway's roles from its configuration.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use pipeline::base::time::Ticks;
-use pipeline::memory::Policy;
+use pipeline::memory::{DIRECT, Policy};
 use pipeline::policy::allow_list::AllowList;
 use pipeline::policy::services::Scope;
 use pipeline::role::Role;
@@ -12,7 +13,11 @@ use pipeline::role::gateway::mode::Mode;
 use pipeline::role::gateway::{Gateway, Service, Settings, Shares, Timeouts};
 use pipeline::wire::family::Version;
 
-use super::{Controls, Environment, Labels, RoleSet, any_of, controls, path, tables, tag_option};
+use super::numbers::{self, Numbers};
+use super::{
+    Carried, Controls, Environment, Labels, RoleSet, any_of, controls, label, path, tables,
+    tag_option,
+};
 use crate::config::{self, Config, ServiceAddress};
 use crate::control::memory::Remembering;
 use crate::control::protected;
@@ -22,6 +27,7 @@ pub(super) fn role_set<M: Mode>(
     config: &Config,
     gateway: &config::Gateway,
     environment: &Environment,
+    numbers: Numbers,
 ) -> RoleSet<Gateway<M>> {
     let times = &config.timeouts;
     let serves = |version: Version| {
@@ -30,7 +36,7 @@ pub(super) fn role_set<M: Mode>(
             ServiceAddress::Prefix(net) => any_of(version, std::iter::once(net.addr())),
         })
     };
-    let services = gateway.services.iter().map(service).collect();
+    let services = services(gateway, environment, &numbers);
     let settings = Settings {
         allowed_clients: AllowList::only_or_any(gateway.allowed_clients.clone()),
         tag: tag_option(config),
@@ -55,19 +61,59 @@ pub(super) fn role_set<M: Mode>(
         Gateway::with_memory(settings.clone(), controls.keys.reader(), shares)
     };
     let roles = (0..environment.workers).map(&mut role).collect();
-    let direct = gateway.services.iter().map(|service| service.direct).max().unwrap_or(0);
+    let carried = Carried {
+        policies: settings.services.iter().map(|service| service.policy.clone()).collect(),
+        unix: controls.unix.clone(),
+        ..Carried::default()
+    };
     RoleSet {
         roles,
         labels: Labels {
             role: config.role.name(),
             warnings: config.warnings(),
             states: Gateway::<M>::STATES,
-            services: gateway.services.iter().map(|service| service.name.clone()).collect(),
+            services: numbers.services().iter().map(label).collect(),
             ..Labels::default()
         },
-        // A direct copy for each replica asked and one for a trial, or a reset.
-        copies: usize::from(direct) + 2,
-        controls: Controls { memory: Some(memory), ..controls },
+        // A direct copy for each replica asked and one for a trial, or a reset; as many as a reload may
+        // allow.
+        copies: DIRECT + 2,
+        controls: Controls {
+            memory: Some(memory),
+            carried: Carried { numbers, ..carried },
+            ..controls
+        },
+    }
+}
+
+/// Returns the services by number, with the old data of those that have left the configuration.
+fn services(
+    gateway: &config::Gateway,
+    environment: &Environment,
+    numbers: &Numbers,
+) -> Vec<Service> {
+    let own = |(number, known): (usize, &numbers::Service)| {
+        let is_known = |service: &&config::GatewayService| service.name == known.name;
+        let configured = gateway.services.iter().find(is_known);
+        match configured.filter(|_| known.retired.is_none()) {
+            Some(configured) => service(configured),
+            None => retired(known, environment.carried.policies.get(number)),
+        }
+    };
+    numbers.services().iter().enumerate().map(own).collect()
+}
+
+fn retired(known: &numbers::Service, policy: Option<&Policy>) -> Service {
+    let prefix = |text: &String| -> Option<IpNet> {
+        let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
+        text.parse().ok().or_else(address)
+    };
+    Service {
+        scope: prefix(&known.address).map_or(Scope::Any, Scope::Prefix),
+        ports: known.ports.clone(),
+        retired: true,
+        allowed_replicas: AllowList::only(known.allowed_replicas.iter().filter_map(prefix)),
+        policy: policy.cloned().unwrap_or_default(),
     }
 }
 
@@ -115,10 +161,12 @@ fn handicap(handicap: &config::Handicap) -> Vec<(IpNet, Ticks)> {
 /// Returns what is shared through a store: the services that ask directly.
 pub(super) fn sharing(
     gateway: &config::Gateway,
+    numbers: &Numbers,
 ) -> Result<Option<share::Settings>, protected::Error> {
     let Some(own) = &gateway.share else { return Ok(None) };
     let password = own.password_file.as_deref().map(share::Password::load).transpose()?;
-    let numbered = (0..).zip(&gateway.services);
+    let number = |service: &config::GatewayService| numbers.number_of(&service.name);
+    let numbered = gateway.services.iter().filter_map(|s| Some((number(s)? as u16, s)));
     let direct = numbered.filter(|(_, service)| service.direct > 0);
     Ok(Some(share::Settings {
         server: own.server.clone(),

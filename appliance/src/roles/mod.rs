@@ -1,7 +1,9 @@
 //! Builds the roles that the workers run from a checked configuration. The choice of role and of
 //! configuration A, B or C is made only here, so that each worker's loop is compiled for its role.
 
+mod carried;
 mod gateway;
+pub mod numbers;
 mod replica;
 mod switch;
 
@@ -28,6 +30,9 @@ use siphasher::sip::SipHasher24;
 use crate::config::{self, Check, Config, HashKey};
 use crate::control::memory::Remembering;
 use crate::control::{keys, protected, share};
+use numbers::Numbers;
+
+pub use carried::Carried;
 
 /// The environment of the roles: what they need in addition to the configuration.
 #[derive(Clone, Debug)]
@@ -42,6 +47,8 @@ pub struct Environment {
     pub keys: keys::Keys,
     /// The identifier of this switch's tunnel probes.
     pub probe_id: u16,
+    /// What the roles take over from those before.
+    pub carried: Carried,
 }
 
 /// The names under which counters are shown.
@@ -53,11 +60,12 @@ pub struct Labels {
     pub warnings: Vec<String>,
     /// The states of an entry in the connection table.
     pub states: &'static [&'static str],
-    /// The services, by number.
+    /// The services, by number; one that has left the configuration is marked.
     pub services: Vec<String>,
     /// The replicas of all services in order, as "service/replica" (switch).
     pub replicas: Vec<String>,
-    /// The servers of all services in order, as "service/server" (switch, replica).
+    /// The servers of all services in order, as "service/server" (switch, replica); one that has left
+    /// the configuration has no name.
     pub servers: Vec<String>,
 }
 
@@ -99,6 +107,8 @@ pub struct Controls {
     pub neighbours: Option<Arc<Neighbours>>,
     /// What is remembered of replicas (gateway).
     pub memory: Option<Remembering>,
+    /// What the roles of a changed configuration take over.
+    pub carried: Carried,
 }
 
 /// The roles of all workers, and what the control thread needs of them.
@@ -128,20 +138,27 @@ pub fn with_role_set<T: WithRole>(
     environment: &Environment,
     visitor: T,
 ) -> T::Output {
+    // A reload has been refused if no numbers keep their meaning. At a start, they begin anew.
+    let numbers = environment.carried.numbers_for(config);
+    let numbers = numbers.or_else(|_| Carried::default().numbers_for(config)).unwrap_or_default();
     match &config.role {
         config::Role::Gateway(own) => match own.configuration {
             config::Configuration::A => {
-                visitor.run(gateway::role_set::<A>(config, own, environment))
+                visitor.run(gateway::role_set::<A>(config, own, environment, numbers))
             }
             config::Configuration::B => {
-                visitor.run(gateway::role_set::<B>(config, own, environment))
+                visitor.run(gateway::role_set::<B>(config, own, environment, numbers))
             }
             config::Configuration::C => {
-                visitor.run(gateway::role_set::<C>(config, own, environment))
+                visitor.run(gateway::role_set::<C>(config, own, environment, numbers))
             }
         },
-        config::Role::Switch(own) => visitor.run(switch::role_set(config, own, environment)),
-        config::Role::Replica(own) => visitor.run(replica::role_set(config, own, environment)),
+        config::Role::Switch(own) => {
+            visitor.run(switch::role_set(config, own, environment, numbers))
+        }
+        config::Role::Replica(own) => {
+            visitor.run(replica::role_set(config, own, environment, numbers))
+        }
     }
 }
 
@@ -165,12 +182,16 @@ pub fn load_keys(config: &Config) -> Result<keys::Keys, keys::Error> {
 }
 
 /// Returns what a gateway shares through a store, and how; `None` if the configuration names none.
+/// `numbers` are those of the services.
 ///
 /// # Errors
 /// If the password file cannot be read, or is not protected.
-pub fn sharing(config: &Config) -> Result<Option<share::Settings>, protected::Error> {
+pub fn sharing(
+    config: &Config,
+    numbers: &Numbers,
+) -> Result<Option<share::Settings>, protected::Error> {
     match &config.role {
-        config::Role::Gateway(own) => gateway::sharing(own),
+        config::Role::Gateway(own) => gateway::sharing(own, numbers),
         config::Role::Switch(_) | config::Role::Replica(_) => Ok(None),
     }
 }
@@ -183,7 +204,7 @@ pub fn pipeline_keys(keys: &keys::Keys, purpose: keys::Purpose, unix: &UnixClock
 
 /// Returns the controls of a role of which only the keys can change.
 fn controls(config: &Config, environment: &Environment) -> Controls {
-    let (purpose, unix) = (purpose(config), UnixClock::default());
+    let (purpose, unix) = (purpose(config), environment.carried.unix.clone());
     Controls {
         keys: Published::new(pipeline_keys(&environment.keys, purpose, &unix)),
         unix,
@@ -196,6 +217,7 @@ fn controls(config: &Config, environment: &Environment) -> Controls {
         busy_check: None,
         neighbours: None,
         memory: None,
+        carried: Carried::default(),
     }
 }
 
@@ -210,10 +232,14 @@ fn path(config: &Config) -> TunnelPath {
 }
 
 /// Returns the key by which clients are divided among servers: the configured one, or one that follows
-/// from the key of the key file with the lowest number. Without either it is public.
+/// from the key of the key file with the lowest number. Without either it is public. One that was
+/// derived stays until a restart, whatever keys come: the same clients go to the same servers.
 fn selection_key(configured: Option<HashKey>, environment: &Environment) -> (u64, u64) {
     if let Some(HashKey(key)) = configured {
         return key;
+    }
+    if let Some(derived) = environment.carried.selection_key {
+        return derived;
     }
     let lowest = environment.keys.all().iter().min_by_key(|(number, _)| *number);
     let Some((_, key)) = lowest else { return maglev::PUBLIC_KEY };
@@ -223,6 +249,21 @@ fn selection_key(configured: Option<HashKey>, environment: &Environment) -> (u64
         hasher.finish()
     };
     (half("firstack selection 1"), half("firstack selection 2"))
+}
+
+/// Returns a selection key for the next roles, if it is a derived one.
+fn derived(key: (u64, u64), configured: Option<HashKey>, environment: &Environment) -> Carried {
+    let is_derived = configured.is_none() && key != maglev::PUBLIC_KEY;
+    let selection_key = if is_derived { Some(key) } else { environment.carried.selection_key };
+    Carried { selection_key, ..Carried::default() }
+}
+
+/// Returns the name of a service for operators.
+fn label(service: &numbers::Service) -> String {
+    match service.retired {
+        None => service.name.clone(),
+        Some(_) => format!("{} (removed)", service.name),
+    }
 }
 
 /// Returns one worker's part of a number that is given for the process, at least 1.

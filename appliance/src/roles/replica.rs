@@ -1,6 +1,7 @@
 //! Builds the replica's roles from its configuration.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -11,9 +12,11 @@ use pipeline::policy::allow_list::AllowList;
 use pipeline::role::Role;
 use pipeline::role::replica::{Admission, Replica, Selection, Server, Service, Settings, Shares};
 
+use super::carried::{earlier_servers, web_place};
+use super::numbers::{self, Numbers, Place};
 use super::{
-    Controls, Environment, Labels, Member, RoleSet, any_of, controls, path, selection_key, share,
-    tables, tag_option,
+    Carried, Controls, Environment, Labels, Member, RoleSet, any_of, controls, derived, label,
+    path, selection_key, share, tables, tag_option,
 };
 use crate::config::{self, Config};
 
@@ -21,40 +24,57 @@ pub(super) fn role_set(
     config: &Config,
     replica: &config::Replica,
     environment: &Environment,
+    numbers: Numbers,
 ) -> RoleSet<Replica> {
-    let mut labels =
-        Labels { role: config.role.name(), states: Replica::STATES, ..Labels::default() };
-    let (mut services, mut members) = (Vec::new(), Vec::new());
-    for service in &replica.services {
-        let first_server = labels.servers.len();
-        labels.services.push(service.name.clone());
-        for server in &service.servers {
-            let name = format!("{}/{}", service.name, server.name);
-            labels.servers.push(name.clone());
-            members.push(Member { name, enabled: true, check: server.check.clone() });
-        }
-        services.push(Service {
-            address: service.address,
-            ports: service.ports.clone(),
-            retired: false,
-            servers: service.servers.iter().map(web_server).collect(),
-            first_server,
-        });
-    }
-    let admission = Arc::new(Admission::default());
-    admission.dead.store(replica.drained, Relaxed);
+    let (services, members, servers) = list(replica, &numbers);
+    let labels = Labels {
+        role: config.role.name(),
+        states: Replica::STATES,
+        services: numbers.services().iter().map(label).collect(),
+        servers,
+        ..Labels::default()
+    };
+    let before = &environment.carried;
+    let admission = before.admission.clone().unwrap_or_else(|| {
+        let admission = Arc::new(Admission::default());
+        admission.dead.store(replica.drained, Relaxed);
+        admission
+    });
     let neighbours = Arc::new(unresolved(&services));
+    if let Some(earlier) = &before.neighbours {
+        neighbours.inherit(earlier);
+    }
     let shares = Shares { admission: Arc::clone(&admission), neighbours };
     let key = selection_key(None, environment);
-    let selection = Published::new(Selection::keyed(&services, |_| true, key));
-    let settings = settings(config, replica, environment, services.clone());
+    let (numbers_of, members): (Vec<_>, Vec<_>) = members.into_iter().unzip();
+    let all_servers = labels.servers.len();
+    let alive = move |up: &dyn Fn(usize) -> bool| {
+        let mut servers = vec![false; all_servers];
+        numbers_of.iter().enumerate().for_each(|(member, number)| servers[*number] = up(member));
+        servers
+    };
+    let all = alive(&|_| true);
+    let selection = Published::new(Selection::keyed(&services, |number| all[number], key));
+    let settings = Settings {
+        earlier_servers: earlier_servers(&numbers, &before.numbers),
+        ..settings(config, replica, environment, services.clone())
+    };
+    let controls = controls(config, environment);
+    let carried = Carried {
+        numbers,
+        unix: controls.unix.clone(),
+        admission: Some(Arc::clone(&admission)),
+        neighbours: Some(Arc::clone(&shares.neighbours)),
+        ..derived(key, None, environment)
+    };
     let controls = Controls {
         members,
         admission: Some(admission),
         busy_file: replica.busy_file.clone(),
         busy_check: replica.busy_check.clone(),
         neighbours: Some(Arc::clone(&shares.neighbours)),
-        ..controls(config, environment)
+        carried,
+        ..controls
     };
     let role = |number| {
         let settings = Settings { probes: number == 0, ..settings.clone() };
@@ -65,12 +85,52 @@ pub(super) fn role_set(
         labels,
         controls: Controls {
             apply: Box::new(move |up| {
+                let up = alive(&|member| up[member]);
                 selection.publish(Selection::keyed(&services, |number| up[number], key));
             }),
             ..controls
         },
         copies: 1,
     }
+}
+
+/// A web server with its number among those of all services.
+type Numbered = (usize, Member);
+
+/// Returns the services by number, the servers of the configuration, and the names of all servers.
+fn list(
+    replica: &config::Replica,
+    numbers: &Numbers,
+) -> (Vec<Service>, Vec<Numbered>, Vec<String>) {
+    let (mut services, mut members, mut labels) = (Vec::new(), Vec::new(), Vec::new());
+    for known in numbers.services() {
+        let is_known = |service: &&config::ReplicaService| service.name == known.name;
+        let configured = replica.services.iter().find(is_known);
+        let configured = configured.filter(|_| known.retired.is_none());
+        let first_server = labels.len();
+        let mut servers = Vec::new();
+        for server in &known.servers {
+            let is_here = |own: &&config::WebServer| web_place(own) == server.place;
+            let own = configured.and_then(|service| service.servers.iter().find(is_here));
+            let own = own.filter(|_| server.retired.is_none());
+            let name = own.map(|own| format!("{}/{}", known.name, own.name));
+            if let (Some(own), Some(name)) = (own, &name) {
+                let (name, check) = (name.clone(), own.check.clone());
+                members.push((labels.len(), Member { name, enabled: true, check }));
+            }
+            labels.push(name.unwrap_or_default());
+            // One that has left the configuration gets no new clients.
+            servers.extend(web_server(server, own.map_or(0, |own| own.weight.into())));
+        }
+        services.push(Service {
+            address: known.address.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+            ports: known.ports.clone(),
+            retired: configured.is_none(),
+            servers,
+            first_server,
+        });
+    }
+    (services, members, labels)
 }
 
 fn settings(
@@ -113,13 +173,8 @@ fn unresolved(services: &[Service]) -> Neighbours {
     Neighbours::new(addresses)
 }
 
-fn web_server(server: &config::WebServer) -> Server {
-    Server {
-        name: server.name.clone(),
-        address: server.address,
-        port: server.port,
-        mac: server.mac.map(|mac| mac.0),
-        weight: server.weight.into(),
-        has_vip: server.has_vip,
-    }
+/// Returns a web server; `None` for a server of another role.
+fn web_server(server: &numbers::Server, weight: u32) -> Option<Server> {
+    let Place::Web { address, port, mac, has_vip } = server.place else { return None };
+    Some(Server { name: server.name.clone(), address, port, mac, weight, has_vip })
 }

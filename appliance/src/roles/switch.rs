@@ -1,5 +1,6 @@
 //! Builds the switch's roles from its configuration.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use pipeline::base::published::Published;
@@ -13,11 +14,16 @@ use pipeline::role::switch::{
     TunnelHealth,
 };
 
+use super::carried::{earlier_replicas, earlier_servers, place};
+use super::numbers::{Numbers, Place};
 use super::{
-    Controls, Environment, Labels, Member, RoleSet, controls, path, selection_key, tables,
-    tag_option,
+    Carried, Controls, Environment, Labels, Member, RoleSet, any_of, controls, derived, label,
+    path, selection_key, tables, tag_option,
 };
 use crate::config::{self, Config};
+
+/// The most copies of a SYN that a configuration allows, now or after a reload.
+const MOST_COPIES: usize = 64;
 
 /// The shortest idleness after which a SYN with a new sequence number moves a connection to another
 /// server: a gateway may open a fresh race earlier, but servers keep a closed connection for a minute.
@@ -27,57 +33,63 @@ pub(super) fn role_set(
     config: &Config,
     switch: &config::Switch,
     environment: &Environment,
+    numbers: Numbers,
 ) -> RoleSet<Switch> {
-    let mut labels =
-        Labels { role: config.role.name(), states: Switch::STATES, ..Labels::default() };
-    let (mut services, mut replicas, mut servers) = (Vec::new(), Vec::new(), Vec::new());
-    for service in &switch.services {
-        let (first_replica, first_server) = (replicas.len(), servers.len());
-        let label = |name: &String| format!("{}/{name}", service.name);
-        labels.services.push(service.name.clone());
-        replicas.extend(service.replicas.iter().map(|replica| Member {
-            name: label(&replica.name),
-            enabled: replica.enabled,
-            check: replica.check.clone(),
-        }));
-        servers.extend(service.servers.iter().map(|server| Member {
-            name: label(&server.name),
-            enabled: server.enabled,
-            check: server.check.clone(),
-        }));
-        services.push(Service {
-            address: service.address,
-            ports: service.ports.clone(),
-            retired: false,
-            replicable: service.content == config::Content::Static,
-            source: service.source,
-            replicas: service.replicas.iter().map(|replica| replica.address).collect(),
-            first_replica,
-            servers: service.servers.iter().map(origin_server).collect(),
-            first_server,
-        });
-    }
-    let named = |members: &[Member]| members.iter().map(|member| member.name.clone()).collect();
-    (labels.replicas, labels.servers) = (named(&replicas), named(&servers));
+    let Listed { services, replicas, addresses, servers, server_labels } = list(switch, &numbers);
+    let first_server = replicas.len();
+    let labels = Labels {
+        role: config.role.name(),
+        states: Switch::STATES,
+        services: numbers.services().iter().map(label).collect(),
+        replicas: replicas.iter().map(|member| member.name.clone()).collect(),
+        servers: server_labels,
+        ..Labels::default()
+    };
+    let before = &environment.carried;
+    let earlier_replicas = earlier_replicas(&addresses, &before.replicas);
     let shares = Shares {
         tunnels: Arc::new(TunnelHealth::new(replicas.len())),
         neighbours: Arc::new(unresolved(&services)),
     };
-    let first_server = replicas.len();
+    if let Some(tunnels) = &before.tunnels {
+        shares.tunnels.inherit(tunnels, &earlier_replicas);
+    }
+    if let Some(neighbours) = &before.neighbours {
+        shares.neighbours.inherit(neighbours);
+    }
+    let (server_numbers, servers): (Vec<_>, Vec<_>) = servers.into_iter().unzip();
     let members: Vec<_> = replicas.into_iter().chain(servers).collect();
-    let alive = move |up: &[bool]| Liveness {
-        replicas: up[..first_server].to_vec(),
-        servers: up[first_server..].to_vec(),
+    let all_servers = labels.servers.len();
+    let alive = move |up: &[bool]| {
+        let mut servers = vec![false; all_servers];
+        for (number, up) in server_numbers.iter().zip(&up[first_server..]) {
+            servers[*number] = *up;
+        }
+        Liveness { replicas: up[..first_server].to_vec(), servers }
     };
     let enabled: Vec<_> = members.iter().map(|member| member.enabled).collect();
     let key = selection_key(switch.hash_key, environment);
     let selection = Published::new(Selection::keyed(&services, &alive(&enabled), key));
-    let settings = settings(config, switch, environment, services.clone());
+    let settings = Settings {
+        earlier_servers: earlier_servers(&numbers, &before.numbers),
+        earlier_replicas,
+        ..settings(config, switch, environment, services.clone())
+    };
+    let controls = controls(config, environment);
+    let carried = Carried {
+        numbers,
+        replicas: addresses,
+        unix: controls.unix.clone(),
+        tunnels: Some(Arc::clone(&shares.tunnels)),
+        neighbours: Some(Arc::clone(&shares.neighbours)),
+        ..derived(key, switch.hash_key, environment)
+    };
     let controls = Controls {
         members,
         tunnels: switch.tunnel_probes.then(|| Arc::clone(&shares.tunnels)),
         neighbours: Some(Arc::clone(&shares.neighbours)),
-        ..controls(config, environment)
+        carried,
+        ..controls
     };
     let role = |number| {
         let settings = Settings { probes: number == 0, ..settings.clone() };
@@ -92,8 +104,69 @@ pub(super) fn role_set(
             }),
             ..controls
         },
-        copies: usize::from(switch.max_copies).max(1),
+        copies: MOST_COPIES,
     }
+}
+
+/// The services of a switch by number, and their replicas and servers.
+#[derive(Default)]
+struct Listed {
+    services: Vec<Service>,
+    replicas: Vec<Member>,
+    /// The service and the address of each replica.
+    addresses: Vec<(usize, IpAddr)>,
+    /// The servers of the configuration, each with its number among all.
+    servers: Vec<(usize, Member)>,
+    /// The names of all servers; empty for one that has left the configuration.
+    server_labels: Vec<String>,
+}
+
+fn list(switch: &config::Switch, numbers: &Numbers) -> Listed {
+    let mut listed = Listed::default();
+    for (number, known) in numbers.services().iter().enumerate() {
+        let is_known = |service: &&config::SwitchService| service.name == known.name;
+        let configured = switch.services.iter().find(is_known);
+        let configured = configured.filter(|_| known.retired.is_none());
+        let (first_replica, first_server) = (listed.replicas.len(), listed.server_labels.len());
+        let name = |name: &String| format!("{}/{name}", known.name);
+        let replicas = configured.map(|service| service.replicas.as_slice()).unwrap_or_default();
+        listed.replicas.extend(replicas.iter().map(|replica| Member {
+            name: name(&replica.name),
+            enabled: replica.enabled,
+            check: replica.check.clone(),
+        }));
+        listed.addresses.extend(replicas.iter().map(|replica| (number, replica.address)));
+        let mut servers = Vec::new();
+        for server in &known.servers {
+            let is_here = |own: &&config::OriginServer| place(own.delivery) == server.place;
+            let own = configured.and_then(|service| service.servers.iter().find(is_here));
+            let own = own.filter(|_| server.retired.is_none());
+            if let Some(own) = own {
+                let (name, check) = (name(&own.name), own.check.clone());
+                let member = Member { name, enabled: own.enabled, check };
+                listed.servers.push((listed.server_labels.len(), member));
+            }
+            listed.server_labels.push(own.map(|own| name(&own.name)).unwrap_or_default());
+            servers.push(Server {
+                name: server.name.clone(),
+                delivery: delivery(server.place),
+                // One that has left the configuration gets no new clients.
+                weight: own.map_or(0, |own| own.weight.into()),
+            });
+        }
+        listed.services.push(Service {
+            address: known.address.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+            ports: known.ports.clone(),
+            retired: configured.is_none(),
+            replicable: configured.is_some_and(|own| own.content == config::Content::Static),
+            source: known.source.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+            replicas: replicas.iter().map(|replica| replica.address).collect(),
+            first_replica,
+            servers,
+            first_server,
+        });
+    }
+    listed
 }
 
 fn settings(
@@ -104,7 +177,8 @@ fn settings(
 ) -> Settings {
     let workers = environment.workers;
     let times = &config.timeouts;
-    let needs_affinity = Settings::needs_affinity(&services);
+    // A service that has one server now may have several after a reload.
+    let serves = |version| any_of(version, services.iter().map(|service| service.address));
     let probing = Probing {
         interval: config.health.interval.into(),
         fall: config.health.fall,
@@ -126,7 +200,7 @@ fn settings(
         }
         .of_worker(workers),
         path: path(config),
-        max_connections: tables(config, workers, |version| needs_affinity[version as usize]),
+        max_connections: tables(config, workers, serves),
         timeouts: Timeouts {
             opening: times.racing.into(),
             established: times.established.into(),
@@ -155,15 +229,12 @@ fn unresolved(services: &[Service]) -> Neighbours {
     Neighbours::with_optional(resolved, tunnelled)
 }
 
-fn origin_server(server: &config::OriginServer) -> Server {
-    Server {
-        name: server.name.clone(),
-        delivery: match server.delivery {
-            config::Delivery::None => Delivery::None,
-            config::Delivery::Direct(mac) => Delivery::Direct(mac.0),
-            config::Delivery::Neighbour(address) => Delivery::Neighbour(address),
-            config::Delivery::Tunnel(address) => Delivery::Tunnel(address),
-        },
-        weight: server.weight.into(),
+fn delivery(place: Place) -> Delivery {
+    match place {
+        Place::Mac(mac) => Delivery::Direct(mac),
+        Place::Neighbour(address) => Delivery::Neighbour(address),
+        Place::Tunnel(address) => Delivery::Tunnel(address),
+        // A switch has no web servers.
+        Place::Inside | Place::Web { .. } => Delivery::None,
     }
 }

@@ -2,13 +2,13 @@
 //! the end.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crossbeam::utils::CachePadded;
 use pipeline::base::time::Ticks;
 use pipeline::role::Role;
-use pipeline::wire::ethernet::Mac;
 
 use super::ending::Owned;
 use super::ports::{OpenPorts, Opened, Running, all_port_stats, open_ports, uses_pci};
@@ -17,24 +17,26 @@ use super::upgrade::Upgrades;
 use super::watched::Watched;
 use super::{Control, Error, Outcome, control_loop};
 use crate::config::{self, sizing};
+use crate::control::reload::{Handover, Reloading};
 use crate::control::share::Sharing;
 use crate::control::stats::KeptStats;
 use crate::control::supervisor::Supervisor;
 use crate::datapath::clock::{Clock, SteadyClock, monotonic};
 use crate::datapath::handoff::{self, Handoff};
 use crate::datapath::pulse::SharedPulse;
+use crate::datapath::slot::Taker;
 use crate::datapath::worker::{Idle, Parts, Queues, Worker};
 use crate::dpdk::{Worker as OnLcore, cycles};
 use crate::keep::{self, Adopted, Keeper, Kept, Secrets, State};
-use crate::roles::{RoleSet, WithRole};
+use crate::roles::{Environment, RoleSet, WithRole};
 use crate::sys::notify::notify;
 use crate::sys::sync::Barrier;
 
 /// What roles are built for, before the ports are open if another process still has them.
 pub(super) struct Launch<'a> {
     pub(super) prepared: Prepared<'a>,
-    /// The MAC addresses that the roles are built with.
-    pub(super) macs: [Mac; 2],
+    /// What the roles are built with.
+    pub(super) environment: Environment,
     pub(super) open: Option<OpenPorts>,
     pub(super) secrets: Secrets,
 }
@@ -43,13 +45,15 @@ pub(super) struct Launch<'a> {
 pub(super) enum Launched<'a> {
     /// The run is over.
     Over(Outcome),
-    /// The ports have other MAC addresses than the roles were built with; nothing runs.
-    OtherMacs(Box<Launch<'a>>),
+    /// The ports have other MAC addresses than the roles were built with, or services other numbers;
+    /// nothing runs.
+    Otherwise(Box<Launch<'a>>),
 }
 
 /// Everything needed to launch the workers, whatever the role.
 struct Ready<'a> {
     prepared: Prepared<'a>,
+    environment: Environment,
     open: OpenPorts,
     secrets: Secrets,
 }
@@ -74,15 +78,20 @@ impl<'a> WithRole for Launch<'a> {
             Some(open) => open,
             None => open_ports(&mut self.prepared)?,
         };
-        if open.macs != self.macs {
-            let (macs, open) = (open.macs, Some(open));
+        // The process that hands over may have reloaded since.
+        let carried = self.prepared.carried();
+        if open.macs != self.environment.macs || carried.numbers != self.environment.carried.numbers
+        {
+            let environment = Environment { macs: open.macs, carried, ..self.environment };
             if let Some(kept) = &self.prepared.kept {
                 kept.remove_tables();
             }
-            return Ok(Launched::OtherMacs(Box::new(Self { macs, open, ..self })));
+            let again = Self { environment, open: Some(open), ..self };
+            return Ok(Launched::Otherwise(Box::new(again)));
         }
         let secrets = Secrets { rss_word: open.rss_word, ..self.secrets };
-        Ready { prepared: self.prepared, open, secrets }.run(set).map(Launched::Over)
+        let Self { prepared, environment, .. } = self;
+        Ready { prepared, environment, open, secrets }.run(set).map(Launched::Over)
     }
 }
 
@@ -93,6 +102,8 @@ impl Ready<'_> {
         let clock = Clock::new(cycles(), self.prepared.eal.cycles_per_second());
         let before = self.prepared.kept.as_ref().and_then(|kept| kept.state()).map(State::reading);
         let clock = SteadyClock::continued(clock, monotonic(), before.unwrap_or_default());
+        let (handover, successors) = Handover::new(set.roles.len());
+        let mut reloading = self.reloading(handover);
         let sharing = self.prepared.sharing.take().map(Sharing::start);
         let sharing = sharing.transpose().map_err(Error::Sharing)?;
         let steady = RefCell::new(clock);
@@ -108,10 +119,14 @@ impl Ready<'_> {
             let directory = kept.directory().display().to_string();
             let stats = KeptStats::new(directory, kept.generation(), &adopted);
             supervisor = supervisor.with_kept(stats, kept.state());
-            keeper = Some(self.begin(kept, &supervisor)?);
+            let begun = Rc::new(RefCell::new(self.begin(kept, &supervisor)?));
+            reloading = reloading.map(|reloading| with_stored_numbers(reloading, &begun));
+            keeper = Some(begun);
         }
+        supervisor = supervisor.with_reloading(reloading);
         self.prepared.serve()?;
-        let mut workers = self.launch_workers(set.roles, set.copies, clock)?;
+        let roles = set.roles.into_iter().zip(successors).collect();
+        let mut workers = self.launch_workers(roles, set.copies, clock)?;
         self.prepared.phases.done("workers");
         self.confirm();
         let Self { prepared, open, .. } = self;
@@ -127,7 +142,7 @@ impl Ready<'_> {
             "forwarding packets"
         );
         if let Some(keeper) = &keeper {
-            keeper.settle();
+            keeper.borrow().settle();
         }
         let mut upgrades = Upgrades::new(set.labels.role, &file_prefix, macs);
         let pulses = std::mem::take(&mut workers.pulses);
@@ -136,21 +151,22 @@ impl Ready<'_> {
             supervisor: &mut supervisor,
             server: &mut server,
             upgrades: &mut upgrades,
-            keeper: keeper.as_mut(),
+            keeper: keeper.as_deref(),
             watched: &mut watched,
         };
-        let mut successor = control_loop(&mut control, &ports, &signals, options);
+        let mut successor = control_loop(&mut control, &ports, &signals, &options);
         if successor.is_none() {
             watched.links.finish(&ports);
         }
         workers.stop()?;
+        supervisor.note_taken();
         let stopped = monotonic();
         if let Some(successor) = &mut successor {
             successor.stopped();
         }
-        if let Some(mut keeper) = keeper {
+        if let Some(keeper) = keeper {
             // The next process locks the directory from then on.
-            keeper.write_now(|state| supervisor.note(state));
+            keeper.borrow_mut().write_now(|state| supervisor.note(state));
         }
         let mut snapshot = supervisor.snapshot();
         snapshot.ports = all_port_stats(&ports, &watched.links);
@@ -212,9 +228,17 @@ impl Ready<'_> {
         Ok(Keeper::begin(kept, state)?)
     }
 
+    /// Returns what a reload needs.
+    fn reloading<R: Role + Send + 'static>(&self, workers: Handover<R>) -> Option<Reloading> {
+        let source = self.prepared.options.source.clone()?;
+        let file = (source, self.prepared.config.clone());
+        let sharing = self.prepared.sharing.clone();
+        Some(Reloading::new(file, self.environment.clone(), sharing, Box::new(workers)))
+    }
+
     fn launch_workers<R: Role + Send + 'static>(
         &mut self,
-        roles: Vec<R>,
+        roles: Vec<(R, Taker<R>)>,
         copies: usize,
         clock: SteadyClock,
     ) -> Result<Workers, Error> {
@@ -225,10 +249,12 @@ impl Ready<'_> {
         let stopped = Arc::new(Barrier::new(roles.len()));
         let pulses: Vec<_> = roles.iter().map(|_| SharedPulse::default()).collect();
         let mut ready = Vec::new();
-        for (number, (role, handoff)) in roles.into_iter().zip(&mut handoffs).enumerate() {
+        let roles = roles.into_iter().zip(&mut handoffs);
+        for (number, ((role, successors), handoff)) in roles.enumerate() {
             let idle = self.idle();
             ready.push(Worker::new(Parts {
                 role,
+                successors,
                 queues: self.open.ports.each_mut().map(|opened| take_queues(opened, number)),
                 pool: pool.handle(),
                 handoff,
@@ -272,6 +298,14 @@ impl Ready<'_> {
         }
         Idle::Adaptive(events)
     }
+}
+
+/// Makes a reload store the numbers of services before connections refer to them.
+fn with_stored_numbers(reloading: Reloading, keeper: &Rc<RefCell<Keeper>>) -> Reloading {
+    let keeper = Rc::clone(keeper);
+    reloading.with_persist(Box::new(move |numbers| {
+        keeper.borrow_mut().store(|state| state.services = numbers.clone())
+    }))
 }
 
 /// Gives the roles' tables their memory.

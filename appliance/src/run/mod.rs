@@ -13,6 +13,7 @@ pub mod upgrade;
 mod watch;
 mod watched;
 
+use std::cell::RefCell;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -25,7 +26,7 @@ use self::prepare::prepare;
 use self::signals::Signals;
 use self::upgrade::{Event, Successor, TakeOver, Upgrades};
 use self::watched::Watched;
-use crate::config::Config;
+use crate::config::{Config, Source};
 use crate::control::socket::{self, Answer, Command, Reply, Server};
 use crate::control::stats::Snapshot;
 use crate::control::supervisor::Supervisor;
@@ -84,13 +85,15 @@ pub enum Error {
     Again(std::io::Error),
 }
 
-/// The conditions that end a run, besides signals.
-#[derive(Clone, Copy, Debug, Default)]
+/// What a run needs besides its configuration.
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Stops when no packet has been received for this time; for captures as input.
     pub exit_when_idle: Option<Duration>,
     /// Passes over what an earlier process has left.
     pub forget: bool,
+    /// The configuration file, to be read again by a reload; `None`: there is no reload.
+    pub source: Option<Source>,
 }
 
 /// The result of a run.
@@ -117,7 +120,7 @@ pub fn run(
 ) -> Result<Outcome, Error> {
     let mut prepared = prepare(config, options, take_over)?;
     let late = prepared.take_over.as_ref().filter(|_| !can_open_beside(config));
-    let (mut macs, open) = match late.map(|old| old.macs()) {
+    let (macs, open) = match late.map(|old| old.macs()) {
         Some(macs) => (macs, None),
         None => {
             let open = open_ports(&mut prepared)?;
@@ -132,18 +135,20 @@ pub fn run(
     );
     // Not the last process's: late answers to its probes would count as answers to later ones.
     let probe_id = random() as u16;
-    let mut launch = Launch { prepared, macs, open, secrets };
+    let environment = Environment {
+        workers: prepared.workers,
+        macs,
+        hash_key: secrets.hash_key,
+        keys: prepared.keys.clone(),
+        probe_id,
+        carried: prepared.carried(),
+    };
+    let mut launch = Launch { prepared, environment, open, secrets };
     loop {
-        let environment = Environment {
-            workers: launch.prepared.workers,
-            macs,
-            hash_key: secrets.hash_key,
-            keys: launch.prepared.keys.clone(),
-            probe_id,
-        };
+        let environment = launch.environment.clone();
         match roles::with_role_set(config, &environment, launch)? {
             Launched::Over(outcome) => return Ok(outcome),
-            Launched::OtherMacs(again) => (macs, launch) = (again.macs, *again),
+            Launched::Otherwise(again) => launch = *again,
         }
     }
 }
@@ -153,17 +158,17 @@ struct Control<'a> {
     supervisor: &'a mut Supervisor,
     server: &'a mut Server,
     upgrades: &'a mut Upgrades,
-    keeper: Option<&'a mut Keeper>,
+    keeper: Option<&'a RefCell<Keeper>>,
     watched: &'a mut Watched,
 }
 
-/// Serves operators, probes and key reloads until a signal, idleness, or a hand-over. Returns the
+/// Serves operators, probes and reloads until a signal, idleness, or a hand-over. Returns the
 /// process to hand over to.
 fn control_loop(
     control: &mut Control<'_>,
     ports: &[Running; 2],
     signals: &Signals,
-    options: Options,
+    options: &Options,
 ) -> Option<Successor> {
     let Control { supervisor, server, upgrades, keeper, watched } = control;
     let (mut last, mut since) = (supervisor.received(), Instant::now());
@@ -185,11 +190,11 @@ fn control_loop(
         supervisor.run_once(CONTROL_INTERVAL);
         watched.step(ports);
         if let Some(keeper) = keeper {
-            keeper.step(|state| supervisor.note(state));
+            keeper.borrow_mut().step(|state| supervisor.note(state));
         }
         if signals.reload.swap(false, Relaxed) {
             // The result has been logged.
-            let _ = supervisor.reload();
+            let _ = supervisor.reload(false);
         }
         let now = supervisor.received();
         if now != last {

@@ -16,7 +16,7 @@ use crate::control::share;
 use crate::control::socket::Server;
 use crate::dpdk::{Eal, EalArgs, LogLevel, MbufPool};
 use crate::keep::Kept;
-use crate::roles;
+use crate::roles::{self, Carried};
 
 /// The time that a process that was killed has to be gone.
 const KILLED: Duration = Duration::from_secs(5);
@@ -48,6 +48,19 @@ pub(super) struct Prepared<'a> {
     pub(super) claims: Claims,
 }
 
+impl Prepared<'_> {
+    /// Returns what the roles take over from an earlier process besides its tables.
+    pub(super) fn carried(&self) -> Carried {
+        carried(self.kept.as_ref())
+    }
+}
+
+fn carried(kept: Option<&Kept>) -> Carried {
+    let state = kept.and_then(Kept::state);
+    let numbers = state.map(|state| state.services.clone()).unwrap_or_default();
+    Carried { numbers, ..Carried::default() }
+}
+
 /// Reads the files that the configuration names, installs the signal handlers, and starts DPDK with
 /// its buffers, without a device.
 pub(super) fn prepare<'a>(
@@ -57,7 +70,6 @@ pub(super) fn prepare<'a>(
 ) -> Result<Prepared<'a>, Error> {
     let mut phases = Phases::begin();
     let keys = roles::load_keys(config)?;
-    let sharing = roles::sharing(config)?;
     warn_of(config);
     let signals = Signals::catch().map_err(Error::Signals)?;
     let mut file_prefix = config.eal.file_prefix.clone();
@@ -73,6 +85,8 @@ pub(super) fn prepare<'a>(
     if let (Some(kept), None) = (&mut kept, &take_over) {
         kept.lock(KILLED)?;
     }
+    let sharing =
+        roles::sharing(config, &carried(kept.as_ref()).numbers_for(config).unwrap_or_default())?;
     let claims = preflight::pass(config, &file_prefix, take_over.is_some(), PREDECESSOR)?;
     phases.done("files");
     let eal = Eal::init(&eal_args(config, &file_prefix).build()?).map_err(preflight::explain)?;

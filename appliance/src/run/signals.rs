@@ -1,4 +1,4 @@
-//! Signals: SIGINT and SIGTERM stop the process, SIGHUP reloads the key file.
+//! Signals: SIGINT and SIGTERM stop the process, SIGHUP reloads the configuration.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

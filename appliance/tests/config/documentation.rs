@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use firstack::config::Config;
+use firstack::config::live::is_live;
 use firstack::config::schema::{Fallback, KEYS};
 
 use crate::{EXAMPLES, ROLES, example, repository};
 
-/// A key's type and default, as written in the documentation.
-type Row = (String, String);
+/// A key's type and default, as written in the documentation, and whether it is marked as one that needs
+/// a restart.
+type Row = (String, String, bool);
 
 fn documentation() -> String {
     std::fs::read_to_string(repository("docs/configuration.md")).unwrap()
@@ -19,11 +21,13 @@ fn documented() -> BTreeMap<String, Row> {
     for line in documentation().lines() {
         let cells: Vec<_> = line.split('|').map(str::trim).collect();
         let ["", key, takes, default, meaning, ""] = cells[..] else { continue };
-        let Some(key) = key.strip_prefix('`').and_then(|key| key.strip_suffix('`')) else {
+        let unmarked = key.strip_suffix(" ↻");
+        let own = unmarked.unwrap_or(key);
+        let Some(key) = own.strip_prefix('`').and_then(|key| key.strip_suffix('`')) else {
             continue;
         };
         assert!(!meaning.is_empty(), "{key} has no meaning");
-        let row = (takes.to_owned(), default.to_owned());
+        let row = (takes.to_owned(), default.to_owned(), unmarked.is_some());
         assert!(rows.insert(key.to_owned(), row).is_none(), "{key} is documented twice");
     }
     rows
@@ -36,7 +40,7 @@ fn known() -> BTreeMap<String, Row> {
             Fallback::Value(value) => format!("`{value}`"),
             Fallback::Derived(words) => words.to_owned(),
         };
-        (key.path.to_owned(), (key.expected(), default))
+        (key.path.to_owned(), (key.expected(), default, !is_live(key.path)))
     };
     KEYS.iter().map(row).collect()
 }
@@ -46,7 +50,8 @@ fn documentation_and_code_know_the_same_keys_and_defaults() {
     assert_eq!(KEYS.len(), known().len(), "a key is in the schema twice");
     let (documented, known) = (documented(), known());
     for (key, row) in &known {
-        let line = format!("| `{key}` | {} | {} | ... |", row.0, row.1);
+        let mark = if row.2 { " ↻" } else { "" };
+        let line = format!("| `{key}`{mark} | {} | {} | ... |", row.0, row.1);
         assert_eq!(documented.get(key), Some(row), "docs/configuration.md should have: {line}");
     }
     for key in documented.keys() {

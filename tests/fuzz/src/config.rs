@@ -51,6 +51,7 @@ pub(crate) fn environment() -> Environment {
         hash_key: (3, 4),
         keys: Keys::default(),
         probe_id: 7,
+        carried: firstack::roles::Carried::default(),
     }
 }
 

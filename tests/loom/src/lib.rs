@@ -29,3 +29,7 @@ pub mod handoff {
     pub mod queues;
     pub mod ring;
 }
+
+/// The appliance's `datapath::slot`.
+#[path = "../../../appliance/src/datapath/slot.rs"]
+pub mod slot;

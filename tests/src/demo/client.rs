@@ -42,6 +42,8 @@ pub struct Burst {
     pub failed: Vec<String>,
     /// Times of the complete ones, from connect to the last byte, in ascending order.
     pub times: Vec<Duration>,
+    /// Times of the complete ones until they were connected, in ascending order.
+    pub connect_times: Vec<Duration>,
     /// From the first start to the last end.
     pub total: Duration,
 }
@@ -56,9 +58,19 @@ impl Burst {
     /// Returns the time within which this share of them, 0 to 1, was complete.
     #[must_use]
     pub fn quantile(&self, share: f64) -> Duration {
-        let rank = (self.times.len() as f64 * share).ceil().max(1.0) as usize;
-        self.times.get(rank - 1).copied().unwrap_or_default()
+        quantile(&self.times, share)
     }
+
+    /// Returns the time within which this share of the complete ones was connected.
+    #[must_use]
+    pub fn connect_quantile(&self, share: f64) -> Duration {
+        quantile(&self.connect_times, share)
+    }
+}
+
+fn quantile(times: &[Duration], share: f64) -> Duration {
+    let rank = (times.len() as f64 * share).ceil().max(1.0) as usize;
+    times.get(rank - 1).copied().unwrap_or_default()
 }
 
 /// Makes `count` connections from `from` to the web server at `to`, `at_a_time` of them concurrently.
@@ -89,8 +101,9 @@ pub fn burst_while(
         while goes_on() {
             let begun = Instant::now();
             match exchange(to, &request, expected) {
-                Ok(site) => {
+                Ok((site, connected)) => {
                     own.times.push(begun.elapsed());
+                    own.connect_times.push(connected);
                     *own.answered.entry(site).or_default() += 1;
                 }
                 Err(error) => own.failed.push(error),
@@ -105,6 +118,7 @@ pub fn burst_while(
             for thread in threads {
                 let own = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
                 all.times.extend(own.times);
+                all.connect_times.extend(own.connect_times);
                 all.failed.extend(own.failed);
                 for (site, count) in own.answered {
                     *all.answered.entry(site).or_default() += count;
@@ -115,12 +129,21 @@ pub fn burst_while(
     })?;
     all.total = start.elapsed();
     all.times.sort();
+    all.connect_times.sort();
     Ok(all)
 }
 
-/// Connects, requests a file and compares it. Returns the site that responded.
-fn exchange(address: SocketAddr, request: &str, expected: &[u8]) -> Result<String, String> {
-    compare(&mut connect(address)?, request, expected)
+/// Connects, requests a file and compares it. Returns the site that responded, and the time until it
+/// was connected.
+fn exchange(
+    address: SocketAddr,
+    request: &str,
+    expected: &[u8],
+) -> Result<(String, Duration), String> {
+    let begun = Instant::now();
+    let mut stream = connect(address)?;
+    let connected = begun.elapsed();
+    Ok((compare(&mut stream, request, expected)?, connected))
 }
 
 /// Requests a file on an open connection, which the server then closes, and compares it byte by byte.

@@ -153,6 +153,22 @@ impl Appliance {
         self.command(&["reload"])
     }
 
+    /// Returns the text of its configuration file.
+    pub fn text(&self) -> Result<String> {
+        std::fs::read_to_string(&self.config).map_err(|source| self.unwritable(source))
+    }
+
+    /// Writes its configuration file and reloads the running process (`firstack reload`). Returns the
+    /// answer.
+    pub fn reload_with(&self, text: &str) -> Result<String> {
+        std::fs::write(&self.config, text).map_err(|source| self.unwritable(source))?;
+        Ok(self.command(&["reload"])?.stdout)
+    }
+
+    fn unwritable(&self, source: std::io::Error) -> LabError {
+        LabError::File { path: self.config.clone(), source }
+    }
+
     fn ask(&self, command: Command) -> Result<Answer> {
         let what = format!("{command:?}");
         socket::ask(&self.socket, command)
@@ -198,6 +214,13 @@ impl Appliance {
         let words = [&*binary, "replay", "--explain", "-c", &*config, "--inside", &*inside];
         let more = ["--outside", &*outside, "--out", &*out];
         Ok(run(&[&words[..], &more].concat())?.stdout)
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let process = self.process.as_ref().ok_or_else(|| self.not_running())?;
+        process.signal(signal);
+        Ok(())
     }
 
     /// Kills it (SIGKILL).

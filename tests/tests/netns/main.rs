@@ -18,6 +18,7 @@ mod mtu;
 mod network;
 mod origin_servers;
 mod races;
+mod reload;
 mod resolution;
 mod restart;
 mod upgrade;

@@ -141,6 +141,38 @@ impl Prober {
         }
     }
 
+    /// Goes on with other targets and another timing. A target that stays, with its name and what is
+    /// probed, keeps its health, its probe and its turn; others begin as at the start, spread over an
+    /// interval.
+    pub fn go_on(&mut self, settings: Settings, targets: Vec<Target>, now: Instant) {
+        let mut next = Self::with(settings, targets, now, self.connect);
+        // By the number of a target before.
+        let mut places = vec![None; self.targets.len()];
+        for (place, watched) in next.targets.iter_mut().enumerate() {
+            let before = self.targets.iter().position(|known| known.target == watched.target);
+            if let Some(before) = before {
+                places[before] = Some(place);
+                (watched.health, watched.probing) =
+                    (self.targets[before].health.clone(), self.targets[before].probing);
+            }
+        }
+        let stays = |place: usize| places.get(place).copied().flatten();
+        next.due.retain(|(_, place)| !places.contains(&Some(*place)));
+        let latest = now + next.settings.interval;
+        let kept =
+            self.due.iter().filter_map(|(due, place)| Some(((*due).min(latest), stays(*place)?)));
+        next.due.extend(kept);
+        next.due.make_contiguous().sort();
+        for mut probe in self.probes.drain(..) {
+            if let Some(place) = stays(probe.target) {
+                probe.target = place;
+                next.probes.push(probe);
+            }
+        }
+        next.stepped = self.stepped;
+        *self = next;
+    }
+
     /// Advances all probes as far as possible without blocking, starts a bounded number of new
     /// ones, and returns what has changed.
     pub fn step(&mut self, now: Instant) -> impl Iterator<Item = Change> {

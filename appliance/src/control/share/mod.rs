@@ -51,6 +51,8 @@ pub struct Sharing {
     imported: u64,
     exported: u64,
     refused: u64,
+    /// Exported and refused before a reload.
+    earlier: [u64; 2],
 }
 
 impl Sharing {
@@ -77,7 +79,14 @@ impl Sharing {
             imported: 0,
             exported: 0,
             refused: 0,
+            earlier: [0; 2],
         })
+    }
+
+    /// Counts on from what was shared with other settings.
+    pub fn go_on_from(self, before: &Self) -> Self {
+        let earlier = [before.earlier[0] + before.exported, before.earlier[1] + before.refused];
+        Self { imported: before.imported, earlier, ..self }
     }
 
     /// Takes what other gateways have written, and once an interval gives the thread what was
@@ -122,8 +131,8 @@ impl Sharing {
             since_ms: self.since.elapsed().as_millis() as u64,
             why: why.to_owned(),
             imported: self.imported,
-            exported: self.exported,
-            refused: self.refused,
+            exported: self.earlier[0] + self.exported,
+            refused: self.earlier[1] + self.refused,
         }
     }
 }

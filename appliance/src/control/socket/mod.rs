@@ -59,8 +59,12 @@ pub enum Command {
     Busy,
     /// Lets a replica's load decide again whether it is busy.
     Unbusy,
-    /// Reloads the key file.
-    Reload,
+    /// Reads the configuration file again, and goes on with what has changed.
+    Reload {
+        /// Only tells what would change.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        dry_run: bool,
+    },
     /// Returns what a gateway remembers of replicas.
     Memory,
     /// Makes a gateway forget what it has learned of replicas.
@@ -148,6 +152,8 @@ pub enum Answer {
     Done(String),
     /// The command was refused, and the reason.
     Error(String),
+    /// The command was refused because a file has mistakes: one per line.
+    Invalid(String),
 }
 
 /// The reply to a [`Command`]: the answer, or that it follows.

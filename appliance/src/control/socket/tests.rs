@@ -80,7 +80,8 @@ fn commands_are_one_flat_object() {
         (Command::Undrain { name: Some(name) }, r#"{"command":"undrain","name":"shop/web1"}"#),
         (Command::Busy, r#"{"command":"busy"}"#),
         (Command::Unbusy, r#"{"command":"unbusy"}"#),
-        (Command::Reload, r#"{"command":"reload"}"#),
+        (Command::Reload { dry_run: false }, r#"{"command":"reload"}"#),
+        (Command::Reload { dry_run: true }, r#"{"command":"reload","dry_run":true}"#),
     ];
     for (command, text) in cases {
         assert_eq!(serde_json::to_string(&command).unwrap(), text);
@@ -131,7 +132,7 @@ fn silent_clients_neither_stall_the_server_nor_keep_others_from_their_answer() {
         let path = path.clone();
         move || {
             let start = std::time::Instant::now();
-            let answer = ask(&path, Command::Reload).unwrap();
+            let answer = ask(&path, Command::Reload { dry_run: false }).unwrap();
             (answer, start.elapsed())
         }
     });
@@ -147,7 +148,7 @@ fn silent_clients_neither_stall_the_server_nor_keep_others_from_their_answer() {
         std::thread::sleep(Duration::from_millis(1));
     }
     let (answer, waited) = client.join().unwrap();
-    assert!(matches!(answer, Answer::Done(text) if text == "Reload"));
+    assert!(matches!(answer, Answer::Done(text) if text == "Reload { dry_run: false }"));
     // Generously, for a machine that is busy: one silent client alone used to take half a second.
     assert!(waited < Duration::from_secs(2), "{waited:?}");
     assert!(longest < Duration::from_millis(400), "{longest:?}");

@@ -208,7 +208,8 @@ fn sum(workers: &Workers, read: impl Fn(&CommonCounters) -> &Counter) -> u64 {
     workers.iter().map(|worker| read(worker.common()).get()).sum()
 }
 
-/// Adds up lists of counters that have these names.
+/// Adds up lists of counters that have these names. What has no name has left the configuration, and is
+/// not shown.
 fn named<'a>(
     names: &[String],
     workers: &'a Workers,
@@ -221,7 +222,7 @@ fn named<'a>(
             .map(|worker| read(worker.as_ref()).get(number).map_or(0, Counter::get))
             .sum(),
     };
-    names.iter().enumerate().map(count).collect()
+    names.iter().enumerate().filter(|(_, name)| !name.is_empty()).map(count).collect()
 }
 
 /// Returns what tells of a mistake, each kind with the last address.

@@ -1,8 +1,9 @@
 //! The work of the control thread besides serving its socket: it probes servers, takes members into
-//! and out of service, marks a replica drained or busy, and reloads keys. The workers learn of
+//! and out of service, marks a replica drained or busy, and reloads the configuration. The workers learn of
 //! changes through values that they read once a burst; they never wait.
 
 mod limits;
+mod reload;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,17 +16,17 @@ use pipeline::packet::view::Side;
 use pipeline::verdict::Verdict;
 
 use super::health::{BusyFile, Change, Http, Prober, Settings, State, Target};
-use super::members::Members;
+use super::members::{Members, Remaining};
 use super::notices::Notices;
 use super::operator::Operator;
+use super::reload::Reloading;
 use super::share::Sharing;
 use super::socket::{Answer, Command, Name};
 use super::stats::{KeptStats, MemoryAnswer, Neighbour, Snapshot};
 use crate::config::{self, Check};
-use crate::control::keys;
 use crate::datapath::clock::{Reading, monotonic};
 use crate::keep;
-use crate::roles::{self, Controls, Labels};
+use crate::roles::{Controls, Labels};
 use limits::Limits;
 
 /// The name of the busy check among the probed targets.
@@ -65,6 +66,12 @@ pub struct Supervisor {
     kept: Option<KeptStats>,
     /// The workers' clock.
     clock: Box<dyn Fn() -> Ticks + Send>,
+    /// What a reload needs; `None` if there is no file.
+    reloading: Option<Reloading>,
+    /// The labels and counters from when all workers have taken over what was reloaded.
+    next_counters: Option<(Labels, Vec<Arc<dyn RoleCounters>>)>,
+    /// A worker that has not taken over what was reloaded has been logged.
+    late_logged: bool,
 }
 
 impl Supervisor {
@@ -84,12 +91,7 @@ impl Supervisor {
             member.check.as_ref().map(|check| add(&member.name, check, false))
         });
         let busy_target = controls.busy_check.as_ref().map(|check| add(BUSY_CHECK, check, true));
-        let settings = Settings {
-            interval: health.interval,
-            timeout: health.timeout,
-            rise: health.rise,
-            fall: health.fall,
-        };
+        let settings = prober_settings(health);
         let supervisor = Self {
             backoffs_logged: vec![0; counters.len()],
             last_backoff_log: None,
@@ -100,6 +102,9 @@ impl Supervisor {
             operator: Operator::default(),
             kept: None,
             clock: Box::new(|| Ticks(0)),
+            reloading: None,
+            next_counters: None,
+            late_logged: false,
             labels,
             counters,
             members,
@@ -155,16 +160,23 @@ impl Supervisor {
         if signal {
             self.set_busy();
         }
-        let (prober, tunnels) = (&self.prober, self.controls.tunnels.as_deref());
-        let up = |target| prober.health(target).is_up();
-        let answers = |number| tunnels.is_none_or(|tunnels| tunnels.is_alive(number));
-        if self.members.update(up, answers) {
+        if self.update_members() {
             (self.controls.apply)(&self.members.states());
         }
+        self.note_taken();
         self.log_backoffs();
         self.limits.log(&self.counters, now);
         self.notices.log(&self.counters, now);
         self.log_cut_frames();
+    }
+
+    /// Updates the members by their checks and tunnels. Returns whether any went into or out of
+    /// service.
+    fn update_members(&mut self) -> bool {
+        let (prober, tunnels) = (&self.prober, self.controls.tunnels.as_deref());
+        let up = |target| prober.health(target).is_up();
+        let answers = |number| tunnels.is_none_or(|tunnels| tunnels.is_alive(number));
+        self.members.update(up, answers)
     }
 
     /// Logs once for each side that frames arrive cut: the interface must be mended.
@@ -234,6 +246,7 @@ impl Supervisor {
     pub fn note(&self, state: &mut keep::State) {
         state.set_reading(Reading { ticks: (self.clock)(), monotonic: monotonic() });
         state.operator = self.operator.clone();
+        state.services = self.controls.carried.numbers.clone();
         let neighbours = self.controls.neighbours.iter().flat_map(|neighbours| neighbours.list());
         let known = neighbours.filter(|neighbour| neighbour.known);
         state.neighbours =
@@ -259,7 +272,7 @@ impl Supervisor {
             Command::Undrain { name: Some(name) } => self.drain_member(&name, false),
             Command::Busy => self.override_busy(true),
             Command::Unbusy => self.override_busy(false),
-            Command::Reload => self.reload(),
+            Command::Reload { dry_run } => self.reload(dry_run),
             Command::Memory => self.memory(),
             Command::Forget { name } => self.forget(name.as_ref()),
             Command::Why { client, port } => self.why(client, port),
@@ -347,37 +360,42 @@ impl Supervisor {
 
     /// Drains or undrains one server or replica.
     fn drain_member(&mut self, name: &Name, drained: bool) -> Answer {
-        if !self.members.set_drained(name.as_str(), drained) {
+        let Some(left) = self.members.set_drained(name.as_str(), drained) else {
             let known = self.members.names();
             return Answer::Error(match known.is_empty() {
                 true => format!("a {} has no server or replica to drain", self.labels.role),
                 false => format!("unknown server or replica {:?}; known: {known}", name.as_str()),
             });
-        }
+        };
         (self.controls.apply)(&self.members.states());
         log_drained(name.as_str(), drained);
-        Answer::Done(format!("{name} {}", drained_word(drained)))
+        let but = if drained { String::new() } else { self.still_out(name, left) };
+        Answer::Done(format!(
+            "{name}{} {}{but}",
+            if but.is_empty() { "" } else { ":" },
+            drained_word(drained)
+        ))
     }
 
-    /// Reloads the key file. If the file is rejected, the current keys stay in use.
-    pub fn reload(&mut self) -> Answer {
-        let Some((path, purpose)) = &self.controls.key_file else {
-            return Answer::Error(format!("this {} has no key file", self.labels.role));
+    /// Returns why a member gets no connections although it is not drained, as the end of a sentence;
+    /// empty if it gets them.
+    fn still_out(&self, name: &Name, left: Remaining) -> String {
+        let line = || {
+            let line = self.reloading.as_ref()?.disabled_by(name.as_str())?;
+            Some(format!(" (line {line})"))
         };
-        match keys::Keys::load(path, *purpose) {
-            Ok(keys) => {
-                self.controls.keys.publish(roles::pipeline_keys(
-                    &keys,
-                    *purpose,
-                    &self.controls.unix,
-                ));
-                let ids: Vec<_> = keys.all().iter().map(|(id, _)| id.to_string()).collect();
-                tracing::info!(ids = ids.join(","), "key file reloaded");
-                Answer::Done(format!("key file reloaded, key ids: {}", ids.join(", ")))
+        match left {
+            Remaining::InService => String::new(),
+            Remaining::Disabled => format!(
+                ", but disabled in the file{}: gets no connections until that is changed and \
+                 reloaded",
+                line().unwrap_or_default()
+            ),
+            Remaining::Down => {
+                ", but its health check fails: gets no connections until it passes".to_owned()
             }
-            Err(error) => {
-                tracing::warn!("key file rejected, keeping current keys: {error}");
-                Answer::Error(format!("key file rejected, keeping current keys: {error}"))
+            Remaining::Unanswered => {
+                ", but its tunnel does not answer probes: gets no copies until it does".to_owned()
             }
         }
     }
@@ -401,6 +419,16 @@ impl Supervisor {
         let neighbours = self.controls.neighbours.iter().flat_map(|neighbours| neighbours.list());
         snapshot.neighbours = neighbours.map(Neighbour::from).collect();
         snapshot
+    }
+}
+
+/// Returns the timing of probes.
+fn prober_settings(health: &config::Health) -> Settings {
+    Settings {
+        interval: health.interval,
+        timeout: health.timeout,
+        rise: health.rise,
+        fall: health.fall,
     }
 }
 

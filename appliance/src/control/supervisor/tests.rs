@@ -1,5 +1,4 @@
 use std::net::TcpListener;
-use std::path::Path;
 use std::sync::Mutex;
 
 use pipeline::base::published::Published;
@@ -25,6 +24,7 @@ fn controls(admission: &Arc<Admission>, applied: &Applied, members: Vec<Member>)
         busy_check: None,
         neighbours: None,
         memory: None,
+        carried: crate::roles::Carried::default(),
     }
 }
 
@@ -96,53 +96,4 @@ fn members_go_out_of_service_by_their_probes_and_by_operator() {
     );
     supervisor.answer(Command::Undrain { name: Some(name("web/b")) });
     assert_eq!(last(), [false, true]);
-}
-
-fn write_keys(path: &Path, text: &str) {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::write(path, text).unwrap();
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
-}
-
-#[test]
-fn a_rejected_key_file_keeps_the_current_keys() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("keys");
-    let mut supervisor = supervise(Controls {
-        key_file: Some((path.clone(), keys::Purpose::Check)),
-        ..controls(&Arc::default(), &Applied::default(), Vec::new())
-    });
-    let mut reader = supervisor.controls.keys.reader();
-    write_keys(&path, "7 000102030405060708090a0b0c0d0e0f\n");
-    assert!(
-        matches!(supervisor.answer(Command::Reload), Answer::Done(text) if text == "key file reloaded, key ids: 7")
-    );
-    assert!(reader.refresh());
-    assert_eq!(format!("{:?}", reader.get()), "{7}");
-    write_keys(&path, "7 nonsense\n");
-    assert!(matches!(supervisor.answer(Command::Reload), Answer::Error(_)));
-    assert!(!reader.refresh());
-}
-
-#[test]
-fn the_workers_know_the_time_of_day_before_they_start_and_after_a_reload() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("keys");
-    write_keys(&path, "7 000102030405060708090a0b0c0d0e0f\n");
-    let ticks = Ticks::from_secs(77);
-    let mut supervisor = supervise(Controls {
-        key_file: Some((path, keys::Purpose::Check)),
-        ..controls(&Arc::default(), &Applied::default(), Vec::new())
-    })
-    .with_clock(move || ticks);
-    let today = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let is_now = |seconds: u64| (today..today + 60).contains(&seconds);
-    assert!(is_now(supervisor.controls.unix.seconds(ticks)));
-    // A clock that is corrected while the process runs.
-    supervisor.controls.unix.set(Duration::ZERO, ticks);
-    supervisor.run_once(Duration::ZERO);
-    assert!(is_now(supervisor.controls.unix.seconds(ticks)));
-    supervisor.reload();
-    let keys = supervisor.controls.keys.current();
-    assert!((today / 64..=today / 64 + 1).contains(&keys.at(ticks).epoch().0.into()));
 }

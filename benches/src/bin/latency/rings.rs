@@ -11,6 +11,7 @@ use firstack::datapath::clock::{Clock, SteadyClock, monotonic};
 use firstack::datapath::handoff::Handoff;
 use firstack::datapath::rss::toeplitz::Toeplitz;
 use firstack::datapath::rss::{RetaMap, RssCheck};
+use firstack::datapath::slot::Taker;
 use firstack::datapath::worker::{Idle, Parts, Queues, Worker};
 use firstack::dpdk::{
     Eal, EalArgs, LogLevel, Mbuf, MbufPool, PoolHandle, Port, PortConfig, RxQueue, Started,
@@ -99,6 +100,7 @@ fn measure(
     let stop = Arc::new(CachePadded::new(AtomicBool::new(false)));
     let worker = Worker::new(Parts {
         role: gateway(arguments.connections)?,
+        successors: Taker::none(),
         queues: own.into_inner().map_err(|_| "two sides")?,
         pool: pool.handle(),
         handoff: Handoff::new(1, 1).remove(0),

@@ -10,6 +10,7 @@ use firstack::datapath::clock::{Clock, SteadyClock, monotonic};
 use firstack::datapath::handoff::Handoff;
 use firstack::datapath::rss::toeplitz::Toeplitz;
 use firstack::datapath::rss::{RetaMap, RssCheck};
+use firstack::datapath::slot::Taker;
 use firstack::datapath::worker::{Idle, Parts, Queues, Worker};
 use firstack::dpdk::{Mbuf, cycles};
 use firstack_benches::{BURST, direct};
@@ -63,6 +64,7 @@ pub fn one_of<R: Role>(
     let counters = role.counters();
     let worker = Worker::new(Parts {
         role,
+        successors: Taker::none(),
         queues: [queues(rx0, tx0), queues(rx1, tx1)],
         pool: lab.pool.handle(),
         handoff,
