@@ -1,6 +1,7 @@
 //! The control thread: the socket for operators, health checks, the key file, what
 //! is remembered of replicas and shared with other gateways, and the counters that are shown.
 
+pub mod drains;
 pub mod health;
 pub mod keys;
 mod members;

@@ -1,5 +1,6 @@
 //! Builds the gateway's roles from its configuration.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -47,7 +48,8 @@ pub(super) fn role_set<M: Mode>(
         hash_key: environment.hash_key,
         ..Settings::new(services)
     };
-    let controls = controls(config, environment);
+    let drain = Some(Arc::clone(&settings.drain));
+    let controls = Controls { drain, ..controls(config, environment) };
     let memory = settings.services.iter().map(|service| service.policy.clone());
     let mut memory = Remembering::new(memory.collect(), settings.path.clone());
     let mut role = |_| {

@@ -76,6 +76,7 @@ pub(super) fn role_set(
         members,
         tunnels: switch.tunnel_probes.then(|| Arc::clone(&shares.tunnels)),
         neighbours: Some(Arc::clone(&shares.neighbours)),
+        drain: Some(Arc::clone(&settings.drain)),
         ..controls(config, environment)
     };
     let role = |number| {

@@ -384,6 +384,17 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         &self.entries[slot.0 as usize]
     }
 
+    /// Returns the number of places that have had an entry: those of all entries are below it.
+    pub fn extent(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Returns the entry at a place, for passes over the table; `None` if there is none now. It may
+    /// have expired.
+    pub fn at(&self, place: usize) -> Option<&Entry<K, S, V>> {
+        self.entries.get(place).filter(|entry| entry.previous != FREE)
+    }
+
     /// Returns the role's data in a slot, for changes.
     ///
     /// # Panics

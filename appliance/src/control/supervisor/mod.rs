@@ -2,6 +2,7 @@
 //! and out of service, marks a replica drained or busy, and reloads keys. The workers learn of
 //! changes through values that they read once a burst; they never wait.
 
+mod drained;
 mod limits;
 
 use std::net::IpAddr;
@@ -202,10 +203,8 @@ impl Supervisor {
     pub fn answer(&mut self, command: Command) -> Answer {
         match command {
             Command::Stats => Answer::Stats(Box::new(self.snapshot())),
-            Command::Drain { name: None } => self.drain_replica(true),
-            Command::Undrain { name: None } => self.drain_replica(false),
-            Command::Drain { name: Some(name) } => self.drain_member(&name, true),
-            Command::Undrain { name: Some(name) } => self.drain_member(&name, false),
+            Command::Drain { name } => self.drain(name.as_ref(), true),
+            Command::Undrain { name } => self.drain(name.as_ref(), false),
             Command::Busy => self.override_busy(true),
             Command::Unbusy => self.override_busy(false),
             Command::Reload => self.reload(),
@@ -257,16 +256,6 @@ impl Supervisor {
         Answer::Error(format!("a {} remembers no replicas", self.labels.role))
     }
 
-    /// Drains or undrains a replica as a whole (op 404).
-    fn drain_replica(&self, drained: bool) -> Answer {
-        let Some(admission) = &self.controls.admission else {
-            return Answer::Error(format!("a {} cannot be drained", self.labels.role));
-        };
-        admission.dead.store(drained, Relaxed);
-        log_drained(self.labels.role, drained);
-        Answer::Done(format!("{} {}", self.labels.role, drained_word(drained)))
-    }
-
     /// Marks a replica busy, or lets its load decide again (op 406).
     fn override_busy(&mut self, busy: bool) -> Answer {
         if self.controls.admission.is_none() {
@@ -290,20 +279,6 @@ impl Supervisor {
         if let Some(admission) = &self.controls.admission {
             admission.busy.store(self.busy_by_operator || self.busy_by_signal(), Relaxed);
         }
-    }
-
-    /// Drains or undrains one server or replica.
-    fn drain_member(&mut self, name: &Name, drained: bool) -> Answer {
-        if !self.members.set_drained(name.as_str(), drained) {
-            let known = self.members.names();
-            return Answer::Error(match known.is_empty() {
-                true => format!("a {} has no server or replica to drain", self.labels.role),
-                false => format!("unknown server or replica {:?}; known: {known}", name.as_str()),
-            });
-        }
-        (self.controls.apply)(&self.members.states());
-        log_drained(name.as_str(), drained);
-        Answer::Done(format!("{name} {}", drained_word(drained)))
     }
 
     /// Reloads the key file. If the file is rejected, the current keys stay in use.
@@ -332,6 +307,7 @@ impl Supervisor {
     /// Returns all counters.
     pub fn snapshot(&self) -> Snapshot {
         let mut snapshot = Snapshot::take(&self.labels, &self.counters);
+        snapshot.drained = self.drained();
         if let Some(admission) = &self.controls.admission {
             let reasons = [
                 ("drained", admission.dead.load(Relaxed)),
@@ -347,17 +323,6 @@ impl Supervisor {
         let neighbours = self.controls.neighbours.iter().flat_map(|neighbours| neighbours.list());
         snapshot.neighbours = neighbours.map(Neighbour::from).collect();
         snapshot
-    }
-}
-
-fn drained_word(drained: bool) -> &'static str {
-    if drained { "drained" } else { "undrained" }
-}
-
-fn log_drained(name: &str, drained: bool) {
-    match drained {
-        true => tracing::info!(name, "drained by operator"),
-        false => tracing::info!(name, "undrained by operator"),
     }
 }
 

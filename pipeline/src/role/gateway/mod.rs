@@ -9,6 +9,7 @@
 //! [`mode`].
 
 mod asking;
+mod drained;
 mod endpoint;
 mod fast_path;
 pub mod flow;
@@ -46,6 +47,7 @@ use crate::packet::view::{Kind, Packet, Side, View};
 use crate::policy::allow_list::AllowList;
 use crate::policy::backoff::Backoff;
 use crate::policy::clients::ClientHash;
+use crate::policy::drain::Count;
 use crate::policy::services::Services;
 use crate::stage::sign::Keys;
 use crate::table::{Imported, Kept, State, Table};
@@ -84,6 +86,7 @@ struct Common {
     oversize: Oversize,
     asking: Asking,
     waiting: DelayedFrames<Waiting>,
+    left: Count,
 }
 
 /// One family's connections.
@@ -153,6 +156,7 @@ impl<M: Mode> Gateway<M> {
                 oversize: Oversize::new(settings.hash_key, ClientIs::Source),
                 asking: Asking::new(shares, settings.services.len()),
                 waiting: DelayedFrames::new(waiting::capacity(&settings)),
+                left: Count::default(),
                 settings,
             },
             mode: PhantomData,
@@ -303,6 +307,7 @@ impl<M: Mode> Role for Gateway<M> {
         let counters = &self.common.counters.common;
         expire_some(&mut self.v4.flows, &counters.table, context.now);
         expire_some(&mut self.v6.flows, &counters.table_v6, context.now);
+        self.count_left();
     }
 
     fn finish<P: Pool>(&mut self, context: &mut Context<'_, P>) {

@@ -290,6 +290,9 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         if !self.common.settings.allowed_clients.allows(client.address.into()) {
             return Err(Verdict::UntaggedClientNotAllowed);
         }
+        if self.common.settings.drain.holds(service.into()) {
+            return Err(Verdict::UntaggedDrained);
+        }
         self.may_be_tagged(packet)?;
         let Common { settings, asking, backoff, .. } = &mut *self.common;
         let policy = &settings.services[usize::from(service)].policy;

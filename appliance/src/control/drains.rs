@@ -1,0 +1,35 @@
+//! What an operator has taken out of service. It outlives a restart: names, not numbers, because the
+//! next configuration may number differently.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+/// Everything that an operator has drained, or marked busy.
+///
+/// # Examples
+/// ```
+/// use firstack::control::drains::Drains;
+///
+/// let drains: Drains = serde_json::from_str(r#"{"services": ["shop"]}"#).unwrap();
+/// assert!(drains.services.contains("shop") && !drains.whole && !drains.is_empty());
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Drains {
+    /// The whole gateway, switch or replica.
+    pub whole: bool,
+    /// Services of a gateway or a switch.
+    pub services: BTreeSet<String>,
+    /// Replicas and servers, as "service/name".
+    pub members: BTreeSet<String>,
+    /// A replica counts as busy whatever its load (op 406).
+    pub busy: bool,
+}
+
+impl Drains {
+    /// Returns whether nothing is drained or busy.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
