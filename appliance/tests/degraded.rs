@@ -275,6 +275,7 @@ fn workers(
                 copies: 1,
                 stop: Arc::clone(stop),
                 stopped: Arc::clone(&stopped),
+                says_goodbye: Arc::default(),
             }),
         );
     }

@@ -152,6 +152,7 @@ verdicts! {
     OtherServer Forwarded GATEWAY "other_server" "op 616" "client to another server than the one of its entry";
     RaceUndecided Forwarded GATEWAY "race_undecided" "op 616" "a packet of a race without a winner";
     AnsweredElsewhere Forwarded GATEWAY "answered_elsewhere" "op 516" "ACK of the client during a race: the origin has answered by another way, and has won";
+    ConnectionLost Forwarded GATEWAY "connection_lost" "op 616" "a packet that shows that an entry is lost, here or at the winner's appliance: both ends are reset";
     WithOrigin Forwarded GATEWAY "with_origin" "op 616" "a packet of a connection that the origin won";
 
     // Gateway, from the outside.
@@ -218,6 +219,7 @@ verdicts! {
     ProbeAnswered Consumed REPLICA "probe_answered" "" "a switch's probe of its tunnel, answered";
     ProbeIgnored Consumed REPLICA "probe_ignored" "op 404" "a switch's probe of its tunnel, not answered: the replica is out of service";
     SynAckUnsolicited Dropped REPLICA "syn_ack_unsolicited" "op 412, 442, 462" "a web server retransmits its SYN/ACK unsolicited: it would reach a spoofed client, too";
+    TunnelReset Consumed REPLICA "tunnel_reset" "" "a gateway's tunnel of a connection that is not known here: both ends are reset";
     CopyDuplicate Dropped REPLICA "copy_duplicate" "op 402" "SYN copy of a SYN that its web server was given less than half a second before";
     OutOfService Dropped REPLICA "out_of_service" "op 404" "SYN copy while the replica is out of service";
     Busy Dropped REPLICA "busy" "op 406, 408" "SYN copy while the replica is busy";

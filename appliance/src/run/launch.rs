@@ -51,7 +51,8 @@ impl WithRole for Launch<'_> {
             Supervisor::new(set.labels.clone(), counters, set.controls, &self.config.health)
                 .with_clock(move || steady.borrow_mut().at(cycles(), monotonic))
                 .with_sharing(sharing);
-        let launched = self.launch_workers(set.roles, set.copies, clock, &halt)?;
+        let goodbye = Arc::new(AtomicBool::new(false));
+        let launched = self.launch_workers(set.roles, set.copies, clock, (&halt, &goodbye))?;
         let Launch { eal, pool, ports, mut server, signals, options, config, .. } = self;
         let ports = ports.map(|opened| Running {
             port: opened.port,
@@ -67,6 +68,8 @@ impl WithRole for Launch<'_> {
             "forwarding packets"
         );
         control_loop(&mut supervisor, &mut server, &ports, &signals, options);
+        // Nothing keeps the tables: who loses a connection is told. At the end of captures nobody is.
+        goodbye.store(signals.stop.load(Relaxed), Relaxed);
         halt.store(true, Relaxed);
         for worker in launched {
             worker.join()?;
@@ -88,7 +91,7 @@ impl Launch<'_> {
         roles: Vec<R>,
         copies: usize,
         clock: Clock,
-        halt: &Arc<CachePadded<AtomicBool>>,
+        (halt, goodbye): (&Arc<CachePadded<AtomicBool>>, &Arc<AtomicBool>),
     ) -> Result<Vec<Launched<()>>, Error> {
         let queue = handoff::capacity(roles.len(), sizing::shares(self.config).queue);
         let mut handoffs = Handoff::new(roles.len(), queue).into_iter();
@@ -107,6 +110,7 @@ impl Launch<'_> {
                 copies,
                 stop: Arc::clone(halt),
                 stopped: Arc::clone(&stopped),
+                says_goodbye: Arc::clone(goodbye),
             }));
         }
         let lcores = self.eal.worker_lcores();

@@ -11,4 +11,5 @@ pub mod prefixes;
 mod ranges;
 pub mod recent;
 pub mod services;
+pub mod suspects;
 pub mod tunnel_path;

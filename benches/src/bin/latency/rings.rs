@@ -109,6 +109,7 @@ fn measure(
         copies: 1,
         stop: Arc::clone(&stop),
         stopped: Arc::new(Barrier::new(1)),
+        says_goodbye: Arc::default(),
     });
     let source = Source {
         ends: ends.into_inner().map_err(|_| "two ends")?,

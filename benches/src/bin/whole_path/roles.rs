@@ -73,6 +73,7 @@ pub fn one_of<R: Role>(
         copies,
         stop: Arc::new(CachePadded::new(AtomicBool::new(false))),
         stopped: Arc::new(Barrier::new(1)),
+        says_goodbye: Arc::default(),
     });
     Driven { worker, counters }
 }

@@ -13,13 +13,16 @@ mod drained;
 mod endpoint;
 mod fast_path;
 pub mod flow;
+mod goodbye;
 mod lookup;
+mod lost;
 pub mod mode;
 mod owner;
 mod path;
 mod preference;
 mod race;
 mod related;
+mod replica_lost;
 mod segments;
 mod settings;
 mod syn;
@@ -48,6 +51,7 @@ use crate::policy::allow_list::AllowList;
 use crate::policy::backoff::Backoff;
 use crate::policy::clients::ClientHash;
 use crate::policy::drain::Count;
+use crate::policy::limiter::Bucket;
 use crate::policy::services::Services;
 use crate::stage::sign::Keys;
 use crate::table::{Imported, Kept, State, Table};
@@ -56,6 +60,8 @@ use crate::wire::family::{Endpoint, Family, V4, V6, Version};
 use crate::wire::tcp;
 use asking::Asking;
 use flow::{Flow, Phase};
+use goodbye::Ways;
+use lost::Lost;
 use mode::{Mode, Translation};
 use preference::Preferences;
 use waiting::Waiting;
@@ -87,6 +93,9 @@ struct Common {
     asking: Asking,
     waiting: DelayedFrames<Waiting>,
     left: Count,
+    /// Limits what is sent for connections that are lost.
+    tells: Bucket,
+    ways: Ways,
 }
 
 /// One family's connections.
@@ -94,6 +103,7 @@ struct FamilyState<F: Family> {
     flows: Table<Endpoint<F>, Phase, Flow<F>>,
     fragments: Fragments<F, Translation<F>>,
     preferences: Preferences<F>,
+    lost: Lost<F>,
 }
 
 /// The gateway as one family's packets see it.
@@ -102,6 +112,7 @@ struct GatewayFor<'a, M, F: Family> {
     flows: &'a mut Table<Endpoint<F>, Phase, Flow<F>>,
     fragments: &'a mut Fragments<F, Translation<F>>,
     preferences: &'a mut Preferences<F>,
+    lost: &'a mut Lost<F>,
     mode: PhantomData<M>,
 }
 
@@ -122,7 +133,8 @@ impl<F: Family> FamilyState<F> {
         counters.table_of(F::VERSION).capacity.set(flows.capacity() as u64);
         let is_needed = settings.services.iter().any(|service| service.policy.affinity > Ticks(0));
         let preferences = Preferences::new(is_needed && capacity > 1);
-        Self { flows, fragments: Fragments::new(settings.hash_key), preferences }
+        let (fragments, lost) = (Fragments::new(settings.hash_key), Lost::new(settings));
+        Self { flows, fragments, preferences, lost }
     }
 }
 
@@ -157,6 +169,8 @@ impl<M: Mode> Gateway<M> {
                 asking: Asking::new(shares, settings.services.len()),
                 waiting: DelayedFrames::new(waiting::capacity(&settings)),
                 left: Count::default(),
+                tells: lost::tokens(),
+                ways: Ways::new(settings.hash_key),
                 settings,
             },
             mode: PhantomData,
@@ -164,15 +178,15 @@ impl<M: Mode> Gateway<M> {
     }
 
     fn for_v4(&mut self) -> GatewayFor<'_, M, V4> {
-        let FamilyState { flows, fragments, preferences } = &mut self.v4;
+        let FamilyState { flows, fragments, preferences, lost } = &mut self.v4;
         let common = &mut self.common;
-        GatewayFor { common, flows, fragments, preferences, mode: PhantomData }
+        GatewayFor { common, flows, fragments, preferences, lost, mode: PhantomData }
     }
 
     fn for_v6(&mut self) -> GatewayFor<'_, M, V6> {
-        let FamilyState { flows, fragments, preferences } = &mut self.v6;
+        let FamilyState { flows, fragments, preferences, lost } = &mut self.v6;
         let common = &mut self.common;
-        GatewayFor { common, flows, fragments, preferences, mode: PhantomData }
+        GatewayFor { common, flows, fragments, preferences, lost, mode: PhantomData }
     }
 }
 
@@ -218,13 +232,13 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         match (from, slot) {
             (Side::Inside, _) if flags.is_syn() => self.on_syn(packet, client, hash, slot, context),
             // op 616: without an entry the packet is forwarded to its destination.
-            (_, None) => Verdict::NoEntry,
+            (_, None) => self.without_entry(from, packet, client, context),
             (Side::Inside, Some(slot)) => self.client_packet(packet, slot, context),
             // ops 502, 532, 552: a SYN/ACK has come.
             (Side::Outside, Some(slot)) if flags.is_syn_ack() => {
                 self.on_syn_ack(packet, slot, None, context)
             }
-            (Side::Outside, Some(slot)) => self.server_packet(packet, slot, context.now),
+            (Side::Outside, Some(slot)) => self.server_packet(packet, slot, context),
         }
     }
 }
@@ -312,6 +326,10 @@ impl<M: Mode> Role for Gateway<M> {
 
     fn finish<P: Pool>(&mut self, context: &mut Context<'_, P>) {
         self.release_all(context);
+    }
+
+    fn say_goodbye<P: Pool>(&mut self, context: &mut Context<'_, P>) {
+        self.say_some_goodbyes(context);
     }
 
     fn reload(&mut self, next: Self, _now: Ticks) -> Self {

@@ -94,6 +94,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
                 return verdict;
             }
         };
+        self.common.ways.note(client.address.into(), packet);
         // op 212: the destination is entered into the table.
         let flow = Flow::new(server, tcp::sequence(packet.tcp()), service, now);
         let slot = match earlier {

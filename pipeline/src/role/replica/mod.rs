@@ -14,6 +14,7 @@ mod fast_path;
 mod heard;
 mod hosts;
 mod lookup;
+mod lost;
 mod mode;
 mod owner;
 mod phase;
@@ -78,6 +79,8 @@ struct Common {
     signatures: Signatures,
     syns: Bucket,
     repairs: Repairs,
+    /// Limits answers to tunnels of connections that are lost.
+    lost: Bucket,
     heard: Heard,
     oversize: Oversize,
     admission: Arc<Admission>,
@@ -141,6 +144,7 @@ impl Replica {
                     ClientHash::new(settings.hash_key),
                 ),
                 heard: Heard::default(),
+                lost: lost::tokens(),
                 oversize: Oversize::new(settings.hash_key, ClientIs::Destination),
                 admission: shares.admission,
                 resolver: Resolver::new(shares.neighbours),
