@@ -42,6 +42,7 @@ const REACHABLE: &[Verdict] = &[
     Verdict::CopyDuplicate,
     Verdict::CopyRetransmitLimit,
     Verdict::ToWebServer,
+    Verdict::TunnelReset,
     Verdict::FromWebServer,
     Verdict::NeighbourLearned,
     Verdict::ProbeAnswered,

@@ -274,7 +274,7 @@ mod tests {
     #[test]
     fn a_count_begins_anew_for_another_drain() {
         let (first, second, mut count) = (Drain::new(1), Drain::new(3), Count::default());
-        [&first, &second].map(|drain| drain.set_whole(true));
+        [&first, &second].iter().for_each(|drain| drain.set_whole(true));
         pass(&mut count, &first, &[Some(0), Some(0)]);
         pass(&mut count, &second, &[Some(0), Some(2)]);
         assert_eq!(first.left(1).unwrap().connections, 2);

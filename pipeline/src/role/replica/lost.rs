@@ -8,6 +8,7 @@ use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::view::{Kind, Packet, Side};
 use crate::policy::limiter::Bucket;
 use crate::role::{Context, LookupHint, send_generated};
+use crate::stage::decap;
 use crate::stage::encap::{self, Outer};
 use crate::stage::reset::{self, Way};
 use crate::verdict::Verdict;
@@ -31,7 +32,7 @@ impl<F: Family> ReplicaFor<'_, F> {
     /// Who forges one could send the same resets itself, with the same numbers.
     pub(super) fn lost_tunnel<P: Pool>(
         &mut self,
-        packet: &Packet<P::Buffer>,
+        packet: &mut Packet<P::Buffer>,
         hint: &LookupHint,
         context: &mut Context<'_, P>,
     ) -> Option<Verdict> {
@@ -56,23 +57,29 @@ impl<F: Family> ReplicaFor<'_, F> {
         {
             return None;
         }
-        let ethernet = &head[..usize::from(packet.view.l3)];
-        let (from_client, from_server) = (tcp::sequence(tcp), tcp::ack_number(tcp));
-        let counters = &self.common.counters.common;
-        let back = reset::make(Way::Back(ethernet), (server, client), from_server, context.pool)?;
-        let mut back = Packet::new(back);
         let outer = Outer::<F> {
             format: self.common.settings.path.format(client.address.into()),
             source: F::destination(packet.ip()),
             destination: client.address,
             entropy: client.entropy(),
         };
-        if !encap::put(&mut back, &outer) {
-            return None;
+        if let Err(verdict) = decap::open(packet, inner) {
+            return Some(verdict);
         }
-        send_generated(counters, Side::Outside, back.buffer, Generated::LostReset, context);
-        let way = Way::Along(ethernet);
-        if let Some(reset) = reset::make(way, (client, replica), from_client, context.pool) {
+        if !packet.tcp_checksum_ok::<F>() {
+            return Some(Verdict::TunnelInnerChecksum);
+        }
+        let counters = &self.common.counters.common;
+        if let Some(reset) = reset::answer::<F, P>(packet, context.pool) {
+            let mut back = Packet::new(reset);
+            if encap::put(&mut back, &outer) {
+                let back = back.buffer;
+                send_generated(counters, Side::Outside, back, Generated::LostReset, context);
+            }
+        }
+        let way = Way::Along(&packet.buffer.head()[..usize::from(packet.view.l3)]);
+        let sequence = tcp::sequence(packet.tcp());
+        if let Some(reset) = reset::make(way, (client, replica), sequence, context.pool) {
             send_generated(counters, Side::Inside, reset, Generated::LostReset, context);
         }
         Some(Verdict::TunnelReset)

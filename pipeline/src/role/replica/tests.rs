@@ -3,6 +3,7 @@
 
 mod direct;
 mod hostile;
+mod lost;
 mod repair;
 mod shares;
 mod untagged;

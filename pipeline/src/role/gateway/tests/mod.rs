@@ -4,6 +4,8 @@
 
 mod backoff;
 mod direct;
+mod drained;
+mod lost;
 mod rig;
 mod segments;
 mod shares;
