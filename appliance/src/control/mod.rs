@@ -2,6 +2,7 @@
 //! is remembered of replicas and shared with other gateways, and the counters that are shown.
 
 pub mod drains;
+pub mod emptying;
 pub mod health;
 pub mod keys;
 mod members;
