@@ -10,8 +10,9 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, ConfigErrors};
+use crate::control::emptying::{self, Emptying};
 use crate::control::socket::{self, Answer, Command as Control, Name};
-use crate::control::stats::Snapshot;
+use crate::control::stats::{DrainStats, Snapshot};
 use crate::replay::{self, Report};
 
 /// Exit code of a mistake in the configuration, on the command line or in a file named there; nothing
@@ -21,6 +22,8 @@ const MISCONFIGURED: u8 = 2;
 const FAILED: u8 = 1;
 /// The time that an upgrade may take beyond its time-outs.
 const UPGRADE_MARGIN: Duration = Duration::from_secs(10);
+/// Exit code of `gate drain --wait` when connections are left at the end of the time.
+const LEFT: u8 = 3;
 
 /// Gives each TCP connection to the replica whose SYN/ACK arrives first.
 #[derive(Debug, Parser)]
@@ -56,13 +59,17 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Drain or undrain a replica or server; set or clear busy.
+    /// Drain or undrain a gateway, switch or replica, a service, or a server or replica; set or clear
+    /// busy. Exit code 3: with `--wait`, connections were left at the end of the time.
     Gate {
         /// The action.
         gate: Gate,
-        /// The server or replica to drain, such as shop/web1: a server or replica of a switch, or a
-        /// web server of a replica. Default: the whole replica.
+        /// What to drain: a service of a gateway or a switch, such as shop; a server or replica, such
+        /// as shop/web1, of a switch, or a web server of a replica. Default: the whole process.
         name: Option<Name>,
+        /// With drain: wait until no connection is left, for this time at most, such as 30m.
+        #[arg(long, value_name = "TIME", num_args = 0..=1, value_parser = humantime::parse_duration)]
+        wait: Option<Option<Duration>>,
         #[command(flatten)]
         target: Target,
     },
@@ -197,8 +204,11 @@ enum Gate {
 }
 
 impl Gate {
-    fn command(self, name: Option<Name>) -> Result<Control, Failure> {
+    fn command(self, name: Option<Name>, waits: bool) -> Result<Control, Failure> {
         match (self, name) {
+            (Self::Undrain | Self::Busy | Self::Unbusy, _) if waits => {
+                Err((MISCONFIGURED, "firstack: --wait goes with drain".to_owned()))
+            }
             (Self::Drain, name) => Ok(Control::Drain { name }),
             (Self::Undrain, name) => Ok(Control::Undrain { name }),
             (Self::Busy, None) => Ok(Control::Busy),
@@ -225,9 +235,10 @@ pub fn main() -> ExitCode {
         Command::Check { files, no_devices } => check(&files, no_devices),
         Command::Replay(args) => replay(&args),
         Command::Stats { target, json } => stats(&target, json),
-        Command::Gate { gate, name, target } => {
-            gate.command(name).and_then(|command| request(&target, command))
-        }
+        Command::Gate { gate, name, wait, target } => gate
+            .command(name.clone(), wait.is_some())
+            .and_then(|command| request(&target, command))
+            .and_then(|()| wait.map_or(Ok(()), |wait| wait_for_drain(&target, name, wait))),
         Command::Reload { target, dry_run } => request(&target, Control::Reload { dry_run }),
         Command::Upgrade { binary, timeout, target } => upgrade(&target, binary, timeout.into()),
         Command::Memory { clear: None, json, target } => memory(&target, Control::Memory, json),
@@ -315,6 +326,26 @@ fn replay(args: &ReplayArgs) -> Result<(), Failure> {
     match remarks.damage.is_empty() {
         true => Ok(()),
         false => Err(failed(format!("{}; replayed up to there", remarks.damage.join("; ")))),
+    }
+}
+
+/// Waits until nothing is left of a drain, and prints its progress.
+fn wait_for_drain(
+    target: &Target,
+    name: Option<Name>,
+    longest: Option<Duration>,
+) -> Result<(), Failure> {
+    let show = |left: &DrainStats| {
+        // Progress: whoever has closed stdout does not want it.
+        let _ = print(format_args!("{left}\n"));
+    };
+    match emptying::wait(&control_socket(target)?, name.as_ref(), longest, show).map_err(failed)? {
+        Emptying::Empty => Ok(()),
+        Emptying::TimeUp(Some(left)) => Err((LEFT, format!("firstack: {left} connections left"))),
+        Emptying::TimeUp(None) => Err((LEFT, "firstack: connections not counted yet".to_owned())),
+        Emptying::NotDrained => Err(failed(
+            "nothing to wait for: only the connections of a whole process or of a service are counted",
+        )),
     }
 }
 
@@ -473,7 +504,9 @@ mod tests {
     fn sent(line: &str) -> Result<Control, u8> {
         let words = ["firstack"].into_iter().chain(line.split_whitespace());
         match Cli::try_parse_from(words).map_err(|error| error.exit_code() as u8)?.command {
-            Command::Gate { gate, name, .. } => gate.command(name).map_err(|(code, _)| code),
+            Command::Gate { gate, name, wait, .. } => {
+                gate.command(name, wait.is_some()).map_err(|(code, _)| code)
+            }
             Command::Reload { dry_run, .. } => Ok(Control::Reload { dry_run }),
             command => panic!("{command:?}"),
         }
@@ -488,6 +521,13 @@ mod tests {
             sent("gate --socket s undrain shop/web1"),
             Ok(Control::Undrain { name: name() })
         );
+        assert_eq!(
+            sent("gate drain shop/web1 --wait 30m -c f"),
+            Ok(Control::Drain { name: name() })
+        );
+        assert_eq!(sent("gate drain -c f --wait"), Ok(Control::Drain { name: None }));
+        assert_eq!(sent("gate undrain -c f --wait"), Err(MISCONFIGURED));
+        assert_eq!(sent("gate drain -c f --wait soon"), Err(MISCONFIGURED));
         assert_eq!(sent("gate busy --socket s"), Ok(Control::Busy));
         assert_eq!(sent("gate unbusy --socket s"), Ok(Control::Unbusy));
         assert_eq!(sent("reload --config f"), Ok(Control::Reload { dry_run: false }));

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use firstack::control::health::TargetStats;
 use firstack::control::stats::{
-    AnswerStats, Field, KeptStats, MemoryAnswer, MemoryStats, Named, Neighbour, PortStats,
-    RaceStats, ResponderStats, ShareStats, SideStats, SiteStats, Snapshot, TableStats,
+    AnswerStats, DrainStats, Field, KeptStats, MemoryAnswer, MemoryStats, Named, Neighbour,
+    PortStats, RaceStats, ResponderStats, ShareStats, SideStats, SiteStats, Snapshot, TableStats,
     VerdictStats, WorkerStats,
 };
 use pipeline::counters::{Generated, Scalar};
@@ -30,13 +30,14 @@ This page is generated from the code.
 ";
 
 /// The structs of the JSON, each with where it stands.
-const STRUCTS: [(&str, &[Field]); 12] = [
+const STRUCTS: [(&str, &[Field]); 13] = [
     ("The whole", Snapshot::FIELDS),
     ("`sides[]`, and `workers[].sides[]`", SideStats::FIELDS),
     ("`sides[].verdicts[]`", VerdictStats::FIELDS),
     ("`ports[]`", PortStats::FIELDS),
     ("`table`, `table_v6`", TableStats::FIELDS),
     ("`races[]`", ResponderStats::FIELDS),
+    ("`drained[]`", DrainStats::FIELDS),
     ("`health[]`", TargetStats::FIELDS),
     ("`neighbours[]`", Neighbour::FIELDS),
     ("`share`", ShareStats::FIELDS),

@@ -279,6 +279,7 @@ fn workers(
                 stop: Arc::clone(stop),
                 stopped: Arc::clone(&stopped),
                 pulse: Default::default(),
+                says_goodbye: Arc::default(),
             }),
         );
     }

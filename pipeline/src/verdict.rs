@@ -145,12 +145,14 @@ verdicts! {
     UntaggedTableFull Forwarded GATEWAY "untagged_table_full" "op 214" "SYN without a race because the table is full of established connections, or its client's prefix has its share of it";
     UntaggedNoHeadroom Forwarded GATEWAY "untagged_no_headroom" "op 214" "SYN whose buffer has no headroom for the tag";
     LeftToOrigin Forwarded GATEWAY "left_to_origin" "op 214" "SYN that is not raced: the origin is nearest, or the client's last connection went there";
+    UntaggedDrained Forwarded GATEWAY "untagged_drained" "op 214" "SYN that is not raced: an operator has drained its service, or the gateway";
     SynDeferred Consumed GATEWAY "syn_deferred" "op 214" "SYN sent to replicas directly; the one to the origin waits for `origin_after`";
     SynToWinner Forwarded GATEWAY "syn_to_winner" "op 612, 636, 656" "SYN of a decided race, sent untagged to the winner alone";
     ToReplica Forwarded GATEWAY "to_replica" "op 612, 636, 656" "client to replica: destination rewritten (A, B), or tunnelled (C)";
     OtherServer Forwarded GATEWAY "other_server" "op 616" "client to another server than the one of its entry";
     RaceUndecided Forwarded GATEWAY "race_undecided" "op 616" "a packet of a race without a winner";
     AnsweredElsewhere Forwarded GATEWAY "answered_elsewhere" "op 516" "ACK of the client during a race: the origin has answered by another way, and has won";
+    ConnectionLost Forwarded GATEWAY "connection_lost" "op 616" "a packet that shows that an entry is lost, here or at the winner's appliance: both ends are reset";
     WithOrigin Forwarded GATEWAY "with_origin" "op 616" "a packet of a connection that the origin won";
 
     // Gateway, from the outside.
@@ -191,6 +193,7 @@ verdicts! {
     BadSignature Forwarded SWITCH "bad_signature" "op 308, 314" "tagged SYN without copies: its signature is wrong, of another time, or made with an unknown key";
     Replayed Forwarded SWITCH "replayed" "op 308, 314" "tagged SYN without copies: its signature has passed as often as one may";
     ClientNotAllowed Forwarded SWITCH "client_not_allowed" "op 308, 314" "tagged SYN without copies: its client is not in allowed_clients";
+    Drained Forwarded SWITCH "drained" "op 312, 314" "tagged SYN without copies: an operator has drained its service, or the switch";
     NoReplica Forwarded SWITCH "no_replica" "op 312, 314" "tagged SYN of a service without a live replica";
     NoCopiesWanted Forwarded SWITCH "no_copies_wanted" "op 308, 314" "tagged SYN whose tag asks for no copies";
     FanOutLimited Forwarded SWITCH "fan_out_limited" "op 314" "tagged SYN without copies: its source prefix has used up its share";
@@ -216,6 +219,7 @@ verdicts! {
     ProbeAnswered Consumed REPLICA "probe_answered" "" "a switch's probe of its tunnel, answered";
     ProbeIgnored Consumed REPLICA "probe_ignored" "op 404" "a switch's probe of its tunnel, not answered: the replica is out of service";
     SynAckUnsolicited Dropped REPLICA "syn_ack_unsolicited" "op 412, 442, 462" "a web server retransmits its SYN/ACK unsolicited: it would reach a spoofed client, too";
+    TunnelReset Consumed REPLICA "tunnel_reset" "" "a gateway's tunnel of a connection that is not known here: both ends are reset";
     CopyDuplicate Dropped REPLICA "copy_duplicate" "op 402" "SYN copy of a SYN that its web server was given less than half a second before";
     OutOfService Dropped REPLICA "out_of_service" "op 404" "SYN copy while the replica is out of service";
     Busy Dropped REPLICA "busy" "op 406, 408" "SYN copy while the replica is busy";

@@ -111,11 +111,16 @@ const TUNNELS: &[Verdict] = &[
 ];
 
 /// What configuration B can decide besides.
-const UNDER_B: &[Verdict] = &[Verdict::Passed];
+const UNDER_B: &[Verdict] = &[Verdict::Passed, Verdict::ConnectionLost];
 
 /// What configuration C can decide besides.
-const UNDER_C: &[Verdict] =
-    &[Verdict::TunnelSpoofed, Verdict::TooBig, Verdict::Fragmented, Verdict::NoBuffer];
+const UNDER_C: &[Verdict] = &[
+    Verdict::ConnectionLost,
+    Verdict::TunnelSpoofed,
+    Verdict::TooBig,
+    Verdict::Fragmented,
+    Verdict::NoBuffer,
+];
 
 /// The clients of a trace: IPv4, with several addresses of a prefix and several prefixes; IPv6; both.
 const CLIENT_SETS: [&[usize]; 3] =

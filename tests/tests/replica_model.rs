@@ -45,6 +45,7 @@ const REACHABLE: &[Verdict] = &[
     Verdict::CopyDuplicate,
     Verdict::CopyRetransmitLimit,
     Verdict::ToWebServer,
+    Verdict::TunnelReset,
     Verdict::FromWebServer,
     Verdict::NeighbourLearned,
     Verdict::ProbeAnswered,

@@ -106,6 +106,11 @@ impl Members {
         })
     }
 
+    /// Returns the names of those that are drained.
+    pub fn drained(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(|state| state.drained).map(|state| state.member.name.as_str())
+    }
+
     /// Returns the name of the member with this number among the probed targets.
     pub fn name_of_target(&self, target: usize) -> Option<&str> {
         let found = self.0.iter().find(|state| state.target == Some(target))?;

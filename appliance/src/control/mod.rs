@@ -2,12 +2,13 @@
 //! is remembered of replicas and shared with other gateways, the counters that are shown, and the
 //! watchdog over the workers.
 
+pub mod drains;
+pub mod emptying;
 pub mod health;
 pub mod keys;
 mod members;
 pub mod memory;
 pub mod notices;
-pub mod operator;
 pub mod protected;
 pub mod reload;
 pub mod share;

@@ -13,7 +13,7 @@ use pipeline::wire::ethernet::Mac;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, Role};
-use crate::control::operator::Operator;
+use crate::control::drains::Drains;
 use crate::datapath::clock::Reading;
 use crate::roles::numbers::Numbers;
 
@@ -81,8 +81,8 @@ pub struct State {
     pub secrets: Secrets,
     /// The workers' time in nanoseconds, and the monotonic time at that moment.
     pub clock: (u64, u64),
-    /// What operators have set.
-    pub operator: Operator,
+    /// What operators have drained or marked busy.
+    pub drains: Drains,
     /// The MAC addresses of hosts on the inside.
     pub neighbours: Vec<(IpAddr, Mac)>,
     /// The numbers of services and servers, which entries refer to.

@@ -1,6 +1,7 @@
 //! Builds the gateway's roles from its configuration.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -53,7 +54,8 @@ pub(super) fn role_set<M: Mode>(
         hash_key: environment.hash_key,
         ..Settings::new(services)
     };
-    let controls = controls(config, environment);
+    let drain = Some(Arc::clone(&settings.drain));
+    let controls = Controls { drain, ..controls(config, environment) };
     let memory = settings.services.iter().map(Service::memory);
     let mut memory = Remembering::new(memory.collect(), settings.path.clone());
     let mut role = |_| {

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use pipeline::base::published::Published;
 use pipeline::base::time::UnixClock;
 use pipeline::neighbours::Neighbours;
+use pipeline::policy::drain::Drain;
 use pipeline::policy::maglev;
 use pipeline::policy::tunnel_path::TunnelPath;
 use pipeline::role::Role;
@@ -99,6 +100,8 @@ pub struct Controls {
     pub tunnels: Option<Arc<TunnelHealth>>,
     /// Whether the replica admits new connections (replica).
     pub admission: Option<Arc<Admission>>,
+    /// What is drained (gateway, switch).
+    pub drain: Option<Arc<Drain>>,
     /// The replica is busy while this file exists.
     pub busy_file: Option<PathBuf>,
     /// The replica is busy while this check says so.
@@ -213,6 +216,7 @@ fn controls(config: &Config, environment: &Environment) -> Controls {
         apply: Box::new(|_| {}),
         tunnels: None,
         admission: None,
+        drain: None,
         busy_file: None,
         busy_check: None,
         neighbours: None,

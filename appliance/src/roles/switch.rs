@@ -88,6 +88,7 @@ pub(super) fn role_set(
         members,
         tunnels: switch.tunnel_probes.then(|| Arc::clone(&shares.tunnels)),
         neighbours: Some(Arc::clone(&shares.neighbours)),
+        drain: Some(Arc::clone(&settings.drain)),
         carried,
         ..controls
     };

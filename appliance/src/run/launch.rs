@@ -61,6 +61,8 @@ struct Ready<'a> {
 /// The workers, until they are stopped.
 struct Workers {
     halt: Arc<CachePadded<AtomicBool>>,
+    /// Set before `halt` if those whose connections are lost are to be told.
+    goodbye: Arc<AtomicBool>,
     launched: Vec<OnLcore<()>>,
     /// Where they say that they come round.
     pulses: Vec<SharedPulse>,
@@ -158,7 +160,9 @@ impl Ready<'_> {
         if successor.is_none() {
             watched.links.finish(&ports);
         }
-        workers.stop()?;
+        // Nothing keeps the tables: who loses a connection is told. At the end of captures nobody is.
+        let says_goodbye = keeper.is_none() && successor.is_none() && signals.stop.load(Relaxed);
+        workers.stop(says_goodbye)?;
         supervisor.note_taken();
         let stopped = monotonic();
         if let Some(successor) = &mut successor {
@@ -181,8 +185,10 @@ impl Ready<'_> {
 }
 
 impl Workers {
-    /// Stops the workers, which transmit what they still have, and waits for their end.
-    fn stop(self) -> Result<(), Error> {
+    /// Stops the workers, which transmit what they still have, and waits for their end. With
+    /// `says_goodbye` they reset the connections that end with them.
+    fn stop(self, says_goodbye: bool) -> Result<(), Error> {
+        self.goodbye.store(says_goodbye, Relaxed);
         self.halt.store(true, Relaxed);
         for worker in self.launched {
             worker.join()?;
@@ -245,6 +251,7 @@ impl Ready<'_> {
         let Prepared { config, pool, .. } = &self.prepared;
         let halt = Arc::new(CachePadded::new(AtomicBool::new(false)));
         let queue = handoff::capacity(roles.len(), sizing::shares(config).queue);
+        let goodbye = Arc::new(AtomicBool::new(false));
         let mut handoffs = Handoff::new(roles.len(), queue).into_iter();
         let stopped = Arc::new(Barrier::new(roles.len()));
         let pulses: Vec<_> = roles.iter().map(|_| SharedPulse::default()).collect();
@@ -266,6 +273,7 @@ impl Ready<'_> {
                 stop: Arc::clone(&halt),
                 stopped: Arc::clone(&stopped),
                 pulse: Arc::clone(&pulses[number]),
+                says_goodbye: Arc::clone(&goodbye),
             }));
         }
         let eal = &self.prepared.eal;
@@ -277,7 +285,7 @@ impl Ready<'_> {
         if launched.is_err() {
             halt.store(true, Relaxed);
         }
-        Ok(Workers { halt, launched: launched?, pulses })
+        Ok(Workers { halt, goodbye, launched: launched?, pulses })
     }
 
     /// Returns what a worker does when there is nothing to do. If there are several workers, they

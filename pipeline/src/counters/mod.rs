@@ -88,6 +88,8 @@ counters! {
     /// Packets that the appliance generates.
     Generated {
         Reset GATEWAY "resets" "packets" "resets sent to losers (op 514)";
+        Challenge GATEWAY "challenges" "packets" "resets beyond the next number, sent to clients whose entry may be lost: who has the connection answers";
+        LostReset TRANSLATORS "lost_resets" "packets" "resets sent to both ends of connections whose entry is lost, or is given up at the end";
         Copy SWITCH "copies" "packets" "tunnelled copies of SYNs, sent to replicas (op 312)";
         DirectCopy GATEWAY "direct_copies" "packets" "tunnelled copies of SYNs, sent to replicas directly";
         DeferredSyn GATEWAY "deferred_syns" "packets" "SYNs sent to the origin after `origin_after`";

@@ -19,7 +19,7 @@ pub enum Scope {
 
 impl Scope {
     /// Returns the address of a scope that is a single one.
-    fn address(self) -> Option<IpAddr> {
+    pub fn address(self) -> Option<IpAddr> {
         match self {
             Self::Prefix(net) if net.prefix_len() == net.max_prefix_len() => Some(net.addr()),
             _ => None,

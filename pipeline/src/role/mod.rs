@@ -75,6 +75,11 @@ pub trait Role {
     /// with an empty output, until it sends nothing.
     fn finish<P: Pool>(&mut self, _context: &mut Context<'_, P>) {}
 
+    /// Tells both ends of connections that end with this process, because its tables are not kept:
+    /// called at the end, after [`Role::finish`], and again, with an empty output, until it sends
+    /// nothing.
+    fn say_goodbye<P: Pool>(&mut self, _context: &mut Context<'_, P>) {}
+
     /// Goes on with the settings of `next`, a role that was built from a changed configuration and has
     /// seen no packet, and keeps the connections. Returns what is not needed any more, for the control
     /// thread to free.

@@ -1,22 +1,48 @@
-//! The reset that ends the connection of a responder that has lost the race (op 514).
+//! Resets: that of a responder that has lost the race (op 514), and those that tell both ends of a
+//! connection that it is lost.
 
 use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::view::Packet;
-use crate::wire::family::{Emit, Family};
+use crate::wire::family::{Emit, Endpoint, Family};
 use crate::wire::{ethernet, ipv4, tcp};
 
-/// Returns a RST that answers a SYN/ACK as its client would: the sequence number is the SYN/ACK's
-/// acknowledgement number, and there is no ACK (RFC 9293, section 3.5.2). Its frame goes back to
-/// the sender of the SYN/ACK's frame.
+/// The Ethernet header of a reset: that of a frame of the connection.
+#[derive(Clone, Copy, Debug)]
+pub enum Way<'a> {
+    /// The same: it goes where that frame went.
+    Along(&'a [u8]),
+    /// With both addresses swapped: it goes where that frame came from.
+    Back(&'a [u8]),
+}
+
+/// Returns a RST that answers a segment as the TCP that it is for would: the sequence number is the
+/// segment's acknowledgement number, and there is no ACK (RFC 9293, section 3.5.2). Its frame goes
+/// back to the sender of the segment's frame.
 ///
 /// `None` when the pool is empty.
-pub fn answer<F: Family, P: Pool>(syn_ack: &Packet<P::Buffer>, pool: &mut P) -> Option<P::Buffer> {
-    let l3 = usize::from(syn_ack.view.l3);
+pub fn answer<F: Family, P: Pool>(segment: &Packet<P::Buffer>, pool: &mut P) -> Option<P::Buffer> {
+    let way = Way::Back(&segment.buffer.head()[..usize::from(segment.view.l3)]);
+    let ends = (segment.destination::<F>(), segment.source::<F>());
+    make(way, ends, tcp::ack_number(segment.tcp()), pool)
+}
+
+/// Returns a RST with this sequence number and without ACK, between these ends.
+///
+/// `None` when the pool is empty.
+pub fn make<F: Family, P: Pool>(
+    way: Way<'_>,
+    (from, to): (Endpoint<F>, Endpoint<F>),
+    sequence: u32,
+    pool: &mut P,
+) -> Option<P::Buffer> {
+    let (Way::Along(ethernet) | Way::Back(ethernet)) = way;
+    let l3 = ethernet.len();
     let mut buffer = pool.alloc(l3 + F::HEADER + tcp::HEADER)?;
     let frame = buffer.head_mut();
-    frame[..l3].copy_from_slice(&syn_ack.buffer.head()[..l3]);
-    ethernet::reverse(frame);
-    let (from, to) = (syn_ack.destination::<F>(), syn_ack.source::<F>());
+    frame[..l3].copy_from_slice(ethernet);
+    if let Way::Back(_) = way {
+        ethernet::reverse(frame);
+    }
     let header = Emit {
         traffic_class: 0,
         length: F::HEADER + tcp::HEADER,
@@ -26,7 +52,6 @@ pub fn answer<F: Family, P: Pool>(syn_ack: &Packet<P::Buffer>, pool: &mut P) -> 
         flow_label: from.entropy(),
     };
     F::emit(&mut frame[l3..], header);
-    let sequence = tcp::ack_number(syn_ack.tcp());
     let pseudo = F::pseudo_header(from.address, to.address, ipv4::TCP, tcp::HEADER);
     tcp::emit_reset(&mut frame[l3 + F::HEADER..], from.port, to.port, sequence, pseudo);
     Some(buffer)
@@ -55,6 +80,17 @@ mod tests {
         assert_eq!((tcp::flags(tcp), tcp::sequence(tcp)), (Flags(Flags::RST), 8));
         assert!(reset.ip_checksum_ok() && reset.tcp_checksum_ok::<V4>());
         assert_eq!(reset.buffer.frame_len(), 18 + 40);
+    }
+
+    #[test]
+    fn goes_along_with_the_frame_whose_header_it_has() {
+        let header = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00];
+        let ends = (endpoint("203.0.113.10:80"), endpoint("198.18.1.10:40000"));
+        let pool = &mut HeapPool::default();
+        let reset = Packet::new(make::<V4, _>(Way::Along(&header), ends, 77, pool).unwrap());
+        assert_eq!(reset.buffer.frame()[..14], header);
+        assert_eq!((reset.source::<V4>(), reset.destination::<V4>()), ends);
+        assert_eq!(tcp::sequence(reset.tcp()), 77);
     }
 
     #[test]

@@ -414,6 +414,17 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         &self.entries[slot.0 as usize]
     }
 
+    /// Returns the number of places that have had an entry: those of all entries are below it.
+    pub fn extent(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Returns the entry at a place, for passes over the table; `None` if there is none now. It may
+    /// have expired.
+    pub fn at(&self, place: usize) -> Option<&Entry<K, S, V>> {
+        self.entries.get(place).filter(|entry| entry.previous != FREE)
+    }
+
     /// Returns the role's data in a slot, for changes of several fields. The entry's content is saved
     /// until [`Table::settle`], so that who takes the table over finds it either as it is now, or with
     /// all of these changes. One entry is changed at a time.

@@ -23,6 +23,7 @@ use super::world;
 
 mod direct;
 mod inside;
+mod lost;
 mod outside;
 mod paths;
 mod related;
@@ -147,6 +148,8 @@ pub struct Model {
     /// Says which SYNs are probes: the secret's only use here.
     probes: Backoff,
     fragments: related::Fragments,
+    /// The clients that were asked whether they have a connection.
+    challenged: HashMap<SocketAddr, lost::Challenge>,
     direct: direct::Direct,
     order: u64,
     /// The clients with a translated record that has timed out, and that the gateway may not have
@@ -197,6 +200,7 @@ impl Model {
             records: HashMap::new(),
             paths: paths::Paths::default(),
             fragments: related::Fragments::default(),
+            challenged: HashMap::new(),
             direct: direct::Direct::default(),
             order: 0,
             lingering: HashSet::new(),
@@ -277,7 +281,7 @@ impl Model {
             (Side::Inside, Some(known)) if packet.is_syn() => {
                 self.start(now, packet, headroom, &known)
             }
-            (_, None) => Outcome::untouched(Verdict::NoEntry),
+            (_, None) => self.without_entry(now, side, packet),
             (Side::Inside, Some(known)) => self.client_packet(now, packet, headroom, &known),
             (Side::Outside, Some(known)) if packet.is_syn_ack() => {
                 self.acknowledgement(now, packet, None, &known)

@@ -10,6 +10,7 @@
 
 mod configurations;
 mod direct;
+mod drain;
 mod health;
 mod interfaces;
 mod keys;

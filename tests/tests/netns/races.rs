@@ -116,8 +116,8 @@ fn an_operator_sees_the_counters_and_drains_replicas() {
     let snapshot: Snapshot = serde_json::from_str(&json).unwrap();
     assert!(tagged(&snapshot) >= network.connections(), "{snapshot}");
     assert!(results(&snapshot, Site::Origin).0 >= 2, "{snapshot}");
-    let error = processes.gateway().command(&["gate", "drain"]).expect_err("a gateway was drained");
-    assert!(error.to_string().contains("a gateway cannot be drained"), "{error}");
+    let error = processes.gateway().command(&["gate", "busy"]).expect_err("a gateway was busy");
+    assert!(error.to_string().contains("a gateway cannot be busy"), "{error}");
     network.finish();
 }
 

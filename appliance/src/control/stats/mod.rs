@@ -16,6 +16,6 @@ pub(super) use quantile::quantile;
 pub use share::ShareStats;
 pub(crate) use snapshot::limited_by_prefix;
 pub use snapshot::{
-    Named, Neighbour, PortStats, ResponderStats, SideStats, Snapshot, TableStats, VerdictStats,
-    WorkerStats,
+    DrainStats, Named, Neighbour, PortStats, ResponderStats, SideStats, Snapshot, TableStats,
+    VerdictStats, WorkerStats,
 };

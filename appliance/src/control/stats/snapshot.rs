@@ -40,6 +40,7 @@ documented! {
         syns: Vec<Named> = "packets" "Switch and replica: SYNs given to each server.",
         limited: Vec<Named> = "SYNs" "Switch: source prefixes whose SYNs got no copies because their prefix or address had used up its tokens; the worst, most often first. A count may be too high by a sixteenth of all.",
         noticed: Vec<Named> = "packets" "Packets that tell of a mistake in cabling or files, by kind and with the last address: sides_swapped (inside and outside), other_tag (another kind or ExID), other_port (a tagged SYN to a port that no service lists), not_allowed (an answer from outside allowed_replicas), unknown_switch (a tunnel from outside switches).",
+        drained: Vec<DrainStats> = "" "What an operator has drained, and what is left of it; not single servers and replicas, which `out_of_service` names.",
         admission: Vec<String> = "" "Replica: why it accepts no new connections: drained, busy.",
         out_of_service: Vec<String> = "" "Switch and replica: replicas and servers that are out of service, and why.",
         health: Vec<TargetStats> = "" "Switch and replica: health checks.",
@@ -136,6 +137,15 @@ documented! {
         sides: [SideStats; 2] = "" "The sides, inside and outside.",
         handed_off: u64 = "packets" "Packets handed to the worker that owns their client.",
         taken_from_workers: u64 = "packets" "Packets taken from other workers.",
+    }
+}
+
+documented! {
+    /// Something that an operator has drained.
+    pub struct DrainStats {
+        name: String = "" "The service; empty for the whole gateway, switch or replica.",
+        connections: Option<u64> = "connections" "Connections that are left: at a gateway those that a replica has won, and races in progress; at a switch those whose server it remembers; at a replica those that its web servers have. Null until they have been counted once, which takes 3 s with a table of 8 million.",
+        last_heard_ms: Option<u64> = "milliseconds" "The time since the last packet of any of them, or of one that has ended since; null without connections, and at a replica.",
     }
 }
 

@@ -6,7 +6,7 @@ use pipeline::counters::Scalar;
 use pipeline::packet::view::Side;
 use pipeline::verdict::{Fate, Verdict};
 
-use super::{PortStats, SideStats, Snapshot, TableStats, VerdictStats, WorkerStats};
+use super::{DrainStats, PortStats, SideStats, Snapshot, TableStats, VerdictStats, WorkerStats};
 
 /// A hint needs so many races.
 const LEAST_RACES: u64 = 20;
@@ -42,6 +42,7 @@ impl fmt::Display for Snapshot {
             let unit = unit.map_or("", Scalar::unit);
             writeln!(f, "{:<44} {:>12} {unit}", counter.name, counter.count)?;
         }
+        self.drained.iter().try_for_each(|drained| writeln!(f, "{drained}"))?;
         self.admission.iter().try_for_each(|why| writeln!(f, "replica is {why}"))?;
         self.out_of_service.iter().try_for_each(|out| writeln!(f, "out of service: {out}"))?;
         self.health.iter().try_for_each(|target| writeln!(f, "health check: {target}"))?;
@@ -90,6 +91,25 @@ fn link_text(port: &PortStats) -> String {
     match link_changes {
         0 => state.to_owned(),
         changes => format!("{state} for {link_for_s} s ({changes} changes)"),
+    }
+}
+
+impl fmt::Display for DrainStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.name.as_str() {
+            "" => write!(f, "drained")?,
+            name => write!(f, "drained: {name}")?,
+        }
+        match (self.connections, self.last_heard_ms) {
+            (None, _) => write!(f, ", connections not counted yet"),
+            (Some(0), _) => write!(f, ", no connection left"),
+            (Some(1), None) => write!(f, ", 1 connection left"),
+            (Some(left), None) => write!(f, ", {left} connections left"),
+            (Some(left), Some(heard)) => {
+                let word = if left == 1 { "connection" } else { "connections" };
+                write!(f, ", {left} {word} left, last heard {} s ago", heard / 1000)
+            }
+        }
     }
 }
 

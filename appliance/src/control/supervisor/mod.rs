@@ -2,6 +2,7 @@
 //! and out of service, marks a replica drained or busy, and reloads the configuration. The workers learn of
 //! changes through values that they read once a burst; they never wait.
 
+mod drained;
 mod limits;
 mod reload;
 
@@ -18,7 +19,6 @@ use pipeline::verdict::Verdict;
 use super::health::{BusyFile, Change, Http, Prober, Settings, State, Target};
 use super::members::{Members, Remaining};
 use super::notices::Notices;
-use super::operator::Operator;
 use super::reload::Reloading;
 use super::share::Sharing;
 use super::socket::{Answer, Command, Name};
@@ -60,8 +60,6 @@ pub struct Supervisor {
     cut_logged: [bool; 2],
     /// What is remembered is shared through a store.
     sharing: Option<Sharing>,
-    /// What operators have set.
-    operator: Operator,
     /// What became of the tables of an earlier process; `None` if tables are not kept.
     kept: Option<KeptStats>,
     /// The workers' clock.
@@ -99,7 +97,6 @@ impl Supervisor {
             notices: Notices::default(),
             cut_logged: [false; 2],
             sharing: None,
-            operator: Operator::default(),
             kept: None,
             clock: Box::new(|| Ticks(0)),
             reloading: None,
@@ -232,11 +229,15 @@ impl Supervisor {
         if let Some(neighbours) = &self.controls.neighbours {
             state.neighbours.iter().for_each(|(address, mac)| neighbours.restore(*address, *mac));
         }
-        for command in state.operator.commands() {
-            let shown = format!("{command:?}");
-            match self.answer(command) {
-                Answer::Error(why) => tracing::warn!(why, "an operator's {shown} is dropped"),
-                _ => tracing::info!("an operator's {shown} of before the restart still holds"),
+        if !state.drains.is_empty() {
+            let unknown = self.restore_drains(&state.drains);
+            tracing::info!(drains = %self.drains(), "what an operator drained before the restart still is");
+            if !unknown.is_empty() {
+                let names = unknown.join(", ");
+                tracing::warn!(
+                    names,
+                    "drained before the restart, and not in the configuration now"
+                );
             }
         }
         self
@@ -245,7 +246,7 @@ impl Supervisor {
     /// Notes in a state what the next process has to go on with.
     pub fn note(&self, state: &mut keep::State) {
         state.set_reading(Reading { ticks: (self.clock)(), monotonic: monotonic() });
-        state.operator = self.operator.clone();
+        state.drains = self.drains();
         state.services = self.controls.carried.numbers.clone();
         let neighbours = self.controls.neighbours.iter().flat_map(|neighbours| neighbours.list());
         let known = neighbours.filter(|neighbour| neighbour.known);
@@ -255,21 +256,10 @@ impl Supervisor {
 
     /// Carries out an operator's command.
     pub fn answer(&mut self, command: Command) -> Answer {
-        let noted = command.clone();
-        let answer = self.carry_out(command);
-        if matches!(answer, Answer::Done(_)) {
-            self.operator.note(&noted);
-        }
-        answer
-    }
-
-    fn carry_out(&mut self, command: Command) -> Answer {
         match command {
             Command::Stats => Answer::Stats(Box::new(self.snapshot())),
-            Command::Drain { name: None } => self.drain_replica(true),
-            Command::Undrain { name: None } => self.drain_replica(false),
-            Command::Drain { name: Some(name) } => self.drain_member(&name, true),
-            Command::Undrain { name: Some(name) } => self.drain_member(&name, false),
+            Command::Drain { name } => self.drain(name.as_ref(), true),
+            Command::Undrain { name } => self.drain(name.as_ref(), false),
             Command::Busy => self.override_busy(true),
             Command::Unbusy => self.override_busy(false),
             Command::Reload { dry_run } => self.reload(dry_run),
@@ -323,16 +313,6 @@ impl Supervisor {
         Answer::Error(format!("a {} remembers no replicas", self.labels.role))
     }
 
-    /// Drains or undrains a replica as a whole (op 404).
-    fn drain_replica(&self, drained: bool) -> Answer {
-        let Some(admission) = &self.controls.admission else {
-            return Answer::Error(format!("a {} cannot be drained", self.labels.role));
-        };
-        admission.dead.store(drained, Relaxed);
-        log_drained(self.labels.role, drained);
-        Answer::Done(format!("{} {}", self.labels.role, drained_word(drained)))
-    }
-
     /// Marks a replica busy, or lets its load decide again (op 406).
     fn override_busy(&mut self, busy: bool) -> Answer {
         if self.controls.admission.is_none() {
@@ -356,25 +336,6 @@ impl Supervisor {
         if let Some(admission) = &self.controls.admission {
             admission.busy.store(self.busy_by_operator || self.busy_by_signal(), Relaxed);
         }
-    }
-
-    /// Drains or undrains one server or replica.
-    fn drain_member(&mut self, name: &Name, drained: bool) -> Answer {
-        let Some(left) = self.members.set_drained(name.as_str(), drained) else {
-            let known = self.members.names();
-            return Answer::Error(match known.is_empty() {
-                true => format!("a {} has no server or replica to drain", self.labels.role),
-                false => format!("unknown server or replica {:?}; known: {known}", name.as_str()),
-            });
-        };
-        (self.controls.apply)(&self.members.states());
-        log_drained(name.as_str(), drained);
-        let but = if drained { String::new() } else { self.still_out(name, left) };
-        Answer::Done(format!(
-            "{name}{} {}{but}",
-            if but.is_empty() { "" } else { ":" },
-            drained_word(drained)
-        ))
     }
 
     /// Returns why a member gets no connections although it is not drained, as the end of a sentence;
@@ -403,6 +364,7 @@ impl Supervisor {
     /// Returns all counters.
     pub fn snapshot(&self) -> Snapshot {
         let mut snapshot = Snapshot::take(&self.labels, &self.counters);
+        snapshot.drained = self.drained();
         if let Some(admission) = &self.controls.admission {
             let reasons = [
                 ("drained", admission.dead.load(Relaxed)),
@@ -429,17 +391,6 @@ fn prober_settings(health: &config::Health) -> Settings {
         timeout: health.timeout,
         rise: health.rise,
         fall: health.fall,
-    }
-}
-
-fn drained_word(drained: bool) -> &'static str {
-    if drained { "drained" } else { "undrained" }
-}
-
-fn log_drained(name: &str, drained: bool) {
-    match drained {
-        true => tracing::info!(name, "drained by operator"),
-        false => tracing::info!(name, "undrained by operator"),
     }
 }
 

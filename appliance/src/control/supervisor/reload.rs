@@ -160,11 +160,15 @@ impl Supervisor {
             memory.reload(next, (self.clock)());
             controls.memory = Some(memory);
         }
+        let drains = self.drains();
         self.controls = controls;
         self.set_unix_clock();
         self.set_busy();
         self.update_members();
         (self.controls.apply)(&self.members.states());
+        if let Some(drain) = &self.controls.drain {
+            drains.apply(drain, &labels.services);
+        }
         self.next_counters = Some((labels, counters));
     }
 

@@ -2,9 +2,11 @@ use std::net::TcpListener;
 use std::sync::Mutex;
 
 use pipeline::base::published::Published;
+use pipeline::policy::drain::{Count, Drain};
 use pipeline::role::replica::Admission;
 
 use super::*;
+use crate::control::drains::Drains;
 use crate::roles::Member;
 
 /// Each list of member states that the workers were given.
@@ -20,6 +22,7 @@ fn controls(admission: &Arc<Admission>, applied: &Applied, members: Vec<Member>)
         apply: Box::new(move |up| applied.lock().unwrap().push(up.to_vec())),
         tunnels: None,
         admission: Some(Arc::clone(admission)),
+        drain: None,
         busy_file: None,
         busy_check: None,
         neighbours: None,
@@ -96,4 +99,78 @@ fn members_go_out_of_service_by_their_probes_and_by_operator() {
     );
     supervisor.answer(Command::Undrain { name: Some(name("web/b")) });
     assert_eq!(last(), [false, true]);
+}
+
+/// A switch with the services shop and blog, and one replica.
+fn drainable(applied: &Applied) -> (Supervisor, Arc<Drain>) {
+    let member = Member { name: "shop/a".to_owned(), enabled: true, check: None };
+    let controls = controls(&Arc::default(), applied, vec![member]);
+    let drain = Arc::new(Drain::new(2));
+    let controls = Controls { admission: None, drain: Some(Arc::clone(&drain)), ..controls };
+    let mut supervisor = supervise(controls);
+    supervisor.labels.role = "switch";
+    supervisor.labels.services = vec!["shop".to_owned(), "blog".to_owned()];
+    (supervisor, drain)
+}
+
+fn name(text: &str) -> Option<Name> {
+    Some(text.parse().unwrap())
+}
+
+#[test]
+fn the_whole_its_services_and_its_members_are_drained_each_by_itself() {
+    let (mut supervisor, drain) = drainable(&Applied::default());
+    assert!(supervisor.drains().is_empty());
+    for wanted in [None, name("blog"), name("shop/a")] {
+        let answer = supervisor.answer(Command::Drain { name: wanted });
+        assert!(matches!(answer, Answer::Done(_)), "{answer:?}");
+    }
+    assert!(drain.is_whole() && drain.is_service(1) && !drain.is_service(0));
+    let expected = r#"{"whole":true,"services":["blog"],"members":["shop/a"],"busy":false}"#;
+    assert_eq!(serde_json::to_string(&supervisor.drains()).unwrap(), expected);
+    let unknown = supervisor.answer(Command::Drain { name: name("bar") });
+    let expected = "unknown service, server or replica \"bar\"; known: shop, blog, shop/a";
+    assert!(matches!(unknown, Answer::Error(text) if text == expected));
+    supervisor.answer(Command::Undrain { name: None });
+    assert!(drain.holds(1) && !drain.holds(0), "blog is still drained");
+}
+
+#[test]
+fn drains_are_restored_and_unknown_names_told() {
+    let (applied, drains) = (
+        Applied::default(),
+        Drains {
+            whole: true,
+            services: ["gone", "shop"].map(str::to_owned).into(),
+            members: ["shop/a", "shop/b"].map(str::to_owned).into(),
+            busy: true,
+        },
+    );
+    let (mut supervisor, drain) = drainable(&applied);
+    assert_eq!(supervisor.restore_drains(&drains), ["gone", "shop/b"]);
+    assert!(drain.is_whole() && drain.is_service(0) && !drain.is_service(1));
+    assert_eq!(applied.lock().unwrap().last().unwrap(), &[false]);
+    let kept = supervisor.drains();
+    assert!(kept.whole && kept.services.contains("shop") && kept.members.contains("shop/a"));
+    assert!(!kept.busy, "a switch is never busy");
+}
+
+#[test]
+fn what_is_left_of_a_drain_is_shown() {
+    let (mut supervisor, drain) = drainable(&Applied::default());
+    supervisor = supervisor.with_clock(|| Ticks::from_secs(100));
+    // Without workers everything is counted.
+    supervisor.answer(Command::Drain { name: name("shop") });
+    let shown = |supervisor: &Supervisor| {
+        supervisor.drained().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(shown(&supervisor), ["drained: shop, no connection left"]);
+    let mut count = Count::default();
+    count.step(&drain, 3, |place| Some((place % 2, Ticks::from_secs(93))));
+    assert_eq!(shown(&supervisor), ["drained: shop, 2 connections left, last heard 7 s ago"]);
+    supervisor.answer(Command::Drain { name: None });
+    count.step(&drain, 3, |place| Some((place % 2, Ticks::from_secs(93))));
+    let lines = shown(&supervisor);
+    assert_eq!(lines[0], "drained, 3 connections left, last heard 7 s ago");
+    assert_eq!(lines.len(), 2);
 }

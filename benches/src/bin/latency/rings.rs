@@ -112,6 +112,7 @@ fn measure(
         stop: Arc::clone(&stop),
         stopped: Arc::new(Barrier::new(1)),
         pulse: Default::default(),
+        says_goodbye: Arc::default(),
     });
     let source = Source {
         ends: ends.into_inner().map_err(|_| "two ends")?,

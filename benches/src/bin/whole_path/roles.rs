@@ -76,6 +76,7 @@ pub fn one_of<R: Role>(
         stop: Arc::new(CachePadded::new(AtomicBool::new(false))),
         stopped: Arc::new(Barrier::new(1)),
         pulse: Default::default(),
+        says_goodbye: Arc::default(),
     });
     Driven { worker, counters }
 }

@@ -5,10 +5,11 @@
 
 use std::marker::PhantomData;
 
-use super::Gateway;
 use super::flow::{Flow, Phase};
 use super::lookup::{client, server};
+use super::lost::Lost;
 use super::mode::{Mode, TunnelSource};
+use super::{FamilyState, Gateway};
 use crate::base::time::Ticks;
 use crate::packet::buffer::Buffer;
 use crate::packet::burst::BURST;
@@ -40,14 +41,17 @@ impl<M: Mode> Gateway<M> {
             PathClass::PassThrough => (frame, Some(Verdict::Passed)),
             PathClass::NotHandled => (frame, Some(view.kind.default_verdict())),
             PathClass::FastV4 => {
-                FastPath::<M, V4>::new(&mut v4.flows, path, entry, now).plain(from, frame, view)
+                let FamilyState { flows, lost, .. } = v4;
+                FastPath::<M, V4>::new(flows, lost, path, entry, now).plain(from, frame, view)
             }
             PathClass::FastV6 => {
-                FastPath::<M, V6>::new(&mut v6.flows, path, entry, now).plain(from, frame, view)
+                let FamilyState { flows, lost, .. } = v6;
+                FastPath::<M, V6>::new(flows, lost, path, entry, now).plain(from, frame, view)
             }
             PathClass::SlowV4 if Self::is_data_tunnel(from, view, Version::V4) => {
                 let inner = &lookup.inner[number % BURST];
-                let mut fast = FastPath::<M, V4>::new(&mut v4.flows, path, entry, now);
+                let FamilyState { flows, lost, .. } = v4;
+                let mut fast = FastPath::<M, V4>::new(flows, lost, path, entry, now);
                 // The same step twice: once with all offsets known to the compiler.
                 match view.as_plain_tunnel(inner) {
                     Some((view, inside)) if inner.kind == Kind::Tcp => {
@@ -65,7 +69,8 @@ impl<M: Mode> Gateway<M> {
             PathClass::SlowV6 if Self::is_data_tunnel(from, view, Version::V6) => {
                 let (mut packet, inner) =
                     (Packet::parsed(frame, view), &lookup.inner[number % BURST]);
-                let mut fast = FastPath::<M, V6>::new(&mut v6.flows, path, entry, now);
+                let FamilyState { flows, lost, .. } = v6;
+                let mut fast = FastPath::<M, V6>::new(flows, lost, path, entry, now);
                 let verdict = fast.tunnelled(&mut packet, inner);
                 (packet.buffer, verdict)
             }
@@ -86,6 +91,7 @@ impl<M: Mode> Gateway<M> {
 /// The state of the gateway that the fast path uses for one packet.
 struct FastPath<'a, M, F: Family> {
     flows: &'a mut Flows<F>,
+    lost: &'a Lost<F>,
     path: &'a TunnelPath,
     entry: EntryHint,
     now: Ticks,
@@ -94,8 +100,14 @@ struct FastPath<'a, M, F: Family> {
 
 impl<'a, M: Mode, F: Family> FastPath<'a, M, F> {
     #[inline(always)]
-    fn new(flows: &'a mut Flows<F>, path: &'a TunnelPath, entry: EntryHint, now: Ticks) -> Self {
-        Self { flows, path, entry, now, mode: PhantomData }
+    fn new(
+        flows: &'a mut Flows<F>,
+        lost: &'a Lost<F>,
+        path: &'a TunnelPath,
+        entry: EntryHint,
+        now: Ticks,
+    ) -> Self {
+        Self { flows, lost, path, entry, now, mode: PhantomData }
     }
 
     #[inline(always)]
@@ -120,7 +132,9 @@ impl<'a, M: Mode, F: Family> FastPath<'a, M, F> {
             Side::Outside => (destination, source),
         };
         let Some(slot) = self.flows.peek(self.entry, client, self.now) else {
-            return self.flows.is_absent(self.entry).then_some(Verdict::NoEntry);
+            let passes = self.flows.is_absent(self.entry)
+                && !self.lost.concerns::<M>(from, source, self.now);
+            return passes.then_some(Verdict::NoEntry);
         };
         let entry = self.flows.get(slot);
         if entry.state() != Phase::Replica {

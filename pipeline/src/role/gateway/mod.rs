@@ -9,11 +9,14 @@
 //! [`mode`].
 
 mod asking;
+mod drained;
 mod endpoint;
 mod fast_path;
 pub mod flow;
+mod goodbye;
 mod import;
 mod lookup;
+mod lost;
 pub mod mode;
 mod owner;
 mod path;
@@ -21,6 +24,7 @@ mod preference;
 mod race;
 mod related;
 mod reload;
+mod replica_lost;
 mod segments;
 mod settings;
 mod syn;
@@ -50,6 +54,8 @@ use crate::packet::view::{Kind, Packet, Side, View};
 use crate::policy::allow_list::AllowList;
 use crate::policy::backoff::Backoff;
 use crate::policy::clients::ClientHash;
+use crate::policy::drain::Count;
+use crate::policy::limiter::Bucket;
 use crate::policy::services::Services;
 use crate::stage::sign::Keys;
 use crate::table::{Imported, Kept, Kind as TableKind, Refused, State, Table};
@@ -58,6 +64,8 @@ use crate::wire::family::{Endpoint, Family, V4, V6, Version};
 use crate::wire::tcp;
 use asking::Asking;
 use flow::{Flow, Phase};
+use goodbye::Ways;
+use lost::Lost;
 use mode::{Mode, Translation};
 use preference::Preferences;
 use waiting::Waiting;
@@ -90,6 +98,10 @@ struct Common {
     oversize: Oversize,
     asking: Asking,
     waiting: DelayedFrames<Waiting>,
+    left: Count,
+    /// Limits what is sent for connections that are lost.
+    tells: Bucket,
+    ways: Ways,
 }
 
 /// One family's connections.
@@ -97,6 +109,7 @@ struct FamilyState<F: Family> {
     flows: Table<Endpoint<F>, Phase, Flow<F>>,
     fragments: Fragments<F, Translation<F>>,
     preferences: Preferences<F>,
+    lost: Lost<F>,
 }
 
 /// The gateway as one family's packets see it.
@@ -105,6 +118,7 @@ struct GatewayFor<'a, M, F: Family> {
     flows: &'a mut Table<Endpoint<F>, Phase, Flow<F>>,
     fragments: &'a mut Fragments<F, Translation<F>>,
     preferences: &'a mut Preferences<F>,
+    lost: &'a mut Lost<F>,
     mode: PhantomData<M>,
 }
 
@@ -120,7 +134,8 @@ impl<F: Family> FamilyState<F> {
             service.policy.affinity > Ticks(0) && service.scope.has_family(F::VERSION)
         });
         let preferences = Preferences::new(is_needed);
-        Self { flows, fragments: Fragments::new(settings.hash_key), preferences }
+        let (fragments, lost) = (Fragments::new(settings.hash_key), Lost::new(settings));
+        Self { flows, fragments, preferences, lost }
     }
 
     /// Returns the time-outs of all phases.
@@ -168,6 +183,9 @@ impl<M: Mode> Gateway<M> {
                 oversize: Oversize::new(settings.hash_key, ClientIs::Source),
                 asking: Asking::new(shares, settings.services.len()),
                 waiting: DelayedFrames::new(waiting::capacity(&settings)),
+                left: Count::default(),
+                tells: lost::tokens(),
+                ways: Ways::new(settings.hash_key),
                 settings,
             },
             mode: PhantomData,
@@ -175,15 +193,15 @@ impl<M: Mode> Gateway<M> {
     }
 
     fn for_v4(&mut self) -> GatewayFor<'_, M, V4> {
-        let FamilyState { flows, fragments, preferences } = &mut self.v4;
+        let FamilyState { flows, fragments, preferences, lost } = &mut self.v4;
         let common = &mut self.common;
-        GatewayFor { common, flows, fragments, preferences, mode: PhantomData }
+        GatewayFor { common, flows, fragments, preferences, lost, mode: PhantomData }
     }
 
     fn for_v6(&mut self) -> GatewayFor<'_, M, V6> {
-        let FamilyState { flows, fragments, preferences } = &mut self.v6;
+        let FamilyState { flows, fragments, preferences, lost } = &mut self.v6;
         let common = &mut self.common;
-        GatewayFor { common, flows, fragments, preferences, mode: PhantomData }
+        GatewayFor { common, flows, fragments, preferences, lost, mode: PhantomData }
     }
 }
 
@@ -233,14 +251,14 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
                 if flags.is_syn() || flags.is_syn_ack() {
                     self.watch_sides(from, packet);
                 }
-                Verdict::NoEntry
+                self.without_entry(from, packet, client, context)
             }
             (Side::Inside, Some(slot)) => self.client_packet(packet, slot, context),
             // ops 502, 532, 552: a SYN/ACK has come.
             (Side::Outside, Some(slot)) if flags.is_syn_ack() => {
                 self.on_syn_ack(packet, slot, None, context)
             }
-            (Side::Outside, Some(slot)) => self.server_packet(packet, slot, context.now),
+            (Side::Outside, Some(slot)) => self.server_packet(packet, slot, context),
         }
     }
 }
@@ -336,11 +354,16 @@ impl<M: Mode> Role for Gateway<M> {
         let counters = &self.common.counters.common;
         expire_some(&mut self.v4.flows, &counters.table, context.now);
         expire_some(&mut self.v6.flows, &counters.table_v6, context.now);
+        self.count_left();
     }
 
     fn finish<P: Pool>(&mut self, context: &mut Context<'_, P>) {
         self.release_all(context);
         self.settle();
+    }
+
+    fn say_goodbye<P: Pool>(&mut self, context: &mut Context<'_, P>) {
+        self.say_some_goodbyes(context);
     }
 
     fn reload(&mut self, next: Self, _now: Ticks) -> Self {

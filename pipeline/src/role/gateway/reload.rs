@@ -39,6 +39,9 @@ impl Common {
             oversize: _,
             asking,
             waiting,
+            left: _,
+            tells: _,
+            ways: _,
         } = self;
         // Entries refer to services by number.
         let known = next.settings.services.len();
@@ -78,8 +81,9 @@ fn remember(earlier: &mut Vec<AllowList>, list: &mut AllowList, present: &AllowL
 
 impl<F: Family> FamilyState<F> {
     fn reload(&mut self, next: &mut Self, common: &Common) {
-        let Self { flows, fragments: _, preferences } = self;
+        let Self { flows, fragments: _, preferences, lost } = self;
         flows.set_timeouts(&Self::timeouts(&common.settings.timeouts));
+        lost.reload(&mut next.lost);
         if next.preferences.is_kept() && !preferences.is_kept() {
             swap(preferences, &mut next.preferences);
         }

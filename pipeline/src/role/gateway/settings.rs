@@ -1,8 +1,11 @@
 //! The settings of a gateway, fixed until a reload.
 
+use std::sync::Arc;
+
 use crate::base::time::Ticks;
 use crate::memory::{Policy, ServiceSettings};
 use crate::policy::allow_list::AllowList;
+use crate::policy::drain::Drain;
 use crate::policy::services::Scope;
 use crate::policy::tunnel_path::TunnelPath;
 use crate::stage::tag;
@@ -83,6 +86,8 @@ pub struct Settings {
     pub max_connections: [usize; 2],
     /// Secret of the table's hash.
     pub hash_key: (u64, u64),
+    /// What is drained, shared by the workers and the control thread.
+    pub drain: Arc<Drain>,
 }
 
 impl Settings {
@@ -109,6 +114,7 @@ impl Settings {
     /// ```
     pub fn new(services: Vec<Service>) -> Self {
         Self {
+            drain: Arc::new(Drain::new(services.len())),
             services,
             allowed_clients: AllowList::Any,
             tag: tag::OptionId::default(),

@@ -94,6 +94,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
                 return verdict;
             }
         };
+        self.common.ways.note(client.address.into(), packet);
         // op 212: the destination is entered into the table.
         let flow = Flow::new(server, tcp::sequence(packet.tcp()), service, now);
         let slot = match earlier {
@@ -289,6 +290,9 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         let service = self.common.services.find(address, server.port).ok_or(Verdict::NoService)?;
         if !self.common.settings.allowed_clients.allows(client.address.into()) {
             return Err(Verdict::UntaggedClientNotAllowed);
+        }
+        if self.common.settings.drain.holds(service.into()) {
+            return Err(Verdict::UntaggedDrained);
         }
         self.may_be_tagged(packet)?;
         let Common { settings, asking, backoff, .. } = &mut *self.common;

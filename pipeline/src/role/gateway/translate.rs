@@ -9,6 +9,7 @@ use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::view::{Packet, Side};
 use crate::role::Context;
 use crate::role::tracking::{acknowledges, follows, refuses};
+use crate::stage::rewrite;
 use crate::table::Slot;
 use crate::verdict::Verdict;
 use crate::wire::family::{Endpoint, Family};
@@ -26,7 +27,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
     ) -> Verdict {
         let entry = self.flows.get(slot);
         if packet.destination::<F>() != entry.value.server {
-            return Verdict::OtherServer;
+            return self.to_other_server(packet, slot, context);
         }
         match entry.state() {
             Phase::Racing if continues_race::<F, P::Buffer>(packet, entry.value.isn) => {
@@ -100,17 +101,18 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
     /// Handles a plain packet from the outside that is no SYN/ACK and has an entry (op 610: it does
     /// not come from the client side).
     #[inline]
-    pub(super) fn server_packet<B: Buffer>(
+    pub(super) fn server_packet<P: Pool>(
         &mut self,
-        packet: &mut Packet<B>,
+        packet: &mut Packet<P::Buffer>,
         slot: Slot,
-        now: Ticks,
+        context: &mut Context<'_, P>,
     ) -> Verdict {
+        let now = context.now;
         let entry = self.flows.get(slot);
         let (flow, client) = (&entry.value, entry.key);
         let (server, from) = (flow.server, packet.source::<F>());
         match entry.state() {
-            Phase::Racing if from == server && refuses_race::<F, B>(packet, flow.isn) => {
+            Phase::Racing if from == server && refuses_race::<F, P::Buffer>(packet, flow.isn) => {
                 self.note_origin_answers(slot, now);
                 self.goes_to_origin(slot, now);
                 Verdict::ResetByOrigin
@@ -138,8 +140,12 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
                     Verdict::FromReplica
                 } else if from == server {
                     Verdict::FromLoser
+                } else if self.is_winners_plain_reset(packet, flow, from) {
+                    self.track(packet, slot, Side::Outside, now);
+                    rewrite::source(packet, server);
+                    Verdict::FromReplica
                 } else {
-                    Verdict::FromOther
+                    self.from_other(packet, slot, context)
                 }
             }
         }

@@ -54,6 +54,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
         let head = packet.buffer.head();
         let client = inner.destination(head);
         let Some(slot) = self.flows.find_hinted(hash, entry, client, context.now) else {
+            self.tunnel_without_entry(packet, inner, context);
             return Verdict::ForeignTunnel;
         };
         let flow = &self.flows.get(slot).value;

@@ -150,7 +150,7 @@ impl<F: Family> ReplicaFor<'_, F> {
 
     /// Returns whether no client can have this address: it is no unicast address, or one of the
     /// services', of the web servers' or of the appliance's own.
-    fn is_martian(&self, client: F::Address) -> bool {
+    pub(super) fn is_martian(&self, client: F::Address) -> bool {
         let (hosts, address) = (&self.common.hosts, client.into());
         !F::is_unicast(client)
             || self.common.services.covers(address)

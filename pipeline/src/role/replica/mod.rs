@@ -15,6 +15,7 @@ mod heard;
 mod hosts;
 mod import;
 mod lookup;
+mod lost;
 mod mode;
 mod owner;
 mod phase;
@@ -85,6 +86,8 @@ struct Common {
     signatures: Signatures,
     syns: Bucket,
     repairs: Repairs,
+    /// Limits answers to tunnels of connections that are lost.
+    lost: Bucket,
     heard: Heard,
     oversize: Oversize,
     admission: Arc<Admission>,
@@ -150,6 +153,7 @@ impl Replica {
                     ClientHash::new(settings.hash_key),
                 ),
                 heard: Heard::default(),
+                lost: lost::tokens(),
                 oversize: Oversize::new(settings.hash_key, ClientIs::Destination),
                 admission: shares.admission,
                 resolver: Resolver::new(shares.neighbours),

@@ -37,6 +37,7 @@ impl Common {
             admission,
             resolver,
             counters,
+            lost: _,
         } = self;
         swap(settings, &mut next.settings);
         swap(services, &mut next.services);

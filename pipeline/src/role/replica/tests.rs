@@ -4,6 +4,7 @@
 mod direct;
 mod hostile;
 mod kept;
+mod lost;
 mod reload;
 mod repair;
 mod shares;

@@ -33,7 +33,10 @@ impl<F: Family> ReplicaFor<'_, F> {
         // that it tunnels is about a packet to the client.
         match self.gateway_tunnel(packet, hint, context) {
             Some(verdict) => verdict,
-            None => self.switch_tunnel(packet, hint.inner, context),
+            None => match self.lost_tunnel(packet, hint, context) {
+                Some(verdict) => verdict,
+                None => self.switch_tunnel(packet, hint.inner, context),
+            },
         }
     }
 

@@ -155,6 +155,9 @@ impl<F: Family> SwitchFor<'_, F> {
         if wanted == CopiesWanted::NONE {
             return Verdict::NoCopiesWanted;
         }
+        if self.common.settings.drain.holds(service) {
+            return Verdict::Drained;
+        }
         let client = packet.source::<F>();
         let live = self.common.selection.get().replicas(service).len();
         if live == 0 {

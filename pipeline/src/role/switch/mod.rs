@@ -13,6 +13,7 @@
 
 mod affinity;
 mod deliver;
+mod drained;
 mod fan_out;
 mod fast_path;
 mod import;
@@ -44,6 +45,7 @@ use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::burst::Burst;
 use crate::packet::fragments::Fragments;
 use crate::packet::view::{Kind, Packet, Side, View};
+use crate::policy::drain::Count;
 use crate::policy::limiter::{Bucket, Limiter};
 use crate::policy::recent::Recent;
 use crate::policy::services::{Scope, Services};
@@ -121,6 +123,7 @@ struct Common {
     probes: Probes,
     resolver: Resolver,
     counters: Arc<SwitchCounters>,
+    left: Count,
 }
 
 /// One family's connections.
@@ -203,6 +206,7 @@ impl Switch {
                 probes: Probes::new(&settings, &states, shares.tunnels),
                 resolver: Resolver::new(shares.neighbours),
                 counters: Arc::new(counters),
+                left: Count::default(),
                 states,
                 settings,
             },
@@ -443,6 +447,7 @@ impl Role for Switch {
     }
 
     fn on_timer<P: Pool>(&mut self, context: &mut Context<'_, P>) {
+        self.count_left();
         let Common { counters, resolver, settings, probes, raced_under_b, .. } = &mut self.common;
         raced_under_b.forget_old(context.now);
         let counters = &counters.common;

@@ -45,6 +45,7 @@ impl Common {
             probes,
             resolver,
             counters,
+            left: _,
         } = self;
         let firsts: Vec<_> = states.iter().map(|state| state.first_replica).collect();
         swap(settings, &mut next.settings);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use hashbrown::HashSet;
@@ -10,6 +11,7 @@ use super::Phase;
 use crate::base::time::Ticks;
 use crate::counters::EarlierNumbers;
 use crate::policy::allow_list::AllowList;
+use crate::policy::drain::Drain;
 use crate::policy::limiter::Limit;
 use crate::policy::tunnel_path::TunnelPath;
 use crate::stage::encap::OuterIp;
@@ -149,6 +151,8 @@ pub struct Settings {
     pub macs: [Mac; 2],
     /// Secret of the tables' hash and of the probes, the same for all workers.
     pub hash_key: (u64, u64),
+    /// What is drained, shared by the workers and the control thread.
+    pub drain: Arc<Drain>,
 }
 
 impl Settings {
@@ -158,6 +162,7 @@ impl Settings {
     /// addresses and hash key of zeros.
     pub fn new(services: Vec<Service>) -> Self {
         Self {
+            drain: Arc::new(Drain::new(services.len())),
             services,
             earlier_replicas: EarlierNumbers::default(),
             earlier_servers: EarlierNumbers::default(),

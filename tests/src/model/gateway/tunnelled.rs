@@ -58,7 +58,9 @@ impl Model {
 
     fn tunnelled_tcp(&mut self, now: Duration, outer: &Outer, packet: &Packet) -> Outcome {
         let foreign = Outcome::untouched(Verdict::ForeignTunnel);
-        let Some(known) = self.records.get(&packet.to).cloned() else { return foreign };
+        let Some(known) = self.records.get(&packet.to).cloned() else {
+            return self.tunnel_without_entry(now, outer, packet);
+        };
         let server = known.server;
         let claimant = match self.configuration {
             Configuration::B if outer.from == server.ip() && packet.from.ip() != server.ip() => {

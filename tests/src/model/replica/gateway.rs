@@ -1,7 +1,9 @@
 //! Packets of gateways: plain under A and B, in tunnels under C.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use pipeline::role::replica::Service;
 use pipeline::stage::tag::Configuration;
 use pipeline::verdict::Verdict;
 
@@ -9,9 +11,10 @@ use super::{Entry, EntryState, GATEWAY_SENDS_WITHIN, ReplicaModel};
 use crate::model::gateway::{cracked, opened};
 use crate::model::options::clamped;
 use crate::model::outcome::{Leaving, Outcome};
-use crate::model::packet::Packet;
+use crate::model::packet::{ACK, Packet, RST, SYN};
 use crate::model::related::{IcmpError, fragment};
 use crate::model::tunnel::{Outer, decapsulated_class};
+use crate::model::world;
 
 impl Entry {
     /// Returns whether a plain SYN to the web server is no gateway's of this connection.
@@ -50,8 +53,12 @@ impl ReplicaModel {
     /// Handles a tunnelled packet that is not a switch's.
     pub fn tunnelled(&mut self, now: Duration, outer: &Outer, packet: &Packet) -> Outcome {
         let known = self.entry(packet.from).cloned();
+        let is_known = known.is_some();
         let own = known.filter(|e| is_tunnel(e, outer, packet.from) && e.server == packet.to);
-        let Some(entry) = own else { return self.foreign_tunnel(outer) };
+        let Some(entry) = own else {
+            let lost = if is_known { None } else { self.lost(outer, packet) };
+            return lost.unwrap_or_else(|| self.foreign_tunnel(outer));
+        };
         let inside = match cracked(outer, packet) {
             Ok(inside) => inside,
             Err(verdict) => return Outcome::dropped(verdict),
@@ -62,6 +69,39 @@ impl ReplicaModel {
         };
         self.client_goes_on(now, packet.from, packet);
         Outcome::changed(Verdict::ToWebServer, inside.sent_to(entry.sends_as()))
+    }
+
+    /// Resets both ends of a connection of which a gateway's tunnel is, and which is not known.
+    fn lost(&self, outer: &Outer, packet: &Packet) -> Option<Outcome> {
+        let (client, server) = (packet.from, packet.to);
+        if packet.flags & (SYN | RST | ACK) != ACK || outer.from != client.ip() {
+            return None;
+        }
+        let serves = |service: &&Service| {
+            service.address == server.ip() && service.ports.contains(&server.port())
+        };
+        let service = self.settings.services.iter().find(serves)?;
+        let own: Vec<_> = service.servers.iter().filter(|own| own.address == outer.to).collect();
+        let [own] = own[..] else { return None };
+        let replica = match own.has_vip {
+            true => server,
+            false => SocketAddr::new(outer.to, own.port.unwrap_or(server.port())),
+        };
+        if let Err(verdict) = cracked(outer, packet) {
+            return Some(Outcome::dropped(verdict));
+        }
+        if !packet.tcp_checksum {
+            return Some(Outcome::dropped(Verdict::TunnelInnerChecksum));
+        }
+        let back = Leaving::Packet(Box::new(packet.reset()));
+        let tunnel = Outer::new(world::format(client.ip()), outer.to, client.ip(), 0);
+        let on = Packet { macs: packet.macs, from: client, to: replica, ..packet.reset() };
+        let on = Packet { sequence: packet.sequence, ..on };
+        Some(Outcome {
+            onward: vec![Leaving::Packet(Box::new(on))],
+            back: vec![Leaving::Tunnel(tunnel, Box::new(back))],
+            ..Outcome::dropped(Verdict::TunnelReset)
+        })
     }
 
     /// Returns the outcome of a tunnel that is neither a gateway's nor a switch's.

@@ -4,7 +4,9 @@
 
 mod backoff;
 mod direct;
+mod drained;
 mod kept;
+mod lost;
 mod reload;
 mod rig;
 mod segments;

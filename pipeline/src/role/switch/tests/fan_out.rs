@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::policy::allow_list::AllowList;
+use crate::policy::drain::Drain;
 use crate::stage::tag::{Configuration, CopiesWanted, Tag};
 
 const TAG: Tag = Tag::requesting(CopiesWanted::ALL, Configuration::A);
@@ -50,6 +51,27 @@ fn copies_are_tunnelled_in_either_family_and_each_peers_format() {
         let counters = &harness.switch.common.counters;
         assert_eq!((counters.copies[0].get(), counters.copies[1].get()), (1, 1));
         assert_eq!(harness.generated(Generated::Copy), 2);
+    }
+}
+
+#[test]
+fn a_drained_service_or_switch_makes_no_copies_and_counts_what_is_left() {
+    for plan in PLANS {
+        let mut harness = Harness::new(settings(service(plan, V4_PLAN, 2)));
+        let drain = Arc::clone(&harness.switch.common.settings.drain);
+        let tagged = syn(plan).options(&tagged_options(1)).frame();
+        for set in [
+            |drain: &Drain, is| _ = drain.set_service(0, is),
+            |drain: &Drain, is| drain.set_whole(is),
+        ] {
+            set(&drain, true);
+            assert_eq!(harness.pass(Side::Outside, &tagged), Verdict::Drained);
+            assert!(harness.outside.is_empty() && harness.inside.len() == 1);
+            harness.switch.count_left();
+            assert_eq!(drain.left_of(0, 1).map(|left| left.connections), Some(1));
+            set(&drain, false);
+            assert_eq!(harness.pass(Side::Outside, &tagged), Verdict::FannedOut);
+        }
     }
 }
 
