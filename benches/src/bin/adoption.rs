@@ -23,7 +23,7 @@ use pipeline::role::gateway::mode::A;
 use pipeline::stage::sign::Keys;
 use pipeline::table::{Kept, Kind, State, Table};
 use pipeline::wire::configuration::Configuration;
-use pipeline::wire::family::{Endpoint, Family, V4, V6, Version};
+use pipeline::wire::family::{Endpoint, V4, V6, Version};
 
 /// The states of the connections that are adopted.
 const MIXES: [(&str, fn(usize) -> Phase); 3] = [
@@ -72,6 +72,7 @@ fn leave<F: Numbered>(count: usize, phase: fn(usize) -> Phase) -> Result<File, B
         let inserted = table.insert(table.hash(key), key, phase(number), seen, value);
         assert!(inserted.is_some(), "the table is full");
     }
+    table.settle();
     Ok(file)
 }
 

@@ -1,5 +1,6 @@
 //! Changes of the table: entries come, go, and change their state.
 
+use super::memory::Mark;
 use super::{Entry, FREE, Hash, Inserted, Key, NIL, Slot, State, Table, is_kept};
 use crate::base::time::Ticks;
 
@@ -86,13 +87,14 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
     }
 
     fn take_free(&mut self, entry: Entry<K, S, V>) -> u32 {
+        let free = Mark { at: std::mem::offset_of!(Entry<K, S, V>, previous), value: FREE };
         if self.free == NIL {
-            self.entries.push(entry, Entry { previous: FREE, ..entry });
+            self.entries.push(entry, free);
             return self.entries.len() as u32 - 1;
         }
         let index = self.free;
         self.free = self.entries[index as usize].next;
-        self.entries.save(index);
+        self.entries.save_as_free(index, free);
         self.entries.replace(index, entry);
         index
     }

@@ -279,6 +279,7 @@ enum Step {
     Touch(u32),
     Count(u32),
     Change(u32, Option<Phase>),
+    Move(u32, Phase),
     Remove(u32),
     Replace(u32, u32),
     Expire,
@@ -292,7 +293,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         5 => (number.clone(), phase.clone()).prop_map(|(n, p)| Step::Insert(n, p)),
         1 => number.clone().prop_map(Step::Touch),
         1 => number.clone().prop_map(Step::Count),
-        3 => (number.clone(), prop::option::of(phase)).prop_map(|(n, p)| Step::Change(n, p)),
+        3 => (number.clone(), prop::option::of(phase.clone())).prop_map(|(n, p)| Step::Change(n, p)),
+        1 => (number.clone(), phase).prop_map(|(n, p)| Step::Move(n, p)),
         1 => number.clone().prop_map(Step::Remove),
         1 => (number.clone(), number).prop_map(|(n, m)| Step::Replace(n, m)),
         1 => Just(Step::Expire),
@@ -351,6 +353,13 @@ fn run(table: &mut Connections, model: &mut Content, step: &Step, now: Ticks) {
             if let Some(slot) = find(table, n) {
                 table.value_mut_unsaved(slot).counter += 1;
                 model.get_mut(&key_of(n)).unwrap().2.counter += 1;
+            }
+        }
+        Step::Move(n, state) => {
+            if let Some(slot) = find(table, n) {
+                table.move_to(slot, state, now);
+                let own = model.get_mut(&key_of(n)).unwrap();
+                (own.0, own.1) = (state.queue(), now);
             }
         }
         Step::Change(n, state) => {

@@ -52,7 +52,7 @@ impl<M: Mode> Rig<M> {
     }
 
     /// Returns a segment of the winner in the configuration's form.
-    fn from_winner(&self, flags: u8, sequence: u32, ack: u32) -> Vec<u8> {
+    fn winners(&self, flags: u8, sequence: u32, ack: u32) -> Vec<u8> {
         let Hosts { client, server, replicas, .. } = self.hosts;
         let from = if M::CONFIGURATION == Configuration::A { replicas[0] } else { server };
         let segment = Segment::new(from, client, flags, sequence, ack);
@@ -78,9 +78,9 @@ fn goes_on<M: Mode>(hosts: &'static Hosts) {
     rig.restart();
     assert_eq!(rig.data(), Verdict::ToReplica);
     rig.restart();
-    let data = rig.from_winner(Flags::ACK, 501, ISN + 1);
+    let data = rig.winners(Flags::ACK, 501, ISN + 1);
     let from_winner = rig.receive(data).0;
-    assert_eq!(from_winner, rig.receive(rig.from_winner(Flags::ACK, 501, ISN + 1)).0);
+    assert_eq!(from_winner, rig.receive(rig.winners(Flags::ACK, 501, ISN + 1)).0);
     assert_eq!(rig.data(), Verdict::ToReplica);
     let address = socket(hosts.client).ip();
     let mut counted = [0, 0];
@@ -127,9 +127,9 @@ fn killed_anywhere<M: Mode>(hosts: &'static Hosts) {
     assert_eq!(take(&mut rig, Side::Outside, answer), Verdict::SynAckRetransmit);
     assert_eq!(take(&mut rig, Side::Inside, client(ack, ISN + 1, 501)), Verdict::ToReplica);
     assert_eq!(take(&mut rig, Side::Inside, client(fin, ISN + 1, 501)), Verdict::ToReplica);
-    let end = rig.from_winner(fin, 501, ISN + 2);
+    let end = rig.winners(fin, 501, ISN + 2);
     take(&mut rig, Side::Outside, end);
-    let reset = rig.from_winner(Flags::RST, 502, 0);
+    let reset = rig.winners(Flags::RST, 502, 0);
     take(&mut rig, Side::Outside, reset);
     // A new race in place of what has ended, and one that the origin wins.
     let again = client(Flags::RST, ISN + 2, 0);
