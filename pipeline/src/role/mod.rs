@@ -81,8 +81,12 @@ pub trait Role {
     fn say_goodbye<P: Pool>(&mut self, _context: &mut Context<'_, P>) {}
 
     /// Goes on with the settings of `next`, a role that was built from a changed configuration and has
-    /// seen no packet, and keeps the connections. Returns what is not needed any more, for the control
-    /// thread to free.
+    /// seen no packet, and keeps the connections. Called between two bursts. Returns what is not needed
+    /// any more, for the control thread to free.
+    ///
+    /// Services and servers have the same numbers in both. The tables of `next` are not used: they
+    /// should be as small as can be. Its counters go on from the present values, and are those that
+    /// [`Role::counters`] returns from then on.
     #[must_use]
     fn reload(&mut self, next: Self, now: Ticks) -> Self
     where

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::mem::swap;
 
-use super::settings::ServiceState;
+use super::settings::{FORMER_REPLICAS, ServiceState};
 use super::{Common, FamilyState, Switch};
 use crate::base::time::Ticks;
 use crate::wire::family::Family;
@@ -98,7 +98,7 @@ impl ServiceState {
         let gone = before.replicas.iter().chain(&before.former_replicas);
         for tunnel in gone {
             let is_known = self.replicas.contains(tunnel) || self.former_replicas.contains(tunnel);
-            if !is_known && !self.former_replicas.is_full() {
+            if !is_known && self.former_replicas.len() < FORMER_REPLICAS {
                 self.former_replicas.push(*tunnel);
             }
         }

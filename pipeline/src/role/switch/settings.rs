@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use arrayvec::ArrayVec;
 use hashbrown::HashSet;
 
 use super::Phase;
@@ -239,7 +238,7 @@ pub(super) enum NextHop {
 const PASSES_FOR: Ticks = Ticks::from_secs(600);
 
 /// The most replicas of a service that a reload has removed and that still get copies of errors.
-const FORMER_REPLICAS: usize = 16;
+pub(super) const FORMER_REPLICAS: usize = 16;
 
 /// A service as packets see it.
 #[derive(Clone, Debug)]
@@ -266,7 +265,7 @@ pub(super) struct ServiceState {
     /// this time they get them.
     pub(super) unstored: Option<Ticks>,
     /// The tunnels to replicas that a reload has removed, and that may have connections.
-    pub(super) former_replicas: ArrayVec<Tunnel, FORMER_REPLICAS>,
+    pub(super) former_replicas: Vec<Tunnel>,
     /// Whether it has left the configuration.
     pub(super) retired: bool,
     /// The largest MSS with which full segments fit the tunnels to its servers; `None` when no
@@ -301,7 +300,7 @@ impl ServiceState {
             next_explorer: 0,
             was_selected: false,
             unstored: None,
-            former_replicas: ArrayVec::new(),
+            former_replicas: Vec::new(),
             retired: service.retired,
         }
     }
