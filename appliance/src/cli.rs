@@ -114,6 +114,9 @@ struct RunArgs {
     /// Stop when no packet has been received for this many milliseconds (for captures as input).
     #[arg(long, value_name = "MS")]
     exit_when_idle: Option<u64>,
+    /// Start with empty tables and nothing drained, whatever an earlier process has left.
+    #[arg(long)]
+    forget: bool,
     /// Print the final counters as JSON.
     #[arg(long)]
     json: bool,
@@ -372,6 +375,7 @@ fn run(args: &RunArgs) -> Result<(), Failure> {
     let _ = (
         args.exit_when_idle.map(Duration::from_millis),
         args.json,
+        args.forget,
         args.core_dumps,
         args.take_over,
     );
@@ -412,7 +416,8 @@ fn run_with(
     }
     crate::sys::end::abort_on_panic();
     let exit_when_idle = args.exit_when_idle.map(Duration::from_millis);
-    let outcome = crate::run::run(&config, crate::run::Options { exit_when_idle }, take_over);
+    let options = crate::run::Options { exit_when_idle, forget: args.forget };
+    let outcome = crate::run::run(&config, options, take_over);
     let crate::run::Outcome { snapshot, missing } =
         outcome.map_err(|error| not_started(&config, &args.config, &error))?;
     print_counters(&snapshot, args.json)?;

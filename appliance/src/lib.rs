@@ -4,7 +4,8 @@
 //! `run` starts DPDK and the workers, [`datapath`] is what each worker runs on its core, over the
 //! safe layer `dpdk`. The control thread is [`control`]: it answers operators, probes servers and
 //! reloads keys. [`replay`] runs the same pipeline over capture files, without DPDK. [`sys`] has
-//! what concerns the machine: huge pages and CPU features.
+//! what concerns the machine: huge pages and CPU features. [`keep`] has what outlives the process, and how
+//! the next one takes it over.
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
 pub mod check;
@@ -14,6 +15,7 @@ pub mod control;
 pub mod datapath;
 #[cfg(feature = "dpdk")]
 pub mod dpdk;
+pub mod keep;
 pub mod replay;
 pub mod roles;
 #[cfg(feature = "dpdk")]

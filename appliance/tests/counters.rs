@@ -6,9 +6,9 @@ use std::path::Path;
 
 use firstack::control::health::TargetStats;
 use firstack::control::stats::{
-    AnswerStats, Field, MemoryAnswer, MemoryStats, Named, Neighbour, PortStats, RaceStats,
-    ResponderStats, ShareStats, SideStats, SiteStats, Snapshot, TableStats, VerdictStats,
-    WorkerStats,
+    AnswerStats, Field, KeptStats, MemoryAnswer, MemoryStats, Named, Neighbour, PortStats,
+    RaceStats, ResponderStats, ShareStats, SideStats, SiteStats, Snapshot, TableStats,
+    VerdictStats, WorkerStats,
 };
 use pipeline::counters::{Generated, Scalar};
 use pipeline::verdict::{Fate, Roles, Verdict};
@@ -30,7 +30,7 @@ This page is generated from the code.
 ";
 
 /// The structs of the JSON, each with where it stands.
-const STRUCTS: [(&str, &[Field]); 11] = [
+const STRUCTS: [(&str, &[Field]); 12] = [
     ("The whole", Snapshot::FIELDS),
     ("`sides[]`, and `workers[].sides[]`", SideStats::FIELDS),
     ("`sides[].verdicts[]`", VerdictStats::FIELDS),
@@ -40,6 +40,7 @@ const STRUCTS: [(&str, &[Field]); 11] = [
     ("`health[]`", TargetStats::FIELDS),
     ("`neighbours[]`", Neighbour::FIELDS),
     ("`share`", ShareStats::FIELDS),
+    ("`kept`", KeptStats::FIELDS),
     ("`workers[]`", WorkerStats::FIELDS),
     (
         "Named counts: `generated[]`, `counters[]`, `copies[]`, `syns[]`, `table.live[]`",
@@ -129,6 +130,7 @@ fn no_field_of_the_json_is_undocumented() {
         health: vec![TargetStats::default()],
         neighbours: vec![Neighbour::default()],
         share: Some(ShareStats::default()),
+        kept: Some(KeptStats::default()),
         workers: vec![WorkerStats::default()],
         copies: vec![Named::default()],
         sides: std::array::from_fn(|_| SideStats {

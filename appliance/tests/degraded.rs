@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use alone::{alone, eal};
 use arrayvec::ArrayVec;
 use crossbeam::utils::CachePadded;
-use firstack::datapath::clock::Clock;
+use firstack::datapath::clock::{Clock, SteadyClock, monotonic};
 use firstack::datapath::handoff::Handoff;
 use firstack::datapath::rss::toeplitz::Toeplitz;
 use firstack::datapath::rss::{RetaMap, RssCheck};
@@ -255,7 +255,7 @@ fn workers(
     stop: &Arc<CachePadded<AtomicBool>>,
 ) -> (Vec<Worker<Gateway<A>>>, Vec<Shared>) {
     let stopped = Arc::new(Barrier::new(workers));
-    let clock = Clock::new(cycles(), eal.cycles_per_second());
+    let clock = SteadyClock::new(Clock::new(cycles(), eal.cycles_per_second()), monotonic());
     let mut own = Some(own);
     let (mut all, mut counters) = (Vec::new(), Vec::new());
     for handoff in Handoff::new(workers, HANDOFF_CAPACITY) {

@@ -3,6 +3,7 @@
 pub mod citation;
 pub mod decoder;
 pub mod demo;
+pub mod flows;
 pub mod lab;
 pub mod model;
 pub mod processes;

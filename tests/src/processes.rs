@@ -76,6 +76,11 @@ impl Processes {
         &self.appliances[1]
     }
 
+    /// Returns the appliance of a place in the order of [`Processes::all`], to upgrade it.
+    pub fn nth_mut(&mut self, number: usize) -> &mut Appliance {
+        &mut self.appliances[number]
+    }
+
     /// Returns the appliance of a replica, counted from 1.
     #[must_use]
     pub fn replica(&self, number: usize) -> &Appliance {
@@ -85,6 +90,11 @@ impl Processes {
     /// Returns the appliance of a replica, to kill or start it.
     pub fn replica_mut(&mut self, number: usize) -> &mut Appliance {
         &mut self.appliances[1 + number]
+    }
+
+    /// Returns the appliance with this number in the order of [`Processes::all`], to kill or start it.
+    pub fn one_mut(&mut self, number: usize) -> &mut Appliance {
+        &mut self.appliances[number]
     }
 
     /// Removes those that were killed and not started again.

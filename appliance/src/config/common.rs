@@ -8,6 +8,7 @@ use toml::de::DeValue;
 
 use super::Kind;
 use super::device::{Device, device};
+use super::eal::Eal;
 use super::reader::{Found, Section};
 use super::section::section;
 use super::sizing;
@@ -92,6 +93,11 @@ section! {
         /// The most IPv6 connections of the process, divided among the workers.
         max_connections_v6: Option<u32> => u32 =
             Integer(1, 64 << 20), Derived("the value of `max_connections`");
+        /// Whether the tables outlive the process, so that the next one goes on with its connections.
+        keep: bool = Boolean, Value("true");
+        /// The directory of tables that outlive the process, on a tmpfs.
+        directory: Option<PathBuf> => PathBuf =
+            ABSOLUTE, Derived("`/dev/shm/`, the value of `eal.file_prefix`, and `.tables`");
     }
 }
 
@@ -235,7 +241,11 @@ fn check_rings(section: &Section<'_>, mbufs: &Found<u32>, ports: &Ports, worker:
 }
 
 /// Reads `[table]`.
-pub(super) fn table(root: &Section<'_>, worker: Option<&Worker>) -> Option<Table> {
+pub(super) fn table(
+    root: &Section<'_>,
+    worker: Option<&Worker>,
+    eal: Option<&Eal>,
+) -> Option<Table> {
     let section = root.section("table");
     let keys = TableKeys::read(&section);
     let workers = worker.map_or(1, |worker| worker.cores.len());
@@ -256,7 +266,12 @@ pub(super) fn table(root: &Section<'_>, worker: Option<&Worker>) -> Option<Table
     }
     let v4 = keys.max_connections.as_ref()?.value;
     let v6 = keys.max_connections_v6.as_ref()?.value.unwrap_or(v4);
-    keys.build(v6)
+    // The prefix differs between the processes of a host, in all network namespaces. If it has a
+    // mistake, the configuration is refused anyway.
+    let prefix = eal.map_or("", |eal| eal.file_prefix.as_str());
+    let usual = || PathBuf::from(format!("/dev/shm/{prefix}.tables"));
+    let directory = keys.directory.as_ref()?.value.clone().unwrap_or_else(usual);
+    keys.build(v6, directory)
 }
 
 /// Reads `[timeouts]`.

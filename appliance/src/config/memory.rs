@@ -4,12 +4,16 @@ use std::path::{Path, PathBuf};
 
 use pipeline::wire::family::Version;
 
-use super::present::{MBUFS_KEY, TABLE_KEY};
+use super::present::{DIRECTORY_KEY, MBUFS_KEY, TABLE_KEY};
 use super::{Config, Role};
+use crate::sys::kept_memory::{Room, Unfit};
 
 /// Bytes of a connection in a table (docs/scaling.md, table 2): its entry, and its part of a bucket.
 const GATEWAY_OR_REPLICA: [u64; 2] = [77, 141];
 const SWITCH: [u64; 2] = [77, 77];
+/// Those of them that outlive the process: its entry.
+const ENTRY_OF_GATEWAY_OR_REPLICA: [u64; 2] = [64, 128];
+const ENTRY_OF_SWITCH: [u64; 2] = [64, 64];
 /// Bytes of a packet buffer beside its frame: headroom, DPDK's structure, and its place in the pool.
 const BUFFER_HEADER: u64 = 256 + 64;
 /// Bytes of DPDK's own memory that the buffers cannot have.
@@ -53,14 +57,10 @@ pub(super) struct Judgement {
 
 impl Needs {
     pub(super) fn of(config: &Config) -> Self {
-        let bytes = match config.role {
-            Role::Switch(_) => SWITCH,
-            Role::Gateway(_) | Role::Replica(_) => GATEWAY_OR_REPLICA,
+        let tables = match config.role {
+            Role::Switch(_) => bytes_of(config, SWITCH),
+            Role::Gateway(_) | Role::Replica(_) => bytes_of(config, GATEWAY_OR_REPLICA),
         };
-        let table = &config.table;
-        let connections = [table.max_connections, table.max_connections_v6];
-        let tables = [Version::V4, Version::V6].into_iter().filter(|v| has_table(&config.role, *v));
-        let tables = tables.map(|v| u64::from(connections[v as usize]) * bytes[v as usize]).sum();
         let memory = &config.memory;
         let is_huge = config.eal.uses_huge_pages();
         let buffers = buffers(memory.mbufs, memory.max_frame, is_huge);
@@ -77,6 +77,50 @@ fn buffers(count: u32, max_frame: u16, is_huge: bool) -> u64 {
         in_page @ 1.. if !is_huge => count.div_ceil(in_page) * PAGE,
         _ => count * each,
     }
+}
+
+/// Returns the bytes of all connections, of so many each by family.
+fn bytes_of(config: &Config, bytes: [u64; 2]) -> u64 {
+    let connections = [config.table.max_connections, config.table.max_connections_v6];
+    let families = [Version::V4, Version::V6].into_iter().filter(|v| has_table(&config.role, *v));
+    families.map(|v| u64::from(connections[v as usize]) * bytes[v as usize]).sum()
+}
+
+/// Judges the directory of the tables that outlive the process. While a process takes tables over, its
+/// own and the old ones are there.
+pub(super) fn judge_directory(config: &Config, room: Result<Room, Unfit>) -> Judgement {
+    let bytes = match config.role {
+        Role::Switch(_) => bytes_of(config, ENTRY_OF_SWITCH),
+        Role::Gateway(_) | Role::Replica(_) => bytes_of(config, ENTRY_OF_GATEWAY_OR_REPLICA),
+    };
+    let mut judgement = Judgement::default();
+    match room {
+        Err(unfit) => {
+            let message = format!(
+                "{unfit}; expected a directory on a tmpfs (mount -t tmpfs -o \
+                 huge=always,mode=0700 tmpfs DIRECTORY), or table.keep = false, with which \
+                 connections end with the process"
+            );
+            judgement.refused.push((DIRECTORY_KEY, message));
+        }
+        Ok(Room { total, .. }) if total < 2 * bytes => {
+            let message = format!(
+                "the tables take {}, twice that while the next process takes them over, and the \
+                 tmpfs has {}; expected one that is larger (mount -o remount,size=...), fewer \
+                 connections, or table.keep = false",
+                shown(bytes),
+                shown(total)
+            );
+            judgement.refused.push((DIRECTORY_KEY, message));
+        }
+        Ok(Room { free, .. }) if free < bytes => judgement.warned.push(format!(
+            "table.directory: the tables take {}, and only {} of the tmpfs are free",
+            shown(bytes),
+            shown(free)
+        )),
+        Ok(_) => {}
+    }
+    judgement
 }
 
 /// Returns whether a role has a table of connections of a family.
@@ -214,6 +258,24 @@ mod tests {
         assert_eq!(Machine::parse(text), Some(machine));
         assert_eq!(Machine::parse("MemTotal: many kB"), None);
         assert!(Machine::this().is_some());
+    }
+
+    #[test]
+    fn kept_tables_need_a_tmpfs_with_room_for_them_twice() {
+        let text = "role = \"gateway\"\nport.inside.device = \"net_null0\"\n\
+                    port.outside.device = \"net_null1\"\ntable.max_connections = 1048576\n\
+                    [[gateway.service]]\naddress = \"203.0.113.10\"\n\
+                    allowed_replicas = [\"198.51.100.0/24\"]\n";
+        let config = Config::parse("f.toml", text).unwrap();
+        let judge = |total: u64, free: u64| {
+            judge_directory(&config, Ok(Room { total: total << 20, free: free << 20 }))
+        };
+        assert_eq!(judge(128, 64), Judgement::default());
+        assert_eq!(judge(128, 63).warned.len(), 1);
+        let (_, refused) = judge(127, 127).refused.remove(0);
+        assert!(refused.starts_with("the tables take 64 MiB, twice that"), "{refused}");
+        let disk = judge_directory(&config, Err(Unfit::NotMemory("/var".into())));
+        assert!(disk.refused[0].1.starts_with("/var is not on a tmpfs; expected"));
     }
 
     #[test]

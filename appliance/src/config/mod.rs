@@ -229,7 +229,7 @@ fn read(root: &Section<'_>, kind: Option<Kind>) -> Option<Config> {
     let eal = eal::read(root, uses_pci);
     let worker = common::worker(root);
     let memory = common::memory(root, ports.as_ref(), worker.as_ref());
-    let table = common::table(root, worker.as_ref());
+    let table = common::table(root, worker.as_ref(), eal.as_ref());
     let timeouts = common::timeouts(root);
     let tag = common::tag(root, kind);
     let tunnel = tunnel::read(root);

@@ -8,12 +8,15 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use super::{Config, ConfigError, ConfigErrors, Device, Gateway, Role, interface, memory, pci};
+use crate::sys::kept_memory;
 
 /// The lines of the keys whose values this machine may not have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Places {
     /// The line of `table.max_connections`; if it is not given, that of its section, or 1.
     pub table: usize,
+    /// The line of `table.directory`; if it is not given, that of its section, or 1.
+    pub directory: usize,
     /// The lines of `port.inside.device` and `port.outside.device`.
     pub devices: [usize; 2],
     /// The line of `worker.cores`; if it is not given, that of its section, or 1.
@@ -46,6 +49,7 @@ impl Places {
         };
         Self {
             table: find(TABLE_KEY),
+            directory: find(DIRECTORY_KEY),
             devices: DEVICE_KEYS.map(find),
             cores: find(CORES_KEY),
             keys: find(KEYS_KEY),
@@ -61,6 +65,7 @@ impl Places {
     fn line(&self, key: &str) -> usize {
         match key {
             TABLE_KEY => self.table,
+            DIRECTORY_KEY => self.directory,
             CORES_KEY => self.cores,
             KEYS_KEY => self.keys,
             PASSWORD_KEY => self.password,
@@ -85,6 +90,8 @@ pub const ARGS_KEY: &str = "eal.args";
 pub const MBUFS_KEY: &str = "memory.mbufs";
 /// The key of the control socket.
 pub const SOCKET_KEY: &str = "control.socket";
+/// The key of the directory of tables that outlive the process.
+pub const DIRECTORY_KEY: &str = "table.directory";
 const CORES_KEY: &str = "worker.cores";
 const KEYS_KEY: &str = "tag.keys";
 const PASSWORD_KEY: &str = "gateway.share.password_file";
@@ -116,7 +123,8 @@ impl Config {
                 errors.push(error(file, self.places.devices[side], DEVICE_KEYS[side], message));
             }
         }
-        for (key, message) in self.judge_memory().refused {
+        let refused = [self.judge_memory().refused, self.judge_directory().refused].concat();
+        for (key, message) in refused {
             errors.push(error(file, self.places.line(key), key, message));
         }
         let mut check = |path: Option<&Path>, line, key| {
@@ -137,7 +145,15 @@ impl Config {
         let devices = [&self.ports.inside.device, &self.ports.outside.device];
         let findings = devices.map(|device| interface::examine(device, self.memory.max_frame));
         let warned = findings.into_iter().flat_map(|findings| findings.warned);
-        warned.chain(self.judge_memory().warned).collect()
+        let memory = self.judge_memory().warned.into_iter().chain(self.judge_directory().warned);
+        warned.chain(memory).collect()
+    }
+
+    fn judge_directory(&self) -> memory::Judgement {
+        match self.table.keep {
+            true => memory::judge_directory(self, kept_memory::room(&self.table.directory)),
+            false => memory::Judgement::default(),
+        }
     }
 
     /// Returns the bytes that the connection tables take; `None` if they take none.

@@ -7,6 +7,7 @@ pub mod keys;
 mod members;
 pub mod memory;
 pub mod notices;
+pub mod operator;
 pub mod protected;
 pub mod share;
 pub mod socket;

@@ -1,5 +1,8 @@
 //! The workers' clock: converts the CPU's time stamp counter to nanoseconds, and survives a counter
 //! that jumps, as after a suspend or when a virtual machine is restored.
+//!
+//! It counts from the origin of the system's monotonic clock, and a process that takes over the tables
+//! of another goes on with that one's time ([`Reading`]). So the times in entries stay valid.
 
 use std::time::Duration;
 
@@ -40,6 +43,26 @@ pub fn monotonic() -> Duration {
     time.map_or(Duration::ZERO, Duration::from)
 }
 
+/// The workers' time and the system's monotonic time at one moment, by which the next process goes on
+/// with the same time: the two clocks drift apart by some millionths.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// The workers' time.
+    pub ticks: Ticks,
+    /// The monotonic time.
+    pub monotonic: Duration,
+}
+
+impl Reading {
+    /// Returns the workers' time at another monotonic time.
+    pub fn at(self, monotonic: Duration) -> Ticks {
+        match monotonic.checked_sub(self.monotonic) {
+            Some(since) => self.ticks + Ticks::from(since),
+            None => self.ticks - Ticks::from(self.monotonic - monotonic),
+        }
+    }
+}
+
 /// One thread's clock. It follows the time stamp counter, and the system's monotonic clock where the
 /// counter has jumped: then time neither stands still until the counter is where it was, nor does
 /// everything expire at once.
@@ -51,11 +74,12 @@ pub fn monotonic() -> Duration {
 /// use firstack::datapath::clock::{Clock, SteadyClock};
 /// use pipeline::base::time::Ticks;
 ///
+/// // The system has run for 9 s.
 /// let mut clock = SteadyClock::new(Clock::new(5_000_000, 1_000), Duration::from_secs(9));
-/// assert_eq!(clock.at(5_002_000, || Duration::from_secs(11)), Ticks::from_secs(2));
+/// assert_eq!(clock.at(5_002_000, || Duration::from_secs(11)), Ticks::from_secs(11));
 /// // Restored on another machine, whose counter began a second ago.
-/// assert_eq!(clock.at(1_000, || Duration::from_secs(12)), Ticks::from_secs(3));
-/// assert_eq!(clock.at(1_500, || unreachable!()), Ticks::from_millis(3_500));
+/// assert_eq!(clock.at(1_000, || Duration::from_secs(12)), Ticks::from_secs(12));
+/// assert_eq!(clock.at(1_500, || unreachable!()), Ticks::from_millis(12_500));
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct SteadyClock {
@@ -71,10 +95,22 @@ pub struct SteadyClock {
 }
 
 impl SteadyClock {
-    /// Creates a clock from the conversion, at whose origin it is 0, and the monotonic time there.
+    /// Creates a clock from the conversion and the monotonic time at its origin, which is the time
+    /// there.
     pub fn new(clock: Clock, monotonic: Duration) -> Self {
-        let (base, checked) = (Ticks(0), (Ticks(0), monotonic));
-        Self { clock, base, last: clock.origin, checked, next_check: CHECK_INTERVAL }
+        Self::continued(clock, monotonic, Reading::default())
+    }
+
+    /// The same for a clock that goes on with the time of another process.
+    pub fn continued(clock: Clock, monotonic: Duration, other: Reading) -> Self {
+        let base = other.at(monotonic);
+        let next_check = base + CHECK_INTERVAL;
+        Self { clock, base, last: clock.origin, checked: (base, monotonic), next_check }
+    }
+
+    /// Returns the conversion, for short spans of counts.
+    pub fn spans(&self) -> Clock {
+        self.clock
     }
 
     /// Returns the time at a count. About once a second, and when the count has gone back, the
@@ -152,13 +188,13 @@ mod tests {
             let mut monotonic = Duration::from_secs(5);
             let (mut clock, count) = run(origin, &mut monotonic);
             let mut count = jump(count);
-            assert!(near(clock.at(count, || monotonic), 1000), "{count}");
+            assert!(near(clock.at(count, || monotonic), 1005), "{count}");
             // And goes on at its rate.
             for tenth in 1..=100 {
                 count += RATE / 10;
                 monotonic += Duration::from_millis(100);
                 let now = clock.at(count, || monotonic);
-                let expected = Ticks::from_secs(1000) + Ticks::from_millis(100 * tenth);
+                let expected = Ticks::from_secs(1005) + Ticks::from_millis(100 * tenth);
                 let apart = now.since(expected).max(expected.since(now));
                 assert!(apart < Ticks::from_millis(1), "{now:?} for {expected:?}");
             }
@@ -191,6 +227,26 @@ mod tests {
             last = now;
         }
         assert!(last > Ticks::from_secs(9_900), "{last:?}");
+    }
+
+    #[test]
+    fn a_clock_goes_on_with_the_time_of_another_process() {
+        let second = Duration::from_secs(1);
+        // It is 2 s ahead of the monotonic clock after a year, or behind.
+        for apart in [2, -2i64] {
+            let ticks = Ticks::from_secs(31_536_000u64.saturating_add_signed(apart));
+            let other = Reading { ticks, monotonic: 31_536_000 * second };
+            let mut clock = SteadyClock::continued(Clock::new(7, RATE), other.monotonic, other);
+            assert_eq!(clock.at(7, || other.monotonic), ticks);
+            let mut clock = SteadyClock::continued(Clock::new(7, RATE), 31_536_003 * second, other);
+            let now = clock.at(7 + 2 * RATE, || 31_536_005 * second);
+            let expected = ticks + Ticks::from_secs(5);
+            assert!(now.since(expected).max(expected.since(now)) < Ticks::from_micros(1));
+            // And it does not jump when it compares with the monotonic clock.
+            assert_eq!(clock.checked.1, 31_536_005 * second);
+        }
+        let later = Reading { ticks: Ticks::from_secs(9), monotonic: 8 * second };
+        assert_eq!(later.at(7 * second), Ticks::from_secs(8));
     }
 
     #[test]

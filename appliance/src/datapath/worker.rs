@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
 
 use arrayvec::ArrayVec;
 use crossbeam::utils::CachePadded;
@@ -81,7 +80,7 @@ pub struct Parts<R> {
     /// The map from a client to the worker that owns it.
     pub reta: RetaMap,
     /// The clock.
-    pub clock: Clock,
+    pub clock: SteadyClock,
     /// The behaviour while no packets arrive.
     pub idle: Idle,
     /// The most frames received at once, up to [`BURST`].
@@ -105,8 +104,8 @@ impl<R: Role> Worker<R> {
             pool: parts.pool,
             handoff: parts.handoff,
             reta: parts.reta,
-            clock: SteadyClock::new(parts.clock, monotonic_at(parts.clock)),
-            spans: parts.clock,
+            clock: parts.clock,
+            spans: parts.clock.spans(),
             idle: parts.idle,
             burst: parts.burst.clamp(1, BURST),
             stop: parts.stop,
@@ -293,11 +292,6 @@ impl<R: Role> Worker<R> {
             self.handoff.flush(reject);
         }
     }
-}
-
-/// Returns the monotonic time at a clock's origin, which may have been a while ago.
-fn monotonic_at(clock: Clock) -> Duration {
-    monotonic().saturating_sub(Duration::from_nanos(clock.at(cycles()).0))
 }
 
 /// Transmits frames by a worker's own queue. Frames that the port does not accept are counted and

@@ -18,6 +18,8 @@ pub(super) struct Owned {
     pub(super) eal: Eal,
     pub(super) server: Server,
     pub(super) signals: Signals,
+    /// Whether a port is a PCI device.
+    pub(super) uses_pci: bool,
 }
 
 impl Owned {
@@ -29,34 +31,40 @@ impl Owned {
     }
 
     /// Hands over to another process. Returns as [`Owned::let_go`] does if that forwards packets;
-    /// otherwise this process starts again. `stopped` is the monotonic time at which the workers had
+    /// otherwise this process starts again. The successor knows that the workers have ended; `stopped` is the monotonic time at which the workers had
     /// ended.
     pub(super) fn hand_over(
         self,
         mut successor: Successor,
         stopped: Duration,
     ) -> Result<u32, Error> {
-        let Self { ports, pool, eal, mut server, signals } = self;
-        successor.stopped();
+        let Self { ports, pool, eal, mut server, signals, uses_pci } = self;
         server.let_go();
         let mut handed_over =
             HandedOver { stopped: stopped.as_nanos() as u64, ..HandedOver::default() };
-        let mut kept = None;
-        let mut missing = 0;
+        // What the new process does not wait for is done after the gap.
+        let mut later = (None, None, 0);
         if successor.is_beside() {
-            // Closed after the gap, and promiscuous mode stays.
+            // Promiscuous mode stays.
             handed_over.promiscuous = ports.each_ref().map(|own| own.port.made_promiscuous());
-            kept = Some((ports, pool, eal));
+            later = (Some(ports), Some((pool, eal)), 0);
+        } else if uses_pci {
+            later.2 = close(ports, pool, eal)?;
         } else {
-            missing = close(ports, pool, eal)?;
+            close_ports(ports)?;
+            later.1 = Some((pool, eal));
         }
         successor.hand_over(handed_over);
         let result = successor.confirm(&signals.stop);
-        if let Some((ports, pool, eal)) = kept {
+        let (ports, dpdk, mut missing) = later;
+        if let Some(ports) = ports {
             for own in ports.iter().filter(|_| result.is_ok()) {
                 own.port.set_made_promiscuous(false);
             }
-            missing = close(ports, pool, eal)?;
+            close_ports(ports)?;
+        }
+        if let Some((pool, eal)) = dpdk {
+            missing = clean_up(pool, eal);
         }
         match result {
             Ok(text) => {
@@ -80,10 +88,20 @@ impl Owned {
 
 /// Closes the ports and cleans DPDK up. Returns how many buffers did not come back to their pool.
 fn close(ports: [Running; 2], pool: MbufPool, eal: Eal) -> Result<u32, Error> {
+    close_ports(ports)?;
+    Ok(clean_up(pool, eal))
+}
+
+fn close_ports(ports: [Running; 2]) -> Result<(), Error> {
     for running in ports {
         running.port.close()?;
     }
+    Ok(())
+}
+
+/// Cleans DPDK up. Returns how many buffers did not come back to their pool.
+fn clean_up(pool: MbufPool, eal: Eal) -> u32 {
     let missing = pool.size().saturating_sub(pool.available());
     drop((pool, eal));
-    Ok(missing)
+    missing
 }

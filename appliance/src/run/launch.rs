@@ -6,94 +6,155 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crossbeam::utils::CachePadded;
+use pipeline::base::time::Ticks;
 use pipeline::role::Role;
+use pipeline::wire::ethernet::Mac;
 
 use super::ending::Owned;
-use super::ports::{OpenPorts, Opened, Running, all_port_stats, discard};
+use super::ports::{OpenPorts, Opened, Running, all_port_stats, open_ports, uses_pci};
 use super::prepare::Prepared;
 use super::upgrade::Upgrades;
 use super::watched::Watched;
-use super::{Error, Outcome, control_loop};
+use super::{Control, Error, Outcome, control_loop};
 use crate::config::{self, sizing};
 use crate::control::share::Sharing;
+use crate::control::stats::KeptStats;
 use crate::control::supervisor::Supervisor;
 use crate::datapath::clock::{Clock, SteadyClock, monotonic};
 use crate::datapath::handoff::{self, Handoff};
 use crate::datapath::pulse::SharedPulse;
 use crate::datapath::worker::{Idle, Parts, Queues, Worker};
-use crate::dpdk::{Worker as Launched, cycles};
+use crate::dpdk::{Worker as OnLcore, cycles};
+use crate::keep::{self, Adopted, Keeper, Kept, Secrets, State};
 use crate::roles::{RoleSet, WithRole};
 use crate::sys::notify::notify;
 use crate::sys::sync::Barrier;
 
-/// Everything needed to launch the workers, whatever the role.
+/// What roles are built for, before the ports are open if another process still has them.
 pub(super) struct Launch<'a> {
     pub(super) prepared: Prepared<'a>,
-    pub(super) open: OpenPorts,
+    /// The MAC addresses that the roles are built with.
+    pub(super) macs: [Mac; 2],
+    pub(super) open: Option<OpenPorts>,
+    pub(super) secrets: Secrets,
+}
+
+/// How a launch ends.
+pub(super) enum Launched<'a> {
+    /// The run is over.
+    Over(Outcome),
+    /// The ports have other MAC addresses than the roles were built with; nothing runs.
+    OtherMacs(Box<Launch<'a>>),
+}
+
+/// Everything needed to launch the workers, whatever the role.
+struct Ready<'a> {
+    prepared: Prepared<'a>,
+    open: OpenPorts,
+    secrets: Secrets,
 }
 
 /// The workers, until they are stopped.
 struct Workers {
     halt: Arc<CachePadded<AtomicBool>>,
-    launched: Vec<Launched<()>>,
+    launched: Vec<OnLcore<()>>,
     /// Where they say that they come round.
     pulses: Vec<SharedPulse>,
 }
 
-impl WithRole for Launch<'_> {
-    type Output = Result<Outcome, Error>;
+impl<'a> WithRole for Launch<'a> {
+    type Output = Result<Launched<'a>, Error>;
 
     fn run<R: Role + Send + 'static>(mut self, mut set: RoleSet<R>) -> Self::Output {
+        place_tables(self.prepared.kept.as_ref(), &mut set.roles)?;
+        self.prepared.phases.done("roles");
+        let ports = self.open.as_mut().map(|open| &mut open.ports);
+        self.prepared.wait_for_hand_over(ports)?;
+        let open = match self.open.take() {
+            Some(open) => open,
+            None => open_ports(&mut self.prepared)?,
+        };
+        if open.macs != self.macs {
+            let (macs, open) = (open.macs, Some(open));
+            if let Some(kept) = &self.prepared.kept {
+                kept.remove_tables();
+            }
+            return Ok(Launched::OtherMacs(Box::new(Self { macs, open, ..self })));
+        }
+        let secrets = Secrets { rss_word: open.rss_word, ..self.secrets };
+        Ready { prepared: self.prepared, open, secrets }.run(set).map(Launched::Over)
+    }
+}
+
+impl Ready<'_> {
+    fn run<R: Role + Send + 'static>(mut self, mut set: RoleSet<R>) -> Result<Outcome, Error> {
         let counters: Vec<_> = set.roles.iter().map(Role::counters).collect();
         let config = self.prepared.config;
         let clock = Clock::new(cycles(), self.prepared.eal.cycles_per_second());
+        let before = self.prepared.kept.as_ref().and_then(|kept| kept.state()).map(State::reading);
+        let clock = SteadyClock::continued(clock, monotonic(), before.unwrap_or_default());
         let sharing = self.prepared.sharing.take().map(Sharing::start);
         let sharing = sharing.transpose().map_err(Error::Sharing)?;
-        let steady = RefCell::new(SteadyClock::new(clock, monotonic()));
-        self.prepared.phases.done("roles");
-        let ports = &mut self.open.ports;
-        self.prepared.wait_for_hand_over(true, || discard(ports))?;
-        self.adopt(&mut set.roles);
+        let steady = RefCell::new(clock);
+        let adopted = self.adopt(&mut set.roles, clock.clone().at(cycles(), monotonic));
+        self.prepared.phases.done("adoption");
         // Before the workers: they need the time of day from their first packet on.
         let mut supervisor =
             Supervisor::new(set.labels.clone(), counters, set.controls, &config.health)
                 .with_clock(move || steady.borrow_mut().at(cycles(), monotonic))
                 .with_sharing(sharing);
+        let mut keeper = None;
+        if let Some(kept) = self.prepared.kept.take() {
+            let directory = kept.directory().display().to_string();
+            let stats = KeptStats::new(directory, kept.generation(), &adopted);
+            supervisor = supervisor.with_kept(stats, kept.state());
+            keeper = Some(self.begin(kept, &supervisor)?);
+        }
         self.prepared.serve()?;
         let mut workers = self.launch_workers(set.roles, set.copies, clock)?;
         self.prepared.phases.done("workers");
         self.confirm();
-        let Launch { prepared, open } = self;
+        let Self { prepared, open, .. } = self;
         let Prepared { options, signals, server, pool, eal, file_prefix, claims, .. } = prepared;
         // It is served by now.
         let Some(mut server) = server else { return Err(Error::Unserved) };
-        let ports = open.ports.map(Running::new);
+        let (macs, ports) = (open.macs, open.ports.map(Running::new));
         tracing::info!(
             role = set.labels.role,
             workers = workers.launched.len(),
             socket = %config.control.socket.display(),
             "forwarding packets"
         );
-        let mut upgrades = Upgrades::new(set.labels.role, &file_prefix);
+        if let Some(keeper) = &keeper {
+            keeper.settle();
+        }
+        let mut upgrades = Upgrades::new(set.labels.role, &file_prefix, macs);
         let pulses = std::mem::take(&mut workers.pulses);
         let mut watched = Watched::new(config, &ports, pulses, claims);
-        let successor = control_loop(
-            &mut supervisor,
-            &mut server,
-            &mut upgrades,
-            &ports,
-            &signals,
-            options,
-            &mut watched,
-        );
+        let mut control = Control {
+            supervisor: &mut supervisor,
+            server: &mut server,
+            upgrades: &mut upgrades,
+            keeper: keeper.as_mut(),
+            watched: &mut watched,
+        };
+        let mut successor = control_loop(&mut control, &ports, &signals, options);
         if successor.is_none() {
             watched.links.finish(&ports);
         }
         workers.stop()?;
         let stopped = monotonic();
+        if let Some(successor) = &mut successor {
+            successor.stopped();
+        }
+        if let Some(mut keeper) = keeper {
+            // The next process locks the directory from then on.
+            keeper.write_now(|state| supervisor.note(state));
+        }
         let mut snapshot = supervisor.snapshot();
         snapshot.ports = all_port_stats(&ports, &watched.links);
-        let owned = Owned { ports, pool, eal, server, signals };
+        let uses_pci = uses_pci(config);
+        let owned = Owned { ports, pool, eal, server, signals, uses_pci };
         let missing = match successor {
             None => owned.let_go()?,
             Some(successor) => owned.hand_over(successor, stopped)?,
@@ -113,7 +174,7 @@ impl Workers {
     }
 }
 
-impl Launch<'_> {
+impl Ready<'_> {
     /// Tells the process that has handed over, or the service manager, that packets are forwarded.
     fn confirm(&mut self) {
         let Prepared { take_over, handed_over, .. } = &mut self.prepared;
@@ -132,13 +193,29 @@ impl Launch<'_> {
     }
 
     /// Gives the roles what an earlier process has left for them, before they run.
-    fn adopt<R: Role>(&self, _roles: &mut [R]) {}
+    fn adopt<R: Role + Send>(&self, roles: &mut [R], now: Ticks) -> Adopted {
+        match &self.prepared.kept {
+            Some(kept) => keep::adopt(kept, roles, &self.open.reta, now),
+            None => Adopted::default(),
+        }
+    }
+
+    /// Makes this process's tables the ones that count.
+    fn begin(&self, kept: Kept, supervisor: &Supervisor) -> Result<Keeper, Error> {
+        // What else an earlier process has left stays, until it is replaced.
+        let mut state = State {
+            secrets: self.secrets,
+            ..kept.state().cloned().unwrap_or_else(|| kept.new_state())
+        };
+        supervisor.note(&mut state);
+        Ok(Keeper::begin(kept, state)?)
+    }
 
     fn launch_workers<R: Role + Send + 'static>(
         &mut self,
         roles: Vec<R>,
         copies: usize,
-        clock: Clock,
+        clock: SteadyClock,
     ) -> Result<Workers, Error> {
         let Prepared { config, pool, .. } = &self.prepared;
         let halt = Arc::new(CachePadded::new(AtomicBool::new(false)));
@@ -194,6 +271,19 @@ impl Launch<'_> {
         }
         Idle::Adaptive(events)
     }
+}
+
+/// Gives the roles' tables their memory.
+fn place_tables<R: Role>(kept: Option<&Kept>, roles: &mut [R]) -> Result<(), Error> {
+    let Some(kept) = kept else {
+        let mut place = |role: &mut R| role.place_tables([None, None]);
+        return roles.iter_mut().try_for_each(&mut place).map_err(Error::Tables);
+    };
+    let sizes: Vec<_> = roles.iter().map(Role::table_bytes).collect();
+    for (role, memory) in roles.iter_mut().zip(kept.make_tables(&sizes)?) {
+        role.place_tables(memory).map_err(Error::Tables)?;
+    }
+    Ok(())
 }
 
 /// Takes the queues of worker `number` from a port. If the port has too few, the last workers get

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use pipeline::packet::view::Side;
 
-use self::launch::Launch;
+use self::launch::{Launch, Launched};
 use self::ports::{Running, can_open_beside, open_ports, with_ports};
 use self::prepare::prepare;
 use self::signals::Signals;
@@ -29,6 +29,7 @@ use crate::config::Config;
 use crate::control::socket::{self, Answer, Command, Reply, Server};
 use crate::control::stats::Snapshot;
 use crate::control::supervisor::Supervisor;
+use crate::keep::{self, Keeper, Secrets};
 use crate::roles::{self, Environment};
 
 /// The interval at which the control loop looks at signals, the control socket and the counters.
@@ -63,6 +64,12 @@ pub enum Error {
     /// The thread that shares what is remembered cannot be started.
     #[error("sharing: {0}")]
     Sharing(std::io::Error),
+    /// Tables cannot be kept for the next process.
+    #[error(transparent)]
+    Keep(#[from] keep::Error),
+    /// A table has no memory.
+    #[error("table.max_connections: no memory for the tables: {0}")]
+    Tables(std::io::Error),
     /// The signal handlers cannot be installed.
     #[error("signals: {0}")]
     Signals(std::io::Error),
@@ -82,6 +89,8 @@ pub enum Error {
 pub struct Options {
     /// Stops when no packet has been received for this time; for captures as input.
     pub exit_when_idle: Option<Duration>,
+    /// Passes over what an earlier process has left.
+    pub forget: bool,
 }
 
 /// The result of a run.
@@ -100,40 +109,63 @@ pub struct Outcome {
 /// adopt, launch the workers, control loop, stop the workers, let go of the ports.
 ///
 /// With `take_over` another process forwards meanwhile, and hands over as late as the ports' driver
-/// allows: before they are opened, or before the roles adopt.
+/// allows: with the roles built, before the ports are opened or before the roles adopt.
 pub fn run(
     config: &Config,
     options: Options,
     take_over: Option<&mut TakeOver>,
 ) -> Result<Outcome, Error> {
     let mut prepared = prepare(config, options, take_over)?;
-    if !can_open_beside(config) {
-        prepared.wait_for_hand_over(false, || ())?;
-    }
-    let open = open_ports(&prepared)?;
-    prepared.phases.done("ports");
-    let random = || RandomState::new().hash_one(0u8);
-    let environment = Environment {
-        workers: prepared.workers,
-        macs: open.macs,
-        hash_key: (random(), random()),
-        keys: prepared.keys.clone(),
-        probe_id: random() as u16,
+    let late = prepared.take_over.as_ref().filter(|_| !can_open_beside(config));
+    let (mut macs, open) = match late.map(|old| old.macs()) {
+        Some(macs) => (macs, None),
+        None => {
+            let open = open_ports(&mut prepared)?;
+            (open.macs, Some(open))
+        }
     };
-    roles::with_role_set(config, &environment, Launch { prepared, open })
+    let random = || RandomState::new().hash_one(0u8);
+    let state = prepared.kept.as_ref().and_then(|kept| kept.state());
+    let secrets = state.map_or_else(
+        || Secrets { hash_key: (random(), random()), ..Secrets::default() },
+        |state| state.secrets,
+    );
+    // Not the last process's: late answers to its probes would count as answers to later ones.
+    let probe_id = random() as u16;
+    let mut launch = Launch { prepared, macs, open, secrets };
+    loop {
+        let environment = Environment {
+            workers: launch.prepared.workers,
+            macs,
+            hash_key: secrets.hash_key,
+            keys: launch.prepared.keys.clone(),
+            probe_id,
+        };
+        match roles::with_role_set(config, &environment, launch)? {
+            Launched::Over(outcome) => return Ok(outcome),
+            Launched::OtherMacs(again) => (macs, launch) = (again.macs, *again),
+        }
+    }
+}
+
+/// What the control loop drives.
+struct Control<'a> {
+    supervisor: &'a mut Supervisor,
+    server: &'a mut Server,
+    upgrades: &'a mut Upgrades,
+    keeper: Option<&'a mut Keeper>,
+    watched: &'a mut Watched,
 }
 
 /// Serves operators, probes and key reloads until a signal, idleness, or a hand-over. Returns the
 /// process to hand over to.
 fn control_loop(
-    supervisor: &mut Supervisor,
-    server: &mut Server,
-    upgrades: &mut Upgrades,
+    control: &mut Control<'_>,
     ports: &[Running; 2],
     signals: &Signals,
     options: Options,
-    watched: &mut Watched,
 ) -> Option<Successor> {
+    let Control { supervisor, server, upgrades, keeper, watched } = control;
     let (mut last, mut since) = (supervisor.received(), Instant::now());
     while !signals.stop.load(Relaxed) {
         server.serve(|command| match command {
@@ -152,6 +184,9 @@ fn control_loop(
         }
         supervisor.run_once(CONTROL_INTERVAL);
         watched.step(ports);
+        if let Some(keeper) = keeper {
+            keeper.step(|state| supervisor.note(state));
+        }
         if signals.reload.swap(false, Relaxed) {
             // The result has been logged.
             let _ = supervisor.reload();

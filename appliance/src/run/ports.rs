@@ -111,13 +111,15 @@ pub(super) struct OpenPorts {
     pub(super) ports: [Opened; 2],
     /// The map from a client to the worker that owns it.
     pub(super) reta: RetaMap,
+    /// The word of the RSS key, for the next process.
+    pub(super) rss_word: u32,
     /// The MAC addresses of the inside and the outside port.
     pub(super) macs: [Mac; 2],
 }
 
 /// Finds, configures and starts both ports, and decides which worker owns which client.
-pub(super) fn open_ports(prepared: &Prepared<'_>) -> Result<OpenPorts, Error> {
-    let Prepared { config, eal, pool, workers, .. } = prepared;
+pub(super) fn open_ports(prepared: &mut Prepared<'_>) -> Result<OpenPorts, Error> {
+    let Prepared { config, eal, pool, workers, .. } = &*prepared;
     let failed = |side| move |source| Error::Port { side, source };
     let find = |side, wanted: &config::Port| {
         let device = config::completed(&wanted.device, config.memory.max_frame);
@@ -126,13 +128,18 @@ pub(super) fn open_ports(prepared: &Prepared<'_>) -> Result<OpenPorts, Error> {
     // Both must exist before either is started.
     let inside = find(Side::Inside, &config.ports.inside)?;
     let outside = find(Side::Outside, &config.ports.outside)?;
-    let hash = Toeplitz::drawn(|| RandomState::new().hash_one(0u8) as u32);
+    // With the word of the process before, each client stays with its worker.
+    let word = prepared.kept.as_ref().and_then(|kept| kept.state()).map(|s| s.secrets.rss_word);
+    let drawn = || Toeplitz::drawn(|| RandomState::new().hash_one(0u8) as u32);
+    let hash = word.and_then(Toeplitz::kept).unwrap_or_else(drawn);
+    let rss_word = hash.word();
     let start =
         |port, side| start_port(port, pool, config, side, (*workers, &hash)).map_err(failed(side));
     let mut ports = [start(inside, Side::Inside)?, start(outside, Side::Outside)?];
     let reta = steer_ports(&mut ports, *workers, hash);
     let macs = [ports[0].port.mac()?, ports[1].port.mac()?];
-    Ok(OpenPorts { ports, reta, macs })
+    prepared.phases.done("ports");
+    Ok(OpenPorts { ports, reta, rss_word, macs })
 }
 
 /// The drivers whose devices two processes can have. With net_af_packet each of the two gets all
@@ -145,6 +152,11 @@ pub(super) fn can_open_beside(config: &Config) -> bool {
     ports
         .iter()
         .all(|port| matches!(port.device.bus, Bus::Virtual { driver } if SHARED.contains(&driver)))
+}
+
+/// Returns whether a port is a PCI device, which is let go of only when DPDK is cleaned up.
+pub(super) fn uses_pci(config: &Config) -> bool {
+    [&config.ports.inside, &config.ports.outside].iter().any(|port| port.device.is_pci())
 }
 
 /// Drops what the ports have received.

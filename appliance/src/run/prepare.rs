@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::phases::Phases;
+use super::ports::{Opened, discard};
 use super::preflight::{self, Claims};
 use super::signals::Signals;
 use super::upgrade::{HandedOver, TakeOver};
@@ -14,7 +15,13 @@ use crate::control::keys::Keys;
 use crate::control::share;
 use crate::control::socket::Server;
 use crate::dpdk::{Eal, EalArgs, LogLevel, MbufPool};
+use crate::keep::Kept;
 use crate::roles;
+
+/// The time that a process that was killed has to be gone.
+const KILLED: Duration = Duration::from_secs(5);
+/// The time that a process that is about to end has to let go of its control socket.
+const PREDECESSOR: Duration = Duration::from_secs(1);
 
 /// A process that is ready to open its ports.
 pub(super) struct Prepared<'a> {
@@ -37,10 +44,9 @@ pub(super) struct Prepared<'a> {
     pub(super) phases: Phases,
     /// The interfaces and devices that this process has.
     pub(super) claims: Claims,
+    /// The tables that outlive the process, and what an earlier one has left of them.
+    pub(super) kept: Option<Kept>,
 }
-
-/// The time that a process that is about to end has to let go of its control socket.
-const PREDECESSOR: Duration = Duration::from_secs(1);
 
 /// Reads the files that the configuration names, installs the signal handlers, and starts DPDK with
 /// its buffers, without a device.
@@ -63,7 +69,11 @@ pub(super) fn prepare<'a>(
         }
         None => server = Some(Server::bind_within(&config.control.socket, PREDECESSOR)?),
     }
-    let claims = preflight::pass(config, &file_prefix, take_over.is_some(), PREDECESSOR)?;
+    let claims = preflight::pass(config, &file_prefix, take_over.is_some(), KILLED)?;
+    let mut kept = Kept::open(config, options.forget)?;
+    if let (Some(kept), None) = (&mut kept, &take_over) {
+        kept.lock(KILLED)?;
+    }
     phases.done("files");
     let eal = Eal::init(&eal_args(config, &file_prefix).build()?).map_err(preflight::explain)?;
     phases.done("EAL");
@@ -91,23 +101,28 @@ pub(super) fn prepare<'a>(
         file_prefix,
         take_over,
         handed_over: None,
+        kept,
         phases,
         claims,
     })
 }
 
 impl Prepared<'_> {
-    /// If another process hands over, and has not yet, waits until it has. `beside` is whether the
-    /// ports are open; what they receive while it forwards is passed to `discard`.
+    /// If another process hands over, and has not yet, waits until it has. What open ports receive
+    /// while it forwards is dropped: it gets that, too.
     pub(super) fn wait_for_hand_over(
         &mut self,
-        beside: bool,
-        discard: impl FnMut(),
+        mut ports: Option<&mut [Opened; 2]>,
     ) -> Result<(), Error> {
         if let (Some(take_over), None) = (&mut self.take_over, &self.handed_over) {
             tracing::debug!("ready, waiting for the hand-over");
+            let beside = ports.is_some();
+            let discard = || ports.as_deref_mut().map_or((), discard);
             self.handed_over = Some(take_over.wait(beside, &self.signals.stop, discard)?);
             self.phases.done("waiting for the hand-over");
+            if let Some(kept) = &mut self.kept {
+                kept.lock(PREDECESSOR)?;
+            }
         }
         Ok(())
     }

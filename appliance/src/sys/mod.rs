@@ -1,4 +1,5 @@
-//! The machine: huge pages, CPU features, capabilities, interfaces and who has them, thread primitives.
+//! The machine: huge pages, memory that outlives a process, CPU features, capabilities, interfaces and
+//! who has them, threads.
 
 pub mod capabilities;
 pub mod claim;
@@ -8,6 +9,7 @@ pub mod dumps;
 pub mod end;
 pub mod hugepages;
 pub mod interface;
+pub mod kept_memory;
 pub mod memory;
 pub mod notify;
 pub mod sync;

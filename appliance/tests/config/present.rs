@@ -128,3 +128,22 @@ fn tables_beyond_this_machines_memory_are_refused() {
         false => assert!(!complaint.contains("table"), "{complaint}"),
     }
 }
+
+#[test]
+fn tables_that_are_kept_are_on_a_tmpfs_that_has_room_for_them() {
+    let complaint = |table: &str| {
+        let text = format!("[worker]\ncores = [0]\n[table]\n{table}\n{SERVICE}");
+        match accepted("gateway", &text).check_presence("f.toml") {
+            Ok(()) => String::new(),
+            Err(errors) => errors.to_string(),
+        }
+    };
+    assert_eq!(complaint("directory = \"/dev/shm/not-there-yet\""), "");
+    let refused = complaint("directory = \"/proc/tables\"");
+    assert!(refused.starts_with("f.toml:7: table.directory: /proc is not on a tmpfs"), "{refused}");
+    assert!(refused.contains("mount -t tmpfs") && refused.contains("table.keep = false"));
+    assert_eq!(complaint("directory = \"/proc/tables\"\nkeep = false"), "");
+    // More than the machine's memory, of which a tmpfs has half by default.
+    let refused = complaint("max_connections = 67108864\nmax_connections_v6 = 67108864");
+    assert!(refused.contains("f.toml:6: table.directory: the tables take 12 GiB"), "{refused}");
+}

@@ -27,6 +27,8 @@ fn a_gateway_with_nothing_but_what_is_required_has_the_defaults() {
     assert_eq!(config.worker.poll, Poll::Adaptive);
     assert_eq!((config.memory.mbufs, config.memory.max_frame), (16384, 2048));
     assert_eq!((config.table.max_connections, config.table.max_connections_v6), (65536, 65536));
+    assert!(config.table.keep);
+    assert_eq!(config.table.directory.to_str(), Some("/dev/shm/firstack-gateway.tables"));
     assert_eq!(config.timeouts.racing, Duration::from_secs(40));
     assert_eq!(config.timeouts.established, Duration::from_secs(2 * 3600 + 4 * 60));
     assert_eq!(config.timeouts.closing, Duration::from_secs(240));
@@ -48,6 +50,15 @@ fn a_gateway_with_nothing_but_what_is_required_has_the_defaults() {
     assert_eq!(service.address, ServiceAddress::Any);
     assert_eq!(service.ports, [80, 443]);
     assert_eq!(service.allowed_replicas, ["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()]);
+}
+
+#[test]
+fn tables_are_kept_by_the_file_prefix_or_where_the_file_says() {
+    let table = |keys: &str| accepted("gateway", &format!("{keys}\n{SERVICE}")).table;
+    let directory = |keys: &str| table(keys).directory.to_str().unwrap().to_owned();
+    assert_eq!(directory("eal.file_prefix = \"gw-2\""), "/dev/shm/gw-2.tables");
+    assert_eq!(directory("table.directory = \"/mnt/tables\""), "/mnt/tables");
+    assert!(!table("table.keep = false").keep);
 }
 
 #[test]

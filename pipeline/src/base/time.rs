@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use crate::base::stored::stored;
+
 /// A point in time, or a span of time, in nanoseconds.
 ///
 /// A point in time counts from an origin that the caller chooses. Addition saturates.
@@ -19,7 +21,10 @@ use std::time::Duration;
 /// assert_eq!(start.since(end), Ticks(0));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(transparent)]
 pub struct Ticks(pub u64);
+
+stored!(Ticks, [] { 0: u64 });
 
 impl Ticks {
     /// Creates a span of `micros` microseconds.

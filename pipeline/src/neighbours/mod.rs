@@ -195,6 +195,15 @@ impl Neighbours {
         neighbour.is_wanted() && is_station(mac) && self.store(neighbour, mac, overrides, now)
     }
 
+    /// Sets the MAC address that an earlier process has learned. It is in use at once, and probed at
+    /// once: one that does not answer becomes unknown again as any other.
+    pub fn restore(&self, address: IpAddr, mac: Mac) {
+        if let Some(neighbour) = self.get(address).filter(|_| is_station(mac)) {
+            self.store(neighbour, mac, true, Ticks(0));
+            neighbour.next_probe.store(0, Relaxed);
+        }
+    }
+
     /// Stores a MAC address. Returns `false`, and changes nothing, when another one is known and
     /// the advertisement does not override it (RFC 4861, section 7.2.5).
     fn store(&self, neighbour: &Neighbour, mac: Mac, overrides: bool, now: Ticks) -> bool {

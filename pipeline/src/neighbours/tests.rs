@@ -154,6 +154,23 @@ fn learns_from_no_other_packet() {
 }
 
 #[test]
+fn what_an_earlier_process_has_learned_serves_at_once_and_is_verified() {
+    for web in WEB {
+        for neighbours in [Neighbours::new([web]), Neighbours::with_optional([], [web])] {
+            neighbours.restore(web, SERVER);
+            neighbours.restore("198.51.100.99".parse().unwrap(), SERVER);
+            neighbours.restore(web, ethernet::BROADCAST);
+            assert_eq!(neighbours.find(web), Some(SERVER));
+            let far = 1_000_000_000;
+            assert_eq!(due(&neighbours, far), 1, "at once");
+            let unanswered: usize =
+                (1..9).map(|second| due(&neighbours, far + second * 1000)).sum();
+            assert!(unanswered >= 3 && neighbours.find(web).is_none());
+        }
+    }
+}
+
+#[test]
 fn every_address_is_probed_in_turn() {
     let all: Vec<IpAddr> = (0..1000u32).map(|n| Ipv4Addr::from(0xc633_6400 + n).into()).collect();
     let neighbours = Neighbours::new(all.iter().copied());

@@ -15,6 +15,7 @@ mod resolver;
 pub mod switch;
 mod tracking;
 
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ use crate::counters::{CommonCounters, Generated, RoleCounters, TableCounters};
 use crate::packet::buffer::{Buffer, Pool};
 use crate::packet::burst::{Burst, Output};
 use crate::packet::view::{Packet, Side, View};
-use crate::table::{Hash, Imported, Inserted, Kept, Key, State, Table};
+use crate::table::{Hash, Imported, Inserted, Kept, Key, Refused, State, Table};
 use crate::verdict::{Fate, Roles, Verdict};
 use lookup::{BurstLookup, LookupHint, PathClass};
 use memmap2::MmapMut;
@@ -78,16 +79,30 @@ pub trait Role {
     where
         Self: Sized;
 
-    /// Returns the bytes of memory that the table of each family takes, IPv4 and IPv6.
+    /// Returns the bytes of memory that the table of each family takes, IPv4 and IPv6, header
+    /// included.
     fn table_bytes(&self) -> [usize; 2];
 
-    /// Moves the empty tables into memory that outlives the process: zeroed, and of at least
-    /// [`Role::table_bytes`].
-    fn keep_tables(&mut self, memory: [MmapMut; 2]);
+    /// Gives the empty tables their memory before packets come: for each family, memory that outlives
+    /// the process, of zeros and of at least [`Role::table_bytes`]; `None` leaves a table in memory of
+    /// this process alone. All of it is populated, so that no packet waits for a page.
+    ///
+    /// # Errors
+    /// If a table has entries, if its new memory is too small or is not aligned to a page, or if the
+    /// kernel has no pages for it. The tables then are as they were, but for those before it.
+    fn place_tables(&mut self, memory: [Option<MmapMut>; 2]) -> io::Result<()>;
 
-    /// Takes over the connections of a table that another process, or another number of workers, has
-    /// left: those whose client this worker `owns`.
-    fn import(&mut self, kept: &Kept<'_>, owns: impl Fn(IpAddr) -> bool, now: Ticks) -> Imported;
+    /// Returns whether [`Role::import`] can read a table that another process has left.
+    ///
+    /// # Errors
+    /// If it is the table of another role or configuration, or has another layout.
+    fn may_import(kept: &Kept<'_>) -> Result<(), Refused>;
+
+    /// Takes over the connections that another process, or another number of workers, has left in
+    /// tables of either family: those whose client this worker `owns`. Called once, after
+    /// [`Role::place_tables`] and before packets come, with all tables that were left: those that
+    /// [`Role::may_import`] refuses are passed over.
+    fn import(&mut self, kept: &[Kept<'_>], owns: impl Fn(IpAddr) -> bool, now: Ticks) -> Imported;
 
     /// Returns the client address that decides which worker owns a packet; `None` for traffic that
     /// the role does not handle, which stays where it was received.

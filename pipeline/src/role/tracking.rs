@@ -5,6 +5,7 @@
 //! gateway sees both directions (except under B), the replica sees its web server's packets and the
 //! client's as far as they pass through it, the switch may see the client's alone.
 
+use crate::base::stored::stored;
 use crate::base::time::Ticks;
 use crate::packet::view::Side;
 use crate::wire::tcp;
@@ -32,7 +33,10 @@ pub(super) fn follows(sequence: u32, expected: u32) -> bool {
 
 /// The events seen of a connection, in one byte of a table entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
 pub struct TcpTracking(u8);
+
+stored!(TcpTracking, [] { 0: u8 });
 
 impl TcpTracking {
     /// FINs: one bit for each side, by the side's number.

@@ -1,11 +1,20 @@
-//! Tables that outlive their process: their header, and how the next process takes their entries over.
+//! Tables that outlive their process: how their memory is read.
+//!
+//! Nothing in it is trusted: the process may have been killed between any two stores, and the memory
+//! may be somebody else's. A reader looks at bytes, and makes an entry of them only if they are one.
 
 use std::fmt;
 
-/// A table that another process, or another number of workers, has left behind.
+use super::header::{self, HAS_CONTENT, Header, Kind, LAYOUT, PENDING, UNDO, USED, u64_at};
+use crate::wire::family::Version;
+
+/// The memory of a table that another process, or another number of workers, has left.
 #[derive(Clone, Copy, Debug)]
 pub struct Kept<'a> {
-    bytes: &'a [u8],
+    header: Header,
+    entries: &'a [u8],
+    /// The entry that was being changed, and its content before.
+    undo: Option<(usize, &'a [u8])>,
 }
 
 /// Why a table cannot be taken over.
@@ -13,54 +22,121 @@ pub struct Kept<'a> {
 pub enum Refused {
     /// The memory does not begin with the header of a table.
     NoTable,
-    /// Another build of firstack with another layout has left it.
-    OtherLayout,
+    /// A build of firstack with this other layout has left it.
+    OtherLayout(u32),
+    /// The header is that of no table that a process has written.
+    Damaged(&'static str),
+    /// The table of another role or configuration.
+    OtherRole(Kind),
 }
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoTable => "not a table of firstack",
-            Self::OtherLayout => "a table of another version of firstack",
-        })
+        match self {
+            Self::NoTable => f.write_str("not a table of firstack"),
+            Self::OtherLayout(layout) => {
+                write!(f, "a table of layout {layout}, and this version of firstack has {LAYOUT}")
+            }
+            Self::Damaged(why) => write!(f, "a damaged table: {why}"),
+            Self::OtherRole(kind) => write!(f, "the table of {kind}"),
+        }
     }
 }
 
 impl std::error::Error for Refused {}
 
-/// What became of the entries of a table that was taken over.
+/// What became of the entries of tables that were taken over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Imported {
     /// Taken over.
     pub adopted: u64,
-    /// Put back as they were before a write that the process did not finish.
+    /// Put back as they were before a change that the process did not finish. They count below, too,
+    /// unless they had been free.
     pub torn: u64,
     /// Expired since.
     pub expired: u64,
-    /// Dropped, because they hold what no process writes.
+    /// Dropped, because they hold what no process writes, or what means nothing any more.
     pub invalid: u64,
-    /// Dropped, because the new table is smaller and full.
+    /// Dropped, because the new table is full.
     pub unplaced: u64,
     /// Left for other workers.
     pub others: u64,
 }
 
+impl std::ops::AddAssign for Imported {
+    fn add_assign(&mut self, other: Self) {
+        self.adopted += other.adopted;
+        self.torn += other.torn;
+        self.expired += other.expired;
+        self.invalid += other.invalid;
+        self.unplaced += other.unplaced;
+        self.others += other.others;
+    }
+}
+
 impl<'a> Kept<'a> {
-    /// Examines the header of the memory of a table.
+    /// Examines the header of a table's memory. Memory that ends early is a table with fewer
+    /// entries.
     ///
     /// # Errors
-    /// If it is no table, or one of another layout.
-    pub fn new(bytes: &'a [u8]) -> Result<Self, Refused> {
-        if bytes.is_empty() { Err(Refused::NoTable) } else { Ok(Self { bytes }) }
+    /// If it is no table, one of another layout, or damaged.
+    pub fn new(memory: &'a [u8]) -> Result<Self, Refused> {
+        let header = Header::read(memory)?;
+        if header.entry_size == 0 || header.entry_size > header::BYTES - UNDO {
+            return Err(Refused::Damaged("no entry has this size"));
+        }
+        let used = u64_at(memory, USED);
+        if used > header.capacity as u64 {
+            return Err(Refused::Damaged("it has more entries than room for them"));
+        }
+        let room = (memory.len() - header::BYTES) / header.entry_size;
+        let used = room.min(used as usize);
+        let undo = match u64_at(memory, PENDING) {
+            0 => None,
+            pending if pending & !u64::from(u32::MAX) == HAS_CONTENT => {
+                let content = &memory[UNDO..UNDO + header.entry_size];
+                Some((pending as u32 as usize, content))
+            }
+            _ => return Err(Refused::Damaged("its undo slot has what no process writes")),
+        };
+        let entries = &memory[header::BYTES..header::BYTES + used * header.entry_size];
+        Ok(Self { header, entries, undo })
     }
 
-    /// Returns the number of bytes.
-    pub fn len(&self) -> usize {
-        self.bytes.len()
+    /// Returns the role that the table belongs to.
+    pub fn kind(&self) -> Kind {
+        self.header.kind
     }
 
-    /// Returns whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+    /// Returns the family of the table's connections.
+    pub fn version(&self) -> Version {
+        self.header.version
+    }
+
+    /// Returns the largest number of entries that the table could have.
+    pub fn capacity(&self) -> usize {
+        self.header.capacity
+    }
+
+    /// Returns the bytes of the entry with this number, and whether they are those from before a
+    /// change that was not finished. The number is below [`Kept::used`].
+    pub(super) fn entry(&self, number: usize) -> (&'a [u8], bool) {
+        match self.undo {
+            Some((changed, before)) if changed == number => (before, true),
+            _ => {
+                let at = number * self.header.entry_size;
+                (&self.entries[at..at + self.header.entry_size], false)
+            }
+        }
+    }
+
+    /// Returns the bytes of an entry.
+    pub(super) fn entry_size(&self) -> usize {
+        self.header.entry_size
+    }
+
+    /// Returns how many entries were ever in use at once: at most so many are live.
+    pub fn used(&self) -> usize {
+        self.entries.len() / self.header.entry_size
     }
 }

@@ -16,6 +16,9 @@ pub trait Key: Copy + PartialEq + Blocks {
     /// Returns the bits of the client's prefix, which has a share of the table: a /24 of IPv4, a
     /// /48 of IPv6.
     fn client_prefix(&self) -> u64;
+
+    /// Returns the address of the client, which decides who owns the entry.
+    fn client(&self) -> IpAddr;
 }
 
 impl<F: Family> Key for Endpoint<F> {
@@ -26,6 +29,10 @@ impl<F: Family> Key for Endpoint<F> {
             IpAddr::V4(address) => u64::from(address.to_bits() >> 8),
             IpAddr::V6(address) => (address.to_bits() >> 80) as u64,
         }
+    }
+
+    fn client(&self) -> IpAddr {
+        self.address.into()
     }
 }
 
@@ -39,22 +46,26 @@ impl<F: Family> Blocks for Endpoint<F> {
     }
 }
 
-/// Identifies a connection by both of its endpoints, the client's first, for roles where one client endpoint may use
-/// several servers at once.
-impl<F: Family> Key for (Endpoint<F>, Endpoint<F>) {
+/// Identifies a connection by both of its endpoints, the client's first, for roles where one client
+/// endpoint may use several servers at once.
+impl<F: Family> Key for [Endpoint<F>; 2] {
     const VERSION: Version = F::VERSION;
 
     fn client_prefix(&self) -> u64 {
-        self.0.client_prefix()
+        self[0].client_prefix()
+    }
+
+    fn client(&self) -> IpAddr {
+        self[0].client()
     }
 }
 
-impl<F: Family> Blocks for (Endpoint<F>, Endpoint<F>) {
+impl<F: Family> Blocks for [Endpoint<F>; 2] {
     const BLOCKS: usize = F::KEY_WORDS;
 
     #[inline(always)]
     fn block(&self, number: usize) -> u128 {
-        let ends = [F::key(self.0.address, self.0.port), F::key(self.1.address, self.1.port)];
+        let ends = self.map(|end| F::key(end.address, end.port));
         let words = F::KEY_WORDS;
         block(number, |word| ends.get(word / words).map(|end| end[word % words]))
     }

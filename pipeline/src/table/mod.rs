@@ -12,12 +12,21 @@
 //! passes over a few entries per burst, or by the next packet with their key.
 //!
 //! In a table that is nearly full of established connections, each client prefix has a share.
+//!
+//! The entries, and nothing else, are in memory that may outlive the process ([`memory`]). Buckets,
+//! queues and counts are derived from them when another process takes them over ([`import`]).
 
 mod bucket;
 mod census;
+mod changes;
+#[cfg(test)]
+mod failpoints;
 mod hash;
+mod header;
+mod import;
 mod kept;
 mod key;
+mod memory;
 mod queues;
 mod shares;
 
@@ -26,9 +35,12 @@ use crate::base::time::Ticks;
 use bucket::{Bucket, SLOTS};
 use census::Census;
 use hash::KeyedHash;
+use memory::Memory;
 use shares::Shares;
 
 pub use hash::Blocks;
+pub use header::Kind;
+pub use import::Adopt;
 pub use kept::{Imported, Kept, Refused};
 pub use key::Key;
 pub use queues::{QUEUES, State};
@@ -80,17 +92,20 @@ impl EntryHint {
 pub struct Slot(u32);
 
 /// The table's record of one connection.
+///
+/// Another process may read it, at any time that this one is killed. `next` and `previous` mean
+/// nothing to it, but whether an entry is free.
 #[derive(Clone, Copy, Debug)]
-#[repr(align(64))]
+#[repr(C, align(64))]
 pub struct Entry<K, S, V> {
-    /// The key that the entry is found by.
-    pub key: K,
-    state: S,
     seen: Ticks,
     next: u32,
     previous: u32,
     /// The role's data about the connection.
     pub value: V,
+    /// The key that the entry is found by.
+    pub key: K,
+    state: S,
 }
 
 impl<K, S: State, V> Entry<K, S, V> {
@@ -138,7 +153,7 @@ fn is_kept<S: State>(state: S) -> bool {
 
 /// A hash table of connections with a fixed capacity and a time-out per state.
 ///
-/// It allocates all memory when it is created. The caller passes the time, and hashes a key once
+/// It has all memory when it is created. The caller passes the time, and hashes a key once
 /// for all operations on it.
 ///
 /// ```rust
@@ -166,7 +181,7 @@ fn is_kept<S: State>(state: S) -> bool {
 /// ```
 pub struct Table<K, S, V> {
     buckets: Box<[Bucket]>,
-    entries: Vec<Entry<K, S, V>>,
+    entries: Memory<Entry<K, S, V>>,
     capacity: usize,
     free: u32,
     live: usize,
@@ -179,6 +194,7 @@ pub struct Table<K, S, V> {
     /// Number of insertions so far. A key that was found absent may be present after the next one.
     inserted: u64,
     shares: Shares,
+    hash_key: (u64, u64),
     keyed: KeyedHash,
     census: Option<Census<K, S>>,
 }
@@ -190,7 +206,8 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
     /// secret, because an attacker chooses addresses and ports and could otherwise fill one bucket.
     ///
     /// # Panics
-    /// If there are not as many time-outs as states.
+    /// If there are not as many time-outs as states, or the process has no address space for the
+    /// table.
     pub fn new(capacity: usize, timeouts: &[Ticks], hash_key: (u64, u64)) -> Self {
         assert_eq!(timeouts.len(), S::ALL.len(), "one time-out for each state");
         let timeout_of = |queue| timeouts.get(queue).copied().unwrap_or_default();
@@ -198,7 +215,7 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         let buckets = capacity.div_ceil(LOAD).max(2);
         Self {
             buckets: vec![Bucket::EMPTY; buckets].into_boxed_slice(),
-            entries: Vec::with_capacity(capacity),
+            entries: Memory::new(capacity),
             capacity,
             free: NIL,
             live: 0,
@@ -213,6 +230,7 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
             swept: None,
             inserted: 0,
             shares: Shares::new(capacity),
+            hash_key,
             keyed: KeyedHash::new(hash_key),
             census: None,
         }
@@ -267,14 +285,14 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
     /// use pipeline::wire::family::{Endpoint, V4};
     ///
     /// // Keyed by both ends, as at the switch.
-    /// type Connections = Table<(Endpoint<V4>, Endpoint<V4>), Phase, ()>;
+    /// type Connections = Table<[Endpoint<V4>; 2], Phase, ()>;
     /// let client = Endpoint::new(Ipv4Addr::new(198, 18, 1, 10), 40000);
     /// let server = Endpoint::new(Ipv4Addr::new(203, 0, 113, 10), 80);
     ///
     /// let [first, second] = [(1, 2), (3, 4)].map(|key| Connections::new(16, &[Ticks(1); 6], key));
-    /// assert_eq!(first.hash((client, server)), first.hash((client, server)));
-    /// assert_ne!(first.hash((client, server)), first.hash((server, client)));
-    /// assert_ne!(first.hash((client, server)), second.hash((client, server)));
+    /// assert_eq!(first.hash([client, server]), first.hash([client, server]));
+    /// assert_ne!(first.hash([client, server]), first.hash([server, client]));
+    /// assert_ne!(first.hash([client, server]), second.hash([client, server]));
     /// ```
     #[inline(always)]
     pub fn hash(&self, key: K) -> Hash {
@@ -384,13 +402,38 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         &self.entries[slot.0 as usize]
     }
 
-    /// Returns the role's data in a slot, for changes.
+    /// Returns the role's data in a slot, for changes of several fields. The entry's content is saved
+    /// until [`Table::settle`], so that who takes the table over finds it either as it is now, or with
+    /// all of these changes. One entry is changed at a time.
     ///
     /// # Panics
     /// May panic if the slot is another table's.
     #[inline]
     pub fn value_mut(&mut self, slot: Slot) -> &mut V {
+        self.entries.save(slot.0);
         &mut self.entries[slot.0 as usize].value
+    }
+
+    /// Returns the role's data in a slot, for changes of single fields: whichever of them are done,
+    /// the entry is one that may be. Costs nothing, as the fast path wants it.
+    ///
+    /// # Panics
+    /// May panic if the slot is another table's.
+    #[inline]
+    pub fn value_mut_unsaved(&mut self, slot: Slot) -> &mut V {
+        &mut self.entries[slot.0 as usize].value
+    }
+
+    /// Notes that the changes of an entry are complete. Called after each packet on the slow path,
+    /// and after the periodic work, so that a worker without work has left nothing half done.
+    #[inline(always)]
+    pub fn settle(&mut self) {
+        self.entries.settle();
+    }
+
+    /// Returns whether a change of an entry has not been noted as complete.
+    pub fn is_pending(&self) -> bool {
+        self.entries.is_pending()
     }
 
     fn is_expired(&self, slot: Slot, now: Ticks) -> bool {
@@ -412,124 +455,6 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
             self.unlink(slot.0);
             self.link(slot.0, state);
         }
-    }
-
-    /// Changes the state of an entry and restarts its time-out.
-    pub fn move_to(&mut self, slot: Slot, state: S, now: Ticks) {
-        self.unlink(slot.0);
-        let entry = &mut self.entries[slot.0 as usize];
-        entry.seen = now;
-        if let Some(census) = &mut self.census {
-            census.note(entry.key, Some(entry.state), Some(state), &self.keyed);
-        }
-        match (is_kept(entry.state), is_kept(state)) {
-            (false, true) => self.shares.add(&self.keyed, &entry.key),
-            (true, false) => self.shares.subtract(&self.keyed, &entry.key),
-            (true, true) | (false, false) => {}
-        }
-        self.link(slot.0, state);
-    }
-
-    /// Inserts an entry for a key that has none.
-    ///
-    /// When the table is full it frees an expired entry. If it finds none, it evicts the first
-    /// entry in the order of eviction ([`State::eviction_rank`]). If there is none, it looks for an
-    /// entry of a client prefix that has reached its share of the table, and that has been idle for
-    /// more than five minutes. Returns `None` if no entry may be evicted, and in a nearly full table
-    /// if the prefix of `key` has reached its share itself.
-    pub fn insert(
-        &mut self,
-        hash: Hash,
-        key: K,
-        state: S,
-        now: Ticks,
-        value: V,
-    ) -> Option<Inserted<S, V>> {
-        if self.shares.refuses(&self.keyed, &key) {
-            return None;
-        }
-        let mut evicted = None;
-        let is_swept = self.live == self.capacity && self.expire_for_insert(now);
-        if self.live == self.capacity {
-            let oldest = match self.evictable() {
-                Some(first) => first,
-                None if is_swept => self.idle_beyond_share(now)?,
-                None => return None,
-            };
-            let Entry { state, value, .. } = self.entries[oldest as usize];
-            evicted = Some((state, value));
-            self.remove(Slot(oldest));
-        }
-        if is_kept(state) {
-            self.shares.add(&self.keyed, &key);
-        }
-        let entry = Entry { key, state, seen: now, next: NIL, previous: NIL, value };
-        let index = self.take_free(entry);
-        if let Some(census) = &mut self.census {
-            census.note(key, None, Some(state), &self.keyed);
-        }
-        self.live += 1;
-        self.inserted += 1;
-        self.link(index, state);
-        self.place(hash, index);
-        let slot = Slot(index);
-        Some(match evicted {
-            Some((state, value)) => Inserted::Evicted(slot, state, value),
-            None => Inserted::Free(slot),
-        })
-    }
-
-    fn take_free(&mut self, entry: Entry<K, S, V>) -> u32 {
-        if self.free == NIL {
-            // Never allocates: the capacity was reserved when the table was created.
-            self.entries.push(entry);
-            return self.entries.len() as u32 - 1;
-        }
-        let index = self.free;
-        self.free = self.entries[index as usize].next;
-        self.entries[index as usize] = entry;
-        index
-    }
-
-    fn place(&mut self, hash: Hash, index: u32) {
-        let mut at = self.home(hash);
-        loop {
-            let bucket = &mut self.buckets[at];
-            if let Some(slot) = bucket.signatures.iter().position(|&s| s == 0) {
-                bucket.signatures[slot] = hash.signature();
-                bucket.entries[slot] = index;
-                return;
-            }
-            bucket.overflow += 1;
-            at = self.after(at);
-        }
-    }
-
-    /// Removes an entry.
-    pub fn remove(&mut self, slot: Slot) {
-        let hash = self.hash(self.get(slot).key);
-        let Some((found, at)) = self.locate(hash, |entry| entry == slot.0) else {
-            debug_assert!(false, "an entry that no bucket points to");
-            return;
-        };
-        let emptied = &mut self.buckets[found];
-        (emptied.signatures[at], emptied.entries[at]) = (0, NIL);
-        let mut bucket = self.home(hash);
-        while bucket != found {
-            self.buckets[bucket].overflow -= 1;
-            bucket = self.after(bucket);
-        }
-        self.unlink(slot.0);
-        let entry = &mut self.entries[slot.0 as usize];
-        if let Some(census) = &mut self.census {
-            census.note(entry.key, Some(entry.state), None, &self.keyed);
-        }
-        if is_kept(entry.state) {
-            self.shares.subtract(&self.keyed, &entry.key);
-        }
-        (entry.previous, entry.next) = (FREE, self.free);
-        self.free = slot.0;
-        self.live -= 1;
     }
 }
 

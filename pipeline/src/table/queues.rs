@@ -97,6 +97,7 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         }
         let entry = &mut self.entries[index as usize];
         (entry.previous, entry.next, entry.state) = (last, NIL, state);
+        self.entries.point();
         self.lengths[state.queue()] += 1;
     }
 

@@ -59,6 +59,13 @@ macro_rules! named_values {
                 Self::ALL.get(usize::from(number)).copied().ok_or(number)
             }
         }
+
+        impl $crate::base::stored::Stored for $type {
+            #[inline(always)]
+            fn read(bytes: &[u8]) -> Option<Self> {
+                Self::try_from(*bytes.first()?).ok()
+            }
+        }
     };
 }
 pub(crate) use named_values;

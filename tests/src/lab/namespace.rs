@@ -18,6 +18,8 @@ use super::process::Process;
 
 /// What every name of the laboratory begins with.
 const PREFIX: &str = "fsl-";
+/// The file system in memory.
+const MEMORY: &str = "/dev/shm";
 /// Tells several laboratories of one process apart.
 static NEXT: AtomicU32 = AtomicU32::new(0);
 /// Held while a namespace comes to be, and for good once an interrupt removes them all.
@@ -228,10 +230,11 @@ fn remove_all(chosen: impl Fn(&str) -> bool) -> Vec<String> {
             removed.push(name.to_string());
         }
     }
-    let entries = std::fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten();
-    for entry in entries {
+    // Tables that outlive their processes are in memory, by the processes' file prefixes.
+    let places = [std::env::temp_dir(), MEMORY.into()];
+    for entry in places.into_iter().flat_map(std::fs::read_dir).flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let ours = name.starts_with(PREFIX) && chosen(&name);
+        let ours = name.starts_with(PREFIX) && chosen(name.trim_end_matches(".tables"));
         if ours && std::fs::remove_dir_all(entry.path()).is_ok() {
             removed.push(name);
         }

@@ -170,6 +170,27 @@ impl Appliance {
         run(&[&[&*binary], words, &["--socket", &*socket]].concat())
     }
 
+    /// Replaces it by a new process of the same program (`firstack upgrade`). Returns for how long
+    /// no packet was forwarded, as it says.
+    pub fn upgrade(&mut self) -> Result<Duration> {
+        let text = self.command(&["upgrade"])?.stdout;
+        let numbers: Vec<u64> =
+            text.split([' ', ',']).filter_map(|word| word.parse().ok()).collect();
+        let [pid, gap] = numbers[..] else { return Err(self.unreadable("upgrade", &text)) };
+        let Some(process) = &mut self.process else { return Err(self.not_running()) };
+        let status = process.succeed(pid as u32, END)?;
+        match status.success() {
+            true => Ok(Duration::from_millis(gap)),
+            false => Err(self.unreadable("upgrade", &format!("the old process: {status}"))),
+        }
+    }
+
+    /// Returns its log, with that of the processes before it.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.as_ref().map(Process::stderr).unwrap_or_default()
+    }
+
     /// Replays captures through its configuration with `--explain`, and returns the output.
     pub fn explain(&self, inside: &Path, outside: &Path, out: &Path) -> Result<String> {
         let paths = [&self.binary, &self.config, inside, outside, out].map(Path::to_string_lossy);
@@ -190,13 +211,33 @@ impl Appliance {
         }
     }
 
+    /// Ends it by SIGTERM, to be started again.
+    pub fn end(&mut self) -> Result<ExitStatus> {
+        match self.process.take() {
+            Some(mut process) => {
+                process.signal(Signal::SIGTERM);
+                process.wait(END)
+            }
+            None => Err(self.not_running()),
+        }
+    }
+
+    /// Changes its configuration, before it is started again.
+    pub fn change_config(&self, change: impl FnOnce(String) -> String) -> Result<()> {
+        let failed = |source| LabError::File { path: self.config.clone(), source };
+        let text = std::fs::read_to_string(&self.config).map_err(failed)?;
+        std::fs::write(&self.config, change(text)).map_err(failed)
+    }
+
     /// Ends it by SIGTERM.
     pub fn stop(mut self) -> Result<Ended> {
         let Some(mut process) = self.process.take() else { return Err(self.not_running()) };
         process.signal(Signal::SIGTERM);
         let status = process.wait(END)?;
         let (stdout, log) = (process.stdout(), process.stderr());
-        let snapshot = serde_json::from_str(stdout.trim())
+        // A process that was upgraded has left its counters there, too.
+        let last = stdout.trim().lines().last().unwrap_or_default();
+        let snapshot = serde_json::from_str(last)
             .map_err(|error| self.unreadable("run --json", &format!("{error}: {stdout}{log}")))?;
         Ok(Ended { name: self.name, status, snapshot, log })
     }

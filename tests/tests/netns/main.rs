@@ -19,6 +19,9 @@ mod network;
 mod origin_servers;
 mod races;
 mod resolution;
+mod restart;
+mod upgrade;
+mod upgrade_site;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -141,6 +141,7 @@ impl Harness {
         let [stdout, stderr] = ["stdout", "stderr"].map(|name| self.path(name));
         command.stdout(File::create(&stdout).unwrap()).stderr(File::create(&stderr).unwrap());
         let status = self.wait(command.spawn().unwrap(), expected);
+        let _ = std::fs::remove_dir_all(format!("/dev/shm/{}.tables", self.prefix));
         for base in ["/var/run", "/tmp", &std::env::var("XDG_RUNTIME_DIR").unwrap_or_default()] {
             let _ = std::fs::remove_dir_all(Path::new(base).join("dpdk").join(&self.prefix));
         }

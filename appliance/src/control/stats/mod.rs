@@ -1,6 +1,7 @@
 //! The counters of a process: collected from the workers, shown as text and as JSON.
 
 mod fields;
+mod kept;
 mod memory;
 mod quantile;
 mod share;
@@ -9,6 +10,7 @@ mod text;
 
 pub use fields::Field;
 pub(crate) use fields::documented;
+pub use kept::KeptStats;
 pub use memory::{AnswerStats, MemoryAnswer, MemoryStats, RaceStats, SiteStats};
 pub(super) use quantile::quantile;
 pub use share::ShareStats;

@@ -15,7 +15,7 @@ use pipeline::verdict::{Fate, Verdict};
 use pipeline::wire::family::Version;
 
 use super::quantile::quantile;
-use super::{ShareStats, documented};
+use super::{KeptStats, ShareStats, documented};
 use crate::config::MacAddress;
 use crate::control::health::TargetStats;
 use crate::control::notices;
@@ -45,6 +45,7 @@ documented! {
         health: Vec<TargetStats> = "" "Switch and replica: health checks.",
         neighbours: Vec<Neighbour> = "" "Switch and replica: hosts whose MAC addresses are resolved.",
         share: Option<ShareStats> = "" "Gateway: the store through which it shares what it has learned; null without one.",
+        kept: Option<KeptStats> = "" "The tables that outlive the process; null if they do not.",
         workers: Vec<WorkerStats> = "" "The counters of each worker.",
     }
 }

@@ -51,6 +51,7 @@ impl fmt::Display for Snapshot {
             writeln!(f, "neighbour: {address} {mac}")?;
         }
         self.share.iter().try_for_each(|share| share.fmt(f))?;
+        self.kept.iter().try_for_each(|kept| kept.fmt(f))?;
         for (title, counts) in [
             ("copies sent to", &self.copies),
             ("SYNs given to", &self.syns),

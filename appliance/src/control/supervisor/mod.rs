@@ -17,11 +17,14 @@ use pipeline::verdict::Verdict;
 use super::health::{BusyFile, Change, Http, Prober, Settings, State, Target};
 use super::members::Members;
 use super::notices::Notices;
+use super::operator::Operator;
 use super::share::Sharing;
 use super::socket::{Answer, Command, Name};
-use super::stats::{MemoryAnswer, Neighbour, Snapshot};
+use super::stats::{KeptStats, MemoryAnswer, Neighbour, Snapshot};
 use crate::config::{self, Check};
 use crate::control::keys;
+use crate::datapath::clock::{Reading, monotonic};
+use crate::keep;
 use crate::roles::{self, Controls, Labels};
 use limits::Limits;
 
@@ -56,6 +59,10 @@ pub struct Supervisor {
     cut_logged: [bool; 2],
     /// What is remembered is shared through a store.
     sharing: Option<Sharing>,
+    /// What operators have set.
+    operator: Operator,
+    /// What became of the tables of an earlier process; `None` if tables are not kept.
+    kept: Option<KeptStats>,
     /// The workers' clock.
     clock: Box<dyn Fn() -> Ticks + Send>,
 }
@@ -90,6 +97,8 @@ impl Supervisor {
             notices: Notices::default(),
             cut_logged: [false; 2],
             sharing: None,
+            operator: Operator::default(),
+            kept: None,
             clock: Box::new(|| Ticks(0)),
             labels,
             counters,
@@ -203,8 +212,45 @@ impl Supervisor {
         sides.map(|side| side.received.get()).sum()
     }
 
+    /// Goes on with what an earlier process has left: the MAC addresses of hosts on the inside, and what
+    /// operators have set. A drain of what the configuration does not have any more is dropped.
+    pub fn with_kept(mut self, kept: KeptStats, state: Option<&keep::State>) -> Self {
+        self.kept = Some(kept);
+        let Some(state) = state else { return self };
+        if let Some(neighbours) = &self.controls.neighbours {
+            state.neighbours.iter().for_each(|(address, mac)| neighbours.restore(*address, *mac));
+        }
+        for command in state.operator.commands() {
+            let shown = format!("{command:?}");
+            match self.answer(command) {
+                Answer::Error(why) => tracing::warn!(why, "an operator's {shown} is dropped"),
+                _ => tracing::info!("an operator's {shown} of before the restart still holds"),
+            }
+        }
+        self
+    }
+
+    /// Notes in a state what the next process has to go on with.
+    pub fn note(&self, state: &mut keep::State) {
+        state.set_reading(Reading { ticks: (self.clock)(), monotonic: monotonic() });
+        state.operator = self.operator.clone();
+        let neighbours = self.controls.neighbours.iter().flat_map(|neighbours| neighbours.list());
+        let known = neighbours.filter(|neighbour| neighbour.known);
+        state.neighbours =
+            known.filter_map(|neighbour| Some((neighbour.address, neighbour.mac?))).collect();
+    }
+
     /// Carries out an operator's command.
     pub fn answer(&mut self, command: Command) -> Answer {
+        let noted = command.clone();
+        let answer = self.carry_out(command);
+        if matches!(answer, Answer::Done(_)) {
+            self.operator.note(&noted);
+        }
+        answer
+    }
+
+    fn carry_out(&mut self, command: Command) -> Answer {
         match command {
             Command::Stats => Answer::Stats(Box::new(self.snapshot())),
             Command::Drain { name: None } => self.drain_replica(true),
@@ -350,6 +396,7 @@ impl Supervisor {
         }
         snapshot.out_of_service = self.members.out();
         snapshot.health = self.prober.stats();
+        snapshot.kept = self.kept.clone();
         snapshot.share = self.sharing.as_ref().map(Sharing::stats);
         let neighbours = self.controls.neighbours.iter().flat_map(|neighbours| neighbours.list());
         snapshot.neighbours = neighbours.map(Neighbour::from).collect();

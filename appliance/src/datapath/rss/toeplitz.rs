@@ -71,6 +71,17 @@ impl Toeplitz {
         Self::of_word(word.unwrap_or(WORD))
     }
 
+    /// Returns the hash under a word that an earlier process has drawn; `None` if it is not one that
+    /// distributes evenly.
+    pub fn kept(word: u32) -> Option<Self> {
+        distributes_evenly(word).then(|| Self::of_word(word))
+    }
+
+    /// Returns the word, which is a secret.
+    pub fn word(&self) -> u32 {
+        u32::from_be_bytes([self.key[0], self.key[1], self.key[2], self.key[3]])
+    }
+
     fn of_word(word: u32) -> Self {
         let repeated = word.to_be_bytes();
         let key = std::array::from_fn(|at| repeated[at % 4]);

@@ -85,7 +85,8 @@ mod tests {
         other.write_all(b"{\"start\":{\"protocol\":1,\"role\":\"switch\",").unwrap();
         assert!(matches!(channel.receive::<FromOld>(Duration::ZERO), Ok(None)));
         other.write_all(b"\"file_prefix\":\"p\",\"later\":1}}\n\"stopped\"\n").unwrap();
-        let start = Start { protocol: 1, role: "switch".into(), file_prefix: "p".into() };
+        let (role, file_prefix) = ("switch".into(), "p".into());
+        let start = Start { protocol: 1, role, file_prefix, macs: [[0; 6]; 2] };
         let wait = Duration::from_secs(9);
         assert_eq!(channel.receive(wait).unwrap(), Some(FromOld::Start(start)));
         assert_eq!(channel.receive(wait).unwrap(), Some(FromOld::Stopped));

@@ -19,6 +19,7 @@ mod channel;
 mod successor;
 mod take_over;
 
+use pipeline::wire::ethernet::Mac;
 use serde::{Deserialize, Serialize};
 
 pub(super) use successor::{Event, Successor, Upgrades, again};
@@ -48,6 +49,9 @@ pub(super) struct Start {
     pub(super) role: String,
     /// Its prefix of DPDK's files.
     pub(super) file_prefix: String,
+    /// The MAC addresses of its ports.
+    #[serde(default)]
+    pub(super) macs: [Mac; 2],
 }
 
 /// What the new process gets.

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use pipeline::wire::ethernet::Mac;
 
 use super::channel::Channel;
 use super::{FromNew, FromOld, HandedOver, PROTOCOL, Start};
@@ -27,6 +28,8 @@ const CLEAN_UP: Duration = Duration::from_secs(5);
 const INTERVAL: Duration = Duration::from_millis(10);
 /// The option that makes a process a successor.
 const TAKE_OVER: &str = "--take-over";
+/// The options that are meant for one start only.
+const ONCE: [&str; 2] = [TAKE_OVER, "--forget"];
 
 /// The upgrade of a running process; one at a time.
 #[derive(Debug)]
@@ -60,10 +63,10 @@ pub(in crate::run) struct Successor {
 }
 
 impl Upgrades {
-    /// Creates the upgrades of a process with this role and prefix of DPDK's files.
-    pub(in crate::run) fn new(role: &str, file_prefix: &str) -> Self {
+    /// Creates the upgrades of a process with this role, prefix of DPDK's files and MAC addresses.
+    pub(in crate::run) fn new(role: &str, file_prefix: &str, macs: [Mac; 2]) -> Self {
         let (role, file_prefix) = (role.to_owned(), file_prefix.to_owned());
-        Self { start: Start { protocol: PROTOCOL, role, file_prefix }, current: None }
+        Self { start: Start { protocol: PROTOCOL, role, file_prefix, macs }, current: None }
     }
 
     /// Starts a successor, which has this time to be ready. `None` is the program that is now where
@@ -216,8 +219,13 @@ impl Successor {
 
     /// Returns why the connection to it has ended.
     fn why(&mut self, error: io::Error) -> String {
+        // It is reset if the other end has not read all.
+        let has_ended = matches!(
+            error.kind(),
+            ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
+        );
         let until = Instant::now() + Duration::from_millis(200);
-        while error.kind() == ErrorKind::UnexpectedEof && Instant::now() < until {
+        while has_ended && Instant::now() < until {
             match self.child.as_mut().map(Child::try_wait) {
                 Some(Ok(Some(status))) => {
                     return format!("the new process has ended ({status}), its log says why");
@@ -290,7 +298,7 @@ fn without_mark(path: PathBuf) -> PathBuf {
 
 /// Returns the arguments for another process, from those of this one.
 fn arguments(own: impl Iterator<Item = OsString>) -> Vec<OsString> {
-    own.filter(|argument| argument != OsStr::new(TAKE_OVER)).collect()
+    own.filter(|argument| ONCE.iter().all(|once| argument != OsStr::new(once))).collect()
 }
 
 #[cfg(test)]
@@ -309,7 +317,7 @@ mod tests {
         // The interpreter is named on the script's first line; its stdin is the connection.
         fs::write(&binary, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs::set_permissions(&binary, fs::Permissions::from_mode(0o700)).unwrap();
-        let mut upgrades = Upgrades::new("gateway", "fs");
+        let mut upgrades = Upgrades::new("gateway", "fs", [[2; 6]; 2]);
         let begun = comes(|| match upgrades.begin(Some(binary.clone()), timeout) {
             // Another test's child still has the script open for writing.
             Err(text) if text.contains("Text file busy") => None,
@@ -421,7 +429,7 @@ mod tests {
 
     #[test]
     fn what_is_no_program_is_refused_at_once() {
-        let mut upgrades = Upgrades::new("gateway", "fs");
+        let mut upgrades = Upgrades::new("gateway", "fs", [[2; 6]; 2]);
         for (path, reason) in [("/nobody/here", "No such file"), ("/etc/passwd", "denied")] {
             let text = upgrades.begin(Some(path.into()), LONG).unwrap_err();
             assert!(text.starts_with("not upgraded: ") && text.contains(reason), "{text}");
@@ -436,7 +444,7 @@ mod tests {
             PathBuf::from("/usr/bin/firstack")
         );
         assert_eq!(without_mark("/usr/bin/firstack".into()), PathBuf::from("/usr/bin/firstack"));
-        let own = ["run", "-c", "x", "--take-over"].map(OsString::from);
+        let own = ["run", "-c", "x", "--take-over", "--forget"].map(OsString::from);
         assert_eq!(arguments(own.into_iter()), ["run", "-c", "x"]);
     }
 }

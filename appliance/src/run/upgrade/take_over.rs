@@ -7,6 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use pipeline::wire::ethernet::Mac;
+
 use super::channel::Channel;
 use super::{FromNew, FromOld, HandedOver, PROTOCOL, Start};
 use crate::datapath::clock::monotonic;
@@ -97,6 +99,11 @@ impl TakeOver {
         }
     }
 
+    /// Returns the MAC addresses of the old process's ports.
+    pub(in crate::run) fn macs(&self) -> [Mac; 2] {
+        self.start.macs
+    }
+
     /// Asks for the hand-over and waits for it. `beside` is whether the ports are open; then what
     /// they receive is passed to `discard` as long as the old process forwards it too.
     pub(in crate::run) fn wait(
@@ -155,7 +162,7 @@ mod tests {
 
     fn start(protocol: u32) -> FromOld {
         let (role, file_prefix) = ("gateway".to_owned(), "fs".to_owned());
-        FromOld::Start(Start { protocol, role, file_prefix })
+        FromOld::Start(Start { protocol, role, file_prefix, macs: [[2; 6]; 2] })
     }
 
     fn old() -> (Channel, UnixStream) {
@@ -174,6 +181,7 @@ mod tests {
         assert!(new.check_role("switch").is_err());
         assert_eq!(new.file_prefix("fs"), "fs-2");
         assert_eq!(new.file_prefix("other"), "other");
+        assert_eq!(new.macs(), [[2; 6]; 2]);
         let handed_over = HandedOver { stopped: 7, promiscuous: [true, false] };
         let mut discarded = 0;
         let got = new.wait(true, &AtomicBool::new(false), || {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Barrier};
 
 use arrayvec::ArrayVec;
 use crossbeam::utils::CachePadded;
-use firstack::datapath::clock::Clock;
+use firstack::datapath::clock::{Clock, SteadyClock, monotonic};
 use firstack::datapath::handoff::Handoff;
 use firstack::datapath::rss::toeplitz::Toeplitz;
 use firstack::datapath::rss::{RetaMap, RssCheck};
@@ -103,7 +103,7 @@ fn measure(
         pool: pool.handle(),
         handoff: Handoff::new(1, 1).remove(0),
         reta: RetaMap::new(1, 128, Toeplitz::default()),
-        clock,
+        clock: SteadyClock::new(clock, monotonic()),
         idle,
         burst: BURST,
         copies: 1,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Barrier};
 
 use crossbeam::utils::CachePadded;
 use firstack::control::memory::Remembering;
-use firstack::datapath::clock::Clock;
+use firstack::datapath::clock::{Clock, SteadyClock, monotonic};
 use firstack::datapath::handoff::Handoff;
 use firstack::datapath::rss::toeplitz::Toeplitz;
 use firstack::datapath::rss::{RetaMap, RssCheck};
@@ -67,7 +67,7 @@ pub fn one_of<R: Role>(
         pool: lab.pool.handle(),
         handoff,
         reta: RetaMap::new(workers, ENTRIES, Toeplitz::default()),
-        clock: Clock::new(cycles(), lab.eal.cycles_per_second()),
+        clock: SteadyClock::new(Clock::new(cycles(), lab.eal.cycles_per_second()), monotonic()),
         idle: Idle::Busy,
         burst: BURST,
         copies,

@@ -146,7 +146,7 @@ impl<'a, M: Mode, F: Family> FastPath<'a, M, F> {
     #[inline(always)]
     fn note_segment(&mut self, slot: Slot, from: Side, numbers: (u32, u32)) {
         self.flows.touch(slot, self.now);
-        self.flows.value_mut(slot).note_segment::<M>(from, numbers, self.now);
+        self.flows.value_mut_unsaved(slot).note_segment::<M>(from, numbers, self.now);
     }
 
     /// Handles data that the winner has put into a tunnel (op 658).

@@ -1,6 +1,7 @@
 //! The gateway's entry of a connection.
 
 use super::mode::Translation;
+use crate::base::stored::{Stored, stored};
 use crate::base::time::Ticks;
 use crate::packet::view::Side;
 use crate::role::tracking::TcpTracking;
@@ -46,6 +47,13 @@ impl Phase {
     }
 }
 
+impl Stored for Phase {
+    #[inline(always)]
+    fn read(bytes: &[u8]) -> Option<Self> {
+        Self::ALL.get(usize::from(*bytes.first()?)).copied()
+    }
+}
+
 impl State for Phase {
     const ALL: &'static [Self] = &[
         Phase::Racing,
@@ -79,12 +87,8 @@ impl State for Phase {
 
 /// A connection at the gateway. Its key in the table is the client endpoint C.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub struct Flow<F: Family> {
-    /// V: the server endpoint that the client connects to (op 212).
-    pub server: Endpoint<F>,
-    /// R: the winner (op 510). In a race without a winner, the sender of the last SYN/ACK that
-    /// waits. Otherwise [`Endpoint::NONE`].
-    pub replica: Endpoint<F>,
     /// The sequence number of the SYN.
     pub isn: u32,
     /// The time at which the first SYN of the race was sent, in microseconds; wraps after 71 min.
@@ -101,6 +105,11 @@ pub struct Flow<F: Family> {
     pub service: u16,
     /// When the client was heard last. Once the race is over.
     heard: Coarse,
+    /// V: the server endpoint that the client connects to (op 212).
+    pub server: Endpoint<F>,
+    /// R: the winner (op 510). In a race without a winner, the sender of the last SYN/ACK that
+    /// waits. Otherwise [`Endpoint::NONE`].
+    pub replica: Endpoint<F>,
     /// The number of retransmissions of the SYN.
     pub retransmits: u8,
     /// Which FINs have been seen.
@@ -111,9 +120,28 @@ pub struct Flow<F: Family> {
     pub race: RaceFlags,
 }
 
+stored!(Flow<F>, [F: Family] {
+    isn: u32,
+    started: u32,
+    asked_or_pending: u32,
+    next_from_client: u32,
+    next_from_server: u32,
+    service: u16,
+    heard: Coarse,
+    server: Endpoint<F>,
+    replica: Endpoint<F>,
+    retransmits: u8,
+    tracking: TcpTracking,
+    format: Format,
+    race: RaceFlags,
+});
+
 /// What is known of a race beside its state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
 pub struct RaceFlags(u8);
+
+stored!(RaceFlags, [] { 0: u8 });
 
 impl RaceFlags {
     const UNTAGGED: u8 = 1;
@@ -205,7 +233,10 @@ impl RaceFlags {
 
 /// A time in units of 2^30 ns (1.07 s); wraps after 19.5 hours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
 struct Coarse(u16);
+
+stored!(Coarse, [] { 0: u16 });
 
 impl Coarse {
     const UNIT: u32 = 30;

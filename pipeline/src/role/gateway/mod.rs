@@ -12,6 +12,7 @@ mod asking;
 mod endpoint;
 mod fast_path;
 pub mod flow;
+mod import;
 mod lookup;
 pub mod mode;
 mod owner;
@@ -27,6 +28,7 @@ mod tunnelled;
 mod waiting;
 mod watch;
 
+use std::io;
 use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -49,7 +51,7 @@ use crate::policy::backoff::Backoff;
 use crate::policy::clients::ClientHash;
 use crate::policy::services::Services;
 use crate::stage::sign::Keys;
-use crate::table::{Imported, Kept, State, Table};
+use crate::table::{Imported, Kept, Kind as TableKind, Refused, State, Table};
 use crate::verdict::{Roles, Verdict};
 use crate::wire::family::{Endpoint, Family, V4, V6, Version};
 use crate::wire::tcp;
@@ -232,11 +234,21 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
 }
 
 impl<M: Mode> Gateway<M> {
+    /// Whose tables they are.
+    const KIND: TableKind = TableKind::Gateway(M::CONFIGURATION);
+
     /// Takes over what the control thread has published.
     #[inline(always)]
     fn refresh(&mut self) {
         self.common.keys.refresh();
         self.common.asking.shares.plans.refresh();
+    }
+
+    /// Notes that all changes of entries are complete.
+    #[inline(always)]
+    fn settle(&mut self) {
+        self.v4.flows.settle();
+        self.v6.flows.settle();
     }
 }
 
@@ -274,10 +286,12 @@ impl<M: Mode> BurstRole for Gateway<M> {
         context: &mut Context<'_, P>,
     ) -> Verdict {
         let hint = self.lookup.hint(number);
-        match packet.view.version {
+        let verdict = match packet.view.version {
             Version::V4 => self.for_v4().slow_path(from, packet, &hint, context),
             Version::V6 => self.for_v6().slow_path(from, packet, &hint, context),
-        }
+        };
+        self.settle();
+        verdict
     }
 }
 
@@ -306,6 +320,7 @@ impl<M: Mode> Role for Gateway<M> {
 
     fn on_timer<P: Pool>(&mut self, context: &mut Context<'_, P>) {
         self.release_due(context);
+        self.settle();
         let counters = &self.common.counters.common;
         expire_some(&mut self.v4.flows, &counters.table, context.now);
         expire_some(&mut self.v6.flows, &counters.table_v6, context.now);
@@ -313,6 +328,7 @@ impl<M: Mode> Role for Gateway<M> {
 
     fn finish<P: Pool>(&mut self, context: &mut Context<'_, P>) {
         self.release_all(context);
+        self.settle();
     }
 
     fn reload(&mut self, next: Self, _now: Ticks) -> Self {
@@ -320,18 +336,28 @@ impl<M: Mode> Role for Gateway<M> {
     }
 
     fn table_bytes(&self) -> [usize; 2] {
-        [0; 2]
+        [self.v4.flows.bytes(), self.v6.flows.bytes()]
     }
 
-    fn keep_tables(&mut self, _memory: [MmapMut; 2]) {}
+    fn place_tables(&mut self, memory: [Option<MmapMut>; 2]) -> io::Result<()> {
+        let [v4, v6] = memory;
+        self.v4.flows.place(Self::KIND, v4)?;
+        self.v6.flows.place(Self::KIND, v6)
+    }
 
-    fn import(
-        &mut self,
-        _kept: &Kept<'_>,
-        _owns: impl Fn(IpAddr) -> bool,
-        _now: Ticks,
-    ) -> Imported {
-        Imported::default()
+    fn may_import(kept: &Kept<'_>) -> Result<(), Refused> {
+        match kept.version() {
+            Version::V4 => Table::<Endpoint<V4>, Phase, Flow<V4>>::may_import(Self::KIND, kept),
+            Version::V6 => Table::<Endpoint<V6>, Phase, Flow<V6>>::may_import(Self::KIND, kept),
+        }
+    }
+
+    fn import(&mut self, kept: &[Kept<'_>], owns: impl Fn(IpAddr) -> bool, now: Ticks) -> Imported {
+        let settings = &self.common.settings;
+        let mut adopting = import::Adopting { settings, owns };
+        let mut all = self.v4.flows.import(Self::KIND, kept, now, &mut adopting);
+        all += self.v6.flows.import(Self::KIND, kept, now, &mut adopting);
+        all
     }
 
     fn owner<B: Buffer>(from: Side, packet: &Packet<B>) -> Option<IpAddr> {

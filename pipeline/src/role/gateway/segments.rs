@@ -64,7 +64,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
             Phase::HalfOpen | Phase::Reset => {}
             _ => {
                 self.flows.touch(slot, now);
-                let flow = self.flows.value_mut(slot);
+                let flow = self.flows.value_mut_unsaved(slot);
                 if flags.is_acknowledged_data() {
                     let numbers = (tcp::sequence(packet.tcp()), tcp::ack_number(packet.tcp()));
                     flow.note_segment::<M>(from, numbers, now);

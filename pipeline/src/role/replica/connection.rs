@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU16;
 
+use crate::base::stored::{Stored, stored};
 use crate::base::time::Ticks;
 use crate::packet::buffer::Buffer;
 use crate::packet::view::Packet;
@@ -17,20 +18,10 @@ pub(super) const MAX_REPEATED_COPIES: u8 = 8;
 /// A connection at the replica. Its key in the table is the client endpoint C, at whose address its
 /// tunnels end.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub struct Connection<F: Family> {
-    /// V: the server endpoint that the client connects to.
-    pub server: Endpoint<F>,
-    /// R: the web server.
-    pub replica: Endpoint<F>,
     /// The sequence number of the SYN.
     pub isn: u32,
-    /// How gateway and winner exchange packets.
-    pub configuration: Configuration,
-    /// The format of tunnels to the client.
-    pub format: Format,
-    /// Whether the web server has the address V itself, and receives packets as the client sent
-    /// them.
-    pub has_vip: bool,
     /// Until the connection is established: the acknowledgement numbers by which the client
     /// establishes it, of the web server's first SYN/ACK and of its last, which differ where SYN
     /// cookies or a load balancer answer. From then on, the first is the sequence number that the
@@ -38,8 +29,22 @@ pub struct Connection<F: Family> {
     pub expected: [u32; 2],
     /// The sequence number of a later SYN of the same endpoints, should the web server accept it.
     pub next_isn: u32,
-    /// The configuration of that SYN; `None` if it was sent to the web server by no gateway.
-    pub next_configuration: Option<Configuration>,
+    /// When a copy was last given to the web server, be it of this SYN or of a later one; `None`
+    /// once the web server has refused.
+    pub last_copy: Option<CopyTime>,
+    /// V: the server endpoint that the client connects to.
+    pub server: Endpoint<F>,
+    /// R: the web server.
+    pub replica: Endpoint<F>,
+    /// How gateway and winner exchange packets.
+    pub configuration: Configuration,
+    /// The format of tunnels to the client.
+    pub format: Format,
+    /// Whether the web server has the address V itself, and receives packets as the client sent
+    /// them.
+    pub has_vip: bool,
+    /// The configuration of the later SYN; nothing if it was sent to the web server by no gateway.
+    pub next_configuration: NextConfiguration,
     /// The connection's tracking. "Server seen" is set by the web server's SYN/ACK.
     pub tracking: TcpTracking,
     /// How many SYN/ACKs the web server may still send before the client establishes the
@@ -47,14 +52,59 @@ pub struct Connection<F: Family> {
     pub syn_acks_left: u8,
     /// How many more copies of the SYN the web server may be given.
     pub copies_left: u8,
-    /// When a copy was last given to the web server, be it of this SYN or of a later one; `None`
-    /// once the web server has refused.
-    pub last_copy: Option<CopyTime>,
+}
+
+stored!(Connection<F>, [F: Family] {
+    isn: u32,
+    expected: [u32; 2],
+    next_isn: u32,
+    last_copy: Option<CopyTime>,
+    server: Endpoint<F>,
+    replica: Endpoint<F>,
+    configuration: Configuration,
+    format: Format,
+    has_vip: bool,
+    next_configuration: NextConfiguration,
+    tracking: TcpTracking,
+    syn_acks_left: u8,
+    copies_left: u8,
+});
+
+/// A configuration, or nothing, in a byte whose meaning no compiler chooses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct NextConfiguration(u8);
+
+impl NextConfiguration {
+    fn new(configuration: Option<Configuration>) -> Self {
+        Self(configuration.map_or(0, |configuration| configuration as u8 + 1))
+    }
+
+    /// Returns the configuration, if there is one.
+    pub fn get(self) -> Option<Configuration> {
+        Configuration::try_from(self.0.checked_sub(1)?).ok()
+    }
+}
+
+impl Stored for NextConfiguration {
+    #[inline(always)]
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let read = Self(*bytes.first()?);
+        (read == Self::new(read.get())).then_some(read)
+    }
 }
 
 /// A point in time within a table entry: 16 bits in units of 8.4 ms, which wrap after 9.2 min.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
 pub struct CopyTime(NonZeroU16);
+
+impl Stored for Option<CopyTime> {
+    #[inline(always)]
+    fn read(bytes: &[u8]) -> Option<Self> {
+        Some(<Option<NonZeroU16>>::read(bytes)?.map(CopyTime))
+    }
+}
 
 impl CopyTime {
     /// The binary logarithm of the unit in nanoseconds.
@@ -98,7 +148,7 @@ impl<F: Family> Connection<F> {
     /// Notes that the web server is given a later SYN. A live connection's server does not accept it
     /// (RFC 5961, section 4).
     pub(super) fn challenge(&mut self, isn: u32, configuration: Option<Configuration>) {
-        (self.next_isn, self.next_configuration) = (isn, configuration);
+        (self.next_isn, self.next_configuration) = (isn, NextConfiguration::new(configuration));
         self.tracking.note_challenge();
     }
 

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::connection::{Connection, CopyTime, MAX_REPEATED_COPIES};
+use super::connection::{Connection, CopyTime, MAX_REPEATED_COPIES, NextConfiguration};
 use super::mode::{self, Segment};
 use super::{Common, Phase, ReplicaFor, Server, Settings};
 use crate::base::time::Ticks;
@@ -308,7 +308,7 @@ impl<F: Family> ReplicaFor<'_, F> {
             has_vip: server.has_vip && copy.configuration.data_in_tunnels(),
             expected: [0; 2],
             next_isn: 0,
-            next_configuration: None,
+            next_configuration: NextConfiguration::default(),
             tracking: TcpTracking::default(),
             syn_acks_left: 0,
             copies_left: MAX_REPEATED_COPIES,

@@ -114,7 +114,7 @@ impl<F: Family> FastPath<'_, F> {
                     Err(EncapError::TooBig(_)) => return None,
                     Err(EncapError::NoHeadroom) => Verdict::NoBuffer,
                 };
-                self.connections.value_mut(slot).expected[0] = expected;
+                self.connections.value_mut_unsaved(slot).expected[0] = expected;
                 self.touch(slot);
                 Some(verdict)
             }

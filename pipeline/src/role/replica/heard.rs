@@ -61,6 +61,15 @@ impl Heard {
         }
     }
 
+    /// Counts a connection that was taken over, whose last packet was heard at `seen`.
+    pub(super) fn restore(&mut self, seen: Ticks, now: Ticks) {
+        self.advance(now);
+        let unit = Self::unit(seen);
+        if self.unit - unit.min(self.unit) < UNITS as u64 {
+            self.counts[unit as usize % UNITS] += 1;
+        }
+    }
+
     #[cold]
     fn renew(&mut self, seen: Ticks, now: Ticks) {
         self.remove(seen, now);

@@ -13,6 +13,7 @@ mod direct;
 mod fast_path;
 mod heard;
 mod hosts;
+mod import;
 mod lookup;
 mod mode;
 mod owner;
@@ -24,6 +25,7 @@ mod track;
 mod tunnelled;
 mod watch;
 
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -44,7 +46,7 @@ use crate::policy::limiter::Bucket;
 use crate::policy::services::{Scope, Services};
 use crate::stage::sign::Keys;
 use crate::stage::signatures::Signatures;
-use crate::table::{Imported, Kept, Table};
+use crate::table::{Imported, Kept, Kind as TableKind, Refused, Table};
 use crate::verdict::{Roles, Verdict};
 use crate::wire::family::{Endpoint, Family, V4, V6, Version};
 use connection::ClientConnection;
@@ -55,6 +57,9 @@ use repair::Repairs;
 pub use connection::{Connection, CopyTime};
 pub use phase::Phase;
 pub use settings::{Admission, Selection, Server, Service, Settings, Shares};
+
+/// Whose tables they are.
+const KIND: TableKind = TableKind::Replica;
 
 /// One worker's replica.
 pub struct Replica {
@@ -260,10 +265,14 @@ impl BurstRole for Replica {
             (Kind::Tunnel, Side::Outside) => hint.inner.version,
             _ => packet.view.version,
         };
-        match version {
+        let verdict = match version {
             Version::V4 => self.for_v4().slow_path(from, packet, &hint, context),
             Version::V6 => self.for_v6().slow_path(from, packet, &hint, context),
-        }
+        };
+        // All changes of entries are complete.
+        self.v4.connections.settle();
+        self.v6.connections.settle();
+        verdict
     }
 }
 
@@ -306,18 +315,29 @@ impl Role for Replica {
     }
 
     fn table_bytes(&self) -> [usize; 2] {
-        [0; 2]
+        [self.v4.connections.bytes(), self.v6.connections.bytes()]
     }
 
-    fn keep_tables(&mut self, _memory: [MmapMut; 2]) {}
+    fn place_tables(&mut self, memory: [Option<MmapMut>; 2]) -> io::Result<()> {
+        let [v4, v6] = memory;
+        self.v4.connections.place(KIND, v4)?;
+        self.v6.connections.place(KIND, v6)
+    }
 
-    fn import(
-        &mut self,
-        _kept: &Kept<'_>,
-        _owns: impl Fn(IpAddr) -> bool,
-        _now: Ticks,
-    ) -> Imported {
-        Imported::default()
+    fn may_import(kept: &Kept<'_>) -> Result<(), Refused> {
+        match kept.version() {
+            Version::V4 => Table::<Endpoint<V4>, Phase, Connection<V4>>::may_import(KIND, kept),
+            Version::V6 => Table::<Endpoint<V6>, Phase, Connection<V6>>::may_import(KIND, kept),
+        }
+    }
+
+    fn import(&mut self, kept: &[Kept<'_>], owns: impl Fn(IpAddr) -> bool, now: Ticks) -> Imported {
+        let (heard, translates) = (&mut self.common.heard, &mut self.v4.translates);
+        let mut adopting = import::Adopting { heard, translates, owns, now };
+        let mut all = self.v4.connections.import(KIND, kept, now, &mut adopting);
+        adopting.translates = &mut self.v6.translates;
+        all += self.v6.connections.import(KIND, kept, now, &mut adopting);
+        all
     }
 
     fn owner<B: Buffer>(from: Side, packet: &Packet<B>) -> Option<IpAddr> {

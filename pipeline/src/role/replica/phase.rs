@@ -1,5 +1,6 @@
 //! The states of a connection at a replica.
 
+use crate::base::stored::Stored;
 use crate::base::time::Ticks;
 use crate::table::State;
 
@@ -41,6 +42,13 @@ impl Phase {
     #[inline(always)]
     pub(super) fn is_open(self) -> bool {
         matches!(self, Phase::Established | Phase::HalfClosed)
+    }
+}
+
+impl Stored for Phase {
+    #[inline(always)]
+    fn read(bytes: &[u8]) -> Option<Self> {
+        Self::ALL.get(usize::from(*bytes.first()?)).copied()
     }
 }
 

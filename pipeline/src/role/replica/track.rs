@@ -91,7 +91,7 @@ impl<F: Family> ReplicaFor<'_, F> {
         if !connection.tracking.is_challenged() || !accepts && !refuses(tcp, isn) {
             return false;
         }
-        let Some(configuration) = connection.next_configuration else {
+        let Some(configuration) = connection.next_configuration.get() else {
             if accepts {
                 heard::remove(self.connections, &mut self.common.heard, slot, now);
             }
@@ -193,7 +193,7 @@ impl<F: Family> ReplicaFor<'_, F> {
             return false;
         }
         if connection.is_challenged_by(isn) {
-            return connection.next_configuration.is_none();
+            return connection.next_configuration.get().is_none();
         }
         let is_over = entry.state() != Phase::Opening && !entry.state().is_open();
         is_over || now.since(entry.seen()) >= GATEWAY_SENDS_WITHIN

@@ -3,6 +3,7 @@
 //! remember.
 
 use super::{Phase, SwitchFor};
+use crate::base::stored::stored;
 use crate::base::time::Ticks;
 use crate::packet::buffer::Buffer;
 use crate::packet::view::{Packet, Side};
@@ -13,7 +14,7 @@ use crate::wire::family::{Endpoint, Family};
 use crate::wire::tcp::{self, Flags};
 
 /// Both ends of a connection: the client's, and the service's.
-pub(super) type Pair<F> = (Endpoint<F>, Endpoint<F>);
+pub(super) type Pair<F> = [Endpoint<F>; 2];
 
 /// How far a client's FIN, RST or next segment may be from its last segment: 16 times 64 KiB in either
 /// direction (RFC 5961; RFC 7857, section 2). A blind guess hits once in 2,000.
@@ -21,6 +22,7 @@ const WINDOW: u16 = 16;
 
 /// The switch's entry of a connection.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub struct Affinity {
     /// The sequence number of the SYN.
     pub isn: u32,
@@ -33,6 +35,8 @@ pub struct Affinity {
     /// The connection's tracking. "Server seen" is set by the server's answer.
     tracking: TcpTracking,
 }
+
+stored!(Affinity, [] { isn: u32, number: u16, server: u8, tracking: TcpTracking });
 
 impl Affinity {
     fn new(isn: u32, server: usize) -> Self {
@@ -163,11 +167,11 @@ impl<F: Family> SwitchFor<'_, F> {
     ) -> Option<usize> {
         let LookupHint { hash, entry, .. } = *hint;
         let is_syn = tcp::flags(packet.tcp()).is_syn();
-        let pair = (packet.source(), packet.destination());
+        let pair = [packet.source(), packet.destination()];
         if !self.common.states[service].has_affinity() {
             return match is_syn {
-                true => self.selected(service, pair.0),
-                false => self.without_affinity(service, pair.0),
+                true => self.selected(service, pair[0]),
+                false => self.without_affinity(service, pair[0]),
             };
         }
         let isn = tcp::sequence(packet.tcp());
@@ -178,7 +182,7 @@ impl<F: Family> SwitchFor<'_, F> {
                 Some(usize::from(self.affinities.get(slot).value.server))
             }
             None if is_syn => self.insert(service, hash, pair, isn, now),
-            None => self.selected(service, pair.0),
+            None => self.selected(service, pair[0]),
         }
     }
 
@@ -190,7 +194,7 @@ impl<F: Family> SwitchFor<'_, F> {
         {
             return Some(usize::from(self.affinities.get(slot).value.server));
         }
-        self.without_affinity(service, pair.0)
+        self.without_affinity(service, pair[0])
     }
 
     /// Returns the server that is selected for a new connection, if there is one.
@@ -218,7 +222,7 @@ impl<F: Family> SwitchFor<'_, F> {
         isn: u32,
         now: Ticks,
     ) -> Option<usize> {
-        let server = self.selected(service, pair.0)?;
+        let server = self.selected(service, pair[0])?;
         let counters = self.common.counters.common.table_of(F::VERSION);
         let (opening, affinity) = (Phase::Opening, Affinity::new(isn, server));
         // A full table does not matter here.
@@ -247,7 +251,7 @@ impl<F: Family> SwitchFor<'_, F> {
             }
         };
         if !stays {
-            let server = self.selected(service, self.affinities.get(slot).key.0)?;
+            let server = self.selected(service, self.affinities.get(slot).key[0])?;
             *self.affinities.value_mut(slot) = Affinity::new(isn, server);
             self.affinities.move_to(slot, Phase::Opening, now);
             return Some(server);

@@ -112,8 +112,8 @@ impl<F: Family> FastPath<'_, F> {
         }
         let (source, destination) = (headers.source(), headers.destination());
         let pair = match from {
-            Side::Outside => (source, destination),
-            Side::Inside => (destination, source),
+            Side::Outside => [source, destination],
+            Side::Inside => [destination, source],
         };
         let sequence = tcp::sequence(headers.tcp());
         let slot = self.affinities.peek(self.entry, pair, self.now)?;
@@ -152,7 +152,7 @@ impl<F: Family> FastPath<'_, F> {
         if !self.common.states[service].servers[server].takes(frame) {
             return None;
         }
-        self.affinities.value_mut(slot).note_client(sequence);
+        self.affinities.value_mut_unsaved(slot).note_client(sequence);
         if phase == Phase::Established {
             self.affinities.touch(slot, self.now);
         }

@@ -41,8 +41,8 @@ impl<F: Family> Segment<F> {
     #[inline(always)]
     fn pair(&self) -> Pair<F> {
         match self.from {
-            Side::Outside => (self.source, self.destination),
-            Side::Inside => (self.destination, self.source),
+            Side::Outside => [self.source, self.destination],
+            Side::Inside => [self.destination, self.source],
         }
     }
 }
@@ -94,7 +94,7 @@ impl ServiceLookup {
         affinities: &Affinities<F>,
     ) {
         let pair = segment.pair();
-        let to = pair.1;
+        let to = pair[1];
         let needs_service = segment.from == Side::Outside || common.tracks_inside;
         let service =
             needs_service.then(|| common.services.find(to.address.into(), to.port)).flatten();

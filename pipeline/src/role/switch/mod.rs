@@ -15,6 +15,7 @@ mod affinity;
 mod deliver;
 mod fan_out;
 mod fast_path;
+mod import;
 mod lookup;
 mod owner;
 mod phase;
@@ -25,6 +26,7 @@ mod settings;
 mod track;
 mod watch;
 
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -47,7 +49,7 @@ use crate::policy::services::{Scope, Services};
 use crate::stage::clamp;
 use crate::stage::sign::Keys;
 use crate::stage::signatures::Signatures;
-use crate::table::{Imported, Kept, Table};
+use crate::table::{Imported, Kept, Kind as TableKind, Refused, Table};
 use crate::verdict::{Roles, Verdict};
 use crate::wire::family::{Endpoint, Family, V4, V6, Version};
 use crate::wire::tcp;
@@ -78,6 +80,9 @@ pub struct Shares {
 /// Time for which a race under configuration B lets many errors about its endpoint pass to the
 /// replicas, at least; at most twice that. Paths are discovered by the first large packets.
 const RACED_LATELY: Ticks = Ticks::from_secs(600);
+
+/// Whose tables they are.
+const KIND: TableKind = TableKind::Switch;
 
 /// One worker's switch.
 pub struct Switch {
@@ -391,10 +396,14 @@ impl BurstRole for Switch {
             return verdict;
         }
         let (hint, service) = (self.lookup.hint(number), self.lookup.service(number));
-        match packet.view.version {
+        let verdict = match packet.view.version {
             Version::V4 => self.for_v4().slow_path(from, packet, &hint, service, context),
             Version::V6 => self.for_v6().slow_path(from, packet, &hint, service, context),
-        }
+        };
+        // All changes of entries are complete.
+        self.v4.affinities.settle();
+        self.v6.affinities.settle();
+        verdict
     }
 }
 
@@ -439,18 +448,30 @@ impl Role for Switch {
     }
 
     fn table_bytes(&self) -> [usize; 2] {
-        [0; 2]
+        [self.v4.affinities.bytes(), self.v6.affinities.bytes()]
     }
 
-    fn keep_tables(&mut self, _memory: [MmapMut; 2]) {}
+    fn place_tables(&mut self, memory: [Option<MmapMut>; 2]) -> io::Result<()> {
+        let [v4, v6] = memory;
+        self.v4.affinities.place(KIND, v4)?;
+        self.v6.affinities.place(KIND, v6)
+    }
 
-    fn import(
-        &mut self,
-        _kept: &Kept<'_>,
-        _owns: impl Fn(IpAddr) -> bool,
-        _now: Ticks,
-    ) -> Imported {
-        Imported::default()
+    fn may_import(kept: &Kept<'_>) -> Result<(), Refused> {
+        match kept.version() {
+            Version::V4 => Table::<Pair<V4>, Phase, Affinity>::may_import(KIND, kept),
+            Version::V6 => Table::<Pair<V6>, Phase, Affinity>::may_import(KIND, kept),
+        }
+    }
+
+    fn import(&mut self, kept: &[Kept<'_>], owns: impl Fn(IpAddr) -> bool, now: Ticks) -> Imported {
+        let Common { services, states, .. } = &mut self.common;
+        // Its only server may have connections, which have no entries.
+        states.iter_mut().for_each(|state| state.was_selected = true);
+        let mut adopting = import::Adopting { services, states, owns };
+        let mut all = self.v4.affinities.import(KIND, kept, now, &mut adopting);
+        all += self.v6.affinities.import(KIND, kept, now, &mut adopting);
+        all
     }
 
     fn owner<B: Buffer>(from: Side, packet: &Packet<B>) -> Option<IpAddr> {

@@ -1,5 +1,6 @@
 //! The states of a connection at a switch.
 
+use crate::base::stored::Stored;
 use crate::table::State;
 
 /// The state of a connection at a switch.
@@ -29,6 +30,13 @@ impl Phase {
     /// Returns whether the connection has ended: a SYN opens a new one.
     pub fn has_ended(self) -> bool {
         matches!(self, Phase::Closed | Phase::Reset)
+    }
+}
+
+impl Stored for Phase {
+    #[inline(always)]
+    fn read(bytes: &[u8]) -> Option<Self> {
+        Self::ALL.get(usize::from(*bytes.first()?)).copied()
     }
 }
 

@@ -36,7 +36,7 @@ impl<F: Family> SwitchFor<'_, F> {
         if quote::is_too_big::<F, _>(packet) {
             self.copy_to_replicas(packet, service, &quoted, context);
         }
-        match self.server_of(service, (client, to), context.now) {
+        match self.server_of(service, [client, to], context.now) {
             Some(server) => {
                 let destination = Destination::new(service, server, client);
                 self.deliver(packet, destination, Verdict::IcmpToServer, context)
@@ -150,7 +150,7 @@ impl<F: Family> SwitchFor<'_, F> {
     ) -> Option<Destination> {
         let (client, to) = (packet.source(), packet.destination());
         let service = self.service(to)?;
-        let server = self.server_of(service, (client, to), context.now)?;
+        let server = self.server_of(service, [client, to], context.now)?;
         Some(Destination::new(service, server, client))
     }
 }

@@ -84,7 +84,7 @@ impl<F: Family> SwitchFor<'_, F> {
         now: Ticks,
     ) {
         let LookupHint { hash, entry, .. } = *hint;
-        let pair = (packet.destination(), packet.source());
+        let pair = [packet.destination(), packet.source()];
         let Some(slot) = self.affinities.find_hinted(hash, entry, pair, now) else { return };
         let entry = self.affinities.get(slot);
         let (was, seen, mut affinity) = (entry.state(), entry.seen(), entry.value);

@@ -162,7 +162,7 @@ fn a_clients_prefix_is_a_24_or_a_48() {
     assert_eq!(v6("2001:db8:1::1"), v6("2001:db8:1:ffff::9"));
     assert_ne!(v6("2001:db8:1::1"), v6("2001:db8:2::1"));
     let server = Endpoint::<V4>::new([203, 0, 113, 10].into(), 80);
-    assert_eq!((client(1, 1), server).client_prefix(), client(1, 1).client_prefix());
+    assert_eq!([client(1, 1), server].client_prefix(), client(1, 1).client_prefix());
 }
 
 /// The expected behaviour: all entries by key, with state and order of the last touch.

@@ -8,6 +8,7 @@ use std::fmt::{self, Debug, Display};
 use std::hash::Hash;
 use std::net::{IpAddr, SocketAddr};
 
+use crate::base::stored::{Stored, stored};
 use crate::wire::checksum::{Delta, Sum};
 use crate::wire::{ethernet, ipv4};
 
@@ -108,7 +109,16 @@ pub struct Emit<A> {
 /// ```
 pub trait Family: Copy + Debug + Default + PartialEq + Eq + Hash + Send + Sync + 'static {
     /// The type of an address.
-    type Address: Copy + Debug + Display + PartialEq + Eq + Hash + Into<IpAddr> + Send + Sync;
+    type Address: Copy
+        + Debug
+        + Display
+        + PartialEq
+        + Eq
+        + Hash
+        + Into<IpAddr>
+        + Stored
+        + Send
+        + Sync;
     /// The run-time value of the family.
     const VERSION: Version;
     /// The unspecified address, which no endpoint has.
@@ -208,12 +218,15 @@ impl Fragment {
 /// assert_ne!(server, Endpoint::NONE);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(C)]
 pub struct Endpoint<F: Family> {
     /// IP address.
     pub address: F::Address,
     /// TCP port.
     pub port: u16,
 }
+
+stored!(Endpoint<F>, [F: Family] { address: F::Address, port: u16 });
 
 impl<F: Family> Endpoint<F> {
     /// A placeholder that no packet has: the unspecified address and port 0.
