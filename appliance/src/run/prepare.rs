@@ -81,13 +81,13 @@ pub(super) fn prepare<'a>(
         }
         None => server = Some(Server::bind_within(&config.control.socket, PREDECESSOR)?),
     }
+    let claims = preflight::pass(config, &file_prefix, take_over.is_some(), KILLED)?;
     let mut kept = Kept::open(config, options.forget)?;
     if let (Some(kept), None) = (&mut kept, &take_over) {
         kept.lock(KILLED)?;
     }
     let sharing =
         roles::sharing(config, &carried(kept.as_ref()).numbers_for(config).unwrap_or_default())?;
-    let claims = preflight::pass(config, &file_prefix, take_over.is_some(), PREDECESSOR)?;
     phases.done("files");
     let eal = Eal::init(&eal_args(config, &file_prefix).build()?).map_err(preflight::explain)?;
     phases.done("EAL");

@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,6 @@ pub(super) struct Line {
     pub(super) process: Process,
     pub(super) socket: PathBuf,
     pub(super) config: PathBuf,
-    words: Vec<String>,
     // Goes last.
     lab: Lab,
 }
@@ -61,27 +60,28 @@ impl Line {
             socket.display(),
         );
         fs::write(&config, text).unwrap();
+        let process = Self::start(&lab, &gateway, &config);
+        Self { client, gateway, server, process, socket, config, lab }
+    }
+
+    /// The command that runs a gateway with a file.
+    fn words(lab: &Lab, config: &Path) -> Vec<String> {
         let runtime = format!("RUNTIME_DIRECTORY={}", lab.directory().display());
         let (binary, file) = (full().unwrap(), config.to_string_lossy());
         let binary = binary.to_string_lossy();
-        let words = ["env", &runtime, &*binary, "run", "--json", "-c", &*file];
-        let words = words.map(str::to_owned).to_vec();
-        let mut process = lab.spawn(&gateway, &words).or_fail();
-        process.wait_for("forwarding", MAX_WAIT).or_fail();
-        Self { client, gateway, server, process, socket, config, words, lab }
+        ["env", &runtime, &*binary, "run", "--json", "-c", &*file].map(str::to_owned).to_vec()
     }
 
-    /// Starts the gateway again, after its end.
-    fn start_again(&mut self) {
-        self.process = self.lab.spawn(&self.gateway, &self.words).or_fail();
-        self.process.wait_for("forwarding", MAX_WAIT).or_fail();
+    fn start(lab: &Lab, gateway: &Namespace, config: &Path) -> Process {
+        let mut process = lab.spawn(gateway, &Self::words(lab, config)).or_fail();
+        process.wait_for("forwarding", MAX_WAIT).or_fail();
+        process
     }
 
     /// Runs a second gateway, whose configuration differs as said, and which must not come up: its
     /// exit code, and what it says.
     fn second(&self, before: &[&str], changes: &[(&str, &str)]) -> (Option<i32>, String) {
-        let (config, words) = self.words.split_last().unwrap();
-        let mut text = fs::read_to_string(config).unwrap();
+        let mut text = fs::read_to_string(&self.config).unwrap();
         for (from, to) in changes {
             assert!(text.contains(from), "{text}");
             text = text.replace(from, to);
@@ -89,9 +89,8 @@ impl Line {
         let other = self.lab.directory().join("other.toml");
         fs::write(&other, text).unwrap();
         let before = before.iter().map(|word| (*word).to_owned());
-        let mut all: Vec<_> = before.chain(words.iter().cloned()).collect();
-        all.push(other.to_string_lossy().into_owned());
-        let mut process = self.lab.spawn(&self.gateway, &all).or_fail();
+        let words: Vec<_> = before.chain(Self::words(&self.lab, &other)).collect();
+        let mut process = self.lab.spawn(&self.gateway, &words).or_fail();
         let status = process.wait(MAX_WAIT).or_fail();
         (status.code(), process.stderr())
     }
@@ -254,7 +253,7 @@ fn a_port_without_a_link_takes_the_other_down_and_brings_it_up_again() {
     set(&line.client, "up");
     thread::sleep(Duration::from_millis(300));
     assert!(!has_carrier(&line.server), "nobody brings it up");
-    line.start_again();
+    line.process = Line::start(&line.lab, &line.gateway, &line.config);
     comes_to_carriers(&line, [true; 2]);
     // At an orderly end a port that is held is let go of.
     set(&line.client, "down");
