@@ -44,12 +44,13 @@ impl Connection {
     fn exchange(&mut self) {
         self.count += 1;
         let (sent, mut got) = (self.count.to_be_bytes(), [0; 8]);
-        let Self { client, server, .. } = self;
-        for (from, to) in [(&mut *client, &mut *server), (server, client)] {
-            from.write_all(&sent).unwrap();
-            to.read_exact(&mut got).unwrap();
-            assert_eq!(got, sent);
-        }
+        self.client.write_all(&sent).unwrap();
+        self.server.read_exact(&mut got).unwrap();
+        assert_eq!(got, sent);
+        self.server.write_all(&got).unwrap();
+        got = [0; 8];
+        self.client.read_exact(&mut got).unwrap();
+        assert_eq!(got, sent);
     }
 }
 

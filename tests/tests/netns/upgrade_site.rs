@@ -40,16 +40,16 @@ fn upgrade_all(name: &str, configuration: Configuration) {
     let small = small.or_fail().1;
     let mut processes = network.take_processes().or_fail();
     let goes_on = AtomicBool::new(true);
-    let service = network.service(family);
+    let (client, service) = (network.client(), network.service(family));
     std::thread::scope(|scope| {
         let download = scope.spawn(|| {
             let url = format!("http://{service}/large");
             let curl = Curl::new(&url).digest().option("--limit-rate").option(RATE);
-            curl.run(&network.client().host)
+            curl.run(&client.host)
         });
         let short = scope.spawn(|| {
             let file = ("4KB", &small[..]);
-            burst_while(network.client(), service, file, 2, || goes_on.load(Relaxed))
+            burst_while(client, service, file, 2, || goes_on.load(Relaxed))
         });
         let mut longest = Duration::ZERO;
         // Replica 1, replica 2, switch, gateway.

@@ -138,7 +138,8 @@ impl Successor {
             timeout,
             until: Instant::now() + timeout,
         };
-        successor.channel.send(&FromOld::Start(start.clone()))?;
+        // If it has ended already, that is noticed when it does not become ready.
+        let _ = successor.channel.send(&FromOld::Start(start.clone()));
         Ok(successor)
     }
 
