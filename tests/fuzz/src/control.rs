@@ -33,7 +33,7 @@ pub fn run(input: &[u8]) {
         let _ = match anew {
             Answer::Stats(snapshot) => snapshot.to_string(),
             Answer::Memory(memory) => memory.to_string(),
-            Answer::Done(text) | Answer::Error(text) => text,
+            Answer::Done(text) | Answer::Error(text) | Answer::Invalid(text) => text,
         };
     }
 }
