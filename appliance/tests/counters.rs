@@ -30,7 +30,7 @@ This page is generated from the code.
 ";
 
 /// The structs of the JSON, each with where it stands.
-const STRUCTS: [(&str, &[Field]); 11] = [
+const STRUCTS: [(&str, &[Field]); 12] = [
     ("The whole", Snapshot::FIELDS),
     ("`sides[]`, and `workers[].sides[]`", SideStats::FIELDS),
     ("`sides[].verdicts[]`", VerdictStats::FIELDS),
