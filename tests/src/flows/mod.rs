@@ -91,10 +91,11 @@ fn prepare(stream: &TcpStream) -> std::io::Result<()> {
     stream.set_nonblocking(true)
 }
 
-/// Lets this process have a socket for either end of so many connections.
+/// Lets this process have a socket for either end of so many connections, and some files more. Beyond
+/// the hard limit that needs CAP_SYS_RESOURCE.
 pub fn allow(connections: usize) -> nix::Result<()> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let wanted = 2 * connections as u64 + 4096;
+    let wanted = 2 * connections as u64 + 100;
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     if soft < wanted {
         setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted))?;
