@@ -40,7 +40,7 @@ pub(super) struct Launch<'a> {
 /// How a launch ends.
 pub(super) enum Launched<'a> {
     /// The run is over.
-    Over(Outcome),
+    Over(Box<Outcome>),
     /// The ports have other MAC addresses than the roles were built with; nothing runs.
     OtherMacs(Box<Launch<'a>>),
 }
@@ -78,7 +78,8 @@ impl<'a> WithRole for Launch<'a> {
             return Ok(Launched::OtherMacs(Box::new(Self { macs, open, ..self })));
         }
         let secrets = Secrets { rss_word: open.rss_word, ..self.secrets };
-        Ready { prepared: self.prepared, open, secrets }.run(set).map(Launched::Over)
+        let outcome = Ready { prepared: self.prepared, open, secrets }.run(set)?;
+        Ok(Launched::Over(Box::new(outcome)))
     }
 }
 

@@ -136,7 +136,7 @@ pub fn run(
             probe_id,
         };
         match roles::with_role_set(config, &environment, launch)? {
-            Launched::Over(outcome) => return Ok(outcome),
+            Launched::Over(outcome) => return Ok(*outcome),
             Launched::OtherMacs(again) => (macs, launch) = (again.macs, *again),
         }
     }
