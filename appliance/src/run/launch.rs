@@ -44,7 +44,7 @@ pub(super) struct Launch<'a> {
 /// How a launch ends.
 pub(super) enum Launched<'a> {
     /// The run is over.
-    Over(Outcome),
+    Over(Box<Outcome>),
     /// The ports have other MAC addresses than the roles were built with, or services other numbers;
     /// nothing runs.
     Otherwise(Box<Launch<'a>>),
@@ -93,7 +93,8 @@ impl<'a> WithRole for Launch<'a> {
         }
         let secrets = Secrets { rss_word: open.rss_word, ..self.secrets };
         let Self { prepared, environment, .. } = self;
-        Ready { prepared, environment, open, secrets }.run(set).map(Launched::Over)
+        let outcome = Ready { prepared, environment, open, secrets }.run(set)?;
+        Ok(Launched::Over(Box::new(outcome)))
     }
 }
 

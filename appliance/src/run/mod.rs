@@ -147,7 +147,7 @@ pub fn run(
     loop {
         let environment = launch.environment.clone();
         match roles::with_role_set(config, &environment, launch)? {
-            Launched::Over(outcome) => return Ok(outcome),
+            Launched::Over(outcome) => return Ok(*outcome),
             Launched::Otherwise(again) => launch = *again,
         }
     }
