@@ -266,11 +266,10 @@ impl<C: Mode> Pair<C> {
         // What has expired is gone before time-outs grow.
         self.tidy();
         changes.iter().for_each(|change| change.apply(&mut self.settings));
-        let plan = Drawn::usual();
-        self.publish(&plan);
         self.model.reload(self.settings.clone());
         self.harness.reload(successor(&self.settings, self.key), self.now);
         self.between.push((self.arrivals.len(), Between::Reload(self.settings.clone())));
+        self.publish(&Drawn::usual());
     }
 
     fn receive(&mut self, input: &Input, arrival: Arrival) {
