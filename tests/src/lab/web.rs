@@ -164,6 +164,7 @@ http {{
     sendfile on;
     tcp_nopush on;
     keepalive_requests 1000000;
+    keepalive_timeout 3600s;
     default_type application/octet-stream;
     server {{
         listen 80 backlog=8192;
