@@ -67,13 +67,11 @@ pub(super) struct Lost<F: Family> {
 
 impl<F: Family> Lost<F> {
     pub(super) fn new(settings: &Settings) -> Self {
-        // Without connections there is nothing to lose.
-        let places = if settings.max_connections[F::VERSION as usize] > 1 { PLACES } else { 1 };
         let services = settings.services.iter();
         let prefixes = services.flat_map(|service| service.allowed_replicas.prefixes());
         Self {
             suspects: Suspects::new(prefixes),
-            challenges: vec![None; places].into_boxed_slice(),
+            challenges: vec![None; PLACES].into_boxed_slice(),
             answers_until: Ticks(0),
             hash: ClientHash::new(settings.hash_key),
         }
