@@ -2,6 +2,7 @@
 //! size under a keyed hash, changed when an entry enters or leaves these states.
 
 use super::{Key, KeyedHash};
+use crate::base::prefetch::prefetch;
 
 /// Places of the smallest array.
 const LEAST: usize = 1 << 10;
@@ -28,6 +29,13 @@ impl<K: Key, S: Copy> Census<K, S> {
         let hash = keyed.of(&(self.host)(key));
         let mask = self.rows[0].len() - 1;
         [hash as usize & mask, (hash >> 32) as usize & mask]
+    }
+
+    /// Prefetches what [`Census::note`] changes for an entry that is about to come.
+    pub(super) fn prefetch(&self, key: K, keyed: &KeyedHash) {
+        for (row, place) in self.rows.iter().zip(self.places(key, keyed)) {
+            prefetch(&row[place]);
+        }
     }
 
     /// Notes that an entry goes from one state to another; `None` is outside of the table.

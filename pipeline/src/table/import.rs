@@ -242,6 +242,9 @@ where
     fn insert_batched(&mut self, batch: &mut Batch<K, S, V>, entry: Entry<K, S, V>) {
         let hash = self.table.hash(entry.key);
         self.table.prefetch_bucket(hash);
+        if let Some(census) = &self.table.census {
+            census.prefetch(entry.key, &self.table.keyed);
+        }
         batch.push((hash, entry));
         if batch.is_full() {
             self.insert_batch(batch);

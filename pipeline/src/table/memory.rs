@@ -52,7 +52,9 @@ impl<E: Copy> Memory<E> {
         let bytes = Self::bytes_for(capacity);
         let map = MmapOptions::new().len(bytes).map_anon();
         let map = map.unwrap_or_else(|error| panic!("{bytes} bytes for a table: {error}"));
-        Self::within(map.into(), capacity)
+        let map = MmapRaw::from(map);
+        ask_for_huge_pages(&map);
+        Self::within(map, capacity)
     }
 
     /// Returns the bytes of memory for so many entries.
@@ -61,10 +63,6 @@ impl<E: Copy> Memory<E> {
     }
 
     fn within(map: MmapRaw, capacity: usize) -> Self {
-        if map.len() >= HUGE {
-            // The kernel may not have any.
-            let _ = map.advise(Advice::HugePage);
-        }
         // SAFETY: the map is larger than the header, so that the pointer is within it and not null.
         let first = unsafe { NonNull::new_unchecked(map.as_mut_ptr().add(BYTES)) }.cast();
         Self { first, used: 0, capacity, map }
@@ -83,6 +81,7 @@ impl<E: Copy> Memory<E> {
                 let text = format!("a table of {needed} bytes in memory of {length}");
                 return Err(io::Error::new(ErrorKind::InvalidInput, text));
             }
+            ask_for_huge_pages(&map);
             populate(&map)?;
             *self = Self::within(map, self.capacity);
         } else {
@@ -228,6 +227,13 @@ impl<E> DerefMut for Memory<E> {
     fn deref_mut(&mut self) -> &mut [E] {
         // SAFETY: as above, and the borrow of `self` is exclusive.
         unsafe { std::slice::from_raw_parts_mut(self.first.as_ptr(), self.used) }
+    }
+}
+
+/// Asks for huge pages, before any is populated. The kernel may not have them.
+fn ask_for_huge_pages(map: &MmapRaw) {
+    if map.len() >= HUGE {
+        let _ = map.advise(Advice::HugePage);
     }
 }
 
