@@ -48,7 +48,7 @@ pub fn direct_harness<Q: Mode>(
 }
 
 /// Returns the settings of a gateway with a service of each family.
-fn gateway_settings(connections: usize, policy: &Policy) -> gateway::Settings {
+pub fn gateway_settings(connections: usize, policy: &Policy) -> gateway::Settings {
     let service = |address: &str| gateway::Service {
         scope: Scope::Prefix(address.parse::<IpAddr>().expect("an address").into()),
         ports: vec![80],

@@ -13,6 +13,8 @@ mod oversize;
 pub mod replica;
 mod resolver;
 pub mod switch;
+#[cfg(test)]
+mod tests;
 mod tracking;
 
 use std::io;
@@ -91,6 +93,11 @@ pub trait Role {
     /// If a table has entries, if its new memory is too small or is not aligned to a page, or if the
     /// kernel has no pages for it. The tables then are as they were, but for those before it.
     fn place_tables(&mut self, memory: [Option<MmapMut>; 2]) -> io::Result<()>;
+
+    /// Returns copies of the tables' memory, as another process would see it once they have been
+    /// placed. For tests.
+    #[doc(hidden)]
+    fn table_memory(&self) -> [Vec<u8>; 2];
 
     /// Returns whether [`Role::import`] can read a table that another process has left.
     ///

@@ -50,6 +50,18 @@ impl TcpTracking {
     /// RSTs: one bit for each side.
     const RSTS: u8 = 0b11 << 5;
 
+    /// Returns the meaning of the bits, for the test that compares layouts.
+    #[cfg(test)]
+    pub(super) fn described() -> String {
+        let (fins, rsts) = (Self::BOTH_FINS, Self::RSTS);
+        let (server, established) = (Self::SERVER_SEEN, Self::ESTABLISHED);
+        let challenged = Self::CHALLENGED;
+        format!(
+            "FINs {fins}, server {server}, established {established}, challenged {challenged}, \
+             RSTs {rsts}"
+        )
+    }
+
     #[inline(always)]
     fn has(self, bits: u8) -> bool {
         self.0 & bits == bits

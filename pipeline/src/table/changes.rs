@@ -1,9 +1,16 @@
 //! Changes of the table: entries come, go, and change their state.
 
+use super::memory::Mark;
 use super::{Entry, FREE, Hash, Inserted, Key, NIL, Slot, State, Table, is_kept};
 use crate::base::time::Ticks;
 
 impl<K: Key, S: State, V: Copy> Table<K, S, V> {
+    /// Returns the entries.
+    #[cfg(test)]
+    pub(crate) fn live(&self) -> impl Iterator<Item = &Entry<K, S, V>> {
+        self.entries.iter().filter(|entry| entry.previous != FREE)
+    }
+
     /// Changes the state of an entry and restarts its time-out.
     pub fn move_to(&mut self, slot: Slot, state: S, now: Ticks) {
         self.entries.save(slot.0);
@@ -80,13 +87,14 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
     }
 
     fn take_free(&mut self, entry: Entry<K, S, V>) -> u32 {
+        let free = Mark { at: std::mem::offset_of!(Entry<K, S, V>, previous), value: FREE };
         if self.free == NIL {
-            self.entries.push(entry);
+            self.entries.push(entry, free);
             return self.entries.len() as u32 - 1;
         }
         let index = self.free;
         self.free = self.entries[index as usize].next;
-        self.entries.save(index);
+        self.entries.save_as_free(index, free);
         self.entries.replace(index, entry);
         index
     }

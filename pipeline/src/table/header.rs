@@ -12,9 +12,9 @@ use super::kept::Refused;
 use crate::wire::configuration::Configuration;
 use crate::wire::family::Version;
 
-/// The layout of header and entries. Give it a new number whenever any of them changes, or the
-/// meaning of a field: a table with another number is refused (the test `role::layout` compares).
-pub(super) const LAYOUT: u32 = 1;
+/// The number of the layout of header and entries. It changes whenever they do, or the meaning of a
+/// field: a table with another number is refused. A test compares (`role/tests/layout.rs`).
+pub const LAYOUT: u32 = 1;
 
 /// Bytes of the header: entries begin at the next page.
 pub(super) const BYTES: usize = 4096;

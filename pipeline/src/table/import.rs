@@ -96,6 +96,12 @@ impl<K: Key + Stored, S: State + Stored, V: Copy + Stored> Table<K, S, V> {
         self.entries.place(memory, &header)
     }
 
+    /// Returns a copy of the table's memory, as another process would see it. For tests.
+    #[doc(hidden)]
+    pub fn memory(&self) -> Vec<u8> {
+        self.entries.snapshot()
+    }
+
     /// Returns whether entries can be read from memory that is said to be a table's of this role and
     /// family.
     ///
@@ -258,3 +264,6 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

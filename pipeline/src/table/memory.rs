@@ -34,6 +34,13 @@ pub(super) struct Memory<E> {
 // SAFETY: the map belongs to this value alone, and so do the entries in it.
 unsafe impl<E: Send> Send for Memory<E> {}
 
+/// The word by which a reader knows that an entry is free: its offset, a multiple of 4, and its value.
+#[derive(Clone, Copy)]
+pub(super) struct Mark {
+    pub(super) at: usize,
+    pub(super) value: u32,
+}
+
 impl<E: Copy> Memory<E> {
     /// Returns memory of this process alone, for so many entries.
     ///
@@ -100,12 +107,14 @@ impl<E: Copy> Memory<E> {
         unsafe { AtomicU64::from_ptr(self.map.as_mut_ptr().add(at).cast()) }
     }
 
-    /// Appends an entry, which exists for other processes when it is complete.
+    /// Appends an entry. Until [`Memory::settle`], who adopts the memory finds a free one in its
+    /// place.
     ///
     /// # Panics
     /// If there is no room for it.
-    pub(super) fn push(&mut self, entry: E) {
+    pub(super) fn push(&mut self, entry: E, free: Mark) {
         assert!(self.used < self.capacity, "a table beyond its capacity");
+        self.save_as_free(self.used as u32, free);
         // SAFETY: there is room for as many entries as the capacity says, and the map is writable
         // and aligned for them.
         unsafe { self.first.add(self.used).write(entry) };
@@ -130,8 +139,27 @@ impl<E: Copy> Memory<E> {
         // SAFETY: the undo slot is in the header, is aligned for an entry and has room for one; a
         // reference to it exists nowhere.
         unsafe { self.map.as_mut_ptr().add(UNDO).cast::<E>().write(content) };
+        self.note_saved(index);
+    }
+
+    /// Saves that an entry was free, which costs less than its content.
+    #[inline]
+    pub(super) fn save_as_free(&mut self, index: u32, free: Mark) {
+        if self.word(PENDING).load(Relaxed) == HAS_CONTENT | u64::from(index) {
+            return;
+        }
+        self.settle();
+        assert!(free.at + size_of::<u32>() <= size_of::<E>());
+        // SAFETY: the undo slot is in the header and has room for an entry, and so for a word at a
+        // multiple of 4 within one; a reference to it exists nowhere.
+        unsafe { self.map.as_mut_ptr().add(UNDO + free.at).cast::<u32>().write(free.value) };
+        self.note_saved(index);
+    }
+
+    #[inline]
+    fn note_saved(&mut self, index: u32) {
         self.point();
-        self.word(PENDING).store(pending, Release);
+        self.word(PENDING).store(HAS_CONTENT | u64::from(index), Release);
         compiler_fence(SeqCst);
         self.point();
     }
@@ -159,13 +187,13 @@ impl<E: Copy> Memory<E> {
         super::failpoints::reached(self);
     }
 
-    /// Returns a copy of the memory up to the last entry, as another process would see it.
-    #[cfg(test)]
+    /// Returns a copy of the memory up to the last entry, as another process would see it. For tests.
     pub(super) fn snapshot(&self) -> Vec<u8> {
-        let used = Self::bytes_for(self.used);
-        // SAFETY: the map has so many bytes. They are all initialised but for padding, which the test
-        // does not look at.
-        unsafe { std::slice::from_raw_parts(self.map.as_mut_ptr(), used) }.to_vec()
+        let mut copy = vec![0; Self::bytes_for(self.used)];
+        // SAFETY: the map has so many bytes, and the copy is another piece of memory. Padding is
+        // copied with the rest, as another process would see it.
+        unsafe { copy.as_mut_ptr().copy_from_nonoverlapping(self.map.as_mut_ptr(), copy.len()) };
+        copy
     }
 
     /// Writes eight bytes of an entry, for tests.

@@ -20,7 +20,7 @@ mod bucket;
 mod census;
 mod changes;
 #[cfg(test)]
-mod failpoints;
+pub(crate) mod failpoints;
 mod hash;
 mod header;
 mod import;
@@ -39,7 +39,7 @@ use memory::Memory;
 use shares::Shares;
 
 pub use hash::Blocks;
-pub use header::Kind;
+pub use header::{Kind, LAYOUT};
 pub use import::Adopt;
 pub use kept::{Imported, Kept, Refused};
 pub use key::Key;

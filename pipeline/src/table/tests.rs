@@ -3,10 +3,12 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::base::stored::Stored;
 use crate::wire::family::{Endpoint, V4};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Phase {
+#[repr(u8)]
+pub(super) enum Phase {
     New,
     Old,
     Short,
@@ -33,10 +35,16 @@ impl State for Phase {
     }
 }
 
-const TIMEOUTS: [Ticks; 4] =
+impl Stored for Phase {
+    fn read(bytes: &[u8]) -> Option<Self> {
+        Self::ALL.get(usize::from(*bytes.first()?)).copied()
+    }
+}
+
+pub(super) const TIMEOUTS: [Ticks; 4] =
     [Ticks::from_secs(30), Ticks::from_secs(100), Ticks::from_secs(5), Ticks::from_secs(50)];
 
-fn client(number: u32) -> Endpoint<V4> {
+pub(super) fn client(number: u32) -> Endpoint<V4> {
     // Each address is in a prefix of its own, so that none has more than its share.
     Endpoint::new((0x0a00_0000 + ((number / 7) << 8)).into(), (number % 7) as u16)
 }

@@ -14,6 +14,7 @@ mod oracle;
 mod rig;
 mod source;
 pub mod story;
+pub mod table;
 pub mod twins;
 
 pub use rig::verdicts_seen;
@@ -42,7 +43,7 @@ const fn records(name: &'static str, run: fn(&[u8])) -> Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     bytes("frame", frame::run, 4096),
     records("story", story::run),
     records("twins", twins::run),
@@ -51,6 +52,7 @@ pub const TARGETS: [Target; 8] = [
     bytes("control", control::run, 1024),
     bytes("capture", capture::run, 8192),
     bytes("http", http::run, 64),
+    Target { records: Some((2, 4)), ..bytes("table", table::run, 1026) },
 ];
 
 /// Returns the target of this name.

@@ -18,6 +18,7 @@ use pipeline::role::gateway::mode::{A, B, C, Mode};
 use pipeline::role::gateway::{Gateway, Timeouts};
 use pipeline::role::replica::Admission;
 use pipeline::role::switch::Selection;
+use pipeline::table::{Imported, Kept};
 use pipeline::verdict::Verdict;
 
 use crate::source::Source;
@@ -148,6 +149,12 @@ pub(crate) trait Subject {
     fn take_slow_path(&mut self);
     /// Takes a replica out of service, or makes it busy.
     fn admit(&mut self, dead: bool, busy: bool);
+    /// Gives the tables their memory, before the first burst.
+    fn place(&mut self);
+    /// Returns the memory of the tables, as another process would find it.
+    fn leave(&self) -> [Vec<u8>; 2];
+    /// Takes over what another process has left.
+    fn take_over(&mut self, memory: &[Vec<u8>; 2], now: Duration) -> Imported;
 }
 
 struct Rig<R> {
@@ -187,5 +194,18 @@ impl<R: Role> Subject for Rig<R> {
             admission.dead.store(dead, Relaxed);
             admission.busy.store(busy, Relaxed);
         }
+    }
+
+    fn place(&mut self) {
+        self.harness.role.place_tables([None, None]).expect("empty tables");
+    }
+
+    fn leave(&self) -> [Vec<u8>; 2] {
+        self.harness.role.table_memory()
+    }
+
+    fn take_over(&mut self, memory: &[Vec<u8>; 2], now: Duration) -> Imported {
+        let kept: Vec<_> = memory.iter().filter_map(|bytes| Kept::new(bytes).ok()).collect();
+        self.harness.role.import(&kept, |_| true, now.into())
     }
 }

@@ -91,6 +91,11 @@ fn http() {
 }
 
 #[test]
+fn table() {
+    replay("table");
+}
+
+#[test]
 fn the_corpus_is_small_and_every_part_has_its_target() {
     let mut bytes = 0;
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
@@ -125,5 +130,10 @@ proptest! {
     fn any_bytes_are_a_story(bytes in vec(any::<u8>(), 0..400)) {
         (target("story").unwrap().run)(&bytes);
         (target("twins").unwrap().run)(&bytes);
+    }
+
+    #[test]
+    fn any_bytes_are_changes_of_a_table(bytes in vec(any::<u8>(), 0..400)) {
+        (target("table").unwrap().run)(&bytes);
     }
 }

@@ -153,6 +153,17 @@ impl RaceFlags {
     const TWO_NUMBERS: u8 = 1 << 6;
     const REPEATED: u8 = 1 << 7;
 
+    /// Returns the meaning of the bits, for the test that compares layouts.
+    #[cfg(test)]
+    pub(crate) fn described() -> String {
+        let sent = [Self::UNTAGGED, Self::DEFERRED, Self::TAGGED, Self::UNTAGGED_LATE];
+        let others = [Self::ANSWERED, Self::PENDING, Self::TWO_NUMBERS, Self::REPEATED];
+        format!(
+            "untagged, deferred, tagged, untagged late {sent:?}, answered, pending, two numbers, \
+             repeated {others:?}"
+        )
+    }
+
     /// Notes that the SYN came once more before its retransmission was due.
     pub fn note_repeated(&mut self) {
         self.0 |= Self::REPEATED;

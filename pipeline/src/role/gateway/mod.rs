@@ -339,6 +339,10 @@ impl<M: Mode> Role for Gateway<M> {
         self.v6.flows.place(Self::KIND, v6)
     }
 
+    fn table_memory(&self) -> [Vec<u8>; 2] {
+        [self.v4.flows.memory(), self.v6.flows.memory()]
+    }
+
     fn may_import(kept: &Kept<'_>) -> Result<(), Refused> {
         match kept.version() {
             Version::V4 => Table::<Endpoint<V4>, Phase, Flow<V4>>::may_import(Self::KIND, kept),

@@ -319,6 +319,10 @@ impl Role for Replica {
         self.v6.connections.place(KIND, v6)
     }
 
+    fn table_memory(&self) -> [Vec<u8>; 2] {
+        [self.v4.connections.memory(), self.v6.connections.memory()]
+    }
+
     fn may_import(kept: &Kept<'_>) -> Result<(), Refused> {
         match kept.version() {
             Version::V4 => Table::<Endpoint<V4>, Phase, Connection<V4>>::may_import(KIND, kept),

@@ -3,6 +3,7 @@
 
 mod direct;
 mod hostile;
+mod kept;
 mod repair;
 mod shares;
 mod untagged;

@@ -453,6 +453,10 @@ impl Role for Switch {
         self.v6.affinities.place(KIND, v6)
     }
 
+    fn table_memory(&self) -> [Vec<u8>; 2] {
+        [self.v4.affinities.memory(), self.v6.affinities.memory()]
+    }
+
     fn may_import(kept: &Kept<'_>) -> Result<(), Refused> {
         match kept.version() {
             Version::V4 => Table::<Pair<V4>, Phase, Affinity>::may_import(KIND, kept),

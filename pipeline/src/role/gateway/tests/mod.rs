@@ -4,6 +4,7 @@
 
 mod backoff;
 mod direct;
+mod kept;
 mod rig;
 mod segments;
 mod shares;

@@ -5,6 +5,7 @@ mod affinity;
 mod corpus;
 mod deliver;
 mod fan_out;
+mod kept;
 mod probe;
 mod related;
 mod track;
