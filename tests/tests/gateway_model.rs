@@ -267,6 +267,8 @@ impl<C: Mode> Pair<C> {
         self.tidy();
         changes.iter().for_each(|change| change.apply(&mut self.settings));
         self.model.reload(self.settings.clone());
+        // Shorter time-outs hold at once.
+        self.model.pass(self.now);
         self.harness.reload(successor(&self.settings, self.key), self.now);
         self.between.push((self.arrivals.len(), Between::Reload(self.settings.clone())));
         self.publish(&Drawn::usual());
