@@ -254,6 +254,7 @@ fn load(path: &Path) -> Result<Config, Failure> {
     Config::load(path).map_err(|errors| (MISCONFIGURED, errors.to_string()))
 }
 
+#[cfg(feature = "dpdk")]
 fn load_for_this_machine(path: &Path) -> Result<Config, Failure> {
     let config = load(path)?;
     let file = path.display().to_string();
