@@ -275,6 +275,7 @@ fn load(path: &Path) -> Result<Config, Failure> {
 }
 
 /// Checks that this machine has what a configuration names.
+#[cfg(feature = "dpdk")]
 fn present(path: &Path, config: &Config) -> Result<(), Failure> {
     config.check_presence(&path.display().to_string()).map_err(misconfigured)
 }

@@ -121,8 +121,10 @@ fn default(path: &str, role: &str) -> Value {
             let text = format!("key = {}", text.replace("<role>", role));
             let table = DeTable::parse(&text).ok();
             let value = table.as_ref().and_then(|table| table.get_ref().get("key"));
-            value
-                .map_or_else(|| words(&text), |value| Value::of(path, value.get_ref()).as_default())
+            value.map_or_else(
+                || words(&text),
+                |value| Value::of(path, value.get_ref()).marked_default(),
+            )
         }
         Some(Fallback::Derived(what)) => words(what),
         Some(Fallback::Required) | None => words("not given"),

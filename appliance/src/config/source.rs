@@ -149,7 +149,7 @@ impl Value {
     }
 
     /// Returns the value, marked as the default for operators.
-    pub(super) fn as_default(self) -> Self {
+    pub(super) fn marked_default(self) -> Self {
         Self { shown: format!("{} (the default)", self.shown), ..self }
     }
 }

@@ -194,13 +194,13 @@ struct Assignment<'a> {
 impl Assignment<'_> {
     /// Finds the numbers of services that have one.
     fn match_known(&mut self, wanted: &[Service]) {
-        let same_name = |known: &Service, own: &Service| {
-            (&known.name, &known.address) == (&own.name, &own.address)
-        };
-        let renamed = |known: &Service, own: &Service| {
+        type Rule = fn(&Service, &Service) -> bool;
+        let same_name: Rule =
+            |known, own| (&known.name, &known.address) == (&own.name, &own.address);
+        let renamed: Rule = |known, own| {
             known.address == own.address && known.ports.iter().any(|port| own.ports.contains(port))
         };
-        let rules: [&dyn Fn(&Service, &Service) -> bool; 2] = [&same_name, &renamed];
+        let rules = [same_name, renamed];
         for rule in rules {
             // Those that the file had until now come before those that are retired.
             for retired in [false, true] {

@@ -56,7 +56,7 @@ impl Gateway {
     /// Starts sharing.
     pub fn new(settings: Settings) -> Self {
         let policy = Policy { direct: 2, ..Policy::default() };
-        let remembering = Remembering::new(vec![policy], TunnelPath::default());
+        let remembering = Remembering::new(vec![policy.into()], TunnelPath::default());
         let plans = remembering.plans();
         let sharing = Sharing::start(settings).unwrap();
         Self { remembering, sharing, plans, now: Ticks::from_secs(100_000) }

@@ -25,8 +25,11 @@ use pipeline::table::{Kept, Kind, State, Table};
 use pipeline::wire::configuration::Configuration;
 use pipeline::wire::family::{Endpoint, V4, V6, Version};
 
+/// A mix of connections: its name, and the state of each by number.
+type Mix = (&'static str, fn(usize) -> Phase);
+
 /// The states of the connections that are adopted.
-const MIXES: [(&str, fn(usize) -> Phase); 3] = [
+const MIXES: [Mix; 3] = [
     ("all established", |_| Phase::Replica),
     ("one in ten with the origin", |number| match number % 10 {
         0 => Phase::Origin,

@@ -96,7 +96,7 @@ pub fn direct_gateway<C: Mode>(connections: usize, copies: u8) -> (Gateway<C>, R
         plans.set(0, Version::V4, direct::plan(&policy, copies));
     }
     let settings = gateway_settings(connections, &policy);
-    let mut memory = Remembering::new(vec![policy], settings.path.clone());
+    let mut memory = Remembering::new(vec![policy.into()], settings.path.clone());
     let plans = Published::new(plans).reader();
     let shares = gateway::Shares { plans, reports: memory.reports() };
     let keys = Published::new(Keys::default()).reader();

@@ -40,7 +40,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
     /// Handles a packet of the client to another address than V. Under B the client's reset to the
     /// winner itself shows that the winner's packets arrive as its own. If it has the very number
     /// that the client would send next, the client is told.
-    pub(super) fn to_other_server<P: Pool>(
+    pub(super) fn packet_to_other_server<P: Pool>(
         &mut self,
         packet: &Packet<P::Buffer>,
         slot: Slot,
@@ -71,7 +71,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
     /// Handles a plain packet from another address than V, under C. If it comes from the winner's
     /// address with the numbers that the connection is at, both ends are reset: the client as from V,
     /// the web server in the form of its packet.
-    pub(super) fn from_other<P: Pool>(
+    pub(super) fn packet_from_other<P: Pool>(
         &mut self,
         packet: &Packet<P::Buffer>,
         slot: Slot,

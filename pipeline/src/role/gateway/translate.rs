@@ -27,7 +27,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
     ) -> Verdict {
         let entry = self.flows.get(slot);
         if packet.destination::<F>() != entry.value.server {
-            return self.to_other_server(packet, slot, context);
+            return self.packet_to_other_server(packet, slot, context);
         }
         match entry.state() {
             Phase::Racing if continues_race::<F, P::Buffer>(packet, entry.value.isn) => {
@@ -145,7 +145,7 @@ impl<M: Mode, F: Family> GatewayFor<'_, M, F> {
                     rewrite::source(packet, server);
                     Verdict::FromReplica
                 } else {
-                    self.from_other(packet, slot, context)
+                    self.packet_from_other(packet, slot, context)
                 }
             }
         }

@@ -236,7 +236,7 @@ impl Model {
         known: &Record,
     ) -> Outcome {
         match (known.state, known.replica) {
-            _ if packet.to != known.server => self.to_other_server(now, packet, known),
+            _ if packet.to != known.server => self.packet_to_other_server(now, packet, known),
             (State::Racing, _) => {
                 let behind = packet.sequence.wrapping_sub(known.next[0]);
                 let continues = packet.flags & (SYN | ACK | RST) == ACK

@@ -180,7 +180,7 @@ impl Model {
 
     /// Handles a client's packet to another server: under B perhaps its reset of what the winner
     /// sends as itself.
-    pub(super) fn to_other_server(
+    pub(super) fn packet_to_other_server(
         &mut self,
         now: Duration,
         packet: &Packet,
@@ -203,7 +203,7 @@ impl Model {
     }
 
     /// Handles a plain packet that is not from V, nor the winner's of configuration A.
-    pub(super) fn from_winners_own(
+    pub(super) fn packet_from_winners_own(
         &mut self,
         now: Duration,
         packet: &Packet,

@@ -232,7 +232,7 @@ impl Model {
             }
             State::Racing => Outcome::untouched(Verdict::RaceUndecided),
             State::Origin if is_origin => Outcome::untouched(Verdict::WithOrigin),
-            state if state.is_translated() => self.from_winners_own(now, packet, known),
+            state if state.is_translated() => self.packet_from_winners_own(now, packet, known),
             _ => Outcome::untouched(Verdict::FromOther),
         }
     }
