@@ -134,7 +134,7 @@ enum Between {
     /// The memory publishes plans.
     Plan(Drawn),
     /// The gateway goes on with these settings.
-    Reload(Settings),
+    Reload(Box<Settings>),
 }
 
 /// What a reload changes.
@@ -270,7 +270,7 @@ impl<C: Mode> Pair<C> {
         // Shorter time-outs hold at once.
         self.model.pass(self.now);
         self.harness.reload(successor(&self.settings, self.key), self.now);
-        self.between.push((self.arrivals.len(), Between::Reload(self.settings.clone())));
+        self.between.push((self.arrivals.len(), Between::Reload(Box::new(self.settings.clone()))));
         self.publish(&Drawn::usual());
     }
 
@@ -346,7 +346,7 @@ impl<C: Mode> Pair<C> {
                 }
                 Between::Plan(plan) => published.publish(plan.published(&settings)),
                 Between::Reload(changed) => {
-                    settings = changed.clone();
+                    settings = (**changed).clone();
                     harness.reload(
                         successor(changed, key),
                         self.arrivals[..*end].last().map_or(Duration::ZERO, |a| a.at),
