@@ -118,7 +118,6 @@ const UNDER_C: &[Verdict] = &[
     Verdict::ConnectionLost,
     Verdict::TunnelSpoofed,
     Verdict::TooBig,
-    Verdict::Fragmented,
     Verdict::NoBuffer,
 ];
 

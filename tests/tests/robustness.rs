@@ -17,6 +17,7 @@ use firstack_tests::model::{
 };
 use pipeline::base::published::Published;
 use pipeline::memory::Policy;
+use pipeline::counters::Generated;
 use pipeline::packet::buffer::{HeapBuffer, HeapPool};
 use pipeline::packet::view::{Kind, Side, View};
 use pipeline::role::Role;
@@ -86,10 +87,14 @@ impl Roles {
 
 /// What left of what came in.
 fn check<R: Role>(harness: &mut Harness<R>, arrivals: &[Arrival]) -> Fed {
+    let told = |harness: &Harness<R>| {
+        harness.generated(Generated::Challenge) + harness.generated(Generated::LostReset)
+    };
+    let before = told(harness);
     let fed = harness.feed(arrivals);
     let Some(first) = arrivals.first() else { return fed };
-    if fed.verdicts.contains(&Verdict::Fragmented) {
-        // The pieces leave among the others.
+    if fed.verdicts.contains(&Verdict::Fragmented) || told(harness) != before {
+        // The pieces, and what tells of lost connections, leave among the others.
         return fed;
     }
     let forwarded = |(_, verdict): &(_, &Verdict)| verdict.fate() == Fate::Forwarded;

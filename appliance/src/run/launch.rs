@@ -311,9 +311,11 @@ impl Ready<'_> {
 
 /// Makes a reload store the numbers of services before connections refer to them.
 fn with_stored_numbers(reloading: Reloading, keeper: &Rc<RefCell<Keeper>>) -> Reloading {
-    let keeper = Rc::clone(keeper);
-    reloading.with_persist(Box::new(move |numbers| {
-        keeper.borrow_mut().store(|state| state.services = numbers.clone())
+    // The keeper ends before the supervisor: with it, at a hand-over, the lock on the tables.
+    let keeper = Rc::downgrade(keeper);
+    reloading.with_persist(Box::new(move |numbers| match keeper.upgrade() {
+        Some(keeper) => keeper.borrow_mut().store(|state| state.services = numbers.clone()),
+        None => Ok(()),
     }))
 }
 

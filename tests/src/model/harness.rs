@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use pipeline::counters::Generated;
 use pipeline::base::time::Ticks;
 use pipeline::packet::buffer::{Buffer, HeapBuffer, HeapPool};
 use pipeline::packet::burst::{BURST, Burst, Output};
@@ -208,6 +209,11 @@ impl<R: Role> Harness<R> {
         let left = self.drain(capacity);
         self.check_balance();
         left
+    }
+
+    /// Returns how many packets of a kind the role has generated.
+    pub fn generated(&self, what: Generated) -> u64 {
+        self.role.counters().generated[what as usize].get()
     }
 
     /// Returns the number of entries of each family's table by state, from the gauges as the last

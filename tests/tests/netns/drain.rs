@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use firstack_tests::demo::client::request;
 use firstack_tests::lab::Family::V4;
-use firstack_tests::processes::ProcessOptions;
+use firstack_tests::processes::{Further, ProcessOptions};
 
 use super::network::Network;
 use super::{OrFail, all, alone};
@@ -66,7 +66,10 @@ fn a_drained_switch_makes_no_copies() {
 #[test]
 fn a_client_that_only_receives_is_told_when_its_gateway_ends() {
     let _alone = alone();
-    let network = Network::new("goodbye", &[], &ProcessOptions::patent());
+    // Otherwise the next gateway would go on with the connection.
+    let further = Further { gateway: "[table]\nkeep = false\n".into(), ..ProcessOptions::patent().further };
+    let options = ProcessOptions { further, ..ProcessOptions::patent() };
+    let network = Network::new("goodbye", &[], &options);
     let (mut open, _) = network.connect_to(V4, |site| site != "origin");
     open.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let finished = network.finish();

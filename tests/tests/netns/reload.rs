@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use firstack_tests::demo::client::{Burst, burst_while, request};
 use firstack_tests::lab::Family::V4;
 use firstack_tests::lab::Site;
-use firstack_tests::processes::{Appliance, ProcessOptions};
+use firstack_tests::processes::{Appliance, Configuration, ProcessOptions};
 
 use super::network::Network;
 use super::{MAX_WAIT, OrFail, alone, comes_true};
@@ -129,13 +129,24 @@ fn one_reload(turn: usize, appliances: &[Appliance], changes: &[Vec<String>]) {
 
 #[test]
 fn reloads_under_load_lose_no_connection() {
+    reloads_under_load("reload", Configuration::A, 40);
+}
+
+#[test]
+fn reloads_under_load_lose_no_connection_of_configurations_b_and_c() {
+    reloads_under_load("reload-b", Configuration::B, 12);
+    reloads_under_load("reload-c", Configuration::C, 12);
+}
+
+/// Reloads so many times, or as often as the environment says.
+fn reloads_under_load(name: &str, configuration: Configuration, reloads: usize) {
     let _alone = alone();
-    let reloads = std::env::var("FIRSTACK_RELOADS").ok().and_then(|text| text.parse().ok());
-    let reloads = reloads.unwrap_or(40);
+    let wanted = std::env::var("FIRSTACK_RELOADS").ok().and_then(|text| text.parse().ok());
+    let reloads = wanted.unwrap_or(reloads);
     let [first, second] = KEYS;
     let keys = Some(format!("{first} sign\n{second}\n"));
-    let options = ProcessOptions { keys, ..ProcessOptions::patent() };
-    let network = Network::new("reload", &[("4KB", 4_000)], &options);
+    let options = ProcessOptions { configuration, keys, ..ProcessOptions::patent() };
+    let network = Network::new(name, &[("4KB", 4_000)], &options);
     network.comes_to(V4, "replica1");
     let without = load(&network, reloads * EACH, |_| ());
     // Connections that stay open throughout: some at a replica, one at whoever comes first.
@@ -164,7 +175,10 @@ fn reloads_under_load_lose_no_connection() {
         }
     });
     drop(open);
-    println!("{reloads} reloads, the slowest in {slowest:?}; {} connections", reloads * EACH);
+    println!(
+        "{configuration}: {reloads} reloads, the slowest in {slowest:?}; {} connections",
+        reloads * EACH
+    );
     for (name, burst) in [("without", &without), ("with", &during)] {
         let [connect, all] = [burst.connect_quantile(0.99), burst.quantile(0.99)];
         let [half, half_all] = [burst.connect_quantile(0.5), burst.quantile(0.5)];

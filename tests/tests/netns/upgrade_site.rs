@@ -52,6 +52,8 @@ fn upgrade_all(name: &str, configuration: Configuration) {
             burst_while(client, service, file, 2, || goes_on.load(Relaxed))
         });
         let mut longest = Duration::ZERO;
+        // Ends the load even when something fails here.
+        let _stop = Stop(&goes_on);
         // Replica 1, replica 2, switch, gateway.
         for number in [2, 3, 1, 0] {
             let appliance = processes.nth_mut(number);
@@ -76,6 +78,15 @@ fn upgrade_all(name: &str, configuration: Configuration) {
     // The counters of the processes before are gone, and so is what the capture could be compared
     // with.
     processes.stop().or_fail().iter().for_each(ended_well);
+}
+
+/// Clears a flag when it is dropped.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Relaxed);
+    }
 }
 
 #[test]

@@ -78,7 +78,9 @@ impl ReplicaModel {
             return None;
         }
         let serves = |service: &&Service| {
-            service.address == server.ip() && service.ports.contains(&server.port())
+            !service.retired
+                && service.address == server.ip()
+                && service.ports.contains(&server.port())
         };
         let service = self.settings.services.iter().find(serves)?;
         let own: Vec<_> = service.servers.iter().filter(|own| own.address == outer.to).collect();
