@@ -114,12 +114,8 @@ const TUNNELS: &[Verdict] = &[
 const UNDER_B: &[Verdict] = &[Verdict::Passed, Verdict::ConnectionLost];
 
 /// What configuration C can decide besides.
-const UNDER_C: &[Verdict] = &[
-    Verdict::ConnectionLost,
-    Verdict::TunnelSpoofed,
-    Verdict::TooBig,
-    Verdict::NoBuffer,
-];
+const UNDER_C: &[Verdict] =
+    &[Verdict::ConnectionLost, Verdict::TunnelSpoofed, Verdict::TooBig, Verdict::NoBuffer];
 
 /// The clients of a trace: IPv4, with several addresses of a prefix and several prefixes; IPv6; both.
 const CLIENT_SETS: [&[usize]; 3] =

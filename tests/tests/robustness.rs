@@ -16,8 +16,8 @@ use firstack_tests::model::{
     gateway, partition, peers, replica, run, switch,
 };
 use pipeline::base::published::Published;
-use pipeline::memory::Policy;
 use pipeline::counters::Generated;
+use pipeline::memory::Policy;
 use pipeline::packet::buffer::{HeapBuffer, HeapPool};
 use pipeline::packet::view::{Kind, Side, View};
 use pipeline::role::Role;

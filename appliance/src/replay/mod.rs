@@ -186,6 +186,10 @@ impl<I: Read, W: Write> WithRole for Replay<'_, I, W> {
 
     fn run<R: Role + Send + 'static>(self, mut set: RoleSet<R>) -> Self::Output {
         let Self { streams, report, print, format, reloads } = self;
+        let reloads = reloads.map(|(config, own)| {
+            let carried = set.controls.carried.clone();
+            (config, Environment { carried, ..own.clone() })
+        });
         let mut printer = Printer { report, print, format };
         let mut inputs = Inputs::new(streams.inside, streams.outside);
         let mut stage = Stage {
@@ -208,7 +212,7 @@ impl<I: Read, W: Write> WithRole for Replay<'_, I, W> {
             if let Some(memory) = &mut set.controls.memory {
                 memory.step(Ticks::from(stage.clock));
             }
-            if let Some(next) = reloads.and_then(|(config, own)| again(config, own)) {
+            if let Some(next) = reloads.as_ref().and_then(|(config, own)| again(config, own)) {
                 drop(stage.role.reload(*next, Ticks::from(stage.clock)));
             }
             let step = stage.step(side, &frame)?;

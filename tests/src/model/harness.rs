@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use pipeline::counters::Generated;
 use pipeline::base::time::Ticks;
+use pipeline::counters::Generated;
 use pipeline::packet::buffer::{Buffer, HeapBuffer, HeapPool};
 use pipeline::packet::burst::{BURST, Burst, Output};
 use pipeline::packet::view::Side;

@@ -69,7 +69,8 @@ fn tidy(counts: Counts) -> Counts {
     let counts = counts.into_iter().filter(|(name, _)| !name.ends_with(".capacity"));
     let state = |name: String| match name.split_once(".live.") {
         Some((table, state)) if table.starts_with("table") => format!("{table}.{state}"),
-        _ => name,
+        // A name of two words, such as a kind and an address.
+        _ => name.replace(' ', "@"),
     };
     counts.map(|(name, count)| (state(name), count)).collect()
 }

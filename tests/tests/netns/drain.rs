@@ -67,7 +67,8 @@ fn a_drained_switch_makes_no_copies() {
 fn a_client_that_only_receives_is_told_when_its_gateway_ends() {
     let _alone = alone();
     // Otherwise the next gateway would go on with the connection.
-    let further = Further { gateway: "[table]\nkeep = false\n".into(), ..ProcessOptions::patent().further };
+    let further =
+        Further { gateway: "[table]\nkeep = false\n".into(), ..ProcessOptions::patent().further };
     let options = ProcessOptions { further, ..ProcessOptions::patent() };
     let network = Network::new("goodbye", &[], &options);
     let (mut open, _) = network.connect_to(V4, |site| site != "origin");

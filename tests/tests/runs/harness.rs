@@ -263,7 +263,7 @@ pub fn is_conserved(counters: &Value, received: [usize; 2], sent: [usize; 2]) {
 /// supervisor, which knows what is out.
 pub fn timeless(counters: &Value) -> Value {
     let mut counters = counters.clone();
-    for name in ["ports", "workers", "admission", "out_of_service", "kept"] {
+    for name in ["ports", "workers", "admission", "out_of_service", "kept", "drained"] {
         counters[name].take();
     }
     for answers in counters["races"].as_array_mut().unwrap() {
