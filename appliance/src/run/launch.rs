@@ -45,9 +45,8 @@ pub(super) struct Launch<'a> {
 pub(super) enum Launched<'a> {
     /// The run is over.
     Over(Box<Outcome>),
-    /// The ports have other MAC addresses than the roles were built with, or services other numbers;
-    /// nothing runs.
-    Otherwise(Box<Launch<'a>>),
+    /// The ports have other MAC addresses than the roles were built with; nothing runs.
+    OtherMacs(Box<Launch<'a>>),
 }
 
 /// Everything needed to launch the workers, whatever the role.
@@ -80,16 +79,13 @@ impl<'a> WithRole for Launch<'a> {
             Some(open) => open,
             None => open_ports(&mut self.prepared)?,
         };
-        // The process that hands over may have reloaded since.
-        let carried = self.prepared.carried();
-        if open.macs != self.environment.macs || carried.numbers != self.environment.carried.numbers
-        {
-            let environment = Environment { macs: open.macs, carried, ..self.environment };
+        if open.macs != self.environment.macs {
+            let environment = Environment { macs: open.macs, ..self.environment };
             if let Some(kept) = &self.prepared.kept {
                 kept.remove_tables();
             }
             let again = Self { environment, open: Some(open), ..self };
-            return Ok(Launched::Otherwise(Box::new(again)));
+            return Ok(Launched::OtherMacs(Box::new(again)));
         }
         let secrets = Secrets { rss_word: open.rss_word, ..self.secrets };
         let Self { prepared, environment, .. } = self;

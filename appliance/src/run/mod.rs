@@ -148,7 +148,7 @@ pub fn run(
         let environment = launch.environment.clone();
         match roles::with_role_set(config, &environment, launch)? {
             Launched::Over(outcome) => return Ok(*outcome),
-            Launched::Otherwise(again) => launch = *again,
+            Launched::OtherMacs(again) => launch = *again,
         }
     }
 }
@@ -180,6 +180,10 @@ fn control_loop(
                     Err(reason) => Reply::Now(Answer::Error(reason)),
                 }
             }
+            // The successor has read the file, and numbered the services, as they are.
+            Command::Reload { dry_run: false } if upgrades.is_under_way() => {
+                Answer::Error("not reloaded: an upgrade is under way; try again".to_owned()).into()
+            }
             command => with_ports(supervisor.answer(command), ports, &watched.links).into(),
         });
         match upgrades.step() {
@@ -192,7 +196,7 @@ fn control_loop(
         if let Some(keeper) = keeper {
             keeper.borrow_mut().step(|state| supervisor.note(state));
         }
-        if signals.reload.swap(false, Relaxed) {
+        if !upgrades.is_under_way() && signals.reload.swap(false, Relaxed) {
             // The result has been logged.
             let _ = supervisor.reload(false);
         }

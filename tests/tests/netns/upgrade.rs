@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use firstack::control::socket::{self, Answer};
 use firstack_tests::scenario::binary::full;
 use nix::sys::signal::Signal;
 
@@ -276,6 +277,9 @@ fn one_upgrade_at_a_time_and_a_signal_ends_it_with_the_process() {
     assert!(comes_true(MAX_WAIT, || line.process.stderr().contains("upgrade begins")));
     let second = fails(&line, &[]);
     assert!(second.contains("is under way"), "{second}");
+    let reload = socket::Command::Reload { dry_run: false };
+    let refused = socket::ask(&line.socket, reload).unwrap();
+    assert!(matches!(&refused, Answer::Error(why) if why.contains("under way")), "{refused:?}");
     line.process.signal(Signal::SIGTERM);
     let said = String::from_utf8(first.join().unwrap().stderr).unwrap();
     assert!(said.contains("not upgraded: the old process was told to end"), "{said}");

@@ -91,6 +91,11 @@ impl Upgrades {
         Ok(())
     }
 
+    /// Returns whether a successor is getting ready.
+    pub(in crate::run) fn is_under_way(&self) -> bool {
+        self.current.is_some()
+    }
+
     /// Looks for news. Never waits.
     pub(in crate::run) fn step(&mut self) -> Event {
         let Some(mut successor) = self.current.take() else { return Event::Nothing };
