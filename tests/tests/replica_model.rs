@@ -129,7 +129,7 @@ fn settings_of_all() -> Settings {
 /// One service of each family stays, so that the replica is not dead.
 fn changes() -> impl Strategy<Value = Vec<Change>> {
     let number = || select(vec![0usize, 1, SERVICES, SERVICES + 1]);
-    let times = vec![[30, 7440, 120], [20, 600, 40], [60, 7440, 300]];
+    let times = vec![[30, 7440, 120], [10, 600, 20], [60, 7440, 300]];
     let change = prop_oneof![
         3 => (number(), weighted(0.6)).prop_map(|(number, retired)| Change::Retire(number, retired)),
         2 => (number(), 0u32..2).prop_map(|(number, weight)| Change::Weight(number, weight)),
@@ -241,6 +241,8 @@ impl Pair {
         changes.iter().for_each(|change| change.apply(&mut self.settings, self.key.is_some()));
         self.model.reload(self.settings.clone());
         self.act(Action::Reload(Box::new(self.settings.clone())));
+        // Shorter time-outs hold at once.
+        self.tidy();
     }
 
     fn receive(&mut self, incoming: Incoming, client: SocketAddr) {
