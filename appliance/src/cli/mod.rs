@@ -1,5 +1,9 @@
 //! The command line and its subcommands.
 
+mod client;
+#[cfg(feature = "dpdk")]
+mod run;
+
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -8,11 +12,13 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use client::{memory, request, stats, upgrade, wait_for_drain};
+#[cfg(feature = "dpdk")]
+use run::run;
 
 use crate::config::{Config, ConfigErrors};
-use crate::control::emptying::{self, Emptying};
-use crate::control::socket::{self, Answer, Command as Control, Name};
-use crate::control::stats::{DrainStats, Snapshot};
+use crate::control::socket::{Command as Control, Name};
+use crate::control::stats::Snapshot;
 use crate::replay::{self, Report};
 
 /// Exit code of a mistake in the configuration, on the command line or in a file named there; nothing
@@ -20,10 +26,6 @@ use crate::replay::{self, Report};
 const MISCONFIGURED: u8 = 2;
 /// Exit code of a failure after that.
 const FAILED: u8 = 1;
-/// The time that an upgrade may take beyond its time-outs.
-const UPGRADE_MARGIN: Duration = Duration::from_secs(10);
-/// Exit code of `gate drain --wait` when connections are left at the end of the time.
-const LEFT: u8 = 3;
 
 /// Gives each TCP connection to the replica whose SYN/ACK arrives first.
 #[derive(Debug, Parser)]
@@ -274,12 +276,6 @@ fn load(path: &Path) -> Result<Config, Failure> {
     Config::load(path).map_err(misconfigured)
 }
 
-/// Checks that this machine has what a configuration names.
-#[cfg(feature = "dpdk")]
-fn present(path: &Path, config: &Config) -> Result<(), Failure> {
-    config.check_presence(&path.display().to_string()).map_err(misconfigured)
-}
-
 fn check(files: &[PathBuf], no_devices: bool) -> Result<(), Failure> {
     let outcome = crate::check::run(files, !no_devices);
     if outcome.has_mistakes {
@@ -290,14 +286,6 @@ fn check(files: &[PathBuf], no_devices: bool) -> Result<(), Failure> {
         let _ = writeln!(std::io::stderr(), "{line}");
     }
     print(format_args!("{}\n", outcome.sound.join("\n")))
-}
-
-fn control_socket(target: &Target) -> Result<PathBuf, Failure> {
-    match (&target.socket, &target.config) {
-        (Some(socket), _) => Ok(socket.clone()),
-        (None, Some(config)) => Ok(load(config)?.control.socket),
-        (None, None) => Err((MISCONFIGURED, "expected --socket or --config".to_owned())),
-    }
 }
 
 fn replay(args: &ReplayArgs) -> Result<(), Failure> {
@@ -330,26 +318,6 @@ fn replay(args: &ReplayArgs) -> Result<(), Failure> {
     }
 }
 
-/// Waits until nothing is left of a drain, and prints its progress.
-fn wait_for_drain(
-    target: &Target,
-    name: Option<Name>,
-    longest: Option<Duration>,
-) -> Result<(), Failure> {
-    let show = |left: &DrainStats| {
-        // Progress: whoever has closed stdout does not want it.
-        let _ = print(format_args!("{left}\n"));
-    };
-    match emptying::wait(&control_socket(target)?, name.as_ref(), longest, show).map_err(failed)? {
-        Emptying::Empty => Ok(()),
-        Emptying::TimeUp(Some(left)) => Err((LEFT, format!("firstack: {left} connections left"))),
-        Emptying::TimeUp(None) => Err((LEFT, "firstack: connections not counted yet".to_owned())),
-        Emptying::NotDrained => Err(failed(
-            "nothing to wait for: only the connections of a whole process or of a service are counted",
-        )),
-    }
-}
-
 /// Prints to stdout. A reader that has closed the pipe, such as `head`, is not an error.
 fn print(text: impl std::fmt::Display) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
@@ -359,54 +327,11 @@ fn print(text: impl std::fmt::Display) -> Result<(), Failure> {
     }
 }
 
-fn stats(target: &Target, json: bool) -> Result<(), Failure> {
-    match socket::ask(&control_socket(target)?, Control::Stats).map_err(failed)? {
-        Answer::Stats(snapshot) => print_counters(&snapshot, json),
-        Answer::Done(text) | Answer::Error(text) | Answer::Invalid(text) => Err(failed(text)),
-        Answer::Memory(_) => Err(failed("unexpected reply from control socket")),
-    }
-}
-
-/// Prints what a gateway remembers, or the races of a client.
-fn memory(target: &Target, command: Control, json: bool) -> Result<(), Failure> {
-    match socket::ask(&control_socket(target)?, command).map_err(failed)? {
-        Answer::Memory(answer) if json => {
-            print(format_args!("{}\n", serde_json::to_string(&answer).map_err(failed)?))
-        }
-        Answer::Memory(answer) => print(answer),
-        Answer::Done(text) | Answer::Error(text) | Answer::Invalid(text) => Err(failed(text)),
-        Answer::Stats(_) => Err(failed("unexpected reply from control socket")),
-    }
-}
-
 fn print_counters(snapshot: &Snapshot, json: bool) -> Result<(), Failure> {
     if json {
         print(format_args!("{}\n", serde_json::to_string(snapshot).map_err(failed)?))
     } else {
         print(snapshot)
-    }
-}
-
-/// Sends a command that is answered with a line of text.
-fn request(target: &Target, command: Control) -> Result<(), Failure> {
-    match socket::ask(&control_socket(target)?, command).map_err(failed)? {
-        Answer::Done(text) => print(format_args!("{text}\n")),
-        Answer::Error(text) => Err(failed(text)),
-        Answer::Invalid(text) => Err((MISCONFIGURED, format!("firstack: {text}"))),
-        Answer::Stats(_) | Answer::Memory(_) => Err(failed("unexpected reply from control socket")),
-    }
-}
-
-/// Upgrades a running process, and waits for the result.
-fn upgrade(target: &Target, binary: Option<PathBuf>, timeout: Duration) -> Result<(), Failure> {
-    // The running process has another working directory.
-    let binary = binary.map(std::path::absolute).transpose().map_err(failed)?;
-    let command = Control::Upgrade { binary, timeout: timeout.as_millis() as u64 };
-    let socket = control_socket(target)?;
-    match socket::ask_within(&socket, command, 2 * timeout + UPGRADE_MARGIN).map_err(failed)? {
-        Answer::Done(text) => print(format_args!("{text}\n")),
-        Answer::Error(text) | Answer::Invalid(text) => Err(failed(text)),
-        Answer::Stats(_) | Answer::Memory(_) => Err(failed("unexpected reply from control socket")),
     }
 }
 
@@ -426,123 +351,5 @@ fn run(args: &RunArgs) -> Result<(), Failure> {
     ))
 }
 
-#[cfg(feature = "dpdk")]
-fn run(args: &RunArgs) -> Result<(), Failure> {
-    let take_over = args.take_over.then(crate::run::upgrade::TakeOver::begin);
-    let mut take_over = take_over.transpose().map_err(failed)?;
-    let result = run_with(args, take_over.as_mut());
-    if let (Err((_, message)), Some(take_over)) = (&result, &mut take_over) {
-        take_over.failed(message.trim_start_matches("firstack: "));
-    }
-    result
-}
-
-#[cfg(feature = "dpdk")]
-fn run_with(
-    args: &RunArgs,
-    take_over: Option<&mut crate::run::upgrade::TakeOver>,
-) -> Result<(), Failure> {
-    let source = crate::config::Source::read(&args.config).map_err(misconfigured)?;
-    let config = source.parse().map_err(misconfigured)?;
-    present(&args.config, &config)?;
-    crate::control::reload::log::begin(config.log.level);
-    // Before the keys are read.
-    if !args.core_dumps
-        && let Err(error) = crate::sys::dumps::forbid()
-    {
-        tracing::warn!(%error, "cannot forbid core dumps, which would have the keys");
-    }
-    crate::sys::end::abort_on_panic();
-    let exit_when_idle = args.exit_when_idle.map(Duration::from_millis);
-    let options = crate::run::Options { exit_when_idle, forget: args.forget, source: Some(source) };
-    let outcome = crate::run::run(&config, options, take_over);
-    let crate::run::Outcome { snapshot, missing } =
-        outcome.map_err(|error| not_started(&config, &args.config, &error))?;
-    print_counters(&snapshot, args.json)?;
-    match missing {
-        0 => Ok(()),
-        _ => Err(failed(format!("{missing} packet buffers were not returned to their pool"))),
-    }
-}
-
-/// Returns why a run failed: with the file, line and key where one is to be changed.
-#[cfg(feature = "dpdk")]
-fn not_started(config: &Config, file: &Path, error: &crate::run::Error) -> Failure {
-    use crate::config::{DEVICE_KEYS, SOCKET_KEY};
-    use crate::run::Error;
-    let text = error.to_string();
-    let (code, keys) = match error {
-        Error::Port { side, source } => {
-            let key = DEVICE_KEYS[*side as usize];
-            let message = format!("{source}; expected a device that DPDK can open");
-            return (MISCONFIGURED, at_keys(config, file, [(key, &*message)]));
-        }
-        Error::Refused(obstacles) => {
-            let code = if obstacles.pass() { FAILED } else { MISCONFIGURED };
-            (code, obstacles.iter().map(|found| (found.key, &*found.message)).collect())
-        }
-        Error::Control(_) => (FAILED, vec![(SOCKET_KEY, &*text)]),
-        Error::Keys(_) => return (MISCONFIGURED, text),
-        error => return failed(error),
-    };
-    (code, at_keys(config, file, keys))
-}
-
-#[cfg(feature = "dpdk")]
-fn at_keys<'m>(
-    config: &Config,
-    file: &Path,
-    messages: impl IntoIterator<Item = (&'static str, &'m str)>,
-) -> String {
-    config.errors_at_start(&file.display().to_string(), messages).to_string()
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Returns the command that a command line sends to a running process, or the exit code.
-    fn sent(line: &str) -> Result<Control, u8> {
-        let words = ["firstack"].into_iter().chain(line.split_whitespace());
-        match Cli::try_parse_from(words).map_err(|error| error.exit_code() as u8)?.command {
-            Command::Gate { gate, name, wait, .. } => {
-                gate.command(name, wait.is_some()).map_err(|(code, _)| code)
-            }
-            Command::Reload { dry_run, .. } => Ok(Control::Reload { dry_run }),
-            command => panic!("{command:?}"),
-        }
-    }
-
-    #[test]
-    fn gate_commands_take_an_optional_name() {
-        let name = || Some("shop/web1".parse().unwrap());
-        assert_eq!(sent("gate drain -c f"), Ok(Control::Drain { name: None }));
-        assert_eq!(sent("gate drain shop/web1 -c f"), Ok(Control::Drain { name: name() }));
-        assert_eq!(
-            sent("gate --socket s undrain shop/web1"),
-            Ok(Control::Undrain { name: name() })
-        );
-        assert_eq!(
-            sent("gate drain shop/web1 --wait 30m -c f"),
-            Ok(Control::Drain { name: name() })
-        );
-        assert_eq!(sent("gate drain -c f --wait"), Ok(Control::Drain { name: None }));
-        assert_eq!(sent("gate undrain -c f --wait"), Err(MISCONFIGURED));
-        assert_eq!(sent("gate drain -c f --wait soon"), Err(MISCONFIGURED));
-        assert_eq!(sent("gate busy --socket s"), Ok(Control::Busy));
-        assert_eq!(sent("gate unbusy --socket s"), Ok(Control::Unbusy));
-        assert_eq!(sent("reload --config f"), Ok(Control::Reload { dry_run: false }));
-        assert_eq!(sent("reload --dry-run --socket s"), Ok(Control::Reload { dry_run: true }));
-        let wrong = ["busy web1 -c f", "unbusy web1 -c f", "drain", "drain a b -c f", "stop -c f"];
-        for line in wrong {
-            assert_eq!(sent(&format!("gate {line}")), Err(MISCONFIGURED), "{line}");
-        }
-        assert_eq!(sent("reload web1 -c f"), Err(MISCONFIGURED));
-    }
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        use clap::CommandFactory;
-        Cli::command().debug_assert();
-    }
-}
+mod tests;
