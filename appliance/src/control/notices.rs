@@ -85,7 +85,7 @@ fn text(role: Roles, what: Sighting, seen: Seen) -> String {
             shown(address, detail)
         ),
         Sighting::UnknownSwitch => format!(
-            "tunnels come from {address}, which is not in replica.switches ({packets}): expected it \
+            "SYN copies come from {address}, which is not in replica.switches ({packets}): expected it \
              there, if it is a switch's source"
         ),
     }

@@ -19,7 +19,8 @@ pub enum Sighting {
     OtherPort,
     /// A host outside `allowed_replicas` has answered a race. With its address and port.
     NotAllowed,
-    /// A tunnel comes from an address that is not in `switches`. With that address.
+    /// A tagged SYN comes in a tunnel from an address that is not in `switches`, nor the SYN's own source.
+    /// With that address.
     UnknownSwitch,
 }
 

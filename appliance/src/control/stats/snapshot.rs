@@ -39,7 +39,7 @@ documented! {
         copies: Vec<Named> = "packets" "Switch: SYN copies sent, by replica.",
         syns: Vec<Named> = "packets" "Switch and replica: SYNs given to each server.",
         limited: Vec<Named> = "SYNs" "Switch: source prefixes whose SYNs got no copies because their prefix or address had used up its tokens; the worst, most often first. A count may be too high by a sixteenth of all.",
-        noticed: Vec<Named> = "packets" "Packets that tell of a mistake in cabling or files, by kind and with the last address: sides_swapped (inside and outside), other_tag (another kind or ExID), other_port (a tagged SYN to a port that no service lists), not_allowed (an answer from outside allowed_replicas), unknown_switch (a tunnel from outside switches).",
+        noticed: Vec<Named> = "packets" "Packets that tell of a mistake in cabling or files, by kind and with the last address: sides_swapped (inside and outside), other_tag (another kind or ExID), other_port (a tagged SYN to a port that no service lists), not_allowed (an answer from outside allowed_replicas), unknown_switch (a tunnel with somebody else's tagged SYN from outside switches).",
         drained: Vec<DrainStats> = "" "What an operator has drained, and what is left of it; not single servers and replicas, which `out_of_service` names.",
         admission: Vec<String> = "" "Replica: why it accepts no new connections: drained, busy.",
         out_of_service: Vec<String> = "" "Switch and replica: replicas and servers that are out of service, and why.",

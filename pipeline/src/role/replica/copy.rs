@@ -55,8 +55,7 @@ impl<F: Family> ReplicaFor<'_, F> {
             return Verdict::ForeignTunnel;
         }
         if !settings.switches.allows(peer) {
-            let sightings = &self.common.counters.common.sightings;
-            sightings.note(Sighting::UnknownSwitch, peer, 0);
+            self.watch_tunnel(packet, inner, peer);
             return Verdict::PeerNotAllowed;
         }
         // op 410

@@ -58,6 +58,14 @@ fn what_does_not_fit_is_noted_with_its_place() {
     harness.pass(Side::Outside, &copy("203.0.113.99:80", &TAG_B, SWITCH));
     let others = Segment::syn(CLIENT, SERVER, 100).tunnelled(SWITCH, "192.0.2.77");
     harness.pass(Side::Inside, &others);
+    // A client's packet of a connection that is lost here, a SYN without a tag, and a direct copy
+    // that is not wanted are no switch's.
+    let lost = Segment::ack(CLIENT, SERVER, 100, 7).tunnelled("198.18.1.10", "198.51.100.10");
+    let untagged = Segment::syn(CLIENT, SERVER, 100).tunnelled("192.0.2.9", "198.51.100.10");
+    harness.replica.common.settings.direct = false;
+    for frame in [lost, untagged, copy(SERVER, &TAG_B, "198.18.1.10")] {
+        assert_ne!(harness.pass(Side::Outside, &frame).0, Verdict::CopyAccepted);
+    }
     assert_eq!(seen(&harness).len(), 4);
     assert!(seen(&harness).iter().all(|seen| seen.1 == 1), "{:?}", seen(&harness));
 }
