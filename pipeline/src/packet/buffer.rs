@@ -4,7 +4,8 @@
 //! may have several segments, such as a jumbo frame in small mbufs. Every header that the pipeline
 //! reads is in the first one, which [`Buffer::head`] returns.
 
-/// An owned frame. Dropping it returns its memory to where it came from.
+/// A frame, owned, or borrowed for changes. Dropping an owned one returns its memory to where it came
+/// from.
 pub trait Buffer: Sized {
     /// Returns the bytes of the first segment, from the Ethernet header on.
     fn head(&self) -> &[u8];
@@ -46,6 +47,53 @@ pub trait Buffer: Sized {
     /// Returns whether the whole frame is in its first segment.
     fn is_contiguous(&self) -> bool {
         self.head().len() == self.frame_len()
+    }
+}
+
+impl<B: Buffer> Buffer for &mut B {
+    #[inline(always)]
+    fn head(&self) -> &[u8] {
+        (**self).head()
+    }
+
+    #[inline(always)]
+    fn head_mut(&mut self) -> &mut [u8] {
+        (**self).head_mut()
+    }
+
+    #[inline(always)]
+    fn frame_len(&self) -> usize {
+        (**self).frame_len()
+    }
+
+    #[inline(always)]
+    fn prepend(&mut self, count: usize) -> bool {
+        (**self).prepend(count)
+    }
+
+    #[inline(always)]
+    fn trim_front(&mut self, count: usize) {
+        (**self).trim_front(count);
+    }
+
+    #[inline(always)]
+    fn truncate(&mut self, len: usize) {
+        (**self).truncate(len);
+    }
+
+    #[inline(always)]
+    fn is_contiguous(&self) -> bool {
+        (**self).is_contiguous()
+    }
+
+    #[inline(always)]
+    fn ip_checksum_is_good(&self) -> bool {
+        (**self).ip_checksum_is_good()
+    }
+
+    #[inline(always)]
+    fn l4_checksum_is_good(&self) -> bool {
+        (**self).l4_checksum_is_good()
     }
 }
 

@@ -3,6 +3,7 @@
 use arrayvec::ArrayVec;
 
 use crate::packet::buffer::Buffer;
+use crate::packet::undecided::Undecided;
 use crate::packet::view::{Headers, Side, View};
 use crate::stage::fragment;
 use crate::verdict::Verdict;
@@ -77,12 +78,12 @@ impl<B: Buffer> Burst<B> {
         &self.verdicts[..self.decided]
     }
 
-    /// Takes out the packets in order, each with its view and the place for its verdict.
+    /// Takes out the frames, to be decided about in order, with their views and the places for their
+    /// verdicts.
     #[inline(always)]
-    pub(crate) fn decide(&mut self) -> impl Iterator<Item = (B, &View, &mut Verdict)> {
+    pub(crate) fn decide(&mut self) -> (Undecided<'_, B>, &[View; BURST], &mut [Verdict; BURST]) {
         self.decided = self.frames.len();
-        let known = self.views.iter().zip(&mut self.verdicts);
-        self.frames.drain(..).zip(known).map(|(frame, (view, verdict))| (frame, view, verdict))
+        (Undecided::new(&mut self.frames), &self.views, &mut self.verdicts)
     }
 
     /// Empties the burst, so that [`Burst::push`] can fill it.

@@ -2,12 +2,12 @@
 //! removed (ops 410, 535, 554, 658).
 
 use crate::packet::buffer::Buffer;
-use crate::packet::view::{Kind, Packet, View};
+use crate::packet::view::{Kind, Packet, TunnelHeaders, View};
 use crate::stage::encap;
 use crate::verdict::Verdict;
 use crate::wire::checksum::Sum;
 use crate::wire::family::{Family, V4, V6, Version};
-use crate::wire::{ethernet, put_u16, tunnel, u16_at};
+use crate::wire::{ethernet, ipv4, put_u16, tunnel, u16_at};
 
 /// The ECN bits of a traffic class.
 const ECN: u8 = 0x03;
@@ -32,7 +32,9 @@ pub fn open<B: Buffer>(packet: &mut Packet<B>, inner: View) -> Result<(), Verdic
         Kind::Other(Verdict::OtherProtocol) => return Err(Verdict::TunnelOtherProtocol),
         _ => return Err(Verdict::TunnelMalformed),
     }
-    if !packet.ip_checksum_ok() || !udp_checksum_ok(packet, inner) {
+    if !(packet.buffer.ip_checksum_is_good() || packet.ip_checksum_ok())
+        || !udp_checksum_ok(packet, inner)
+    {
         return Err(Verdict::TunnelChecksum);
     }
     let outer_ecn = traffic_class(packet) & ECN;
@@ -59,6 +61,30 @@ pub fn open<B: Buffer>(packet: &mut Packet<B>, inner: View) -> Result<(), Verdic
         return Err(Verdict::TunnelHopLimit);
     }
     decapsulate_ecn(packet, outer_ecn)
+}
+
+/// Returns whether [`open`] succeeds on a frame with these headers and leaves the inner packet as it
+/// is: checksums are right, and the outer ECN bits say nothing that the inner ones do not.
+#[inline(always)]
+pub(crate) fn opens_unchanged<B: Buffer>(frame: &B, headers: &TunnelHeaders<'_>) -> bool {
+    let (outer, inner) = (headers.outer(), headers.inner());
+    let (outer_ecn, inner_ecn) =
+        (ipv4::traffic_class(outer) & ECN, ipv4::traffic_class(inner) & ECN);
+    (frame.ip_checksum_is_good() || Sum::of_header(outer).fold() == 0xffff)
+        && Sum::of_header(inner).fold() == 0xffff
+        && ipv4::ttl(inner) != 0
+        && (outer_ecn == 0 || outer_ecn == inner_ecn)
+}
+
+/// Removes the outer header of a frame with [`TunnelHeaders`], as [`open`] does where
+/// [`opens_unchanged`] is true. `inner` is the view of the inner packet; returns its view afterwards.
+#[inline(always)]
+pub(crate) fn open_plain<B: Buffer>(frame: &mut B, inner: &View) -> View {
+    frame.truncate(inner.end as usize);
+    // The EtherType stays the same.
+    ethernet::relocate(frame.head_mut(), 0, ipv4::HEADER, ethernet::HEADER);
+    frame.trim_front(ipv4::HEADER);
+    inner.without_plain_outer()
 }
 
 /// Returns whether the outer UDP checksum is right, or absent: zero means none, over IPv6 too (RFC

@@ -3,6 +3,7 @@
 
 mod packet;
 mod plain;
+mod plain_tunnel;
 
 use std::net::IpAddr;
 
@@ -13,6 +14,7 @@ use crate::wire::{arp::Arp, ethernet, ipv4, ipv6, tcp, tunnel};
 
 pub use packet::Packet;
 pub(crate) use plain::Headers;
+pub(crate) use plain_tunnel::TunnelHeaders;
 
 /// A side of the appliance, on which packets are received and sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -148,25 +148,6 @@ impl View {
             kind: Kind::Tcp,
         }
     }
-
-    /// Returns the outer and the inner view of plain TCP over IPv4 in an IPv4-in-IPv4 tunnel, in a
-    /// frame without VLAN tags, with constant offsets, which the compiler can use. Returns `None`
-    /// for any other tunnel.
-    #[inline(always)]
-    pub(crate) fn as_plain_tunnel(&self, inner: &Self) -> Option<(Self, Self)> {
-        const OUTER: u16 = ethernet::HEADER as u16;
-        const INNER: u16 = OUTER + ipv4::HEADER as u16;
-        const TCP: u16 = INNER + ipv4::HEADER as u16;
-        let offsets = (self.l3, self.payload, inner.l3, inner.l4);
-        let versions = (self.version, inner.version);
-        if offsets != (OUTER, INNER, INNER, TCP) || versions != (Version::V4, Version::V4) {
-            return None;
-        }
-        let (kind, version) = (Kind::Tunnel, Version::V4);
-        let outer = Self { l3: OUTER, l4: INNER, payload: INNER, end: self.end, version, kind };
-        let (payload, end, kind) = (inner.payload, inner.end, Kind::Tcp);
-        Some((outer, Self { l3: INNER, l4: TCP, payload, end, version, kind }))
-    }
 }
 
 /// The headers of a plain TCP packet. Their offsets are constants, so the compiler removes bounds

@@ -66,6 +66,10 @@ impl<M: Mode> Gateway<M> {
     #[inline(always)]
     fn classify_tunnel(&mut self, number: usize, head: &[u8], view: &View) {
         let Self { v4, v6, lookup, .. } = self;
+        if let Some(headers) = lookup.inner[number].parse_plain_inner(view, head) {
+            let client = headers.destination();
+            return lookup.prefetch_bucket(number, PathClass::TunnelV4, &v4.flows, client);
+        }
         lookup.inner[number].parse_inner(view, head);
         let inner = &lookup.inner[number];
         let class = PathClass::slow(inner.version);

@@ -31,8 +31,16 @@ impl Replica {
                     self.lookup.prefetch_bucket(number, PathClass::FastV4, table, client);
                 }
                 None if view.kind == Kind::Tunnel && from == Side::Outside => {
-                    self.lookup.inner[number].parse_inner(view, head);
-                    self.classify_inner(from, number, head);
+                    match self.lookup.inner[number].parse_plain_inner(view, head) {
+                        Some(headers) => {
+                            let (table, client) = (&self.v4.connections, headers.source());
+                            self.lookup.prefetch_bucket(number, PathClass::TunnelV4, table, client);
+                        }
+                        None => {
+                            self.lookup.inner[number].parse_inner(view, head);
+                            self.classify_inner(from, number, head);
+                        }
+                    }
                 }
                 None => {
                     self.lookup.inner[number].assign(*view);
