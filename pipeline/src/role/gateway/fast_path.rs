@@ -51,28 +51,12 @@ impl<M: Mode> Gateway<M> {
             PathClass::SlowV4 if Self::is_data_tunnel(from, view, Version::V4) => {
                 let inner = &lookup.inner[number % BURST];
                 let FamilyState { flows, lost, .. } = v4;
-                let mut fast = FastPath::<M, V4>::new(flows, lost, path, entry, now);
-                // The same step twice: once with all offsets known to the compiler.
-                match view.as_plain_tunnel(inner) {
-                    Some((view, inside)) if inner.kind == Kind::Tcp => {
-                        let mut packet = Packet { buffer: frame, view };
-                        let verdict = fast.tunnelled(&mut packet, &inside);
-                        (packet.buffer, verdict)
-                    }
-                    _ => {
-                        let mut packet = Packet::parsed(frame, view);
-                        let verdict = fast.tunnelled(&mut packet, inner);
-                        (packet.buffer, verdict)
-                    }
-                }
+                FastPath::<M, V4>::new(flows, lost, path, entry, now).tunnel(frame, view, inner)
             }
             PathClass::SlowV6 if Self::is_data_tunnel(from, view, Version::V6) => {
-                let (mut packet, inner) =
-                    (Packet::parsed(frame, view), &lookup.inner[number % BURST]);
+                let inner = &lookup.inner[number % BURST];
                 let FamilyState { flows, lost, .. } = v6;
-                let mut fast = FastPath::<M, V6>::new(flows, lost, path, entry, now);
-                let verdict = fast.tunnelled(&mut packet, inner);
-                (packet.buffer, verdict)
+                FastPath::<M, V6>::new(flows, lost, path, entry, now).tunnel(frame, view, inner)
             }
             PathClass::SlowV4 | PathClass::SlowV6 | PathClass::Slow => (frame, None),
         }
@@ -115,6 +99,23 @@ impl<'a, M: Mode, F: Family> FastPath<'a, M, F> {
         let mut packet = Packet { buffer: frame, view: view.as_plain::<F>() };
         let verdict = self.plain_packet(from, &mut packet);
         (packet.buffer, verdict)
+    }
+
+    /// Handles a tunnel: the same step twice, once with all offsets known to the compiler.
+    #[inline(always)]
+    fn tunnel<B: Buffer>(mut self, frame: B, view: &View, inner: &View) -> (B, Option<Verdict>) {
+        match view.as_plain_tunnel::<F>(inner) {
+            Some((view, inside)) => {
+                let mut packet = Packet { buffer: frame, view };
+                let verdict = self.tunnelled(&mut packet, &inside);
+                (packet.buffer, verdict)
+            }
+            None => {
+                let mut packet = Packet::parsed(frame, view);
+                let verdict = self.tunnelled(&mut packet, inner);
+                (packet.buffer, verdict)
+            }
+        }
     }
 
     /// Handles a plain packet (ops 606, 608, 610, 612, 632, 636, 656).

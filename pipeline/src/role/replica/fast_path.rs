@@ -46,28 +46,12 @@ impl Replica {
             PathClass::SlowV4 if is_tunnel && view.version == Version::V4 => {
                 let inner = &lookup.inner[number % BURST];
                 let connections = &mut v4.connections;
-                let mut fast = FastPath::<V4> { connections, heard, path, entry, now };
-                // The same step twice: once with all offsets known to the compiler.
-                match view.as_plain_tunnel(inner) {
-                    Some((view, inside)) if inner.kind == Kind::Tcp => {
-                        let mut packet = Packet { buffer: frame, view };
-                        let verdict = fast.tunnelled(&mut packet, &inside);
-                        (packet.buffer, verdict)
-                    }
-                    _ => {
-                        let mut packet = Packet::parsed(frame, view);
-                        let verdict = fast.tunnelled(&mut packet, inner);
-                        (packet.buffer, verdict)
-                    }
-                }
+                FastPath::<V4> { connections, heard, path, entry, now }.tunnel(frame, view, inner)
             }
             PathClass::SlowV6 if is_tunnel && view.version == Version::V6 => {
-                let (mut packet, inner) =
-                    (Packet::parsed(frame, view), &lookup.inner[number % BURST]);
+                let inner = &lookup.inner[number % BURST];
                 let connections = &mut v6.connections;
-                let mut fast = FastPath::<V6> { connections, heard, path, entry, now };
-                let verdict = fast.tunnelled(&mut packet, inner);
-                (packet.buffer, verdict)
+                FastPath::<V6> { connections, heard, path, entry, now }.tunnel(frame, view, inner)
             }
             PathClass::SlowV4 | PathClass::SlowV6 | PathClass::Slow | PathClass::PassThrough => {
                 (frame, None)
@@ -91,6 +75,23 @@ impl<F: Family> FastPath<'_, F> {
         let mut packet = Packet { buffer: frame, view: view.as_plain::<F>() };
         let verdict = self.plain_packet(from, &mut packet);
         (packet.buffer, verdict)
+    }
+
+    /// Handles a tunnel: the same step twice, once with all offsets known to the compiler.
+    #[inline(always)]
+    fn tunnel<B: Buffer>(mut self, frame: B, view: &View, inner: &View) -> (B, Option<Verdict>) {
+        match view.as_plain_tunnel::<F>(inner) {
+            Some((view, inside)) => {
+                let mut packet = Packet { buffer: frame, view };
+                let verdict = self.tunnelled(&mut packet, &inside);
+                (packet.buffer, verdict)
+            }
+            None => {
+                let mut packet = Packet::parsed(frame, view);
+                let verdict = self.tunnelled(&mut packet, inner);
+                (packet.buffer, verdict)
+            }
+        }
     }
 
     #[inline(always)]
