@@ -3,6 +3,7 @@
 
 mod configuration;
 mod direct;
+mod families;
 mod parts;
 mod roles;
 
@@ -70,5 +71,10 @@ impl Case {
 /// Returns all cases, in the order of reports.
 pub fn all() -> impl Iterator<Item = Case> {
     let largest = configuration::cases();
-    roles::cases().into_iter().chain(direct::cases()).chain(largest).chain(parts::cases())
+    roles::cases()
+        .into_iter()
+        .chain(direct::cases())
+        .chain(largest)
+        .chain(parts::cases())
+        .chain(families::cases())
 }
