@@ -39,9 +39,8 @@ impl View {
         }
     }
 
-    /// Parses a frame that is not plain IPv4. Outside the loop over a burst, so that IPv4 does not
-    /// pay for it.
-    #[inline(never)]
+    /// Parses a frame that is not plain IPv4.
+    #[inline(always)]
     fn parse_rest(&mut self, head: &[u8], frame_len: usize) -> Shape {
         match Self::plain_v6(head, frame_len) {
             Some(view) => {

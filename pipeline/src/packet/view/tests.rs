@@ -241,6 +241,35 @@ fn all_parsers_agree_on_every_single_byte_changed_and_every_length() {
     }
 }
 
+/// The fuzzer's frames, which reach every branch of the parsers: as they are, cut at any length, and
+/// with each of their first bytes changed.
+#[test]
+fn all_parsers_agree_on_the_frames_of_the_fuzzer() {
+    /// Bytes of an input of the target `frame` before its frame.
+    const SETUP: usize = 3;
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fuzz/corpus/frame");
+    let mut kinds = std::collections::BTreeSet::new();
+    for file in std::fs::read_dir(corpus).unwrap() {
+        let input = std::fs::read(file.unwrap().path()).unwrap();
+        let frame = input.get(SETUP..).unwrap_or(&[]);
+        kinds.insert(format!("{:?}", parsed_by_general(frame, frame.len()).kind));
+        for length in 0..=frame.len() {
+            check_parsers(&frame[..length], frame.len());
+            check_parsers(&frame[..length], length);
+        }
+        for at in 12..frame.len().min(80) {
+            let mut frame = frame.to_vec();
+            for value in [0, 1, 4, 6, 17, 41, 44, 0x40, 0x60, 0xf0, 0xff, !frame[at]] {
+                frame[at] = value;
+                check_parsers(&frame, frame.len());
+            }
+        }
+    }
+    for kind in ["Tcp", "Tunnel", "BadTunnel", "Icmp", "Fragment"] {
+        assert!(kinds.contains(kind), "no {kind} among {kinds:?}");
+    }
+}
+
 proptest::proptest! {
     /// The frames have some bytes changed, are cut short, padded, or spread over two segments.
     #[test]
