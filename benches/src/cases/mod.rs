@@ -4,6 +4,7 @@
 mod configuration;
 mod direct;
 mod established;
+mod families;
 mod parts;
 mod roles;
 
@@ -72,5 +73,5 @@ impl Case {
 pub fn all() -> impl Iterator<Item = Case> {
     let (largest, established) = (configuration::cases(), established::cases());
     let roles = roles::cases().into_iter().chain(established).chain(direct::cases());
-    roles.chain(largest).chain(parts::cases())
+    roles.chain(largest).chain(parts::cases()).chain(families::cases())
 }

@@ -7,7 +7,7 @@
 use crate::packet::burst::BURST;
 use crate::packet::view::{Kind, View};
 use crate::table::{EntryHint, Hash, Key, State, Table};
-use crate::wire::family::{V6, Version};
+use crate::wire::family::Version;
 
 /// The path of a packet, as far as its headers decide it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,12 +40,6 @@ impl PathClass {
             Version::V4 => PathClass::SlowV4,
             Version::V6 => PathClass::SlowV6,
         }
-    }
-
-    /// Returns the class of TCP over IPv6 that is looked up.
-    #[inline(always)]
-    pub(super) fn of_v6(view: &View) -> Self {
-        if view.is_plain::<V6>() { PathClass::FastV6 } else { PathClass::SlowV6 }
     }
 
     /// Returns the class of a packet that is neither TCP nor a tunnel that the role opens.

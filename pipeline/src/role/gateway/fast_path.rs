@@ -64,8 +64,7 @@ impl<M: Mode> Gateway<M> {
             PathClass::SlowV6 if Self::is_data_tunnel(from, view, Version::V6) => {
                 let inner = &self.lookup.inner[number % BURST];
                 let FamilyState { flows, lost, .. } = &mut self.v6;
-                let mut fast = FastPath::<M, V6>::new(flows, lost, path, entry, now);
-                fast.tunnelled(&mut Packet::parsed(frame, view), inner)
+                FastPath::<M, V6>::new(flows, lost, path, entry, now).tunnel(frame, view, inner)
             }
             _ => None,
         }
@@ -101,6 +100,15 @@ impl<'a, M: Mode, F: Family> FastPath<'a, M, F> {
         now: Ticks,
     ) -> Self {
         Self { flows, lost, path, entry, now, mode: PhantomData }
+    }
+
+    /// Handles a tunnel: the same step twice, once with all offsets known to the compiler.
+    #[inline(always)]
+    fn tunnel<B: Buffer>(&mut self, frame: &mut B, view: &View, inner: &View) -> Option<Verdict> {
+        match view.as_plain_tunnel::<F>(inner) {
+            Some((view, inside)) => self.tunnelled(&mut Packet { buffer: frame, view }, &inside),
+            None => self.tunnelled(&mut Packet::parsed(frame, view), inner),
+        }
     }
 
     /// Handles a plain packet (ops 606, 608, 610, 612, 632, 636, 656).

@@ -57,8 +57,7 @@ impl Replica {
             PathClass::SlowV6 if is_tunnel && view.version == Version::V6 => {
                 let connections = &mut v6.connections;
                 let mut fast = FastPath::<V6> { connections, heard, path, entry, now };
-                let inner = &lookup.inner[number % BURST];
-                fast.tunnelled(&mut Packet::parsed(frame, view), inner)
+                fast.tunnel(frame, view, &lookup.inner[number % BURST])
             }
             _ => None,
         }
@@ -75,6 +74,15 @@ struct FastPath<'a, F: Family> {
 }
 
 impl<F: Family> FastPath<'_, F> {
+    /// Handles a tunnel: the same step twice, once with all offsets known to the compiler.
+    #[inline(always)]
+    fn tunnel<B: Buffer>(&mut self, frame: &mut B, view: &View, inner: &View) -> Option<Verdict> {
+        match view.as_plain_tunnel::<F>(inner) {
+            Some((view, inside)) => self.tunnelled(&mut Packet { buffer: frame, view }, &inside),
+            None => self.tunnelled(&mut Packet::parsed(frame, view), inner),
+        }
+    }
+
     #[inline(always)]
     fn plain<B: Buffer>(&mut self, from: Side, frame: &mut B, view: &View) -> Option<Verdict> {
         let packet = &mut Packet { buffer: frame, view: view.as_plain::<F>() };
