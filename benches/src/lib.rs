@@ -2,7 +2,7 @@
 //! and times only the role.
 //!
 //! [`fixtures`] has the frames, [`roles`] the roles, [`direct`] whom gateways ask directly,
-//! [`configuration`] roles with configurations of any size,
+//! [`established`] roles with open connections, [`configuration`] roles with configurations of any size,
 //! [`cases`] the cases of the test `allocations` and the program `instructions`.
 
 pub mod cases;
@@ -10,6 +10,7 @@ pub mod configuration;
 pub mod direct;
 #[cfg(feature = "dpdk")]
 pub mod dpdk;
+pub mod established;
 pub mod find;
 pub mod fixtures;
 pub mod roles;

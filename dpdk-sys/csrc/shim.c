@@ -15,6 +15,7 @@ void firstack_mbuf_layout(struct firstack_layout *layout)
 		.nb_segs = offsetof(struct rte_mbuf, nb_segs),
 		.port = offsetof(struct rte_mbuf, port),
 		.ol_flags = offsetof(struct rte_mbuf, ol_flags),
+		.packet_type = offsetof(struct rte_mbuf, packet_type),
 		.pkt_len = offsetof(struct rte_mbuf, pkt_len),
 		.data_len = offsetof(struct rte_mbuf, data_len),
 		.hash = offsetof(struct rte_mbuf, hash),

@@ -32,6 +32,11 @@ static const uint32_t FIRSTACK_RSS_L3_SRC_ONLY_BIT = __builtin_ctzll(RTE_ETH_RSS
 static const uint32_t FIRSTACK_RSS_L3_DST_ONLY_BIT = __builtin_ctzll(RTE_ETH_RSS_L3_DST_ONLY);
 static const uint64_t FIRSTACK_RX_RSS_HASH = RTE_ETH_RX_OFFLOAD_RSS_HASH;
 static const uint64_t FIRSTACK_MBUF_RSS_HASH = RTE_MBUF_F_RX_RSS_HASH;
+static const uint64_t FIRSTACK_MBUF_IP_CKSUM_MASK = RTE_MBUF_F_RX_IP_CKSUM_MASK;
+static const uint64_t FIRSTACK_MBUF_IP_CKSUM_GOOD = RTE_MBUF_F_RX_IP_CKSUM_GOOD;
+static const uint64_t FIRSTACK_MBUF_L4_CKSUM_MASK = RTE_MBUF_F_RX_L4_CKSUM_MASK;
+static const uint64_t FIRSTACK_MBUF_L4_CKSUM_GOOD = RTE_MBUF_F_RX_L4_CKSUM_GOOD;
+static const uint32_t FIRSTACK_PTYPE_TUNNEL_MASK = RTE_PTYPE_TUNNEL_MASK;
 static const uint16_t FIRSTACK_RETA_GROUP = RTE_ETH_RETA_GROUP_SIZE;
 static const uint16_t FIRSTACK_HEADROOM = RTE_PKTMBUF_HEADROOM;
 static const uint32_t FIRSTACK_CACHE_MAX = RTE_MEMPOOL_CACHE_MAX_SIZE;
@@ -39,7 +44,7 @@ static const uint32_t FIRSTACK_MAX_LCORE = RTE_MAX_LCORE;
 
 struct firstack_layout {
 	size_t size, align;
-	size_t buf_addr, data_off, refcnt, nb_segs, port, ol_flags;
+	size_t buf_addr, data_off, refcnt, nb_segs, port, ol_flags, packet_type;
 	size_t pkt_len, data_len, hash, buf_len, pool, next;
 };
 

@@ -60,7 +60,8 @@ pub struct rte_mbuf {
     pub port: u16,
     /// Offload flags.
     pub ol_flags: u64,
-    packet_type: u32,
+    /// What the port made out of the packet's headers.
+    pub packet_type: u32,
     /// The length of the frame, in bytes; valid in its first segment only.
     pub pkt_len: u32,
     /// The length of the data in this segment, in bytes.
@@ -93,6 +94,7 @@ pub fn layout_mismatch() -> Option<(&'static str, usize, usize)> {
         ("nb_segs", offset_of!(rte_mbuf, nb_segs), c.nb_segs),
         ("port", offset_of!(rte_mbuf, port), c.port),
         ("ol_flags", offset_of!(rte_mbuf, ol_flags), c.ol_flags),
+        ("packet_type", offset_of!(rte_mbuf, packet_type), c.packet_type),
         ("pkt_len", offset_of!(rte_mbuf, pkt_len), c.pkt_len),
         ("data_len", offset_of!(rte_mbuf, data_len), c.data_len),
         ("hash", offset_of!(rte_mbuf, hash), c.hash),

@@ -22,6 +22,10 @@ pub struct Mbuf(NonNull<rte_mbuf>);
 // thread.
 unsafe impl Send for Mbuf {}
 
+/// The offload flags that say what the port thinks of a received packet's checksums.
+const CHECKSUMS: u64 =
+    dpdk_sys::FIRSTACK_MBUF_IP_CKSUM_MASK | dpdk_sys::FIRSTACK_MBUF_L4_CKSUM_MASK;
+
 impl Mbuf {
     fn raw(&self) -> &rte_mbuf {
         // SAFETY: valid and owned by `self`, by the type's invariant.
@@ -61,6 +65,14 @@ impl Mbuf {
     #[inline]
     pub fn is_hashed(&self) -> bool {
         self.raw().ol_flags & dpdk_sys::FIRSTACK_MBUF_RSS_HASH != 0
+    }
+
+    /// Returns whether the port's verdict in these offload flags is the good one, and about the
+    /// frame's first IP packet: a port that has recognized a tunnel means the packet inside.
+    #[inline]
+    fn verified(&self, mask: u64, good: u64) -> bool {
+        let raw = self.raw();
+        raw.ol_flags & mask == good && raw.packet_type & dpdk_sys::FIRSTACK_PTYPE_TUNNEL_MASK == 0
     }
 
     /// Returns DPDK's number of the port that received the frame; meaningless for an allocated
@@ -120,6 +132,7 @@ impl Buffer for Mbuf {
         raw.data_off -= count as u16;
         raw.data_len += count as u16;
         raw.pkt_len += count as u32;
+        raw.ol_flags &= !CHECKSUMS;
         true
     }
 
@@ -130,6 +143,7 @@ impl Buffer for Mbuf {
         raw.data_off += count as u16;
         raw.data_len -= count as u16;
         raw.pkt_len -= count as u32;
+        raw.ol_flags &= !CHECKSUMS;
     }
 
     #[inline]
@@ -144,6 +158,16 @@ impl Buffer for Mbuf {
         } else {
             self.truncate_chain(len);
         }
+    }
+
+    #[inline]
+    fn ip_checksum_is_good(&self) -> bool {
+        self.verified(dpdk_sys::FIRSTACK_MBUF_IP_CKSUM_MASK, dpdk_sys::FIRSTACK_MBUF_IP_CKSUM_GOOD)
+    }
+
+    #[inline]
+    fn l4_checksum_is_good(&self) -> bool {
+        self.verified(dpdk_sys::FIRSTACK_MBUF_L4_CKSUM_MASK, dpdk_sys::FIRSTACK_MBUF_L4_CKSUM_GOOD)
     }
 }
 
@@ -199,5 +223,74 @@ impl<'a> Iterator for Segments<'a> {
         // SAFETY: null, or the next segment of a chain whose owner is borrowed for `'a`.
         self.next = unsafe { segment.next.as_ref() };
         Some(bytes(segment))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::mem::{ManuallyDrop, MaybeUninit};
+
+    use super::*;
+    use dpdk_sys::{
+        FIRSTACK_MBUF_IP_CKSUM_GOOD as IP, FIRSTACK_MBUF_L4_CKSUM_GOOD as L4,
+        FIRSTACK_MBUF_RSS_HASH as HASHED,
+    };
+
+    /// Calls `check` with a received frame of 100 bytes that has these offload flags.
+    fn received(flags: u64, packet_type: u32, check: impl Fn(&mut Mbuf)) {
+        let mut bytes = [7_u8; 256];
+        // SAFETY: zero is a value of every field.
+        let mut raw: rte_mbuf = unsafe { MaybeUninit::zeroed().assume_init() };
+        (raw.buf_addr, raw.buf_len) = (bytes.as_mut_ptr().cast(), 256);
+        (raw.nb_segs, raw.data_off, raw.data_len, raw.pkt_len) = (1, 128, 100, 100);
+        (raw.ol_flags, raw.packet_type) = (flags, packet_type);
+        // It has no pool that it could be returned to.
+        check(&mut ManuallyDrop::new(Mbuf(NonNull::from(&mut raw))));
+    }
+
+    fn good(frame: &Mbuf) -> (bool, bool) {
+        (frame.ip_checksum_is_good(), frame.l4_checksum_is_good())
+    }
+
+    #[test]
+    fn only_the_ports_good_verdict_on_the_outermost_packet_counts() {
+        let (ip_bad, l4_bad) = (
+            dpdk_sys::FIRSTACK_MBUF_IP_CKSUM_MASK & !IP,
+            dpdk_sys::FIRSTACK_MBUF_L4_CKSUM_MASK & !L4,
+        );
+        for (flags, expected) in [
+            (0, (false, false)),
+            (HASHED, (false, false)),
+            (IP | HASHED, (true, false)),
+            (IP | l4_bad, (true, false)),
+            (IP | L4, (true, true)),
+            (ip_bad | L4, (false, true)),
+            // Both bits mean "not correct in the packet, but the data is".
+            (ip_bad | IP | l4_bad | L4, (false, false)),
+        ] {
+            received(flags, 0x0111, |frame| assert_eq!(good(frame), expected, "{flags:#x}"));
+            // A tunnel of any kind: the verdicts are on the packet inside.
+            for tunnel in [0x1000, 0x2000, 0xf000] {
+                let check =
+                    |frame: &mut Mbuf| assert_eq!(good(frame), (false, false), "{flags:#x}");
+                received(flags, 0x0011 | tunnel, check);
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_with_another_front_is_not_verified_any_more() {
+        received(IP | L4 | HASHED, 0, |frame| {
+            frame.head_mut()[0] = 9;
+            frame.truncate(80);
+            assert!(!frame.prepend(129));
+            assert_eq!(good(frame), (true, true));
+            assert!(frame.prepend(20));
+            assert_eq!((good(frame), frame.is_hashed()), ((false, false), true));
+        });
+        received(IP | L4 | HASHED, 0, |frame| {
+            frame.trim_front(20);
+            assert_eq!((good(frame), frame.is_hashed()), ((false, false), true));
+        });
     }
 }

@@ -3,6 +3,8 @@
 
 mod configuration;
 mod direct;
+mod established;
+mod families;
 mod parts;
 mod roles;
 
@@ -69,6 +71,7 @@ impl Case {
 
 /// Returns all cases, in the order of reports.
 pub fn all() -> impl Iterator<Item = Case> {
-    let largest = configuration::cases();
-    roles::cases().into_iter().chain(direct::cases()).chain(largest).chain(parts::cases())
+    let (largest, established) = (configuration::cases(), established::cases());
+    let roles = roles::cases().into_iter().chain(established).chain(direct::cases());
+    roles.chain(largest).chain(parts::cases()).chain(families::cases())
 }

@@ -4,7 +4,8 @@
 //! may have several segments, such as a jumbo frame in small mbufs. Every header that the pipeline
 //! reads is in the first one, which [`Buffer::head`] returns.
 
-/// An owned frame. Dropping it returns its memory to where it came from.
+/// A frame, owned, or borrowed for changes. Dropping an owned one returns its memory to where it came
+/// from.
 pub trait Buffer: Sized {
     /// Returns the bytes of the first segment, from the Ethernet header on.
     fn head(&self) -> &[u8];
@@ -26,9 +27,73 @@ pub trait Buffer: Sized {
     /// Shortens the frame to `len` bytes. A frame that is not longer is left unchanged.
     fn truncate(&mut self, len: usize);
 
+    /// Returns whether the port has verified the checksum of the frame's first IPv4 header and found
+    /// it right. `false` says nothing: the port may not verify, or not this packet.
+    ///
+    /// [`Buffer::prepend`] and [`Buffer::trim_front`] end it, because another header may be the
+    /// first one then. A change in place keeps it, as it has to keep the checksum right.
+    #[inline(always)]
+    fn ip_checksum_is_good(&self) -> bool {
+        false
+    }
+
+    /// Returns whether the port has verified the checksum of the TCP segment or UDP datagram in the
+    /// frame's first IP packet and found it right; as [`Buffer::ip_checksum_is_good`] otherwise.
+    #[inline(always)]
+    fn l4_checksum_is_good(&self) -> bool {
+        false
+    }
+
     /// Returns whether the whole frame is in its first segment.
     fn is_contiguous(&self) -> bool {
         self.head().len() == self.frame_len()
+    }
+}
+
+impl<B: Buffer> Buffer for &mut B {
+    #[inline(always)]
+    fn head(&self) -> &[u8] {
+        (**self).head()
+    }
+
+    #[inline(always)]
+    fn head_mut(&mut self) -> &mut [u8] {
+        (**self).head_mut()
+    }
+
+    #[inline(always)]
+    fn frame_len(&self) -> usize {
+        (**self).frame_len()
+    }
+
+    #[inline(always)]
+    fn prepend(&mut self, count: usize) -> bool {
+        (**self).prepend(count)
+    }
+
+    #[inline(always)]
+    fn trim_front(&mut self, count: usize) {
+        (**self).trim_front(count);
+    }
+
+    #[inline(always)]
+    fn truncate(&mut self, len: usize) {
+        (**self).truncate(len);
+    }
+
+    #[inline(always)]
+    fn is_contiguous(&self) -> bool {
+        (**self).is_contiguous()
+    }
+
+    #[inline(always)]
+    fn ip_checksum_is_good(&self) -> bool {
+        (**self).ip_checksum_is_good()
+    }
+
+    #[inline(always)]
+    fn l4_checksum_is_good(&self) -> bool {
+        (**self).l4_checksum_is_good()
     }
 }
 
@@ -65,6 +130,7 @@ pub struct HeapBuffer {
     bytes: Vec<u8>,
     start: usize,
     first_segment: usize,
+    verified: bool,
 }
 
 impl HeapBuffer {
@@ -77,7 +143,14 @@ impl HeapBuffer {
     pub fn segmented(frame: &[u8], first_segment: usize) -> Self {
         let mut bytes = vec![0; HEADROOM];
         bytes.extend_from_slice(frame);
-        Self { bytes, start: HEADROOM, first_segment: first_segment.min(frame.len()) }
+        let first_segment = first_segment.min(frame.len());
+        Self { bytes, start: HEADROOM, first_segment, verified: false }
+    }
+
+    /// Creates a contiguous frame with these bytes, whose checksums the port calls right; whether
+    /// they are is up to the test.
+    pub fn verified(frame: &[u8]) -> Self {
+        Self { verified: true, ..Self::new(frame) }
     }
 
     /// Returns the whole frame, over all segments.
@@ -105,6 +178,7 @@ impl Buffer for HeapBuffer {
         }
         self.start -= count;
         self.first_segment += count;
+        self.verified = false;
         true
     }
 
@@ -112,11 +186,20 @@ impl Buffer for HeapBuffer {
         assert!(count <= self.first_segment);
         self.start += count;
         self.first_segment -= count;
+        self.verified = false;
     }
 
     fn truncate(&mut self, len: usize) {
         self.bytes.truncate(self.start + len);
         self.first_segment = self.first_segment.min(self.frame_len());
+    }
+
+    fn ip_checksum_is_good(&self) -> bool {
+        self.verified
+    }
+
+    fn l4_checksum_is_good(&self) -> bool {
+        self.verified
     }
 }
 
@@ -174,6 +257,23 @@ mod tests {
         assert!(!buffer.is_contiguous());
         buffer.truncate(40);
         assert!(buffer.is_contiguous());
+    }
+
+    #[test]
+    fn a_frame_with_another_front_is_not_verified_any_more() {
+        let good =
+            |buffer: &HeapBuffer| (buffer.ip_checksum_is_good(), buffer.l4_checksum_is_good());
+        assert_eq!(good(&HeapBuffer::new(&[7; 100])), (false, false));
+        let mut longer = HeapBuffer::verified(&[7; 100]);
+        let mut shorter = longer.clone();
+        longer.truncate(60);
+        longer.head_mut()[0] = 9;
+        assert_eq!(good(&longer), (true, true));
+        assert!(!longer.prepend(HEADROOM + 1));
+        assert_eq!(good(&longer), (true, true));
+        assert!(longer.prepend(20));
+        shorter.trim_front(20);
+        assert_eq!((good(&longer), good(&shorter)), ((false, false), (false, false)));
     }
 
     #[test]

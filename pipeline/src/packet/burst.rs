@@ -3,10 +3,11 @@
 use arrayvec::ArrayVec;
 
 use crate::packet::buffer::Buffer;
-use crate::packet::view::{Headers, Side, View};
+use crate::packet::undecided::Undecided;
+use crate::packet::view::{Headers, Shape, Side, View};
 use crate::stage::fragment;
 use crate::verdict::Verdict;
-use crate::wire::family::V4;
+use crate::wire::family::{V4, V6};
 
 /// Largest number of packets in a burst. Throughput is best at 32 to 64; at 128 the buffers of a
 /// burst no longer fit into a core's mempool cache, and the rate halves.
@@ -19,6 +20,8 @@ pub(crate) struct Parsed<'a> {
     pub(crate) view: &'a View,
     /// Its headers if it is TCP over IPv4 with all headers at their usual offsets.
     pub(crate) plain: Option<Headers<'a, V4>>,
+    /// Its headers if it is such TCP over IPv6.
+    pub(crate) plain_v6: Option<Headers<'a, V6>>,
 }
 
 /// The packets received at once from one side, in order. Each is parsed once.
@@ -77,12 +80,12 @@ impl<B: Buffer> Burst<B> {
         &self.verdicts[..self.decided]
     }
 
-    /// Takes out the packets in order, each with its view and the place for its verdict.
+    /// Takes out the frames, to be decided about in order, with their views and the places for their
+    /// verdicts.
     #[inline(always)]
-    pub(crate) fn decide(&mut self) -> impl Iterator<Item = (B, &View, &mut Verdict)> {
+    pub(crate) fn decide(&mut self) -> (Undecided<'_, B>, &[View; BURST], &mut [Verdict; BURST]) {
         self.decided = self.frames.len();
-        let known = self.views.iter().zip(&mut self.verdicts);
-        self.frames.drain(..).zip(known).map(|(frame, (view, verdict))| (frame, view, verdict))
+        (Undecided::new(&mut self.frames), &self.views, &mut self.verdicts)
     }
 
     /// Empties the burst, so that [`Burst::push`] can fill it.
@@ -117,11 +120,13 @@ impl<B: Buffer> Burst<B> {
     pub(crate) fn parse(&mut self, number: usize) -> Parsed<'_> {
         let frame = &self.frames[number];
         let (head, view) = (frame.head(), &mut self.views[number]);
-        let plain = match self.parsed {
-            true => view.is_plain::<V4>(),
+        let shape = match self.parsed {
+            true => view.shape(),
             false => view.parse_in_place(head, frame.frame_len()),
         };
-        Parsed { head, view, plain: Headers::of(head).filter(|_| plain) }
+        let plain = Headers::of(head).filter(|_| shape == Shape::PlainV4);
+        let plain_v6 = Headers::of(head).filter(|_| shape == Shape::PlainV6);
+        Parsed { head, view, plain, plain_v6 }
     }
 }
 

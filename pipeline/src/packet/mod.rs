@@ -5,4 +5,5 @@ pub mod burst;
 pub mod delayed;
 pub mod fragments;
 pub mod pending;
+mod undecided;
 pub mod view;

@@ -7,7 +7,7 @@
 use crate::packet::burst::BURST;
 use crate::packet::view::{Kind, View};
 use crate::table::{EntryHint, Hash, Key, State, Table};
-use crate::wire::family::{V6, Version};
+use crate::wire::family::Version;
 
 /// The path of a packet, as far as its headers decide it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub(super) enum PathClass {
     FastV4,
     /// The fast path: TCP over IPv6 with all headers at their usual places, looked up.
     FastV6,
+    /// The fast path: the same in an IPv4-in-IPv4 tunnel, looked up.
+    TunnelV4,
     /// The slow path, looked up in the table of IPv4.
     SlowV4,
     /// The slow path, looked up in the table of IPv6.
@@ -38,12 +40,6 @@ impl PathClass {
             Version::V4 => PathClass::SlowV4,
             Version::V6 => PathClass::SlowV6,
         }
-    }
-
-    /// Returns the class of TCP over IPv6 that is looked up.
-    #[inline(always)]
-    pub(super) fn of_v6(view: &View) -> Self {
-        if view.is_plain::<V6>() { PathClass::FastV6 } else { PathClass::SlowV6 }
     }
 
     /// Returns the class of a packet that is neither TCP nor a tunnel that the role opens.
@@ -118,7 +114,9 @@ impl BurstLookup {
         for number in 0..count.min(BURST) {
             let hash = self.hashes[number];
             self.entries[number] = match self.classes[number] {
-                PathClass::FastV4 | PathClass::SlowV4 => v4.prefetch_entry(hash),
+                PathClass::FastV4 | PathClass::TunnelV4 | PathClass::SlowV4 => {
+                    v4.prefetch_entry(hash)
+                }
                 PathClass::FastV6 | PathClass::SlowV6 => v6.prefetch_entry(hash),
                 PathClass::Slow | PathClass::PassThrough | PathClass::NotHandled => continue,
             };
@@ -138,9 +136,11 @@ impl BurstLookup {
             PathClass::Slow | PathClass::PassThrough | PathClass::NotHandled => {
                 (Hash::NONE, EntryHint::NONE)
             }
-            PathClass::FastV4 | PathClass::FastV6 | PathClass::SlowV4 | PathClass::SlowV6 => {
-                (self.hashes[number], self.entries[number])
-            }
+            PathClass::FastV4
+            | PathClass::FastV6
+            | PathClass::TunnelV4
+            | PathClass::SlowV4
+            | PathClass::SlowV6 => (self.hashes[number], self.entries[number]),
         };
         LookupHint { hash, entry, inner: self.inner[number] }
     }

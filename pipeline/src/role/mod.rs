@@ -1,9 +1,9 @@
 //! The three roles, gateway, switch and replica: figures 2 to 6 of the patent, in terms of the
 //! stages.
 //!
-//! A role gives each packet of a burst one [`Verdict`]; [`Finish`] forwards or drops the packet and
-//! counts it. [`process`] takes a burst through any role in three passes: classify packets and
-//! prefetch buckets; prefetch entries; fast path or slow path.
+//! A role gives each packet of a burst one [`Verdict`]. [`process`] takes a burst through any role in
+//! three passes: classify packets and prefetch buckets; prefetch entries; fast path or slow path. It
+//! forwards or drops each packet as its verdict says, and counts it.
 
 #[cfg(test)]
 mod equivalence;
@@ -155,10 +155,10 @@ trait BurstRole: Role {
         &mut self,
         from: Side,
         number: usize,
-        frame: B,
+        frame: &mut B,
         view: &View,
         now: Ticks,
-    ) -> (B, Option<Verdict>);
+    ) -> Option<Verdict>;
 
     /// Pass 3, for every other packet.
     fn slow_path<P: Pool>(
@@ -193,68 +193,74 @@ fn process_from<const FAST: bool, R: BurstRole, P: Pool>(
     context: &mut Context<'_, P>,
 ) {
     role.classify_and_prefetch_buckets(from, burst);
-    role.prefetch_entries(burst.len());
-    role.common_counters().side(from).received.add(burst.len() as u64);
-    let mut finish = Finish::new(from);
-    for (number, (frame, view, verdict)) in burst.decide().enumerate() {
-        let (frame, fast) = match FAST {
+    let count = burst.len();
+    role.prefetch_entries(count);
+    role.common_counters().side(from).received.add(count as u64);
+    let mut runs = Runs::new(from);
+    let (mut frames, views, verdicts) = burst.decide();
+    for (number, (view, place)) in views.iter().zip(verdicts).enumerate() {
+        let Some(frame) = frames.next() else { break };
+        let fast = match FAST {
             true => role.fast_path(from, number, frame, view, context.now),
-            false => (frame, None),
+            false => None,
         };
-        let frame = match fast {
-            Some(decided) => {
-                *verdict = decided;
-                frame
+        if let Some(verdict) = fast {
+            debug_assert!(verdict.roles().has(R::ROLE), "{verdict:?}");
+            *place = verdict;
+            runs.add(role.common_counters(), number, verdict);
+            if !runs.forwards {
+                drop(frames.take(context.out.side(from.other())));
             }
-            None => {
-                let mut packet = Packet::parsed(frame, view);
-                *verdict = role.slow_path(from, number, &mut packet, context);
-                packet.buffer
-            }
-        };
+            continue;
+        }
+        // The frames before it leave before what it causes.
+        let frame = frames.take(context.out.side(from.other()));
+        let mut packet = Packet::parsed(frame, view);
+        let verdict = role.slow_path(from, number, &mut packet, context);
         debug_assert!(verdict.roles().has(R::ROLE), "{verdict:?}");
-        finish.one(role.common_counters(), frame, *verdict, context);
+        *place = verdict;
+        runs.add(role.common_counters(), number, verdict);
+        if runs.forwards {
+            context.out.send(from.other(), packet.buffer);
+        }
     }
-    finish.count(role.common_counters());
+    frames.send(context.out.side(from.other()));
+    runs.end(role.common_counters(), count);
 }
 
-/// Forwards packets or drops them, as their verdicts say, and counts them. Packets with the same
-/// verdict mostly follow each other, and are counted together.
-struct Finish {
+/// Counts packets by verdict. Packets with the same verdict mostly follow each other, and are counted
+/// together.
+struct Runs {
     from: Side,
-    last: Verdict,
-    run: u64,
+    verdict: Verdict,
+    /// Whether packets with this verdict are forwarded.
+    forwards: bool,
+    /// The number of the first packet of the run.
+    start: usize,
 }
 
-impl Finish {
+impl Runs {
     #[inline(always)]
     fn new(from: Side) -> Self {
-        Self { from, last: Verdict::NonIp, run: 0 }
+        Self { from, verdict: Verdict::NonIp, forwards: true, start: 0 }
     }
 
+    /// Counts the packet with this number, which follows those before.
     #[inline(always)]
-    fn one<P: Pool>(
-        &mut self,
-        counters: &CommonCounters,
-        frame: P::Buffer,
-        verdict: Verdict,
-        context: &mut Context<'_, P>,
-    ) {
-        if verdict != self.last {
-            self.count(counters);
-            self.last = verdict;
-        }
-        self.run += 1;
-        if verdict.fate() == Fate::Forwarded {
-            context.out.send(self.from.other(), frame);
+    fn add(&mut self, counters: &CommonCounters, number: usize, verdict: Verdict) {
+        if verdict != self.verdict {
+            self.end(counters, number);
+            self.verdict = verdict;
+            self.forwards = verdict.fate() == Fate::Forwarded;
         }
     }
 
-    /// Counts the packets of the current run. Called after the last packet, too.
+    /// Ends a run in front of the packet with this number.
     #[inline(always)]
-    fn count(&mut self, counters: &CommonCounters) {
-        counters.side(self.from).verdicts[self.last as usize].add(self.run);
-        self.run = 0;
+    fn end(&mut self, counters: &CommonCounters, number: usize) {
+        let count = (number - self.start) as u64;
+        counters.side(self.from).verdicts[self.verdict as usize].add(count);
+        self.start = number;
     }
 }
 

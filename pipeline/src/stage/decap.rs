@@ -2,12 +2,12 @@
 //! removed (ops 410, 535, 554, 658).
 
 use crate::packet::buffer::Buffer;
-use crate::packet::view::{Kind, Packet, View};
+use crate::packet::view::{Kind, Packet, TunnelHeaders, View};
 use crate::stage::encap;
 use crate::verdict::Verdict;
 use crate::wire::checksum::Sum;
 use crate::wire::family::{Family, V4, V6, Version};
-use crate::wire::{ethernet, put_u16, tunnel, u16_at};
+use crate::wire::{ethernet, ipv4, put_u16, tunnel, u16_at};
 
 /// The ECN bits of a traffic class.
 const ECN: u8 = 0x03;
@@ -32,7 +32,9 @@ pub fn open<B: Buffer>(packet: &mut Packet<B>, inner: View) -> Result<(), Verdic
         Kind::Other(Verdict::OtherProtocol) => return Err(Verdict::TunnelOtherProtocol),
         _ => return Err(Verdict::TunnelMalformed),
     }
-    if !packet.ip_checksum_ok() || !udp_checksum_ok(packet, inner) {
+    if !(packet.buffer.ip_checksum_is_good() || packet.ip_checksum_ok())
+        || !udp_checksum_ok(packet, inner)
+    {
         return Err(Verdict::TunnelChecksum);
     }
     let outer_ecn = traffic_class(packet) & ECN;
@@ -59,6 +61,31 @@ pub fn open<B: Buffer>(packet: &mut Packet<B>, inner: View) -> Result<(), Verdic
         return Err(Verdict::TunnelHopLimit);
     }
     decapsulate_ecn(packet, outer_ecn)
+}
+
+/// Returns whether [`open`] succeeds on a frame with these headers and leaves the inner packet as it
+/// is: both checksums are right, a hop is left, and the outer ECN bits change nothing.
+#[inline(always)]
+pub(crate) fn opens_unchanged<B: Buffer>(frame: &B, headers: &TunnelHeaders<'_>) -> bool {
+    /// One bit for each pair of inner (upper half of the number) and outer ECN.
+    const UNCHANGED: u16 = 0b1111_0101_0111_0111;
+    let (outer, inner) = (headers.outer(), headers.inner());
+    let ecn = [inner, outer].map(|ip| ipv4::traffic_class(ip) & ECN);
+    (frame.ip_checksum_is_good() || Sum::of_header(outer).fold() == 0xffff)
+        && Sum::of_header(inner).fold() == 0xffff
+        && ipv4::ttl(inner) != 0
+        && UNCHANGED >> (ecn[0] << 2 | ecn[1]) & 1 != 0
+}
+
+/// Removes the outer header of a frame with [`TunnelHeaders`], as [`open`] does where
+/// [`opens_unchanged`] is true. `inner` is the view of the inner packet; returns its view afterwards.
+#[inline(always)]
+pub(crate) fn open_plain<B: Buffer>(frame: &mut B, inner: &View) -> View {
+    frame.truncate(inner.end as usize);
+    // The EtherType stays the same.
+    ethernet::relocate(frame.head_mut(), 0, ipv4::HEADER, ethernet::HEADER);
+    frame.trim_front(ipv4::HEADER);
+    inner.without_plain_outer()
 }
 
 /// Returns whether the outer UDP checksum is right, or absent: zero means none, over IPv6 too (RFC
@@ -195,6 +222,96 @@ mod tests {
         let mut udp = packet;
         udp[9] = 17;
         assert_eq!(decapsulate(&outer(0, &udp)), Err(Verdict::TunnelOtherProtocol));
+    }
+
+    /// A frame with [`TunnelHeaders`] is opened in one step exactly where [`open`] leaves the packet as
+    /// it is, and then with the same result.
+    #[test]
+    fn plain_tunnels_are_opened_in_one_step_where_nothing_changes() {
+        let mut opened = [0; 2];
+        let mut check = |frame: &[u8]| {
+            let mut slowly = Packet::new(HeapBuffer::new(frame));
+            let (mut view, outer) = (View::NOTHING, slowly.view);
+            let headers = view.parse_plain_inner(&outer, frame).unwrap();
+            let mut buffer = HeapBuffer::new(frame);
+            let unchanged = opens_unchanged(&buffer, &headers);
+            let result = open(&mut slowly, view);
+            let inner = &frame[34..view.end as usize];
+            let is_same = result.is_ok() && slowly.buffer.frame()[14..] == *inner;
+            assert_eq!(unchanged, is_same, "{result:?} {frame:02x?}");
+            opened[usize::from(unchanged)] += 1;
+            if unchanged {
+                let view = open_plain(&mut buffer, &view);
+                assert_eq!((buffer.frame(), view), (slowly.buffer.frame(), slowly.view));
+            }
+        };
+        for (inside, outside) in (0..4).flat_map(|inside| (0..4).map(move |out| (inside, out))) {
+            let inner = syn().payload(b"odd").traffic_class(0x88 | inside).packet();
+            let mut frame = outer(0x88 | outside, &inner);
+            check(&frame);
+            frame.extend([0xee; 6]);
+            check(&frame);
+            // Every bit of both headers that leaves them plain.
+            for at in (14..54).filter(|at| {
+                !matches!(at - 14, 0 | 2 | 3 | 6 | 7 | 9 | 20 | 22 | 23 | 26 | 27 | 29)
+            }) {
+                for bit in 0..8 {
+                    frame[at] ^= 1 << bit;
+                    check(&frame);
+                    frame[at] ^= 1 << bit;
+                }
+            }
+        }
+        // No hop left.
+        let mut inner = syn().packet();
+        inner[8] = 0;
+        inner[10..12].fill(0);
+        let checksum = Sum::of(&inner[..20]).checksum();
+        inner[10..12].copy_from_slice(&checksum.to_be_bytes());
+        check(&outer(0, &inner));
+        assert!(opened.iter().all(|&count| count > 20), "{opened:?}");
+    }
+
+    #[test]
+    fn a_header_that_the_port_has_verified_is_not_verified_again() {
+        /// A frame whose port has verified its IP header.
+        struct Verified(HeapBuffer);
+        impl Buffer for Verified {
+            fn head(&self) -> &[u8] {
+                self.0.head()
+            }
+            fn head_mut(&mut self) -> &mut [u8] {
+                self.0.head_mut()
+            }
+            fn frame_len(&self) -> usize {
+                self.0.frame_len()
+            }
+            fn prepend(&mut self, count: usize) -> bool {
+                self.0.prepend(count)
+            }
+            fn trim_front(&mut self, count: usize) {
+                self.0.trim_front(count);
+            }
+            fn truncate(&mut self, len: usize) {
+                self.0.truncate(len);
+            }
+            fn ip_checksum_is_good(&self) -> bool {
+                true
+            }
+        }
+        let mut frame = syn().tunnelled(OUTER[0].0, OUTER[0].1);
+        // Wrong, so that it shows whether it is looked at.
+        frame[24] ^= 1;
+        let headers = TunnelHeaders::of(&frame).unwrap();
+        assert!(opens_unchanged(&Verified(HeapBuffer::new(&frame)), &headers));
+        assert!(!opens_unchanged(&HeapBuffer::new(&frame), &headers));
+        let mut packet = Packet::new(Verified(HeapBuffer::new(&frame)));
+        let inner = packet.view.inner(&frame);
+        assert_eq!(open(&mut packet, inner), Ok(()));
+        // It has not verified what is inside.
+        frame[44] ^= 1;
+        let headers = TunnelHeaders::of(&frame).unwrap();
+        assert!(!opens_unchanged(&Verified(HeapBuffer::new(&frame)), &headers));
     }
 
     #[test]

@@ -48,6 +48,16 @@ pub struct OuterIp {
 #[must_use]
 #[inline(always)]
 pub fn put<F: Family, B: Buffer>(packet: &mut Packet<B>, outer: &Outer<F>) -> bool {
+    match outer.format {
+        // For the usual format all lengths are constants, and the header but addresses, length and
+        // traffic class is one, too.
+        Format::Ipip => put_as(packet, &Outer { format: Format::Ipip, ..*outer }),
+        Format::Gre | Format::Gue => put_as(packet, outer),
+    }
+}
+
+#[inline(always)]
+fn put_as<F: Family, B: Buffer>(packet: &mut Packet<B>, outer: &Outer<F>) -> bool {
     let (l3, added) = (usize::from(packet.view.l3), outer.format.overhead::<F>());
     let Some(sum) = inner_sum::<F, B>(packet, outer.format) else { return false };
     if packet.ip_len() + added > usize::from(u16::MAX) || !packet.buffer.prepend(added) {
@@ -146,10 +156,11 @@ pub fn put_to<B: Buffer>(packet: &mut Packet<B>, outer: OuterIp) -> bool {
 /// packet's view before the headers were put in front of it.
 #[inline(always)]
 fn emit<F: Family>(frame: &mut [u8], view: View, outer: &Outer<F>, inner_sum: Sum) {
-    let l3 = usize::from(view.l3);
-    put_u16(frame, l3 - 2, F::VERSION.ethertype());
-    let (header, rest) = frame[l3..].split_at_mut(F::HEADER);
-    let (tunnel, inner) = rest.split_at_mut(outer.format.header());
+    let (l3, tunnel) = (usize::from(view.l3), outer.format.header());
+    // One bounds check: the inner header has at least its traffic class.
+    let (front, inner) = frame.split_at_mut(l3 + F::HEADER + tunnel);
+    put_u16(front, l3 - 2, F::VERSION.ethertype());
+    let (header, tunnel) = front[l3..].split_at_mut(F::HEADER);
     let inner_length = view.end as usize - l3;
     let traffic_class = match view.version {
         Version::V4 => V4::traffic_class(inner),

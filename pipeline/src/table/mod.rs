@@ -30,7 +30,7 @@ mod memory;
 mod queues;
 mod shares;
 
-use crate::base::prefetch::prefetch;
+use crate::base::prefetch::{prefetch, prefetch_all};
 use crate::base::time::Ticks;
 use bucket::{Bucket, SLOTS};
 use census::Census;
@@ -338,7 +338,7 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         let slot = (found.trailing_zeros() as usize).min(SLOTS - 1);
         let index = bucket.entries[slot];
         if let Some(entry) = self.entries.get(index as usize) {
-            prefetch(entry);
+            prefetch_all(entry);
         }
         let absent = found == 0 && bucket.overflow == 0;
         EntryHint { index: if absent { ABSENT } else { index }, inserted: self.inserted as u32 }

@@ -10,6 +10,9 @@
 /// assert_eq!(Sum::of(&data).fold(), 0xddf2);
 /// assert_eq!(Sum::of(&data[..4]).plus(Sum::of(&data[4..])).checksum(), 0x220d);
 /// ```
+///
+/// Inside, the words are in the byte order of the frame, whatever the machine's: the sum of swapped
+/// words is the swapped sum (RFC 1071, section 2), so no word that is read is swapped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sum(u64);
 
@@ -20,27 +23,41 @@ impl Sum {
         let mut sum = 0u64;
         let mut words = bytes.chunks_exact(4);
         for word in &mut words {
-            sum += u64::from(u32::from_be_bytes([word[0], word[1], word[2], word[3]]));
+            sum += u64::from(u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
         }
         let mut tail = [0u8; 4];
         tail[..words.remainder().len()].copy_from_slice(words.remainder());
-        Self(sum + u64::from(u32::from_be_bytes(tail)))
+        Self(sum + u64::from(u32::from_ne_bytes(tail)))
+    }
+
+    /// Returns the sum of an IPv4 header without options.
+    #[inline(always)]
+    pub fn of_header(header: &[u8; 20]) -> Self {
+        let [a, b, c, d, e, f, g, h, rest @ ..] = *header;
+        let first = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
+        let [a, b, c, d, e, f, g, h, rest @ ..] = rest;
+        let (sum, carry) = first.overflowing_add(u64::from_ne_bytes([a, b, c, d, e, f, g, h]));
+        // A carry out of 64 bits counts as one, like one out of 16. The sum of both halves cannot
+        // overflow.
+        let halves = (sum & 0xffff_ffff) + (sum >> 32) + u64::from(carry);
+        Self(halves + u64::from(u32::from_ne_bytes(rest)))
     }
 
     /// Returns the sum of one 16-bit word.
+    #[inline(always)]
     pub fn of_word(word: u16) -> Self {
-        Self(u64::from(word))
+        Self(u64::from(word.to_be()))
     }
 
     /// Returns the sum of the two 16-bit words of a 32-bit field.
     #[inline(always)]
     pub fn of_double(words: u32) -> Self {
-        Self(u64::from(words))
+        Self(u64::from(words.to_be()))
     }
 
     /// Returns the sum of `bytes` that start at an odd offset of the summed data.
     pub fn of_at_odd(bytes: &[u8]) -> Self {
-        Self(u64::from(Self::of(bytes).fold().swap_bytes()))
+        Self::of_word(Self::of(bytes).fold().swap_bytes())
     }
 
     /// Adds two sums.
@@ -53,10 +70,8 @@ impl Sum {
     /// Returns the 16-bit one's complement sum.
     #[inline(always)]
     pub fn fold(self) -> u16 {
-        // Adds the upper half to the lower one, twice. A carry counts as one.
-        let (sum, carry) = (self.0 as u32).overflowing_add((self.0 >> 32) as u32);
-        let sum = sum + u32::from(carry);
-        (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
+        // Adds the upper half to the lower one, twice.
+        u16::from_be(halved(added(self.0 as u32, (self.0 >> 32) as u32)))
     }
 
     /// Returns the checksum field for data with this sum.
@@ -64,6 +79,19 @@ impl Sum {
     pub fn checksum(self) -> u16 {
         !self.fold()
     }
+}
+
+/// Adds so that a carry counts as one.
+#[inline(always)]
+fn added(a: u32, b: u32) -> u32 {
+    let (sum, carry) = a.overflowing_add(b);
+    sum + u32::from(carry)
+}
+
+/// Adds the upper half to the lower one. A carry counts as one.
+#[inline(always)]
+fn halved(sum: u32) -> u16 {
+    (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
 
 /// The change of a checksum that follows from a change of the summed data (RFC 1624, equation 3).
@@ -78,50 +106,52 @@ impl Sum {
 /// let delta = Delta::word(0xf203, 0x1234);
 /// assert_eq!(delta.apply(before), Sum::of(&data).checksum());
 /// ```
+///
+/// Inside, the words are in the byte order of the frame, as in [`Sum`].
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Delta(u64);
+pub struct Delta(u32);
 
 impl Delta {
     /// Returns the change for the replacement of a 16-bit word.
     #[inline(always)]
     pub fn word(old: u16, new: u16) -> Self {
-        Self(u64::from(!old) + u64::from(new))
+        Self(u32::from(!old.to_be()) + u32::from(new.to_be()))
     }
 
     /// Returns the change for the replacement of a 32-bit field.
     #[inline(always)]
     pub fn double(old: u32, new: u32) -> Self {
         // Two words at once: modulo 2^16 - 1, 2^16 is one.
-        Self(u64::from(!old) + u64::from(new))
+        Self(added(!old.to_be(), new.to_be()))
     }
 
     /// Returns the change for additional bytes with this sum.
     pub fn added(sum: Sum) -> Self {
-        Self(u64::from(sum.fold()))
+        Self(u32::from(sum.fold().to_be()))
     }
 
     /// Returns the change for the removal of bytes with this sum.
     pub fn removed(sum: Sum) -> Self {
-        Self(u64::from(!sum.fold()))
+        Self(u32::from(!sum.fold().to_be()))
     }
 
     /// Combines two changes.
     #[must_use]
     #[inline(always)]
     pub fn plus(self, other: Self) -> Self {
-        Self(self.0 + other.0)
+        Self(added(self.0, other.0))
     }
 
     /// Returns the amount that the change adds to the sum.
     pub fn sum(self) -> Sum {
-        Sum(self.0)
+        Sum(u64::from(self.0))
     }
 
     /// Returns the checksum after the change. An incorrect checksum stays incorrect by the same
     /// amount.
     #[inline(always)]
     pub fn apply(self, checksum: u16) -> u16 {
-        !Sum(u64::from(!checksum) + self.0).fold()
+        u16::from_be(!halved(added(u32::from(!checksum.to_be()), self.0)))
     }
 }
 
@@ -146,7 +176,29 @@ mod tests {
                 0 if sum > 0 => 0xffff,
                 remainder => remainder as u16,
             };
-            assert_eq!(Sum(sum).fold(), expected, "{sum:#x}");
+            assert_eq!(Sum(sum).fold().to_be(), expected, "{sum:#x}");
+        }
+    }
+
+    #[test]
+    fn a_header_has_the_sum_of_its_bytes() {
+        let mut header = [0xff; 20];
+        for (at, byte) in [(3, 0), (0, 0x45), (8, 0), (19, 7), (12, 0x80)] {
+            assert_eq!(Sum::of_header(&header).fold(), Sum::of(&header).fold(), "{header:?}");
+            header[at] = byte;
+        }
+        assert_eq!(Sum::of_header(&[0; 20]).fold(), 0);
+    }
+
+    #[test]
+    fn changes_of_any_size_equal_recomputed_checksums() {
+        // Carries out of 16 and 32 bits, and both zeros.
+        let words = [0, 1, 0xffff, 0x1_0000, 0x7fff_ffff, 0xffff_0000, 0xffff_fffe, u32::MAX];
+        for number in 0..words.len().pow(3) {
+            let [old, third, new] = [1, 8, 64].map(|by| words[number / by % words.len()]);
+            let sum = |word: u32| Sum::of_word(0x4500).plus(Sum::of_double(word));
+            let changed = Delta::double(old, third).plus(Delta::double(third, new));
+            assert_eq!(changed.apply(sum(old).checksum()), sum(new).checksum(), "{old:x} {new:x}");
         }
     }
 

@@ -176,7 +176,7 @@ pub fn is_plain(ip: &[u8], protocol: u8) -> bool {
 pub fn checksum_ok(ip: &[u8], header: usize) -> bool {
     // Nearly all headers have no options: 20 bytes are summed without a loop.
     let sum = match ip.first_chunk::<HEADER>() {
-        Some(plain) if header == HEADER => Sum::of(plain),
+        Some(plain) if header == HEADER => Sum::of_header(plain),
         _ => Sum::of(&ip[..header]),
     };
     sum.fold() == 0xffff

@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 
 use super::checksum::{Delta, Sum};
-use super::{put_u16, u16_at, u32_at};
+use super::{array_at, put_u16, u16_at, u32_at};
 
 /// Length of the header in bytes, without extension headers.
 pub const HEADER: usize = 40;
@@ -13,7 +13,8 @@ pub const ICMP: u8 = 58;
 pub const MINIMUM_MTU: u16 = 1280;
 
 const PAYLOAD_LENGTH: usize = 4;
-const NEXT_HEADER: usize = 6;
+/// Offset of the next header's protocol number.
+pub const NEXT_HEADER: usize = 6;
 const HOP_LIMIT: usize = 7;
 const SOURCE: usize = 8;
 const DESTINATION: usize = 24;
@@ -52,7 +53,7 @@ pub fn check(ip: &[u8], available: usize) -> Result<usize, Malformed> {
     if ip.len() < HEADER {
         return Err(Malformed::Truncated);
     }
-    if ip[0] >> 4 != 6 {
+    if version(ip) != 6 {
         return Err(Malformed::Version);
     }
     match length(ip) {
@@ -140,23 +141,32 @@ pub fn identification(ip: &[u8], fragment: usize) -> u32 {
     u32_at(ip, fragment + 4)
 }
 
+/// Returns the IP version that the first byte states.
+#[inline(always)]
+pub fn version(ip: &[u8]) -> u8 {
+    ip[0] >> 4
+}
+
 /// Returns the length of the packet in bytes, header included.
+#[inline(always)]
 pub fn length(ip: &[u8]) -> usize {
     HEADER + usize::from(u16_at(ip, PAYLOAD_LENGTH))
 }
 
 /// Sets the length of the packet in bytes, header included.
+#[inline(always)]
 pub fn set_length(ip: &mut [u8], length: usize) {
     put_u16(ip, PAYLOAD_LENGTH, (length - HEADER) as u16);
 }
 
 /// Returns DSCP and ECN.
+#[inline(always)]
 pub fn traffic_class(ip: &[u8]) -> u8 {
     (u16_at(ip, 0) >> 4) as u8
 }
 
 /// Returns the hop limit.
-#[inline]
+#[inline(always)]
 pub fn hop_limit(ip: &[u8]) -> u8 {
     ip[HOP_LIMIT]
 }
@@ -168,36 +178,41 @@ pub fn set_traffic_class(ip: &mut [u8], value: u8) {
 }
 
 /// Returns the source address.
+#[inline(always)]
 pub fn source(ip: &[u8]) -> Ipv6Addr {
     address(ip, SOURCE)
 }
 
 /// Returns the destination address.
+#[inline(always)]
 pub fn destination(ip: &[u8]) -> Ipv6Addr {
     address(ip, DESTINATION)
 }
 
+#[inline(always)]
 fn address(ip: &[u8], at: usize) -> Ipv6Addr {
-    let mut octets = [0; 16];
-    octets.copy_from_slice(&ip[at..at + 16]);
-    Ipv6Addr::from(octets)
+    Ipv6Addr::from(array_at(ip, at))
 }
 
 /// Sets the source address and returns the change for the payload's checksum.
+#[inline(always)]
 pub fn set_source(ip: &mut [u8], address: Ipv6Addr) -> Delta {
     set_address(ip, SOURCE, address)
 }
 
 /// Sets the destination address and returns the change for the payload's checksum.
+#[inline(always)]
 pub fn set_destination(ip: &mut [u8], address: Ipv6Addr) -> Delta {
     set_address(ip, DESTINATION, address)
 }
 
+#[inline(always)]
 fn set_address(ip: &mut [u8], at: usize, address: Ipv6Addr) -> Delta {
-    let field = &mut ip[at..at + 16];
-    let delta = Delta::removed(Sum::of(field)).plus(Delta::added(Sum::of(&address.octets())));
-    field.copy_from_slice(&address.octets());
-    delta
+    let (old, new): ([u8; 16], _) = (array_at(ip, at), address.octets());
+    ip[at..at + 16].copy_from_slice(&new);
+    // Unrolled by the compiler: the sums of slices are loops.
+    let word = |number: usize| Delta::double(u32_at(&old, 4 * number), u32_at(&new, 4 * number));
+    word(0).plus(word(1)).plus(word(2)).plus(word(3))
 }
 
 /// Returns the sum of the pseudo header for the checksum of a TCP, UDP or ICMPv6 payload of
@@ -230,7 +245,10 @@ pub struct Header {
 
 impl Header {
     /// Writes a header of 40 bytes.
+    #[inline(always)]
     pub fn emit(&self, ip: &mut [u8]) {
+        // One bounds check for all fields.
+        let ip = &mut ip[..HEADER];
         let first = 6 << 28 | u32::from(self.traffic_class) << 20 | self.flow_label & 0x000f_ffff;
         ip[..4].copy_from_slice(&first.to_be_bytes());
         set_length(ip, self.length);
@@ -291,6 +309,30 @@ mod tests {
         let other = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 1, 2, 3, 4, 5);
         let delta = set_source(&mut ip, other).plus(set_destination(&mut ip, C));
         assert_eq!(delta.apply(before), pseudo_header(other, C, 6, 20).checksum());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_address_change_updates_the_payload_checksum(
+            from in addresses(), to in addresses(), wrong in 0u16..2,
+        ) {
+            let mut ip = packet(6, &[0; 20]);
+            set_source(&mut ip, from);
+            let before = pseudo_header(from, V, 6, 20).checksum();
+            let after = set_source(&mut ip, to).apply(before ^ wrong);
+            let right = pseudo_header(to, V, 6, 20).checksum();
+            proptest::prop_assert_eq!((source(&ip), destination(&ip)), (to, V));
+            proptest::prop_assert_eq!(after == right, wrong == 0);
+        }
+    }
+
+    /// Any address, and those of which sums wrap around.
+    fn addresses() -> impl proptest::strategy::Strategy<Value = Ipv6Addr> {
+        use proptest::prelude::{Strategy, any};
+        let high = u128::from(u64::MAX) << 64;
+        let wrapping = [0, u128::MAX, high, !high, 1, !1, high | 1, 1 << 64];
+        let wrapping = proptest::sample::select(wrapping.to_vec());
+        proptest::prop_oneof![any::<u128>(), wrapping].prop_map(Ipv6Addr::from)
     }
 
     #[test]

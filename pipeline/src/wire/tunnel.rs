@@ -109,6 +109,7 @@ impl Format {
 
     /// Writes the tunnel header in front of an inner packet of `length` bytes, with UDP checksum
     /// zero. `entropy` lets routers that balance load distinguish the connections in a tunnel.
+    #[inline]
     pub fn emit(self, bytes: &mut [u8], inner: Version, length: usize, entropy: u32) {
         match self {
             Format::Ipip => {}

@@ -1,18 +1,23 @@
 //! The parsed view of a packet: its kind and the offsets of its headers. A packet is parsed once on
 //! receipt, and again only after a header was added or removed.
 
+mod general;
+mod headers;
 mod packet;
 mod plain;
+mod plain_tunnel;
 
 use std::net::IpAddr;
 
 use crate::verdict::Verdict;
 use crate::wire::family::{Endpoint, Family, V4, V6, Version};
 use crate::wire::tunnel::Format;
-use crate::wire::{arp::Arp, ethernet, ipv4, ipv6, tcp, tunnel};
+use crate::wire::{ipv4, ipv6, tcp, tunnel};
 
+pub(crate) use headers::Headers;
 pub use packet::Packet;
-pub(crate) use plain::Headers;
+pub(crate) use plain::Shape;
+pub(crate) use plain_tunnel::TunnelHeaders;
 
 /// A side of the appliance, on which packets are received and sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -84,8 +89,10 @@ impl Kind {
 
 /// A parsed packet: its kind, and the offsets of its headers from the first byte of the frame.
 ///
-/// Aligned so that it is copied in one piece. A load from a view that was stored in several pieces
-/// waits for all the stores (benchmark `roles`).
+/// A parser stores the fields of a view one by one, in the place where the view stays, and never
+/// returns a view by value on the way of a packet: that would be one wide load right behind the
+/// narrow stores, which no processor forwards. The load would wait for all of them (benchmark
+/// `families`). Aligned so that a copy of an older view is in one piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(align(16))]
 pub struct View {
@@ -160,30 +167,9 @@ impl View {
     /// ```
     #[inline(always)]
     pub fn parse(head: &[u8], frame_len: usize) -> Self {
-        match Self::plain(head, frame_len) {
-            Some(view) => view,
-            None => Self::parse_any(head, frame_len),
-        }
-    }
-
-    /// Parses the headers of any frame, without the shortcut for common ones.
-    #[inline(never)]
-    fn parse_any(head: &[u8], frame_len: usize) -> Self {
-        let Some((ethertype, l3)) = ethernet::parse(head) else {
-            return Self::other(Verdict::EthernetTruncated);
-        };
-        match ethertype {
-            ethernet::IPV4 => Self::parse_ip(head, frame_len, l3, Version::V4),
-            ethernet::IPV6 => Self::parse_ip(head, frame_len, l3, Version::V6),
-            ethernet::ARP if Arp::parse(&head[l3..]).is_some() => Self {
-                l3: l3 as u16,
-                l4: l3 as u16,
-                end: frame_len as u32,
-                kind: Kind::Arp,
-                ..Self::NOTHING
-            },
-            _ => Self::other(Verdict::NonIp),
-        }
+        let mut view = Self::NOTHING;
+        view.parse_in_place(head, frame_len);
+        view
     }
 
     /// Returns the view of the inner packet of a tunnel, in the same frame.
@@ -203,11 +189,9 @@ impl View {
     /// ```
     #[inline(always)]
     pub fn inner(&self, head: &[u8]) -> Self {
-        let at = usize::from(self.payload);
-        match Self::plain_tcp(head, self.end as usize, at) {
-            Some(view) => view,
-            None => self.inner_any(head),
-        }
+        let mut view = Self::NOTHING;
+        view.parse_inner(self, head);
+        view
     }
 
     /// Returns the format of a tunnel, read from its header again: a view that kept it would be a
@@ -223,146 +207,6 @@ impl View {
         };
         let l4 = usize::from(self.l4);
         Some(tunnel::parse(protocol, &head[l4..], self.end as usize - l4)?.ok()?.format)
-    }
-
-    #[inline(never)]
-    fn inner_any(&self, head: &[u8]) -> Self {
-        let at = usize::from(self.payload);
-        match head.get(at).map(|byte| byte >> 4) {
-            Some(4) => Self::parse_ip(head, self.end as usize, at, Version::V4),
-            Some(6) => Self::parse_ip(head, self.end as usize, at, Version::V6),
-            _ => Self::other(Verdict::IpTruncated),
-        }
-    }
-
-    fn other(verdict: Verdict) -> Self {
-        Self { kind: Kind::Other(verdict), ..Self::NOTHING }
-    }
-
-    /// Parses an IP packet that starts at `l3` and ends at `limit` or before.
-    #[inline(always)]
-    fn parse_ip(head: &[u8], limit: usize, l3: usize, version: Version) -> Self {
-        match version {
-            Version::V4 => Self::parse_ipv4(head, limit, l3),
-            // The offset of the packet stays valid: the receiver of a tunnel may report what was in
-            // it.
-            Version::V6 => Self::parse_ipv6(head, limit, l3).unwrap_or_else(|verdict| Self {
-                l3: l3 as u16,
-                version,
-                ..Self::other(verdict)
-            }),
-        }
-    }
-
-    #[inline(always)]
-    fn parse_ipv4(head: &[u8], limit: usize, l3: usize) -> Self {
-        let ip = &head[l3..];
-        let (header, total) = match ipv4::check(ip, limit.saturating_sub(l3)) {
-            Ok(lengths) => lengths,
-            Err(error) => return Self { l3: l3 as u16, ..Self::malformed_ipv4(error) },
-        };
-        let l4 = l3 + header;
-        let view = Self {
-            l3: l3 as u16,
-            l4: l4 as u16,
-            payload: l4 as u16,
-            end: (l3 + total) as u32,
-            version: Version::V4,
-            kind: Kind::Fragment,
-        };
-        if ipv4::is_fragment(ip) {
-            let is_first = ipv4::protocol(ip) == ipv4::TCP && !ipv4::is_later_fragment(ip);
-            return if is_first { view.first_fragment(head) } else { view };
-        }
-        match ipv4::protocol(ip) {
-            ipv4::TCP => view.carrying_tcp(head),
-            protocol => view.carrying(head, protocol, ipv4::ICMP),
-        }
-    }
-
-    #[cold]
-    fn malformed_ipv4(error: ipv4::Malformed) -> Self {
-        Self::other(match error {
-            ipv4::Malformed::Truncated => Verdict::IpTruncated,
-            ipv4::Malformed::Version => Verdict::IpVersion,
-            ipv4::Malformed::HeaderLength => Verdict::IpHeaderLength,
-            ipv4::Malformed::TotalLength => Verdict::IpTotalLength,
-            ipv4::Malformed::Cut => Verdict::FrameCut,
-        })
-    }
-
-    fn parse_ipv6(head: &[u8], limit: usize, l3: usize) -> Result<Self, Verdict> {
-        let ip = &head[l3..];
-        let malformed = |error| match error {
-            ipv6::Malformed::Truncated => Verdict::IpTruncated,
-            ipv6::Malformed::Version => Verdict::IpVersion,
-            ipv6::Malformed::PayloadLength => Verdict::FrameCut,
-            ipv6::Malformed::Extensions => Verdict::Ipv6Extensions,
-        };
-        let total = ipv6::check(ip, limit.saturating_sub(l3)).map_err(malformed)?;
-        let chain = ipv6::walk(ip, total).map_err(malformed)?;
-        let l4 = l3 + chain.offset;
-        if l4 > head.len() {
-            return Err(Verdict::Ipv6Extensions);
-        }
-        let view = Self {
-            l3: l3 as u16,
-            l4: l4 as u16,
-            payload: l4 as u16,
-            end: (l3 + total) as u32,
-            version: Version::V6,
-            kind: Kind::Fragment,
-        };
-        if let Some(fragment) = chain.fragment {
-            let is_first = chain.protocol == ipv4::TCP && !ipv6::is_later_fragment(ip, fragment);
-            return Ok(if is_first { view.first_fragment(head) } else { view });
-        }
-        Ok(match chain.protocol {
-            ipv4::TCP => view.carrying_tcp(head),
-            protocol => view.carrying(head, protocol, ipv6::ICMP),
-        })
-    }
-
-    /// Marks the packet as a first fragment if it has the whole TCP header.
-    fn first_fragment(self, head: &[u8]) -> Self {
-        let available = self.end as usize - usize::from(self.l4);
-        match tcp::check(&head[usize::from(self.l4)..], available) {
-            Ok(tcp) => Self { payload: self.l4 + tcp as u16, kind: Kind::FirstFragment, ..self },
-            Err(_) => self,
-        }
-    }
-
-    /// Completes the view of an IP packet that carries a whole TCP segment.
-    #[inline(always)]
-    fn carrying_tcp(self, head: &[u8]) -> Self {
-        let l4 = usize::from(self.l4);
-        let verdict = match tcp::check(&head[l4..], self.end as usize - l4) {
-            Ok(tcp) => return Self { payload: (l4 + tcp) as u16, kind: Kind::Tcp, ..self },
-            Err(tcp::Malformed::Truncated) => Verdict::TcpTruncated,
-            Err(tcp::Malformed::DataOffset) => Verdict::TcpDataOffset,
-        };
-        Self { kind: Kind::Other(verdict), ..self }
-    }
-
-    /// Completes the view of an IP packet that carries another protocol than TCP and is not a
-    /// fragment.
-    fn carrying(self, head: &[u8], protocol: u8, icmp: u8) -> Self {
-        if protocol == icmp {
-            return Self { kind: Kind::Icmp, ..self };
-        }
-        let l4 = usize::from(self.l4);
-        match tunnel::parse(protocol, &head[l4..], self.end as usize - l4) {
-            None => Self { kind: Kind::Other(Verdict::OtherProtocol), ..self },
-            Some(Err(tunnel::Unsupported)) => Self { kind: Kind::BadTunnel, ..self },
-            Some(Ok(header)) => {
-                let payload = l4 + header.length;
-                let nibble = head.get(payload).map(|byte| byte >> 4);
-                let expected = if header.inner == Version::V4 { 4 } else { 6 };
-                let is_valid = nibble == Some(expected) && payload < self.end as usize;
-                let kind = if is_valid { Kind::Tunnel } else { Kind::BadTunnel };
-                Self { payload: payload as u16, kind, ..self }
-            }
-        }
     }
 }
 

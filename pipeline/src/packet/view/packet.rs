@@ -33,8 +33,9 @@ impl<B: Buffer> Packet<B> {
     /// Parses a frame.
     #[inline]
     pub fn new(buffer: B) -> Self {
-        let view = View::parse(buffer.head(), buffer.frame_len());
-        Self { buffer, view }
+        let mut packet = Self { buffer, view: View::NOTHING };
+        packet.reparse();
+        packet
     }
 
     /// Combines a frame with its view. Copies the fields one by one: as a whole they would pass
@@ -47,8 +48,9 @@ impl<B: Buffer> Packet<B> {
     }
 
     /// Parses the frame again, after its headers changed.
+    #[inline]
     pub fn reparse(&mut self) {
-        self.view = View::parse(self.buffer.head(), self.buffer.frame_len());
+        self.view.parse_in_place(self.buffer.head(), self.buffer.frame_len());
     }
 
     /// Returns the bytes from the IP header on.

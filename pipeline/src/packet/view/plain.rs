@@ -1,11 +1,20 @@
 //! The fast parser for the common frames, which needs a few comparisons.
 
-use std::marker::PhantomData;
-
 use super::{Kind, View};
 use crate::verdict::Verdict;
-use crate::wire::family::{Endpoint, Family, Version};
-use crate::wire::{ethernet, ipv4, tcp, tunnel};
+use crate::wire::family::Version;
+use crate::wire::{ethernet, ipv4, ipv6, tcp, tunnel};
+
+/// The shape of a packet: whether it is [`View::is_plain`] TCP, and of which family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// Plain TCP over IPv4.
+    PlainV4,
+    /// Plain TCP over IPv6.
+    PlainV6,
+    /// Any other packet, or one that the fast parser has left to the general one.
+    Other,
+}
 
 impl View {
     /// Replaces the view field by field. As a whole the new one would pass through a temporary
@@ -18,18 +27,29 @@ impl View {
         (self.version, self.kind) = (version, kind);
     }
 
-    /// Parses a frame as [`View::parse`] does, and returns whether it is [`View::is_plain`] IPv4
-    /// and took the fast parser.
+    /// Parses a frame as [`View::parse`] does, and returns its shape.
     #[inline(always)]
-    pub(crate) fn parse_in_place(&mut self, head: &[u8], frame_len: usize) -> bool {
+    pub(crate) fn parse_in_place(&mut self, head: &[u8], frame_len: usize) -> Shape {
         match Self::plain(head, frame_len) {
             Some(view) => {
                 self.assign(view);
-                view.kind == Kind::Tcp
+                if view.kind == Kind::Tcp { Shape::PlainV4 } else { Shape::Other }
+            }
+            None => self.parse_rest(head, frame_len),
+        }
+    }
+
+    /// Parses a frame that is not plain IPv4.
+    #[inline(always)]
+    fn parse_rest(&mut self, head: &[u8], frame_len: usize) -> Shape {
+        match Self::plain_v6(head, frame_len) {
+            Some(view) => {
+                self.assign(view);
+                if view.kind == Kind::Tcp { Shape::PlainV6 } else { Shape::Other }
             }
             None => {
-                self.assign(Self::parse_any(head, frame_len));
-                false
+                self.parse_any(head, frame_len);
+                Shape::Other
             }
         }
     }
@@ -39,7 +59,16 @@ impl View {
     pub(crate) fn parse_inner(&mut self, outer: &Self, head: &[u8]) {
         match Self::plain_tcp(head, outer.end as usize, usize::from(outer.payload)) {
             Some(view) => self.assign(view),
-            None => self.assign(outer.inner_any(head)),
+            None => self.parse_other_inner(outer, head),
+        }
+    }
+
+    /// Parses an inner packet that is not plain TCP over IPv4.
+    #[inline(never)]
+    fn parse_other_inner(&mut self, outer: &Self, head: &[u8]) {
+        match Self::plain_tcp_v6(head, outer.end as usize, usize::from(outer.payload)) {
+            Some(view) => self.assign(view),
+            None => self.parse_any_inner(outer, head),
         }
     }
 
@@ -125,85 +154,68 @@ impl View {
         })
     }
 
-    /// Returns whether this is TCP of this family with its headers at the usual offsets: no VLAN
-    /// tags, no IP options, no extension headers.
+    /// Parses the most common frames of IPv6 with a few comparisons: whole packets of TCP, or an IP
+    /// packet in a tunnel, without extension headers, in Ethernet without VLAN tags. Returns `None`
+    /// for all others, including malformed ones.
     #[inline(always)]
-    pub fn is_plain<F: Family>(&self) -> bool {
-        self.kind == Kind::Tcp
-            && self.version == F::VERSION
-            && usize::from(self.l3) == ethernet::HEADER
-            && usize::from(self.l4) == ethernet::HEADER + F::HEADER
-    }
-
-    /// Returns the view of a plain TCP packet with constant offsets, which the compiler can use.
-    /// Only the lengths come from `self`.
-    #[inline(always)]
-    pub(crate) fn as_plain<F: Family>(&self) -> Self {
-        Self {
-            l3: ethernet::HEADER as u16,
-            l4: (ethernet::HEADER + F::HEADER) as u16,
-            payload: self.payload,
-            end: self.end,
-            version: F::VERSION,
-            kind: Kind::Tcp,
-        }
-    }
-
-    /// Returns the outer and the inner view of plain TCP over IPv4 in an IPv4-in-IPv4 tunnel, in a
-    /// frame without VLAN tags, with constant offsets, which the compiler can use. Returns `None`
-    /// for any other tunnel.
-    #[inline(always)]
-    pub(crate) fn as_plain_tunnel(&self, inner: &Self) -> Option<(Self, Self)> {
-        const OUTER: u16 = ethernet::HEADER as u16;
-        const INNER: u16 = OUTER + ipv4::HEADER as u16;
-        const TCP: u16 = INNER + ipv4::HEADER as u16;
-        let offsets = (self.l3, self.payload, inner.l3, inner.l4);
-        let versions = (self.version, inner.version);
-        if offsets != (OUTER, INNER, INNER, TCP) || versions != (Version::V4, Version::V4) {
+    pub(super) fn plain_v6(head: &[u8], frame_len: usize) -> Option<Self> {
+        let bytes: &[u8; ethernet::HEADER + ipv6::HEADER + 1] = head.first_chunk()?;
+        if bytes[ethernet::HEADER - 2..ethernet::HEADER] != ethernet::IPV6.to_be_bytes() {
             return None;
         }
-        let (kind, version) = (Kind::Tunnel, Version::V4);
-        let outer = Self { l3: OUTER, l4: INNER, payload: INNER, end: self.end, version, kind };
-        let (payload, end, kind) = (inner.payload, inner.end, Kind::Tcp);
-        Some((outer, Self { l3: INNER, l4: TCP, payload, end, version, kind }))
-    }
-}
-
-/// The headers of a plain TCP packet. Their offsets are constants, so the compiler removes bounds
-/// checks.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Headers<'a, F> {
-    bytes: &'a [u8],
-    family: PhantomData<F>,
-}
-
-impl<'a, F: Family> Headers<'a, F> {
-    const LENGTH: usize = ethernet::HEADER + F::HEADER + tcp::HEADER;
-
-    /// Returns the headers of a frame for which [`View::is_plain`] is true, or `None` if it is too
-    /// short.
-    #[inline(always)]
-    pub(crate) fn of(head: &'a [u8]) -> Option<Self> {
-        Some(Self { bytes: head.get(..Self::LENGTH)?, family: PhantomData })
+        match bytes[ethernet::HEADER + ipv6::NEXT_HEADER] {
+            ipv4::TCP => Self::plain_tcp_v6(head, frame_len, ethernet::HEADER),
+            ipv4::IPV6 => Self::plain_tunnel_v6(bytes, frame_len, 6),
+            ipv4::IPIP => Self::plain_tunnel_v6(bytes, frame_len, 4),
+            _ => None,
+        }
     }
 
-    /// Returns the bytes from the TCP header on, at least its fixed part.
+    /// Parses an IP-in-IPv6 tunnel from the outer headers and the byte behind them, which has the
+    /// IP version of the inner packet.
     #[inline(always)]
-    pub(crate) fn tcp(&self) -> &'a [u8] {
-        &self.bytes[ethernet::HEADER + F::HEADER..]
+    fn plain_tunnel_v6(
+        bytes: &[u8; ethernet::HEADER + ipv6::HEADER + 1],
+        frame_len: usize,
+        inner: u8,
+    ) -> Option<Self> {
+        const INNER: usize = ethernet::HEADER + ipv6::HEADER;
+        let ip = &bytes[ethernet::HEADER..];
+        let end = ethernet::HEADER + ipv6::length(ip);
+        let is_plain = ipv6::version(ip) == 6
+            && bytes[INNER] >> 4 == inner
+            && (INNER + 1..=frame_len).contains(&end);
+        is_plain.then_some(Self {
+            l3: ethernet::HEADER as u16,
+            l4: INNER as u16,
+            payload: INNER as u16,
+            end: end as u32,
+            version: Version::V6,
+            kind: Kind::Tunnel,
+        })
     }
 
-    /// Returns the source endpoint.
+    /// Parses plain TCP in an IPv6 packet that starts at `l3` and ends at `limit` or before.
     #[inline(always)]
-    pub(crate) fn source(&self) -> Endpoint<F> {
-        let address = F::source(&self.bytes[ethernet::HEADER..]);
-        Endpoint::new(address, tcp::source_port(self.tcp()))
-    }
-
-    /// Returns the destination endpoint.
-    #[inline(always)]
-    pub(crate) fn destination(&self) -> Endpoint<F> {
-        let address = F::destination(&self.bytes[ethernet::HEADER..]);
-        Endpoint::new(address, tcp::destination_port(self.tcp()))
+    pub(super) fn plain_tcp_v6(head: &[u8], limit: usize, l3: usize) -> Option<Self> {
+        let headers: &[u8; ipv6::HEADER + tcp::HEADER] = head.get(l3..)?.first_chunk()?;
+        let (ip, tcp) = headers.split_at(ipv6::HEADER);
+        let total = ipv6::length(ip);
+        let header = tcp::header_length(tcp);
+        let l4 = l3 + ipv6::HEADER;
+        let is_plain = ipv6::version(ip) == 6
+            && ip[ipv6::NEXT_HEADER] == ipv4::TCP
+            && header >= tcp::HEADER
+            && ipv6::HEADER + header <= total
+            && l3 + total <= limit
+            && l4 + header <= head.len();
+        is_plain.then_some(Self {
+            l3: l3 as u16,
+            l4: l4 as u16,
+            payload: (l4 + header) as u16,
+            end: (l3 + total) as u32,
+            version: Version::V6,
+            kind: Kind::Tcp,
+        })
     }
 }

@@ -113,32 +113,174 @@ fn a_header_split_over_segments_is_truncated() {
     assert_eq!(packet.view.kind, Kind::Other(Verdict::TcpTruncated));
 }
 
-proptest::proptest! {
-    /// The fast parser returns the same view as the general one, or none. The frames are common
-    /// ones with some bytes changed, cut short, padded, or spread over two segments.
-    #[test]
-    fn the_fast_parser_agrees_with_the_general_one(
-        which in 0usize..5,
-        changes in proptest::collection::vec((12usize..74, proptest::prelude::any::<u8>()), 0..3),
-        cut in proptest::option::of(0usize..90),
-        contiguous in 20usize..120,
-    ) {
-        let tcp = Segment::ack("198.18.1.10:40000", "203.0.113.10:80", 7, 9).payload(&[5; 9]);
-        let tunnelled = |format| {
-            let ends = ("203.0.113.10", "198.51.100.10");
-            testing::ethernet_frame(tcp.macs, &testing::tunnel_in(format, ends, (0, 7), &tcp.packet()))
-        };
-        let mut frame = match which {
-            0 => tcp.frame(),
-            1 => tunnelled(Format::Ipip),
-            2 => tunnelled(Format::Gue),
-            3 => tunnelled(Format::Gre),
-            _ => {
-                let mut frame = tcp.frame();
-                frame[23] = 17;
-                frame
+/// Returns what the general parser makes of a frame.
+fn parsed_by_general(head: &[u8], frame_len: usize) -> View {
+    let mut view = View::NOTHING;
+    view.parse_any(head, frame_len);
+    view
+}
+
+/// Checks that all parsers that take a frame make the same of it, and the same of the packet inside,
+/// if it is a tunnel. Returns whether it is plain, and of which family.
+fn check_parsers(head: &[u8], frame_len: usize) -> Shape {
+    let general = parsed_by_general(head, frame_len);
+    for fast in [View::plain(head, frame_len), View::plain_v6(head, frame_len)] {
+        assert!(fast.is_none_or(|fast| fast == general), "{fast:?} {general:?}");
+    }
+    // What is in the place before does not matter.
+    let mut view = View { payload: 9, kind: Kind::Arp, version: Version::V6, ..View::NOTHING };
+    let shape = view.parse_in_place(head, frame_len);
+    assert_eq!(view, general);
+    assert!(shape == Shape::Other || shape == general.shape(), "{shape:?} {general:?}");
+    assert_eq!(View::parse(head, frame_len), general);
+    if general.kind == Kind::Tunnel {
+        let mut inner = View { kind: Kind::Arp, ..general };
+        inner.parse_inner(&general, head);
+        let mut expected = View::NOTHING;
+        expected.parse_any_inner(&general, head);
+        assert_eq!(inner, expected);
+        assert_eq!(general.inner(head), expected);
+    }
+    shape
+}
+
+/// Returns frames of every kind that the parsers distinguish, of both families, plain and in every
+/// tunnel.
+fn frames() -> Vec<Vec<u8>> {
+    let ends = [("198.18.1.10:40000", "203.0.113.10:80"), ("[2001:db8::1]:1", "[2001:db8::2]:80")];
+    let tunnels = [("203.0.113.10", "198.51.100.10"), ("2001:db8:2::10", "2001:db8:3::1")];
+    let mut frames = Vec::new();
+    for (from, to) in ends {
+        let tcp = Segment::ack(from, to, 7, 9).payload(&[5; 9]);
+        let plain = tcp.frame();
+        frames.push(Segment::syn(from, to, 7).options(&[1; 12]).frame());
+        for tunnel in tunnels {
+            for format in Format::ALL {
+                let packet = testing::tunnel_in(format, tunnel, (0, 7), &tcp.packet());
+                frames.push(testing::ethernet_frame(tcp.macs, &packet));
             }
-        };
+        }
+        for tags in [&[0x81, 0, 0, 5][..], &[0x88, 0xa8, 0, 5, 0x81, 0, 0, 6]] {
+            let mut tagged = plain.clone();
+            tagged.splice(12..12, tags.iter().copied());
+            frames.push(tagged);
+        }
+        // UDP, ICMP, ICMPv6, ARP.
+        let protocol = if plain[12] == 0x08 { 23 } else { 20 };
+        for number in [17, 1, 58] {
+            let mut other = plain.clone();
+            other[protocol] = number;
+            frames.push(other);
+        }
+        // Extension headers of every kind in turn, among them fragments; or IP options.
+        let options = if plain[12] == 0x08 { 34 } else { 54 };
+        for next in [0, 43, 44, 60] {
+            let mut more = plain.clone();
+            more.splice(options..options, [6, 0, 0, 0, 0, 0, 0, 9]);
+            if plain[12] == 0x08 {
+                more[14] += 2;
+                more[17] += 8;
+            } else {
+                more[20] = next;
+                more[19] += 8;
+            }
+            frames.push(more);
+        }
+        frames.push(plain);
+    }
+    frames
+}
+
+#[test]
+fn the_fast_parsers_take_what_is_common() {
+    let shape = |frame: &[u8]| {
+        let fast = View::plain(frame, frame.len()).or(View::plain_v6(frame, frame.len()));
+        (check_parsers(frame, frame.len()), fast.map(|view| view.kind))
+    };
+    let tcp = |from, to| Segment::ack(from, to, 7, 9).payload(&[5; 9]);
+    let v4 = tcp("198.18.1.10:40000", "203.0.113.10:80");
+    let v6 = tcp("[2001:db8::1]:1", "[2001:db8::2]:80");
+    assert_eq!(shape(&v4.frame()), (Shape::PlainV4, Some(Kind::Tcp)));
+    assert_eq!(shape(&v6.frame()), (Shape::PlainV6, Some(Kind::Tcp)));
+    let tunnelled = [
+        v4.tunnelled("203.0.113.10", "198.51.100.10"),
+        v6.tunnelled("2001:db8:2::10", "2001:db8:3::1"),
+        v4.tunnelled("2001:db8:2::10", "2001:db8:3::1"),
+    ];
+    for frame in tunnelled {
+        assert_eq!(shape(&frame), (Shape::Other, Some(Kind::Tunnel)));
+        let outer = View::parse(&frame, frame.len());
+        let (end, at) = (outer.end as usize, usize::from(outer.payload));
+        let inner = View::plain_tcp(&frame, end, at).or(View::plain_tcp_v6(&frame, end, at));
+        assert_eq!(inner.map(|inner| inner.kind), Some(Kind::Tcp));
+        let inner = outer.inner(&frame);
+        let (v4, v6) = (outer.as_plain_tunnel::<V4>(&inner), outer.as_plain_tunnel::<V6>(&inner));
+        match (outer.version, inner.version) {
+            (Version::V4, Version::V4) => assert_eq!((v4, v6), (Some((outer, inner)), None)),
+            (Version::V6, Version::V6) => assert_eq!((v4, v6), (None, Some((outer, inner)))),
+            _ => assert_eq!((v4, v6), (None, None)),
+        }
+    }
+}
+
+#[test]
+fn all_parsers_agree_on_every_single_byte_changed_and_every_length() {
+    for frame in frames() {
+        for length in 0..=frame.len() {
+            check_parsers(&frame[..length], frame.len());
+            check_parsers(&frame[..length], length);
+        }
+        // Headers lie within the first 120 bytes.
+        for at in 12..frame.len().min(120) {
+            let mut frame = frame.clone();
+            for value in 0..=u8::MAX {
+                frame[at] = value;
+                check_parsers(&frame, frame.len());
+            }
+        }
+    }
+}
+
+/// The fuzzer's frames, which reach every branch of the parsers: as they are, cut at any length, and
+/// with each of their first bytes changed.
+#[test]
+fn all_parsers_agree_on_the_frames_of_the_fuzzer() {
+    /// Bytes of an input of the target `frame` before its frame.
+    const SETUP: usize = 3;
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fuzz/corpus/frame");
+    let mut kinds = std::collections::BTreeSet::new();
+    for file in std::fs::read_dir(corpus).unwrap() {
+        let input = std::fs::read(file.unwrap().path()).unwrap();
+        let frame = input.get(SETUP..).unwrap_or(&[]);
+        kinds.insert(format!("{:?}", parsed_by_general(frame, frame.len()).kind));
+        for length in 0..=frame.len() {
+            check_parsers(&frame[..length], frame.len());
+            check_parsers(&frame[..length], length);
+        }
+        for at in 12..frame.len().min(80) {
+            let mut frame = frame.to_vec();
+            for value in [0, 1, 4, 6, 17, 41, 44, 0x40, 0x60, 0xf0, 0xff, !frame[at]] {
+                frame[at] = value;
+                check_parsers(&frame, frame.len());
+            }
+        }
+    }
+    for kind in ["Tcp", "Tunnel", "BadTunnel", "Icmp", "Fragment"] {
+        assert!(kinds.contains(kind), "no {kind} among {kinds:?}");
+    }
+}
+
+proptest::proptest! {
+    /// The frames have some bytes changed, are cut short, padded, or spread over two segments.
+    #[test]
+    fn all_parsers_agree_on_any_frame(
+        which in proptest::prelude::any::<proptest::sample::Index>(),
+        changes in proptest::collection::vec((12usize..100, proptest::prelude::any::<u8>()), 0..4),
+        cut in proptest::option::of(0usize..160),
+        contiguous in 20usize..160,
+    ) {
+        let frames = frames();
+        let mut frame = frames[which.index(frames.len())].clone();
         for (at, value) in changes {
             if let Some(byte) = frame.get_mut(at) {
                 *byte = value;
@@ -147,18 +289,19 @@ proptest::proptest! {
         if let Some(length) = cut {
             frame.resize(length, 0);
         }
-        let head = &frame[..contiguous.min(frame.len())];
-        let general = View::parse_any(head, frame.len());
-        if let Some(fast) = View::plain(head, frame.len()) {
-            proptest::prop_assert_eq!(fast, general);
-        }
-        let mut parsed = View::NOTHING;
-        let plain = parsed.parse_in_place(head, frame.len());
-        proptest::prop_assert_eq!((parsed, plain), (general, plain && general.is_plain::<V4>()));
-        if general.kind == Kind::Tunnel {
-            let mut inner = View::NOTHING;
-            inner.parse_inner(&general, head);
-            proptest::prop_assert_eq!(inner, general.inner_any(head));
-        }
+        check_parsers(&frame[..contiguous.min(frame.len())], frame.len());
+    }
+
+    /// Bytes at random behind an EtherType of IP.
+    #[test]
+    fn all_parsers_agree_on_random_bytes(
+        is_v6 in proptest::prelude::any::<bool>(),
+        protocol in proptest::sample::select(vec![0u8, 1, 4, 6, 17, 41, 43, 44, 47, 58, 60]),
+        mut bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 60..140),
+    ) {
+        bytes[12..15].copy_from_slice(if is_v6 { &[0x86, 0xdd, 0x60] } else { &[8, 0, 0x45] });
+        let (at, length) = if is_v6 { (20, 18) } else { (23, 16) };
+        (bytes[at], bytes[length]) = (protocol, 0);
+        check_parsers(&bytes, bytes.len());
     }
 }

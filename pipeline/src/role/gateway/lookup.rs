@@ -39,25 +39,32 @@ impl<M: Mode> Gateway<M> {
     #[inline(always)]
     pub(super) fn classify<B: Buffer>(&mut self, from: Side, burst: &mut Burst<B>) {
         for number in 0..burst.len().min(BURST) {
-            let Parsed { head, view, plain } = burst.parse(number);
-            match plain {
-                Some(headers) if !Self::needs_lookup(from, headers.tcp()) => {
+            let Parsed { head, view, plain, plain_v6 } = burst.parse(number);
+            match (plain, plain_v6) {
+                (Some(headers), _) if !Self::needs_lookup(from, headers.tcp()) => {
                     self.lookup.without_key(number, PathClass::PassThrough);
                 }
-                Some(headers) => {
+                (Some(headers), _) => {
                     let client = match from {
                         Side::Inside => headers.source(),
                         Side::Outside => headers.destination(),
                     };
                     self.lookup.prefetch_bucket(number, PathClass::FastV4, &self.v4.flows, client);
                 }
-                None if M::SYN_ACK_IN_TUNNEL
-                    && from == Side::Outside
-                    && view.kind == Kind::Tunnel =>
-                {
+                (None, Some(headers)) if !Self::needs_lookup(from, headers.tcp()) => {
+                    self.lookup.without_key(number, PathClass::PassThrough);
+                }
+                (None, Some(headers)) => {
+                    let client = match from {
+                        Side::Inside => headers.source(),
+                        Side::Outside => headers.destination(),
+                    };
+                    self.lookup.prefetch_bucket(number, PathClass::FastV6, &self.v6.flows, client);
+                }
+                _ if M::SYN_ACK_IN_TUNNEL && from == Side::Outside && view.kind == Kind::Tunnel => {
                     self.classify_tunnel(number, head, view);
                 }
-                None => self.classify_other(from, number, head, view),
+                _ => self.classify_other(from, number, head, view),
             }
         }
     }
@@ -66,6 +73,10 @@ impl<M: Mode> Gateway<M> {
     #[inline(always)]
     fn classify_tunnel(&mut self, number: usize, head: &[u8], view: &View) {
         let Self { v4, v6, lookup, .. } = self;
+        if let Some(headers) = lookup.inner[number].parse_plain_inner(view, head) {
+            let client = headers.destination();
+            return lookup.prefetch_bucket(number, PathClass::TunnelV4, &v4.flows, client);
+        }
         lookup.inner[number].parse_inner(view, head);
         let inner = &lookup.inner[number];
         let class = PathClass::slow(inner.version);
@@ -82,6 +93,8 @@ impl<M: Mode> Gateway<M> {
         }
     }
 
+    /// Classifies any other packet. Outside the loop over a burst.
+    #[inline(never)]
     fn classify_other(&mut self, from: Side, number: usize, head: &[u8], view: &View) {
         let Self { v4, v6, lookup, .. } = self;
         if view.kind != Kind::Tcp {
@@ -97,7 +110,7 @@ impl<M: Mode> Gateway<M> {
             }
             Version::V6 => {
                 let client = client(from, head, view);
-                lookup.prefetch_bucket(number, PathClass::of_v6(view), &v6.flows, client);
+                lookup.prefetch_bucket(number, PathClass::SlowV6, &v6.flows, client);
             }
         }
     }

@@ -300,10 +300,10 @@ impl<M: Mode> BurstRole for Gateway<M> {
         &mut self,
         from: Side,
         number: usize,
-        frame: B,
+        frame: &mut B,
         view: &View,
         now: Ticks,
-    ) -> (B, Option<Verdict>) {
+    ) -> Option<Verdict> {
         self.take_fast_path(from, number, frame, view, now)
     }
 

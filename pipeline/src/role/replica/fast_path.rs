@@ -8,7 +8,7 @@ use super::mode::{self, Segment};
 use crate::base::time::Ticks;
 use crate::packet::buffer::Buffer;
 use crate::packet::burst::BURST;
-use crate::packet::view::{Headers, Kind, Packet, Side, View};
+use crate::packet::view::{Headers, Kind, Packet, Side, TunnelHeaders, View};
 use crate::policy::tunnel_path::TunnelPath;
 use crate::role::PathClass;
 use crate::role::gateway::mode::EncapError;
@@ -19,59 +19,47 @@ use crate::wire::family::{Family, V4, V6, Version};
 use crate::wire::tcp;
 
 impl Replica {
-    /// Takes the fast path, if the packet may: returns the frame, and the verdict if it did.
+    /// Takes the fast path, if the packet may: returns the verdict if it did.
     #[inline(always)]
     pub(super) fn take_fast_path<B: Buffer>(
         &mut self,
         from: Side,
         number: usize,
-        frame: B,
+        frame: &mut B,
         view: &View,
         now: Ticks,
-    ) -> (B, Option<Verdict>) {
+    ) -> Option<Verdict> {
         let Self { common, v4, v6, lookup } = self;
         let (path, (class, entry)) = (&common.settings.path, lookup.class(number));
-        let heard = &mut common.heard;
+        let (heard, connections) = (&mut common.heard, &mut v4.connections);
+        // The classes of nearly all packets first: a jump through a table takes longer.
+        if class == PathClass::FastV4 {
+            let mut fast = FastPath::<V4> { connections, heard, path, entry, now };
+            return fast.plain(from, frame, view);
+        }
+        if from == Side::Outside && class == PathClass::TunnelV4 {
+            let mut fast = FastPath::<V4> { connections, heard, path, entry, now };
+            return fast.plain_tunnel(frame, &lookup.inner[number % BURST]);
+        }
         let is_tunnel = from == Side::Outside && view.kind == Kind::Tunnel;
         match class {
-            PathClass::NotHandled => (frame, Some(view.kind.default_verdict())),
-            PathClass::FastV4 => {
-                let connections = &mut v4.connections;
-                FastPath::<V4> { connections, heard, path, entry, now }.plain(from, frame, view)
-            }
+            PathClass::NotHandled => Some(view.kind.default_verdict()),
             PathClass::FastV6 => {
                 let connections = &mut v6.connections;
-                FastPath::<V6> { connections, heard, path, entry, now }.plain(from, frame, view)
+                let mut fast = FastPath::<V6> { connections, heard, path, entry, now };
+                fast.plain(from, frame, view)
             }
             PathClass::SlowV4 if is_tunnel && view.version == Version::V4 => {
-                let inner = &lookup.inner[number % BURST];
-                let connections = &mut v4.connections;
                 let mut fast = FastPath::<V4> { connections, heard, path, entry, now };
-                // The same step twice: once with all offsets known to the compiler.
-                match view.as_plain_tunnel(inner) {
-                    Some((view, inside)) if inner.kind == Kind::Tcp => {
-                        let mut packet = Packet { buffer: frame, view };
-                        let verdict = fast.tunnelled(&mut packet, &inside);
-                        (packet.buffer, verdict)
-                    }
-                    _ => {
-                        let mut packet = Packet::parsed(frame, view);
-                        let verdict = fast.tunnelled(&mut packet, inner);
-                        (packet.buffer, verdict)
-                    }
-                }
+                let inner = &lookup.inner[number % BURST];
+                fast.tunnelled(&mut Packet::parsed(frame, view), inner)
             }
             PathClass::SlowV6 if is_tunnel && view.version == Version::V6 => {
-                let (mut packet, inner) =
-                    (Packet::parsed(frame, view), &lookup.inner[number % BURST]);
                 let connections = &mut v6.connections;
                 let mut fast = FastPath::<V6> { connections, heard, path, entry, now };
-                let verdict = fast.tunnelled(&mut packet, inner);
-                (packet.buffer, verdict)
+                fast.tunnel(frame, view, &lookup.inner[number % BURST])
             }
-            PathClass::SlowV4 | PathClass::SlowV6 | PathClass::Slow | PathClass::PassThrough => {
-                (frame, None)
-            }
+            _ => None,
         }
     }
 }
@@ -86,15 +74,18 @@ struct FastPath<'a, F: Family> {
 }
 
 impl<F: Family> FastPath<'_, F> {
+    /// Handles a tunnel: the same step twice, once with all offsets known to the compiler.
     #[inline(always)]
-    fn plain<B: Buffer>(mut self, from: Side, frame: B, view: &View) -> (B, Option<Verdict>) {
-        let mut packet = Packet { buffer: frame, view: view.as_plain::<F>() };
-        let verdict = self.plain_packet(from, &mut packet);
-        (packet.buffer, verdict)
+    fn tunnel<B: Buffer>(&mut self, frame: &mut B, view: &View, inner: &View) -> Option<Verdict> {
+        match view.as_plain_tunnel::<F>(inner) {
+            Some((view, inside)) => self.tunnelled(&mut Packet { buffer: frame, view }, &inside),
+            None => self.tunnelled(&mut Packet::parsed(frame, view), inner),
+        }
     }
 
     #[inline(always)]
-    fn plain_packet<B: Buffer>(&mut self, from: Side, packet: &mut Packet<B>) -> Option<Verdict> {
+    fn plain<B: Buffer>(&mut self, from: Side, frame: &mut B, view: &View) -> Option<Verdict> {
+        let packet = &mut Packet { buffer: frame, view: view.as_plain::<F>() };
         let headers = Headers::<F>::of(packet.buffer.head())?;
         if !tcp::flags(headers.tcp()).is_data() {
             return None;
@@ -162,5 +153,33 @@ impl<F: Family> FastPath<'_, F> {
     fn established(&self, slot: Slot) -> Option<&Connection<F>> {
         let entry = self.connections.get(slot);
         entry.state().is_open().then_some(&entry.value)
+    }
+}
+
+impl FastPath<'_, V4> {
+    /// Handles data that a gateway of configuration C has put into a plain tunnel, as
+    /// [`FastPath::tunnelled`] does. A tunnel that is dropped, or that changes what is in it, takes the
+    /// slow path.
+    #[inline(always)]
+    fn plain_tunnel<B: Buffer>(&mut self, frame: &mut B, inner: &View) -> Option<Verdict> {
+        let headers = TunnelHeaders::of(frame.head())?;
+        if !tcp::flags(headers.tcp()).is_data() {
+            return None;
+        }
+        let (client, outer) = (headers.source(), headers.outer());
+        let slot = self.connections.peek(self.entry, client, self.now)?;
+        let connection = self.established(slot)?;
+        if !connection.configuration.data_in_tunnels()
+            || V4::source(outer) != client.address
+            || V4::destination(outer) != connection.replica.address
+            || headers.destination() != connection.server
+            || !decap::opens_unchanged(frame, &headers)
+        {
+            return None;
+        }
+        let view = decap::open_plain(frame, inner);
+        mode::to_web_server(&mut Packet { buffer: frame, view }, Segment::Data, connection);
+        self.touch(slot);
+        Some(Verdict::ToWebServer)
     }
 }

@@ -20,9 +20,9 @@ impl Replica {
     #[inline(always)]
     pub(super) fn classify<B: Buffer>(&mut self, from: Side, burst: &mut Burst<B>) {
         for number in 0..burst.len().min(BURST) {
-            let Parsed { head, view, plain } = burst.parse(number);
-            match plain {
-                Some(headers) => {
+            let Parsed { head, view, plain, plain_v6 } = burst.parse(number);
+            match (plain, plain_v6) {
+                (Some(headers), _) => {
                     let client = match from {
                         Side::Inside => headers.destination(),
                         Side::Outside => headers.source(),
@@ -30,46 +30,60 @@ impl Replica {
                     let table = &self.v4.connections;
                     self.lookup.prefetch_bucket(number, PathClass::FastV4, table, client);
                 }
-                None if view.kind == Kind::Tunnel && from == Side::Outside => {
-                    self.lookup.inner[number].parse_inner(view, head);
-                    self.classify_inner(from, number, head);
+                (None, Some(headers)) => {
+                    let client = match from {
+                        Side::Inside => headers.destination(),
+                        Side::Outside => headers.source(),
+                    };
+                    let table = &self.v6.connections;
+                    self.lookup.prefetch_bucket(number, PathClass::FastV6, table, client);
                 }
-                None => {
-                    self.lookup.inner[number].assign(*view);
-                    self.classify_other(from, number, head);
+                _ if view.kind == Kind::Tunnel && from == Side::Outside => {
+                    self.classify_tunnel(number, head, view);
                 }
+                _ => self.classify_other(from, number, head, view),
             }
         }
     }
 
-    /// Classifies a packet whose view, or the view of the packet inside, is in `lookup.inner`.
+    /// Classifies a tunnel from the outside, which is looked up by the packet inside.
     #[inline(always)]
-    fn classify_inner(&mut self, from: Side, number: usize, head: &[u8]) {
+    fn classify_tunnel(&mut self, number: usize, head: &[u8], view: &View) {
         let Self { v4, v6, lookup, .. } = self;
-        let view = &lookup.inner[number];
-        let class = PathClass::slow(view.version);
-        match (view.kind, view.version) {
+        if let Some(headers) = lookup.inner[number].parse_plain_inner(view, head) {
+            let client = headers.source();
+            return lookup.prefetch_bucket(number, PathClass::TunnelV4, &v4.connections, client);
+        }
+        lookup.inner[number].parse_inner(view, head);
+        let inner = &lookup.inner[number];
+        let class = PathClass::slow(inner.version);
+        match (inner.kind, inner.version) {
             (Kind::Tcp, Version::V4) => {
-                let client = client(from, head, view);
+                let client = inner.source(head);
                 lookup.prefetch_bucket(number, class, &v4.connections, client);
             }
             (Kind::Tcp, Version::V6) => {
-                let client = client(from, head, view);
+                let client = inner.source(head);
                 lookup.prefetch_bucket(number, class, &v6.connections, client);
             }
             _ => lookup.without_key(number, PathClass::Slow),
         }
     }
 
-    fn classify_other(&mut self, from: Side, number: usize, head: &[u8]) {
-        self.classify_inner(from, number, head);
-        let view = self.lookup.inner[number];
+    /// Classifies any other packet. Outside the loop over a burst.
+    #[inline(never)]
+    fn classify_other(&mut self, from: Side, number: usize, head: &[u8], view: &View) {
+        let Self { v4, v6, lookup, .. } = self;
         match (view.kind, view.version) {
-            (Kind::Tcp, Version::V4) => {}
-            (Kind::Tcp, Version::V6) => {
-                self.lookup.without_key(number, PathClass::of_v6(&view));
+            (Kind::Tcp, Version::V4) => {
+                let client = client(from, head, view);
+                lookup.prefetch_bucket(number, PathClass::SlowV4, &v4.connections, client);
             }
-            _ => self.lookup.without_key(number, PathClass::of_other(&view)),
+            (Kind::Tcp, Version::V6) => {
+                let client = client(from, head, view);
+                lookup.prefetch_bucket(number, PathClass::SlowV6, &v6.connections, client);
+            }
+            _ => lookup.without_key(number, PathClass::of_other(view)),
         }
     }
 }

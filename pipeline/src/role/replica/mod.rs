@@ -243,10 +243,10 @@ impl BurstRole for Replica {
         &mut self,
         from: Side,
         number: usize,
-        frame: B,
+        frame: &mut B,
         view: &View,
         now: Ticks,
-    ) -> (B, Option<Verdict>) {
+    ) -> Option<Verdict> {
         self.take_fast_path(from, number, frame, view, now)
     }
 

@@ -60,25 +60,47 @@ impl ServiceLookup {
         v6: &Affinities<V6>,
     ) {
         for number in 0..burst.len().min(BURST) {
-            let Parsed { head, view, plain } = burst.parse(number);
-            match (plain, view.kind, view.version) {
-                (Some(headers), _, _) => {
+            let Parsed { head, view, plain, plain_v6 } = burst.parse(number);
+            match (plain, plain_v6) {
+                (Some(headers), _) => {
                     let (source, destination) = (headers.source(), headers.destination());
                     let segment = Segment { from, source, destination };
                     self.classify_tcp(number, PathClass::FastV4, &segment, common, v4);
                 }
-                (None, Kind::Tcp, Version::V4) => {
-                    let segment = Segment::of(from, head, view);
-                    self.classify_tcp(number, PathClass::SlowV4, &segment, common, v4);
+                (None, Some(headers)) => {
+                    let (source, destination) = (headers.source(), headers.destination());
+                    let segment = Segment { from, source, destination };
+                    self.classify_tcp(number, PathClass::FastV6, &segment, common, v6);
                 }
-                (None, Kind::Tcp, Version::V6) => {
-                    let segment = Segment::of(from, head, view);
-                    self.classify_tcp(number, PathClass::of_v6(view), &segment, common, v6);
+                (None, None) => {
+                    self.classify_other(from, number, (head, view), common, (v4, v6));
                 }
-                _ => {
-                    self.services[number] = None;
-                    self.affinities.without_key(number, PathClass::of_other(view));
-                }
+            }
+        }
+    }
+
+    /// Classifies any other packet. Outside the loop over a burst.
+    #[inline(never)]
+    fn classify_other(
+        &mut self,
+        from: Side,
+        number: usize,
+        (head, view): (&[u8], &View),
+        common: &Common,
+        (v4, v6): (&Affinities<V4>, &Affinities<V6>),
+    ) {
+        match (view.kind, view.version) {
+            (Kind::Tcp, Version::V4) => {
+                let segment = Segment::of(from, head, view);
+                self.classify_tcp(number, PathClass::SlowV4, &segment, common, v4);
+            }
+            (Kind::Tcp, Version::V6) => {
+                let segment = Segment::of(from, head, view);
+                self.classify_tcp(number, PathClass::SlowV6, &segment, common, v6);
+            }
+            _ => {
+                self.services[number] = None;
+                self.affinities.without_key(number, PathClass::of_other(view));
             }
         }
     }

@@ -391,12 +391,11 @@ impl BurstRole for Switch {
         &mut self,
         from: Side,
         number: usize,
-        mut frame: B,
+        frame: &mut B,
         view: &View,
         now: Ticks,
-    ) -> (B, Option<Verdict>) {
-        let verdict = self.take_fast_path(from, number, &mut frame, view, now);
-        (frame, verdict)
+    ) -> Option<Verdict> {
+        self.take_fast_path(from, number, frame, view, now)
     }
 
     #[inline(never)]

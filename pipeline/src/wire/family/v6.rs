@@ -18,30 +18,37 @@ impl Family for V6 {
     const QUOTED: usize = ipv6::MINIMUM_MTU as usize - ipv6::HEADER - 8;
     const KEY_WORDS: usize = 3;
 
+    #[inline(always)]
     fn source(ip: &[u8]) -> Ipv6Addr {
         ipv6::source(ip)
     }
 
+    #[inline(always)]
     fn destination(ip: &[u8]) -> Ipv6Addr {
         ipv6::destination(ip)
     }
 
+    #[inline(always)]
     fn set_source(ip: &mut [u8], address: Ipv6Addr) -> Delta {
         ipv6::set_source(ip, address)
     }
 
+    #[inline(always)]
     fn set_destination(ip: &mut [u8], address: Ipv6Addr) -> Delta {
         ipv6::set_destination(ip, address)
     }
 
+    #[inline(always)]
     fn set_length(ip: &mut [u8], length: usize) {
         ipv6::set_length(ip, length);
     }
 
+    #[inline(always)]
     fn traffic_class(ip: &[u8]) -> u8 {
         ipv6::traffic_class(ip)
     }
 
+    #[inline(always)]
     fn set_traffic_class(ip: &mut [u8], value: u8) {
         ipv6::set_traffic_class(ip, value);
     }
@@ -51,6 +58,7 @@ impl Family for V6 {
         ipv6::hop_limit(ip)
     }
 
+    #[inline(always)]
     fn header_ok(_ip: &[u8], _header: usize) -> bool {
         true
     }
@@ -63,6 +71,7 @@ impl Family for V6 {
         ipv6::pseudo_header(from, to, protocol, length as u32)
     }
 
+    #[inline(always)]
     fn emit(ip: &mut [u8], header: Emit<Ipv6Addr>) {
         let Emit { traffic_class, length, protocol, from, to, flow_label } = header;
         ipv6::Header {
@@ -90,6 +99,7 @@ impl Family for V6 {
         }
     }
 
+    #[inline(always)]
     fn key(address: Ipv6Addr, port: u16) -> [u64; 3] {
         let bits = address.to_bits();
         [(bits >> 64) as u64, bits as u64, port.into()]

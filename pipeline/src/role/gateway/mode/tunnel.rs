@@ -17,6 +17,21 @@ pub(super) fn encapsulate<F: Family, B: Buffer>(
     translation: &Translation<F>,
     path: &TunnelPath,
 ) -> Result<(), EncapError> {
+    match translation.format {
+        // All lengths of the usual format are constants.
+        Format::Ipip => {
+            encapsulate_as(packet, &Translation { format: Format::Ipip, ..*translation }, path)
+        }
+        Format::Gre | Format::Gue => encapsulate_as(packet, translation, path),
+    }
+}
+
+#[inline(always)]
+fn encapsulate_as<F: Family, B: Buffer>(
+    packet: &mut Packet<B>,
+    translation: &Translation<F>,
+    path: &TunnelPath,
+) -> Result<(), EncapError> {
     let inner_mtu = path.inner_mtu::<F>(translation.format);
     if packet.ip_len() > inner_mtu {
         return Err(EncapError::TooBig(inner_mtu));
