@@ -70,11 +70,6 @@ fn find(table: &mut Table<Endpoint<V4>, Phase, u32>, number: u32, now: u64) -> O
 }
 
 #[test]
-fn a_bucket_is_one_cache_line() {
-    assert_eq!(size_of::<Bucket>(), 64);
-}
-
-#[test]
 fn fills_to_its_capacity_and_finds_every_entry() {
     let mut table = table(10_000);
     for number in 0..10_000 {
