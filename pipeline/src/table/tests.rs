@@ -1,3 +1,5 @@
+mod overflow;
+
 use std::collections::HashMap;
 
 use proptest::prelude::*;
