@@ -2,18 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+use pipeline::table;
 use pipeline::wire::family::Version;
 
 use super::present::{DIRECTORY_KEY, MBUFS_KEY, TABLE_KEY};
 use super::{Config, Role};
 use crate::sys::kept_memory::{Room, Unfit};
 
-/// Bytes of a connection in a table (docs/scaling.md, table 2): its entry, and its part of a bucket.
-const GATEWAY_OR_REPLICA: [u64; 2] = [77, 141];
-const SWITCH: [u64; 2] = [77, 77];
-/// Those of them that outlive the process: its entry.
-const ENTRY_OF_GATEWAY_OR_REPLICA: [u64; 2] = [64, 128];
-const ENTRY_OF_SWITCH: [u64; 2] = [64, 64];
+/// Bytes of an entry (docs/scaling.md, table 2), by family.
+const ENTRY_OF_GATEWAY_OR_REPLICA: [usize; 2] = [64, 128];
+const ENTRY_OF_SWITCH: [usize; 2] = [64, 64];
 /// Bytes of a packet buffer beside its frame: headroom, DPDK's structure, and its place in the pool.
 const BUFFER_HEADER: u64 = 256 + 64;
 /// Bytes of DPDK's own memory that the buffers cannot have.
@@ -57,10 +55,8 @@ pub(super) struct Judgement {
 
 impl Needs {
     pub(super) fn of(config: &Config) -> Self {
-        let tables = match config.role {
-            Role::Switch(_) => bytes_of(config, SWITCH),
-            Role::Gateway(_) | Role::Replica(_) => bytes_of(config, GATEWAY_OR_REPLICA),
-        };
+        let [entries, buckets] = bytes_of(config);
+        let tables = entries + buckets;
         let memory = &config.memory;
         let is_huge = config.eal.uses_huge_pages();
         let buffers = buffers(memory.mbufs, memory.max_frame, is_huge);
@@ -79,20 +75,27 @@ fn buffers(count: u32, max_frame: u16, is_huge: bool) -> u64 {
     }
 }
 
-/// Returns the bytes of all connections, of so many each by family.
-fn bytes_of(config: &Config, bytes: [u64; 2]) -> u64 {
+/// Returns the bytes of all tables: of the entries, which may outlive the process, and of what is
+/// derived from them.
+fn bytes_of(config: &Config) -> [u64; 2] {
     let connections = [config.table.max_connections, config.table.max_connections_v6];
-    let families = [Version::V4, Version::V6].into_iter().filter(|v| has_table(&config.role, *v));
-    families.map(|v| u64::from(connections[v as usize]) * bytes[v as usize]).sum()
+    let entry = match config.role {
+        Role::Switch(_) => ENTRY_OF_SWITCH,
+        Role::Gateway(_) | Role::Replica(_) => ENTRY_OF_GATEWAY_OR_REPLICA,
+    };
+    let mut sum = [0; 2];
+    for version in [Version::V4, Version::V6].into_iter().filter(|v| has_table(&config.role, *v)) {
+        let capacity = connections[version as usize] as usize;
+        let bytes = table::bytes_for(capacity, entry[version as usize]);
+        sum.iter_mut().zip(bytes).for_each(|(sum, bytes)| *sum += bytes as u64);
+    }
+    sum
 }
 
 /// Judges the directory of the tables that outlive the process. While a process takes tables over, its
 /// own and the old ones are there.
 pub(super) fn judge_directory(config: &Config, room: Result<Room, Unfit>) -> Judgement {
-    let bytes = match config.role {
-        Role::Switch(_) => bytes_of(config, ENTRY_OF_SWITCH),
-        Role::Gateway(_) | Role::Replica(_) => bytes_of(config, ENTRY_OF_GATEWAY_OR_REPLICA),
-    };
+    let [bytes, _] = bytes_of(config);
     let mut judgement = Judgement::default();
     match room {
         Err(unfit) => {
@@ -270,10 +273,10 @@ mod tests {
         let judge = |total: u64, free: u64| {
             judge_directory(&config, Ok(Room { total: total << 20, free: free << 20 }))
         };
-        assert_eq!(judge(128, 64), Judgement::default());
-        assert_eq!(judge(128, 63).warned.len(), 1);
-        let refused = judge(127, 127).refused;
-        assert!(refused[0].1.starts_with("the tables take 64 MiB, twice that"), "{refused:?}");
+        assert_eq!(judge(153, 77), Judgement::default());
+        assert_eq!(judge(153, 76).warned.len(), 1);
+        let refused = judge(152, 152).refused;
+        assert!(refused[0].1.starts_with("the tables take 76 MiB, twice that"), "{refused:?}");
         let disk = judge_directory(&config, Err(Unfit::NotMemory("/var".into())));
         assert!(disk.refused[0].1.starts_with("/var is not on a tmpfs; expected"));
     }

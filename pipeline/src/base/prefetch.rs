@@ -10,29 +10,26 @@ const LINE: usize = 64;
 /// nothing on other architectures than x86-64.
 #[inline(always)]
 pub fn prefetch<T>(value: &T) {
-    line(value, 0);
+    line(std::ptr::from_ref(value).cast());
 }
 
-/// Prefetches all cache lines of `value`, which is aligned to one, as [`prefetch`] does the first.
+/// Prefetches all cache lines of a value that may be anywhere and need not be there.
 #[inline(always)]
-pub fn prefetch_all<T>(value: &T) {
-    const { assert!(align_of::<T>().is_multiple_of(LINE)) };
-    for number in 0..size_of::<T>() / LINE {
-        line(value, number);
+pub(crate) fn prefetch_lines<T>(value: *const T) {
+    for number in 0..size_of::<T>().div_ceil(LINE) {
+        line(value.cast::<u8>().wrapping_add(LINE * number));
     }
 }
 
-/// Prefetches the cache line that is `number` lines behind the first.
+/// Prefetches one cache line.
 #[inline(always)]
-fn line<T>(value: &T, number: usize) {
+fn line(first: *const u8) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch accesses no memory that the program can observe, and the address is
-    // computed without being dereferenced.
+    // SAFETY: a prefetch accesses no memory that the program can observe, whatever the address.
     unsafe {
         use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        let first = std::ptr::from_ref(value).cast::<i8>();
-        _mm_prefetch::<_MM_HINT_T0>(first.wrapping_add(number * LINE));
+        _mm_prefetch::<_MM_HINT_T0>(first.cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (value, number);
+    let _ = first;
 }

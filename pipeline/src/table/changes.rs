@@ -1,7 +1,9 @@
 //! Changes of the table: entries come, go, and change their state.
 
 use super::memory::Mark;
-use super::{Entry, FREE, Hash, Inserted, Key, NIL, Slot, State, Table, is_kept};
+use super::{
+    Entry, FREE, Hash, Inserted, Key, NIL, Slot, State, Table, is_kept, place_of, slot_of,
+};
 use crate::base::time::Ticks;
 
 impl<K: Key, S: State, V: Copy> Table<K, S, V> {
@@ -47,7 +49,7 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         if self.shares.refuses(&self.keyed, &key) {
             return None;
         }
-        let mut evicted = None;
+        let (mut evicted, mut vacant) = (None, None);
         let is_swept = self.live == self.capacity && self.expire_for_insert(now);
         if self.live == self.capacity {
             let oldest = match self.evictable() {
@@ -58,87 +60,90 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
             let Entry { state, value, .. } = self.entries[oldest as usize];
             evicted = Some((state, value));
             // Until the new entry is complete, the old one is there for who takes the table over.
-            self.entries.save(oldest);
+            let (bucket, slot) = self.vacancy(hash);
+            self.entries.save_replaced(oldest, place_of(bucket, slot));
+            vacant = Some((bucket, slot));
             self.remove(Slot(oldest));
         }
-        let slot =
-            self.enter(hash, Entry { key, state, seen: now, next: NIL, previous: NIL, value });
+        let vacant = vacant.unwrap_or_else(|| self.vacancy(hash));
+        let entry = Entry { key, state, seen: now, next: NIL, previous: NIL, value };
+        let slot = self.enter(hash, vacant, entry);
         Some(match evicted {
             Some((state, value)) => Inserted::Evicted(slot, state, value),
             None => Inserted::Free(slot),
         })
     }
 
-    /// Enters an entry into a table that has room for it.
-    pub(super) fn enter(&mut self, hash: Hash, entry: Entry<K, S, V>) -> Slot {
+    /// Returns the bucket and the slot of a free place for a key: in its home bucket, if that has one,
+    /// or else in the next that has. There are more places than entries.
+    #[inline(always)]
+    pub(super) fn vacancy(&self, hash: Hash) -> (usize, usize) {
+        let mut at = hash.home as usize;
+        loop {
+            let free = self.buckets[at].free();
+            if free != 0 {
+                return (at, free.trailing_zeros() as usize);
+            }
+            at = self.after(at);
+        }
+    }
+
+    /// Enters an entry into a table that has room for it, at a free place that
+    /// [`Table::vacancy`] has returned for its key.
+    pub(super) fn enter(
+        &mut self,
+        hash: Hash,
+        (bucket, slot): (usize, usize),
+        entry: Entry<K, S, V>,
+    ) -> Slot {
         let Entry { key, state, .. } = entry;
         if is_kept(state) {
             self.shares.add(&self.keyed, &key);
         }
-        let index = self.take_free(entry);
+        let index = place_of(bucket, slot);
+        let free = Mark { at: std::mem::offset_of!(Entry<K, S, V>, previous), value: FREE };
+        self.entries.save_as_free(index, free);
+        self.entries.replace(index, entry);
         if let Some(census) = &mut self.census {
             census.note(key, None, Some(state), &self.keyed);
         }
         self.live += 1;
         self.inserted += 1;
         self.link(index, state);
-        self.put_in_bucket(hash, index);
+        self.buckets[bucket].set(slot, hash.signature);
+        let mut passed = hash.home as usize;
+        while passed != bucket {
+            self.buckets[passed].pass();
+            passed = self.after(passed);
+        }
         Slot(index)
-    }
-
-    fn take_free(&mut self, entry: Entry<K, S, V>) -> u32 {
-        let free = Mark { at: std::mem::offset_of!(Entry<K, S, V>, previous), value: FREE };
-        if self.free == NIL {
-            self.entries.push(entry, free);
-            return self.entries.len() as u32 - 1;
-        }
-        let index = self.free;
-        self.free = self.entries[index as usize].next;
-        self.entries.save_as_free(index, free);
-        self.entries.replace(index, entry);
-        index
-    }
-
-    fn put_in_bucket(&mut self, hash: Hash, index: u32) {
-        let mut at = self.home(hash);
-        loop {
-            let bucket = &mut self.buckets[at];
-            if let Some(slot) = bucket.signatures.iter().position(|&s| s == 0) {
-                bucket.signatures[slot] = hash.signature();
-                bucket.entries[slot] = index;
-                return;
-            }
-            bucket.overflow += 1;
-            at = self.after(at);
-        }
     }
 
     /// Removes an entry.
     pub fn remove(&mut self, slot: Slot) {
-        let hash = self.hash(self.get(slot).key);
-        let Some((found, at)) = self.locate(hash, |entry| entry == slot.0) else {
-            debug_assert!(false, "an entry that no bucket points to");
+        let entry = &self.entries[slot.0 as usize];
+        if entry.previous == FREE {
+            debug_assert!(false, "an entry that is not there");
             return;
-        };
-        let emptied = &mut self.buckets[found];
-        (emptied.signatures[at], emptied.entries[at]) = (0, NIL);
-        let mut bucket = self.home(hash);
-        while bucket != found {
-            self.buckets[bucket].overflow -= 1;
-            bucket = self.after(bucket);
+        }
+        let Entry { key, state, .. } = *entry;
+        let (bucket, at) = slot_of(slot.0);
+        self.buckets[bucket].clear(at);
+        let mut passed = self.hash(key).home as usize;
+        while passed != bucket {
+            self.buckets[passed].unpass();
+            passed = self.after(passed);
         }
         self.unlink(slot.0);
-        let entry = &mut self.entries[slot.0 as usize];
         if let Some(census) = &mut self.census {
-            census.note(entry.key, Some(entry.state), None, &self.keyed);
+            census.note(key, Some(state), None, &self.keyed);
         }
-        if is_kept(entry.state) {
-            self.shares.subtract(&self.keyed, &entry.key);
+        if is_kept(state) {
+            self.shares.subtract(&self.keyed, &key);
         }
-        // What tells that the entry is free is one store, so that nothing is saved.
-        (entry.previous, entry.next) = (FREE, self.free);
+        // What tells that the place is free is one store, so that nothing is saved.
+        self.entries[slot.0 as usize].previous = FREE;
         self.entries.point();
-        self.free = slot.0;
         self.live -= 1;
     }
 }

@@ -1,7 +1,7 @@
 //! The first page of a table's memory: what another process needs to know to read its entries.
 //!
-//! It is written when the memory becomes the table's, and hardly changed afterwards: the high-water
-//! mark when an entry is used for the first time, the undo slot before an entry is changed.
+//! It is written when the memory becomes the table's. Afterwards only the undo slot changes, before an
+//! entry is changed.
 
 use std::fmt;
 use std::hash::Hasher as _;
@@ -13,8 +13,12 @@ use crate::wire::configuration::Configuration;
 use crate::wire::family::Version;
 
 /// The number of the layout of header and entries. It changes whenever they do, or the meaning of a
-/// field: a table with another number is refused. A test compares (`role/tests/layout.rs`).
-pub const LAYOUT: u32 = 1;
+/// field. A test compares (`role/tests/layout.rs`). A table of layout 1 can be read, too: its entries
+/// are the same, one after the other in the order in which they were first used. A table with
+/// another number is refused.
+pub const LAYOUT: u32 = 2;
+/// The layout in which entries were not placed by their hash.
+pub(super) const IN_ORDER: u32 = 1;
 
 /// Bytes of the header: entries begin at the next page.
 pub(super) const BYTES: usize = 4096;
@@ -25,13 +29,14 @@ const MAGIC: [u8; 8] = *b"FIRSTACK";
 /// Bytes that are written once, and that the check sum covers.
 const FIXED: usize = 48;
 const CHECK: usize = 48;
-/// Where the high-water mark is.
-pub(super) const USED: usize = 56;
+/// Where the number of places is; in layout 1, of those that have ever been used.
+pub(super) const PLACES: usize = 56;
 /// Where it says whether the undo slot has anything.
 pub(super) const PENDING: usize = 64;
-/// In the upper half of that word: the undo slot has the content of the entry with the number in the
-/// lower half.
+/// In that word: the undo slot has the content of the place whose number is the lower half.
 pub(super) const HAS_CONTENT: u64 = 1 << 32;
+/// The bits of that word from this one on: the number of a place that was free as well, or 0.
+pub(super) const FREED: u32 = 33;
 
 /// The role that a table belongs to: entries of one mean nothing to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +80,7 @@ impl fmt::Display for Kind {
 /// What a header says of its table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
+    pub(super) layout: u32,
     pub(super) kind: Kind,
     pub(super) version: Version,
     /// Bytes of an entry, which is also the distance of two.
@@ -90,7 +96,7 @@ impl Header {
     pub(super) fn bytes(&self) -> [u8; CHECK + 8] {
         let mut bytes = [0; CHECK + 8];
         bytes[..8].copy_from_slice(&MAGIC);
-        bytes[8..12].copy_from_slice(&LAYOUT.to_ne_bytes());
+        bytes[8..12].copy_from_slice(&self.layout.to_ne_bytes());
         bytes[12] = self.kind.number();
         bytes[13] = self.version as u8;
         bytes[16..24].copy_from_slice(&(self.entry_size as u64).to_ne_bytes());
@@ -111,7 +117,7 @@ impl Header {
             return Err(Refused::NoTable);
         }
         let layout = u32::from_ne_bytes(array(page, 8));
-        if layout != LAYOUT {
+        if ![IN_ORDER, LAYOUT].contains(&layout) {
             return Err(Refused::OtherLayout(layout));
         }
         if u64_at(page, CHECK) != check_sum(&page[..FIXED]) {
@@ -126,6 +132,7 @@ impl Header {
         let size = |at| usize::try_from(u64_at(page, at)).unwrap_or(usize::MAX);
         let (entry_size, capacity) = (size(16), size(24));
         Ok(Self {
+            layout,
             kind,
             version,
             entry_size,
@@ -152,4 +159,14 @@ fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     let mut field = [0; N];
     field.copy_from_slice(&bytes[at..at + N]);
     field
+}
+
+/// Describes where a header has what, and what a free place is, for the test that compares layouts.
+#[cfg(test)]
+pub(crate) fn described() -> String {
+    use super::FREE;
+    format!(
+        "header of {BYTES} bytes: {FIXED} fixed, check sum {CHECK}, places {PLACES}, pending \
+         {PENDING} ({HAS_CONTENT:#x}, freed from bit {FREED}), undo {UNDO}; previous {FREE} is free\n"
+    )
 }

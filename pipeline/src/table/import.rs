@@ -11,9 +11,9 @@ use std::net::IpAddr;
 use arrayvec::ArrayVec;
 use memmap2::MmapMut;
 
-use super::header::{Header, Kind};
+use super::header::{Header, Kind, LAYOUT};
 use super::memory::Memory;
-use super::{Entry, FREE, Hash, Imported, Kept, Key, NIL, Refused, State, Table};
+use super::{Entry, Hash, Imported, Kept, Key, NIL, Refused, State, Table};
 use crate::base::prefetch::prefetch;
 use crate::base::stored::Stored;
 use crate::base::time::Ticks;
@@ -76,17 +76,22 @@ impl<K: Key + Stored, S: State + Stored, V: Copy + Stored> Stored for Entry<K, S
 impl<K: Key + Stored, S: State + Stored, V: Copy + Stored> Table<K, S, V> {
     /// Returns the bytes of memory that the table takes.
     pub fn bytes(&self) -> usize {
-        Memory::<Entry<K, S, V>>::bytes_for(self.capacity)
+        Memory::<Entry<K, S, V>>::bytes_for(self.entries.len())
     }
 
-    /// Gives the empty table of a role its memory, of at least [`Table::bytes`]; `None` leaves it in
-    /// memory of this process alone. Populates the memory and writes its header.
+    /// Gives the table of a role, which has never had an entry, its memory: zeros, of at least
+    /// [`Table::bytes`]; `None` leaves it in memory of this process alone. Populates the memory and
+    /// writes its header.
     ///
     /// # Errors
-    /// If the table has entries, if the memory is too small or is not aligned to a page, or if the
-    /// kernel has no pages for it.
+    /// If the table has had entries, if the memory is too small, is not aligned to a page or is not
+    /// all zeros, or if the kernel has no pages for it.
     pub fn place(&mut self, kind: Kind, memory: Option<MmapMut>) -> io::Result<()> {
+        if self.inserted > 0 {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the table has entries"));
+        }
         let header = Header {
+            layout: LAYOUT,
             kind,
             version: K::VERSION,
             entry_size: size_of::<Entry<K, S, V>>(),
@@ -160,10 +165,10 @@ where
     /// Inserts the entries of a lazy state, and makes the others wait.
     fn scan(&mut self, kept: &Kept<'_>, table: u16, waiting: &mut Vec<Waiting>) {
         let mut batch = Batch::new();
-        for number in 0..kept.used() {
+        for number in 0..kept.places() {
             let (bytes, is_torn) = kept.entry(number);
             self.done.torn += u64::from(is_torn);
-            let Some(entry) = self.examine(bytes) else { continue };
+            let Some(entry) = self.examine(bytes, kept.free()) else { continue };
             match entry.state.eviction_rank() {
                 None if entry.state.is_lazy() => self.insert_batched(&mut batch, entry),
                 rank => waiting.push(Waiting {
@@ -179,9 +184,9 @@ where
 
     /// Reads an entry, if this table may take it over, and counts why not.
     #[inline(always)]
-    fn examine(&mut self, bytes: &[u8]) -> Option<Entry<K, S, V>> {
+    fn examine(&mut self, bytes: &[u8], free: u32) -> Option<Entry<K, S, V>> {
         let previous = bytes.get(std::mem::offset_of!(Entry<K, S, V>, previous)..)?;
-        if u32::read(previous)? == FREE {
+        if u32::read(previous)? == free {
             return None;
         }
         let key = bytes.get(std::mem::offset_of!(Entry<K, S, V>, key)..).and_then(K::read)?;
@@ -261,7 +266,7 @@ where
                 self.done.unplaced += 1;
             } else {
                 self.role.adopted(&entry);
-                self.table.enter(hash, entry);
+                self.table.enter(hash, self.table.vacancy(hash), entry);
                 self.done.adopted += 1;
             }
         }

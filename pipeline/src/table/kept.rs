@@ -5,7 +5,10 @@
 
 use std::fmt;
 
-use super::header::{self, HAS_CONTENT, Header, Kind, LAYOUT, PENDING, UNDO, USED, u64_at};
+use super::FREE;
+use super::header::{
+    self, FREED, HAS_CONTENT, Header, IN_ORDER, Kind, LAYOUT, PENDING, PLACES, UNDO, u64_at,
+};
 use crate::wire::family::Version;
 
 /// The memory of a table that another process, or another number of workers, has left.
@@ -13,9 +16,24 @@ use crate::wire::family::Version;
 pub struct Kept<'a> {
     header: Header,
     entries: &'a [u8],
-    /// The entry that was being changed, and its content before.
-    undo: Option<(usize, &'a [u8])>,
+    undo: Option<Undo<'a>>,
 }
+
+/// A change that the process did not finish.
+#[derive(Clone, Copy, Debug)]
+struct Undo<'a> {
+    /// The place of the entry that was being changed.
+    changed: usize,
+    /// Its content before.
+    content: &'a [u8],
+    /// The place that was free before, for the entry that was to replace that one; 0 is no place.
+    freed: usize,
+}
+
+/// Value of an entry's `previous` in a free place of layout 1.
+const FREE_IN_ORDER: u32 = u32::MAX - 1;
+/// A free place.
+const FREE_PLACE: &[u8] = &[0; header::BYTES];
 
 /// Why a table cannot be taken over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,21 +103,22 @@ impl<'a> Kept<'a> {
         if header.entry_size == 0 || header.entry_size > header::BYTES - UNDO {
             return Err(Refused::Damaged("no entry has this size"));
         }
-        let used = u64_at(memory, USED);
-        if used > header.capacity as u64 {
+        let places = u64_at(memory, PLACES);
+        if header.layout == IN_ORDER && places > header.capacity as u64 {
             return Err(Refused::Damaged("it has more entries than room for them"));
         }
         let room = (memory.len() - header::BYTES) / header.entry_size;
-        let used = room.min(used as usize);
+        let places = room.min(usize::try_from(places).unwrap_or(usize::MAX));
         let undo = match u64_at(memory, PENDING) {
             0 => None,
-            pending if pending & !u64::from(u32::MAX) == HAS_CONTENT => {
-                let content = &memory[UNDO..UNDO + header.entry_size];
-                Some((pending as u32 as usize, content))
-            }
+            pending if pending & HAS_CONTENT != 0 => Some(Undo {
+                changed: pending as u32 as usize,
+                content: &memory[UNDO..UNDO + header.entry_size],
+                freed: (pending >> FREED) as usize,
+            }),
             _ => return Err(Refused::Damaged("its undo slot has what no process writes")),
         };
-        let entries = &memory[header::BYTES..header::BYTES + used * header.entry_size];
+        let entries = &memory[header::BYTES..header::BYTES + places * header.entry_size];
         Ok(Self { header, entries, undo })
     }
 
@@ -118,16 +137,23 @@ impl<'a> Kept<'a> {
         self.header.capacity
     }
 
-    /// Returns the bytes of the entry with this number, and whether they are those from before a
-    /// change that was not finished. The number is below [`Kept::used`].
+    /// Returns the bytes of the place with this number, and whether they are those from before a
+    /// change that was not finished. The number is below [`Kept::places`].
+    #[inline(always)]
     pub(super) fn entry(&self, number: usize) -> (&'a [u8], bool) {
+        let size = self.header.entry_size;
         match self.undo {
-            Some((changed, before)) if changed == number => (before, true),
-            _ => {
-                let at = number * self.header.entry_size;
-                (&self.entries[at..at + self.header.entry_size], false)
+            Some(Undo { changed, content, .. }) if changed == number => (content, true),
+            Some(Undo { freed, .. }) if freed == number && freed != 0 => {
+                (&FREE_PLACE[..size], false)
             }
+            _ => (&self.entries[number * size..][..size], false),
         }
+    }
+
+    /// Returns what the `previous` of an entry is in a free place.
+    pub(super) fn free(&self) -> u32 {
+        if self.header.layout == IN_ORDER { FREE_IN_ORDER } else { FREE }
     }
 
     /// Returns the bytes of an entry.
@@ -135,8 +161,8 @@ impl<'a> Kept<'a> {
         self.header.entry_size
     }
 
-    /// Returns how many entries were ever in use at once: at most so many are live.
-    pub fn used(&self) -> usize {
+    /// Returns the number of places for entries: at most so many are live.
+    pub fn places(&self) -> usize {
         self.entries.len() / self.header.entry_size
     }
 }

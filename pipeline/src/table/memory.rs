@@ -1,4 +1,7 @@
-//! The memory of a table: a page with its header, then its entries.
+//! The memory of a table: a page with its header, then places for entries.
+//!
+//! New memory is zeros, which stand for a free place. So nothing is written before entries come, and
+//! any place can be looked at.
 //!
 //! The memory may outlive the process, which may be killed between any two stores. So the content
 //! that an entry had before it is changed in several places is in the undo slot until the change is
@@ -16,17 +19,17 @@ use std::sync::atomic::{AtomicU64, compiler_fence};
 
 use memmap2::{Advice, MmapMut, MmapOptions, MmapRaw};
 
-use super::header::{BYTES, HAS_CONTENT, Header, PENDING, UNDO, USED};
+use super::header::{BYTES, FREED, HAS_CONTENT, Header, PENDING, PLACES, UNDO};
+use crate::base::prefetch::prefetch_lines;
+use crate::base::stored::Stored;
 
 /// Bytes of a huge page. Less memory than that is in small pages.
 const HUGE: usize = 2 << 20;
 
-/// The entries of a table. Dereferences to those that have been used.
+/// The places of a table. Dereferences to all of them, used or not.
 pub(super) struct Memory<E> {
     first: NonNull<E>,
-    /// How many entries have been used, and so are initialised.
-    used: usize,
-    capacity: usize,
+    places: usize,
     /// Begins with the header.
     map: MmapRaw,
 }
@@ -41,49 +44,54 @@ pub(super) struct Mark {
     pub(super) value: u32,
 }
 
-impl<E: Copy> Memory<E> {
-    /// Returns memory of this process alone, for so many entries.
+impl<E: Copy + Stored> Memory<E> {
+    /// Returns memory of this process alone, with so many places.
     ///
     /// # Panics
-    /// If the process has no address space for it.
-    pub(super) fn new(capacity: usize) -> Self {
+    /// If the process has no address space for it, or zeros are no entry.
+    pub(super) fn new(places: usize) -> Self {
         const { assert!(size_of::<E>() <= BYTES - UNDO && BYTES.is_multiple_of(align_of::<E>())) };
         const { assert!(UNDO.is_multiple_of(align_of::<E>())) };
-        let bytes = Self::bytes_for(capacity);
+        // What `Stored` reads from bytes is the value that they are in memory.
+        assert!(E::read(&[0; BYTES]).is_some(), "zeros are no entry");
+        let bytes = Self::bytes_for(places);
         let map = MmapOptions::new().len(bytes).map_anon();
         let map = map.unwrap_or_else(|error| panic!("{bytes} bytes for a table: {error}"));
         let map = MmapRaw::from(map);
         ask_for_huge_pages(&map);
-        Self::within(map, capacity)
+        Self::within(map, places)
+    }
+}
+
+impl<E: Copy> Memory<E> {
+    /// Returns the bytes of memory with so many places.
+    pub(super) const fn bytes_for(places: usize) -> usize {
+        BYTES.saturating_add(places.saturating_mul(size_of::<E>()))
     }
 
-    /// Returns the bytes of memory for so many entries.
-    pub(super) fn bytes_for(capacity: usize) -> usize {
-        BYTES.saturating_add(capacity.saturating_mul(size_of::<E>()))
-    }
-
-    fn within(map: MmapRaw, capacity: usize) -> Self {
+    fn within(map: MmapRaw, places: usize) -> Self {
         // SAFETY: the map is larger than the header, so that the pointer is within it and not null.
         let first = unsafe { NonNull::new_unchecked(map.as_mut_ptr().add(BYTES)) }.cast();
-        Self { first, used: 0, capacity, map }
+        Self { first, places, map }
     }
 
-    /// Moves the entries, of which there are none yet, into this memory, and writes its header;
-    /// `None` leaves them where they are. Populates the memory.
+    /// Moves the places, none of which has ever been used, into this memory of zeros, and writes its
+    /// header; `None` leaves them where they are. Populates the memory.
     pub(super) fn place(&mut self, map: Option<MmapMut>, header: &Header) -> io::Result<()> {
-        if self.used > 0 {
-            return Err(io::Error::new(ErrorKind::InvalidInput, "the table has entries"));
-        }
         if let Some(map) = map.map(MmapRaw::from) {
             let is_aligned = map.as_ptr().addr().is_multiple_of(BYTES);
-            if map.len() < Self::bytes_for(self.capacity) || !is_aligned {
-                let (needed, length) = (Self::bytes_for(self.capacity), map.len());
+            if map.len() < Self::bytes_for(self.places) || !is_aligned {
+                let (needed, length) = (Self::bytes_for(self.places), map.len());
                 let text = format!("a table of {needed} bytes in memory of {length}");
                 return Err(io::Error::new(ErrorKind::InvalidInput, text));
             }
             ask_for_huge_pages(&map);
             populate(&map)?;
-            *self = Self::within(map, self.capacity);
+            if !is_zeros(&map) {
+                let text = "memory for a table that is not all zeros";
+                return Err(io::Error::new(ErrorKind::InvalidInput, text));
+            }
+            *self = Self::within(map, self.places);
         } else {
             populate(&self.map)?;
         }
@@ -95,6 +103,7 @@ impl<E: Copy> Memory<E> {
             start.write_bytes(0, BYTES);
             start.copy_from_nonoverlapping(fixed.as_ptr(), fixed.len());
         }
+        self.word(PLACES).store(self.places as u64, Release);
         Ok(())
     }
 
@@ -106,21 +115,18 @@ impl<E: Copy> Memory<E> {
         unsafe { AtomicU64::from_ptr(self.map.as_mut_ptr().add(at).cast()) }
     }
 
-    /// Appends an entry. Until [`Memory::settle`], who adopts the memory finds a free one in its
-    /// place.
-    ///
-    /// # Panics
-    /// If there is no room for it.
-    pub(super) fn push(&mut self, entry: E, free: Mark) {
-        assert!(self.used < self.capacity, "a table beyond its capacity");
-        self.save_as_free(self.used as u32, free);
-        // SAFETY: there is room for as many entries as the capacity says, and the map is writable
-        // and aligned for them.
-        unsafe { self.first.add(self.used).write(entry) };
-        self.point();
-        self.used += 1;
-        self.word(USED).store(self.used as u64, Release);
-        self.point();
+    /// Prefetches all cache lines of a place, or of something else if there is no such place.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, index: usize) {
+        prefetch_lines(self.first.as_ptr().wrapping_add(index));
+    }
+
+    /// Returns whether who adopts the memory now does not look at what is in a place.
+    #[inline]
+    fn is_saved(&self, index: u32) -> bool {
+        // No entry is in place 0.
+        let pending = self.word(PENDING).load(Relaxed);
+        pending as u32 == index || (pending >> FREED) as u32 == index
     }
 
     /// Saves the content of an entry before it is changed in several places. Whoever adopts the
@@ -128,23 +134,35 @@ impl<E: Copy> Memory<E> {
     /// changed at a time.
     #[inline]
     pub(super) fn save(&mut self, index: u32) {
-        let pending = HAS_CONTENT | u64::from(index);
-        if self.word(PENDING).load(Relaxed) == pending {
-            // What it was before the first change counts.
-            return;
+        // What it was before the first change counts.
+        if !self.is_saved(index) {
+            self.settle();
+            self.save_content(index);
+            self.note_saved(u64::from(index));
         }
-        self.settle();
+    }
+
+    /// Saves the content of an entry that a new one, in another place, replaces. Whoever adopts the
+    /// memory before [`Memory::settle`] finds the old one and not the new one.
+    pub(super) fn save_replaced(&mut self, old: u32, new: u32) {
+        if self.word(PENDING).load(Relaxed) as u32 != old {
+            self.settle();
+            self.save_content(old);
+        }
+        self.note_saved(u64::from(old) | u64::from(new) << FREED);
+    }
+
+    fn save_content(&mut self, index: u32) {
         let content = self[index as usize];
         // SAFETY: the undo slot is in the header, is aligned for an entry and has room for one; a
         // reference to it exists nowhere.
         unsafe { self.map.as_mut_ptr().add(UNDO).cast::<E>().write(content) };
-        self.note_saved(index);
     }
 
-    /// Saves that an entry was free, which costs less than its content.
+    /// Saves that a place was free, which costs less than its content.
     #[inline]
     pub(super) fn save_as_free(&mut self, index: u32, free: Mark) {
-        if self.word(PENDING).load(Relaxed) == HAS_CONTENT | u64::from(index) {
+        if self.is_saved(index) {
             return;
         }
         self.settle();
@@ -152,13 +170,13 @@ impl<E: Copy> Memory<E> {
         // SAFETY: the undo slot is in the header and has room for an entry, and so for a word at a
         // multiple of 4 within one; a reference to it exists nowhere.
         unsafe { self.map.as_mut_ptr().add(UNDO + free.at).cast::<u32>().write(free.value) };
-        self.note_saved(index);
+        self.note_saved(u64::from(index));
     }
 
     #[inline]
-    fn note_saved(&mut self, index: u32) {
+    fn note_saved(&mut self, places: u64) {
         self.point();
-        self.word(PENDING).store(HAS_CONTENT | u64::from(index), Release);
+        self.word(PENDING).store(HAS_CONTENT | places, Release);
         compiler_fence(SeqCst);
         self.point();
     }
@@ -186,9 +204,9 @@ impl<E: Copy> Memory<E> {
         super::failpoints::reached(self);
     }
 
-    /// Returns a copy of the memory up to the last entry, as another process would see it. For tests.
+    /// Returns a copy of the memory, as another process would see it. For tests.
     pub(super) fn snapshot(&self) -> Vec<u8> {
-        let mut copy = vec![0; Self::bytes_for(self.used)];
+        let mut copy = vec![0; Self::bytes_for(self.places)];
         // SAFETY: the map has so many bytes, and the copy is another piece of memory. Padding is
         // copied with the rest, as another process would see it.
         unsafe { copy.as_mut_ptr().copy_from_nonoverlapping(self.map.as_mut_ptr(), copy.len()) };
@@ -198,7 +216,7 @@ impl<E: Copy> Memory<E> {
     /// Writes eight bytes of an entry, for tests.
     #[cfg(test)]
     pub(super) fn write_word(&mut self, index: usize, word: usize, entry: &E) {
-        assert!(index < self.used && word < size_of::<E>() / 8);
+        assert!(index < self.places && word < size_of::<E>() / 8);
         // SAFETY: the entry exists, and the word is within it; what is written is part of an entry.
         unsafe {
             let to = self.first.as_ptr().add(index).cast::<[u8; 8]>().add(word);
@@ -217,8 +235,9 @@ impl<E> Deref for Memory<E> {
 
     #[inline(always)]
     fn deref(&self) -> &[E] {
-        // SAFETY: `push` has initialised so many entries, one after the other.
-        unsafe { std::slice::from_raw_parts(self.first.as_ptr(), self.used) }
+        // SAFETY: the map has so many places, aligned for entries. Each holds an entry that was written
+        // here, or zeros, which are an entry, too, as `new` has checked.
+        unsafe { std::slice::from_raw_parts(self.first.as_ptr(), self.places) }
     }
 }
 
@@ -226,7 +245,7 @@ impl<E> DerefMut for Memory<E> {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut [E] {
         // SAFETY: as above, and the borrow of `self` is exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.first.as_ptr(), self.used) }
+        unsafe { std::slice::from_raw_parts_mut(self.first.as_ptr(), self.places) }
     }
 }
 
@@ -245,4 +264,12 @@ fn populate(map: &MmapRaw) -> io::Result<()> {
         Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(()),
         done => done,
     }
+}
+
+/// Returns whether memory is zeros, without which its places would not be free. A page takes 100 ns.
+fn is_zeros(map: &MmapRaw) -> bool {
+    // SAFETY: the map belongs to the caller, and nothing writes to it meanwhile.
+    let bytes = unsafe { std::slice::from_raw_parts(map.as_ptr(), map.len()) };
+    // Without a branch for each byte, so that it takes many at a time.
+    bytes.chunks(BYTES).all(|page| page.iter().fold(0, |bits, byte| bits | byte) == 0)
 }

@@ -1,15 +1,16 @@
 //! The translation table of one core. Its capacity is fixed. The key is the client endpoint, or at
 //! the switch both endpoints.
 //!
-//! A bucket is one cache line of eight 16-bit signatures and the numbers of their entries. An entry
-//! holds key, time, state and the role's value. A burst hashes its keys once, prefetches the
-//! buckets, then prefetches the entries, then finds them. A full bucket overflows into its
-//! neighbour and counts these overflows, so that a search ends at the first bucket that never
-//! overflowed.
+//! A bucket is one cache line of 31 signatures of 16 bits, and each has a place for its entry: bucket
+//! and slot say where, so that nothing points to it. An entry holds key, time, state and the role's
+//! value. The signatures of a million entries are 2.5 MB, and stay in cache where the entries do not.
+//! A burst hashes its keys once, prefetches the buckets, then prefetches the entries, then finds them.
+//! A full bucket overflows into its neighbour and counts these overflows, so that a search ends at the
+//! first bucket that has not overflowed.
 //!
 //! Each entry is in the queue of its state, in order of expiry. A lazy state, whose entries are
 //! touched by every packet, keeps no such order: its expired entries are found by a cursor that
-//! passes over a few entries per burst, or by the next packet with their key.
+//! passes over the buckets, a few entries per burst, or by the next packet with their key.
 //!
 //! In a table that is nearly full of established connections, each client prefix has a share.
 //!
@@ -30,7 +31,8 @@ mod memory;
 mod queues;
 mod shares;
 
-use crate::base::prefetch::{prefetch, prefetch_all};
+use crate::base::prefetch::prefetch;
+use crate::base::stored::Stored;
 use crate::base::time::Ticks;
 use bucket::{Bucket, SLOTS};
 use census::Census;
@@ -39,37 +41,76 @@ use memory::Memory;
 use shares::Shares;
 
 pub use hash::Blocks;
+#[cfg(test)]
+pub(crate) use header::described as header_described;
 pub use header::{Kind, LAYOUT};
 pub use import::Adopt;
 pub use kept::{Imported, Kept, Refused};
 pub use key::Key;
 pub use queues::{QUEUES, State};
 
-/// Average number of entries per bucket at full capacity. At 5 of 8 about 7 % of the buckets
-/// overflow.
-const LOAD: usize = 5;
+/// Average number of entries per bucket at full capacity. At 26 of 31 about 2 % of the entries are
+/// not in their home bucket.
+const LOAD: usize = 26;
+/// The most buckets, so that a place fits into 31 bits.
+const MOST_BUCKETS: usize = (1 << 31) / SLOTS - 1;
 /// Index that stands for no entry.
 const NIL: u32 = u32::MAX;
-/// Value of `previous` in a free entry, whose `next` is the next free entry.
-const FREE: u32 = u32::MAX - 1;
+/// Value of `previous` in a free place. No entry is in place 0.
+const FREE: u32 = 0;
 /// Index in an [`EntryHint`] when no entry had the key.
 const ABSENT: u32 = u32::MAX - 1;
 /// Number of entries that a full table checks for expiry, once a burst, before it evicts.
 const FULL_SWEEP: usize = 64;
 
-/// The keyed hash of a key, which gives its home bucket and its signature there. Returned
-/// by [`Table::hash`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Hash(u64);
+/// The home bucket of a key and its signature there, both from a keyed hash. Returned by
+/// [`Table::hash`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hash {
+    home: u32,
+    signature: u16,
+}
 
 impl Hash {
     /// A placeholder for packets that are not looked up.
-    pub const NONE: Self = Self(0);
+    pub const NONE: Self = Self { home: 0, signature: 1 };
+}
 
-    fn signature(self) -> u16 {
-        // Zero marks an empty slot.
-        (self.0 as u16).max(1)
+impl Default for Hash {
+    fn default() -> Self {
+        Self::NONE
     }
+}
+
+/// Returns the number of buckets of a table.
+const fn buckets_of(capacity: usize) -> usize {
+    let buckets = capacity.div_ceil(LOAD);
+    if buckets == 0 { 1 } else { buckets }
+}
+
+/// Returns the place that belongs to a slot of a bucket.
+#[inline(always)]
+fn place_of(bucket: usize, slot: usize) -> u32 {
+    (bucket * SLOTS + slot + 1) as u32
+}
+
+/// Returns the bucket and the slot that a place belongs to. The place is not 0.
+#[inline(always)]
+fn slot_of(place: u32) -> (usize, usize) {
+    let number = place.wrapping_sub(1);
+    ((number / SLOTS as u32) as usize, (number % SLOTS as u32) as usize)
+}
+
+/// Returns the bytes of a table of this capacity: of its entries, and of all that is derived from
+/// them and grows with it. `entry` is the size of an entry.
+///
+/// ```rust
+/// let [entries, buckets] = pipeline::table::bytes_for(1 << 20, 64);
+/// assert_eq!((entries >> 20, buckets >> 10), (76, 2520));
+/// ```
+pub const fn bytes_for(capacity: usize, entry: usize) -> [usize; 2] {
+    let buckets = buckets_of(capacity);
+    [header::BYTES + (buckets * SLOTS + 1) * entry, buckets * size_of::<Bucket>()]
 }
 
 /// The entry that probably holds a key, read from the bucket while prefetching.
@@ -166,14 +207,14 @@ fn is_kept<S: State>(state: S) -> bool {
 ///
 /// // The time-outs of all six states.
 /// let timeouts = [30, 3600, 3600, 240, 240, 240].map(Ticks::from_secs);
-/// let mut table: Table<Endpoint<V4>, Phase, &str> = Table::new(1024, &timeouts, (1, 2));
+/// let mut table: Table<Endpoint<V4>, Phase, u32> = Table::new(1024, &timeouts, (1, 2));
 ///
 /// let client = Endpoint::<V4>::new(Ipv4Addr::new(198, 18, 1, 10), 40000);
 /// let hash = table.hash(client);
-/// assert!(table.insert(hash, client, Phase::Opening, Ticks::from_secs(0), "value").is_some());
+/// assert!(table.insert(hash, client, Phase::Opening, Ticks::from_secs(0), 7).is_some());
 ///
 /// let found = table.find(hash, client, Ticks::from_secs(29));
-/// assert_eq!(found.map(|slot| table.get(slot).value), Some("value"));
+/// assert_eq!(found.map(|slot| table.get(slot).value), Some(7));
 ///
 /// // The entry was not touched, so it expires 30 s after its insertion.
 /// assert_eq!(table.expire(Ticks::from_secs(30), 8), 1);
@@ -183,12 +224,14 @@ pub struct Table<K, S, V> {
     buckets: Box<[Bucket]>,
     entries: Memory<Entry<K, S, V>>,
     capacity: usize,
-    free: u32,
     live: usize,
     queues: [Queue; QUEUES],
     lengths: [usize; QUEUES],
     expired: u64,
-    cursor: usize,
+    /// The place that the sweep for expired entries looks at next, and that where the last one of a
+    /// full table began.
+    cursor: u32,
+    swept_from: u32,
     /// The time at which the full table was last searched for expired entries.
     swept: Option<Ticks>,
     /// Number of insertions so far. A key that was found absent may be present after the next one.
@@ -199,7 +242,7 @@ pub struct Table<K, S, V> {
     census: Option<Census<K, S>>,
 }
 
-impl<K: Key, S: State, V: Copy> Table<K, S, V> {
+impl<K: Key + Stored, S: State + Stored, V: Copy + Stored> Table<K, S, V> {
     /// Creates an empty table of at most `capacity` entries.
     ///
     /// `timeouts` are one for each state, in the order of [`State::ALL`]. `hash_key` must be
@@ -211,13 +254,12 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
     pub fn new(capacity: usize, timeouts: &[Ticks], hash_key: (u64, u64)) -> Self {
         assert_eq!(timeouts.len(), S::ALL.len(), "one time-out for each state");
         let timeout_of = |queue| timeouts.get(queue).copied().unwrap_or_default();
-        let capacity = capacity.clamp(1, FREE as usize);
-        let buckets = capacity.div_ceil(LOAD).max(2);
+        let capacity = capacity.clamp(1, MOST_BUCKETS * LOAD);
+        let buckets = buckets_of(capacity);
         Self {
             buckets: vec![Bucket::EMPTY; buckets].into_boxed_slice(),
-            entries: Memory::new(capacity),
+            entries: Memory::new(buckets * SLOTS + 1),
             capacity,
-            free: NIL,
             live: 0,
             queues: std::array::from_fn(|queue| Queue {
                 first: NIL,
@@ -226,7 +268,8 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
             }),
             lengths: [0; QUEUES],
             expired: 0,
-            cursor: 0,
+            cursor: 1,
+            swept_from: 1,
             swept: None,
             inserted: 0,
             shares: Shares::new(capacity),
@@ -235,7 +278,9 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
             census: None,
         }
     }
+}
 
+impl<K: Key, S: State, V: Copy> Table<K, S, V> {
     /// Changes the time-outs, which are one for each state, in the order of [`State::ALL`]. They hold
     /// for the entries that are there, too; those that have expired by them are removed step by step.
     ///
@@ -308,13 +353,11 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
     /// ```
     #[inline(always)]
     pub fn hash(&self, key: K) -> Hash {
-        Hash(self.keyed.of(&key))
-    }
-
-    #[inline(always)]
-    fn home(&self, hash: Hash) -> usize {
+        let hash = self.keyed.of(&key);
         // Multiply and shift works for any number of buckets and needs no division.
-        (((hash.0 >> 32) * self.buckets.len() as u64) >> 32) as usize
+        let home = (((hash >> 32) * self.buckets.len() as u64) >> 32) as u32;
+        // Zero marks an empty slot.
+        Hash { home, signature: (hash as u16).max(1) }
     }
 
     fn after(&self, bucket: usize) -> usize {
@@ -324,24 +367,38 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
     /// Prefetches the home bucket of a key. First pass over a burst.
     #[inline(always)]
     pub fn prefetch_bucket(&self, hash: Hash) {
-        prefetch(&self.buckets[self.home(hash)]);
+        prefetch(&self.buckets[hash.home as usize]);
     }
 
-    /// Prefetches the entry that the bucket points to, and returns a hint to it. Second pass over a
-    /// burst.
+    /// Prefetches the entry whose signature is in the bucket, and returns a hint to it. Second pass
+    /// over a burst.
     #[inline(always)]
     pub fn prefetch_entry(&self, hash: Hash) -> EntryHint {
-        let bucket = &self.buckets[self.home(hash)];
-        let found = bucket.matches(hash.signature());
-        // Without a match this takes the last slot: prefetching its entry is wasted, but no branch
-        // depends on the slot.
-        let slot = (found.trailing_zeros() as usize).min(SLOTS - 1);
-        let index = bucket.entries[slot];
-        if let Some(entry) = self.entries.get(index as usize) {
-            prefetch_all(entry);
+        let home = hash.home as usize;
+        let bucket = &self.buckets[home];
+        // The bit above those of the slots stands for no match. The place that follows from it is
+        // prefetched for nothing, but no branch depends on whether there was a match.
+        let none = u32::from(bucket.is_last()) << SLOTS;
+        let found = bucket.matches(hash.signature) | none;
+        if found == 0 {
+            return self.prefetch_beyond(hash);
         }
-        let absent = found == 0 && bucket.overflow == 0;
-        EntryHint { index: if absent { ABSENT } else { index }, inserted: self.inserted as u32 }
+        let place = place_of(home, found.trailing_zeros() as usize);
+        self.entries.prefetch(place as usize);
+        let index = if found == 1 << SLOTS { ABSENT } else { place };
+        EntryHint { index, inserted: self.inserted as u32 }
+    }
+
+    /// Does the same for a key that may be in one of the buckets after its home.
+    #[cold]
+    #[inline(never)]
+    fn prefetch_beyond(&self, hash: Hash) -> EntryHint {
+        let index = match self.locate(hash, |_| true) {
+            Some((bucket, slot)) => place_of(bucket, slot),
+            None => ABSENT,
+        };
+        self.entries.prefetch(index as usize);
+        EntryHint { index, inserted: self.inserted as u32 }
     }
 
     /// Finds the entry of a key as [`Table::find`] does, starting from a hint. Third pass over a
@@ -367,25 +424,25 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
     #[inline(always)]
     pub fn peek(&self, hint: EntryHint, key: K, now: Ticks) -> Option<Slot> {
         let entry = self.entries.get(hint.index as usize)?;
+        // Another key may have had the place since, or nobody.
         let matches = entry.key == key && entry.previous != FREE;
         (matches && !self.has_expired(entry, now)).then_some(Slot(hint.index))
     }
 
     /// Returns bucket and slot of the entry with this hash that `matches` accepts.
     fn locate(&self, hash: Hash, matches: impl Fn(u32) -> bool) -> Option<(usize, usize)> {
-        let signature = hash.signature();
-        let mut at = self.home(hash);
+        let mut at = hash.home as usize;
         for _ in 0..self.buckets.len() {
             let bucket = &self.buckets[at];
-            let mut found = bucket.matches(signature);
+            let mut found = bucket.matches(hash.signature);
             while found != 0 {
-                let slot = found.trailing_zeros() as usize % SLOTS;
-                if matches(bucket.entries[slot]) {
+                let slot = found.trailing_zeros() as usize;
+                if matches(place_of(at, slot)) {
                     return Some((at, slot));
                 }
                 found &= found - 1;
             }
-            if bucket.overflow == 0 {
+            if bucket.is_last() {
                 return None;
             }
             at = self.after(at);
@@ -396,7 +453,7 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
     /// Finds the entry of a key. Removes the entry and returns `None` if it has expired.
     pub fn find(&mut self, hash: Hash, key: K, now: Ticks) -> Option<Slot> {
         let (bucket, slot) = self.locate(hash, |entry| self.entries[entry as usize].key == key)?;
-        let slot = Slot(self.buckets[bucket].entries[slot]);
+        let slot = Slot(place_of(bucket, slot));
         if self.is_expired(slot, now) {
             self.expired += 1;
             self.remove(slot);
@@ -414,7 +471,7 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         &self.entries[slot.0 as usize]
     }
 
-    /// Returns the number of places that have had an entry: those of all entries are below it.
+    /// Returns the number of places: those of all entries are below it.
     pub fn extent(&self) -> usize {
         self.entries.len()
     }
@@ -422,7 +479,11 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
     /// Returns the entry at a place, for passes over the table; `None` if there is none now. It may
     /// have expired.
     pub fn at(&self, place: usize) -> Option<&Entry<K, S, V>> {
-        self.entries.get(place).filter(|entry| entry.previous != FREE)
+        let entry = self.entries.get(place)?;
+        // One cache line tells of 31 places whether there is an entry.
+        let (bucket, slot) = slot_of(place as u32);
+        let used = self.buckets.get(bucket)?.used();
+        (used >> slot & 1 != 0).then_some(entry)
     }
 
     /// Returns the role's data in a slot, for changes of several fields. The entry's content is saved

@@ -1,7 +1,7 @@
 //! Expiry: one queue for each state, and a cursor for the states that are not queued in order of
 //! expiry.
 
-use super::{Entry, FREE, FULL_SWEEP, Key, NIL, Slot, Table};
+use super::{Entry, FULL_SWEEP, Key, NIL, Slot, Table, place_of, slot_of};
 use crate::base::time::Ticks;
 
 /// The most states an entry can be in, each with a queue.
@@ -27,7 +27,7 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
     /// Removes expired entries and returns how many.
     ///
     /// Removes at most `limit` entries from each ordered queue, and checks the next `limit` entries
-    /// in memory. This bounds the work per call, however many entries have expired.
+    /// in memory, or passes over as many buckets that have none. This bounds the work per call, however many entries have expired.
     pub fn expire(&mut self, now: Ticks, limit: usize) -> usize {
         let before = self.live;
         self.expire_queued(now, limit);
@@ -50,16 +50,37 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         self.expired += (before - self.live) as u64;
     }
 
-    /// Removes the expired ones among the next `limit` entries in memory, in any state.
+    /// Removes the expired ones among the next `limit` entries in memory, in any state. An empty bucket
+    /// counts for an entry. None is checked twice.
     fn sweep(&mut self, now: Ticks, limit: usize) {
-        let before = self.live;
-        for _ in 0..limit.min(self.entries.len()) {
-            self.cursor = if self.cursor + 1 < self.entries.len() { self.cursor + 1 } else { 0 };
-            let slot = Slot(self.cursor as u32);
-            if self.get(slot).previous != FREE && self.is_expired(slot, now) {
-                self.remove(slot);
+        let (before, mut left) = (self.live, limit);
+        let (last, begin) = (self.buckets.len(), slot_of(self.cursor));
+        let (mut bucket, mut slot) = begin;
+        // The bucket where it begins is the last, too, with the slots before that one.
+        for number in 0..=last {
+            let from = u32::MAX << slot;
+            let until = if number == last { !(u32::MAX << begin.1) } else { u32::MAX };
+            let mut used = self.buckets[bucket].used() & from & until;
+            left -= usize::from(used == 0);
+            while used != 0 && left > 0 {
+                slot = used.trailing_zeros() as usize;
+                let entry = Slot(place_of(bucket, slot));
+                if self.is_expired(entry, now) {
+                    self.remove(entry);
+                }
+                used &= used - 1;
+                left -= 1;
+            }
+            (bucket, slot) = match used {
+                0 if number == last => begin,
+                0 => (self.after(bucket), 0),
+                _ => (bucket, slot + 1),
+            };
+            if left == 0 {
+                break;
             }
         }
+        self.cursor = place_of(bucket, slot);
         self.expired += (before - self.live) as u64;
     }
 
@@ -71,6 +92,7 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         let sweeps = self.live == self.capacity && self.swept != Some(now);
         if sweeps {
             self.swept = Some(now);
+            self.swept_from = self.cursor;
             self.sweep(now, FULL_SWEEP);
         }
         sweeps

@@ -6,7 +6,7 @@
 //! when a connection is established, and when it is closed or removed.
 
 use super::hash::{Blocks, KeyedHash};
-use super::{Entry, FREE, FULL_SWEEP, Key, State, Table};
+use super::{Entry, FREE, Key, State, Table};
 use crate::base::time::Ticks;
 
 /// Number of counters.
@@ -109,16 +109,22 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
     /// were checked for expiry last: of the prefix with the most connections, if it has reached its
     /// share, the one that was idle for the longest time, if that is long enough.
     pub(super) fn idle_beyond_share(&mut self, now: Ticks) -> Option<u32> {
-        let size = self.entries.len();
-        let checked = (0..FULL_SWEEP.min(size)).map(|back| (self.cursor + size - back) % size);
-        let candidate = |at: usize| {
-            let Entry { key, seen, previous, .. } = &self.entries[at];
+        let end = self.entries.len() as u32;
+        // From where the sweep began to where it ended, which is at the same place if it passed over
+        // all of a small table.
+        let checked: [_; 2] = match (self.swept_from, self.cursor) {
+            (from, to) if from < to => [from..to, 0..0],
+            (from, to) => [from..end, 1..to],
+        };
+        let candidate = |at: u32| {
+            let Entry { key, seen, previous, .. } = &self.entries[at as usize];
             let idle = now.since(*seen);
             if *previous == FREE || idle <= IDLE {
                 return None;
             }
-            Some(((self.shares.beyond(&self.keyed, key)?, idle), at as u32))
+            Some(((self.shares.beyond(&self.keyed, key)?, idle), at))
         };
+        let checked = checked.into_iter().flatten();
         let (_, found) = checked.filter_map(candidate).max_by_key(|(rank, _)| *rank)?;
         self.shares.evicted += 1;
         Some(found)

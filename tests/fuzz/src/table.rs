@@ -37,7 +37,7 @@ pub fn run(input: &[u8]) {
     let done = next.take_over(&memory, Duration::from_secs(2));
     let Imported { adopted, expired, invalid, unplaced, others, torn } = done;
     let used: usize =
-        memory.iter().filter_map(|bytes| Kept::new(bytes).ok()).map(|k| k.used()).sum();
+        memory.iter().filter_map(|bytes| Kept::new(bytes).ok()).map(|k| k.places()).sum();
     assert!(adopted + expired + invalid + unplaced + others <= used as u64, "{done:?} of {used}");
     assert!(torn <= 2 && others == 0, "{done:?}");
     // What was taken over is as good as what the role makes itself.

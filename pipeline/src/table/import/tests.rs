@@ -6,8 +6,8 @@ use super::super::failpoints::killed_in;
 use super::super::tests::{Phase, TIMEOUTS, client};
 use super::*;
 use crate::base::stored::stored;
-use crate::table::header::{BYTES, HAS_CONTENT, PENDING, USED, u64_at};
-use crate::table::{Inserted, Slot};
+use crate::table::header::{BYTES, FREED, HAS_CONTENT, PENDING, PLACES, u64_at};
+use crate::table::{FREE, Inserted, Slot};
 use crate::wire::configuration::Configuration;
 use crate::wire::family::{Endpoint, V4, Version};
 
@@ -231,14 +231,13 @@ fn what_is_no_table_of_this_role_and_layout_is_refused() {
     assert_eq!(refused(&|m| m.clear()), "not a table of firstack");
     assert_eq!(refused(&|m| m[3] ^= 1), "not a table of firstack");
     let other = refused(&|m| m[8..12].copy_from_slice(&77u32.to_ne_bytes()));
-    assert_eq!(other, "a table of layout 77, and this version of firstack has 1");
+    assert_eq!(other, "a table of layout 77, and this version of firstack has 2");
     for byte in (12..56).filter(|byte| *byte < 48) {
         assert_eq!(refused(&|m| m[byte] ^= 4), "a damaged table: its header was changed");
     }
-    assert!(refused(&|m| m[USED] = 11).contains("more entries than room"));
     assert!(refused(&|m| m[PENDING + 7] = 1).contains("undo slot"));
     let kept = Kept::new(&memory).unwrap();
-    assert_eq!((kept.version(), kept.capacity(), kept.used()), (Version::V4, 10, 10));
+    assert_eq!((kept.version(), kept.capacity(), kept.places()), (Version::V4, 10, 32));
     assert_eq!(Connections::may_import(KIND, &kept), Ok(()));
     let other = Connections::may_import(Kind::Switch, &kept).unwrap_err();
     assert_eq!(other.to_string(), "the table of a gateway of configuration A");
@@ -258,15 +257,19 @@ fn memory_that_ends_early_is_a_table_with_fewer_entries() {
     let memory = old.entries.snapshot();
     for length in BYTES..memory.len() {
         let (_, done) = adopt(&[&memory[..length]], 10, 1);
-        assert_eq!(done.adopted as usize, (length - BYTES) / 64);
+        let whole = old.entries[..(length - BYTES) / 64].iter();
+        assert_eq!(done.adopted as usize, whole.filter(|entry| entry.previous != FREE).count());
     }
 }
 
 #[test]
 fn a_table_with_entries_and_memory_that_does_not_fit_are_refused() {
     let map = |bytes| Some(MmapMut::map_anon(bytes).unwrap());
+    let mut dirty = MmapMut::map_anon(1 << 20).unwrap();
+    dirty[(1 << 20) - 1] = 1;
     let mut empty = Connections::new(100, &TIMEOUTS, (1, 2));
     assert!(empty.place(KIND, map(empty.bytes() - 1)).is_err());
+    assert!(empty.place(KIND, Some(dirty)).is_err());
     empty.place(KIND, map(empty.bytes())).unwrap();
     insert(&mut empty, 1, Phase::New, 1);
     assert!(empty.place(KIND, map(1 << 20)).is_err());
@@ -407,14 +410,16 @@ proptest! {
                 let (next, done) = adopt(&[&memory], 8, now);
                 let found = content(&next, time);
                 prop_assert!(found == before || found == after, "{step:?}: {found:?}");
-                let used = u64_at(&memory, USED);
-                let is_change = pending != 0 && u64::from(pending as u32) < used;
-                prop_assert_eq!(done.torn, u64::from(is_change));
+                prop_assert_eq!(done.torn, u64::from(pending != 0));
                 prop_assert_eq!((done.invalid, done.unplaced), (0, 0));
-                // While an entry is changed, its content does not matter.
-                let changed = BYTES + (pending as u32 as usize) * 64;
-                if pending & HAS_CONTENT != 0 && changed < memory.len() {
-                    memory[changed..changed + 64].iter_mut().for_each(|byte| *byte ^= noise);
+                // While an entry is changed, its content does not matter, nor does that of the place
+                // of the entry that replaces it.
+                if pending & HAS_CONTENT != 0 {
+                    let places = [pending as u32 as usize, (pending >> FREED) as usize];
+                    for place in places.into_iter().filter(|place| *place != 0) {
+                        let place = BYTES + 64 * place;
+                        memory[place..place + 64].iter_mut().for_each(|byte| *byte ^= noise);
+                    }
                     let (next, done) = adopt(&[&memory], 8, now);
                     let found = content(&next, time);
                     prop_assert!(found == before || found == after, "{step:?}: {found:?}");
@@ -430,35 +435,35 @@ proptest! {
     /// Whatever the memory holds, what is taken over is whole, and everything is counted.
     #[test]
     fn any_bytes_are_read_without_harm(
-        noise in prop::collection::vec(any::<u8>(), 64 * 40),
-        flips in prop::collection::vec((0..64 * 40usize, 0..8u32), 0..20),
-        pending in prop::option::of(0..60u32),
+        noise in prop::collection::vec(any::<u8>(), 64 * 63),
+        flips in prop::collection::vec((0..64 * 63usize, 0..8u32), 0..20),
+        pending in prop::option::of((0..80u32, 0..80u64)),
         is_random: bool,
-        used in 0..=40u8,
+        places in 0..=63u8,
     ) {
         let mut old = table(40, 1);
         (0..40).for_each(|n| {
- insert(&mut old, n, Phase::ALL[n as usize % 4], 1);
-});
+            insert(&mut old, n, Phase::ALL[n as usize % 4], 1);
+        });
         let mut memory = old.entries.snapshot();
         if is_random {
             memory[BYTES..].copy_from_slice(&noise);
             memory[BYTES - 1024..BYTES].copy_from_slice(&noise[..1024]);
         }
         flips.iter().for_each(|&(at, bit)| memory[BYTES + at] ^= 1 << bit);
-        memory[USED] = used;
-        if let Some(index) = pending {
-            let word = HAS_CONTENT | u64::from(index);
+        memory[PLACES] = places;
+        if let Some((changed, freed)) = pending {
+            let word = HAS_CONTENT | u64::from(changed) | freed << FREED;
             memory[PENDING..PENDING + 8].copy_from_slice(&word.to_ne_bytes());
         }
         let (next, done) = adopt(&[&memory], 30, 1);
-        let free = (0..u64::from(used)).filter(|&n| {
+        let free = (0..u64::from(places)).filter(|&n| {
             let kept = Kept::new(&memory).unwrap();
             u32::read(&kept.entry(n as usize).0[12..]) == Some(FREE)
         });
         let Imported { adopted, torn, expired, invalid, unplaced, others } = done;
         let all = adopted + expired + invalid + unplaced + others + free.count() as u64;
-        prop_assert_eq!(all, u64::from(used));
+        prop_assert_eq!(all, u64::from(places));
         prop_assert!(torn <= 1);
         prop_assert_eq!(next.len() as u64, adopted);
         let is_whole = |entry: &(usize, Ticks, Value)| entry.2.inverse == !entry.2.number;

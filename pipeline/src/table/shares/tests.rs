@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::super::{Inserted, Slot};
 use super::*;
+use crate::base::stored::Stored;
 use crate::wire::family::{Endpoint, V4, V6};
 
 const CAPACITY: usize = 256;
@@ -17,6 +18,12 @@ const SHARE: usize = 16;
 enum Phase {
     Opening,
     Established,
+}
+
+impl Stored for Phase {
+    fn read(bytes: &[u8]) -> Option<Self> {
+        Self::ALL.get(usize::from(*bytes.first()?)).copied()
+    }
 }
 
 impl State for Phase {
