@@ -111,7 +111,10 @@ pub fn run<P: AsRef<Path>>(paths: &[P], devices: bool) -> Outcome {
     }
     for file in &files {
         let of_machine = if devices { file.config.machine_warnings() } else { Vec::new() };
-        let warnings = file.config.warnings().into_iter().chain(of_machine);
+        // It may be a running firstack whose next configuration this is.
+        let in_use = if devices { file.config.devices_in_use() } else { Vec::new() };
+        let in_use = in_use.into_iter().map(|(key, message)| format!("{key}: {message}"));
+        let warnings = file.config.warnings().into_iter().chain(of_machine).chain(in_use);
         outcome.said.extend(warnings.map(|warning| format!("{}: warning: {warning}", file.name)));
         outcome.sound.push(format!("{}: OK (role: {})", file.name, file.config.role));
     }

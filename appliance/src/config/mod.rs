@@ -14,7 +14,7 @@
 //! interface                                examines the kernel interfaces below virtual devices
 //! memory                                   compares what the tables take with what there is
 //! present                                  checks that this machine has what the file names
-//! pci                                      examines which driver a PCI device is bound to
+//! pci                                      examines the driver, group and user of a PCI device
 //! source                                   the text of a file, to compare the next version with
 //! changes                                  the difference between two versions
 //! live                                     which keys a reload changes

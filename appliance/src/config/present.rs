@@ -7,7 +7,8 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
-use super::{Config, ConfigError, ConfigErrors, Device, Gateway, Role, interface, memory, pci};
+use super::pci::Pci;
+use super::{Config, ConfigError, ConfigErrors, Device, Gateway, Role, interface, memory};
 use crate::sys::kept_memory;
 
 /// The lines of the keys whose values this machine may not have.
@@ -147,7 +148,21 @@ impl Config {
         let findings = devices.map(|device| interface::examine(device, self.memory.max_frame));
         let warned = findings.into_iter().flat_map(|findings| findings.warned);
         let memory = self.judge_memory().warned.into_iter().chain(self.judge_directory().warned);
-        warned.chain(memory).collect()
+        let advice = devices.into_iter().filter_map(|device| match device.is_pci() {
+            true => Pci::this().advice(&device.name),
+            false => None,
+        });
+        warned.chain(memory).chain(advice).collect()
+    }
+
+    /// Returns the PCI devices that another process has now, with their keys; at an upgrade the process
+    /// before has them.
+    pub fn devices_in_use(&self) -> Vec<(&'static str, String)> {
+        let devices = [&self.ports.inside.device, &self.ports.outside.device];
+        let in_use = |(device, key): (&Device, &'static str)| {
+            Some((key, Pci::this().in_use(device.is_pci().then_some(&device.name)?)?))
+        };
+        devices.into_iter().zip(DEVICE_KEYS).filter_map(in_use).collect()
     }
 
     fn judge_directory(&self) -> memory::Judgement {
@@ -211,7 +226,7 @@ fn find_secret(path: &Path) -> Result<(), String> {
 
 fn find(device: &Device) -> Result<(), String> {
     if device.is_pci() {
-        return pci::examine(Path::new(pci::DEVICES), Path::new("/dev/vfio"), &device.name);
+        return Pci::this().examine(&device.name);
     }
     // net_tap creates its interface when the port is opened; other interfaces must exist.
     let interface = device.argument("iface").filter(|_| !device.name.starts_with("net_tap"));

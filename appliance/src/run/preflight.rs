@@ -83,8 +83,8 @@ pub fn pass(
 ) -> Result<Claims, Obstacles> {
     let start = Instant::now();
     loop {
-        let claims =
-            examine(config, file_prefix).and_then(|()| Claims::take(config, from_predecessor));
+        let claims = examine(config, file_prefix, from_predecessor)
+            .and_then(|()| Claims::take(config, from_predecessor));
         match claims {
             Err(obstacles) if obstacles.pass() && start.elapsed() < patience => {
                 std::thread::sleep(RETRY);
@@ -94,7 +94,7 @@ pub fn pass(
     }
 }
 
-fn examine(config: &Config, file_prefix: &str) -> Result<(), Obstacles> {
+fn examine(config: &Config, file_prefix: &str, from_predecessor: bool) -> Result<(), Obstacles> {
     let mut found = Vec::new();
     for (side, device) in devices(config) {
         let lacks = Capabilities::own().lacks(needed(device));
@@ -102,6 +102,10 @@ fn examine(config: &Config, file_prefix: &str) -> Result<(), Obstacles> {
             let key = DEVICE_KEYS[side as usize];
             found.push(Obstacle::new(key, no_capability(device, &lacks)));
         }
+    }
+    if !from_predecessor {
+        let in_use = config.devices_in_use();
+        found.extend(in_use.into_iter().map(|(key, message)| Obstacle::held(key, message)));
     }
     if config.eal.uses_huge_pages() {
         let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
