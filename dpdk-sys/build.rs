@@ -30,6 +30,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_dev_get_port_by_name",
     "rte_eth_dev_info_get",
     "rte_eth_dev_rss_hash_conf_get",
+    "rte_eth_dev_rss_hash_update",
     "rte_eth_dev_rss_reta_query",
     "rte_eth_dev_rss_reta_update",
     "rte_eth_dev_set_link_down",
@@ -45,6 +46,8 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_rx_queue_setup",
     "rte_eth_stats_get",
     "rte_eth_tx_queue_setup",
+    "rte_flow_create",
+    "rte_flow_flush",
     "rte_free",
     "rte_get_next_lcore",
     "rte_get_tsc_hz",
@@ -130,6 +133,7 @@ fn generate_bindings(flags: &[String]) {
         .clang_args(flags)
         .allowlist_var("FIRSTACK_.*")
         .allowlist_var("RTE_ETH_MQ_RX_(NONE|RSS)")
+        .allowlist_type("rte_flow_action_rss")
         .use_core()
         .derive_default(true)
         .generate_comments(false)

@@ -10,7 +10,7 @@
 mod alone;
 
 use std::fs::File;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use crossbeam::utils::CachePadded;
 use firstack::datapath::clock::{Clock, SteadyClock, monotonic};
 use firstack::datapath::handoff::Handoff;
 use firstack::datapath::rss::toeplitz::Toeplitz;
-use firstack::datapath::rss::{RetaMap, RssCheck};
+use firstack::datapath::rss::{Mismatches, RetaMap, RssCheck};
 use firstack::datapath::slot::Taker;
 use firstack::datapath::worker::{Idle, Parts, Queues, Worker};
 use firstack::dpdk::{
@@ -145,6 +145,11 @@ fn gateway() -> Gateway<A> {
 impl Rig {
     /// Creates a rig on rings, in which only the first worker has queues.
     fn new(workers: usize, mbufs: u32) -> Self {
+        Self::with_check(workers, mbufs, RssCheck::untrusted)
+    }
+
+    /// Creates such a rig, with a check for each port's queue.
+    fn with_check(workers: usize, mbufs: u32, check: impl Fn() -> RssCheck) -> Self {
         let eal = eal(2);
         let pool = MbufPool::new(&eal, "frames", mbufs, 0, 2048, None).unwrap();
         let mut ports = Vec::new();
@@ -156,12 +161,7 @@ impl Rig {
             let Started { mut rx, mut tx, .. } = port.start().unwrap();
             let pool = pool.handle();
             ends.push(End { rx: rx.remove(1), tx: tx.remove(0), pool });
-            own.push(Queues {
-                rx: rx.pop(),
-                tx: tx.pop(),
-                tx_worker: 0,
-                rss_check: RssCheck::untrusted(),
-            });
+            own.push(Queues { rx: rx.pop(), tx: tx.pop(), tx_worker: 0, rss_check: check() });
             ports.push(port);
         }
         let stop = Arc::default();
@@ -170,6 +170,17 @@ impl Rig {
         let ends = ends.try_into().unwrap_or_else(|_| panic!("two ends"));
         let reta = reta(workers);
         Self { eal, pool, waiting, launched: Vec::new(), counters, ends, ports, stop, reta }
+    }
+
+    /// Returns the first of some addresses whose worker is this one, with a port.
+    fn client(&self, owner: usize, addresses: impl Iterator<Item = IpAddr>) -> String {
+        let mut owned = addresses.filter(|address| self.reta.worker_of(*address) == owner);
+        SocketAddr::new(owned.next().unwrap(), 4000).to_string()
+    }
+
+    /// Returns how many packets the first worker has handed over.
+    fn handed_off(&self) -> u64 {
+        self.counters[0].scalar(Scalar::HandedOff).get()
     }
 
     /// Launches the next worker.
@@ -343,14 +354,7 @@ fn a_worker_that_stands_still_costs_others_nothing_but_what_was_for_it() {
     alone("a_worker_that_stands_still_costs_others_nothing_but_what_was_for_it", || {
         let mut rig = Rig::new(2, 8191);
         rig.launch();
-        let of = |owner| {
-            let owned = |client: &String| {
-                let address: IpAddr = client.parse().unwrap();
-                rig.reta.worker_of(address) == owner
-            };
-            let mut addresses = (1..=250).map(|host| format!("198.18.0.{host}")).filter(owned);
-            format!("{}:4000", addresses.next().unwrap())
-        };
+        let of = |owner| rig.client(owner, (1..=250).map(|host| [198, 18, 0, host].into()));
         let (first, second) = (of(0), of(1));
         rig.connect(&first);
         // Its queue fills up, then rejects frames.
@@ -374,6 +378,50 @@ fn a_worker_that_stands_still_costs_others_nothing_but_what_was_for_it() {
             rig.counters[0].scalar(Scalar::HandedOff).get(),
             rig.counters[1].scalar(Scalar::TakenFromWorkers).get()
         );
+        rig.finish();
+    });
+}
+
+/// The ports mark nothing, as net_virtio. They put all packets into the first worker's queue.
+#[test]
+fn a_port_that_places_a_family_wrongly_is_no_longer_trusted_with_it() {
+    alone("a_port_that_places_a_family_wrongly_is_no_longer_trusted_with_it", || {
+        const TRIAL: usize = 4096;
+        let mismatches: Mismatches = [Some(Arc::default()), Some(Arc::default())];
+        let seen = || [0, 1].map(|at: usize| mismatches[at].as_ref().unwrap().load(Relaxed));
+        let check = || RssCheck::on_trial(false, mismatches.clone());
+        let mut rig = Rig::with_check(2, 8191, check);
+        rig.launch();
+        rig.launch();
+        let v4 = |owner| rig.client(owner, (1..=250).map(|host| [198, 18, 0, host].into()));
+        let v6 = |owner| {
+            let host = |host| Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, host).into();
+            rig.client(owner, (1..=250).map(host))
+        };
+        let ([right, wrong], [right_v6, wrong_v6]) = ([v4(0), v4(1)], [v6(0), v6(1)]);
+        let forward = |rig: &mut Rig, client: &str, count: usize| {
+            let server = if client.starts_with('[') { "[2001:db8:2::1]:80" } else { OTHER };
+            let frame = Segment::ack(client, server, 8, 6).frame();
+            for _ in 0..count / 16 {
+                rig.end(Side::Inside).send(&frame, 16);
+                rig.end(Side::Outside).receive(16);
+            }
+        };
+        // After the trials both families are trusted, and one packet in 64 is looked at.
+        forward(&mut rig, &right, TRIAL);
+        forward(&mut rig, &right_v6, TRIAL);
+        assert_eq!((rig.handed_off(), seen()), (0, [false, false]));
+        forward(&mut rig, &wrong, 64);
+        assert_eq!((rig.handed_off(), seen()), (1, [true, false]));
+        // From then on all are, and IPv6 is still trusted.
+        forward(&mut rig, &wrong, 16);
+        assert_eq!(rig.handed_off(), 17);
+        forward(&mut rig, &wrong_v6, 48);
+        assert_eq!((rig.handed_off(), seen()), (17, [true, false]));
+        forward(&mut rig, &wrong_v6, 16);
+        assert_eq!((rig.handed_off(), seen()), (18, [true, true]));
+        forward(&mut rig, &wrong_v6, 16);
+        assert_eq!(rig.handed_off(), 34);
         rig.finish();
     });
 }

@@ -9,12 +9,14 @@ use std::path::Path;
 
 use alone::{alone, eal};
 use arrayvec::ArrayVec;
+use firstack::datapath::rss::toeplitz::Toeplitz;
 use firstack::dpdk::{
-    DEFAULT_DATA_ROOM, Eal, Error, Mbuf, MbufPool, Port, PortConfig, Rss, RssField, RssScope,
-    RxQueue, Started, TxQueue,
+    DEFAULT_DATA_ROOM, Eal, Error, Mbuf, MbufPool, OneAddress, Port, PortConfig, Rss, RssField,
+    RssScope, RxQueue, Started, TxQueue,
 };
 use pcap_file::pcap::{PcapPacket, PcapReader, PcapWriter};
 use pipeline::packet::buffer::{Buffer, Pool};
+use pipeline::wire::family::Version;
 use std::time::Duration;
 
 const MAX_FRAME: u32 = 9014;
@@ -204,7 +206,7 @@ fn a_port_reports_what_it_does() {
         let pool = MbufPool::new(&eal, "null", 1023, 32, DEFAULT_DATA_ROOM, None).unwrap();
         let mut port = Port::by_device(&eal, "net_null0,size=100").unwrap();
         let key: Vec<u8> = [0x6d, 0x5a].repeat(26);
-        let rss = Some(Rss { key: &key, field: RssField::Source });
+        let rss = Some(Rss { key: &key, field: RssField::Source, one_address: true });
         port.configure(&PortConfig { rss, ..config(2) }, &pool).unwrap();
         let Started { mut rx, mut tx, report } = port.start().unwrap();
         println!("{report:?}");
@@ -212,7 +214,7 @@ fn a_port_reports_what_it_does() {
         assert_eq!((rx.len(), tx.len()), (2, 2));
         assert_eq!((report.rx_queues, report.tx_queues), (2, 2));
         assert_ne!(report.rss.scope, RssScope::Address(RssField::Source));
-        assert!(report.rss.note.is_some() && report.rss.distributes().is_err());
+        assert!(report.rss.note.is_some() && report.rss.hashes(Version::V4).is_err());
 
         // The table is accepted, read back, and refused if its length differs from the port's.
         let table: Vec<u16> = (0..report.rss.entries).map(|entry| entry / 3 % 2).collect();
@@ -230,6 +232,41 @@ fn a_port_reports_what_it_does() {
         // The port is dropped last, with its queues.
         drop(port);
         drop((rx, tx));
+        assert_eq!(pool.available(), pool.size());
+    });
+}
+
+/// net_null has hash functions, a key and a table, and no flow rules.
+#[test]
+fn a_port_that_refuses_flow_rules_hashes_by_the_key() {
+    alone("a_port_that_refuses_flow_rules_hashes_by_the_key", || {
+        let eal = eal(1);
+        let pool = MbufPool::new(&eal, "null", 1023, 32, DEFAULT_DATA_ROOM, None).unwrap();
+        let mut port = Port::by_device(&eal, "net_null0,size=100").unwrap();
+        let offer = port.rss_offer(RssField::Source).unwrap();
+        assert_eq!(offer.entries, 128);
+        assert!(matches!(offer.one_address, OneAddress::No(_)));
+        let (key, other) = ([0x6d; 64], Toeplitz::default());
+        let rss = |key| Rss { key, field: RssField::Source, one_address: false };
+        assert!(port.set_rss(rss(&key)).is_err(), "it is not configured");
+        port.configure(&PortConfig { rss: Some(rss(&key)), ..config(2) }, &pool).unwrap();
+        let mut started = port.start().unwrap();
+
+        let refused = port.hash_one_address(RssField::Source).unwrap_err();
+        println!("{refused}");
+        assert_eq!((refused.rule, refused.reason.code()), ("eth / ipv4 / tcp", libc::ENOSYS));
+        let report = port.set_rss(rss(other.source_key())).unwrap();
+        println!("{report:?}");
+        assert_eq!((report.scope, report.verified), (RssScope::Ports, true));
+        for family in [Version::V4, Version::V6] {
+            assert_eq!(report.hashes(family), Ok(()));
+        }
+        let table: Vec<u16> = (0..128).map(|entry| entry % 2).collect();
+        assert!(port.set_table(&table).unwrap());
+        let mut burst = ArrayVec::<Mbuf, 32>::new();
+        assert_eq!(started.rx[1].burst(&mut burst), 32);
+        drop((burst, started));
+        port.close().unwrap();
         assert_eq!(pool.available(), pool.size());
     });
 }

@@ -13,6 +13,7 @@
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
+#include <rte_flow.h>
 #include <rte_hash.h>
 #include <rte_launch.h>
 #include <rte_lcore.h>
@@ -27,6 +28,14 @@ static const uint64_t FIRSTACK_TX_MULTI_SEGS = RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
 static const uint64_t FIRSTACK_RSS_IP = RTE_ETH_RSS_IP;
 static const uint64_t FIRSTACK_RSS_TCP = RTE_ETH_RSS_TCP;
 static const uint64_t FIRSTACK_RSS_UDP = RTE_ETH_RSS_UDP;
+static const uint64_t FIRSTACK_RSS_SCTP = RTE_ETH_RSS_SCTP;
+static const uint64_t FIRSTACK_RSS_IPV4 = RTE_ETH_RSS_IPV4;
+static const uint64_t FIRSTACK_RSS_IPV6 = RTE_ETH_RSS_IPV6;
+static const uint64_t FIRSTACK_RSS_IPV4_TCP = RTE_ETH_RSS_NONFRAG_IPV4_TCP;
+static const uint64_t FIRSTACK_RSS_IPV6_TCP = RTE_ETH_RSS_NONFRAG_IPV6_TCP;
+static const uint64_t FIRSTACK_RSS_IPV6_TCP_EX = RTE_ETH_RSS_IPV6_TCP_EX;
+static const uint64_t FIRSTACK_RSS_IPV4_UDP = RTE_ETH_RSS_NONFRAG_IPV4_UDP;
+static const uint64_t FIRSTACK_RSS_IPV6_UDP = RTE_ETH_RSS_NONFRAG_IPV6_UDP;
 /* Bit numbers instead of masks: bindgen cannot evaluate a mask with the highest bit set either. */
 static const uint32_t FIRSTACK_RSS_L3_SRC_ONLY_BIT = __builtin_ctzll(RTE_ETH_RSS_L3_SRC_ONLY);
 static const uint32_t FIRSTACK_RSS_L3_DST_ONLY_BIT = __builtin_ctzll(RTE_ETH_RSS_L3_DST_ONLY);

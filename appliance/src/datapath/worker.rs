@@ -10,10 +10,9 @@ use crossbeam::utils::CachePadded;
 use pipeline::base::time::Ticks;
 use pipeline::counters::{CommonCounters, Scalar, SideCounters};
 use pipeline::packet::burst::{BURST, Burst, Output};
-use pipeline::packet::view::{Kind, Packet, Side, View};
+use pipeline::packet::view::{Packet, Side};
 use pipeline::role::{Context, Role};
 use pipeline::verdict::Verdict;
-use pipeline::wire::family::Version;
 
 use crate::datapath::clock::{Clock, SteadyClock, monotonic};
 use crate::datapath::handoff::{Handoff, HandoffFrame, HandoffKind, drain};
@@ -262,16 +261,16 @@ impl<R: Role> Worker<R> {
         };
         batch.clear();
         for frame in self.frames.drain(..) {
-            let hashed = frame.is_hashed();
+            let is_marked = frame.is_hashed();
             let packet = Packet::new(frame);
-            let hashed = hashed && is_plain_tcp(&packet.view);
-            if hashed && check.trusts() {
+            let family = check.distributed(is_marked, &packet.view);
+            if family.is_some_and(|family| check.trusts(family)) {
                 batch.push(packet.buffer, packet.view);
                 continue;
             }
             let owner = R::owner(side, &packet).map_or(own, |client| reta.worker_of(client));
-            if hashed {
-                check.record(owner == own);
+            if let Some(family) = family {
+                check.record(family, owner == own);
             }
             if owner == own {
                 batch.push(packet.buffer, packet.view);
@@ -366,12 +365,4 @@ fn count_rejected(counters: &CommonCounters, frame: HandoffFrame<Mbuf>) {
         }
         HandoffKind::Transmit(side) => counters.side(side).unsent.add(1),
     }
-}
-
-/// Returns whether a packet is TCP that every port hashes by the addresses of its IP header.
-/// Behind extension headers some ports use an address in one of those instead, and some use the
-/// inner addresses of a tunnel.
-#[inline]
-fn is_plain_tcp(view: &View) -> bool {
-    view.kind == Kind::Tcp && (view.version == Version::V4 || view.l4 - view.l3 == 40)
 }

@@ -14,6 +14,7 @@
 
 mod eal;
 mod error;
+mod flow;
 mod lcore;
 mod mbuf;
 mod pool;
@@ -25,11 +26,12 @@ mod setup;
 
 pub use eal::{Eal, EalArgs, LogLevel};
 pub use error::{Errno, Error};
+pub use flow::RefusedRule;
 pub use lcore::{Worker, cycles};
 pub use mbuf::{Mbuf, Segments};
 pub use pool::{DEFAULT_DATA_ROOM, MbufPool, PoolHandle, STASH};
 pub use port::{LinkStatus, Port, PortStats, Started};
 pub use queue::{RxQueue, TxQueue};
-pub use rss::{Rss, RssField, RssReport, RssScope};
+pub use rss::{OneAddress, Rss, RssField, RssOffer, RssReport, RssScope};
 pub use rx_event::RxEvent;
 pub use setup::{PortConfig, PortReport};

@@ -8,9 +8,10 @@ use std::sync::{Arc, PoisonError};
 
 use super::eal::{Eal, Runtime, c_string};
 use super::error::{Errno, Error, check};
+use super::flow::{self, RefusedRule};
 use super::pool::MbufPool;
 use super::queue::{RxQueue, TxQueue};
-use super::rss;
+use super::rss::{self, Rss, RssField, RssOffer, RssPlan, RssReport};
 use super::setup::{Plan, PortConfig, PortReport};
 use crate::sys::interface;
 
@@ -204,6 +205,39 @@ impl Port {
         let step = "take a table from hashes to queues";
         let failed = |reason| Error::Port { device: self.inner.device.clone(), step, reason };
         rss::set_table(self.inner.id, queues).map_err(failed)
+    }
+
+    /// Returns what the port offers for the distribution of packets by one address, before it is
+    /// configured.
+    ///
+    /// # Errors
+    /// If the port does not report it.
+    pub fn rss_offer(&self, field: RssField) -> Result<RssOffer, Error> {
+        let info = self.inner.info()?;
+        Ok(RssOffer::new(&info, &driver_name(&info), field))
+    }
+
+    /// Makes the started port hash one IP address alone, by flow rules.
+    ///
+    /// # Errors
+    /// If the port refuses a rule that is needed. Other rules may be set by then.
+    pub fn hash_one_address(&mut self, field: RssField) -> Result<(), RefusedRule> {
+        flow::hash_one_address(self.inner.id, field)
+    }
+
+    /// Makes the started port, which has a plan with RSS, hash by another key and without flow rules.
+    ///
+    /// # Errors
+    /// If the port is not started, or refuses.
+    pub fn set_rss(&mut self, rss: Rss<'_>) -> Result<RssReport, Error> {
+        let Some(plan) = self.plan.as_mut().filter(|_| self.started) else {
+            return Err(self.inner.state("set its RSS", "it is not started"));
+        };
+        flow::clear(self.inner.id);
+        plan.rss = RssPlan::new(Some(rss), plan.rx_queues, &self.inner.info()?);
+        let applied = plan.rss.apply(self.inner.id);
+        applied.map_err(|reason| self.inner.failed("take another RSS key", reason))?;
+        Ok(plan.rss.verify(self.inner.id))
     }
 
     /// Stops the port. Its queues must have been dropped. It can be started again.

@@ -1,21 +1,24 @@
-//! Receive side scaling (RSS): the request to a port, and the port's report.
+//! Receive side scaling (RSS): what a port offers, the request to it, and its report.
 //!
 //! Packets belong to workers by the client's address alone, which is the source on one side of the
-//! appliance and the destination on the other. Few ports can be configured to hash a single address
-//! (mlx5, cnxk and hns3 among those in DPDK 22.11; Intel's i40e, ice and iavf accept it in flow
-//! rules only, which are not set here). The report shows what a port does; packets on the wrong
-//! worker are handed over in software.
+//! appliance and the destination on the other. A port hashes that address alone, or everything it can under
+//! a key that lets only that address count (`datapath::rss::toeplitz`). The report shows what a port does;
+//! packets on the wrong worker are handed over in software.
 
 use dpdk_sys::{
     FIRSTACK_RSS_IP as IP, FIRSTACK_RSS_L3_DST_ONLY_BIT, FIRSTACK_RSS_L3_SRC_ONLY_BIT,
-    FIRSTACK_RSS_TCP as TCP, FIRSTACK_RSS_UDP as UDP, rte_eth_dev_info, rte_eth_rss_conf,
-    rte_eth_rss_reta_entry64,
+    FIRSTACK_RSS_SCTP as SCTP, FIRSTACK_RSS_TCP as TCP, FIRSTACK_RSS_UDP as UDP, rte_eth_dev_info,
+    rte_eth_rss_conf, rte_eth_rss_reta_entry64,
 };
+use pipeline::wire::family::Version;
 
 use super::error::{Errno, check};
 
 /// Bytes of the key of a port that does not state them.
 const USUAL_KEY: usize = 40;
+
+/// The hash functions that restrict the others to one address.
+const ONLY: u64 = 1 << FIRSTACK_RSS_L3_SRC_ONLY_BIT | 1 << FIRSTACK_RSS_L3_DST_ONLY_BIT;
 
 /// The address that determines the receive queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,11 +31,47 @@ pub enum RssField {
 
 impl RssField {
     /// Returns the flag that restricts a hash function to this address.
-    fn only(self) -> u64 {
+    pub(super) fn only(self) -> u64 {
         match self {
             Self::Source => 1 << FIRSTACK_RSS_L3_SRC_ONLY_BIT,
             Self::Destination => 1 << FIRSTACK_RSS_L3_DST_ONLY_BIT,
         }
+    }
+}
+
+/// The way in which a port can be told to hash one address alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OneAddress {
+    /// By hash functions of its configuration (mlx5, hns3, cnxk).
+    Functions,
+    /// By flow rules once it is started ([`super::Port::hash_one_address`]; ice, iavf).
+    Rules,
+    /// It cannot, for this reason.
+    No(&'static str),
+}
+
+/// What a port offers for the distribution of packets, before it is configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RssOffer {
+    /// Entries of the table that maps hashes to queues (RETA); 0 if it has none, or hashes no IP.
+    pub entries: u16,
+    /// How it hashes one address alone.
+    pub one_address: OneAddress,
+}
+
+impl RssOffer {
+    pub(super) fn new(info: &rte_eth_dev_info, driver: &str, field: RssField) -> Self {
+        let offered = info.flow_type_rss_offloads;
+        let one_address = match driver {
+            _ if offered & field.only() != 0 => OneAddress::Functions,
+            "net_ice" | "net_iavf" => OneAddress::Rules,
+            "net_i40e" => {
+                OneAddress::No("the card has one choice of hashed fields for all its ports")
+            }
+            _ => OneAddress::No("the port cannot hash one address alone"),
+        };
+        let hashes = offered & (IP | TCP) != 0 && info.max_rx_queues > 1;
+        Self { entries: if hashes { info.reta_size } else { 0 }, one_address }
     }
 }
 
@@ -41,18 +80,22 @@ impl RssField {
 pub struct Rss<'a> {
     /// The Toeplitz key, a secret. Ports use its first 40 or 52 bytes.
     pub key: &'a [u8],
-    /// The address to hash.
+    /// The client's address.
     pub field: RssField,
+    /// Whether the port is to hash this address alone by hash functions, instead of all that it can.
+    pub one_address: bool,
 }
 
 /// Keeps the key out of logs.
 impl std::fmt::Debug for Rss<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Rss").field("field", &self.field).finish_non_exhaustive()
+        let mut rss = f.debug_struct("Rss");
+        rss.field("field", &self.field).field("one_address", &self.one_address);
+        rss.finish_non_exhaustive()
     }
 }
 
-/// The fields that determine a packet's receive queue.
+/// The fields that a port hashes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RssScope {
     /// None that can be relied on: all packets may come on one queue.
@@ -68,33 +111,54 @@ pub enum RssScope {
 /// The RSS of a started port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RssReport {
-    /// The fields that determine the queue.
+    /// The fields that the port hashes.
     pub scope: RssScope,
     /// DPDK's hash function bits (`RTE_ETH_RSS_*`) in force.
     pub functions: u64,
-    /// Whether the port has confirmed functions and key as requested.
+    /// Whether the port has confirmed the fields and the key as requested.
     pub verified: bool,
     /// Why it is less than requested, or not verified.
     pub note: Option<&'static str>,
     /// Entries of the table that maps hashes to queues (RETA); 0 if it cannot be set.
     pub entries: u16,
+    /// Whether the port marks each packet that it has hashed.
+    pub marks: bool,
 }
 
 impl RssReport {
-    /// Checks that the port can distribute packets by the requested address, given a table.
+    /// Checks that the port hashes TCP over this family as requested.
     ///
     /// # Errors
     /// The reason in words.
-    pub fn distributes(&self) -> Result<(), &'static str> {
-        match self.scope {
-            RssScope::Address(_) if !self.verified => Err(self.note.unwrap_or("not verified")),
-            RssScope::Address(_) if !self.entries.is_power_of_two() => {
-                Err("the size of the port's RSS table is not a power of two")
-            }
-            RssScope::Address(_) => Ok(()),
-            _ => Err(self.note.unwrap_or("the port hashes other fields")),
+    pub fn hashes(&self, family: Version) -> Result<(), &'static str> {
+        if self.scope == RssScope::Off || !self.verified {
+            return Err(self.note.unwrap_or("not verified"));
+        }
+        match (family, self.functions & tcp_over(family)) {
+            (Version::V4, 0) => Err("the port does not hash TCP over IPv4"),
+            (Version::V6, 0) => Err("the port does not hash TCP over IPv6"),
+            _ => Ok(()),
         }
     }
+}
+
+/// Returns the hash functions of which one suffices for TCP over a family. Most drivers that have the
+/// first hash all packets by it; i40e hashes TCP by the second alone.
+fn tcp_over(family: Version) -> u64 {
+    match family {
+        Version::V4 => dpdk_sys::FIRSTACK_RSS_IPV4 | dpdk_sys::FIRSTACK_RSS_IPV4_TCP,
+        Version::V6 => dpdk_sys::FIRSTACK_RSS_IPV6 | dpdk_sys::FIRSTACK_RSS_IPV6_TCP,
+    }
+}
+
+/// Returns whether a port that was asked for some functions, and reports others, hashes TCP as asked. Some
+/// drivers leave functions out of their report (ice and iavf those of fragments); what they do
+/// with such packets shows when they arrive.
+fn hashes_as_asked(asked: u64, seen: u64) -> bool {
+    let tcp = |family| (asked & tcp_over(family) == 0) == (seen & tcp_over(family) == 0);
+    // What is asked for by the name of TCP must be there by that name.
+    let named = asked & !seen & TCP & !dpdk_sys::FIRSTACK_RSS_IPV6_TCP_EX == 0;
+    asked & ONLY == seen & ONLY && named && tcp(Version::V4) && tcp(Version::V6)
 }
 
 /// The RSS that a port will be configured with; no functions means no RSS.
@@ -105,15 +169,16 @@ pub(super) struct RssPlan {
     field: RssField,
     note: Option<&'static str>,
     entries: u16,
+    marks: bool,
 }
 
 /// Keeps the key out of logs.
 impl std::fmt::Debug for RssPlan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { functions, key: _, field, note, entries } = self;
+        let Self { functions, key: _, field, note, entries, marks } = self;
         let mut plan = f.debug_struct("RssPlan");
         plan.field("functions", functions).field("field", field).field("note", note);
-        plan.field("entries", entries).finish_non_exhaustive()
+        plan.field("entries", entries).field("marks", marks).finish_non_exhaustive()
     }
 }
 
@@ -121,14 +186,16 @@ impl RssPlan {
     /// Returns the best that a port with `info` can do with `rx_queues` queues.
     pub(super) fn new(wanted: Option<Rss<'_>>, rx_queues: u16, info: &rte_eth_dev_info) -> Self {
         let entries = info.reta_size;
+        let marks = info.rx_offload_capa & dpdk_sys::FIRSTACK_RX_RSS_HASH != 0;
         let off = |field, note| Self {
             functions: 0,
             key: Box::default(),
             field,
             note: Some(note),
             entries,
+            marks,
         };
-        let Some(Rss { key, field }) = wanted else {
+        let Some(Rss { key, field, one_address }) = wanted else {
             return off(RssField::Source, "not requested");
         };
         if rx_queues < 2 {
@@ -141,17 +208,27 @@ impl RssPlan {
         let Some(key) = key.get(..key_len) else {
             return off(field, "the port's RSS key is longer than the given one");
         };
-        let offered = info.flow_type_rss_offloads;
-        let (functions, note) = if offered & field.only() != 0 {
-            (offered & (IP | TCP | UDP) | field.only(), None)
-        } else {
-            // Not TCP and UDP, because then the ports would be hashed as well.
-            (offered & IP, Some("the port cannot hash a single address"))
-        };
-        if functions & (IP | TCP | UDP) == 0 {
+        let only = if one_address { field.only() } else { 0 };
+        // TCP and UDP by their names as well: i40e hashes no TCP otherwise, and puts all of it in one queue.
+        let functions = info.flow_type_rss_offloads & (IP | TCP | UDP | SCTP | only);
+        if functions & !ONLY == 0 {
             return off(field, "the port cannot hash IP addresses");
         }
-        Self { functions, key: key.into(), field, note, entries }
+        let note = (functions & only != only).then_some("the port cannot hash one address alone");
+        Self { functions, key: key.into(), field, note, entries, marks }
+    }
+
+    /// Makes a started port hash by this plan. Its number of queues must be the same.
+    pub(super) fn apply(&self, port: u16) -> Result<(), Errno> {
+        let mut key = self.key.clone();
+        let mut conf = rte_eth_rss_conf {
+            rss_key: key.as_mut_ptr(),
+            rss_key_len: key.len() as u8,
+            rss_hf: self.functions,
+            ..rte_eth_rss_conf::default()
+        };
+        // SAFETY: the port exists. DPDK reads the structure and the key, and keeps neither.
+        check(unsafe { dpdk_sys::rte_eth_dev_rss_hash_update(port, &raw mut conf) }).map(drop)
     }
 
     /// Reports the RSS of the started port.
@@ -172,12 +249,12 @@ impl RssPlan {
             report.note = Some("the port does not report what it hashes");
             return report;
         }
-        if seen.rss_hf != self.functions {
+        if !hashes_as_asked(self.functions, seen.rss_hf) {
             self.report(seen.rss_hf, false, Some("the port hashes other fields than requested"))
         } else if key[..self.key.len()] != *self.key {
             self.report(seen.rss_hf, false, Some("the port uses another RSS key"))
         } else {
-            self.report(seen.rss_hf, true, self.note)
+            self.report(seen.rss_hf, self.note.is_none(), self.note)
         }
     }
 
@@ -191,7 +268,7 @@ impl RssPlan {
         } else {
             RssScope::Addresses
         };
-        RssReport { scope, functions, verified, note, entries: self.entries }
+        RssReport { scope, functions, verified, note, entries: self.entries, marks: self.marks }
     }
 }
 
@@ -224,51 +301,92 @@ pub(super) fn set_table(port: u16, queues: &[u16]) -> Result<bool, Errno> {
 mod tests {
     use super::*;
 
-    fn plan(offered: u64, key_size: u8, queues: u16) -> RssPlan {
-        let info = rte_eth_dev_info {
+    const SOURCE: RssField = RssField::Source;
+    const DESTINATION: RssField = RssField::Destination;
+
+    fn info(offered: u64, key_size: u8) -> rte_eth_dev_info {
+        rte_eth_dev_info {
             flow_type_rss_offloads: offered,
             hash_key_size: key_size,
+            reta_size: 128,
+            max_rx_queues: 8,
             ..rte_eth_dev_info::default()
-        };
-        let key = [0x6d; 52];
-        RssPlan::new(Some(Rss { key: &key, field: RssField::Destination }), queues, &info)
+        }
+    }
+
+    fn plan(offered: u64, key_size: u8, queues: u16, one_address: bool) -> RssPlan {
+        let rss = Rss { key: &[0x6d; 52], field: DESTINATION, one_address };
+        RssPlan::new(Some(rss), queues, &info(offered, key_size))
     }
 
     #[test]
-    fn one_address_alone_when_the_port_can() {
-        let only = RssField::Destination.only();
-        let plan = plan(IP | TCP | only | RssField::Source.only(), 52, 4);
-        assert_eq!(plan.functions, IP | TCP | only);
-        assert_eq!(plan.key.len(), 52);
-        let scope = plan.report(plan.functions, true, None).scope;
-        assert_eq!(scope, RssScope::Address(RssField::Destination));
+    fn one_address_alone_if_it_is_asked_for() {
+        let offered = IP | TCP | DESTINATION.only() | SOURCE.only();
+        let one = plan(offered, 52, 4, true);
+        assert_eq!(one.functions, IP | TCP | DESTINATION.only());
+        assert_eq!(one.key.len(), 52);
+        let report = one.report(one.functions, true, None);
+        assert_eq!(report.scope, RssScope::Address(DESTINATION));
+        let both = plan(offered, 52, 4, false);
+        assert_eq!((both.functions, both.note), (IP | TCP, None));
+        assert_eq!(both.report(both.functions, true, None).scope, RssScope::Ports);
+        assert!(plan(IP | TCP, 52, 4, true).note.is_some());
     }
 
     #[test]
-    fn only_what_is_verified_and_has_a_table_distributes_packets() {
-        let only = RssField::Destination.only();
-        let mut plan = plan(IP | TCP | only, 52, 4);
-        assert!(plan.report(plan.functions, true, None).distributes().is_err());
-        plan.entries = 128;
-        assert_eq!(plan.report(plan.functions, true, None).distributes(), Ok(()));
-        assert!(plan.report(plan.functions, false, None).distributes().is_err());
-        assert!(plan.report(IP, true, None).distributes().is_err());
-        plan.entries = 100;
-        assert!(plan.report(plan.functions, true, None).distributes().is_err());
-    }
-
-    #[test]
-    fn both_addresses_but_no_ports_otherwise() {
-        let plan = plan(IP | TCP | UDP, 0, 2);
-        assert_eq!(plan.functions, IP);
+    fn tcp_and_udp_are_asked_for_by_name() {
+        let plan = plan(IP | TCP | UDP | SCTP | ONLY, 0, 2, false);
+        assert_eq!(plan.functions, IP | TCP | UDP | SCTP);
         assert_eq!(plan.key.len(), USUAL_KEY);
-        assert_eq!(plan.report(plan.functions, true, None).scope, RssScope::Addresses);
     }
 
     #[test]
     fn off_when_it_cannot_work() {
-        assert_eq!(plan(IP, 40, 1).note, Some("single receive queue"));
-        assert_eq!(plan(IP, 64, 2).note, Some("the port's RSS key is longer than the given one"));
-        assert_eq!(plan(0, 40, 2).note, Some("the port cannot hash IP addresses"));
+        let note = |offered, key_size, queues| plan(offered, key_size, queues, false).note;
+        assert_eq!(note(IP, 40, 1), Some("single receive queue"));
+        assert_eq!(note(IP, 64, 2), Some("the port's RSS key is longer than the given one"));
+        assert_eq!(note(0, 40, 2), Some("the port cannot hash IP addresses"));
+        assert_eq!(note(ONLY, 40, 2), Some("the port cannot hash IP addresses"));
+    }
+
+    #[test]
+    fn what_a_port_says_of_fragments_does_not_matter() {
+        let (v4, v6) = (dpdk_sys::FIRSTACK_RSS_IPV4, dpdk_sys::FIRSTACK_RSS_IPV6);
+        let asked = IP | TCP | UDP;
+        // As ice and iavf report.
+        assert!(hashes_as_asked(asked, v4 | v6 | TCP | UDP));
+        assert!(hashes_as_asked(asked, asked) && hashes_as_asked(v4, v4));
+        // As i40e would, if TCP were not asked for, or not given.
+        assert!(!hashes_as_asked(asked, IP));
+        assert!(!hashes_as_asked(asked, v4 | TCP & !tcp_over(Version::V6)));
+        assert!(!hashes_as_asked(asked | SOURCE.only(), asked));
+        assert!(!hashes_as_asked(asked, asked | DESTINATION.only()));
+        assert!(!hashes_as_asked(v4 | v6, v4));
+    }
+
+    #[test]
+    fn only_what_is_verified_is_relied_on_and_each_family_by_itself() {
+        let plan = plan(IP | TCP, 40, 2, false);
+        let report = |functions, verified| plan.report(functions, verified, None);
+        for family in [Version::V4, Version::V6] {
+            assert_eq!(report(plan.functions, true).hashes(family), Ok(()));
+            assert!(report(plan.functions, false).hashes(family).is_err());
+            assert!(report(0, true).hashes(family).is_err());
+        }
+        let v4 = report(tcp_over(Version::V4), true);
+        assert!(v4.hashes(Version::V4).is_ok() && v4.hashes(Version::V6).is_err());
+    }
+
+    #[test]
+    fn one_address_is_offered_by_functions_by_rules_or_not_at_all() {
+        let offer = |offered, driver| RssOffer::new(&info(offered, 40), driver, SOURCE);
+        let mlx5 = offer(IP | TCP | ONLY, "mlx5_pci");
+        assert_eq!(mlx5, RssOffer { entries: 128, one_address: OneAddress::Functions });
+        assert_eq!(offer(IP | DESTINATION.only(), "net_ice").one_address, OneAddress::Rules);
+        assert_eq!(offer(IP | TCP, "net_iavf").one_address, OneAddress::Rules);
+        for driver in ["net_i40e", "net_e1000_igb"] {
+            assert!(matches!(offer(IP | TCP, driver).one_address, OneAddress::No(_)), "{driver}");
+        }
+        assert_eq!(offer(0, "net_e1000_em").entries, 0);
     }
 }

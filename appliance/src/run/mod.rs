@@ -9,6 +9,7 @@ mod ports;
 pub mod preflight;
 mod prepare;
 mod signals;
+mod steering;
 pub mod upgrade;
 mod watch;
 mod watched;

@@ -1,24 +1,21 @@
 //! The two ports: their setup, the distribution of packets over workers, and their counters.
 
-use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-
 use arrayvec::ArrayVec;
 use pipeline::packet::burst::BURST;
 use pipeline::packet::view::Side;
 use pipeline::wire::ethernet::Mac;
+use pipeline::wire::family::Version;
 
 use super::Error;
 use super::links::{Links, Shown};
 use super::prepare::Prepared;
+use super::steering::{Hashing, PortSteering};
 use super::watch::Interface;
 use crate::config::{self, Bus, Config};
 use crate::control::socket::Answer;
 use crate::control::stats::PortStats;
-use crate::datapath::rss::toeplitz::Toeplitz;
-use crate::datapath::rss::{self, RetaMap, RssCheck};
-use crate::dpdk::{Mbuf, MbufPool, Port, PortConfig, PortReport, Rss, RssField, RxQueue, TxQueue};
+use crate::datapath::rss::RetaMap;
+use crate::dpdk::{Mbuf, MbufPool, Port, PortConfig, PortReport, RssField, RxQueue, TxQueue};
 
 /// The longest frame in bytes that ports are configured to accept, where they support it. A frame
 /// longer than a buffer is chained over several.
@@ -32,7 +29,7 @@ pub(super) struct Opened {
     pub(super) report: PortReport,
     pub(super) rx: Vec<RxQueue>,
     pub(super) tx: Vec<TxQueue>,
-    pub(super) steering: Steering,
+    pub(super) steering: PortSteering,
     pub(super) interface: Option<Interface>,
 }
 
@@ -40,7 +37,7 @@ pub(super) struct Opened {
 pub(super) struct Running {
     pub(super) port: Port,
     pub(super) driver: String,
-    pub(super) steering: Steering,
+    pub(super) steering: PortSteering,
     /// Its kernel interface, if it has one.
     pub(super) interface: Option<Interface>,
 }
@@ -73,39 +70,6 @@ impl Running {
     }
 }
 
-/// The way in which a port's packets are distributed over the workers.
-#[derive(Clone, Debug)]
-pub(super) enum Steering {
-    /// Not distributed: there is a single worker.
-    None,
-    /// The port, until a packet arrives on the wrong queue; then this flag is set.
-    Hardware(Arc<AtomicBool>),
-    /// The workers, for this reason.
-    Software(&'static str),
-}
-
-impl Steering {
-    /// Returns the mode and its reason in words; the reason of `hardware` is empty.
-    pub(super) fn text(&self) -> (&'static str, &'static str) {
-        match self {
-            Self::None => ("none", "single worker"),
-            Self::Hardware(mismatch) if mismatch.load(Relaxed) => {
-                ("software", "packets arrived on other queues than the port's hash implies")
-            }
-            Self::Hardware(_) => ("hardware", ""),
-            Self::Software(why) => ("software", why),
-        }
-    }
-
-    /// Returns a new check for one of the port's queues.
-    pub(super) fn rss_check(&self) -> RssCheck {
-        match self {
-            Self::Hardware(mismatch) => RssCheck::on_trial(Arc::clone(mismatch)),
-            _ => RssCheck::untrusted(),
-        }
-    }
-}
-
 /// The two started ports.
 pub(super) struct OpenPorts {
     pub(super) ports: [Opened; 2],
@@ -130,13 +94,16 @@ pub(super) fn open_ports(prepared: &mut Prepared<'_>) -> Result<OpenPorts, Error
     let outside = find(Side::Outside, &config.ports.outside)?;
     // With the word of the process before, each client stays with its worker.
     let word = prepared.kept.as_ref().and_then(|kept| kept.state()).map(|s| s.secrets.rss_word);
-    let drawn = || Toeplitz::drawn(|| RandomState::new().hash_one(0u8) as u32);
-    let hash = word.and_then(Toeplitz::kept).unwrap_or_else(drawn);
-    let rss_word = hash.word();
-    let start =
-        |port, side| start_port(port, pool, config, side, (*workers, &hash)).map_err(failed(side));
+    let fields = Side::ALL.map(|side| field(config, side));
+    let hashing = Hashing::choose([&inside, &outside], fields, *workers, word);
+    let mut hashing = hashing.map_err(failed(Side::Inside))?;
+    let start = |port, side| {
+        start_port(port, pool, config, side, (*workers, &hashing)).map_err(failed(side))
+    };
     let mut ports = [start(inside, Side::Inside)?, start(outside, Side::Outside)?];
-    let reta = steer_ports(&mut ports, *workers, hash);
+    hashing.set_rules(&mut ports)?;
+    let reta = hashing.steer_ports(&mut ports, *workers);
+    let rss_word = hashing.hash.word();
     let macs = [ports[0].port.mac()?, ports[1].port.mac()?];
     prepared.phases.done("ports");
     Ok(OpenPorts { ports, reta, rss_word, macs })
@@ -173,28 +140,31 @@ pub(super) fn discard(ports: &mut [Opened; 2]) {
     }
 }
 
+/// Returns the field of packets received on a side that has the client's address: the source on the
+/// gateway's inside, and the destination on its outside; the mirror image elsewhere.
+fn field(config: &Config, side: Side) -> RssField {
+    let at_source = matches!(config.role, config::Role::Gateway(_)) == (side == Side::Inside);
+    if at_source { RssField::Source } else { RssField::Destination }
+}
+
 /// Configures and starts a port with a queue pair per worker, as far as it has them.
 fn start_port(
     mut port: Port,
     pool: &MbufPool,
     config: &Config,
     side: Side,
-    (workers, hash): (usize, &Toeplitz),
+    (workers, hashing): (usize, &Hashing),
 ) -> Result<Opened, crate::dpdk::Error> {
     let wanted = match side {
         Side::Inside => &config.ports.inside,
         Side::Outside => &config.ports.outside,
     };
-    // The client is the source on the gateway's inside, and the destination on its outside;
-    // the mirror image elsewhere.
-    let at_source = matches!(config.role, config::Role::Gateway(_)) == (side == Side::Inside);
-    let field = if at_source { RssField::Source } else { RssField::Destination };
     let setup = PortConfig {
         queues: workers as u16,
         rx_descriptors: wanted.rx_descriptors,
         tx_descriptors: wanted.tx_descriptors,
         max_frame: JUMBO,
-        rss: (workers > 1).then_some(Rss { key: hash.key(), field }),
+        rss: (workers > 1).then(|| hashing.rss(side)),
     };
     port.configure(&setup, pool)?;
     let started = port.start()?;
@@ -218,44 +188,8 @@ fn start_port(
         rss = ?report.rss.scope,
         "port started"
     );
-    let (steering, interface) = (Steering::None, Interface::of(&port));
+    let (steering, interface) = (PortSteering::none(), Interface::of(&port));
     Ok(Opened { port, report, rx: started.rx, tx: started.tx, steering, interface })
-}
-
-/// Decides which worker owns which client, gives the ports a matching table where they accept one,
-/// and logs for each port who distributes its packets.
-fn steer_ports(ports: &mut [Opened; 2], workers: usize, hash: Toeplitz) -> RetaMap {
-    let workers = workers.max(1) as u16;
-    let distributes = |opened: &Opened| {
-        opened.report.rss.distributes()?;
-        let enough = opened.report.rx_queues == workers;
-        enough.then_some(opened.report.rss.entries).ok_or("fewer receive queues than workers")
-    };
-    let tables = ports.each_ref().map(distributes);
-    // A port with more entries repeats those of the smallest table.
-    let smallest = tables.iter().flatten().min().copied().filter(|&entries| entries >= workers);
-    let reta = RetaMap::new(workers, smallest.unwrap_or(rss::ENTRIES), hash);
-    for ((opened, table), side) in ports.iter_mut().zip(tables).zip(Side::ALL) {
-        opened.steering = match table {
-            _ if workers == 1 => Steering::None,
-            Err(why) => Steering::Software(why),
-            Ok(_) if smallest.is_none() => {
-                Steering::Software("fewer RSS table entries than workers")
-            }
-            Ok(entries) => match opened.port.set_table(&reta.port_table(entries)) {
-                Ok(true) => Steering::Hardware(Arc::default()),
-                Ok(false) => Steering::Software("the port did not accept the RSS table"),
-                Err(error) => {
-                    tracing::debug!(side = side.name(), %error, "cannot set RSS table");
-                    Steering::Software("the port has no settable RSS table")
-                }
-            },
-        };
-        let (mode, reason) = opened.steering.text();
-        let device = opened.port.device();
-        tracing::info!(side = side.name(), device, mode, reason, "RSS steering");
-    }
-    reta
 }
 
 /// Adds the ports' counters to an answer that has counters.
@@ -278,7 +212,8 @@ pub(super) fn all_port_stats(ports: &[Running; 2], links: &Links) -> Vec<PortSta
 /// Returns a port's counters; zeros if the port does not report them.
 fn port_stats(running: &Running, link: Shown) -> PortStats {
     let stats = running.port.stats().unwrap_or_default();
-    let (steered_by, why) = running.steering.text();
+    let (steered_by, why) = running.steering.text(Version::V4);
+    let (steered_by_v6, why_v6) = running.steering.text(Version::V6);
     PortStats {
         device: running.port.device().to_owned(),
         driver: running.driver.clone(),
@@ -294,5 +229,7 @@ fn port_stats(running: &Running, link: Shown) -> PortStats {
         tx_errors: stats.oerrors,
         steered_by: steered_by.to_owned(),
         steered_why: why.to_owned(),
+        steered_by_v6: steered_by_v6.to_owned(),
+        steered_why_v6: why_v6.to_owned(),
     }
 }

@@ -63,7 +63,7 @@ fn same_by_connection(
 }
 
 /// Nothing is lost between workers. How many of them have something to do depends on the word of the
-/// RSS key, which is drawn at start: it distributes 256 adjacent addresses evenly, but not these few.
+/// RSS key, which is drawn at start: it distributes adjacent addresses evenly, but not these few.
 #[track_caller]
 pub fn share_the_work(counters: &Value, workers: usize, what: &str) {
     let worker = |at: usize, name: &str| counters["workers"][at][name].as_u64().unwrap();
@@ -77,7 +77,8 @@ pub fn share_the_work(counters: &Value, workers: usize, what: &str) {
     assert!((0..workers).any(|at| busy(&at)), "{what}: nobody has anything to do");
     let steered = if workers > 1 { "software" } else { "none" };
     let ports = counters["ports"].as_array().unwrap();
-    assert!(ports.iter().all(|port| port["steered_by"] == steered), "{what}: {ports:?}");
+    let by = |name: &str| ports.iter().all(|port| port[name] == steered);
+    assert!(by("steered_by") && by("steered_by_v6"), "{what}: {ports:?}");
 }
 
 #[test]

@@ -89,8 +89,10 @@ documented! {
         rx_errors: u64 = "packets" "Packets received with errors.",
         rx_no_buffer: u64 = "packets" "Packets lost because the buffer pool was empty.",
         tx_errors: u64 = "packets" "Packets that failed to be sent.",
-        steered_by: String = "" "What distributes packets over the workers: hardware (RSS), software, or none with one worker.",
+        steered_by: String = "" "What distributes IPv4 packets over the workers: hardware (RSS), software, or none with one worker.",
         steered_why: String = "" "Why the hardware does not; empty if it does.",
+        steered_by_v6: String = "" "What distributes IPv6 packets over the workers, likewise.",
+        steered_why_v6: String = "" "Why the hardware does not; empty if it does.",
     }
 }
 

@@ -94,6 +94,17 @@ fn link_text(port: &PortStats) -> String {
     }
 }
 
+/// Returns who steers a port's packets, of each family, and why not the hardware.
+fn steering_text(port: &PortStats) -> String {
+    let family = |name: &str, by: &str, why: &str| match why {
+        "" => format!("{name} by {by}"),
+        why => format!("{name} by {by} ({why})"),
+    };
+    let PortStats { steered_by, steered_why, steered_by_v6, steered_why_v6, .. } = port;
+    let v4 = family("IPv4", steered_by, steered_why);
+    format!("{v4}, {}", family("IPv6", steered_by_v6, steered_why_v6))
+}
+
 impl fmt::Display for DrainStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.name.as_str() {
@@ -166,9 +177,7 @@ impl Snapshot {
                 port.tx_errors,
             )?;
             if self.workers.len() > 1 {
-                let why = if port.steered_why.is_empty() { "" } else { ": " };
-                let PortStats { steered_by, steered_why, .. } = port;
-                writeln!(f, "  RSS steering: {steered_by}{why}{steered_why}")?;
+                writeln!(f, "  RSS steering: {}", steering_text(port))?;
             }
         }
         Ok(())
