@@ -14,6 +14,7 @@ use crate::roles;
 use crate::source::{Program, Walk};
 use crate::system_under_test::{Base, Case, Opening, SystemUnderTest};
 use crate::template::Template;
+use crate::waiting::Waiting;
 
 /// The smallest table. An operator would not configure a smaller one.
 const LEAST_TABLE: u32 = 1_024;
@@ -38,6 +39,7 @@ impl Base {
         match self {
             Self::BothWays => "io",
             Self::OneWay => "io, one way",
+            Self::FromL3 => "io, from L3",
         }
     }
 }
@@ -101,6 +103,16 @@ pub fn both_ways(templates: &[Template; 2], connections: u32) -> [Program; 2] {
     ]
 }
 
+/// Returns the same programs with frames that are received from L3.
+fn from_l3(lab: &Lab, templates: &[Template; 2], connections: u32) -> [Program; 2] {
+    both_ways(templates, connections).map(|program| match program {
+        Program::Round(template, walk) => {
+            Program::FromL3(template, walk, Waiting::new(lab.pool.handle()))
+        }
+        other => other,
+    })
+}
+
 fn one_way(templates: &[Template; 2], connections: u32, side: Side) -> [Program; 2] {
     let mut programs = both_ways(templates, connections);
     programs[side.other() as usize] = Program::Silence;
@@ -109,17 +121,19 @@ fn one_way(templates: &[Template; 2], connections: u32, side: Side) -> [Program;
 
 impl Plan {
     fn case(&mut self, name: String, programs: [Program; 2], verdicts: [Vec<Verdict>; 2]) {
-        let silent = programs.iter().any(|program| matches!(program, Program::Silence));
-        let bytes = [0, 1].map(|side| match &programs[side] {
-            Program::Round(template, _) => template.len(),
-            _ => 0,
-        });
+        let any = |of: fn(&Program) -> bool| programs.iter().any(of);
+        let base = match () {
+            () if any(|program| matches!(program, Program::Silence)) => Base::OneWay,
+            () if any(|program| matches!(program, Program::FromL3(..))) => Base::FromL3,
+            () => Base::BothWays,
+        };
+        let bytes = [0, 1].map(|side| programs[side].frame_len());
         self.cases.push(Case {
             name,
             system: self.systems.len() - 1,
             programs,
             verdicts,
-            base: if silent { Base::OneWay } else { Base::BothWays },
+            base,
             bytes,
         });
     }
@@ -133,6 +147,8 @@ impl Plan {
         let templates = frames::gateway::<A>().going;
         let connections = wanted.connections;
         self.case(name.to_owned(), both_ways(&templates, connections), Default::default());
+        let programs = from_l3(lab, &templates, connections);
+        self.case(format!("{name}, from L3"), programs, Default::default());
         if what == Loop::Io && wanted.directions {
             let programs = one_way(&templates, connections, Side::Inside);
             self.case(Base::OneWay.name().to_owned(), programs, Default::default());
@@ -159,6 +175,8 @@ impl Plan {
         let verdicts = how.gone.map(|verdict| vec![verdict]);
         let connections = wanted.connections;
         self.case(name.to_owned(), both_ways(&how.going, connections), verdicts.clone());
+        let programs = from_l3(lab, &how.going, connections);
+        self.case(format!("{name}, from L3"), programs, verdicts.clone());
         if wanted.directions {
             let way = |side: Side| one_way(&how.going, connections, side);
             self.case(format!("{name}, from inside"), way(Side::Inside), verdicts.clone());

@@ -8,13 +8,14 @@ use firstack::dpdk::{DEFAULT_DATA_ROOM, Eal, MbufPool, Port, PortConfig, RxQueue
 
 use crate::source::Source;
 use crate::template::SHORT;
+use crate::waiting::WAITING;
 
-/// Buffers of the pool, and of dpdk-testpmd's.
+/// Buffers of dpdk-testpmd's pool, and of ours besides those that wait.
 pub const BUFFERS: u32 = 8191;
 /// Size of the per-core mempool cache, as in dpdk-testpmd.
 pub const CACHE: u32 = 250;
-/// MiB of ordinary memory for DPDK without huge pages.
-const MEMORY: u32 = 192;
+/// MiB of memory for DPDK.
+const MEMORY: u32 = 256;
 /// Queue descriptors. net_null ignores their number.
 const DESCRIPTORS: u16 = 512;
 
@@ -53,8 +54,9 @@ impl Lab {
         ];
         args.extend(memory_arguments(MEMORY));
         let eal = Eal::init(&args)?;
-        let pool = |name| MbufPool::new(&eal, name, BUFFERS, CACHE, DEFAULT_DATA_ROOM, None);
-        let (pool, plain_pool) = (pool("stamped")?, pool("plain")?);
+        let pool = |name, size| MbufPool::new(&eal, name, size, CACHE, DEFAULT_DATA_ROOM, None);
+        let waiting = 2 * WAITING as u32;
+        let (pool, plain_pool) = (pool("stamped", BUFFERS + waiting)?, pool("plain", BUFFERS)?);
         let own = id.to_string();
         let real_time = Command::new("chrt").args(["-f", "-p", "20", &own]).output();
         let real_time = real_time.is_ok_and(|output| output.status.success());

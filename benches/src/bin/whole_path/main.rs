@@ -1,6 +1,7 @@
 //! Whole paths from port to port on one core: see `--help` in [`cli`].
 //!
-//! [`source`] stamps [`template`]s of [`frames`] into the buffers that [`lab`]'s ports receive.
+//! [`source`] stamps [`template`]s of [`frames`] into the buffers that [`lab`]'s ports receive, at
+//! once or after they were [`waiting`].
 //! [`loops`] and [`roles`] forward them. [`cases`] lists the cases of each system, [`measure`]
 //! measures them in turn, [`testpmd`] compares the loops, [`report`] writes the results. [`keeper`]
 //! takes what gateways report of their races.
@@ -21,6 +22,7 @@ mod source;
 mod system_under_test;
 mod template;
 mod testpmd;
+mod waiting;
 
 use std::io::IsTerminal;
 use std::thread;

@@ -115,18 +115,19 @@ pub fn rounds(
         let found = cases.iter().position(|case| case.name == base.name());
         found.map_or_else(Vec::new, |found| seen[found].clone())
     };
-    let (io, one_way) = (of(Base::BothWays), of(Base::OneWay));
+    let (io, one_way, io_l3) = (of(Base::BothWays), of(Base::OneWay), of(Base::FromL3));
     // With one side silent, every packet's time includes its empty polls. The io loops show how
     // much.
     let empty_polls: Vec<f64> = one_way.iter().zip(&io).map(|(one, both)| one - both).collect();
     let measured = cases.iter().zip(&seen).filter(|(case, _)| case.name != Base::OneWay.name());
     let figure = |(case, ns): (&Case, &Vec<f64>)| {
         let less = |round: usize| match case.base {
-            Base::BothWays => 0.0,
+            Base::BothWays | Base::FromL3 => 0.0,
             Base::OneWay => empty_polls[round],
         };
         let ns = ns.iter().enumerate().map(|(round, ns)| ns - less(round)).collect();
-        Figure::new(case, connections, ns, &io, effort)
+        let io = if case.base == Base::FromL3 { &io_l3 } else { &io };
+        Figure::new(case, connections, ns, io, effort)
     };
     Ok(measured.map(figure).collect())
 }

@@ -1,5 +1,6 @@
 //! A packet source of negligible cost, whatever the number of connections: a callback on net_null's
-//! receive queues stamps frames into the buffers that the device hands out.
+//! receive queues stamps frames into the buffers that the device hands out. They are received at
+//! once, from L1, or after [`crate::waiting`], from L3.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,6 +10,7 @@ use firstack_benches::dpdk::{Error, RxCallback};
 use pipeline::packet::buffer::Buffer;
 
 use crate::template::{SHORT, Template};
+use crate::waiting::Waiting;
 
 /// Cycles through all connections in large steps.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +57,8 @@ pub enum Program {
     Silence,
     /// Packets of all connections, cyclically.
     Round(Template, Walk),
+    /// The same, but the receiver finds the frames in L3.
+    FromL3(Template, Walk, Waiting),
     /// Packets of some connections, cyclically in this order.
     Some { template: Template, of: Arc<[u32]>, at: usize },
     /// One packet of each of these connections, in order; then nothing. The first bursts are
@@ -130,12 +134,33 @@ impl Program {
         Program::Turns { turns, at: 0, bursts: 0 }
     }
 
+    /// Returns the length of its frames if they are all of one length, or 0.
+    pub fn frame_len(&self) -> usize {
+        match self {
+            Program::Round(template, _) | Program::FromL3(template, ..) => template.len(),
+            _ => 0,
+        }
+    }
+
+    /// Frees the buffers that it holds.
+    fn let_go(&mut self) {
+        if let Program::FromL3(_, _, waiting) = self {
+            waiting.clear();
+        }
+    }
+
     /// Fills a burst. Returns the number of received frames.
     #[inline]
     fn fill(&mut self, frames: &mut [Mbuf]) -> usize {
         match self {
             Program::Silence => 0,
             Program::Round(template, walk) => round(template, walk, frames),
+            Program::FromL3(template, walk, waiting) => {
+                round(template, walk, frames);
+                waiting.exchange(frames, template.len(), |frame| {
+                    round(template, walk, std::slice::from_mut(frame));
+                })
+            }
             Program::Some { template, of, at } => {
                 for frame in &mut *frames {
                     sized(frame, template, |bytes| template.stamp(bytes, of[*at]));
@@ -236,9 +261,11 @@ impl Source {
         *locked(&self.program) = program;
     }
 
-    /// Returns the current program, to be continued later.
+    /// Returns the current program, to be continued later. It holds no buffers.
     pub fn take(&self) -> Program {
-        std::mem::take(&mut *locked(&self.program))
+        let mut program = std::mem::take(&mut *locked(&self.program));
+        program.let_go();
+        program
     }
 }
 

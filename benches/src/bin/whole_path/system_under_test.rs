@@ -73,6 +73,8 @@ pub enum Base {
     BothWays,
     /// The io loop with packets from one side.
     OneWay,
+    /// The io loop with packets from both sides, from L3.
+    FromL3,
 }
 
 /// Packets that open connections and packets of open ones, inside and outside.
