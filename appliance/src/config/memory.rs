@@ -56,6 +56,12 @@ pub(super) struct Judgement {
 }
 
 impl Needs {
+    /// Returns the bytes of huge pages that the buffers of a configuration would take, with DPDK's own
+    /// memory.
+    pub(super) fn huge(config: &Config) -> u64 {
+        buffers(config.memory.mbufs, config.memory.max_frame, true) + OVERHEAD
+    }
+
     pub(super) fn of(config: &Config) -> Self {
         let tables = match config.role {
             Role::Switch(_) => bytes_of(config, SWITCH),
