@@ -14,6 +14,7 @@
 
 mod eal;
 mod error;
+mod interrupt;
 mod lcore;
 mod mbuf;
 mod pool;

@@ -165,6 +165,13 @@ impl Snapshot {
                 port.rx_errors,
                 port.tx_errors,
             )?;
+            let PortStats { offloads, waits_for, .. } = port;
+            let parts = [("uses", offloads), ("idle workers wait for", waits_for)];
+            let parts = parts.iter().filter(|(_, what)| !what.is_empty());
+            let parts: Vec<_> = parts.map(|(how, what)| format!("{how} {what}")).collect();
+            if !parts.is_empty() {
+                writeln!(f, "  {}", parts.join("; "))?;
+            }
             if self.workers.len() > 1 {
                 let why = if port.steered_why.is_empty() { "" } else { ": " };
                 let PortStats { steered_by, steered_why, .. } = port;
