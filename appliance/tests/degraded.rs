@@ -126,7 +126,15 @@ struct Rig {
 
 fn queues(number: u16) -> PortConfig<'static> {
     let (rx_descriptors, tx_descriptors) = (256, 256);
-    PortConfig { queues: number, rx_descriptors, tx_descriptors, max_frame: 1514, rss: None }
+    PortConfig {
+        queues: number,
+        rx_descriptors,
+        tx_descriptors,
+        max_frame: 1514,
+        rss: None,
+        checksums: true,
+        interrupts: false,
+    }
 }
 
 fn gateway() -> Gateway<A> {

@@ -22,7 +22,15 @@ use std::time::Duration;
 const MAX_FRAME: u32 = 9014;
 
 fn config(queues: u16) -> PortConfig<'static> {
-    PortConfig { queues, rx_descriptors: 256, tx_descriptors: 256, max_frame: MAX_FRAME, rss: None }
+    PortConfig {
+        queues,
+        rx_descriptors: 256,
+        tx_descriptors: 256,
+        max_frame: MAX_FRAME,
+        rss: None,
+        checksums: true,
+        interrupts: false,
+    }
 }
 
 fn started(eal: &Eal, device: &str, pool: &MbufPool) -> (Port, RxQueue, TxQueue) {

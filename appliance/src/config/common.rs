@@ -78,7 +78,8 @@ section! {
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Memory from MemoryKeys in "memory" {
         /// The number of packet buffers of the process.
-        mbufs: u32 = Integer(512, 16 << 20), Value("16384");
+        mbufs: Option<u32> => u32 =
+            Integer(512, 16 << 20), Derived("`16384`, or more if the workers need it");
         /// The largest frame that is stored in a single buffer, in bytes; larger ones are chained.
         max_frame: u16 = Integer(1518, 9728), Value("2048");
     }
@@ -220,23 +221,26 @@ pub(super) fn memory(
 ) -> Option<Memory> {
     let section = root.section("memory");
     let keys = MemoryKeys::read(&section);
-    if let (Some(mbufs), Some(ports), Some(worker)) = (&keys.mbufs, ports, worker) {
-        check_rings(&section, mbufs, ports, worker);
+    let given = keys.mbufs.as_ref()?.value;
+    let workers = worker.map(|worker| worker.cores.len());
+    if let (Some(mbufs), Some(ports), Some(workers)) = (given, ports, workers) {
+        check_rings(&section, (mbufs, keys.mbufs.as_ref()?.at), ports, workers);
     }
-    keys.build()
+    // Without ports or workers the configuration is refused anyway.
+    let usual = || ports.zip(workers).map_or(0, |(ports, workers)| sizing::usual(ports, workers));
+    let mbufs = given.unwrap_or_else(usual);
+    keys.build(mbufs)
 }
 
 /// With fewer buffers than the devices hold permanently, the ports would stall.
-fn check_rings(section: &Section<'_>, mbufs: &Found<u32>, ports: &Ports, worker: &Worker) {
-    let workers = worker.cores.len();
+fn check_rings(section: &Section<'_>, (mbufs, at): (u32, usize), ports: &Ports, workers: usize) {
     let least = sizing::least(ports, workers);
-    if (mbufs.value as usize) < least {
+    if (mbufs as usize) < least {
         let message = format!(
-            "{} is too few for what the devices' queues and {workers} worker(s) hold; \
-             expected at least {least}",
-            mbufs.shown()
+            "{mbufs} is too few for what the devices' queues and {workers} worker(s) hold; \
+             expected at least {least}, or no key"
         );
-        section.error(mbufs.at, "mbufs", message);
+        section.error(at, "mbufs", message);
     }
 }
 

@@ -54,6 +54,12 @@ pub(super) struct Judgement {
 }
 
 impl Needs {
+    /// Returns the bytes of huge pages that the buffers of a configuration would take, with DPDK's own
+    /// memory.
+    pub(super) fn huge(config: &Config) -> u64 {
+        buffers(config.memory.mbufs, config.memory.max_frame, true) + OVERHEAD
+    }
+
     pub(super) fn of(config: &Config) -> Self {
         let [entries, buckets] = bytes_of(config);
         let tables = entries + buckets;

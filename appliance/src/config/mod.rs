@@ -12,6 +12,7 @@
 //! value                                    single values: durations, addresses, names
 //! common eal device tunnel health          the sections that all roles have
 //! interface                                examines the kernel interfaces below virtual devices
+//! pages                                    says what small pages cost
 //! memory                                   compares what the tables take with what there is
 //! present                                  checks that this machine has what the file names
 //! pci                                      examines the driver, group and user of a PCI device
@@ -36,6 +37,7 @@ mod health;
 mod interface;
 pub mod live;
 mod memory;
+mod pages;
 mod pci;
 mod present;
 mod reader;

@@ -8,7 +8,7 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use super::pci::Pci;
-use super::{Config, ConfigError, ConfigErrors, Device, Gateway, Role, interface, memory};
+use super::{Config, ConfigError, ConfigErrors, Device, Gateway, Role, interface, memory, pages};
 use crate::sys::kept_memory;
 
 /// The lines of the keys whose values this machine may not have.
@@ -148,11 +148,10 @@ impl Config {
         let findings = devices.map(|device| interface::examine(device, self.memory.max_frame));
         let warned = findings.into_iter().flat_map(|findings| findings.warned);
         let memory = self.judge_memory().warned.into_iter().chain(self.judge_directory().warned);
-        let advice = devices.into_iter().filter_map(|device| match device.is_pci() {
-            true => Pci::this().advice(&device.name),
-            false => None,
-        });
-        warned.chain(memory).chain(advice).collect()
+        let pci = devices.into_iter().filter(|device| device.is_pci());
+        let advice = pci.flat_map(|device| Pci::this().advice(&device.name, self.memory.max_frame));
+        let pages = pages::warnings(self, Path::new("/sys"));
+        warned.chain(memory).chain(pages).chain(advice).collect()
     }
 
     /// Returns the PCI devices that another process has now, with their keys; at an upgrade the process

@@ -23,15 +23,6 @@ pub(super) struct Found<T> {
     pub given: bool,
 }
 
-impl<T: std::fmt::Display> Found<T> {
-    /// Returns the value for messages, marked as the default if it is one, as the file does not
-    /// show it then.
-    pub fn shown(&self) -> String {
-        let Self { value, given, .. } = self;
-        if *given { value.to_string() } else { format!("the default {value}") }
-    }
-}
-
 /// A section of the file. A section that the file leaves out reads as an empty one.
 #[derive(Clone)]
 pub(super) struct Section<'a> {

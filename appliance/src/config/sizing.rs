@@ -18,6 +18,10 @@ const LEAST_SHARE: usize = 288;
 const CACHE: usize = 256;
 /// The capacity of all queues to one worker together in frames, if there are plenty of buffers.
 const QUEUE: usize = 2048;
+/// The buffers of a process, if few workers need no more.
+const USUAL: usize = 16_384;
+/// The usual number of buffers per worker beyond those that devices hold.
+const USUAL_SHARE: usize = 2048;
 /// The slots of a net_ring.
 const RING: usize = 1024;
 
@@ -33,6 +37,12 @@ pub struct Shares {
 /// Returns the fewest buffers that suffice for this many workers.
 pub(super) fn least(ports: &Ports, workers: usize) -> usize {
     workers * (held(ports) + IN_WORK + STASH + LEAST_SHARE)
+}
+
+/// Returns the number of buffers for this many workers if the configuration gives none.
+pub(super) fn usual(ports: &Ports, workers: usize) -> u32 {
+    // At most 64 workers, whose queues have 131,072 descriptors each.
+    (workers * (held(ports) + USUAL_SHARE)).max(USUAL) as u32
 }
 
 /// Returns the division of the configured pool.
@@ -98,6 +108,31 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_usual_number_suffices_for_any_workers_and_devices() {
+        let config = |device: &str, descriptors: u16, workers: usize| {
+            let text = format!(
+                "role = \"gateway\"\nworker.cores = {:?}\nport.inside.device = \"{device}0\"\n\
+                 port.outside.device = \"{device}1\"\nport.inside.rx_descriptors = {descriptors}\n\
+                 [[gateway.service]]\naddress = \"any\"\nallowed_replicas = [\"any\"]\n",
+                (0..workers).collect::<Vec<_>>()
+            );
+            Config::parse("f.toml", &text).unwrap()
+        };
+        for device in ["0000:03:00.", "net_null", "net_ring", "net_tap"] {
+            for (descriptors, workers) in [(1024, 1), (1024, 4), (32768, 4), (64, 64), (32768, 64)]
+            {
+                let config = config(device, descriptors, workers);
+                let mbufs = config.memory.mbufs as usize;
+                let least = least(&config.ports, workers);
+                assert!(mbufs >= least, "{device} {descriptors} {workers}: {mbufs} of {least}");
+            }
+        }
+        assert_eq!(config("0000:03:00.", 1024, 1).memory.mbufs, 16_384);
+        assert_eq!(config("0000:03:00.", 1024, 4).memory.mbufs, 4 * (4096 + 2048));
+        assert_eq!(config("net_null", 1024, 8).memory.mbufs, 16_384);
     }
 
     #[cfg(feature = "dpdk")]

@@ -7,9 +7,11 @@
 //! than 100 us. Where the kernel can signal a packet, the worker blocks on that instead; this costs
 //! next to nothing and ends with the packet.
 //!
-//! Two features of NICs are not used: interrupts for received packets
-//! (`rte_eth_dev_rx_intr_enable`), and a CPU that waits for a write to the descriptor ring
-//! (`rte_power_monitor`: umwait, tpause). `poll = "busy"` is for NICs.
+//! A NIC behind VFIO signals by an interrupt, which is enabled before the worker blocks and disabled when
+//! it goes on. A packet that arrives between the last poll and the enabling may cause none, so the
+//! queues are polled once in between. One feature of NICs is not used: a CPU that waits for a write to
+//! the descriptor ring (`rte_power_monitor`: umwait, tpause). It keeps the core from other programs as
+//! polling does, and only some CPUs have it.
 
 use std::time::Duration;
 
@@ -23,6 +25,9 @@ const SPIN: Duration = Duration::from_micros(20);
 const SLEEP: Duration = Duration::from_micros(70);
 /// The longest wait for an rx event; then periodic work or the end of the process is due.
 const WAIT: Duration = Duration::from_millis(1);
+/// The number of rx events without a packet after which a worker sleeps by timer until the next packet.
+/// One can be late: the interrupt of a packet that was polled before it came.
+const FALSE_ALARMS: u8 = 3;
 /// The kernel's default timer slack is 50 us, which would be added to every sleep.
 const TIMER_SLACK_NS: u64 = 1;
 
@@ -65,10 +70,11 @@ pub struct Idler {
     clock: Clock,
     /// The time of the first poll that returned nothing; `None` while packets arrive.
     since: Option<u64>,
-    /// An event has occurred since the last packet. If the poll after it returns nothing, it was a
-    /// false alarm (an error, or no buffer to receive into), and the worker sleeps by timer until
-    /// the next packet.
-    woken: bool,
+    /// Events since the last packet. If the poll after an event returns nothing, it was a false alarm:
+    /// an error, no buffer to receive into, or a late interrupt.
+    alarms: u8,
+    /// Whether the events are armed.
+    armed: bool,
 }
 
 impl Idler {
@@ -78,13 +84,25 @@ impl Idler {
             // If this is refused, each sleep is 50 us longer; nothing else changes.
             let _ = nix::sys::prctl::set_timerslack(TIMER_SLACK_NS);
         }
-        Self { idle, clock, since: None, woken: false }
+        Self { idle, clock, since: None, alarms: 0, armed: false }
     }
 
     /// Records that a poll returned packets.
     #[inline]
     pub fn busy(&mut self) {
         self.since = None;
+        if self.armed {
+            self.disarm();
+        }
+    }
+
+    /// Ends the signals of the events.
+    #[cold]
+    fn disarm(&mut self) {
+        if let Idle::Adaptive(events) = &self.idle {
+            events.iter().for_each(RxEvent::disarm);
+        }
+        self.armed = false;
     }
 
     /// Pauses after a poll that returned nothing.
@@ -93,14 +111,24 @@ impl Idler {
         let Idle::Adaptive(events) = &self.idle else { return std::hint::spin_loop() };
         let now = cycles();
         let Some(since) = self.since else {
-            (self.since, self.woken) = (Some(now), false);
+            (self.since, self.alarms) = (Some(now), 0);
             return;
         };
         let quiet = self.clock.at(now).since(self.clock.at(since));
-        match pause(Duration::from_nanos(quiet.0), !events.is_empty() && !self.woken) {
+        let may_wait = !events.is_empty() && self.alarms < FALSE_ALARMS;
+        match pause(Duration::from_nanos(quiet.0), may_wait) {
             Pause::Spin => std::hint::spin_loop(),
             Pause::Sleep(time) => std::thread::sleep(time),
-            Pause::WaitForEvent(time) => self.woken = RxEvent::wait_any(events, time),
+            Pause::WaitForEvent(_) if !self.armed => {
+                events.iter().for_each(RxEvent::arm);
+                self.armed = true;
+            }
+            Pause::WaitForEvent(time) => {
+                if RxEvent::wait_any(events, time) {
+                    self.alarms += 1;
+                    self.disarm();
+                }
+            }
         }
     }
 }

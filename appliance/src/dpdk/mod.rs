@@ -15,6 +15,7 @@
 mod eal;
 mod error;
 mod flow;
+mod interrupt;
 mod lcore;
 mod mbuf;
 mod pool;

@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError};
 use super::eal::{Eal, Runtime, c_string};
 use super::error::{Errno, Error, check};
 use super::flow::{self, RefusedRule};
+use super::interrupt::Interrupt;
 use super::pool::MbufPool;
 use super::queue::{RxQueue, TxQueue};
 use super::rss::{self, Rss, RssField, RssOffer, RssPlan, RssReport};
@@ -326,6 +327,14 @@ impl Port {
         Ok((driver_name(&info) == driver && info.if_index > 0).then_some(info.if_index))
     }
 
+    /// Returns the receive interrupts of all queues of the started port; none if it has not been asked
+    /// for them.
+    pub(super) fn interrupts(&self) -> impl Iterator<Item = Interrupt> {
+        let planned = self.plan.as_ref().filter(|plan| plan.interrupts && self.started);
+        let queues = 0..planned.map_or(0, |plan| plan.rx_queues);
+        queues.map(|queue| Interrupt::new(&self.inner, queue))
+    }
+
     /// Returns the port's counters.
     ///
     /// # Errors
@@ -421,6 +430,13 @@ impl PortInner {
         Ok(info)
     }
 
+    /// Returns whether the port says that it takes VLAN tags off received frames.
+    fn strips_vlan(&self) -> bool {
+        // SAFETY: the port exists.
+        let status = unsafe { dpdk_sys::rte_eth_dev_get_vlan_offload(self.id) };
+        u32::try_from(status).is_ok_and(|bits| bits & dpdk_sys::FIRSTACK_VLAN_STRIPS != 0)
+    }
+
     /// Returns the NUMA node, or -1 in DPDK's unsigned form.
     fn socket(&self) -> u32 {
         // SAFETY: reads one integer of an existing port.
@@ -477,6 +493,9 @@ impl PortInner {
             mtu_refused: plan.mtu_refused,
             scatter: plan.rx_offloads & dpdk_sys::FIRSTACK_RX_SCATTER != 0,
             multi_segment: plan.tx_offloads & dpdk_sys::FIRSTACK_TX_MULTI_SEGS != 0,
+            checksums: plan.rx_offloads & dpdk_sys::FIRSTACK_RX_CHECKSUMS != 0,
+            strips_vlan: self.strips_vlan(),
+            interrupts: plan.interrupts,
             promiscuous,
             rss: plan.rss.verify(self.id),
         })

@@ -1,6 +1,7 @@
-//! Receive events of a port: a socket on which the kernel signals that there is a packet to
-//! receive. DPDK has no call for this on net_af_packet, whose queues are sockets of this process;
-//! they are found by the interface they are bound to.
+//! Receive events of a port: descriptors on which the kernel signals that there is a packet to
+//! receive. A PCI device has interrupts, if VFIO passes them on. DPDK has no call for this on
+//! net_af_packet, whose queues are sockets of this process; they are found by the interface they are
+//! bound to.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,21 +12,51 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
+use nix::unistd;
 
+use super::interrupt::Interrupt;
 use super::port::Port;
 
 /// The driver whose queues are packet sockets.
 const DRIVER: &str = "net_af_packet";
 
-/// The most sockets that are waited for at once; further ones are ignored.
+/// The most events that are waited for at once; further ones are ignored.
 const LIMIT: usize = 16;
 
-/// A socket that a port receives from; it is readable as long as a frame waits.
+/// An event of a port's receive queue.
 #[derive(Debug)]
-pub struct RxEvent(OwnedFd);
+pub struct RxEvent {
+    /// Readable as long as a frame waits, or since an interrupt.
+    descriptor: OwnedFd,
+    /// The interrupt, if the descriptor counts interrupts.
+    counted: Option<Interrupt>,
+}
 
 impl RxEvent {
-    /// Waits until one of the sockets is readable, at most for `time`. Returns whether one is.
+    /// Returns the event of a descriptor that is readable as long as a frame waits.
+    fn level(descriptor: OwnedFd) -> Self {
+        Self { descriptor, counted: None }
+    }
+
+    /// Makes the device signal what it receives from now on. What it has received before may not be
+    /// signalled: the queue is to be polled after this, and before the wait.
+    pub fn arm(&self) {
+        if let Some(interrupt) = &self.counted {
+            // If it fails, the wait ends by its time.
+            interrupt.enable();
+        }
+    }
+
+    /// Ends the signals, and forgets those that have been given.
+    pub fn disarm(&self) {
+        if let Some(interrupt) = &self.counted {
+            interrupt.disable();
+            // DPDK makes it non-blocking. The count says nothing.
+            let _ = unistd::read(&self.descriptor, &mut [0; 8]);
+        }
+    }
+
+    /// Waits until one of the descriptors is readable, at most for `time`. Returns whether one is.
     ///
     /// The reason may be something else than a packet: an error such as a link that went down is
     /// signalled until something is sent. The error is not taken off the socket, because the
@@ -33,7 +64,7 @@ impl RxEvent {
     pub fn wait_any(events: &[Self], time: Duration) -> bool {
         let mut polled = ArrayVec::<PollFd<'_>, LIMIT>::new();
         for event in events.iter().take(LIMIT) {
-            polled.push(PollFd::new(event.0.as_fd(), PollFlags::POLLIN));
+            polled.push(PollFd::new(event.descriptor.as_fd(), PollFlags::POLLIN));
         }
         // A failing poll counts as a false alarm: the caller then sleeps by timer.
         ppoll(&mut polled, Some(TimeSpec::from_duration(time)), None) != Ok(0)
@@ -41,10 +72,16 @@ impl RxEvent {
 }
 
 impl Port {
-    /// Returns the receive events of all queues of the port; none if one queue has no known
-    /// socket.
+    /// Returns the receive events of all queues of the started port; none if one queue has no known
+    /// socket and no interrupt of its own.
     pub fn rx_events(&self) -> Vec<RxEvent> {
-        let Ok(Some(interface)) = self.kernel_interface(DRIVER) else { return Vec::new() };
+        let Ok(Some(interface)) = self.kernel_interface(DRIVER) else {
+            let event = |interrupt: Interrupt| {
+                let (descriptor, is_counter) = interrupt.descriptor()?;
+                Some(RxEvent { descriptor, counted: is_counter.then_some(interrupt) })
+            };
+            return self.interrupts().map(event).collect::<Option<_>>().unwrap_or_default();
+        };
         sockets(interface).unwrap_or_else(|error| {
             tracing::debug!(
                 device = self.device(),
@@ -71,7 +108,7 @@ fn sockets(interface: u32) -> io::Result<Vec<RxEvent>> {
             // of this process opens packet sockets, and closes them when it is closed; the caller
             // borrows that port.
             let socket = unsafe { BorrowedFd::borrow_raw(number) };
-            events.insert(inode, RxEvent(socket.try_clone_to_owned()?));
+            events.insert(inode, RxEvent::level(socket.try_clone_to_owned()?));
         }
     }
     if events.is_empty() {
@@ -116,7 +153,7 @@ mod tests {
     #[test]
     fn an_event_ends_the_wait() {
         let (here, mut there) = UnixStream::pair().unwrap();
-        let events = [RxEvent(here.into())];
+        let events = [RxEvent::level(here.into())];
         assert!(!RxEvent::wait_any(&events, Duration::from_micros(10)));
         there.write_all(b"!").unwrap();
         let start = Instant::now();

@@ -24,6 +24,12 @@ pub struct PortConfig<'a> {
     pub max_frame: u32,
     /// The distribution of packets over receive queues; `None` for a single queue.
     pub rss: Option<Rss<'a>>,
+    /// Whether to ask for the checksum flags of received packets, if the port has them for IPv4 and
+    /// TCP.
+    pub checksums: bool,
+    /// Whether to ask for interrupts of the receive queues. Some ports that have none refuse to be
+    /// configured, or to start.
+    pub interrupts: bool,
 }
 
 /// The setup of a started port, to be compared with its configuration.
@@ -52,6 +58,12 @@ pub struct PortReport {
     /// Whether the port states that it can send frames of several segments. Some virtual devices do
     /// so without stating it.
     pub multi_segment: bool,
+    /// Whether the port marks received packets whose checksums are right.
+    pub checksums: bool,
+    /// Whether the port takes VLAN tags off received frames although it is not asked to.
+    pub strips_vlan: bool,
+    /// Whether the receive queues have been asked for interrupts; [`super::Port::rx_events`] has them.
+    pub interrupts: bool,
     /// Whether the port is promiscuous: receives frames to other MAC addresses.
     pub promiscuous: bool,
     /// The distribution of packets over the receive queues.
@@ -70,6 +82,7 @@ pub(super) struct Plan {
     pub(super) rx_offloads: u64,
     pub(super) tx_offloads: u64,
     pub(super) rss: RssPlan,
+    pub(super) interrupts: bool,
 }
 
 impl Plan {
@@ -82,6 +95,7 @@ impl Plan {
         let rss = RssPlan::new(config.rss, rx_queues, info);
         // The port marks each packet that it has hashed.
         let hash = if rss.functions == 0 { 0 } else { dpdk_sys::FIRSTACK_RX_RSS_HASH };
+        let checksums = if config.checksums { checksums(info) } else { 0 };
         let (mtu, fits) = mtu(config.max_frame.min(longest), info);
         Self {
             rx_queues,
@@ -90,9 +104,10 @@ impl Plan {
             tx_descriptors: config.tx_descriptors,
             mtu,
             mtu_refused: (!fits).then(|| Errno::from_status(libc::ERANGE)),
-            rx_offloads: info.rx_offload_capa & (dpdk_sys::FIRSTACK_RX_SCATTER | hash),
+            rx_offloads: info.rx_offload_capa & (dpdk_sys::FIRSTACK_RX_SCATTER | hash) | checksums,
             tx_offloads: info.tx_offload_capa & dpdk_sys::FIRSTACK_TX_MULTI_SEGS,
             rss,
+            interrupts: config.interrupts,
         }
     }
 
@@ -102,6 +117,7 @@ impl Plan {
         conf.rxmode.mtu = u32::from(self.mtu);
         conf.rxmode.offloads = self.rx_offloads;
         conf.txmode.offloads = self.tx_offloads;
+        conf.intr_conf.set_rxq(self.interrupts.into());
         if self.rss.functions != 0 {
             // DPDK keeps the pointer and uses it whenever the port starts, so these few bytes are
             // leaked.
@@ -113,6 +129,14 @@ impl Plan {
         }
         conf
     }
+}
+
+/// Returns the receive offloads that verify checksums: those of IPv4 and TCP together, or none. Ports
+/// of virtual machines, such as virtio, offer that of TCP alone. What it means there is that the host may
+/// leave checksums unfinished, which no frame that is forwarded may have.
+fn checksums(info: &rte_eth_dev_info) -> u64 {
+    let all = dpdk_sys::FIRSTACK_RX_CHECKSUMS;
+    if info.rx_offload_capa & all == all { all } else { 0 }
 }
 
 /// Returns the MTU for frames of `max_frame` bytes, limited to what the port supports, and whether
@@ -147,19 +171,53 @@ mod tests {
         assert_eq!(mtu(10, &info(1500, 1518)), (68, false));
     }
 
-    #[test]
-    fn queues_are_cut_to_the_ports_number() {
-        let config = PortConfig {
+    fn config() -> PortConfig<'static> {
+        PortConfig {
             queues: 4,
             rx_descriptors: 512,
             tx_descriptors: 512,
             max_frame: 1514,
             rss: None,
+            checksums: true,
+            interrupts: true,
+        }
+    }
+
+    #[test]
+    fn what_a_port_does_not_offer_is_not_asked_for() {
+        use dpdk_sys::{
+            FIRSTACK_RX_CHECKSUMS as CHECKSUMS, FIRSTACK_RX_SCATTER as SCATTER,
+            FIRSTACK_TX_MULTI_SEGS as MULTI_SEGS,
         };
+        let tcp_alone = CHECKSUMS & CHECKSUMS.wrapping_neg() ^ CHECKSUMS;
+        let all = u64::MAX;
+        for (rx, tx, expected) in [
+            (0, 0, (0, 0)),
+            (SCATTER, !MULTI_SEGS, (SCATTER, 0)),
+            (CHECKSUMS, MULTI_SEGS, (CHECKSUMS, MULTI_SEGS)),
+            (tcp_alone | SCATTER, 0, (SCATTER, 0)),
+            // No VLAN tag is taken off, and no checksum computed, whatever is offered.
+            (all, all, (CHECKSUMS | SCATTER, MULTI_SEGS)),
+        ] {
+            let mut info = info(9000, 9018);
+            (info.rx_offload_capa, info.tx_offload_capa) = (rx, tx);
+            let plan = Plan::new(&config(), &info, 2048);
+            assert_eq!((plan.rx_offloads, plan.tx_offloads), expected, "{rx:#x} {tx:#x}");
+            let conf = plan.conf();
+            assert_eq!((conf.rxmode.offloads, conf.intr_conf.rxq()), (expected.0, 1));
+            let plain = PortConfig { checksums: false, interrupts: false, ..config() };
+            let plan = Plan::new(&plain, &info, 2048);
+            assert_eq!(plan.rx_offloads, expected.0 & !CHECKSUMS);
+            assert_eq!(plan.conf().intr_conf.rxq(), 0);
+        }
+    }
+
+    #[test]
+    fn queues_are_cut_to_the_ports_number() {
         let mut info = info(1500, 1518);
         info.max_rx_queues = 1;
         info.max_tx_queues = 8;
-        let plan = Plan::new(&config, &info, 2048);
+        let plan = Plan::new(&config(), &info, 2048);
         assert_eq!((plan.rx_queues, plan.tx_queues), (1, 4));
     }
 }

@@ -255,7 +255,7 @@ impl Ready<'_> {
         let mut ready = Vec::new();
         let roles = roles.into_iter().zip(&mut handoffs);
         for (number, ((role, successors), handoff)) in roles.enumerate() {
-            let idle = self.idle();
+            let idle = idle(&config.worker, &mut self.open.ports);
             ready.push(Worker::new(Parts {
                 role,
                 successors,
@@ -284,25 +284,24 @@ impl Ready<'_> {
         }
         Ok(Workers { halt, goodbye, launched: launched?, pulses })
     }
+}
 
-    /// Returns what a worker does when there is nothing to do. If there are several workers, they
-    /// do not wait for rx events: a handoff from another worker causes none.
-    fn idle(&self) -> Idle {
-        let config = self.prepared.config;
-        if config.worker.poll == config::Poll::Busy {
-            return Idle::Busy;
-        }
-        let mut events = Vec::new();
-        if config.worker.cores.len() == 1 {
-            for opened in &self.open.ports {
-                match opened.port.rx_events() {
-                    of_port if of_port.is_empty() => return Idle::Adaptive(Vec::new()),
-                    of_port => events.extend(of_port),
-                }
-            }
-        }
-        Idle::Adaptive(events)
+/// Returns what a worker does when there is nothing to do, and notes it at the ports. If there are
+/// several workers, they do not wait for rx events: a handoff from another worker causes none.
+fn idle(worker: &config::Worker, ports: &mut [Opened; 2]) -> Idle {
+    if worker.poll == config::Poll::Busy {
+        return Idle::Busy;
     }
+    let events: Vec<_> = match worker.cores.len() {
+        1 => ports.iter().map(|opened| opened.port.rx_events()).collect(),
+        _ => Vec::new(),
+    };
+    // With those of one port alone, a packet at the other would go unnoticed.
+    let all = !events.is_empty() && events.iter().all(|of_port| !of_port.is_empty());
+    for opened in ports {
+        opened.waits_for = if all { "packets" } else { "a timer" };
+    }
+    Idle::Adaptive(if all { events.into_iter().flatten().collect() } else { Vec::new() })
 }
 
 /// Makes a reload store the numbers of services before connections refer to them.

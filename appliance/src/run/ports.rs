@@ -15,7 +15,7 @@ use crate::config::{self, Bus, Config};
 use crate::control::socket::Answer;
 use crate::control::stats::PortStats;
 use crate::datapath::rss::RetaMap;
-use crate::dpdk::{Mbuf, MbufPool, Port, PortConfig, PortReport, RssField, RxQueue, TxQueue};
+use crate::dpdk::{Mbuf, MbufPool, Port, PortConfig, PortReport, RssField, RxQueue, Started, TxQueue};
 
 /// The longest frame in bytes that ports are configured to accept, where they support it. A frame
 /// longer than a buffer is chained over several.
@@ -31,12 +31,18 @@ pub(super) struct Opened {
     pub(super) tx: Vec<TxQueue>,
     pub(super) steering: PortSteering,
     pub(super) interface: Option<Interface>,
+    /// What an idle worker waits for, in words: "packets", "a timer", or "nothing" if it polls.
+    pub(super) waits_for: &'static str,
 }
 
 /// A port whose queues are with the workers.
 pub(super) struct Running {
     pub(super) port: Port,
     pub(super) driver: String,
+    /// What it uses beyond queues, in words.
+    offloads: String,
+    /// What an idle worker waits for.
+    waits_for: &'static str,
     pub(super) steering: PortSteering,
     /// Its kernel interface, if it has one.
     pub(super) interface: Option<Interface>,
@@ -63,6 +69,8 @@ impl Running {
     pub(super) fn new(opened: Opened) -> Self {
         Self {
             port: opened.port,
+            offloads: offloads(&opened.report),
+            waits_for: opened.waits_for,
             driver: opened.report.driver,
             steering: opened.steering,
             interface: opened.interface,
@@ -147,6 +155,50 @@ fn field(config: &Config, side: Side) -> RssField {
     if at_source { RssField::Source } else { RssField::Destination }
 }
 
+/// Returns whether a device is asked for receive interrupts: if a worker waits for them. Several workers
+/// do not, as a packet that another worker hands over causes none.
+fn waits_for_interrupts(config: &Config, device: &config::Device) -> bool {
+    let may_have = device.is_pci() || device.name.starts_with("net_tap");
+    may_have && config.worker.poll == config::Poll::Adaptive && config.worker.cores.len() == 1
+}
+
+/// Configures and starts a port; without what no port must have, if it refuses that.
+fn start_with(
+    port: &mut Port,
+    pool: &MbufPool,
+    setup: PortConfig<'_>,
+) -> Result<Started, crate::dpdk::Error> {
+    let mut start = |setup: PortConfig<'_>| {
+        port.configure(&setup, pool)?;
+        port.start()
+    };
+    let less = |error: &crate::dpdk::Error, without| {
+        tracing::debug!(%error, "port does not start, trying without {without}");
+    };
+    let first = match start(setup) {
+        Err(error) if setup.interrupts => {
+            less(&error, "receive interrupts");
+            start(PortConfig { interrupts: false, ..setup })
+        }
+        first => first,
+    };
+    first.or_else(|error| {
+        less(&error, "checksum flags");
+        start(PortConfig { interrupts: false, checksums: false, ..setup })
+    })
+}
+
+/// Returns what a port uses beyond queues, in words.
+fn offloads(report: &PortReport) -> String {
+    let used = [
+        (report.checksums, "receive checksums"),
+        (report.scatter, "scattered receive"),
+        (report.multi_segment, "multi-segment transmit"),
+    ];
+    let words: Vec<_> = used.iter().filter_map(|&(is, what)| is.then_some(what)).collect();
+    words.join(", ")
+}
+
 /// Configures and starts a port with a queue pair per worker, as far as it has them.
 fn start_port(
     mut port: Port,
@@ -165,10 +217,17 @@ fn start_port(
         tx_descriptors: wanted.tx_descriptors,
         max_frame: JUMBO,
         rss: (workers > 1).then(|| hashing.rss(side)),
+        checksums: true,
+        interrupts: waits_for_interrupts(config, &wanted.device),
     };
-    port.configure(&setup, pool)?;
-    let started = port.start()?;
+    let started = start_with(&mut port, pool, setup)?;
     let report = started.report;
+    if report.strips_vlan {
+        tracing::warn!(
+            side = side.name(),
+            "the port takes VLAN tags off frames, which are then forwarded without"
+        );
+    }
     if !report.promiscuous && wanted.device.is_pci() {
         tracing::warn!(
             side = side.name(),
@@ -186,10 +245,12 @@ fn start_port(
         tx_queues = report.tx_queues,
         mtu = report.mtu,
         rss = ?report.rss.scope,
+        uses = offloads(&report),
         "port started"
     );
     let (steering, interface) = (PortSteering::none(), Interface::of(&port));
-    Ok(Opened { port, report, rx: started.rx, tx: started.tx, steering, interface })
+    let (rx, tx, waits_for) = (started.rx, started.tx, "nothing");
+    Ok(Opened { port, report, rx, tx, steering, interface, waits_for })
 }
 
 /// Adds the ports' counters to an answer that has counters.
@@ -227,6 +288,8 @@ fn port_stats(running: &Running, link: Shown) -> PortStats {
         rx_errors: stats.ierrors,
         rx_no_buffer: stats.rx_nombuf,
         tx_errors: stats.oerrors,
+        offloads: running.offloads.clone(),
+        waits_for: running.waits_for.to_owned(),
         steered_by: steered_by.to_owned(),
         steered_why: why.to_owned(),
         steered_by_v6: steered_by_v6.to_owned(),

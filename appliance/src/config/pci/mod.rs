@@ -17,9 +17,14 @@ const UIO: [&str; 2] = ["igb_uio", "uio_pci_generic"];
 const BESIDE_DPDK: [&str; 3] = ["mlx4_core", "mlx5_core", "mana"];
 /// Kernel drivers that a neighbour in an IOMMU group may have: they do no DMA.
 const HARMLESS: [&str; 2] = ["pci-stub", "pcieport"];
-/// The class of Ethernet controllers, and that of bridges.
-const ETHERNET: &str = "0x0200";
+/// The class of network controllers, and that of bridges.
+const NETWORK: &str = "0x02";
 const BRIDGE: &str = "0x06";
+
+/// The vendor and device numbers of VMware's vmxnet3.
+const VMXNET3: [&str; 2] = ["0x15ad", "0x07b0"];
+/// The longest frame in a buffer that can be configured.
+const LONGEST: u16 = 9728;
 
 /// Where the kernel shows its devices and processes; tests have another place for each.
 #[derive(Clone, Debug)]
@@ -50,10 +55,10 @@ impl Pci {
             ));
         }
         if let Some(class) = line_of(&device.join("class"))
-            && !class.starts_with(ETHERNET)
+            && !class.starts_with(NETWORK)
         {
             return Err(format!(
-                "{address} is no Ethernet controller (its class is {class}); expected one: \
+                "{address} is no network controller (its class is {class}); expected one: \
                  dpdk-devbind.py --status-dev net"
             ));
         }
@@ -163,10 +168,25 @@ impl Pci {
         ))
     }
 
+    /// Returns what an operator should know of a device that can be used. `max_frame` is the longest
+    /// frame in a single buffer, in bytes.
+    pub(super) fn advice(&self, address: &str, max_frame: u16) -> Vec<String> {
+        let device = self.device(address);
+        let id = ["vendor", "device"].map(|file| line_of(&device.join(file)).unwrap_or_default());
+        let is_vmxnet3 = id == VMXNET3 && max_frame < LONGEST;
+        let vmxnet3 = is_vmxnet3.then(|| {
+            format!(
+                "{address} is a vmxnet3: frames of several buffers, which are longer than \
+                 memory.max_frame = {max_frame}, were lost with DPDK's driver under QEMU, by \
+                 dpdk-testpmd as well; an MTU of 1500 needs none"
+            )
+        });
+        vmxnet3.into_iter().chain(self.host_of(&device, address)).collect()
+    }
+
     /// Returns what the host must allow a virtual function before it can carry other hosts' frames;
     /// `None` if the device is none.
-    pub(super) fn advice(&self, address: &str) -> Option<String> {
-        let device = self.device(address);
+    fn host_of(&self, device: &Path, address: &str) -> Option<String> {
         let physical = device.join("physfn");
         let of = last_of_link(&physical)?;
         let number = names_in(&physical).into_iter().find_map(|name| {

@@ -93,7 +93,7 @@ fn a_device_that_dpdk_can_open_is_sound() {
         let machine = Machine::new().with(ADDRESS, Some(driver)).with_group("7", &[ADDRESS]);
         assert_eq!(machine.examine(), "");
         assert_eq!(machine.pci().in_use(ADDRESS), None);
-        assert_eq!(machine.pci().advice(ADDRESS), None);
+        assert_eq!(machine.pci().advice(ADDRESS, 2048), [""; 0]);
     }
     // The last one is shared with the kernel.
     for driver in ["igb_uio", "uio_pci_generic", "mlx5_core"] {
@@ -109,7 +109,7 @@ fn a_device_that_is_not_there_or_no_network_card_is_said_to_be_none() {
     let machine = Machine::new().with(ADDRESS, Some("nvme"));
     machine.write("class", "0x010802\n");
     let disk = machine.examine();
-    assert!(disk.contains("no Ethernet controller (its class is 0x010802)"), "{disk}");
+    assert!(disk.contains("no network controller (its class is 0x010802)"), "{disk}");
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn a_virtual_function_needs_its_hosts_trust() {
     symlink(&physical, pci.device("0000:03:02.1").join("physfn")).unwrap();
     symlink("../0000:03:02.0", physical.join("virtfn0")).unwrap();
     symlink("../0000:03:02.1", physical.join("virtfn1")).unwrap();
-    let said = pci.advice("0000:03:02.1").unwrap();
+    let said = pci.advice("0000:03:02.1", 2048).concat();
     assert_eq!(
         said,
         "0000:03:02.1 is a virtual function of 0000:03:00.0 (i40e); it gets frames to other MAC \
@@ -187,4 +187,17 @@ fn a_virtual_function_needs_its_hosts_trust() {
     // Its host's driver is bound to nothing.
     let bound = Machine::new().with(ADDRESS, Some("iavf"));
     assert!(bound.examine().contains("kernel's driver iavf; expected vfio-pci"));
+}
+
+#[test]
+fn a_vmxnet3_has_a_limit() {
+    let machine = Machine::new().with(ADDRESS, Some("vfio-pci"));
+    let advice = |vendor: &str, max_frame| {
+        machine.write("vendor", vendor);
+        machine.write("device", "0x07b0\n");
+        machine.pci().advice(ADDRESS, max_frame).concat()
+    };
+    assert!(advice("0x15ad\n", 2048).contains("is a vmxnet3"));
+    assert_eq!(advice("0x15ad\n", 9728), "");
+    assert_eq!(advice("0x8086\n", 2048), "");
 }

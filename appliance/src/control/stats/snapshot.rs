@@ -89,6 +89,8 @@ documented! {
         rx_errors: u64 = "packets" "Packets received with errors.",
         rx_no_buffer: u64 = "packets" "Packets lost because the buffer pool was empty.",
         tx_errors: u64 = "packets" "Packets that failed to be sent.",
+        offloads: String = "" "What the port does for the workers: marks right checksums of received packets, receives and sends frames of several buffers.",
+        waits_for: String = "" "What an idle worker waits for at the port: packets (the kernel or an interrupt signals them), a timer, or nothing: it polls.",
         steered_by: String = "" "What distributes IPv4 packets over the workers: hardware (RSS), software, or none with one worker.",
         steered_why: String = "" "Why the hardware does not; empty if it does.",
         steered_by_v6: String = "" "What distributes IPv6 packets over the workers, likewise.",

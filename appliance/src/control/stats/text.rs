@@ -18,8 +18,8 @@ impl fmt::Display for Snapshot {
         self.fmt_sides(f)?;
         self.fmt_races(f)?;
         for (family, table) in [("IPv4", &self.table), ("IPv6", &self.table_v6)] {
-            // The table of a family without services has a capacity of 1.
-            if table.capacity > 1 {
+            // The table of a family without services has a capacity of 1 per worker.
+            if table.capacity > self.workers.len().max(1) as u64 {
                 let TableStats { capacity, inserted, evicted, expired, .. } = table;
                 let live: u64 = table.live.iter().map(|state| state.count).sum();
                 write!(f, "\n{family} connections: {live}/{capacity} (")?;
@@ -176,6 +176,13 @@ impl Snapshot {
                 port.rx_errors,
                 port.tx_errors,
             )?;
+            let PortStats { offloads, waits_for, .. } = port;
+            let parts = [("uses", offloads), ("idle workers wait for", waits_for)];
+            let parts = parts.iter().filter(|(_, what)| !what.is_empty());
+            let parts: Vec<_> = parts.map(|(how, what)| format!("{how} {what}")).collect();
+            if !parts.is_empty() {
+                writeln!(f, "  {}", parts.join("; "))?;
+            }
             if self.workers.len() > 1 {
                 writeln!(f, "  RSS steering: {}", steering_text(port))?;
             }
@@ -245,6 +252,22 @@ impl Snapshot {
 mod tests {
     use super::*;
     use crate::control::stats::ResponderStats;
+
+    #[test]
+    fn a_family_without_services_has_no_table() {
+        let shown = |workers, [v4, v6]: [u64; 2]| {
+            let table = |capacity| TableStats { capacity, ..TableStats::default() };
+            let workers = vec![WorkerStats::default(); workers];
+            let (table, table_v6) = (table(v4), table(v6));
+            Snapshot { workers, table, table_v6, ..Snapshot::default() }.to_string()
+        };
+        let has =
+            |text: &str| ["IPv4", "IPv6"].map(|family| text.contains(&format!("\n{family} c")));
+        assert_eq!(has(&shown(1, [65536, 1])), [true, false]);
+        assert_eq!(has(&shown(4, [65536, 4])), [true, false]);
+        assert_eq!(has(&shown(4, [4, 64])), [false, true]);
+        assert_eq!(has(&shown(2, [4, 3])), [true, true]);
+    }
 
     #[test]
     fn an_origin_that_wins_nearly_all_races_is_hinted_at() {

@@ -120,6 +120,9 @@ impl<B: Buffer> Packet<B> {
         else {
             return false;
         };
+        if self.buffer.l4_checksum_is_good() {
+            return true;
+        }
         let ip = self.ip();
         let (from, to) = (F::source(ip), F::destination(ip));
         tcp::checksum_ok(segment, F::pseudo_header(from, to, ipv4::TCP, segment.len()))
@@ -129,5 +132,27 @@ impl<B: Buffer> Packet<B> {
     #[inline(always)]
     pub fn ip_len(&self) -> usize {
         self.view.end as usize - usize::from(self.view.l3)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::buffer::HeapBuffer;
+    use crate::testing::Segment;
+
+    #[test]
+    fn a_tcp_checksum_that_the_port_has_verified_is_not_verified_again() {
+        let mut frame = Segment::ack("198.18.1.10:40000", "203.0.113.10:80", 7, 9).frame();
+        assert!(Packet::new(HeapBuffer::new(&frame)).tcp_checksum_ok::<V4>());
+        // To tell who says so.
+        frame[50] ^= 1;
+        assert!(!Packet::new(HeapBuffer::new(&frame)).tcp_checksum_ok::<V4>());
+        let mut verified = Packet::new(HeapBuffer::verified(&frame));
+        assert!(verified.tcp_checksum_ok::<V4>());
+        // What it has verified is not the first packet any more.
+        assert!(verified.buffer.prepend(20));
+        verified.buffer.trim_front(20);
+        assert!(!verified.tcp_checksum_ok::<V4>());
     }
 }
