@@ -266,4 +266,20 @@ mod tests {
         assert!(!shown(99, 10_000).contains("hint:"));
         assert!(!shown(5, 142_500).contains("hint:"), "too few races");
     }
+
+    #[test]
+    fn who_steers_packets_is_told_by_family() {
+        let port = PortStats {
+            steered_by: "hardware".to_owned(),
+            steered_by_v6: "software".to_owned(),
+            steered_why_v6: "it is old".to_owned(),
+            ..PortStats::default()
+        };
+        assert_eq!(steering_text(&port), "IPv4 by hardware, IPv6 by software (it is old)");
+        let ports = vec![port];
+        let mut snapshot = Snapshot { ports, ..Snapshot::default() };
+        assert!(!snapshot.to_string().contains("RSS steering"), "one worker");
+        snapshot.workers = vec![WorkerStats::default(), WorkerStats::default()];
+        assert!(snapshot.to_string().contains("  RSS steering: IPv4 by hardware, IPv6 by soft"));
+    }
 }
