@@ -221,6 +221,7 @@ impl RssPlan {
     /// Makes a started port hash by this plan. Its number of queues must be the same.
     pub(super) fn apply(&self, port: u16) -> Result<(), Errno> {
         let mut key = self.key.clone();
+        #[allow(clippy::needless_update, reason = "DPDK 24.11 has one field more")]
         let mut conf = rte_eth_rss_conf {
             rss_key: key.as_mut_ptr(),
             rss_key_len: key.len() as u8,

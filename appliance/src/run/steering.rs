@@ -296,6 +296,24 @@ mod tests {
     }
 
     #[test]
+    fn a_packet_in_the_wrong_queue_shows_in_its_family_alone() {
+        let (v4, v6) = (Version::V4, Version::V6);
+        let hardware = || Steering::Hardware(Arc::default());
+        let port = PortSteering { families: [hardware(), hardware()], marks: true };
+        let mut queues = [port.rss_check(), port.rss_check()];
+        queues[1].record(v6, true);
+        assert_eq!((port.text(v4), port.text(v6)), (("hardware", ""), ("hardware", "")));
+        queues[1].record(v6, false);
+        assert_eq!(port.text(v4).0, "hardware");
+        assert_eq!(port.text(v6).0, "software");
+        let why = Steering::Software("it is old");
+        let port = PortSteering { families: [hardware(), why], marks: true };
+        port.rss_check().record(v6, false);
+        assert_eq!((port.text(v4).0, port.text(v6)), ("hardware", ("software", "it is old")));
+        assert_eq!(PortSteering::none().text(v6), ("none", "single worker"));
+    }
+
+    #[test]
     fn the_word_of_the_process_before_is_used_if_it_fits() {
         let new = hashing([(128, CANNOT); 2], None);
         let word = new.hash.word();

@@ -94,15 +94,18 @@ fn link_text(port: &PortStats) -> String {
     }
 }
 
-/// Returns who steers a port's packets, of each family, and why not the hardware.
+/// Returns who steers a port's packets, and why not the hardware; of each family, if they differ.
 fn steering_text(port: &PortStats) -> String {
     let family = |name: &str, by: &str, why: &str| match why {
-        "" => format!("{name} by {by}"),
-        why => format!("{name} by {by} ({why})"),
+        "" => format!("{name}by {by}"),
+        why => format!("{name}by {by} ({why})"),
     };
     let PortStats { steered_by, steered_why, steered_by_v6, steered_why_v6, .. } = port;
-    let v4 = family("IPv4", steered_by, steered_why);
-    format!("{v4}, {}", family("IPv6", steered_by_v6, steered_why_v6))
+    if (steered_by, steered_why) == (steered_by_v6, steered_why_v6) {
+        return family("", steered_by, steered_why);
+    }
+    let v4 = family("IPv4 ", steered_by, steered_why);
+    format!("{v4}, {}", family("IPv6 ", steered_by_v6, steered_why_v6))
 }
 
 impl fmt::Display for DrainStats {
@@ -288,5 +291,24 @@ mod tests {
         assert!(shown(99, 142_500).contains("198.51.100.10, is 2.5 ms behind"));
         assert!(!shown(99, 10_000).contains("hint:"));
         assert!(!shown(5, 142_500).contains("hint:"), "too few races");
+    }
+
+    #[test]
+    fn who_steers_packets_is_told_by_family() {
+        let port = PortStats {
+            steered_by: "hardware".to_owned(),
+            steered_by_v6: "software".to_owned(),
+            steered_why_v6: "it is old".to_owned(),
+            ..PortStats::default()
+        };
+        assert_eq!(steering_text(&port), "IPv4 by hardware, IPv6 by software (it is old)");
+        let both = PortStats { steered_by: "software".to_owned(), ..port.clone() };
+        let both = PortStats { steered_why: "it is old".to_owned(), ..both };
+        assert_eq!(steering_text(&both), "by software (it is old)");
+        let ports = vec![port];
+        let mut snapshot = Snapshot { ports, ..Snapshot::default() };
+        assert!(!snapshot.to_string().contains("RSS steering"), "one worker");
+        snapshot.workers = vec![WorkerStats::default(), WorkerStats::default()];
+        assert!(snapshot.to_string().contains("  RSS steering: IPv4 by hardware, IPv6 by soft"));
     }
 }
