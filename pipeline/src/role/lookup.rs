@@ -17,8 +17,11 @@ pub(super) enum PathClass {
     FastV4,
     /// The fast path: TCP over IPv6 with all headers at their usual places, looked up.
     FastV6,
-    /// The fast path: the same in an IPv4-in-IPv4 tunnel, looked up.
+    /// The fast path: TCP in an IPv4-in-IPv4 tunnel with all headers at their usual places, looked
+    /// up.
     TunnelV4,
+    /// The fast path: the same in an IPv6-in-IPv6 tunnel, looked up.
+    TunnelV6,
     /// The slow path, looked up in the table of IPv4.
     SlowV4,
     /// The slow path, looked up in the table of IPv6.
@@ -117,7 +120,9 @@ impl BurstLookup {
                 PathClass::FastV4 | PathClass::TunnelV4 | PathClass::SlowV4 => {
                     v4.prefetch_entry(hash)
                 }
-                PathClass::FastV6 | PathClass::SlowV6 => v6.prefetch_entry(hash),
+                PathClass::FastV6 | PathClass::TunnelV6 | PathClass::SlowV6 => {
+                    v6.prefetch_entry(hash)
+                }
                 PathClass::Slow | PathClass::PassThrough | PathClass::NotHandled => continue,
             };
         }
@@ -139,6 +144,7 @@ impl BurstLookup {
             PathClass::FastV4
             | PathClass::FastV6
             | PathClass::TunnelV4
+            | PathClass::TunnelV6
             | PathClass::SlowV4
             | PathClass::SlowV6 => (self.hashes[number], self.entries[number]),
         };

@@ -7,7 +7,7 @@ use crate::stage::encap;
 use crate::verdict::Verdict;
 use crate::wire::checksum::Sum;
 use crate::wire::family::{Family, V4, V6, Version};
-use crate::wire::{ethernet, ipv4, put_u16, tunnel, u16_at};
+use crate::wire::{ethernet, put_u16, tunnel, u16_at};
 
 /// The ECN bits of a traffic class.
 const ECN: u8 = 0x03;
@@ -66,26 +66,29 @@ pub fn open<B: Buffer>(packet: &mut Packet<B>, inner: View) -> Result<(), Verdic
 /// Returns whether [`open`] succeeds on a frame with these headers and leaves the inner packet as it
 /// is: both checksums are right, a hop is left, and the outer ECN bits change nothing.
 #[inline(always)]
-pub(crate) fn opens_unchanged<B: Buffer>(frame: &B, headers: &TunnelHeaders<'_>) -> bool {
+pub(crate) fn opens_unchanged<F: Family, B: Buffer>(
+    frame: &B,
+    headers: &TunnelHeaders<'_, F>,
+) -> bool {
     /// One bit for each pair of inner (upper half of the number) and outer ECN.
     const UNCHANGED: u16 = 0b1111_0101_0111_0111;
     let (outer, inner) = (headers.outer(), headers.inner());
-    let ecn = [inner, outer].map(|ip| ipv4::traffic_class(ip) & ECN);
-    (frame.ip_checksum_is_good() || Sum::of_header(outer).fold() == 0xffff)
-        && Sum::of_header(inner).fold() == 0xffff
-        && ipv4::ttl(inner) != 0
+    let ecn = [inner, outer].map(|ip| F::traffic_class(ip) & ECN);
+    (frame.ip_checksum_is_good() || F::header_ok(outer, F::HEADER))
+        && F::header_ok(inner, F::HEADER)
+        && F::hop_limit(inner) != 0
         && UNCHANGED >> (ecn[0] << 2 | ecn[1]) & 1 != 0
 }
 
 /// Removes the outer header of a frame with [`TunnelHeaders`], as [`open`] does where
 /// [`opens_unchanged`] is true. `inner` is the view of the inner packet; returns its view afterwards.
 #[inline(always)]
-pub(crate) fn open_plain<B: Buffer>(frame: &mut B, inner: &View) -> View {
+pub(crate) fn open_plain<F: Family, B: Buffer>(frame: &mut B, inner: &View) -> View {
     frame.truncate(inner.end as usize);
     // The EtherType stays the same.
-    ethernet::relocate(frame.head_mut(), 0, ipv4::HEADER, ethernet::HEADER);
-    frame.trim_front(ipv4::HEADER);
-    inner.without_plain_outer()
+    ethernet::relocate(frame.head_mut(), 0, F::HEADER, ethernet::HEADER);
+    frame.trim_front(F::HEADER);
+    inner.without_plain_outer::<F>()
 }
 
 /// Returns whether the outer UDP checksum is right, or absent: zero means none, over IPv6 too (RFC
@@ -225,26 +228,54 @@ mod tests {
     }
 
     /// A frame with [`TunnelHeaders`] is opened in one step exactly where [`open`] leaves the packet as
-    /// it is, and then with the same result.
+    /// it is, and then with the same result. Returns whether it is.
+    fn check_one_step<F: Family>(frame: &[u8]) -> bool {
+        let mut slowly = Packet::new(HeapBuffer::new(frame));
+        let (mut view, outer) = (View::NOTHING, slowly.view);
+        let headers = view.parse_plain_inner::<F>(&outer, frame).unwrap();
+        let mut buffer = HeapBuffer::new(frame);
+        let unchanged = opens_unchanged(&buffer, &headers);
+        let result = open(&mut slowly, view);
+        let inner = &frame[14 + F::HEADER..view.end as usize];
+        let is_same = result.is_ok() && slowly.buffer.frame()[14..] == *inner;
+        assert_eq!(unchanged, is_same, "{result:?} {frame:02x?}");
+        if unchanged {
+            let view = open_plain::<F, _>(&mut buffer, &view);
+            assert_eq!((buffer.frame(), view), (slowly.buffer.frame(), slowly.view));
+        }
+        unchanged
+    }
+
+    #[test]
+    fn plain_tunnels_of_ipv6_are_opened_in_one_step_where_nothing_changes() {
+        let mut opened = [0; 2];
+        let mut check = |frame: &[u8]| opened[usize::from(check_one_step::<V6>(frame))] += 1;
+        for (inside, outside) in (0..4).flat_map(|inside| (0..4).map(move |out| (inside, out))) {
+            let inner = syn6().payload(b"odd").traffic_class(0x88 | inside).packet();
+            let tunnel = tunnel(OUTER[1].0, OUTER[1].1, 0x88 | outside, &inner);
+            let mut frame = ethernet_frame(syn6().macs, &tunnel);
+            check(&frame);
+            frame.extend([0xee; 6]);
+            check(&frame);
+            // Every bit of both headers but version, length and next header.
+            for at in (14..94).filter(|at| !matches!((at - 14) % 40, 4..=6)) {
+                for bit in 0..if (at - 14) % 40 == 0 { 4 } else { 8 } {
+                    frame[at] ^= 1 << bit;
+                    check(&frame);
+                    frame[at] ^= 1 << bit;
+                }
+            }
+            // No hop left.
+            frame[54 + 7] = 0;
+            assert!(!check_one_step::<V6>(&frame));
+        }
+        assert!(opened.iter().all(|&count| count > 20), "{opened:?}");
+    }
+
     #[test]
     fn plain_tunnels_are_opened_in_one_step_where_nothing_changes() {
         let mut opened = [0; 2];
-        let mut check = |frame: &[u8]| {
-            let mut slowly = Packet::new(HeapBuffer::new(frame));
-            let (mut view, outer) = (View::NOTHING, slowly.view);
-            let headers = view.parse_plain_inner(&outer, frame).unwrap();
-            let mut buffer = HeapBuffer::new(frame);
-            let unchanged = opens_unchanged(&buffer, &headers);
-            let result = open(&mut slowly, view);
-            let inner = &frame[34..view.end as usize];
-            let is_same = result.is_ok() && slowly.buffer.frame()[14..] == *inner;
-            assert_eq!(unchanged, is_same, "{result:?} {frame:02x?}");
-            opened[usize::from(unchanged)] += 1;
-            if unchanged {
-                let view = open_plain(&mut buffer, &view);
-                assert_eq!((buffer.frame(), view), (slowly.buffer.frame(), slowly.view));
-            }
-        };
+        let mut check = |frame: &[u8]| opened[usize::from(check_one_step::<V4>(frame))] += 1;
         for (inside, outside) in (0..4).flat_map(|inside| (0..4).map(move |out| (inside, out))) {
             let inner = syn().payload(b"odd").traffic_class(0x88 | inside).packet();
             let mut frame = outer(0x88 | outside, &inner);
@@ -302,7 +333,7 @@ mod tests {
         let mut frame = syn().tunnelled(OUTER[0].0, OUTER[0].1);
         // Wrong, so that it shows whether it is looked at.
         frame[24] ^= 1;
-        let headers = TunnelHeaders::of(&frame).unwrap();
+        let headers = TunnelHeaders::<V4>::of(&frame).unwrap();
         assert!(opens_unchanged(&Verified(HeapBuffer::new(&frame)), &headers));
         assert!(!opens_unchanged(&HeapBuffer::new(&frame), &headers));
         let mut packet = Packet::new(Verified(HeapBuffer::new(&frame)));
@@ -310,7 +341,7 @@ mod tests {
         assert_eq!(open(&mut packet, inner), Ok(()));
         // It has not verified what is inside.
         frame[44] ^= 1;
-        let headers = TunnelHeaders::of(&frame).unwrap();
+        let headers = TunnelHeaders::<V4>::of(&frame).unwrap();
         assert!(!opens_unchanged(&Verified(HeapBuffer::new(&frame)), &headers));
     }
 

@@ -40,24 +40,6 @@ impl View {
             kind: Kind::Tcp,
         }
     }
-
-    /// Returns the outer and the inner view of plain TCP in an IP-in-IP tunnel of the same family, in
-    /// a frame without VLAN tags, with constant offsets, which the compiler can use. Returns `None`
-    /// for any other tunnel.
-    #[inline(always)]
-    pub(crate) fn as_plain_tunnel<F: Family>(&self, inner: &Self) -> Option<(Self, Self)> {
-        let at = ethernet::HEADER as u16;
-        let (inner_at, tcp_at) = (at + F::HEADER as u16, at + 2 * F::HEADER as u16);
-        let offsets = (self.l3, self.payload, inner.l3, inner.l4);
-        let is_plain = offsets == (at, inner_at, inner_at, tcp_at)
-            && (self.version, inner.version) == (F::VERSION, F::VERSION)
-            && inner.kind == Kind::Tcp;
-        let (version, end) = (F::VERSION, self.end);
-        let (l3, l4, payload, kind) = (at, inner_at, inner_at, Kind::Tunnel);
-        let outer = Self { l3, l4, payload, end, version, kind };
-        let (payload, end, kind) = (inner.payload, inner.end, Kind::Tcp);
-        is_plain.then_some((outer, Self { l3: inner_at, l4: tcp_at, payload, end, version, kind }))
-    }
 }
 
 /// The headers of a plain TCP packet. Their offsets are constants, so the compiler removes bounds

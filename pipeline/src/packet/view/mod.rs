@@ -167,9 +167,14 @@ impl View {
     /// ```
     #[inline(always)]
     pub fn parse(head: &[u8], frame_len: usize) -> Self {
-        let mut view = Self::NOTHING;
-        view.parse_in_place(head, frame_len);
-        view
+        match Self::plain(head, frame_len) {
+            Some(view) => view,
+            None => {
+                let mut view = Self::NOTHING;
+                view.parse_rest(head, frame_len);
+                view
+            }
+        }
     }
 
     /// Returns the view of the inner packet of a tunnel, in the same frame.
@@ -189,9 +194,14 @@ impl View {
     /// ```
     #[inline(always)]
     pub fn inner(&self, head: &[u8]) -> Self {
-        let mut view = Self::NOTHING;
-        view.parse_inner(self, head);
-        view
+        match Self::plain_tcp(head, self.end as usize, usize::from(self.payload)) {
+            Some(view) => view,
+            None => {
+                let mut view = Self::NOTHING;
+                view.parse_other_inner(self, head);
+                view
+            }
+        }
     }
 
     /// Returns the format of a tunnel, read from its header again: a view that kept it would be a

@@ -41,7 +41,7 @@ impl View {
 
     /// Parses a frame that is not plain IPv4.
     #[inline(always)]
-    fn parse_rest(&mut self, head: &[u8], frame_len: usize) -> Shape {
+    pub(super) fn parse_rest(&mut self, head: &[u8], frame_len: usize) -> Shape {
         match Self::plain_v6(head, frame_len) {
             Some(view) => {
                 self.assign(view);
@@ -65,7 +65,7 @@ impl View {
 
     /// Parses an inner packet that is not plain TCP over IPv4.
     #[inline(never)]
-    fn parse_other_inner(&mut self, outer: &Self, head: &[u8]) {
+    pub(super) fn parse_other_inner(&mut self, outer: &Self, head: &[u8]) {
         match Self::plain_tcp_v6(head, outer.end as usize, usize::from(outer.payload)) {
             Some(view) => self.assign(view),
             None => self.parse_any_inner(outer, head),

@@ -48,6 +48,12 @@ impl<M: Mode> Gateway<M> {
             return FastPath::<M, V4>::new(flows, lost, path, entry, now)
                 .plain_tunnel(frame, inner);
         }
+        if M::DATA_IN_TUNNELS && class == PathClass::TunnelV6 {
+            let FamilyState { flows, lost, .. } = &mut self.v6;
+            let inner = &self.lookup.inner[number % BURST];
+            return FastPath::<M, V6>::new(flows, lost, path, entry, now)
+                .plain_tunnel(frame, inner);
+        }
         match class {
             PathClass::PassThrough => Some(Verdict::Passed),
             PathClass::NotHandled => Some(view.kind.default_verdict()),
@@ -64,7 +70,8 @@ impl<M: Mode> Gateway<M> {
             PathClass::SlowV6 if Self::is_data_tunnel(from, view, Version::V6) => {
                 let inner = &self.lookup.inner[number % BURST];
                 let FamilyState { flows, lost, .. } = &mut self.v6;
-                FastPath::<M, V6>::new(flows, lost, path, entry, now).tunnel(frame, view, inner)
+                let mut fast = FastPath::<M, V6>::new(flows, lost, path, entry, now);
+                fast.tunnelled(&mut Packet::parsed(frame, view), inner)
             }
             _ => None,
         }
@@ -100,15 +107,6 @@ impl<'a, M: Mode, F: Family> FastPath<'a, M, F> {
         now: Ticks,
     ) -> Self {
         Self { flows, lost, path, entry, now, mode: PhantomData }
-    }
-
-    /// Handles a tunnel: the same step twice, once with all offsets known to the compiler.
-    #[inline(always)]
-    fn tunnel<B: Buffer>(&mut self, frame: &mut B, view: &View, inner: &View) -> Option<Verdict> {
-        match view.as_plain_tunnel::<F>(inner) {
-            Some((view, inside)) => self.tunnelled(&mut Packet { buffer: frame, view }, &inside),
-            None => self.tunnelled(&mut Packet::parsed(frame, view), inner),
-        }
     }
 
     /// Handles a plain packet (ops 606, 608, 610, 612, 632, 636, 656).
@@ -187,14 +185,12 @@ impl<'a, M: Mode, F: Family> FastPath<'a, M, F> {
         M::to_client(packet, &translation);
         Some(Verdict::FromReplica)
     }
-}
 
-impl<M: Mode> FastPath<'_, M, V4> {
     /// Handles data that the winner has put into a plain tunnel, as [`FastPath::tunnelled`] does. A
     /// tunnel that is dropped, or that changes what is in it, takes the slow path.
     #[inline(always)]
     fn plain_tunnel<B: Buffer>(&mut self, frame: &mut B, inner: &View) -> Option<Verdict> {
-        let headers = TunnelHeaders::of(frame.head())?;
+        let headers = TunnelHeaders::<F>::of(frame.head())?;
         let tcp = headers.tcp();
         if !tcp::flags(tcp).is_acknowledged_data() {
             return None;
@@ -204,15 +200,15 @@ impl<M: Mode> FastPath<'_, M, V4> {
         let slot = self.flows.peek(self.entry, client, self.now)?;
         let entry = self.flows.get(slot);
         let translation = entry.value.translation(client);
-        let source = M::tunnel_source(V4::source(outer), headers.source(), translation.server);
+        let source = M::tunnel_source(F::source(outer), headers.source(), translation.server);
         if entry.state() != Phase::Replica
-            || V4::destination(outer) != client.address
+            || F::destination(outer) != client.address
             || source != TunnelSource::Replica(translation.replica)
             || !decap::opens_unchanged(frame, &headers)
         {
             return None;
         }
-        let view = decap::open_plain(frame, inner);
+        let view = decap::open_plain::<F, B>(frame, inner);
         self.note_segment(slot, Side::Outside, numbers);
         M::to_client(&mut Packet { buffer: frame, view }, &translation);
         Some(Verdict::FromReplica)

@@ -6,7 +6,7 @@ use crate::packet::buffer::Buffer;
 use crate::packet::burst::{BURST, Burst, Parsed};
 use crate::packet::view::{Kind, Side, View};
 use crate::role::PathClass;
-use crate::wire::family::{Endpoint, Family, Version};
+use crate::wire::family::{Endpoint, Family, V4, V6, Version};
 use crate::wire::tcp;
 
 /// Returns the client endpoint of a TCP packet: its key in the table.
@@ -64,6 +64,9 @@ impl<M: Mode> Gateway<M> {
                 _ if M::SYN_ACK_IN_TUNNEL && from == Side::Outside && view.kind == Kind::Tunnel => {
                     self.classify_tunnel(number, head, view);
                 }
+                _ if matches!(view.kind, Kind::Other(_)) => {
+                    self.lookup.without_key(number, PathClass::NotHandled);
+                }
                 _ => self.classify_other(from, number, head, view),
             }
         }
@@ -73,9 +76,13 @@ impl<M: Mode> Gateway<M> {
     #[inline(always)]
     fn classify_tunnel(&mut self, number: usize, head: &[u8], view: &View) {
         let Self { v4, v6, lookup, .. } = self;
-        if let Some(headers) = lookup.inner[number].parse_plain_inner(view, head) {
+        if let Some(headers) = lookup.inner[number].parse_plain_inner::<V4>(view, head) {
             let client = headers.destination();
             return lookup.prefetch_bucket(number, PathClass::TunnelV4, &v4.flows, client);
+        }
+        if let Some(headers) = lookup.inner[number].parse_plain_inner::<V6>(view, head) {
+            let client = headers.destination();
+            return lookup.prefetch_bucket(number, PathClass::TunnelV6, &v6.flows, client);
         }
         lookup.inner[number].parse_inner(view, head);
         let inner = &lookup.inner[number];

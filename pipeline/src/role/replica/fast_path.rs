@@ -41,6 +41,11 @@ impl Replica {
             let mut fast = FastPath::<V4> { connections, heard, path, entry, now };
             return fast.plain_tunnel(frame, &lookup.inner[number % BURST]);
         }
+        if from == Side::Outside && class == PathClass::TunnelV6 {
+            let connections = &mut v6.connections;
+            let mut fast = FastPath::<V6> { connections, heard, path, entry, now };
+            return fast.plain_tunnel(frame, &lookup.inner[number % BURST]);
+        }
         let is_tunnel = from == Side::Outside && view.kind == Kind::Tunnel;
         match class {
             PathClass::NotHandled => Some(view.kind.default_verdict()),
@@ -57,7 +62,8 @@ impl Replica {
             PathClass::SlowV6 if is_tunnel && view.version == Version::V6 => {
                 let connections = &mut v6.connections;
                 let mut fast = FastPath::<V6> { connections, heard, path, entry, now };
-                fast.tunnel(frame, view, &lookup.inner[number % BURST])
+                let inner = &lookup.inner[number % BURST];
+                fast.tunnelled(&mut Packet::parsed(frame, view), inner)
             }
             _ => None,
         }
@@ -74,15 +80,6 @@ struct FastPath<'a, F: Family> {
 }
 
 impl<F: Family> FastPath<'_, F> {
-    /// Handles a tunnel: the same step twice, once with all offsets known to the compiler.
-    #[inline(always)]
-    fn tunnel<B: Buffer>(&mut self, frame: &mut B, view: &View, inner: &View) -> Option<Verdict> {
-        match view.as_plain_tunnel::<F>(inner) {
-            Some((view, inside)) => self.tunnelled(&mut Packet { buffer: frame, view }, &inside),
-            None => self.tunnelled(&mut Packet::parsed(frame, view), inner),
-        }
-    }
-
     #[inline(always)]
     fn plain<B: Buffer>(&mut self, from: Side, frame: &mut B, view: &View) -> Option<Verdict> {
         let packet = &mut Packet { buffer: frame, view: view.as_plain::<F>() };
@@ -154,15 +151,13 @@ impl<F: Family> FastPath<'_, F> {
         let entry = self.connections.get(slot);
         entry.state().is_open().then_some(&entry.value)
     }
-}
 
-impl FastPath<'_, V4> {
     /// Handles data that a gateway of configuration C has put into a plain tunnel, as
     /// [`FastPath::tunnelled`] does. A tunnel that is dropped, or that changes what is in it, takes the
     /// slow path.
     #[inline(always)]
     fn plain_tunnel<B: Buffer>(&mut self, frame: &mut B, inner: &View) -> Option<Verdict> {
-        let headers = TunnelHeaders::of(frame.head())?;
+        let headers = TunnelHeaders::<F>::of(frame.head())?;
         if !tcp::flags(headers.tcp()).is_data() {
             return None;
         }
@@ -170,14 +165,14 @@ impl FastPath<'_, V4> {
         let slot = self.connections.peek(self.entry, client, self.now)?;
         let connection = self.established(slot)?;
         if !connection.configuration.data_in_tunnels()
-            || V4::source(outer) != client.address
-            || V4::destination(outer) != connection.replica.address
+            || F::source(outer) != client.address
+            || F::destination(outer) != connection.replica.address
             || headers.destination() != connection.server
             || !decap::opens_unchanged(frame, &headers)
         {
             return None;
         }
-        let view = decap::open_plain(frame, inner);
+        let view = decap::open_plain::<F, B>(frame, inner);
         mode::to_web_server(&mut Packet { buffer: frame, view }, Segment::Data, connection);
         self.touch(slot);
         Some(Verdict::ToWebServer)

@@ -5,7 +5,7 @@ use crate::packet::buffer::Buffer;
 use crate::packet::burst::{BURST, Burst, Parsed};
 use crate::packet::view::{Kind, Side, View};
 use crate::role::PathClass;
-use crate::wire::family::{Endpoint, Family, Version};
+use crate::wire::family::{Endpoint, Family, V4, V6, Version};
 
 /// Returns the client endpoint of a TCP packet: its key in the table.
 #[inline]
@@ -41,6 +41,9 @@ impl Replica {
                 _ if view.kind == Kind::Tunnel && from == Side::Outside => {
                     self.classify_tunnel(number, head, view);
                 }
+                _ if matches!(view.kind, Kind::Other(_)) => {
+                    self.lookup.without_key(number, PathClass::NotHandled);
+                }
                 _ => self.classify_other(from, number, head, view),
             }
         }
@@ -50,9 +53,13 @@ impl Replica {
     #[inline(always)]
     fn classify_tunnel(&mut self, number: usize, head: &[u8], view: &View) {
         let Self { v4, v6, lookup, .. } = self;
-        if let Some(headers) = lookup.inner[number].parse_plain_inner(view, head) {
+        if let Some(headers) = lookup.inner[number].parse_plain_inner::<V4>(view, head) {
             let client = headers.source();
             return lookup.prefetch_bucket(number, PathClass::TunnelV4, &v4.connections, client);
+        }
+        if let Some(headers) = lookup.inner[number].parse_plain_inner::<V6>(view, head) {
+            let client = headers.source();
+            return lookup.prefetch_bucket(number, PathClass::TunnelV6, &v6.connections, client);
         }
         lookup.inner[number].parse_inner(view, head);
         let inner = &lookup.inner[number];
