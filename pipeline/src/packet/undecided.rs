@@ -69,7 +69,7 @@ impl<'a, B> Undecided<'a, B> {
     ///
     /// # Panics
     /// If that was taken out or moved already, or there was none.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take(&mut self, output: &mut Vec<B>) -> B {
         assert!(self.moved < self.decided, "a frame was decided");
         self.decided -= 1;

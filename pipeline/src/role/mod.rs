@@ -282,6 +282,11 @@ fn expire_some<K: Key, S: State, V: Copy>(
     counters: &TableCounters,
     now: Ticks,
 ) {
+    counters.expired.set(table.expired());
+    // An empty table, of a family that is not used, has nothing to do.
+    if table.is_empty() && counters.live.iter().all(|gauge| gauge.get() == 0) {
+        return;
+    }
     table.expire(now, EXPIRE_STEP);
     counters.expired.set(table.expired());
     for (gauge, &state) in counters.live.iter().zip(S::ALL) {
