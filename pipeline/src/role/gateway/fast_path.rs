@@ -57,6 +57,23 @@ impl<M: Mode> Gateway<M> {
         match class {
             PathClass::PassThrough => Some(Verdict::Passed),
             PathClass::NotHandled => Some(view.kind.default_verdict()),
+            _ => self.take_other_fast_path(from, number, frame, view, now),
+        }
+    }
+
+    /// Takes the fast path of a packet of any other class. Outside the loop over a burst.
+    #[inline(never)]
+    fn take_other_fast_path<B: Buffer>(
+        &mut self,
+        from: Side,
+        number: usize,
+        frame: &mut B,
+        view: &View,
+        now: Ticks,
+    ) -> Option<Verdict> {
+        let (class, entry) = self.lookup.class(number);
+        let path = &self.common.settings.path;
+        match class {
             PathClass::FastV6 => {
                 let FamilyState { flows, lost, .. } = &mut self.v6;
                 FastPath::<M, V6>::new(flows, lost, path, entry, now).plain(from, frame, view)

@@ -46,9 +46,27 @@ impl Replica {
             let mut fast = FastPath::<V6> { connections, heard, path, entry, now };
             return fast.plain_tunnel(frame, &lookup.inner[number % BURST]);
         }
-        let is_tunnel = from == Side::Outside && view.kind == Kind::Tunnel;
         match class {
             PathClass::NotHandled => Some(view.kind.default_verdict()),
+            _ => self.take_other_fast_path(from, number, frame, view, now),
+        }
+    }
+
+    /// Takes the fast path of a packet of any other class. Outside the loop over a burst.
+    #[inline(never)]
+    fn take_other_fast_path<B: Buffer>(
+        &mut self,
+        from: Side,
+        number: usize,
+        frame: &mut B,
+        view: &View,
+        now: Ticks,
+    ) -> Option<Verdict> {
+        let Self { common, v4, v6, lookup } = self;
+        let (path, (class, entry)) = (&common.settings.path, lookup.class(number));
+        let (heard, connections) = (&mut common.heard, &mut v4.connections);
+        let is_tunnel = from == Side::Outside && view.kind == Kind::Tunnel;
+        match class {
             PathClass::FastV6 => {
                 let connections = &mut v6.connections;
                 let mut fast = FastPath::<V6> { connections, heard, path, entry, now };
