@@ -13,7 +13,7 @@ use memmap2::MmapMut;
 
 use super::header::{Header, Kind, LAYOUT};
 use super::memory::Memory;
-use super::{Entry, Hash, Imported, Kept, Key, NIL, Refused, State, Table};
+use super::{Entry, Hash, Imported, Kept, Key, NIL, Refused, State, Table, place_of};
 use crate::base::prefetch::prefetch;
 use crate::base::stored::Stored;
 use crate::base::time::Ticks;
@@ -257,6 +257,11 @@ where
     }
 
     fn insert_batch(&mut self, batch: &mut Batch<K, S, V>) {
+        // Others of the batch may take a place before, but then the next one is near.
+        for (hash, _) in batch.iter() {
+            let (bucket, slot) = self.table.vacancy(*hash);
+            self.table.entries.prefetch(place_of(bucket, slot) as usize);
+        }
         for (hash, entry) in batch.drain(..) {
             let is_key = |other: u32| self.table.entries[other as usize].key == entry.key;
             if self.table.locate(hash, is_key).is_some() {
