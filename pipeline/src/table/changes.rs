@@ -112,7 +112,7 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         }
         self.live += 1;
         self.inserted += 1;
-        self.buckets[bucket].set(slot, hash.signature);
+        self.buckets[bucket].set(slot, hash.signature as u16);
         let mut passed = hash.home as usize;
         while passed != bucket {
             self.buckets[passed].pass();
