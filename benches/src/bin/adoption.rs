@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use firstack_benches::find::{Connections, Numbered, flow};
+use firstack_benches::fixtures::KEY;
 use firstack_benches::roles::gateway_settings;
 use memmap2::{Mmap, MmapMut};
 use pipeline::base::published::Published;
@@ -38,6 +39,9 @@ const MIXES: [Mix; 3] = [
     ("all half closed", |_| Phase::HalfClosed),
 ];
 
+/// A hash key that is not the new table's. A restart keeps the key, so that this is the worst case.
+const OTHER_KEY: (u64, u64) = (9, 9);
+
 /// When they are adopted.
 const NOW: Ticks = Ticks::from_secs(1000);
 
@@ -48,9 +52,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("| connections | states | populated in ms | adopted in ms |\n|---|---|---|---|");
     for count in millions.into_iter().map(|millions| millions << 20) {
         for (name, phase) in MIXES {
-            row::<V4>(count, name, phase)?;
+            row::<V4>(count, name, phase, OTHER_KEY)?;
         }
-        row::<V6>(count, MIXES[0].0, MIXES[0].1)?;
+        row::<V6>(count, MIXES[0].0, MIXES[0].1, OTHER_KEY)?;
+        row::<V4>(count, "all established, with the same hash key", MIXES[0].1, KEY)?;
+        row::<V4>(count, "all half closed, with the same hash key", MIXES[2].1, KEY)?;
+        row_of::<V4>(count, 1000, "a thousand established", MIXES[0].1, KEY)?;
     }
     Ok(())
 }
@@ -61,9 +68,14 @@ fn map(file: &File) -> Result<MmapMut, Box<dyn Error>> {
     Ok(unsafe { MmapMut::map_mut(file)? })
 }
 
-/// Leaves a table with so many connections in a file.
-fn leave<F: Numbered>(count: usize, phase: fn(usize) -> Phase) -> Result<File, Box<dyn Error>> {
-    let mut table: Connections<F> = Table::new(count, &[Ticks(u64::MAX); Phase::ALL.len()], (9, 9));
+/// Leaves a table with room for so many connections, and with so many, in a file.
+fn leave<F: Numbered>(
+    capacity: usize,
+    count: usize,
+    phase: fn(usize) -> Phase,
+    key: (u64, u64),
+) -> Result<File, Box<dyn Error>> {
+    let mut table: Connections<F> = Table::new(capacity, &[Ticks(u64::MAX); Phase::ALL.len()], key);
     let file = tempfile::tempfile_in("/dev/shm")?;
     file.set_len(table.bytes() as u64)?;
     table.place(Kind::Gateway(Configuration::A), Some(map(&file)?))?;
@@ -83,10 +95,22 @@ fn row<F: Numbered>(
     count: usize,
     name: &str,
     phase: fn(usize) -> Phase,
+    key: (u64, u64),
 ) -> Result<(), Box<dyn Error>> {
-    let file = leave::<F>(count, phase)?;
+    row_of::<F>(count, count, name, phase, key)
+}
+
+/// Measures a table with room for more connections than it has.
+fn row_of<F: Numbered>(
+    capacity: usize,
+    count: usize,
+    name: &str,
+    phase: fn(usize) -> Phase,
+    key: (u64, u64),
+) -> Result<(), Box<dyn Error>> {
+    let file = leave::<F>(capacity, count, phase, key)?;
     let start = Instant::now();
-    let mut settings = gateway_settings(count, &Policy::default());
+    let mut settings = gateway_settings(capacity, &Policy::default());
     settings.max_connections[1 - F::VERSION as usize] = 1;
     let keys = Published::new(Keys::default()).reader();
     let mut gateway = Gateway::<A>::new(settings, keys);
@@ -106,6 +130,6 @@ fn row<F: Numbered>(
     let adopted = start.elapsed();
     assert_eq!(done.adopted as usize, count, "{done:?}");
     let (populated, adopted) = (populated.as_millis(), adopted.as_millis());
-    println!("| {count} IP{:?} | {name} | {populated} | {adopted} |", F::VERSION);
+    println!("| {capacity} IP{:?} | {name} | {populated} | {adopted} |", F::VERSION);
     Ok(())
 }

@@ -6,6 +6,8 @@ pub(super) const SLOTS: usize = 31;
 const ALL: u32 = (1 << SLOTS) - 1;
 /// Index of the word that counts overflows.
 const OVERFLOW: usize = 31;
+/// The bit above those of the slots, which [`Bucket::search`] sets if no search goes on from a bucket.
+pub(super) const LAST: u32 = 1 << SLOTS;
 
 /// The signatures of 31 entries, and how many more there are in other buckets.
 ///
@@ -32,19 +34,19 @@ impl Bucket {
     /// Returns one bit per slot with this signature.
     #[inline(always)]
     pub(super) fn matches(&self, signature: u16) -> u32 {
-        self.equal(signature) & ALL
+        self.search(signature) & ALL
     }
 
     /// Returns one bit per slot that has an entry.
     #[inline(always)]
     pub(super) fn used(&self) -> u32 {
-        !self.equal(0) & ALL
+        !self.search(0) & ALL
     }
 
     /// Returns one bit per slot without entry.
     #[inline(always)]
     pub(super) fn free(&self) -> u32 {
-        self.equal(0) & ALL
+        self.search(0) & ALL
     }
 
     /// Gives a slot the signature of an entry.
@@ -78,30 +80,32 @@ impl Bucket {
         }
     }
 
-    /// Returns one bit per slot with this signature, and one for the count if it is this number.
+    /// Returns one bit per slot with this signature, and [`LAST`] if no search goes on from here.
     ///
     /// Compares all of them in every case. A search that stopped at the first match would end at a
     /// different place each time, which no branch predictor foresees (benchmark `table`).
     #[cfg(any(test, not(all(target_arch = "x86_64", target_feature = "avx2"))))]
     #[inline]
-    fn equal_portable(&self, signature: u16) -> u32 {
-        (0..32).fold(0, |mask, slot| mask | u32::from(self.words[word(slot)] == signature) << slot)
+    fn search_portable(&self, signature: u16) -> u32 {
+        let last = if self.is_last() { LAST } else { 0 };
+        (0..SLOTS)
+            .fold(last, |mask, slot| mask | u32::from(self.words[word(slot)] == signature) << slot)
     }
 
     #[cfg(not(all(target_arch = "x86_64", target_feature = "avx2")))]
     #[inline]
-    fn equal(&self, signature: u16) -> u32 {
-        self.equal_portable(signature)
+    pub(super) fn search(&self, signature: u16) -> u32 {
+        self.search_portable(signature)
     }
 
-    /// Does what `equal_portable` does in six instructions.
+    /// Does what `search_portable` does in seven instructions.
     #[cfg(all(target_arch = "x86_64", target_feature = "avx2"))]
     #[inline(always)]
     #[allow(unsafe_code)]
-    fn equal(&self, signature: u16) -> u32 {
+    pub(super) fn search(&self, signature: u16) -> u32 {
         use core::arch::x86_64::{
-            _mm256_cmpeq_epi16, _mm256_load_si256, _mm256_movemask_epi8, _mm256_packs_epi16,
-            _mm256_set1_epi16,
+            _mm256_and_si256, _mm256_cmpeq_epi16, _mm256_load_si256, _mm256_movemask_epi8,
+            _mm256_packs_epi16, _mm256_set_epi64x, _mm256_set1_epi16,
         };
         let halves = self.words.as_ptr();
         // SAFETY: the whole program is compiled for AVX2, and the words are two times 32 bytes,
@@ -109,6 +113,8 @@ impl Bucket {
         unsafe {
             let wanted = _mm256_set1_epi16(signature as i16);
             let first = _mm256_cmpeq_epi16(_mm256_load_si256(halves.cast()), wanted);
+            // The count is compared with zero.
+            let wanted = _mm256_and_si256(wanted, _mm256_set_epi64x(i64::MAX >> 15, -1, -1, -1));
             let second = _mm256_cmpeq_epi16(_mm256_load_si256(halves.add(16).cast()), wanted);
             _mm256_movemask_epi8(_mm256_packs_epi16(first, second)) as u32
         }
@@ -145,9 +151,13 @@ mod tests {
         for slot in 0..SLOTS {
             bucket.set(slot, [7, 0x8000, 1, 0xffff, 0, 2][slot * slot % 6]);
         }
-        bucket.pass();
-        for signature in [0, 1, 2, 7, 0x7fff, 0x8000, 0xffff] {
-            assert_eq!(bucket.equal(signature), bucket.equal_portable(signature), "{signature:#x}");
+        for is_last in [true, false] {
+            for signature in [0, 1, 2, 7, 0x7fff, 0x8000, 0xffff] {
+                let found = bucket.search(signature);
+                assert_eq!(found, bucket.search_portable(signature), "{signature:#x}");
+                assert_eq!(found & LAST != 0, is_last);
+            }
+            bucket.pass();
         }
     }
 

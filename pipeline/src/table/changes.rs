@@ -67,7 +67,9 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         }
         let vacant = vacant.unwrap_or_else(|| self.vacancy(hash));
         let entry = Entry { key, state, seen: now, next: NIL, previous: NIL, value };
-        let slot = self.enter(hash, vacant, entry);
+        let index = self.enter_unlinked(hash, vacant, entry);
+        self.link(index, state);
+        let slot = Slot(index);
         Some(match evicted {
             Some((state, value)) => Inserted::Evicted(slot, state, value),
             None => Inserted::Free(slot),
@@ -88,14 +90,15 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         }
     }
 
-    /// Enters an entry into a table that has room for it, at a free place that
-    /// [`Table::vacancy`] has returned for its key.
-    pub(super) fn enter(
+    /// Enters an entry into a table that has room for it, at a free place that [`Table::vacancy`] has
+    /// returned for its key. The entry is in no queue yet.
+    #[inline(always)]
+    pub(super) fn enter_unlinked(
         &mut self,
         hash: Hash,
         (bucket, slot): (usize, usize),
         entry: Entry<K, S, V>,
-    ) -> Slot {
+    ) -> u32 {
         let Entry { key, state, .. } = entry;
         if is_kept(state) {
             self.shares.add(&self.keyed, &key);
@@ -109,14 +112,13 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         }
         self.live += 1;
         self.inserted += 1;
-        self.link(index, state);
-        self.buckets[bucket].set(slot, hash.signature);
+        self.buckets[bucket].set(slot, hash.signature as u16);
         let mut passed = hash.home as usize;
         while passed != bucket {
             self.buckets[passed].pass();
             passed = self.after(passed);
         }
-        Slot(index)
+        index
     }
 
     /// Removes an entry.

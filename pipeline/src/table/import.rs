@@ -1,9 +1,10 @@
 //! Adoption: the entries of tables that another process, or another number of workers, has left are
 //! copied into a new table. So sizes, hash keys and number of workers may all differ.
 //!
-//! The entries of a lazy state need no order: they are inserted as they are found. The others wait,
-//! and are inserted in order of the time that they were seen last, so that each queue is in order of
-//! expiry again. If the new table is smaller, established connections get its entries first.
+//! Entries are inserted as they are found: with the same hash key and size, next to each other. Those
+//! of a lazy state need no order. The others enter their queues at the end, in order of the time that
+//! they were seen last, so that each queue is in order of expiry again. If the new table is too small,
+//! established connections get its places first.
 
 use std::io;
 use std::net::IpAddr;
@@ -13,8 +14,7 @@ use memmap2::MmapMut;
 
 use super::header::{Header, Kind, LAYOUT};
 use super::memory::Memory;
-use super::{Entry, Hash, Imported, Kept, Key, NIL, Refused, State, Table};
-use crate::base::prefetch::prefetch;
+use super::{Entry, Hash, Imported, Kept, Key, NIL, Refused, Slot, State, Table, place_of};
 use crate::base::stored::Stored;
 use crate::base::time::Ticks;
 
@@ -33,21 +33,44 @@ pub trait Adopt<K, S, V> {
     fn adopted(&mut self, entry: &Entry<K, S, V>);
 }
 
-/// An entry that waits for its turn.
+/// An entry that is in no queue yet, or found no place.
 #[derive(Clone, Copy)]
 struct Waiting {
     seen: Ticks,
+    /// Its place in this table, or its number in the other one.
     number: u32,
+    /// The number of the other table; [`PLACED`] for an entry that is in this one.
     kept: u16,
-    /// The rank in the order of eviction; the largest for one that is not evicted.
+    /// The higher, the rather it gets a place.
     rank: u8,
 }
 
-/// Entries whose buckets are being prefetched.
-type Batch<K, S, V> = ArrayVec<(Hash, Entry<K, S, V>), BATCH>;
+/// Stands for no other table.
+const PLACED: u16 = u16::MAX;
+/// The rank of entries of a lazy state, and of others that are not evicted. Below are those that are,
+/// in their order.
+const LAZY: u8 = u8::MAX;
+const KEPT: u8 = LAZY - 1;
 
-/// The rank of entries that are not evicted for others.
-const KEPT: u8 = u8::MAX;
+/// An entry whose bucket is being prefetched, and where it was found.
+struct Found<K, S, V> {
+    hash: Hash,
+    entry: Entry<K, S, V>,
+    number: u32,
+    kept: u16,
+}
+
+/// Entries whose buckets are being prefetched.
+type Batch<K, S, V> = ArrayVec<Found<K, S, V>, BATCH>;
+
+/// Returns the rank of entries of a state.
+fn rank_of<S: State>(state: S) -> u8 {
+    match state.eviction_rank() {
+        None if state.is_lazy() => LAZY,
+        None => KEPT,
+        Some(rank) => rank.min(KEPT - 1),
+    }
+}
 
 impl<K: Key + Stored, S: State + Stored, V: Copy + Stored> Stored for Entry<K, S, V> {
     #[inline(always)]
@@ -133,14 +156,19 @@ impl<K: Key + Stored, S: State + Stored, V: Copy + Stored> Table<K, S, V> {
     ) -> Imported {
         let readable = kept.iter().filter(|kept| Self::may_import(kind, kept).is_ok());
         let readable: Vec<_> = readable.take(usize::from(u16::MAX)).copied().collect();
-        let mut adoption = Adoption { table: self, role, done: Imported::default(), now };
-        let mut waiting = Vec::new();
+        let mut adoption = Adoption {
+            table: self,
+            role,
+            done: Imported::default(),
+            now,
+            queued: Vec::new(),
+            left: Vec::new(),
+        };
         for (number, kept) in readable.iter().enumerate() {
-            adoption.scan(kept, number as u16, &mut waiting);
+            adoption.scan(kept, number as u16);
         }
-        adoption.cut(&mut waiting);
-        waiting.sort_unstable_by_key(|entry| entry.seen);
-        adoption.insert_all(&readable, &waiting);
+        adoption.make_room(&readable);
+        adoption.queue();
         let done = adoption.done;
         self.entries.settle();
         done
@@ -153,6 +181,10 @@ struct Adoption<'a, K, S, V, A> {
     role: &'a mut A,
     done: Imported,
     now: Ticks,
+    /// The entries of this table that are in no queue yet.
+    queued: Vec<Waiting>,
+    /// Those that found the table full.
+    left: Vec<Waiting>,
 }
 
 impl<K, S, V, A> Adoption<'_, K, S, V, A>
@@ -162,21 +194,21 @@ where
     V: Copy + Stored,
     A: Adopt<K, S, V>,
 {
-    /// Inserts the entries of a lazy state, and makes the others wait.
-    fn scan(&mut self, kept: &Kept<'_>, table: u16, waiting: &mut Vec<Waiting>) {
+    /// Inserts the entries of a table, as long as there is room.
+    fn scan(&mut self, from: &Kept<'_>, kept: u16) {
         let mut batch = Batch::new();
-        for number in 0..kept.places() {
-            let (bytes, is_torn) = kept.entry(number);
+        for number in 0..from.places() {
+            let (bytes, is_torn) = from.entry(number);
             self.done.torn += u64::from(is_torn);
-            let Some(entry) = self.examine(bytes, kept.free()) else { continue };
-            match entry.state.eviction_rank() {
-                None if entry.state.is_lazy() => self.insert_batched(&mut batch, entry),
-                rank => waiting.push(Waiting {
-                    seen: entry.seen.min(self.now),
-                    number: number as u32,
-                    kept: table,
-                    rank: rank.unwrap_or(KEPT),
-                }),
+            let Some(entry) = self.examine(bytes, from.free()) else { continue };
+            let hash = self.table.hash(entry.key);
+            self.table.prefetch_bucket(hash);
+            if let Some(census) = &self.table.census {
+                census.prefetch(entry.key, &self.table.keyed);
+            }
+            batch.push(Found { hash, entry, number: number as u32, kept });
+            if batch.is_full() {
+                self.insert_batch(&mut batch);
             }
         }
         self.insert_batch(&mut batch);
@@ -214,61 +246,75 @@ where
         Some(entry)
     }
 
-    /// Drops those that the table has no room for: what would be evicted first, and of that what was
-    /// seen least recently.
-    fn cut(&mut self, waiting: &mut Vec<Waiting>) {
-        let room = self.table.capacity - self.table.live;
-        if waiting.len() > room {
-            self.done.unplaced += (waiting.len() - room) as u64;
-            waiting.sort_unstable_by_key(|entry| std::cmp::Reverse((entry.rank, entry.seen)));
-            waiting.truncate(room);
+    fn insert_batch(&mut self, batch: &mut Batch<K, S, V>) {
+        // Others of the batch may take a place before, but then the next one is near.
+        for found in batch.iter() {
+            let (bucket, slot) = self.table.vacancy(found.hash);
+            self.table.entries.prefetch(place_of(bucket, slot) as usize);
         }
-    }
-
-    /// Inserts those that have waited, in their order. They are anywhere in memory, so some are
-    /// prefetched.
-    fn insert_all(&mut self, readable: &[Kept<'_>], waiting: &[Waiting]) {
-        let bytes_of =
-            |found: &Waiting| readable[usize::from(found.kept)].entry(found.number as usize).0;
-        let mut batch = Batch::new();
-        for (at, found) in waiting.iter().enumerate() {
-            if let Some(later) = waiting.get(at + BATCH) {
-                prefetch(&bytes_of(later)[0]);
-            }
-            // They have been accepted before.
-            if let Some(entry) = self.accepted(bytes_of(found)) {
-                self.insert_batched(&mut batch, entry);
-            }
+        for found in batch.drain(..) {
+            self.insert(&found);
         }
-        self.insert_batch(&mut batch);
     }
 
     #[inline(always)]
-    fn insert_batched(&mut self, batch: &mut Batch<K, S, V>, entry: Entry<K, S, V>) {
-        let hash = self.table.hash(entry.key);
-        self.table.prefetch_bucket(hash);
-        if let Some(census) = &self.table.census {
-            census.prefetch(entry.key, &self.table.keyed);
-        }
-        batch.push((hash, entry));
-        if batch.is_full() {
-            self.insert_batch(batch);
+    fn insert(&mut self, found: &Found<K, S, V>) {
+        let Found { hash, entry, number, kept } = found;
+        let is_key = |other: u32| self.table.entries[other as usize].key == entry.key;
+        let (seen, rank) = (entry.seen, rank_of(entry.state));
+        if self.table.locate(*hash, is_key).is_some() {
+            // No table has a key twice.
+            self.done.invalid += 1;
+        } else if self.table.live == self.table.capacity {
+            self.left.push(Waiting { seen, number: *number, kept: *kept, rank });
+        } else {
+            self.role.adopted(entry);
+            let place = self.table.enter_unlinked(*hash, self.table.vacancy(*hash), *entry);
+            match rank {
+                LAZY => self.table.link(place, entry.state),
+                _ => self.queued.push(Waiting { seen, number: place, kept: PLACED, rank }),
+            }
+            self.done.adopted += 1;
         }
     }
 
-    fn insert_batch(&mut self, batch: &mut Batch<K, S, V>) {
-        for (hash, entry) in batch.drain(..) {
-            let is_key = |other: u32| self.table.entries[other as usize].key == entry.key;
-            if self.table.locate(hash, is_key).is_some() {
-                // No table has a key twice.
-                self.done.invalid += 1;
-            } else if self.table.live == self.table.capacity {
-                self.done.unplaced += 1;
-            } else {
-                self.role.adopted(&entry);
-                self.table.enter(hash, self.table.vacancy(hash), entry);
-                self.done.adopted += 1;
+    /// Drops what the table has no room for: what would be evicted first, and of that what was seen
+    /// least recently. Inserts those that found it full and rank above.
+    fn make_room(&mut self, readable: &[Kept<'_>]) {
+        if self.left.is_empty() {
+            return;
+        }
+        let lazy = self.table.live - self.queued.len();
+        let mut all = std::mem::take(&mut self.queued);
+        all.append(&mut self.left);
+        all.sort_unstable_by_key(|entry| std::cmp::Reverse((entry.rank, entry.seen)));
+        let dropped = all.split_off((self.table.capacity - lazy).min(all.len()));
+        self.done.unplaced += dropped.len() as u64;
+        for entry in dropped.iter().filter(|entry| entry.kept == PLACED) {
+            self.table.link(entry.number, self.table.entries[entry.number as usize].state);
+            self.table.remove(Slot(entry.number));
+            self.done.adopted -= 1;
+        }
+        for Waiting { number, kept, .. } in all.iter().copied().filter(|e| e.kept != PLACED) {
+            let bytes = readable[usize::from(kept)].entry(number as usize).0;
+            // They have been accepted before.
+            if let Some(entry) = self.accepted(bytes) {
+                let hash = self.table.hash(entry.key);
+                self.insert(&Found { hash, entry, number, kept });
             }
+        }
+        self.queued.extend(all.into_iter().filter(|entry| entry.kept == PLACED));
+    }
+
+    /// Puts the entries that have an order into their queues. They are anywhere in memory, so some are
+    /// prefetched.
+    fn queue(&mut self) {
+        self.queued.sort_unstable_by_key(|entry| entry.seen);
+        for (at, entry) in self.queued.iter().enumerate() {
+            if let Some(later) = self.queued.get(at + BATCH / 2) {
+                self.table.entries.prefetch(later.number as usize);
+            }
+            self.table.link(entry.number, self.table.entries[entry.number as usize].state);
         }
     }
 }

@@ -34,7 +34,7 @@ mod shares;
 use crate::base::prefetch::prefetch;
 use crate::base::stored::Stored;
 use crate::base::time::Ticks;
-use bucket::{Bucket, SLOTS};
+use bucket::{Bucket, LAST, SLOTS};
 use census::Census;
 use hash::KeyedHash;
 use memory::Memory;
@@ -68,7 +68,8 @@ const FULL_SWEEP: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hash {
     home: u32,
-    signature: u16,
+    /// In the lower half.
+    signature: u32,
 }
 
 impl Hash {
@@ -357,7 +358,7 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         // Multiply and shift works for any number of buckets and needs no division.
         let home = (((hash >> 32) * self.buckets.len() as u64) >> 32) as u32;
         // Zero marks an empty slot.
-        Hash { home, signature: (hash as u16).max(1) }
+        Hash { home, signature: (hash as u16).max(1).into() }
     }
 
     fn after(&self, bucket: usize) -> usize {
@@ -378,14 +379,13 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         let bucket = &self.buckets[home];
         // The bit above those of the slots stands for no match. The place that follows from it is
         // prefetched for nothing, but no branch depends on whether there was a match.
-        let none = u32::from(bucket.is_last()) << SLOTS;
-        let found = bucket.matches(hash.signature) | none;
+        let found = bucket.search(hash.signature as u16);
         if found == 0 {
             return self.prefetch_beyond(hash);
         }
         let place = place_of(home, found.trailing_zeros() as usize);
         self.entries.prefetch(place as usize);
-        let index = if found == 1 << SLOTS { ABSENT } else { place };
+        let index = if found == LAST { ABSENT } else { place };
         EntryHint { index, inserted: self.inserted as u32 }
     }
 
@@ -434,7 +434,7 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
         let mut at = hash.home as usize;
         for _ in 0..self.buckets.len() {
             let bucket = &self.buckets[at];
-            let mut found = bucket.matches(hash.signature);
+            let mut found = bucket.matches(hash.signature as u16);
             while found != 0 {
                 let slot = found.trailing_zeros() as usize;
                 if matches(place_of(at, slot)) {

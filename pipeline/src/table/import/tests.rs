@@ -248,6 +248,46 @@ fn what_is_no_table_of_this_role_and_layout_is_refused() {
     assert_eq!(next.import(Kind::Replica, &[kept], Ticks(0), &mut alone()), Imported::default());
 }
 
+/// Returns memory that is given by its length, and the parts of it that are not zero.
+fn memory_of(text: &str) -> Vec<u8> {
+    let mut lines = text.lines();
+    let length = lines.next().and_then(|line| line.strip_suffix(" bytes")).unwrap();
+    let mut memory = vec![0; length.parse().unwrap()];
+    for (at, digits) in lines.map(|line| line.split_once(' ').unwrap()) {
+        let at: usize = at.parse().unwrap();
+        for (number, byte) in memory[at..at + digits.len() / 2].iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&digits[2 * number..][..2], 16).unwrap();
+        }
+    }
+    memory
+}
+
+/// The file is what the last build with layout 1 has left: 9 places, of which 6 were used; two entries
+/// were removed, one of their places was used again, and a change of client 4 is not finished.
+#[test]
+fn a_table_of_layout_1_is_taken_over() {
+    let memory = memory_of(include_str!("layout_1.txt"));
+    let kept = Kept::new(&memory).unwrap();
+    assert_eq!((kept.kind(), kept.capacity(), kept.places()), (KIND, 9, 6));
+    let (next, done) = adopt(&[&memory], 20, 107);
+    assert_eq!(done, Imported { adopted: 5, torn: 1, ..Imported::default() });
+    let expected =
+        [(0, Phase::New), (1, Phase::Old), (4, Phase::New), (5, Phase::Old), (6, Phase::Late)];
+    let entry = |(number, state): (u32, Phase)| {
+        let seen = Ticks::from_secs(100 + u64::from(number));
+        (key_of(number), (state.queue(), seen, Value::new(number)))
+    };
+    assert_eq!(content(&next, Ticks::from_secs(107)), expected.map(entry).into_iter().collect());
+    // What only layout 1 has.
+    let refused = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut memory = memory.clone();
+        change(&mut memory);
+        Kept::new(&memory).map(drop).unwrap_err().to_string()
+    };
+    assert!(refused(&|m| m[PLACES] = 10).contains("more entries than room"));
+    assert!(refused(&|m| m[8] = 2).contains("its header was changed"));
+}
+
 #[test]
 fn memory_that_ends_early_is_a_table_with_fewer_entries() {
     let mut old = table(10, 1);

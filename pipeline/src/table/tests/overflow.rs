@@ -30,7 +30,7 @@ fn check(table: &Clients) {
         }
         live += 1;
         let hash = table.hash(entry.key);
-        assert_ne!(table.buckets[bucket].matches(hash.signature) >> slot & 1, 0);
+        assert_ne!(table.buckets[bucket].matches(hash.signature as u16) >> slot & 1, 0);
         let mut at = hash.home as usize;
         while at != bucket {
             passed[at] += 1;
