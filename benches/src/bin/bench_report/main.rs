@@ -1,8 +1,10 @@
-//! Collects the benchmarks' results in one JSON file, and draws the chart: see `--help`.
+//! Collects the benchmarks' results in one JSON file, compares them with the accepted ones, and draws
+//! the chart: see `--help`.
 //! `scripts/bench` calls it.
 
 mod criterion;
 mod picture;
+mod ratios;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +13,10 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use serde_json::{Map, Value};
 
-/// Collect the figures of a run of scripts/bench in one file, and draw the chart.
+use ratios::Run;
+
+/// Collect the figures of a run of scripts/bench in one file, compare them with the accepted ones,
+/// and draw the chart.
 #[derive(Debug, Parser)]
 #[command(name = "bench_report", version)]
 struct Options {
@@ -40,6 +45,20 @@ enum What {
         /// Directory of criterion's estimates
         folder: PathBuf,
     },
+    /// Print the change of each ratio since the accepted run
+    Compare {
+        /// The JSON file written by `collect`
+        figures: PathBuf,
+        /// The ratios of the accepted run
+        accepted: PathBuf,
+    },
+    /// Make the ratios of a run the accepted ones
+    Accept {
+        /// The JSON file written by `collect`
+        figures: PathBuf,
+        /// The ratios of the accepted run, to be written
+        accepted: PathBuf,
+    },
     /// Draw ns per packet over the number of connections
     Picture {
         /// The JSON file written by `collect`
@@ -61,11 +80,35 @@ fn main() -> Result<()> {
             print!("{}", criterion::table(&criterion::estimates(&folder)?));
             Ok(())
         }
+        What::Compare { figures, accepted } => compare(&figures, &accepted),
+        What::Accept { figures, accepted } => accept(&figures, &accepted),
         What::Picture { figures, out } => {
             let svg = picture::draw(&read(&figures)?)?;
             fs::write(&out, svg).with_context(|| format!("cannot write {}", out.display()))
         }
     }
+}
+
+fn compare(figures: &Path, accepted: &Path) -> Result<()> {
+    if !accepted.exists() {
+        println!("no run was accepted yet: scripts/bench --accept");
+        return Ok(());
+    }
+    let accepted: Run = serde_json::from_value(read(accepted)?)?;
+    let (text, slower) = Run::of(&read(figures)?).compare(&accepted);
+    println!("{text}");
+    println!("{slower} ratios are worse beyond noise");
+    Ok(())
+}
+
+fn accept(figures: &Path, path: &Path) -> Result<()> {
+    let mut accepted = match path.exists() {
+        true => serde_json::from_value(read(path)?)?,
+        false => Run::default(),
+    };
+    accepted.accept(Run::of(&read(figures)?));
+    let text = serde_json::to_string_pretty(&accepted)? + "\n";
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn collect(

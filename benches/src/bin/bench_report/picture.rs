@@ -12,26 +12,22 @@ const PLOT: [f64; 4] = [70.0, 50.0, 620.0, 430.0];
 /// A label's height.
 const LABEL: f64 = 16.0;
 /// The limits of the axes.
-const CONNECTIONS: [f64; 2] = [1.0, 1e7];
-const NS: [f64; 2] = [10.0, 1_000.0];
+const CONNECTIONS: [f64; 2] = [1e3, 1e7];
+const NS: [f64; 2] = [5.0, 200.0];
+/// Dashes of lines from L3.
+const DASHED: &str = r#" stroke-dasharray="6 4""#;
 
-/// Our measured paths, and their colours.
-const OURS: [(&str, &str); 4] = [
+/// The measured paths, and their colours.
+const PATHS: [(&str, &str); 6] = [
     ("io", "#777777"),
     ("gateway A", "#1f6fb4"),
     ("gateway B", "#2a9d4a"),
     ("gateway C", "#c8511b"),
+    ("switch", "#8a4fb0"),
+    ("replica C", "#a08000"),
 ];
-
-/// Published figures of other systems at a million connections on one core, in millions of packets
-/// per second.
-const PEERS: [(&str, f64); 4] = [
-    ("FastClick's best balancer", 4.7),
-    ("VPP nat44-ed", 2.9),
-    ("Katran IPIP", 1.9),
-    ("DPVS IPIP", 1.6),
-];
-const PEERS_AT: f64 = 1e6;
+/// Those of them that are drawn with frames from L3, too.
+const FROM_L3: [&str; 2] = ["io", "gateway A"];
 
 fn x(connections: f64) -> f64 {
     let [left, _, right, _] = PLOT;
@@ -51,28 +47,18 @@ pub fn draw(all: &Value) -> Result<String> {
     let mut svg = String::new();
     frame(&mut svg, all)?;
     let mut labels = Vec::new();
-    for (name, colour) in OURS {
-        let mut points: Vec<(f64, f64)> = paths
-            .iter()
-            .filter(|figure| figure["name"] == name)
-            .filter_map(|figure| Some((figure["connections"].as_f64()?, figure["ns"].as_f64()?)))
-            .collect();
-        points.sort_by(|one, other| one.0.total_cmp(&other.0));
-        line(&mut svg, colour, &points)?;
-        if let Some((_, ns)) = points.last() {
-            labels.push((y(*ns), colour, format!("{name}: {ns:.0} ns")));
+    for (name, colour) in PATHS {
+        for (suffix, dashes) in [("", ""), (", from L3", DASHED)] {
+            if !suffix.is_empty() && !FROM_L3.contains(&name) {
+                continue;
+            }
+            let label = format!("{name}{suffix}");
+            let points = points(paths, &label);
+            line(&mut svg, (colour, dashes), &points)?;
+            if let Some((_, ns)) = points.last() {
+                labels.push((y(*ns), colour, format!("{label}: {ns:.0} ns")));
+            }
         }
-    }
-    for (name, mpps) in PEERS {
-        let ns = 1e3 / mpps;
-        let (x, y) = (x(PEERS_AT), y(ns));
-        writeln!(
-            svg,
-            r##"<rect x="{:.1}" y="{:.1}" width="8" height="8" fill="#444444"/>"##,
-            x - 4.0,
-            y - 4.0
-        )?;
-        labels.push((y, "#444444", format!("{name}: {ns:.0} ns")));
     }
     spread(&mut labels);
     for (y, colour, label) in labels {
@@ -80,6 +66,18 @@ pub fn draw(all: &Value) -> Result<String> {
     }
     svg.push_str("</svg>\n");
     Ok(svg)
+}
+
+/// Returns a path's connections and nanoseconds, fewest connections first.
+fn points(paths: &[Value], name: &str) -> Vec<(f64, f64)> {
+    let mut points: Vec<(f64, f64)> = paths
+        .iter()
+        .filter(|figure| figure["name"] == name)
+        .filter_map(|figure| Some((figure["connections"].as_f64()?, figure["ns"].as_f64()?)))
+        .filter(|(connections, _)| *connections >= CONNECTIONS[0])
+        .collect();
+    points.sort_by(|one, other| one.0.total_cmp(&other.0));
+    points
 }
 
 /// Background, axes and titles.
@@ -97,18 +95,11 @@ fn frame(svg: &mut String, all: &Value) -> Result<()> {
     let date = field("date").chars().take(10).collect::<String>();
     let below = format!("firstack {}, {date}, {cpu}.", field("commit"));
     text(svg, (left, HEIGHT - 30.0), "start", "#444444", &below)?;
-    let peers = "Squares: figures of others at 1 M connections, on one core of another machine.";
-    text(svg, (left, HEIGHT - 12.0), "start", "#444444", peers)?;
-    for (connections, label) in [
-        (1.0, "1"),
-        (1e1, "10"),
-        (1e2, "100"),
-        (1e3, "1 k"),
-        (1e4, "10 k"),
-        (1e5, "100 k"),
-        (1e6, "1 M"),
-        (1e7, "10 M"),
-    ] {
+    let dashed = "Dashed: the frames come from L3, as those of a card do. Else they are in L1.";
+    text(svg, (left, HEIGHT - 12.0), "start", "#444444", dashed)?;
+    for (connections, label) in
+        [(1e3, "1 k"), (1e4, "10 k"), (1e5, "100 k"), (1e6, "1 M"), (1e7, "10 M")]
+    {
         let x = x(connections);
         writeln!(
             svg,
@@ -117,7 +108,7 @@ fn frame(svg: &mut String, all: &Value) -> Result<()> {
         text(svg, (x, bottom + 18.0), "middle", "#111111", label)?;
     }
     text(svg, ((left + right) / 2.0, bottom + 38.0), "middle", "#111111", "connections")?;
-    for ns in [10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0] {
+    for ns in [5.0, 10.0, 20.0, 50.0, 100.0, 200.0] {
         let y = y(ns);
         writeln!(
             svg,
@@ -145,12 +136,12 @@ fn spread(labels: &mut [(f64, &str, String)]) {
 }
 
 /// Draws one system's points and the line that joins them.
-fn line(svg: &mut String, colour: &str, points: &[(f64, f64)]) -> Result<()> {
+fn line(svg: &mut String, (colour, dashes): (&str, &str), points: &[(f64, f64)]) -> Result<()> {
     let places: Vec<_> =
         points.iter().map(|&(n, ns)| format!("{:.1},{:.1}", x(n), y(ns))).collect();
     writeln!(
         svg,
-        r#"<polyline points="{}" fill="none" stroke="{colour}" stroke-width="2"/>"#,
+        r#"<polyline points="{}" fill="none" stroke="{colour}" stroke-width="2"{dashes}/>"#,
         places.join(" ")
     )?;
     for &(n, ns) in points {
@@ -178,17 +169,21 @@ mod tests {
         let figure =
             |name: &str, n: u32, ns: f64| json!({"name": name, "connections": n, "ns": ns});
         let paths = json!([
-            figure("io", 1, 20.0),
-            figure("gateway A", 1000, 100.0),
-            figure("gateway A", 1, 50.0),
-            figure("gateway A, from inside", 1, 1.0),
+            figure("io", 1_000, 20.0),
+            figure("gateway A", 64_000, 100.0),
+            figure("gateway A", 1_000, 50.0),
+            figure("gateway A", 1, 40.0),
+            figure("gateway A, from L3", 1_000, 60.0),
+            figure("gateway A, from inside", 1_000, 6.0),
         ]);
         let svg = draw(&json!({"whole_path": {"paths": paths}})).unwrap();
-        // Ordered by connections. A decade of nanoseconds is half the height.
-        let places = format!("{:.1},{:.1} {:.1},240.0", x(1.0), y(50.0), x(1e3));
+        // Ordered by connections, and none outside the axes.
+        let places = format!("{:.1},{:.1} {:.1},{:.1}", x(1e3), y(50.0), x(64e3), y(100.0));
         assert!(svg.contains(&format!(r#"points="{places}""#)), "{svg}");
+        assert_eq!((y(NS[0]), y(NS[1])), (PLOT[3], PLOT[1]));
         assert!(svg.contains("io: 20 ns") && svg.contains("gateway A: 100 ns"));
-        assert!(svg.contains("VPP nat44-ed: 345 ns") && !svg.contains("gateway B"));
+        assert!(svg.contains("gateway A, from L3: 60 ns") && svg.contains(DASHED));
+        assert!(!svg.contains("gateway B"));
         assert!(draw(&json!({})).is_err());
         let label = |y| (y, "", String::new());
         let mut labels = [label(110.0), label(100.0), label(200.0)];

@@ -289,8 +289,7 @@ impl Source {
         let start = self.now() + SECOND_NS / 100;
         while sent < packets {
             let now = self.now();
-            let due = (now.saturating_sub(start) as f64 / step) as u64;
-            let count = due.min(packets).saturating_sub(sent).min(BURST as u64);
+            let count = due(now, start, step).min(packets).saturating_sub(sent).min(BURST as u64);
             if count > 0 {
                 let at = |number| start + ((sent + number) as f64 * step) as u64;
                 (0..count).for_each(|number| late.add(now.saturating_sub(at(number)).max(1)));
@@ -315,5 +314,21 @@ impl Source {
             late_ns: Some(late.distribution()),
             cpu_percent: None,
         })
+    }
+}
+
+/// Returns how many packets are due: the first at `start`, the others every `step` after it.
+fn due(now: u64, start: u64, step: f64) -> u64 {
+    now.checked_sub(start).map_or(0, |passed| (passed as f64 / step) as u64 + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::due;
+
+    #[test]
+    fn a_packet_is_due_at_its_time_and_not_an_interval_later() {
+        let at = |now| due(now, 1_000, 10.0);
+        assert_eq!([999, 1_000, 1_009, 1_010, 1_100].map(at), [0, 1, 1, 2, 11]);
     }
 }

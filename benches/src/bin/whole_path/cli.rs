@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
+use crate::cases::Wanted;
+
 /// Measure whole paths from port to port on one core, over DPDK's net_null devices.
 ///
 /// A source of negligible cost, whatever the number of connections, stamps frames with valid
@@ -51,6 +53,13 @@ pub struct Options {
     /// The CPU to run on; the last one by default.
     #[arg(long)]
     pub cpu: Option<u32>,
+    /// Compare with another build of this program, slice by slice in turn: paths and races only,
+    /// which are what there is before and after.
+    #[arg(long)]
+    pub pair: Option<PathBuf>,
+    /// Measure slices as another build asks for them.
+    #[arg(long, hide = true, conflicts_with = "pair")]
+    pub turns: bool,
     /// Write the figures to this file as JSON.
     #[arg(long)]
     pub json: Option<PathBuf>,
@@ -82,10 +91,43 @@ pub enum Part {
 impl Options {
     /// Returns the parts to run.
     pub fn parts(&self) -> Vec<Part> {
-        match self.parts.is_empty() {
+        let parts = match self.parts.is_empty() {
             true => Part::value_variants().to_vec(),
             false => self.parts.clone(),
+        };
+        let in_turns = |part: &Part| matches!(part, Part::Paths | Part::Races);
+        let pair = self.turns || self.pair.is_some();
+        parts.into_iter().filter(|part| !pair || in_turns(part)).collect()
+    }
+
+    /// Returns what is wanted at each of these numbers of connections.
+    pub fn wanted_of<'a>(&'a self, connections: &'a [u32]) -> impl Iterator<Item = Wanted<'a>> {
+        let (only, directions) = (&self.only[..], self.directions);
+        connections.iter().map(move |&connections| Wanted { connections, only, directions })
+    }
+
+    /// Returns the arguments of a build that takes turns with this one. It measures the same
+    /// systems, for the same time and on the same CPU.
+    pub fn for_turns(&self) -> Vec<String> {
+        let numbers =
+            |numbers: &[u32]| numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+        let names = self.parts().into_iter().filter_map(|part| part.to_possible_value());
+        let mut arguments: Vec<String> = names.map(|name| name.get_name().to_owned()).collect();
+        let mut add = |name: &str, value: String| arguments.push(format!("--{name}={value}"));
+        add("connections", numbers(&self.connections));
+        add("live", numbers(&self.live));
+        add("slice", self.slice.to_string());
+        add("warm-up", self.warm_up.to_string());
+        if !self.only.is_empty() {
+            add("only", self.only.join(","));
         }
+        if let Some(cpu) = self.cpu {
+            add("cpu", cpu.to_string());
+        }
+        if self.directions {
+            arguments.push("--directions".to_owned());
+        }
+        arguments
     }
 }
 
@@ -104,7 +146,25 @@ fn count(text: &str) -> Result<u32, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::count;
+    use clap::Parser as _;
+
+    use super::{Options, Part, count};
+
+    #[test]
+    fn a_pair_measures_the_same_in_both_builds() {
+        let given = "whole_path races scale --only=switch,gateway --live=1k --cpu=1 --pair=other";
+        let own = Options::parse_from(given.split(' '));
+        assert_eq!(own.parts(), [Part::Races]);
+        let arguments = own.for_turns();
+        let other = Options::parse_from(
+            ["whole_path".to_owned(), "--turns".to_owned()].into_iter().chain(arguments),
+        );
+        assert!(other.turns);
+        assert_eq!(other.parts(), own.parts());
+        assert_eq!((other.only, other.live, other.cpu), (own.only, own.live, own.cpu));
+        assert_eq!((other.slice, other.warm_up), (own.slice, own.warm_up));
+        assert_eq!(other.connections, own.connections);
+    }
 
     #[test]
     fn numbers_have_units() {

@@ -16,6 +16,10 @@ pub const BUFFERS: u32 = 8191;
 pub const CACHE: u32 = 250;
 /// MiB of memory for DPDK.
 const MEMORY: u32 = 256;
+/// DPDK's option for ordinary memory.
+const NO_HUGE: &str = "--no-huge";
+/// Growth in kB from which tables are said to lie in huge pages or not: two of them.
+const SOME_KB: u64 = 4_096;
 /// Queue descriptors. net_null ignores their number.
 const DESCRIPTORS: u16 = 512;
 
@@ -38,6 +42,8 @@ pub struct Lab {
     plain_ports: Vec<Port>,
     /// Whether this thread has real-time priority.
     pub real_time: bool,
+    /// Whether DPDK's memory, and with it the packet buffers, lies in huge pages.
+    huge: bool,
 }
 
 impl Lab {
@@ -53,6 +59,7 @@ impl Lab {
             "--log-level=5".to_owned(),
         ];
         args.extend(memory_arguments(MEMORY));
+        let huge = !args.iter().any(|argument| argument == NO_HUGE);
         let eal = Eal::init(&args)?;
         let pool = |name, size| MbufPool::new(&eal, name, size, CACHE, DEFAULT_DATA_ROOM, None);
         let waiting = 2 * WAITING as u32;
@@ -60,7 +67,15 @@ impl Lab {
         let own = id.to_string();
         let real_time = Command::new("chrt").args(["-f", "-p", "20", &own]).output();
         let real_time = real_time.is_ok_and(|output| output.status.success());
-        Ok(Self { eal, pool, plain_pool, ports: Vec::new(), plain_ports: Vec::new(), real_time })
+        Ok(Self {
+            eal,
+            pool,
+            plain_pool,
+            ports: Vec::new(),
+            plain_ports: Vec::new(),
+            real_time,
+            huge,
+        })
     }
 
     /// Describes CPU, priority and memory.
@@ -68,6 +83,20 @@ impl Lab {
         match self.real_time {
             true => "SCHED_FIFO 20",
             false => "the kernel's usual scheduling: SCHED_FIFO is not permitted",
+        }
+    }
+
+    /// Describes what lies in huge pages: the buffers, and the tables that were made since an
+    /// earlier reading of the memory, if they are large enough for any.
+    pub fn huge_pages(&self, before: Memory) -> &'static str {
+        let now = Memory::now();
+        let all = now.anonymous_kb.saturating_sub(before.anonymous_kb);
+        let huge = now.huge_kb.saturating_sub(before.huge_kb);
+        match (self.huge, all >= SOME_KB && huge * 10 >= all * 9) {
+            (true, true) => "buffers, tables",
+            (true, false) => "buffers",
+            (false, true) => "tables",
+            (false, false) => "none",
         }
     }
 
@@ -94,6 +123,27 @@ impl Lab {
     }
 }
 
+/// This process's memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Memory {
+    /// What is no file's, in kB.
+    anonymous_kb: u64,
+    /// Of it, what is in transparent huge pages.
+    huge_kb: u64,
+}
+
+impl Memory {
+    /// Returns the current state.
+    pub fn now() -> Self {
+        let text = fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
+        let field = |name: &str| {
+            let value = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+            value.trim().trim_end_matches(" kB").parse().unwrap_or(0)
+        };
+        Self { anonymous_kb: field("Anonymous:"), huge_kb: field("AnonHugePages:") }
+    }
+}
+
 fn lcores(cpu: u32) -> String {
     let count = std::thread::available_parallelism().map_or(1, |count| count.get() as u32);
     match (0..count).find(|&other| other != cpu) {
@@ -112,7 +162,7 @@ pub fn memory_arguments(mib: u32) -> Vec<String> {
     if pages * 2 > mib + 64 {
         [&size[..], &["--huge-unlink".to_owned()]].concat()
     } else {
-        [&size[..], &["--no-huge".to_owned()]].concat()
+        [&size[..], &[NO_HUGE.to_owned()]].concat()
     }
 }
 

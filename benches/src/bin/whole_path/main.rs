@@ -1,11 +1,12 @@
 //! Whole paths from port to port on one core: see `--help` in [`cli`].
 //!
 //! [`source`] stamps [`template`]s of [`frames`] into the buffers that [`lab`]'s ports receive, at
-//! once or after they were [`waiting`].
-//! [`loops`] and [`roles`] forward them. [`cases`] lists the cases of each system, [`measure`]
-//! measures them in turn, [`testpmd`] compares the loops, [`report`] writes the results. [`keeper`]
-//! takes what gateways report of their races.
+//! once or after they were [`waiting`]. [`loops`] and [`roles`] forward them. [`cases`] lists the
+//! cases of each system, [`measure`] measures them in turn, [`testpmd`] compares the loops,
+//! [`report`] and [`summary`] write the results. [`keeper`] takes what gateways report of their
+//! races. [`aims`] says what all this is to cost, and [`pair`] measures two builds in turn.
 
+mod aims;
 mod cases;
 mod cli;
 mod flood;
@@ -14,17 +15,20 @@ mod keeper;
 mod lab;
 mod loops;
 mod measure;
+mod pair;
 mod races;
 mod report;
 mod roles;
 mod scale;
 mod source;
+mod summary;
 mod system_under_test;
 mod template;
 mod testpmd;
 mod waiting;
 
 use std::io::IsTerminal;
+use std::path::Path;
 use std::thread;
 
 use anyhow::Result;
@@ -33,11 +37,12 @@ use firstack::sys::hugepages::HugePages;
 use firstack_benches::BURST;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use cases::Wanted;
 use cli::{Options, Part};
 use keeper::Keeper;
-use lab::Lab;
+use lab::{Lab, Memory};
 use measure::Effort;
+use pair::Other;
+use races::Racing;
 use report::Report;
 
 /// The same allocator as `firstack`'s.
@@ -56,6 +61,7 @@ fn main() -> Result<()> {
         slice: tsc_hz / 1_000 * options.slice.max(1),
         warm_up: tsc_hz / 1_000 * options.warm_up,
         per_ns: tsc_hz as f64 / 1e9,
+        huge_pages: "",
     };
     let mut report = Report {
         scheduling: lab.scheduling().to_owned(),
@@ -64,7 +70,15 @@ fn main() -> Result<()> {
         burst: BURST,
         ..Report::default()
     };
+    if options.turns {
+        return turns(&mut lab, &keeper, &options, &effort);
+    }
     println!("CPU {cpu}, {}, TSC {:.2} GHz", lab.scheduling(), effort.per_ns);
+    if let Some(other) = &options.pair {
+        pairs((&mut lab, &keeper), other, &options, &effort, &mut report)?;
+        lab.check_buffers()?;
+        return options.json.as_ref().map_or(Ok(()), |path| report.write(path));
+    }
     for part in options.parts() {
         match part {
             Part::Testpmd => testpmd_part(&mut lab, &options, cpu, &effort, &mut report)?,
@@ -78,7 +92,63 @@ fn main() -> Result<()> {
             report.write(path)?;
         }
     }
+    if !report.paths.is_empty() {
+        println!("\n{}", summary::table(&report.paths));
+    }
+    println!("\n{}", aims::table(&report.paths, &report.races));
     Ok(())
+}
+
+/// Measures what the build that started this one asks for.
+fn turns(lab: &mut Lab, keeper: &Keeper, options: &Options, effort: &Effort) -> Result<()> {
+    for part in options.parts() {
+        match part {
+            Part::Races => {
+                for &live in &options.live {
+                    pair::serve(&mut Racing::open((lab, keeper), live)?, effort)?;
+                }
+            }
+            _ => {
+                for wanted in options.wanted_of(&options.connections) {
+                    pair::serve(&mut cases::plan(lab, &wanted, |_| {})?, effort)?;
+                }
+            }
+        }
+    }
+    lab.check_buffers()
+}
+
+/// Measures this build and another one.
+fn pairs(
+    (lab, keeper): (&mut Lab, &Keeper),
+    other: &Path,
+    options: &Options,
+    effort: &Effort,
+    report: &mut Report,
+) -> Result<()> {
+    let mut build = Other::start(other, &options.for_turns())?;
+    let named = other.display().to_string();
+    for part in options.parts() {
+        let numbers = if part == Part::Races { &options.live } else { &options.connections };
+        for (&number, wanted) in numbers.iter().zip(options.wanted_of(numbers)) {
+            let bar = progress(&format!("{part:?}, {}", report::count(number)), effort.rounds);
+            let done = || bar.inc(1);
+            let figures = match part {
+                Part::Races => {
+                    let mut racing = Racing::open((lab, keeper), number)?;
+                    build.compare(&mut racing, number, effort, done)?
+                }
+                _ => {
+                    let mut plan = cases::plan(lab, &wanted, |_| {})?;
+                    build.compare(&mut plan, number, effort, done)?
+                }
+            };
+            bar.finish_and_clear();
+            println!("\n{}", aims::pairs(&figures, &named));
+            report.pairs.extend(figures);
+        }
+    }
+    build.finish()
 }
 
 /// A progress bar on a terminal, lines elsewhere.
@@ -114,11 +184,13 @@ fn paths_part(
     effort: &Effort,
     report: &mut Report,
 ) -> Result<()> {
-    for &connections in &options.connections {
+    for wanted in options.wanted_of(&options.connections) {
+        let connections = wanted.connections;
         let bar = progress(&format!("{} connections", report::count(connections)), effort.rounds);
-        let wanted = Wanted { connections, only: &options.only, directions: options.directions };
+        let before = Memory::now();
         let mut plan = cases::plan(lab, &wanted, |name| bar.set_message(name.to_owned()))?;
         bar.set_message("");
+        let effort = &Effort { huge_pages: lab.huge_pages(before), ..*effort };
         let cases = &mut plan.cases;
         let figures =
             measure::rounds(&mut plan.systems, cases, connections, effort, || bar.inc(1))?;
@@ -139,7 +211,11 @@ fn races_part(
 ) -> Result<()> {
     for &live in &options.live {
         let bar = progress(&format!("races, {} live", report::count(live)), effort.rounds);
-        let figures = races::measure((lab, keeper), live, effort, || bar.inc(1))?;
+        let before = Memory::now();
+        let mut racing = Racing::open((lab, keeper), live)?;
+        let effort = Effort { huge_pages: lab.huge_pages(before), ..*effort };
+        let figures = races::measure(&mut racing, &effort, || bar.inc(1))?;
+        drop(racing);
         bar.finish_and_clear();
         lab.check_buffers()?;
         println!("\n{} connections live\n\n{}", report::count(live), report::races(&figures));

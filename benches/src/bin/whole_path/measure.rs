@@ -20,6 +20,8 @@ pub struct Effort {
     pub warm_up: u64,
     /// Counts per nanosecond.
     pub per_ns: f64,
+    /// What lies in huge pages, as [`crate::lab::Lab::huge_pages`] returns it.
+    pub huge_pages: &'static str,
 }
 
 /// The result of a slice.
@@ -60,8 +62,13 @@ pub struct Figure {
     pub ratio_to_io: f64,
     /// Median of the nanoseconds above the io loop in the same round.
     pub ns_over_io: f64,
+    /// A quarter to three quarters of the rounds' rates over io, as a part of the median: how much
+    /// of a change is noise.
+    pub ratio_spread: f64,
     /// Rounds.
     pub rounds: usize,
+    /// What lies in huge pages.
+    pub huge_pages: &'static str,
 }
 
 /// Runs a case for one slice.
@@ -137,6 +144,9 @@ impl Figure {
     fn new(case: &Case, connections: u32, ns: Vec<f64>, io: &[f64], effort: &Effort) -> Self {
         let per_packet = median(ns.clone());
         let pairs = || ns.iter().zip(io);
+        let mut ratios: Vec<f64> = pairs().map(|(own, io)| io / own).collect();
+        ratios.sort_by(f64::total_cmp);
+        let ratio_to_io = median(ratios.clone());
         Self {
             name: case.name.clone(),
             connections,
@@ -146,11 +156,21 @@ impl Figure {
             ns_most: ns.iter().copied().fold(0.0, f64::max),
             tsc_cycles: per_packet * effort.per_ns,
             mpps: 1e3 / per_packet,
-            ratio_to_io: median(pairs().map(|(own, io)| io / own).collect()),
+            ratio_to_io,
+            ratio_spread: (quantile(&ratios, 0.75) - quantile(&ratios, 0.25)) / ratio_to_io,
             ns_over_io: median(pairs().map(|(own, io)| own - io).collect()),
             rounds: effort.rounds,
+            huge_pages: effort.huge_pages,
         }
     }
+}
+
+/// Returns what a part of the sorted values is below, or NaN without values.
+pub fn quantile(sorted: &[f64], part: f64) -> f64 {
+    let place = part * sorted.len().saturating_sub(1) as f64;
+    let value = |at: f64| sorted.get(at as usize).copied().unwrap_or(f64::NAN);
+    let (low, high) = (value(place.floor()), value(place.ceil()));
+    low + (high - low) * place.fract()
 }
 
 /// Returns the median, or the mean of the middle two.
@@ -165,7 +185,14 @@ pub fn median(mut values: Vec<f64>) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::median;
+    use super::{median, quantile};
+
+    #[test]
+    fn a_quartile_is_between_its_neighbours() {
+        assert_eq!(quantile(&[1.0, 2.0, 3.0, 4.0, 5.0], 0.25), 2.0);
+        assert_eq!(quantile(&[1.0, 2.0], 0.75), 1.75);
+        assert!(quantile(&[], 0.5).is_nan());
+    }
 
     #[test]
     fn a_median_is_in_the_middle() {

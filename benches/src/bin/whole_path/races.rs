@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::frames;
 use crate::keeper::Keeper;
 use crate::lab::Lab;
-use crate::measure::{Effort, median, slice};
+use crate::measure::{Effort, median, quantile, slice};
 use crate::roles;
 use crate::source::{Program, Racers, Turn};
 use crate::system_under_test::{Base, Case, SystemUnderTest};
@@ -39,6 +39,8 @@ pub struct RaceFigure {
     /// Minimum and maximum of the rounds.
     pub ns_least: f64,
     pub ns_most: f64,
+    /// A quarter to three quarters of the rounds, as a part of the median.
+    pub spread: f64,
     /// Received packets per race, the client's RST included.
     pub packets_per_race: f64,
     /// Direct copies per race.
@@ -47,12 +49,14 @@ pub struct RaceFigure {
     pub reports_lost: f64,
     /// Rounds.
     pub rounds: usize,
+    /// What lies in huge pages.
+    pub huge_pages: &'static str,
 }
 
-/// A round's result, each per race.
+/// A slice's result, each per race.
 #[derive(Clone, Copy, Debug)]
-struct Seen {
-    ns: f64,
+pub struct Seen {
+    pub ns: f64,
     packets: f64,
     copies: f64,
     lost: f64,
@@ -71,70 +75,94 @@ fn asked(system: &SystemUnderTest) -> [u64; 2] {
     })
 }
 
-/// Measures races at gateways in turn, each with this many open connections: of A, B and C, which
-/// ask nobody directly, and with 0 to 4 direct copies.
-pub fn measure(
-    (lab, keeper): (&mut Lab, &Keeper),
+/// Gateways with this many open connections each: of A, B and C, which ask nobody directly, and
+/// with 0 to 4 direct copies. Their memories are kept until this is dropped.
+pub struct Racing<'a> {
+    /// Each gateway and its races.
+    pub all: Vec<(SystemUnderTest, Case)>,
     live: u32,
+    keeper: &'a Keeper,
+}
+
+impl<'a> Racing<'a> {
+    /// Opens the connections.
+    pub fn open((lab, keeper): (&mut Lab, &'a Keeper), live: u32) -> Result<Self> {
+        let mut all = vec![
+            racing::<A>(lab, 0, ("gateway A", roles::gateway(table(live)), 1), live)?,
+            racing::<B>(lab, 1, ("gateway B", roles::gateway(table(live)), 1), live)?,
+            racing::<C>(lab, 2, ("gateway C", roles::gateway(table(live)), 1), live)?,
+        ];
+        let mut memories = Vec::new();
+        for (pair, copies) in (3..).zip(DIRECT) {
+            let (role, memory) = roles::direct_gateway::<A>(table(live), copies);
+            memories.push(memory);
+            let name = format!("gateway A, direct = {copies}");
+            all.push(racing::<A>(lab, pair, (&name, role, copies.max(1).into()), live)?);
+        }
+        keeper.keep(memories);
+        Ok(Self { all, live, keeper })
+    }
+
+    /// Races at one of the gateways for a slice.
+    pub fn slice(&mut self, number: usize, effort: &Effort) -> Result<Seen> {
+        let (system, case) = &mut self.all[number];
+        let (before, counted) = (system.tally(), asked(system));
+        let slice = slice(system, case, effort)?;
+        let after = system.tally();
+        let of = |side, verdict| after.since(&before, side, verdict) as f64;
+        let packets =
+            (after.received[0] - before.received[0]) + (after.received[1] - before.received[1]);
+        // Warm-up included: the share is constant.
+        let races = of(1, Verdict::ReplicaWon);
+        let per_race = packets as f64 / races;
+        let [copies, lost] = std::array::from_fn(|n| (asked(system)[n] - counted[n]) as f64);
+        // The client's RST is not reported.
+        let reports = packets as f64 - races;
+        let ns = slice.ns(effort) * per_race;
+        Ok(Seen { ns, packets: per_race, copies: copies / races, lost: lost / reports })
+    }
+}
+
+impl Drop for Racing<'_> {
+    fn drop(&mut self) {
+        self.keeper.keep(Vec::new());
+    }
+}
+
+/// Measures races at all gateways in turn.
+pub fn measure(
+    racing: &mut Racing<'_>,
     effort: &Effort,
     mut done: impl FnMut(),
 ) -> Result<Vec<RaceFigure>> {
-    let mut all = vec![
-        racing::<A>(lab, 0, ("gateway A", roles::gateway(table(live)), 1), live)?,
-        racing::<B>(lab, 1, ("gateway B", roles::gateway(table(live)), 1), live)?,
-        racing::<C>(lab, 2, ("gateway C", roles::gateway(table(live)), 1), live)?,
-    ];
-    let mut memories = Vec::new();
-    for (pair, copies) in (3..).zip(DIRECT) {
-        let (role, memory) = roles::direct_gateway::<A>(table(live), copies);
-        memories.push(memory);
-        let name = format!("gateway A, direct = {copies}");
-        all.push(racing::<A>(lab, pair, (&name, role, copies.max(1).into()), live)?);
-    }
-    keeper.keep(memories);
-    let mut seen = vec![Vec::new(); all.len()];
+    let mut seen = vec![Vec::new(); racing.all.len()];
     for _ in 0..effort.rounds {
-        for ((system, case), seen) in all.iter_mut().zip(&mut seen) {
-            let (before, counted) = (system.tally(), asked(system));
-            let slice = slice(system, case, effort)?;
-            let after = system.tally();
-            let of = |side, verdict| after.since(&before, side, verdict) as f64;
-            let packets =
-                (after.received[0] - before.received[0]) + (after.received[1] - before.received[1]);
-            // Warm-up included: the share is constant.
-            let races = of(1, Verdict::ReplicaWon);
-            let per_race = packets as f64 / races;
-            let [copies, lost] = std::array::from_fn(|n| (asked(system)[n] - counted[n]) as f64);
-            // The client's RST is not reported.
-            let reports = packets as f64 - races;
-            seen.push(Seen {
-                ns: slice.ns(effort) * per_race,
-                packets: per_race,
-                copies: copies / races,
-                lost: lost / reports,
-            });
+        for (number, seen) in seen.iter_mut().enumerate() {
+            seen.push(racing.slice(number, effort)?);
         }
         done();
     }
-    keeper.keep(Vec::new());
     let figure = |((system, _), seen): (&(SystemUnderTest, Case), &Vec<Seen>)| {
         let all = |of: fn(&Seen) -> f64| seen.iter().map(of).collect::<Vec<_>>();
-        let ns = all(|seen| seen.ns);
+        let mut ns = all(|seen| seen.ns);
+        ns.sort_by(f64::total_cmp);
         let ns_per_race = median(ns.clone());
         RaceFigure {
             name: system.name.clone(),
-            live,
+            live: racing.live,
             races_per_second: 1e9 / ns_per_race,
             ns_per_race,
-            ns_least: ns.iter().copied().fold(f64::INFINITY, f64::min),
-            ns_most: ns.iter().copied().fold(0.0, f64::max),
+            ns_least: ns.first().copied().unwrap_or(f64::NAN),
+            ns_most: ns.last().copied().unwrap_or(f64::NAN),
+            spread: (quantile(&ns, 0.75) - quantile(&ns, 0.25)) / ns_per_race,
             packets_per_race: median(all(|seen| seen.packets)),
             direct_copies: median(all(|seen| seen.copies)),
             reports_lost: median(all(|seen| seen.lost)),
             rounds: effort.rounds,
+            huge_pages: effort.huge_pages,
         }
     };
-    Ok(all.iter().zip(&seen).map(figure).collect())
+    Ok(racing.all.iter().zip(&seen).map(figure).collect())
 }
 
 /// Returns a gateway with open connections, whose racers have raced once.

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::flood::FloodFigure;
 use crate::measure::Figure;
+use crate::pair::PairFigure;
 use crate::races::RaceFigure;
 use crate::scale::ScaleFigure;
 use crate::testpmd::Comparison;
@@ -27,6 +28,8 @@ pub struct Report {
     pub testpmd: Vec<Comparison>,
     /// Packets of open connections.
     pub paths: Vec<Figure>,
+    /// The same and races, of two builds.
+    pub pairs: Vec<PairFigure>,
     /// Whole races.
     pub races: Vec<RaceFigure>,
     /// The flood.
@@ -61,8 +64,8 @@ pub fn comparisons(rows: &[Comparison]) -> String {
 /// Figures of one number of connections.
 pub fn figures(rows: &[Figure]) -> String {
     let mut text = String::from(
-        "| system | frames, bytes | Mpps | ns per packet (least, most) | TSC cycles | of io | ns over io |\n\
-         |---|---|---|---|---|---|---|\n",
+        "| system | frames, bytes | Mpps | ns per packet (least, most) | TSC cycles | of io | ns over io | huge pages |\n\
+         |---|---|---|---|---|---|---|---|\n",
     );
     for row in rows {
         let bytes = match row.frame_bytes {
@@ -72,7 +75,7 @@ pub fn figures(rows: &[Figure]) -> String {
         };
         let _ = writeln!(
             text,
-            "| {} | {bytes} | {:.1} | {:.1} ({:.1}, {:.1}) | {:.0} | {:.0} % | {:+.1} |",
+            "| {} | {bytes} | {:.1} | {:.1} ({:.1}, {:.1}) | {:.0} | {:.0} % | {:+.1} | {} |",
             row.name,
             row.mpps,
             row.ns,
@@ -81,6 +84,7 @@ pub fn figures(rows: &[Figure]) -> String {
             row.tsc_cycles,
             row.ratio_to_io * 100.0,
             row.ns_over_io,
+            row.huge_pages,
         );
     }
     text
@@ -89,13 +93,13 @@ pub fn figures(rows: &[Figure]) -> String {
 /// Races at one number of other connections.
 pub fn races(rows: &[RaceFigure]) -> String {
     let mut text = String::from(
-        "| system | whole races a second, millions | ns per race (least, most) | packets in for each | direct copies | reports lost |\n\
-         |---|---|---|---|---|---|\n",
+        "| system | whole races a second, millions | ns per race (least, most) | packets in for each | direct copies | reports lost | huge pages |\n\
+         |---|---|---|---|---|---|---|\n",
     );
     for row in rows {
         let _ = writeln!(
             text,
-            "| {} | {:.2} | {:.0} ({:.0}, {:.0}) | {:.2} | {:.2} | {:.0} % |",
+            "| {} | {:.2} | {:.0} ({:.0}, {:.0}) | {:.2} | {:.2} | {:.0} % | {} |",
             row.name,
             row.races_per_second / 1e6,
             row.ns_per_race,
@@ -104,6 +108,7 @@ pub fn races(rows: &[RaceFigure]) -> String {
             row.packets_per_race,
             row.direct_copies,
             row.reports_lost * 100.0,
+            row.huge_pages,
         );
     }
     text
