@@ -56,7 +56,7 @@ impl Lab {
         let pool = |name| MbufPool::new(&eal, name, BUFFERS, CACHE, DEFAULT_DATA_ROOM, None);
         let (pool, plain_pool) = (pool("stamped")?, pool("plain")?);
         let own = id.to_string();
-        let real_time = Command::new("chrt").args(["-f", "-p", "20", &own]).output();
+        let real_time = Command::new("chrt").args(["-a", "-f", "-p", "20", &own]).output();
         let real_time = real_time.is_ok_and(|output| output.status.success());
         Ok(Self { eal, pool, plain_pool, ports: Vec::new(), plain_ports: Vec::new(), real_time })
     }
