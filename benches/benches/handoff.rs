@@ -152,9 +152,9 @@ fn views(criterion: &mut Criterion) {
                 }
                 workers[0].flush(|_| ());
                 workers[1].receive(BURST, |received| {
-                    let frame = black_box(received.frame);
-                    let view = if again { View::parse(frame, frame.len()) } else { received.view };
-                    black_box(view);
+                    let view = received.view().filter(|_| !again);
+                    let frame = black_box(received.into_frame());
+                    black_box(view.unwrap_or_else(|| View::parse(frame, frame.len())));
                 })
             });
         });

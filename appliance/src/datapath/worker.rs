@@ -66,14 +66,14 @@ pub struct Worker<R> {
     heart: Heart,
     says_goodbye: Arc<AtomicBool>,
     frames: ArrayVec<Mbuf, BURST>,
-    batch: Burst<Mbuf>,
+    /// The packets that the role decides about next, by side. Those that other workers have handed
+    /// over come before those received.
+    batches: [Burst<Mbuf>; 2],
     out: Output<Mbuf>,
     /// The time at which this poll began.
     now: Ticks,
     /// The time at which the role's periodic work is due.
     next_timer: Ticks,
-    /// Packets that other workers have handed over, by side.
-    taken: [Burst<Mbuf>; 2],
 }
 
 /// Everything a worker is built from.
@@ -127,11 +127,10 @@ impl<R: Role> Worker<R> {
             heart: Heart::new(parts.pulse),
             says_goodbye: parts.says_goodbye,
             frames: ArrayVec::new(),
-            batch: Burst::default(),
+            batches: [Burst::default(), Burst::default()],
             out: Output::new(parts.copies),
             now: Ticks::default(),
             next_timer: Ticks::default(),
-            taken: [Burst::default(), Burst::default()],
         }
     }
 
@@ -195,12 +194,12 @@ impl<R: Role> Worker<R> {
         if self.successors.is_waiting() {
             self.reload();
         }
-        for side in Side::ALL {
-            count += self.receive(side);
-        }
         if self.handoff.has_others() {
             self.heart.at(Stage::Handoff);
-            count += self.process_handoffs();
+            count += self.collect();
+        }
+        for side in Side::ALL {
+            count += self.receive(side);
         }
         if self.now >= self.next_timer {
             self.next_timer = self.now + TIMER_INTERVAL;
@@ -219,51 +218,69 @@ impl<R: Role> Worker<R> {
         successors.take(|next| role.reload(next, *now));
     }
 
-    /// Receives a burst on a side and runs the role over it. Returns how many frames arrived.
+    /// Receives a burst on a side, and runs the role over it together with what other workers have
+    /// handed over. Returns how many frames arrived.
     #[inline]
     fn receive(&mut self, side: Side) -> usize {
-        let Some(rx) = &mut self.queues[side as usize].rx else { return 0 };
-        let (receiving, deciding) = match side {
-            Side::Inside => (Stage::ReceiveInside, Stage::RoleInside),
-            Side::Outside => (Stage::ReceiveOutside, Stage::RoleOutside),
-        };
-        self.heart.at(receiving);
-        let count = if self.handoff.has_others() {
-            let count = rx.burst_up_to(&mut self.frames, self.burst);
-            prefetch_headers(&self.frames);
-            if count > 0 {
-                self.distribute(side);
+        let at = side as usize;
+        self.heart.at(match side {
+            Side::Inside => Stage::ReceiveInside,
+            Side::Outside => Stage::ReceiveOutside,
+        });
+        let count = match &mut self.queues[at].rx {
+            None => 0,
+            Some(rx) if !self.handoff.has_others() => {
+                let frames = self.batches[at].frames();
+                let count = rx.burst_up_to(frames, self.burst);
+                prefetch_headers(frames);
+                count
             }
-            count
-        } else {
-            let frames = self.batch.frames();
-            let count = rx.burst_up_to(frames, self.burst);
-            prefetch_headers(frames);
-            count
+            Some(rx) => {
+                let count = rx.burst_up_to(&mut self.frames, self.burst);
+                prefetch_headers(&self.frames);
+                if self.batches[at].len() + count > BURST {
+                    self.process(side);
+                }
+                if count > 0 {
+                    self.distribute(side);
+                }
+                count
+            }
         };
-        if !self.batch.is_empty() {
-            self.heart.at(deciding);
-            let Self { now, pool, out, batch, .. } = self;
-            self.role.process(side, batch, &mut Context { now: *now, pool, out });
-            self.heart.at(Stage::Transmit);
-            self.flush();
-        }
+        self.process(side);
         count
+    }
+
+    /// Runs the role over the batch of a side, and transmits what it sends.
+    #[inline]
+    fn process(&mut self, side: Side) {
+        if self.batches[side as usize].is_empty() {
+            return;
+        }
+        self.heart.at(match side {
+            Side::Inside => Stage::RoleInside,
+            Side::Outside => Stage::RoleOutside,
+        });
+        let Self { now, pool, out, batches, .. } = self;
+        let batch = &mut batches[side as usize];
+        self.role.process(side, batch, &mut Context { now: *now, pool, out });
+        batch.clear();
+        self.heart.at(Stage::Transmit);
+        self.flush();
     }
 
     /// Sorts the received frames: keeps those that this worker owns or that have no owner, and
     /// hands the others to their owners. Packets distributed by a trusted port
     /// stay with this worker, unchecked.
     fn distribute(&mut self, side: Side) {
-        let Self { handoff, reta, batch, role, .. } = self;
-        let counters = role.common_counters();
+        let Self { handoff, reta, batches, role, .. } = self;
+        let (counters, batch) = (role.common_counters(), &mut batches[side as usize]);
         let check = &mut self.queues[side as usize].rss_check;
         let (own, mut pushed, mut rejected) = (handoff.worker(), 0, 0);
         let mut reject = |frame: HandoffFrame<Mbuf>| {
             rejected += 1;
             count_rejected(counters, frame);
         };
-        batch.clear();
         for frame in self.frames.drain(..) {
             let is_marked = frame.is_hashed();
             let packet = Packet::new(frame);
@@ -287,34 +304,44 @@ impl<R: Role> Worker<R> {
         counters.scalar(Scalar::HandedOff).add(pushed - rejected);
     }
 
-    /// Processes what other workers have handed over, a burst at most. Returns how many frames.
-    fn process_handoffs(&mut self) -> usize {
-        let Self { handoff, taken, out, queues, role, .. } = self;
+    /// Takes what other workers have handed over, a burst at most, and transmits what is only to be
+    /// transmitted. Returns how many frames. Their cache lines are asked for here, all at once, and
+    /// arrive while this worker receives.
+    fn collect(&mut self) -> usize {
+        let Self { handoff, batches, out, queues, role, .. } = self;
         let counters = role.common_counters();
         let mut received = 0;
-        let count = handoff.receive(BURST, |HandoffFrame { kind, frame, view }| match kind {
-            HandoffKind::Received(side) => {
-                received += 1;
-                taken[side as usize].push(frame, view);
-            }
-            HandoffKind::Transmit(side) => {
-                if !out.has_room(side) {
-                    transmit(&mut queues[side as usize], counters.side(side), out.side(side));
+        let count = handoff.receive(BURST, |handed| {
+            handed.frame().prefetch();
+            match handed.kind() {
+                HandoffKind::Received(side) => {
+                    received += 1;
+                    let Packet { buffer, view } = match handed.view() {
+                        Some(view) => Packet { buffer: handed.into_frame(), view },
+                        None => Packet::new(handed.into_frame()),
+                    };
+                    batches[side as usize].push(buffer, view);
                 }
-                out.send(side, frame);
+                HandoffKind::Transmit(side) => {
+                    if !out.has_room(side) {
+                        transmit(&mut queues[side as usize], counters.side(side), out.side(side));
+                    }
+                    out.send(side, handed.into_frame());
+                }
             }
         });
         counters.scalar(Scalar::TakenFromWorkers).add(received);
-        for side in Side::ALL {
-            if !self.taken[side as usize].is_empty() {
-                let Self { now, pool, out, taken, .. } = self;
-                let burst = &mut taken[side as usize];
-                self.role.process(side, burst, &mut Context { now: *now, pool, out });
-                burst.clear();
-                self.flush();
-            }
-        }
+        // The role needs the whole output.
         self.flush();
+        count
+    }
+
+    /// Processes what other workers have handed over, a burst at most. Returns how many frames.
+    fn process_handoffs(&mut self) -> usize {
+        let count = self.collect();
+        for side in Side::ALL {
+            self.process(side);
+        }
         count
     }
 
@@ -370,7 +397,7 @@ fn transmit(queues: &mut Queues, counters: &SideCounters, frames: &mut Vec<Mbuf>
 
 /// Counts and drops a frame for which another worker's queue had no room.
 fn count_rejected(counters: &CommonCounters, frame: HandoffFrame<Mbuf>) {
-    match frame.kind {
+    match frame.kind() {
         HandoffKind::Received(side) => {
             let side = counters.side(side);
             side.received.add(1);

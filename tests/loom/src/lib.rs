@@ -25,6 +25,8 @@ pub mod sys {
 
 /// The appliance's `datapath::handoff`, over another queue.
 pub mod handoff {
+    #[path = "../../../../appliance/src/datapath/handoff/frame.rs"]
+    pub mod frame;
     #[path = "../../../../appliance/src/datapath/handoff/queues.rs"]
     pub mod queues;
     pub mod ring;

@@ -3,17 +3,23 @@
 use std::ops::Deref;
 
 use arrayvec::ArrayVec;
-use firstack_loom::handoff::queues::{Handoff, HandoffFrame, HandoffKind, drain};
+use firstack_loom::handoff::frame::{HandoffFrame, HandoffKind};
+use firstack_loom::handoff::queues::{Handoff, drain};
 use firstack_loom::sync::{Arc, Barrier};
 use loom::thread;
 use pipeline::packet::burst::BURST;
-use pipeline::packet::view::Side;
+use pipeline::packet::view::{Packet, Side, View};
 
 /// A frame: the worker that received it, and its number there.
 type Frame = (usize, usize);
 
-fn handed(kind: HandoffKind, frame: Frame) -> HandoffFrame<Frame> {
-    HandoffFrame { kind, ..HandoffFrame::transmit(Side::Outside, frame) }
+fn handed(kind: HandoffKind, buffer: Frame) -> HandoffFrame<Frame> {
+    match kind {
+        HandoffKind::Received(side) => {
+            HandoffFrame::received(side, Packet { buffer, view: View::parse(&[], 0) })
+        }
+        HandoffKind::Transmit(side) => HandoffFrame::transmit(side, buffer),
+    }
 }
 
 const RECEIVED: HandoffKind = HandoffKind::Received(Side::Inside);
@@ -34,12 +40,12 @@ struct Seen {
 /// worker 0, the only one with a transmit queue.
 fn process_queued(handoff: &mut Handoff<Frame>, seen: &mut Seen) -> usize {
     let mut own = ArrayVec::<_, BURST>::new();
-    let count = handoff.receive(BURST, |HandoffFrame { kind, frame, .. }| match kind {
-        HandoffKind::Received(_) => own.push(frame),
-        HandoffKind::Transmit(_) => seen.sent.push(frame),
+    let count = handoff.receive(BURST, |handed| match handed.kind() {
+        HandoffKind::Received(_) => own.push(handed.into_frame()),
+        HandoffKind::Transmit(_) => seen.sent.push(handed.into_frame()),
     });
     own.drain(..).for_each(|frame| process(handoff, seen, frame));
-    handoff.flush(|frame| seen.rejected.push(frame.frame));
+    handoff.flush(|frame| seen.rejected.push(frame.into_frame()));
     count
 }
 
@@ -48,7 +54,7 @@ fn process(handoff: &mut Handoff<Frame>, seen: &mut Seen, frame: Frame) {
     if handoff.worker() == 0 {
         seen.sent.push(frame);
     } else {
-        handoff.push(0, handed(TRANSMIT, frame), |frame| seen.rejected.push(frame.frame));
+        handoff.push(0, handed(TRANSMIT, frame), |frame| seen.rejected.push(frame.into_frame()));
     }
 }
 
@@ -63,10 +69,12 @@ fn worker(mut handoff: Handoff<Frame>, bursts: &[&[usize]], stopped: &Barrier) -
             if owner == own {
                 process(&mut handoff, &mut seen, frame);
             } else {
-                handoff.push(owner, handed(RECEIVED, frame), |back| seen.rejected.push(back.frame));
+                handoff.push(owner, handed(RECEIVED, frame), |back| {
+                    seen.rejected.push(back.into_frame())
+                });
             }
         }
-        handoff.flush(|back| seen.rejected.push(back.frame));
+        handoff.flush(|back| seen.rejected.push(back.into_frame()));
         process_queued(&mut handoff, &mut seen);
     }
     drain(stopped, || process_queued(&mut handoff, &mut seen));

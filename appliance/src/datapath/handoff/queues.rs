@@ -6,46 +6,10 @@
 
 use arrayvec::ArrayVec;
 use pipeline::packet::burst::BURST;
-use pipeline::packet::view::{Packet, Side, View};
 
+use super::frame::HandoffFrame;
 use super::ring::{Receiver, Sender, ring};
 use crate::sys::sync::Barrier;
-
-/// The purpose of a frame that is handed over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HandoffKind {
-    /// Process it: it was received on this side, and the receiving worker owns its client.
-    Received(Side),
-    /// Transmit it on this side.
-    Transmit(Side),
-}
-
-/// A frame for another worker, with its parsed view: the sender has parsed it already to find the
-/// owner. Carrying the 16 bytes of the view costs 3 ns less than parsing again, although the
-/// headers are in the cache there (benchmark `handoff`). The struct fills half a cache line.
-#[derive(Debug)]
-pub struct HandoffFrame<B> {
-    /// The purpose.
-    pub kind: HandoffKind,
-    /// The frame.
-    pub frame: B,
-    /// The parsed view of a received frame; empty for a frame to transmit.
-    pub view: View,
-}
-
-impl<B> HandoffFrame<B> {
-    /// Creates a handoff of a packet received on `side` to the owner of its client.
-    #[inline]
-    pub fn received(side: Side, packet: Packet<B>) -> Self {
-        Self { kind: HandoffKind::Received(side), frame: packet.buffer, view: packet.view }
-    }
-
-    /// Creates a handoff of a frame to be transmitted on `side`.
-    #[inline]
-    pub fn transmit(side: Side, frame: B) -> Self {
-        Self { kind: HandoffKind::Transmit(side), frame, view: View::parse(&[], 0) }
-    }
-}
 
 /// One worker's ends of the queues to and from all other workers.
 #[derive(Debug)]
@@ -54,17 +18,24 @@ pub struct Handoff<B> {
     /// By receiving worker; the entry of this worker itself has no queue.
     outgoing: Vec<Outgoing<B>>,
     /// One per other worker.
-    incoming: Vec<Receiver<HandoffFrame<B>>>,
+    incoming: Vec<Incoming<B>>,
     /// The incoming queue that is emptied first next time; they take turns.
     next: usize,
 }
 
-/// Frames collected for one receiver, and the queue to it.
+/// Frames collected for one receiver, and the queue to it. Aligned so that no two workers write to the
+/// same pair of cache lines, which some processors fetch together.
 #[derive(Debug)]
+#[repr(align(128))]
 struct Outgoing<B> {
     pending: ArrayVec<HandoffFrame<B>, BURST>,
     queue: Option<Sender<HandoffFrame<B>>>,
 }
+
+/// The queue from one sender, aligned likewise.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Incoming<B>(Receiver<HandoffFrame<B>>);
 
 impl<B> Handoff<B> {
     /// Connects `workers` workers with each other; each queue holds `capacity` frames. Returns one
@@ -77,7 +48,7 @@ impl<B> Handoff<B> {
             for receiver in 0..workers {
                 let queue = (sender != receiver).then(|| {
                     let (queue, end) = ring(capacity);
-                    all[receiver].incoming.push(end);
+                    all[receiver].incoming.push(Incoming(end));
                     queue
                 });
                 all[sender].outgoing.push(Outgoing { pending: ArrayVec::new(), queue });
@@ -129,7 +100,8 @@ impl<B> Handoff<B> {
         let mut count = 0;
         let senders = self.incoming.len();
         for step in 0..senders {
-            count += self.incoming[(self.next + step) % senders].take(limit - count, &mut each);
+            let Incoming(queue) = &mut self.incoming[(self.next + step) % senders];
+            count += queue.take(limit - count, &mut each);
             if count == limit {
                 break;
             }

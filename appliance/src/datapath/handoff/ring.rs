@@ -9,6 +9,7 @@
 //! `unsafe`.
 
 use arrayvec::ArrayVec;
+use rtrb::chunks::ChunkError;
 
 /// The producer's end.
 #[derive(Debug)]
@@ -29,7 +30,11 @@ impl<T> Sender<T> {
     /// stay in `items`.
     #[inline]
     pub fn send<const N: usize>(&mut self, items: &mut ArrayVec<T, N>) {
-        let count = items.len().min(self.0.slots());
+        // The other end's position is read only if the last known one does not leave enough room.
+        let count = match self.0.write_chunk_uninit(items.len()) {
+            Ok(_) => items.len(),
+            Err(ChunkError::TooFewSlots(room)) => room,
+        };
         if let Ok(chunk) = self.0.write_chunk_uninit(count) {
             chunk.fill_from_iter(items.drain(..count));
         }
@@ -40,7 +45,10 @@ impl<T> Receiver<T> {
     /// Passes up to `limit` items to `each`, in order. Returns how many.
     #[inline]
     pub fn take(&mut self, limit: usize, each: impl FnMut(T)) -> usize {
-        let count = limit.min(self.0.slots());
+        let count = match self.0.read_chunk(limit) {
+            Ok(_) => limit,
+            Err(ChunkError::TooFewSlots(filled)) => filled,
+        };
         match self.0.read_chunk(count) {
             Ok(chunk) if count > 0 => chunk.into_iter().for_each(each),
             _ => {}

@@ -35,6 +35,9 @@ pub struct Options {
     /// Open connections beside races; the last number also applies to the flood.
     #[arg(long, value_delimiter = ',', default_value = "1k,1M", value_parser = count)]
     pub live: Vec<u32>,
+    /// Open connections of two workers.
+    #[arg(long, value_delimiter = ',', default_value = "64k,1M", value_parser = count)]
+    pub scale: Vec<u32>,
     /// Systems whose names begin with one of these, beside io: "gateway A", switch, ...
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<String>,
@@ -84,7 +87,8 @@ pub enum Part {
     /// fails below 70 %), their rate when every second packet is a SYN of the flood, and the rest
     /// of their throughput when the flood fills a line of 1 or 10 Gbit/s.
     Flood,
-    /// Two workers against one, with half of the packets arriving at the wrong worker.
+    /// Two workers against one, with all packets arriving at the worker that owns them, half of
+    /// them, and none. The others are handed over.
     Scale,
 }
 

@@ -65,7 +65,7 @@ impl Lab {
         let waiting = 2 * WAITING as u32;
         let (pool, plain_pool) = (pool("stamped", BUFFERS + waiting)?, pool("plain", BUFFERS)?);
         let own = id.to_string();
-        let real_time = Command::new("chrt").args(["-f", "-p", "20", &own]).output();
+        let real_time = Command::new("chrt").args(["-a", "-f", "-p", "20", &own]).output();
         let real_time = real_time.is_ok_and(|output| output.status.success());
         Ok(Self {
             eal,

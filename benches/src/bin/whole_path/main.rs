@@ -85,7 +85,7 @@ fn main() -> Result<()> {
             Part::Paths => paths_part(&mut lab, &options, &effort, &mut report)?,
             Part::Races => races_part((&mut lab, &keeper), &options, &effort, &mut report)?,
             Part::Flood => flood_part(&mut lab, &options, &effort, &mut report)?,
-            Part::Scale => scale_part(&mut lab, &effort, &mut report)?,
+            Part::Scale => scale_part(&mut lab, &options, &effort, &mut report)?,
         }
         lab.check_buffers()?;
         if let Some(path) = &options.json {
@@ -239,9 +239,14 @@ fn flood_part(
     Ok(())
 }
 
-fn scale_part(lab: &mut Lab, effort: &Effort, report: &mut Report) -> Result<()> {
-    for connections in [64_000, 1_000_000] {
-        let bar = progress("workers", 2 * effort.rounds);
+fn scale_part(
+    lab: &mut Lab,
+    options: &Options,
+    effort: &Effort,
+    report: &mut Report,
+) -> Result<()> {
+    for &connections in &options.scale {
+        let bar = progress("workers", effort.rounds);
         let figures = scale::measure(lab, connections, effort, || bar.inc(1))?;
         bar.finish_and_clear();
         lab.check_buffers()?;

@@ -117,18 +117,18 @@ pub fn races(rows: &[RaceFigure]) -> String {
 /// Two workers against one.
 pub fn scale(rows: &[ScaleFigure]) -> String {
     let mut text = String::from(
-        "| gateway A, workers | packets placed | connections | Mpps | TSC cycles per packet and worker | handed over | refused |\n\
+        "| gateway A, packets placed | connections | Mpps | of one worker | TSC cycles per packet and worker | handed over | refused |\n\
          |---|---|---|---|---|---|---|\n",
     );
     for row in rows {
         let (handed, refused) = (100.0 * row.misplaced, 100.0 * row.refused);
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {:.1} | {:.0} | {handed:.1} % | {refused:.2} % |",
-            row.workers,
-            if row.placed { "rightly" } else { "half wrongly" },
+            "| {} | {} | {:.1} | {:.2} | {:.0} | {handed:.1} % | {refused:.2} % |",
+            row.placing,
             count(row.connections),
             row.mpps,
+            row.of_one,
             row.tsc_cycles,
         );
     }

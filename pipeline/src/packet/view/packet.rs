@@ -1,5 +1,7 @@
 //! A frame together with its parsed view.
 
+use std::net::IpAddr;
+
 use super::View;
 use crate::packet::buffer::Buffer;
 use crate::wire::family::{Endpoint, Family, V4, V6, Version};
@@ -95,6 +97,24 @@ impl<B: Buffer> Packet<B> {
     #[inline(always)]
     pub fn destination<F: Family>(&self) -> Endpoint<F> {
         self.view.destination(self.buffer.head())
+    }
+
+    /// Returns the source address of an IP packet.
+    #[inline(always)]
+    pub fn source_address(&self) -> IpAddr {
+        match self.view.version {
+            Version::V4 => V4::source(self.ip()).into(),
+            Version::V6 => V6::source(self.ip()).into(),
+        }
+    }
+
+    /// Returns the destination address of an IP packet.
+    #[inline(always)]
+    pub fn destination_address(&self) -> IpAddr {
+        match self.view.version {
+            Version::V4 => V4::destination(self.ip()).into(),
+            Version::V6 => V6::destination(self.ip()).into(),
+        }
     }
 
     /// Returns whether the segment carries TCP data.
