@@ -94,7 +94,12 @@ impl Appliance {
     }
 
     /// Waits until its log has a line with all these words beyond the first `known` bytes.
-    pub(super) fn logs(&self, machine: &mut dyn Machine, known: usize, words: &[&str]) -> Result<()> {
+    pub(super) fn logs(
+        &self,
+        machine: &mut dyn Machine,
+        known: usize,
+        words: &[&str],
+    ) -> Result<()> {
         let start = Instant::now();
         loop {
             let log = self.log(machine);

@@ -24,7 +24,7 @@ const LINES: [(&str, Side, &str); 17] = [
     ("ARP", Side::Inside, "arp request host/C > nobody/P pad=18"),
     ("ARP", Side::Outside, "arp request router/P > nobody/C pad=18"),
     ("VLAN", Side::Inside, "C > N ACK seq=1 ack=2 data=50 vlan=5"),
-    ("VLAN", Side::Outside, "N > C ACK seq=1 ack=2 data=50 vlan=8100:2fff"),
+    ("VLAN", Side::Outside, "N > C ACK seq=1 ack=2 data=50 vlan=8100:12287"),
     ("VLAN, full frame", Side::Inside, "C > N ACK seq=1 ack=2 data=1460 vlan=7"),
     ("QinQ", Side::Inside, "C > N ACK seq=1 ack=2 data=50 vlan=88a8:7,8100:5"),
     ("QinQ", Side::Outside, "N > C ACK seq=1 ack=2 data=50 vlan=8100:7,8100:5"),

@@ -67,7 +67,8 @@ impl Trial {
         let (devices, cores, eal) = (self.devices.clone(), self.cores.clone(), self.eal.clone());
         let place = Place { devices, cores, eal, program, own };
         let mut drive = Drive { machine, wire, place: &place, sent: [0; 2] };
-        let mut course = Course { trial: self, rows: Vec::new(), case: "start", report: &mut report };
+        let mut course =
+            Course { trial: self, rows: Vec::new(), case: "start", report: &mut report };
         let ended = course.run(&mut drive);
         if ended.is_err() {
             let shared = drive.machine.shared().display().to_string();
@@ -92,7 +93,8 @@ impl Trial {
         let (from, to) = (self.binary.display(), machine.share().join("firstack"));
         run(&["strip", "-o", &to.display().to_string(), &from.to_string()])?;
         let shared = machine.shared().display().to_string();
-        let answer = machine.shell(&format!("cp {shared}/firstack /bin/firstack"), super::PATIENCE)?;
+        let answer =
+            machine.shell(&format!("cp {shared}/firstack /bin/firstack"), super::PATIENCE)?;
         match answer.code {
             0 => Ok(("/bin/firstack".to_owned(), PathBuf::from("/tmp"))),
             _ => Err(answer.text.into()),
