@@ -6,6 +6,7 @@ pub mod demo;
 pub mod flows;
 pub mod lab;
 pub mod model;
+pub mod nic;
 pub mod processes;
 pub mod scenario;
 pub mod simulation;

@@ -106,9 +106,11 @@ impl Scenario {
 
     /// Reads one.
     pub fn load(path: &Path, directory: &Path) -> Result<Self, String> {
-        let read = |path: &Path| {
-            std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
-        };
+        Self::parse(&read(path)?, path, directory)
+    }
+
+    /// Reads one from the text of a file.
+    pub fn parse(text: &str, path: &Path, directory: &Path) -> Result<Self, String> {
         let names = Names::parse(&read(&directory.join("names"))?)?;
         let mut scenario = Self {
             path: path.to_owned(),
@@ -121,7 +123,7 @@ impl Scenario {
             defect: None,
         };
         let mut config = toml::Table::new();
-        for (number, line) in read(path)?.lines().enumerate() {
+        for (number, line) in text.lines().enumerate() {
             let words = line.trim();
             let at = |error: String| format!("{}:{}: {error}", path.display(), number + 1);
             if words.is_empty() || words.starts_with('#') {
@@ -225,6 +227,10 @@ impl Scenario {
         let out = out.filter(|(_, (by, _))| *by == side);
         out.map(|(step, (_, frame))| pcap::Record::new(EPOCH + step.time, frame.bytes())).collect()
     }
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 fn list(directory: &Path, files: &mut Vec<PathBuf>) {

@@ -24,5 +24,5 @@ pub use counters::{PairCounters, PortCounters, Report, ReportLine};
 pub use emulator::Emulator;
 pub use frame::{Frame, Mac};
 pub use link::Generator;
-pub use port::{Pool, Port};
+pub use port::{Pool, Port, raw_socket};
 pub use run::{WanError, run};

@@ -61,15 +61,10 @@ pub struct Port {
 impl Port {
     /// Opens a socket on an interface of the current network namespace.
     pub fn open(interface: &str) -> Result<Self> {
-        let (index, mac) = find(interface)?;
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        // Protocol 0: nothing is received before the socket is bound to its interface.
-        let socket = socket(AddressFamily::Packet, SockType::Raw, flags, None)?;
+        let (_, mac) = find(interface)?;
+        let socket = raw_socket(interface, false)?;
         setsockopt(&socket, sockopt::RcvBufForce, &KERNEL_BUFFER)?;
         setsockopt(&socket, sockopt::SndBufForce, &KERNEL_BUFFER)?;
-        let yes: libc::c_int = 1;
-        set_packet_option(socket.as_fd(), libc::PACKET_IGNORE_OUTGOING, yes)?;
-        bind(socket.as_fd(), index)?;
         let headers = MultiHeaders::preallocate(BATCH, None);
         Ok(Self { socket, mac, headers, buffers: Vec::with_capacity(BATCH) })
     }
@@ -159,6 +154,23 @@ impl Port {
         };
         if result == 0 { u64::from(statistics.tp_drops) } else { 0 }
     }
+}
+
+/// Opens a raw socket on an interface of the current network namespace, which does not hear what leaves
+/// by it. With `auxiliary` the kernel tells of each frame what it has taken off, in a control message
+/// of type `PACKET_AUXDATA`.
+pub fn raw_socket(interface: &str, auxiliary: bool) -> Result<OwnedFd> {
+    let (index, _) = find(interface)?;
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    // Protocol 0: nothing is received before the socket is bound to its interface.
+    let socket = socket(AddressFamily::Packet, SockType::Raw, flags, None)?;
+    let yes: libc::c_int = 1;
+    set_packet_option(socket.as_fd(), libc::PACKET_IGNORE_OUTGOING, yes)?;
+    if auxiliary {
+        set_packet_option(socket.as_fd(), libc::PACKET_AUXDATA, yes)?;
+    }
+    bind(socket.as_fd(), index)?;
+    Ok(socket)
 }
 
 /// Index and hardware address of an interface.
