@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use firstack_tests::lab::Lab;
 use firstack_tests::nic::{
-    self, Assets, CARDS, Card, Guest, JUMBO, Local, Placement, Row, Table, Trial, Trouble,
+    self, Assets, CARDS, Card, Guest, JUMBO, Local, Placement, Row, Table, Trial,
 };
 use firstack_tests::scenario::binary::full;
 
@@ -32,12 +32,18 @@ enum Command {
     },
     /// On ports of this machine that are cabled to kernel interfaces of it
     Real {
-        /// DPDK devices, inside and outside, such as PCI addresses
-        #[arg(long, value_delimiter = ',', num_args = 2, required = true)]
-        ports: Vec<String>,
-        /// The interfaces that they are cabled to
-        #[arg(long, value_delimiter = ',', num_args = 2, required = true)]
-        peers: Vec<String>,
+        /// The DPDK device of the inside, such as a PCI address
+        #[arg(long)]
+        inside: String,
+        /// The DPDK device of the outside
+        #[arg(long)]
+        outside: String,
+        /// The interface that the inside is cabled to
+        #[arg(long)]
+        inside_peer: String,
+        /// The interface that the outside is cabled to
+        #[arg(long)]
+        outside_peer: String,
         /// CPUs of the workers
         #[arg(long, value_delimiter = ',', default_value = "0,1")]
         cores: Vec<usize>,
@@ -53,8 +59,8 @@ enum Command {
 fn main() -> ExitCode {
     let rows = match Arguments::parse().command {
         Command::Emulated { assets, cards } => emulated(&assets, &cards),
-        Command::Real { ports, peers, cores, eal, longest } => {
-            real(ports, &peers, cores, eal, longest)
+        Command::Real { inside, outside, inside_peer, outside_peer, cores, eal, longest } => {
+            real([inside, outside], [inside_peer, outside_peer], cores, eal, longest)
         }
     };
     match rows {
@@ -94,18 +100,13 @@ fn emulated(assets: &Path, names: &[String]) -> nic::Result<Vec<Row>> {
 }
 
 fn real(
-    ports: Vec<String>,
-    peers: &[String],
+    devices: [String; 2],
+    peers: [String; 2],
     cores: Vec<usize>,
     eal: Vec<String>,
     longest: usize,
 ) -> nic::Result<Vec<Row>> {
     Lab::remove_on_interrupt()?;
-    let two = |list: &[String]| match list {
-        [inside, outside] => Ok([inside.clone(), outside.clone()]),
-        _ => Err(Trouble::Failed("two ports and two peers, inside and outside".to_owned())),
-    };
-    let (devices, peers) = (two(&ports)?, two(peers)?);
     let trial = Trial {
         name: "real".to_owned(),
         binary: full()?.to_owned(),
