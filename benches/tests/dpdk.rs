@@ -14,8 +14,15 @@ use firstack::dpdk::{DEFAULT_DATA_ROOM, Mbuf, MbufPool, Port, PortConfig, Starte
 use firstack_benches::dpdk::{Error, HashTable, RxCallback, bytes_in_use};
 use pipeline::packet::buffer::Buffer;
 
-const CONFIG: PortConfig<'static> =
-    PortConfig { queues: 1, rx_descriptors: 256, tx_descriptors: 256, max_frame: 9014, rss: None };
+const CONFIG: PortConfig<'static> = PortConfig {
+    queues: 1,
+    rx_descriptors: 256,
+    tx_descriptors: 256,
+    max_frame: 9014,
+    rss: None,
+    checksums: false,
+    interrupts: false,
+};
 
 #[test]
 fn a_callback_sees_each_burst_and_decides_what_is_received() {

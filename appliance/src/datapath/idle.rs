@@ -9,7 +9,8 @@
 //!
 //! A NIC behind VFIO signals by an interrupt, which is enabled before the worker blocks and disabled when
 //! it goes on. A packet that arrives between the last poll and the enabling may cause none, so the
-//! queues are polled once in between. One feature of NICs is not used: a CPU that waits for a write to
+//! queues are polled once in between. Not every driver that offers interrupts makes them come; one that
+//! does not is found out. One feature of NICs is not used: a CPU that waits for a write to
 //! the descriptor ring (`rte_power_monitor`: umwait, tpause). It keeps the core from other programs as
 //! polling does, and only some CPUs have it.
 
@@ -28,6 +29,10 @@ const WAIT: Duration = Duration::from_millis(1);
 /// The number of rx events without a packet after which a worker sleeps by timer until the next packet.
 /// One can be late: the interrupt of a packet that was polled before it came.
 const FALSE_ALARMS: u8 = 3;
+/// The number of packets in a row that no event has signalled although a worker waited for one, after which
+/// the port is taken to signal nothing. A single packet can slip in between the end of a wait and the
+/// poll.
+const UNSIGNALLED: u8 = 8;
 /// The kernel's default timer slack is 50 us, which would be added to every sleep.
 const TIMER_SLACK_NS: u64 = 1;
 
@@ -75,6 +80,10 @@ pub struct Idler {
     alarms: u8,
     /// Whether the events are armed.
     armed: bool,
+    /// Whether the last wait for them ended by its time.
+    timed_out: bool,
+    /// Packets in a row that followed such a wait.
+    unsignalled: u8,
 }
 
 impl Idler {
@@ -84,7 +93,7 @@ impl Idler {
             // If this is refused, each sleep is 50 us longer; nothing else changes.
             let _ = nix::sys::prctl::set_timerslack(TIMER_SLACK_NS);
         }
-        Self { idle, clock, since: None, alarms: 0, armed: false }
+        Self { idle, clock, since: None, alarms: 0, armed: false, timed_out: false, unsignalled: 0 }
     }
 
     /// Records that a poll returned packets.
@@ -92,7 +101,18 @@ impl Idler {
     pub fn busy(&mut self) {
         self.since = None;
         if self.armed {
-            self.disarm();
+            self.received_armed();
+        }
+    }
+
+    /// Records that a poll returned packets while the events were armed, so that none has been signalled.
+    /// A port that signals nothing is waited for by timer from then on.
+    #[cold]
+    fn received_armed(&mut self) {
+        self.disarm();
+        self.unsignalled += u8::from(std::mem::take(&mut self.timed_out));
+        if self.unsignalled >= UNSIGNALLED {
+            self.idle = Idle::Adaptive(Vec::new());
         }
     }
 
@@ -124,8 +144,9 @@ impl Idler {
                 self.armed = true;
             }
             Pause::WaitForEvent(time) => {
-                if RxEvent::wait_any(events, time) {
-                    self.alarms += 1;
+                self.timed_out = !RxEvent::wait_any(events, time);
+                if !self.timed_out {
+                    (self.alarms, self.unsignalled) = (self.alarms + 1, 0);
                     self.disarm();
                 }
             }
@@ -135,6 +156,9 @@ impl Idler {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
     use super::*;
 
     const US: Duration = Duration::from_micros(1);
@@ -157,5 +181,68 @@ mod tests {
             let Pause::Sleep(time) = pause(quiet, false) else { panic!("it does not sleep") };
             assert!(time + 31 * US <= 101 * US && time >= 63 * US, "{time:?}");
         }
+    }
+
+    /// An idler of one event, and the sockets that cause and end it.
+    fn idler() -> (Idler, UnixStream, UnixStream) {
+        let (here, there) = UnixStream::pair().unwrap();
+        let events = vec![RxEvent::level(here.try_clone().unwrap().into())];
+        (Idler::new(Idle::Adaptive(events), Clock::new(cycles(), 1_000_000_000)), here, there)
+    }
+
+    fn waits(idler: &Idler) -> bool {
+        matches!(&idler.idle, Idle::Adaptive(events) if !events.is_empty())
+    }
+
+    fn receive_unsignalled(idler: &mut Idler) {
+        while !idler.timed_out {
+            idler.pause();
+        }
+        assert!(idler.armed);
+        idler.busy();
+        assert!(!idler.armed);
+    }
+
+    #[test]
+    fn a_port_that_signals_nothing_is_not_waited_for() {
+        let (mut idler, _here, _there) = idler();
+        for _ in 0..UNSIGNALLED {
+            assert!(waits(&idler));
+            receive_unsignalled(&mut idler);
+        }
+        assert!(!waits(&idler));
+        (0..10).for_each(|_| idler.pause());
+        assert!(!idler.armed);
+    }
+
+    #[test]
+    fn one_signal_is_enough_for_trust() {
+        let (mut idler, mut here, mut there) = idler();
+        for _ in 0..3 {
+            (1..UNSIGNALLED).for_each(|_| receive_unsignalled(&mut idler));
+            there.write_all(b"!").unwrap();
+            while idler.alarms == 0 {
+                idler.pause();
+            }
+            here.read_exact(&mut [0]).unwrap();
+            idler.busy();
+            // It counts anew from the next pause on.
+            idler.pause();
+            assert_eq!((idler.alarms, idler.armed), (0, false));
+            idler.busy();
+        }
+        assert!(waits(&idler));
+    }
+
+    #[test]
+    fn false_alarms_end_the_waiting_until_the_next_packet() {
+        let (mut idler, _here, mut there) = idler();
+        there.write_all(b"!").unwrap();
+        while idler.alarms < FALSE_ALARMS {
+            idler.pause();
+        }
+        (0..10).for_each(|_| idler.pause());
+        assert_eq!((idler.alarms, idler.armed), (FALSE_ALARMS, false));
+        assert!(waits(&idler));
     }
 }

@@ -317,6 +317,11 @@ impl Port {
         self.inner.info().ok().map(|info| info.if_index).filter(|number| *number > 0)
     }
 
+    /// Returns whether the port has this driver.
+    pub(super) fn has_driver(&self, driver: &str) -> bool {
+        self.inner.info().is_ok_and(|info| driver_name(&info) == driver)
+    }
+
     /// Returns the number of the kernel interface below a port of this driver; `None` for another
     /// driver.
     ///

@@ -64,6 +64,8 @@ pub fn run(arguments: &Arguments, report: &mut Report) -> Result<()> {
                 tx_descriptors: 1024,
                 max_frame: 1514,
                 rss: None,
+                checksums: false,
+                interrupts: false,
             },
             &pool,
         )?;

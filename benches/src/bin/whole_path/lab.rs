@@ -179,6 +179,8 @@ fn open(
         tx_descriptors: DESCRIPTORS,
         max_frame: 1514,
         rss: None,
+        checksums: false,
+        interrupts: false,
     };
     while ports.len() < 2 * (number + 1) {
         let device = format!("{name}{},size={SHORT},copy=0", ports.len());
