@@ -111,8 +111,8 @@ impl Options {
     }
 
     /// Returns the arguments of a build that takes turns with this one. It measures the same
-    /// systems, for the same time and on the same CPU.
-    pub fn for_turns(&self) -> Vec<String> {
+    /// systems, for the same time and on this CPU.
+    pub fn for_turns(&self, cpu: u32) -> Vec<String> {
         let numbers =
             |numbers: &[u32]| numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
         let names = self.parts().into_iter().filter_map(|part| part.to_possible_value());
@@ -120,13 +120,11 @@ impl Options {
         let mut add = |name: &str, value: String| arguments.push(format!("--{name}={value}"));
         add("connections", numbers(&self.connections));
         add("live", numbers(&self.live));
+        add("cpu", cpu.to_string());
         add("slice", self.slice.to_string());
         add("warm-up", self.warm_up.to_string());
         if !self.only.is_empty() {
             add("only", self.only.join(","));
-        }
-        if let Some(cpu) = self.cpu {
-            add("cpu", cpu.to_string());
         }
         if self.directions {
             arguments.push("--directions".to_owned());
@@ -159,7 +157,7 @@ mod tests {
         let given = "whole_path races scale --only=switch,gateway --live=1k --cpu=1 --pair=other";
         let own = Options::parse_from(given.split(' '));
         assert_eq!(own.parts(), [Part::Races]);
-        let arguments = own.for_turns();
+        let arguments = own.for_turns(1);
         let other = Options::parse_from(
             ["whole_path".to_owned(), "--turns".to_owned()].into_iter().chain(arguments),
         );

@@ -28,7 +28,7 @@ mod testpmd;
 mod waiting;
 
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::PathBuf;
 use std::thread;
 
 use anyhow::Result;
@@ -53,6 +53,10 @@ fn main() -> Result<()> {
     let options = Options::parse();
     let last = thread::available_parallelism().map_or(0, |count| count.get() as u32 - 1);
     let cpu = options.cpu.unwrap_or(last);
+    // Before this thread has its CPU and priority: a build that is started would inherit them.
+    let arguments = options.for_turns(cpu);
+    let start = |program: &PathBuf| Other::start(program, &arguments);
+    let other = options.pair.as_ref().map(start).transpose()?;
     let keeper = Keeper::start();
     let mut lab = Lab::start(cpu)?;
     let tsc_hz = lab.eal.cycles_per_second();
@@ -74,7 +78,7 @@ fn main() -> Result<()> {
         return turns(&mut lab, &keeper, &options, &effort);
     }
     println!("CPU {cpu}, {}, TSC {:.2} GHz", lab.scheduling(), effort.per_ns);
-    if let Some(other) = &options.pair {
+    if let Some(other) = other {
         pairs((&mut lab, &keeper), other, &options, &effort, &mut report)?;
         lab.check_buffers()?;
         return options.json.as_ref().map_or(Ok(()), |path| report.write(path));
@@ -121,13 +125,11 @@ fn turns(lab: &mut Lab, keeper: &Keeper, options: &Options, effort: &Effort) -> 
 /// Measures this build and another one.
 fn pairs(
     (lab, keeper): (&mut Lab, &Keeper),
-    other: &Path,
+    mut other: Other,
     options: &Options,
     effort: &Effort,
     report: &mut Report,
 ) -> Result<()> {
-    let mut build = Other::start(other, &options.for_turns())?;
-    let named = other.display().to_string();
     for part in options.parts() {
         let numbers = if part == Part::Races { &options.live } else { &options.connections };
         for (&number, wanted) in numbers.iter().zip(options.wanted_of(numbers)) {
@@ -136,19 +138,19 @@ fn pairs(
             let figures = match part {
                 Part::Races => {
                     let mut racing = Racing::open((lab, keeper), number)?;
-                    build.compare(&mut racing, number, effort, done)?
+                    other.compare(&mut racing, number, effort, done)?
                 }
                 _ => {
                     let mut plan = cases::plan(lab, &wanted, |_| {})?;
-                    build.compare(&mut plan, number, effort, done)?
+                    other.compare(&mut plan, number, effort, done)?
                 }
             };
             bar.finish_and_clear();
-            println!("\n{}", aims::pairs(&figures, &named));
+            println!("\n{}", aims::pairs(&figures, other.name()));
             report.pairs.extend(figures);
         }
     }
-    build.finish()
+    other.finish()
 }
 
 /// A progress bar on a terminal, lines elsewhere.

@@ -70,6 +70,7 @@ pub fn serve(subject: &mut impl Subject, effort: &Effort) -> Result<()> {
 
 /// The build that is compared with.
 pub struct Other {
+    name: String,
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
@@ -104,7 +105,12 @@ impl Other {
             .with_context(|| format!("cannot start {}", program.display()))?;
         let input = child.stdin.take().context("its standard input")?;
         let output = BufReader::new(child.stdout.take().context("its standard output")?);
-        Ok(Self { child, input, output })
+        Ok(Self { name: program.display().to_string(), child, input, output })
+    }
+
+    /// Returns the program's path.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     fn line(&mut self) -> Result<String> {
