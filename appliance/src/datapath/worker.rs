@@ -373,7 +373,7 @@ impl<R: Role> Worker<R> {
 #[inline(always)]
 fn prefetch_headers(frames: &[Mbuf]) {
     for frame in frames {
-        frame.prefetch();
+        frame.prefetch_headers();
     }
 }
 

@@ -95,7 +95,7 @@ impl Mbuf {
 
     /// Prefetches the first cache line of the frame, in which all headers of most packets begin.
     #[inline(always)]
-    pub fn prefetch(&self) {
+    pub fn prefetch_headers(&self) {
         if let Some(first) = self.head().first() {
             prefetch(first);
         }
