@@ -54,11 +54,12 @@ impl Appliance {
         let file = machine.share().join("run.toml");
         fs::write(&file, config).map_err(|source| LabError::File { path: file, source })?;
         let (shared, program) = (machine.shared().display(), &place.program);
-        // Detached, so that it outlives this script, and its exit code is kept.
+        // Detached, so that it outlives this script, which waits for that; and its exit code is kept.
         let script = format!(
             "cd {shared} && rm -f run.rc run.pid && : >run.log && {program} check run.toml || exit 1\n\
              setsid sh -c 'sh -c \"echo \\$\\$ >run.pid; exec {program} run --config run.toml\" \
-             >run.log 2>&1; echo $? >run.rc' </dev/null >/dev/null 2>&1 &"
+             >run.log 2>&1; echo $? >run.rc' </dev/null >/dev/null 2>&1 &\n\
+             until [ -s run.pid ]; do sleep 0.1; done"
         );
         let answer = machine.shell(&script, LIMIT)?;
         if answer.code != 0 {
