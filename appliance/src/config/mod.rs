@@ -67,7 +67,9 @@ pub use health::{Check, Health, HttpCheck};
 pub use interface::completed;
 pub use pipeline::wire::configuration::Configuration;
 pub use pipeline::wire::tunnel::Format as TunnelFormat;
-pub use present::{ARGS_KEY, DEVICE_KEYS, MBUFS_KEY, PREFIX_KEY, Places, SOCKET_KEY, TABLE_KEY};
+pub use present::{
+    ARGS_KEY, DEVICE_KEYS, MBUFS_KEY, PREFIX_KEY, Places, SOCKET_KEY, TABLE_KEY, may_interrupt,
+};
 pub use replica::{Replica, ReplicaService, WebServer};
 pub use share::{Share, StoreServer};
 pub use source::Source;

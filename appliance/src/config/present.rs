@@ -223,6 +223,15 @@ fn find_secret(path: &Path) -> Result<(), String> {
     File::open(path).map(drop).map_err(|error| format!("{shown} cannot be read: {error}"))
 }
 
+/// Returns whether a device may signal what it receives by interrupts of its own: a PCI device that is
+/// bound to vfio-pci, or `net_tap`.
+pub fn may_interrupt(device: &Device) -> bool {
+    match device.is_pci() {
+        true => Pci::this().may_interrupt(&device.name),
+        false => device.name.starts_with("net_tap"),
+    }
+}
+
 fn find(device: &Device) -> Result<(), String> {
     if device.is_pci() {
         return Pci::this().examine(&device.name);

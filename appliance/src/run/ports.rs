@@ -158,8 +158,8 @@ fn field(config: &Config, side: Side) -> RssField {
 /// Returns whether a device is asked for receive interrupts: if a worker waits for them. Several workers
 /// do not, as a packet that another worker hands over causes none.
 fn waits_for_interrupts(config: &Config, device: &config::Device) -> bool {
-    let may_have = device.is_pci() || device.name.starts_with("net_tap");
-    may_have && config.worker.poll == config::Poll::Adaptive && config.worker.cores.len() == 1
+    let waits = config.worker.poll == config::Poll::Adaptive && config.worker.cores.len() == 1;
+    waits && config::may_interrupt(device)
 }
 
 /// Configures and starts a port; without what no port must have, if it refuses that.

@@ -168,6 +168,13 @@ impl Pci {
         ))
     }
 
+    /// Returns whether a device is bound to a driver that passes interrupts of receive queues on: VFIO's,
+    /// or a kernel driver that keeps the device.
+    pub(super) fn may_interrupt(&self, address: &str) -> bool {
+        driver(&self.device(address))
+            .is_some_and(|driver| is_vfio(&driver) || BESIDE_DPDK.contains(&&*driver))
+    }
+
     /// Returns what an operator should know of a device that can be used. `max_frame` is the longest
     /// frame in a single buffer, in bytes.
     pub(super) fn advice(&self, address: &str, max_frame: u16) -> Vec<String> {

@@ -93,11 +93,13 @@ fn a_device_that_dpdk_can_open_is_sound() {
         let machine = Machine::new().with(ADDRESS, Some(driver)).with_group("7", &[ADDRESS]);
         assert_eq!(machine.examine(), "");
         assert_eq!(machine.pci().in_use(ADDRESS), None);
+        assert!(machine.pci().may_interrupt(ADDRESS));
         assert_eq!(machine.pci().advice(ADDRESS, 2048), [""; 0]);
     }
     // The last one is shared with the kernel.
     for driver in ["igb_uio", "uio_pci_generic", "mlx5_core"] {
         let machine = Machine::new().with(ADDRESS, Some(driver));
+        assert_eq!(machine.pci().may_interrupt(ADDRESS), driver == "mlx5_core");
         assert_eq!((machine.examine(), machine.pci().in_use(ADDRESS)), (String::new(), None));
     }
 }
