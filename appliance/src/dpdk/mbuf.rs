@@ -5,6 +5,7 @@ use std::ptr::{self, NonNull};
 use std::slice;
 
 use dpdk_sys::rte_mbuf;
+use pipeline::base::prefetch::prefetch;
 use pipeline::packet::buffer::Buffer;
 
 /// A frame: an owned chain of segments that nothing else refers to. Dropping it returns the
@@ -73,6 +74,14 @@ impl Mbuf {
     fn verified(&self, mask: u64, good: u64) -> bool {
         let raw = self.raw();
         raw.ol_flags & mask == good && raw.packet_type & dpdk_sys::FIRSTACK_PTYPE_TUNNEL_MASK == 0
+    }
+
+    /// Prefetches the first cache line of the frame, in which all headers of most packets begin.
+    #[inline(always)]
+    pub fn prefetch(&self) {
+        if let Some(first) = self.head().first() {
+            prefetch(first);
+        }
     }
 
     /// Returns DPDK's number of the port that received the frame; meaningless for an allocated

@@ -6,6 +6,7 @@
 
 use std::marker::PhantomData;
 use std::ptr;
+use std::slice;
 
 use arrayvec::ArrayVec;
 
@@ -35,23 +36,34 @@ impl<'a, B> Undecided<'a, B> {
         Self { frames, moved: 0, decided: 0, count, place: PhantomData }
     }
 
-    /// Returns the next frame, which counts as decided from now on.
+    /// Returns the frames that are not decided.
     #[inline(always)]
-    pub(crate) fn next(&mut self) -> Option<&mut B> {
-        let number = self.decided;
-        if number == self.count {
-            return None;
+    pub(crate) fn rest(&mut self) -> &mut [B] {
+        // SAFETY: the frames from `decided`, which is at least `moved`, to `count` are initialised,
+        // owned by `self`, and borrowed with it.
+        unsafe {
+            let first = self.frames.add(self.decided);
+            slice::from_raw_parts_mut(first, self.count - self.decided)
         }
-        self.decided = number + 1;
-        // SAFETY: `moved <= number < count`: the frame is initialised, owned by `self`, and borrowed
-        // with it.
-        Some(unsafe { &mut *self.frames.add(number) })
+    }
+
+    /// Notes that the first `number` frames of the burst are decided.
+    ///
+    /// # Panics
+    /// If there are fewer, or more are decided already.
+    #[inline(always)]
+    pub(crate) fn decide(&mut self, number: usize) {
+        assert!((self.decided..=self.count).contains(&number), "frames that are not decided");
+        self.decided = number;
     }
 
     /// Moves the frames that are decided to the end of `output`.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn send(&mut self, output: &mut Vec<B>) {
         let frames = self.decided - self.moved;
+        if frames == 0 {
+            return;
+        }
         // The output has enough capacity: this never allocates.
         output.reserve(frames);
         // SAFETY: the frames from `moved` to `decided` are initialised and owned by `self`, which
@@ -64,8 +76,7 @@ impl<'a, B> Undecided<'a, B> {
         self.moved = self.decided;
     }
 
-    /// Takes out the frame that [`Undecided::next`] has returned last, after moving those before it
-    /// to the end of `output`.
+    /// Takes out the frame that was decided last, after moving those before it to the end of `output`.
     ///
     /// # Panics
     /// If that was taken out or moved already, or there was none.
@@ -109,8 +120,8 @@ mod tests {
         let mut output = Vec::with_capacity(BURST);
         let mut undecided = Undecided::new(&mut frames);
         for number in 0..6 {
-            let frame = undecided.next().unwrap();
-            frame.push('x');
+            undecided.rest()[0].push('x');
+            undecided.decide(number + 1);
             if matches!(number, 0 | 3 | 4) {
                 let frame = undecided.take(&mut output);
                 assert_eq!(frame, format!("{number}x"));
@@ -118,7 +129,7 @@ mod tests {
                 output.push(format!("of {number}"));
             }
         }
-        assert!(undecided.next().is_none());
+        assert!(undecided.rest().is_empty());
         undecided.send(&mut output);
         undecided.send(&mut output);
         drop(undecided);
@@ -132,11 +143,10 @@ mod tests {
         let mut frames: ArrayVec<_, BURST> = (0..8).map(|_| Rc::clone(&frame)).collect();
         let mut output = Vec::with_capacity(BURST);
         let mut undecided = Undecided::new(&mut frames);
-        for _ in 0..3 {
-            undecided.next().unwrap();
-        }
+        undecided.decide(3);
         drop(undecided.take(&mut output));
-        undecided.next().unwrap();
+        undecided.decide(4);
+        assert_eq!(undecided.rest().len(), 4);
         assert_eq!((Rc::strong_count(&frame), output.len()), (8, 2));
         drop(undecided);
         assert_eq!(Rc::strong_count(&frame), 3);
@@ -149,8 +159,15 @@ mod tests {
     fn a_frame_is_taken_once() {
         let mut frames: ArrayVec<u8, BURST> = [1, 2].into_iter().collect();
         let mut undecided = Undecided::new(&mut frames);
-        undecided.next().unwrap();
+        undecided.decide(1);
         undecided.take(&mut Vec::new());
         undecided.take(&mut Vec::new());
+    }
+
+    #[test]
+    #[should_panic(expected = "frames that are not decided")]
+    fn no_more_frames_are_decided_than_there_are() {
+        let mut frames: ArrayVec<u8, BURST> = [1, 2].into_iter().collect();
+        Undecided::new(&mut frames).decide(3);
     }
 }

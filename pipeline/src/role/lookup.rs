@@ -9,21 +9,21 @@ use crate::packet::view::{Kind, View};
 use crate::table::{EntryHint, Hash, Key, State, Table};
 use crate::wire::family::Version;
 
-/// The path of a packet, as far as its headers decide it.
+/// The path of a packet, as far as its headers decide it. Those of a table are next to each other, so
+/// that they are told from others by a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum PathClass {
     /// The fast path: TCP over IPv4 with all headers at their usual places, looked up.
     FastV4,
-    /// The fast path: TCP over IPv6 with all headers at their usual places, looked up.
-    FastV6,
-    /// The fast path: TCP in an IPv4-in-IPv4 tunnel with all headers at their usual places, looked
-    /// up.
+    /// The fast path: the same in an IPv4-in-IPv4 tunnel, looked up.
     TunnelV4,
-    /// The fast path: the same in an IPv6-in-IPv6 tunnel, looked up.
-    TunnelV6,
     /// The slow path, looked up in the table of IPv4.
     SlowV4,
+    /// The fast path: TCP over IPv6 with all headers at their usual places, looked up.
+    FastV6,
+    /// The fast path: the same in an IPv6-in-IPv6 tunnel, looked up.
+    TunnelV6,
     /// The slow path, looked up in the table of IPv6.
     SlowV6,
     /// The slow path, with no key to look up yet.

@@ -196,35 +196,48 @@ fn process_from<const FAST: bool, R: BurstRole, P: Pool>(
     let count = burst.len();
     role.prefetch_entries(count);
     role.common_counters().side(from).received.add(count as u64);
-    let mut runs = Runs::new(from);
+    let (mut runs, to, now) = (Runs::new(from), from.other(), context.now);
     let (mut frames, views, verdicts) = burst.decide();
-    for (number, (view, place)) in views.iter().zip(verdicts).enumerate() {
-        let Some(frame) = frames.next() else { break };
-        let fast = match FAST {
-            true => role.fast_path(from, number, frame, view, context.now),
-            false => None,
-        };
-        if let Some(verdict) = fast {
+    let mut number = 0;
+    loop {
+        // Nearly all packets: the fast path leads to the same verdict as before. Whatever else there
+        // is to do stands behind this loop, so that the loop is short.
+        let rest = views[number..].iter().zip(&mut verdicts[number..]);
+        let mut other = None;
+        for (frame, (view, place)) in frames.rest().iter_mut().zip(rest) {
+            let fast = match FAST {
+                true => role.fast_path(from, number, frame, view, now),
+                false => None,
+            };
+            number += 1;
+            match fast {
+                Some(verdict) if runs.goes_on(verdict) => *place = verdict,
+                _ => {
+                    other = Some((fast, view, place));
+                    break;
+                }
+            }
+        }
+        frames.decide(number);
+        let Some((fast, view, place)) = other else { break };
+        // Frames before this one leave before it and what it causes.
+        let Some(verdict) = fast else {
+            let mut packet = Packet::parsed(frames.take(context.out.side(to)), view);
+            let verdict = role.slow_path(from, number - 1, &mut packet, context);
             debug_assert!(verdict.roles().has(R::ROLE), "{verdict:?}");
             *place = verdict;
-            runs.add(role.common_counters(), number, verdict);
-            if !runs.forwards {
-                drop(frames.take(context.out.side(from.other())));
+            if runs.turn(role.common_counters(), number - 1, verdict) {
+                context.out.send(to, packet.buffer);
             }
             continue;
-        }
-        // The frames before it leave before what it causes.
-        let frame = frames.take(context.out.side(from.other()));
-        let mut packet = Packet::parsed(frame, view);
-        let verdict = role.slow_path(from, number, &mut packet, context);
+        };
         debug_assert!(verdict.roles().has(R::ROLE), "{verdict:?}");
         *place = verdict;
-        runs.add(role.common_counters(), number, verdict);
-        if runs.forwards {
-            context.out.send(from.other(), packet.buffer);
+        if !runs.turn(role.common_counters(), number - 1, verdict) {
+            drop(frames.take(context.out.side(to)));
         }
     }
-    frames.send(context.out.side(from.other()));
+    frames.send(context.out.side(to));
     runs.end(role.common_counters(), count);
 }
 
@@ -242,21 +255,30 @@ struct Runs {
 impl Runs {
     #[inline(always)]
     fn new(from: Side) -> Self {
-        Self { from, verdict: Verdict::NonIp, forwards: true, start: 0 }
+        // No packet of the fast path goes on with a run that does not forward.
+        Self { from, verdict: Verdict::NonIp, forwards: false, start: 0 }
     }
 
-    /// Counts the packet with this number, which follows those before.
+    /// Returns whether a packet with this verdict goes on with the run, and is forwarded.
     #[inline(always)]
-    fn add(&mut self, counters: &CommonCounters, number: usize, verdict: Verdict) {
+    fn goes_on(&self, verdict: Verdict) -> bool {
+        verdict == self.verdict && self.forwards
+    }
+
+    /// Counts the packet with this number, which may begin another run. Returns whether it is
+    /// forwarded.
+    #[inline]
+    fn turn(&mut self, counters: &CommonCounters, number: usize, verdict: Verdict) -> bool {
         if verdict != self.verdict {
             self.end(counters, number);
             self.verdict = verdict;
-            self.forwards = verdict.fate() == Fate::Forwarded;
         }
+        self.forwards = verdict.fate() == Fate::Forwarded;
+        self.forwards
     }
 
     /// Ends a run in front of the packet with this number.
-    #[inline(always)]
+    #[inline]
     fn end(&mut self, counters: &CommonCounters, number: usize) {
         let count = (number - self.start) as u64;
         counters.side(self.from).verdicts[self.verdict as usize].add(count);
@@ -282,6 +304,11 @@ fn expire_some<K: Key, S: State, V: Copy>(
     counters: &TableCounters,
     now: Ticks,
 ) {
+    counters.expired.set(table.expired());
+    // An empty table, of a family that is not used, has nothing to do.
+    if table.is_empty() && counters.live.iter().all(|gauge| gauge.get() == 0) {
+        return;
+    }
     table.expire(now, EXPIRE_STEP);
     counters.expired.set(table.expired());
     for (gauge, &state) in counters.live.iter().zip(S::ALL) {

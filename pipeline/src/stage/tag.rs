@@ -7,8 +7,6 @@
 //! switch and the replica strip the tag and its padding, so that the server gets the options as the
 //! client sent them.
 
-use arrayvec::ArrayVec;
-
 use crate::packet::buffer::Buffer;
 use crate::packet::view::{Packet, View};
 use crate::stage::sign::KeysAt;
@@ -22,8 +20,6 @@ use crate::wire::tcp::{self, Options, TcpOption};
 pub const UNSIGNED: usize = 5;
 /// The length of a signed tag, in bytes, without padding.
 pub const SIGNED: usize = 14;
-/// The most bytes that a tag takes in the option area, padding included.
-const MOST: usize = SIGNED.next_multiple_of(4);
 
 const PERMITTED: u8 = 0x01;
 const CONFIGURATION_SHIFT: u8 = 1;
@@ -175,19 +171,20 @@ impl OptionId {
         })
     }
 
-    fn option(self, flags: u8, signature: Option<(u8, u64)>) -> ArrayVec<u8, MOST> {
+    /// Returns a tag without a signature, and its padding.
+    fn unsigned(self, flags: u8) -> [u8; UNSIGNED.next_multiple_of(4)] {
         let [high, low] = self.exid.to_be_bytes();
-        let mut option = ArrayVec::new();
-        match signature {
-            None => option.extend([self.kind, UNSIGNED as u8, high, low, flags]),
-            Some((key, mac)) => {
-                option.extend([self.kind, SIGNED as u8, high, low, flags | KEYED, key]);
-                option.extend(mac.to_be_bytes());
-            }
-        }
-        while !option.len().is_multiple_of(4) {
-            option.push(tcp::NOP);
-        }
+        let mut option = [tcp::NOP; _];
+        option[..UNSIGNED].copy_from_slice(&[self.kind, UNSIGNED as u8, high, low, flags]);
+        option
+    }
+
+    /// Returns a signed tag, and its padding.
+    fn signed(self, flags: u8, key: u8, mac: u64) -> [u8; SIGNED.next_multiple_of(4)] {
+        let [high, low] = self.exid.to_be_bytes();
+        let mut option = [tcp::NOP; _];
+        option[..6].copy_from_slice(&[self.kind, SIGNED as u8, high, low, flags | KEYED, key]);
+        option[6..SIGNED].copy_from_slice(&mac.to_be_bytes());
         option
     }
 }
@@ -203,23 +200,32 @@ pub fn insert<F: Family, B: Buffer>(
     tag: Tag,
     keys: KeysAt<'_>,
 ) -> bool {
-    let mut walk = Options::new(packet.options());
-    walk.by_ref().for_each(drop);
-    // The walk has passed NOPs in front of the end of the list: they are the client's padding.
-    let at = walk.offset();
-    let signature = keys.sign::<F, B>(packet, tag.flags());
-    let option = option_id.option(tag.flags(), signature);
-    let length = option.len();
-    if !packet.buffer.prepend(length) {
+    // NOPs in front of the end of the list are the client's padding: the tag comes behind them.
+    let (at, flags) = (Options::end(packet.options()), tag.flags());
+    match keys.sign::<F, B>(packet, flags) {
+        None => insert_at::<_, F, B>(packet, at, option_id.unsigned(flags)),
+        Some((key, mac)) => insert_at::<_, F, B>(packet, at, option_id.signed(flags, key, mac)),
+    }
+}
+
+/// Inserts an option of constant length into the option area. Returns `false`, and changes nothing,
+/// when the buffer has no headroom.
+#[inline(always)]
+fn insert_at<const LENGTH: usize, F: Family, B: Buffer>(
+    packet: &mut Packet<B>,
+    at: usize,
+    option: [u8; LENGTH],
+) -> bool {
+    if !packet.buffer.prepend(LENGTH) {
         return false;
     }
-    packet.buffer.truncate(packet.view.end as usize + length);
+    packet.buffer.truncate(packet.view.end as usize + LENGTH);
     let place = usize::from(packet.view.l4) + tcp::HEADER + at;
     let bytes = packet.buffer.head_mut();
-    bytes.copy_within(length..length + place, 0);
-    bytes[place..place + length].copy_from_slice(&option);
+    bytes.copy_within(LENGTH..LENGTH + place, 0);
+    bytes[place..place + LENGTH].copy_from_slice(&option);
     let change = Delta::added(sum_at(at, &option));
-    resize_header::<F, B>(packet, length as isize, change);
+    resize_header::<F, B>(packet, LENGTH as isize, change);
     true
 }
 
@@ -248,6 +254,7 @@ pub fn strip<F: Family, B: Buffer>(packet: &mut Packet<B>, at: usize, length: us
     resize_header::<F, B>(packet, -(removed as isize), change);
 }
 
+#[inline(always)]
 fn sum_at(offset: usize, bytes: &[u8]) -> Sum {
     if offset.is_multiple_of(2) { Sum::of(bytes) } else { Sum::of_at_odd(bytes) }
 }

@@ -268,6 +268,22 @@ impl<'a> Options<'a> {
     pub fn offset(&self) -> usize {
         self.at
     }
+
+    /// Returns the offset behind the last option of an area, which is that of the End-of-List if there
+    /// is one, and that of the first malformed option otherwise.
+    pub fn end(area: &[u8]) -> usize {
+        let mut at = 0;
+        loop {
+            match area.get(at) {
+                None | Some(&END) => return at,
+                Some(&NOP) => at += 1,
+                Some(_) => match area.get(at + 1).map_or(0, |&length| usize::from(length)) {
+                    length if length < 2 || length > area.len() - at => return at,
+                    length => at += length,
+                },
+            }
+        }
+    }
 }
 
 impl<'a> Iterator for Options<'a> {
@@ -334,6 +350,25 @@ mod tests {
         assert_eq!(kinds(&[8, 0, 0, 0]), [Err(BadOption)]);
         assert_eq!(kinds(&[8, 1, 0, 0]), [Err(BadOption)]);
         assert_eq!(kinds(&[4, 2, 8, 10, 0]), [Ok(4), Err(BadOption)]);
+    }
+
+    #[test]
+    fn the_end_of_an_area_is_where_the_iterator_ends() {
+        // All areas of up to four bytes that can matter, and the Linux SYN's cut short.
+        let bytes = [END, NOP, 2, 3, 4, 5, 0xff];
+        for number in 0..bytes.len().pow(4) {
+            let area = [1, 7, 49, 343].map(|by| bytes[number / by % bytes.len()]);
+            for length in 0..=area.len() {
+                let mut walk = Options::new(&area[..length]);
+                walk.by_ref().for_each(drop);
+                assert_eq!(Options::end(&area[..length]), walk.offset(), "{:?}", &area[..length]);
+            }
+        }
+        for length in 20..=SYN.len() {
+            let mut walk = Options::new(&SYN[20..length]);
+            walk.by_ref().for_each(drop);
+            assert_eq!(Options::end(&SYN[20..length]), walk.offset());
+        }
     }
 
     #[test]

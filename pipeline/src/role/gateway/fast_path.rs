@@ -48,15 +48,31 @@ impl<M: Mode> Gateway<M> {
             return FastPath::<M, V4>::new(flows, lost, path, entry, now)
                 .plain_tunnel(frame, inner);
         }
-        if M::DATA_IN_TUNNELS && class == PathClass::TunnelV6 {
-            let FamilyState { flows, lost, .. } = &mut self.v6;
-            let inner = &self.lookup.inner[number % BURST];
-            return FastPath::<M, V6>::new(flows, lost, path, entry, now)
-                .plain_tunnel(frame, inner);
-        }
         match class {
             PathClass::PassThrough => Some(Verdict::Passed),
             PathClass::NotHandled => Some(view.kind.default_verdict()),
+            _ => self.take_other_fast_path(from, number, frame, view, now),
+        }
+    }
+
+    /// Takes the fast path of a packet of any other class. Outside the loop over a burst.
+    #[inline(never)]
+    fn take_other_fast_path<B: Buffer>(
+        &mut self,
+        from: Side,
+        number: usize,
+        frame: &mut B,
+        view: &View,
+        now: Ticks,
+    ) -> Option<Verdict> {
+        let (class, entry) = self.lookup.class(number);
+        let path = &self.common.settings.path;
+        match class {
+            PathClass::TunnelV6 if M::DATA_IN_TUNNELS => {
+                let inner = &self.lookup.inner[number % BURST];
+                let FamilyState { flows, lost, .. } = &mut self.v6;
+                FastPath::<M, V6>::new(flows, lost, path, entry, now).plain_tunnel(frame, inner)
+            }
             PathClass::FastV6 => {
                 let FamilyState { flows, lost, .. } = &mut self.v6;
                 FastPath::<M, V6>::new(flows, lost, path, entry, now).plain(from, frame, view)

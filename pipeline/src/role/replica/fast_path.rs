@@ -29,7 +29,7 @@ impl Replica {
         view: &View,
         now: Ticks,
     ) -> Option<Verdict> {
-        let Self { common, v4, v6, lookup } = self;
+        let Self { common, v4, lookup, .. } = self;
         let (path, (class, entry)) = (&common.settings.path, lookup.class(number));
         let (heard, connections) = (&mut common.heard, &mut v4.connections);
         // The classes of nearly all packets first: a jump through a table takes longer.
@@ -41,14 +41,32 @@ impl Replica {
             let mut fast = FastPath::<V4> { connections, heard, path, entry, now };
             return fast.plain_tunnel(frame, &lookup.inner[number % BURST]);
         }
-        if from == Side::Outside && class == PathClass::TunnelV6 {
-            let connections = &mut v6.connections;
-            let mut fast = FastPath::<V6> { connections, heard, path, entry, now };
-            return fast.plain_tunnel(frame, &lookup.inner[number % BURST]);
-        }
-        let is_tunnel = from == Side::Outside && view.kind == Kind::Tunnel;
         match class {
             PathClass::NotHandled => Some(view.kind.default_verdict()),
+            _ => self.take_other_fast_path(from, number, frame, view, now),
+        }
+    }
+
+    /// Takes the fast path of a packet of any other class. Outside the loop over a burst.
+    #[inline(never)]
+    fn take_other_fast_path<B: Buffer>(
+        &mut self,
+        from: Side,
+        number: usize,
+        frame: &mut B,
+        view: &View,
+        now: Ticks,
+    ) -> Option<Verdict> {
+        let Self { common, v4, v6, lookup } = self;
+        let (path, (class, entry)) = (&common.settings.path, lookup.class(number));
+        let (heard, connections) = (&mut common.heard, &mut v4.connections);
+        let is_tunnel = from == Side::Outside && view.kind == Kind::Tunnel;
+        match class {
+            PathClass::TunnelV6 if from == Side::Outside => {
+                let connections = &mut v6.connections;
+                let mut fast = FastPath::<V6> { connections, heard, path, entry, now };
+                fast.plain_tunnel(frame, &lookup.inner[number % BURST])
+            }
             PathClass::FastV6 => {
                 let connections = &mut v6.connections;
                 let mut fast = FastPath::<V6> { connections, heard, path, entry, now };
