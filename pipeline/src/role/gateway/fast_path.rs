@@ -48,12 +48,6 @@ impl<M: Mode> Gateway<M> {
             return FastPath::<M, V4>::new(flows, lost, path, entry, now)
                 .plain_tunnel(frame, inner);
         }
-        if M::DATA_IN_TUNNELS && class == PathClass::TunnelV6 {
-            let FamilyState { flows, lost, .. } = &mut self.v6;
-            let inner = &self.lookup.inner[number % BURST];
-            return FastPath::<M, V6>::new(flows, lost, path, entry, now)
-                .plain_tunnel(frame, inner);
-        }
         match class {
             PathClass::PassThrough => Some(Verdict::Passed),
             PathClass::NotHandled => Some(view.kind.default_verdict()),
@@ -74,6 +68,11 @@ impl<M: Mode> Gateway<M> {
         let (class, entry) = self.lookup.class(number);
         let path = &self.common.settings.path;
         match class {
+            PathClass::TunnelV6 if M::DATA_IN_TUNNELS => {
+                let inner = &self.lookup.inner[number % BURST];
+                let FamilyState { flows, lost, .. } = &mut self.v6;
+                FastPath::<M, V6>::new(flows, lost, path, entry, now).plain_tunnel(frame, inner)
+            }
             PathClass::FastV6 => {
                 let FamilyState { flows, lost, .. } = &mut self.v6;
                 FastPath::<M, V6>::new(flows, lost, path, entry, now).plain(from, frame, view)
