@@ -15,7 +15,9 @@ use crate::config::{self, Bus, Config};
 use crate::control::socket::Answer;
 use crate::control::stats::PortStats;
 use crate::datapath::rss::RetaMap;
-use crate::dpdk::{Mbuf, MbufPool, Port, PortConfig, PortReport, RssField, RxQueue, Started, TxQueue};
+use crate::dpdk::{
+    Mbuf, MbufPool, Port, PortConfig, PortReport, RssField, RxQueue, Started, TxQueue,
+};
 
 /// The longest frame in bytes that ports are configured to accept, where they support it. A frame
 /// longer than a buffer is chained over several.

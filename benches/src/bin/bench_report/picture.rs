@@ -88,7 +88,8 @@ fn frame(svg: &mut String, all: &Value) -> Result<()> {
         r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="13">"#
     )?;
     writeln!(svg, r##"<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>"##)?;
-    let title = "Nanoseconds per packet on one core: open connections, TCP frames of 60 bytes (C: and 80)";
+    let title =
+        "Nanoseconds per packet on one core: open connections, TCP frames of 60 bytes (C: and 80)";
     writeln!(svg, r##"<text x="{left}" y="24" font-size="15" fill="#111111">{title}</text>"##)?;
     let field = |name: &str| all[name].as_str().unwrap_or_default();
     let cpu = all["machine"]["cpu"].as_str().unwrap_or_default();
