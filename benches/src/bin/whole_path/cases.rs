@@ -107,7 +107,7 @@ pub fn both_ways(templates: &[Template; 2], connections: u32) -> [Program; 2] {
 fn from_l3(lab: &Lab, templates: &[Template; 2], connections: u32) -> [Program; 2] {
     both_ways(templates, connections).map(|program| match program {
         Program::Round(template, walk) => {
-            Program::FromL3(template, walk, Waiting::new(lab.pool.handle()))
+            Program::FromL3(template, walk, Box::new(Waiting::new(lab.pool.handle())))
         }
         other => other,
     })

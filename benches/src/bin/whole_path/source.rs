@@ -58,7 +58,7 @@ pub enum Program {
     /// Packets of all connections, cyclically.
     Round(Template, Walk),
     /// The same, but the receiver finds the frames in L3.
-    FromL3(Template, Walk, Waiting),
+    FromL3(Template, Walk, Box<Waiting>),
     /// Packets of some connections, cyclically in this order.
     Some { template: Template, of: Arc<[u32]>, at: usize },
     /// One packet of each of these connections, in order; then nothing. The first bursts are
