@@ -87,6 +87,9 @@ impl Mbuf {
 
     /// Returns whether the port's verdict in these offload flags is the good one, and about the
     /// frame's first IP packet: a port that has recognized a tunnel means the packet inside.
+    ///
+    /// By itself the good verdict of igb, ixgbe and i40e says only that no error was found, also of a
+    /// frame that the card has not parsed so far. The caller must look for the layer in the packet's type.
     #[inline]
     fn verified(&self, mask: u64, good: u64) -> bool {
         let raw = self.raw();
@@ -188,12 +191,22 @@ impl Buffer for Mbuf {
 
     #[inline]
     fn ip_checksum_is_good(&self) -> bool {
-        self.verified(dpdk_sys::FIRSTACK_MBUF_IP_CKSUM_MASK, dpdk_sys::FIRSTACK_MBUF_IP_CKSUM_GOOD)
+        // The bit that all types of IPv4 have, and none of IPv6.
+        self.raw().packet_type & dpdk_sys::FIRSTACK_PTYPE_L3_IPV4 != 0
+            && self.verified(
+                dpdk_sys::FIRSTACK_MBUF_IP_CKSUM_MASK,
+                dpdk_sys::FIRSTACK_MBUF_IP_CKSUM_GOOD,
+            )
     }
 
     #[inline]
     fn l4_checksum_is_good(&self) -> bool {
-        self.verified(dpdk_sys::FIRSTACK_MBUF_L4_CKSUM_MASK, dpdk_sys::FIRSTACK_MBUF_L4_CKSUM_GOOD)
+        let l4 = self.raw().packet_type & dpdk_sys::FIRSTACK_PTYPE_L4_MASK;
+        l4 == dpdk_sys::FIRSTACK_PTYPE_L4_TCP
+            && self.verified(
+                dpdk_sys::FIRSTACK_MBUF_L4_CKSUM_MASK,
+                dpdk_sys::FIRSTACK_MBUF_L4_CKSUM_GOOD,
+            )
     }
 }
 
@@ -296,17 +309,35 @@ mod tests {
         ] {
             received(flags, 0x0111, |frame| assert_eq!(good(frame), expected, "{flags:#x}"));
             // A tunnel of any kind: the verdicts are on the packet inside.
-            for tunnel in [0x1000, 0x2000, 0xf000] {
+            for tunnel in [0x1000, 0x2000, 0xf000, 0x10_0000, 0x100_0000] {
                 let check =
                     |frame: &mut Mbuf| assert_eq!(good(frame), (false, false), "{flags:#x}");
-                received(flags, 0x0011 | tunnel, check);
+                received(flags, 0x0111 | tunnel, check);
             }
         }
     }
 
     #[test]
+    fn a_layer_that_the_port_has_not_recognized_is_not_verified() {
+        // Nothing; Ethernet; a fragment and UDP over IPv4; IPv6; TCP over IPv6.
+        for (packet_type, expected) in [
+            (0, (false, false)),
+            (0x0001, (false, false)),
+            (0x0311, (true, false)),
+            (0x0211, (true, false)),
+            (0x0041, (false, false)),
+            (0x0141, (false, true)),
+            (0x0131, (true, true)),
+        ] {
+            received(IP | L4, packet_type, |frame| {
+                assert_eq!(good(frame), expected, "{packet_type:#x}");
+            });
+        }
+    }
+
+    #[test]
     fn a_frame_with_another_front_is_not_verified_any_more() {
-        received(IP | L4 | HASHED, 0, |frame| {
+        received(IP | L4 | HASHED, 0x0111, |frame| {
             frame.head_mut()[0] = 9;
             frame.truncate(80);
             assert!(!frame.prepend(129));
@@ -314,7 +345,7 @@ mod tests {
             assert!(frame.prepend(20));
             assert_eq!((good(frame), frame.is_hashed()), ((false, false), true));
         });
-        received(IP | L4 | HASHED, 0, |frame| {
+        received(IP | L4 | HASHED, 0x0111, |frame| {
             frame.trim_front(20);
             assert_eq!((good(frame), frame.is_hashed()), ((false, false), true));
         });
