@@ -12,8 +12,8 @@ use std::ptr;
 use dpdk_sys::{
     RTE_ETH_HASH_FUNCTION_DEFAULT, RTE_FLOW_ACTION_TYPE_END, RTE_FLOW_ACTION_TYPE_RSS,
     RTE_FLOW_ITEM_TYPE_END, RTE_FLOW_ITEM_TYPE_ETH, RTE_FLOW_ITEM_TYPE_IPV4,
-    RTE_FLOW_ITEM_TYPE_IPV6, RTE_FLOW_ITEM_TYPE_TCP, RTE_FLOW_ITEM_TYPE_UDP, rte_flow_action,
-    rte_flow_action_rss, rte_flow_attr, rte_flow_error, rte_flow_item, rte_flow_item_type,
+    RTE_FLOW_ITEM_TYPE_IPV6, rte_flow_action, rte_flow_action_rss, rte_flow_attr, rte_flow_error,
+    rte_flow_item, rte_flow_item_type,
 };
 
 use super::error::Errno;
@@ -23,37 +23,26 @@ use super::rss::RssField;
 struct Rule {
     /// The pattern, as testpmd writes it.
     name: &'static str,
-    /// The header types behind Ethernet.
-    headers: &'static [rte_flow_item_type],
+    /// The header type behind Ethernet.
+    header: rte_flow_item_type,
     /// The hash function of these packets.
     function: u64,
-    /// Whether the port is of no use without it. Packets that are not TCP can be handed over.
-    is_needed: bool,
 }
 
-/// The rules, in the order in which they are set.
-const RULES: [Rule; 6] = {
-    const V4: rte_flow_item_type = RTE_FLOW_ITEM_TYPE_IPV4;
-    const V6: rte_flow_item_type = RTE_FLOW_ITEM_TYPE_IPV6;
-    const TCP: rte_flow_item_type = RTE_FLOW_ITEM_TYPE_TCP;
-    const UDP: rte_flow_item_type = RTE_FLOW_ITEM_TYPE_UDP;
-    const fn rule(
-        name: &'static str,
-        headers: &'static [rte_flow_item_type],
-        function: u64,
-        is_needed: bool,
-    ) -> Rule {
-        Rule { name, headers, function, is_needed }
-    }
-    [
-        rule("eth / ipv4 / tcp", &[V4, TCP], dpdk_sys::FIRSTACK_RSS_IPV4_TCP, true),
-        rule("eth / ipv6 / tcp", &[V6, TCP], dpdk_sys::FIRSTACK_RSS_IPV6_TCP, true),
-        rule("eth / ipv4 / udp", &[V4, UDP], dpdk_sys::FIRSTACK_RSS_IPV4_UDP, false),
-        rule("eth / ipv6 / udp", &[V6, UDP], dpdk_sys::FIRSTACK_RSS_IPV6_UDP, false),
-        rule("eth / ipv4", &[V4], dpdk_sys::FIRSTACK_RSS_IPV4, false),
-        rule("eth / ipv6", &[V6], dpdk_sys::FIRSTACK_RSS_IPV6, false),
-    ]
-};
+/// The rules. They hold for TCP and UDP as well: the drivers' own rules for these would hash the protocol's
+/// number before the address, and thus shift it.
+const RULES: [Rule; 2] = [
+    Rule {
+        name: "eth / ipv4",
+        header: RTE_FLOW_ITEM_TYPE_IPV4,
+        function: dpdk_sys::FIRSTACK_RSS_IPV4,
+    },
+    Rule {
+        name: "eth / ipv6",
+        header: RTE_FLOW_ITEM_TYPE_IPV6,
+        function: dpdk_sys::FIRSTACK_RSS_IPV6,
+    },
+];
 
 /// A rule that a port has refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,30 +56,23 @@ pub struct RefusedRule {
     pub words: Option<String>,
 }
 
-/// Sets the rules on a started port. A rule that is not needed may be refused.
+/// Sets the rules on a started port. That a rule is accepted does not prove that the card follows it, as
+/// ice accepts any; where packets arrive does.
 pub(super) fn hash_one_address(port: u16, field: RssField) -> Result<(), RefusedRule> {
-    for rule in &RULES {
-        match rule.create(port, field) {
-            Err(refused) if rule.is_needed => return Err(refused),
-            Err(refused) => tracing::debug!(%refused, "flow rule not set"),
-            Ok(()) => {}
-        }
-    }
-    Ok(())
+    RULES.iter().try_for_each(|rule| rule.create(port, field))
 }
 
 impl Rule {
     fn create(&self, port: u16, field: RssField) -> Result<(), RefusedRule> {
         let mut attributes = rte_flow_attr::default();
         attributes.set_ingress(1);
-        let item = |&type_| rte_flow_item {
+        let item = |type_| rte_flow_item {
             type_,
             spec: ptr::null(),
             last: ptr::null(),
             mask: ptr::null(),
         };
-        let headers = [RTE_FLOW_ITEM_TYPE_ETH].iter().chain(self.headers);
-        let pattern: Vec<_> = headers.chain(&[RTE_FLOW_ITEM_TYPE_END]).map(item).collect();
+        let pattern = [RTE_FLOW_ITEM_TYPE_ETH, self.header, RTE_FLOW_ITEM_TYPE_END].map(item);
         let rss = rte_flow_action_rss {
             func: RTE_ETH_HASH_FUNCTION_DEFAULT,
             level: 0,

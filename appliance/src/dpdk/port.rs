@@ -235,7 +235,8 @@ impl Port {
             return Err(self.inner.state("set its RSS", "it is not started"));
         };
         flow::clear(self.inner.id);
-        plan.rss = RssPlan::new(Some(rss), plan.rx_queues, &self.inner.info()?);
+        let info = self.inner.info()?;
+        plan.rss = RssPlan::new(Some(rss), plan.rx_queues, &info, &driver_name(&info));
         let applied = plan.rss.apply(self.inner.id);
         applied.map_err(|reason| self.inner.failed("take another RSS key", reason))?;
         Ok(plan.rss.verify(self.inner.id))
@@ -363,7 +364,7 @@ impl Port {
 }
 
 /// Returns the driver in a port's information; empty if it is missing.
-fn driver_name(info: &dpdk_sys::rte_eth_dev_info) -> String {
+pub(super) fn driver_name(info: &dpdk_sys::rte_eth_dev_info) -> String {
     match info.driver_name.is_null() {
         true => String::new(),
         // SAFETY: not null, so it is the NUL-terminated name of a loaded driver, which DPDK keeps.

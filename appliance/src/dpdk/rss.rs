@@ -14,9 +14,6 @@ use pipeline::wire::family::Version;
 
 use super::error::{Errno, check};
 
-/// Bytes of the key of a port that does not state them.
-const USUAL_KEY: usize = 40;
-
 /// The hash functions that restrict the others to one address.
 const ONLY: u64 = 1 << FIRSTACK_RSS_L3_SRC_ONLY_BIT | 1 << FIRSTACK_RSS_L3_DST_ONLY_BIT;
 
@@ -151,6 +148,18 @@ fn tcp_over(family: Version) -> u64 {
     }
 }
 
+/// Returns the hash functions that a driver is asked for, beside one address alone. i40e hashes no TCP that
+/// is not asked for by name, and puts all of it in one queue; hns3 likewise, with one address alone.
+/// Others add the ports by that name: mlx5 and cnxk to one address alone. iavf on E810 cards hashes the
+/// number of the protocol as well, before the addresses. By the names of IP they all hash TCP.
+fn functions(driver: &str, one_address: bool) -> u64 {
+    match driver {
+        "net_iavf" => IP,
+        _ if one_address && !driver.starts_with("net_hns3") => IP,
+        _ => IP | TCP | UDP | SCTP,
+    }
+}
+
 /// Returns whether a port that was asked for some functions, and reports others, hashes TCP as asked. Some
 /// drivers leave functions out of their report (ice and iavf those of fragments); what they do
 /// with such packets shows when they arrive.
@@ -184,7 +193,12 @@ impl std::fmt::Debug for RssPlan {
 
 impl RssPlan {
     /// Returns the best that a port with `info` can do with `rx_queues` queues.
-    pub(super) fn new(wanted: Option<Rss<'_>>, rx_queues: u16, info: &rte_eth_dev_info) -> Self {
+    pub(super) fn new(
+        wanted: Option<Rss<'_>>,
+        rx_queues: u16,
+        info: &rte_eth_dev_info,
+        driver: &str,
+    ) -> Self {
         let entries = info.reta_size;
         let marks = info.rx_offload_capa & dpdk_sys::FIRSTACK_RX_RSS_HASH != 0;
         let off = |field, note| Self {
@@ -201,20 +215,20 @@ impl RssPlan {
         if rx_queues < 2 {
             return off(field, "single receive queue");
         }
-        let key_len = match usize::from(info.hash_key_size) {
-            0 => USUAL_KEY,
-            len => len,
-        };
-        let Some(key) = key.get(..key_len) else {
+        // A port that states no length is given no key: DPDK 24.11 refuses any.
+        let Some(key) = key.get(..usize::from(info.hash_key_size)) else {
             return off(field, "the port's RSS key is longer than the given one");
         };
         let only = if one_address { field.only() } else { 0 };
-        // TCP and UDP by their names as well: i40e hashes no TCP otherwise, and puts all of it in one queue.
-        let functions = info.flow_type_rss_offloads & (IP | TCP | UDP | SCTP | only);
+        let functions = info.flow_type_rss_offloads & (functions(driver, only != 0) | only);
         if functions & !ONLY == 0 {
             return off(field, "the port cannot hash IP addresses");
         }
-        let note = (functions & only != only).then_some("the port cannot hash one address alone");
+        let note = match key {
+            [] => Some("the port states no length of an RSS key"),
+            _ if functions & only != only => Some("the port cannot hash one address alone"),
+            _ => None,
+        };
         Self { functions, key: key.into(), field, note, entries, marks }
     }
 
@@ -223,7 +237,7 @@ impl RssPlan {
         let mut key = self.key.clone();
         #[allow(clippy::needless_update, reason = "DPDK 24.11 has one field more")]
         let mut conf = rte_eth_rss_conf {
-            rss_key: key.as_mut_ptr(),
+            rss_key: pointer(&mut key),
             rss_key_len: key.len() as u8,
             rss_hf: self.functions,
             ..rte_eth_rss_conf::default()
@@ -273,6 +287,11 @@ impl RssPlan {
     }
 }
 
+/// Returns a key as DPDK wants it: null if there is none.
+pub(super) fn pointer(key: &mut [u8]) -> *mut u8 {
+    if key.is_empty() { std::ptr::null_mut() } else { key.as_mut_ptr() }
+}
+
 /// Sets the table of a started port that maps hashes to queues. Returns whether the port has it, by
 /// reading it back.
 pub(super) fn set_table(port: u16, queues: &[u16]) -> Result<bool, Errno> {
@@ -316,15 +335,31 @@ mod tests {
     }
 
     fn plan(offered: u64, key_size: u8, queues: u16, one_address: bool) -> RssPlan {
+        plan_of("net_mlx5", offered, key_size, queues, one_address)
+    }
+
+    fn plan_of(
+        driver: &str,
+        offered: u64,
+        key_size: u8,
+        queues: u16,
+        one_address: bool,
+    ) -> RssPlan {
         let rss = Rss { key: &[0x6d; 52], field: DESTINATION, one_address };
-        RssPlan::new(Some(rss), queues, &info(offered, key_size))
+        RssPlan::new(Some(rss), queues, &info(offered, key_size), driver)
     }
 
     #[test]
     fn one_address_alone_if_it_is_asked_for() {
         let offered = IP | TCP | DESTINATION.only() | SOURCE.only();
         let one = plan(offered, 52, 4, true);
-        assert_eq!(one.functions, IP | TCP | DESTINATION.only());
+        assert_eq!(
+            one.functions,
+            IP | DESTINATION.only(),
+            "by the name of TCP it hashes ports, too"
+        );
+        let hns3 = plan_of("net_hns3_vf", offered, 52, 4, true);
+        assert_eq!(hns3.functions, IP | TCP | DESTINATION.only());
         assert_eq!(one.key.len(), 52);
         let report = one.report(one.functions, true, None);
         assert_eq!(report.scope, RssScope::Address(DESTINATION));
@@ -336,9 +371,16 @@ mod tests {
 
     #[test]
     fn tcp_and_udp_are_asked_for_by_name() {
-        let plan = plan(IP | TCP | UDP | SCTP | ONLY, 0, 2, false);
-        assert_eq!(plan.functions, IP | TCP | UDP | SCTP);
-        assert_eq!(plan.key.len(), USUAL_KEY);
+        let offered = IP | TCP | UDP | SCTP | ONLY;
+        let i40e = plan_of("net_i40e", offered, 52, 2, false);
+        assert_eq!(i40e.functions, IP | TCP | UDP | SCTP);
+        assert_eq!(plan_of("net_iavf", offered, 52, 2, false).functions, IP);
+    }
+
+    #[test]
+    fn a_port_that_states_no_length_of_a_key_is_given_none_and_not_relied_on() {
+        let plan = plan(IP | TCP, 0, 2, false);
+        assert!(plan.key.is_empty() && plan.functions != 0 && plan.note.is_some());
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use dpdk_sys::{rte_eth_conf, rte_eth_dev_info};
 
 use super::error::Errno;
-use super::rss::{Rss, RssPlan, RssReport};
+use super::port::driver_name;
+use super::rss::{self, Rss, RssPlan, RssReport};
 
 /// Bytes of an Ethernet header.
 const ETHERNET_HEADER: u32 = 14;
@@ -92,10 +93,11 @@ impl Plan {
         // Without scattering, a frame must fit into one buffer.
         let scatters = info.rx_offload_capa & dpdk_sys::FIRSTACK_RX_SCATTER != 0;
         let longest = if scatters { u32::MAX } else { data_room.into() };
-        let rss = RssPlan::new(config.rss, rx_queues, info);
+        let driver = driver_name(info);
+        let rss = RssPlan::new(config.rss, rx_queues, info, &driver);
         // The port marks each packet that it has hashed.
         let hash = if rss.functions == 0 { 0 } else { dpdk_sys::FIRSTACK_RX_RSS_HASH };
-        let checksums = if config.checksums { checksums(info) } else { 0 };
+        let checksums = if config.checksums { checksums(info, &driver) } else { 0 };
         let (mtu, fits) = mtu(config.max_frame.min(longest), info);
         Self {
             rx_queues,
@@ -125,7 +127,7 @@ impl Plan {
             conf.rxmode.mq_mode = dpdk_sys::RTE_ETH_MQ_RX_RSS;
             conf.rx_adv_conf.rss_conf.rss_hf = self.rss.functions;
             conf.rx_adv_conf.rss_conf.rss_key_len = key.len() as u8;
-            conf.rx_adv_conf.rss_conf.rss_key = key.as_mut_ptr();
+            conf.rx_adv_conf.rss_conf.rss_key = rss::pointer(key);
         }
         conf
     }
@@ -133,10 +135,12 @@ impl Plan {
 
 /// Returns the receive offloads that verify checksums: those of IPv4 and TCP together, or none. Ports
 /// of virtual machines, such as virtio, offer that of TCP alone. What it means there is that the host may
-/// leave checksums unfinished, which no frame that is forwarded may have.
-fn checksums(info: &rte_eth_dev_info) -> u64 {
+/// leave checksums unfinished, which no frame that is forwarded may have. vmxnet3 and netvsc offer both,
+/// and may mean the same.
+fn checksums(info: &rte_eth_dev_info, driver: &str) -> u64 {
     let all = dpdk_sys::FIRSTACK_RX_CHECKSUMS;
-    if info.rx_offload_capa & all == all { all } else { 0 }
+    let may_be_unfinished = matches!(driver, "net_vmxnet3" | "net_netvsc");
+    if info.rx_offload_capa & all == all && !may_be_unfinished { all } else { 0 }
 }
 
 /// Returns the MTU for frames of `max_frame` bytes, limited to what the port supports, and whether

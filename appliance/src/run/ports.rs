@@ -113,6 +113,10 @@ pub(super) fn open_ports(prepared: &mut Prepared<'_>) -> Result<OpenPorts, Error
     let mut ports = [start(inside, Side::Inside)?, start(outside, Side::Outside)?];
     hashing.set_rules(&mut ports)?;
     let reta = hashing.steer_ports(&mut ports, *workers);
+    // What has arrived by then was distributed otherwise, and would end the trust in the ports.
+    if ports.iter().any(|opened| opened.steering.is_by_hardware()) {
+        discard(&mut ports);
+    }
     let rss_word = hashing.hash.word();
     let macs = [ports[0].port.mac()?, ports[1].port.mac()?];
     prepared.phases.done("ports");

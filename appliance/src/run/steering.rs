@@ -43,6 +43,11 @@ impl PortSteering {
         Self { families: [Steering::None, Steering::None], marks: false }
     }
 
+    /// Returns whether the port distributes the packets of a family.
+    pub(super) fn is_by_hardware(&self) -> bool {
+        self.families.iter().any(|family| matches!(family, Steering::Hardware(_)))
+    }
+
     /// Returns the mode and its reason in words; the reason of `hardware` is empty.
     pub(super) fn text(&self, family: Version) -> (&'static str, &'static str) {
         match &self.families[family as usize] {
