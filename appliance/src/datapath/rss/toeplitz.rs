@@ -24,13 +24,15 @@
 //! Under such a key only one address family can be steered. An IPv6 packet has its source where an IPv4
 //! packet has its destination, and hashes more bits than there are places without conflict. Further copies
 //! of the word, behind all that IPv4 reaches, distribute IPv6 evenly by addresses and ports. The
-//! owner of an IPv6 client is that of the XOR of its address's four words, and determined in software.
+//! owner of an IPv6 client is determined in software, and follows from a hash that the word keys: whoever
+//! has many addresses, as everybody has with IPv6, cannot choose those of one worker.
 //!
 //! # One address
 //! For ports that can be told to hash one address alone, in both families. The key has a period of 32
 //! bits, so an address has the same hash at any offset that is a multiple of four among the bytes that the
 //! NIC hashes: alone, or in its usual place with zeros in the other's. The four words of an IPv6 address
-//! are XORed by this. Mostly a client varies only one of them. A period of 16 bits would XOR the halves of
+//! are XORed by this. Mostly a client varies only one of them; one that varies two alike stays with one
+//! worker, whatever the word is. A period of 16 bits would XOR the halves of
 //! an IPv4 address as well: `10.7.10.7`, `10.8.10.8`, ... would share a queue.
 //!
 //! Which words are used, and how evenly they distribute: [`super::words`].
@@ -74,6 +76,8 @@ pub struct Toeplitz {
     destination: [u8; KEY],
     /// The hash of each value of each byte of a 32-bit word.
     bytes: [[u16; 256]; 4],
+    /// A factor for each word of an IPv6 address, if no port computes its hash.
+    factors: [u64; 4],
     most_entries: u32,
 }
 
@@ -148,7 +152,9 @@ impl Toeplitz {
                 (toeplitz(&source, &input) & (most_entries - 1)) as u16
             })
         });
-        Self { word, is_of_one_address, source, destination, bytes, most_entries }
+        let mut state = u64::from(word);
+        let factors = std::array::from_fn(|_| split_mix(&mut state) | 1);
+        Self { word, is_of_one_address, source, destination, bytes, factors, most_entries }
     }
 
     /// Returns the word, which is a secret.
@@ -186,6 +192,9 @@ impl Toeplitz {
     pub fn of_address(&self, address: IpAddr) -> u32 {
         let word = match address {
             IpAddr::V4(address) => address.to_bits(),
+            IpAddr::V6(address) if !self.is_of_one_address => {
+                return self.of_ipv6(address.to_bits());
+            }
             IpAddr::V6(address) => {
                 let bits = address.to_bits();
                 (bits ^ bits >> 32 ^ bits >> 64 ^ bits >> 96) as u32
@@ -195,6 +204,26 @@ impl Toeplitz {
         let hash = self.bytes.iter().zip(word.to_be_bytes()).map(of_byte).fold(0, |a, b| a ^ b);
         u32::from(hash)
     }
+
+    /// Returns the hash of an IPv6 address that no port computes: a sum of its words, each times a secret
+    /// factor, of which the upper half depends on all bits.
+    #[inline]
+    fn of_ipv6(&self, address: u128) -> u32 {
+        let mut sum = 0_u64;
+        for (number, factor) in self.factors.iter().enumerate() {
+            sum = sum
+                .wrapping_add(u64::from((address >> (32 * number)) as u32).wrapping_mul(*factor));
+        }
+        (sum >> 32) as u32 & (self.most_entries - 1)
+    }
+}
+
+/// Returns the next number of a sequence that looks random (SplitMix64).
+fn split_mix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (*state ^ *state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ mixed >> 31
 }
 
 /// Adds a word to a key, from bit `place` on.

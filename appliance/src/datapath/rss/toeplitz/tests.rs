@@ -201,8 +201,25 @@ fn clients_of_ipv6_are_spread_evenly() {
         for shift in [64, 80] {
             let prefix = u128::from(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10));
             let clients = (0..256).map(|n| IpAddr::from(Ipv6Addr::from(prefix | n << shift)));
-            assert_eq!(extremes(&hash, clients, 512, 4), (64, 64));
+            let (most, least) = extremes(&hash, clients, 512, 4);
+            match hash.is_of_one_address() {
+                true => assert_eq!((most, least), (64, 64)),
+                false => assert!(most < 96 && least > 32, "{least} to {most}"),
+            }
         }
+    }
+}
+
+/// Addresses that differ in two words alike, which anybody with a /64 has, do not share a worker if no
+/// port computes their hash.
+#[test]
+fn nobody_chooses_the_worker_of_an_ipv6_client_without_the_word() {
+    for seed in 1..=4 {
+        let hash = Toeplitz::by_key(7, random(seed));
+        let prefix = u128::from(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0));
+        let alike = |n: u128| IpAddr::from(Ipv6Addr::from(prefix | n << 32 | n ^ 7));
+        let (most, least) = extremes(&hash, (0..4096).map(alike), 128, 4);
+        assert!(most < 1536 && least > 512, "{least} to {most}");
     }
 }
 
