@@ -156,14 +156,14 @@ pub struct Count {
 
 impl Count {
     /// Counts a few entries, if something is drained. `extent` is the number of places for entries
-    /// in all tables, and `at` returns the service of the live connection at a place, and when its
-    /// last packet came.
+    /// in all tables. `at` returns `None` for a free place; for one with an entry the service of the
+    /// connection and when its last packet came, if it counts.
     #[inline]
     pub fn step(
         &mut self,
         drain: &Drain,
         extent: usize,
-        at: impl FnMut(usize) -> Option<(usize, Ticks)>,
+        at: impl FnMut(usize) -> Option<Option<(usize, Ticks)>>,
     ) {
         if drain.generation.load(Relaxed) != 0 && drain.is_any() {
             self.count(drain, extent, at);
@@ -175,7 +175,7 @@ impl Count {
         &mut self,
         drain: &Drain,
         extent: usize,
-        mut at: impl FnMut(usize) -> Option<(usize, Ticks)>,
+        mut at: impl FnMut(usize) -> Option<Option<(usize, Ticks)>>,
     ) {
         if self.drain != Some(drain.id) {
             // Once for each configuration.
@@ -193,7 +193,7 @@ impl Count {
             let found = at(self.next);
             self.next += 1;
             cost += if found.is_some() { FREE_IN_STEP } else { 1 };
-            let Some((service, seen)) = found else { continue };
+            let Some((service, seen)) = found.flatten() else { continue };
             let Some(found) = self.found.get_mut(service) else { continue };
             *found += 1;
             if let Some(service) = drain.services.get(service) {
@@ -228,7 +228,7 @@ mod tests {
     fn pass(count: &mut Count, drain: &Drain, places: &[Option<usize>]) {
         for _ in 0..=places.len() / STEP {
             count.step(drain, places.len(), |place| {
-                Some((places[place]?, Ticks::from_secs(place as u64)))
+                Some(Some((places[place]?, Ticks::from_secs(place as u64))))
             });
         }
     }
@@ -243,6 +243,22 @@ mod tests {
         pass(&mut count, &drain, &[Some(0), None, Some(1), Some(0)]);
         assert_eq!(drain.left_of(0, 1), Some(Left { connections: 2, seen: Ticks::from_secs(3) }));
         assert_eq!(drain.left(1).map(|left| left.connections), Some(3));
+    }
+
+    #[test]
+    fn a_step_looks_at_as_many_entries_whether_they_count_or_not() {
+        let (drain, entry) = (Drain::new(1), Some((0, Ticks(1))));
+        drain.set_whole(true);
+        for (place, expected) in
+            [(Some(entry), STEP), (Some(None), STEP), (None, STEP * FREE_IN_STEP)]
+        {
+            let (mut count, mut looked) = (Count::default(), 0);
+            count.step(&drain, usize::MAX, |_| {
+                looked += 1;
+                place
+            });
+            assert_eq!(looked, expected);
+        }
     }
 
     #[test]

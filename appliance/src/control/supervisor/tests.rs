@@ -166,10 +166,10 @@ fn what_is_left_of_a_drain_is_shown() {
     };
     assert_eq!(shown(&supervisor), ["drained: shop, no connection left"]);
     let mut count = Count::default();
-    count.step(&drain, 3, |place| Some((place % 2, Ticks::from_secs(93))));
+    count.step(&drain, 3, |place| Some(Some((place % 2, Ticks::from_secs(93)))));
     assert_eq!(shown(&supervisor), ["drained: shop, 2 connections left, last heard 7 s ago"]);
     supervisor.answer(Command::Drain { name: None });
-    count.step(&drain, 3, |place| Some((place % 2, Ticks::from_secs(93))));
+    count.step(&drain, 3, |place| Some(Some((place % 2, Ticks::from_secs(93)))));
     let lines = shown(&supervisor);
     assert_eq!(lines[0], "drained, 3 connections left, last heard 7 s ago");
     assert_eq!(lines.len(), 2);

@@ -15,11 +15,12 @@ impl Phase {
 }
 
 impl<F: Family> FamilyState<F> {
-    /// Returns the service of the connection at a place of the table, and when its last packet came.
-    fn left_at(&self, place: usize) -> Option<(usize, Ticks)> {
+    /// Returns the service of the connection at a place of the table, if it is left, and when its last
+    /// packet came; `None` if the place is free.
+    fn left_at(&self, place: usize) -> Option<Option<(usize, Ticks)>> {
         let entry = self.flows.at(place)?;
         let Flow { service, .. } = entry.value;
-        entry.state().is_left().then(|| (service.into(), entry.seen()))
+        Some(entry.state().is_left().then(|| (service.into(), entry.seen())))
     }
 }
 

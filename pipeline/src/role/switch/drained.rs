@@ -6,15 +6,16 @@ use crate::policy::services::Services;
 use crate::wire::family::Family;
 
 impl<F: Family> FamilyState<F> {
-    /// Returns the service of the connection at a place of the table, and when its last packet came.
-    fn left_at(&self, place: usize, services: &Services) -> Option<(usize, Ticks)> {
+    /// Returns the service of the connection at a place of the table, if it is left, and when its last
+    /// packet came; `None` if the place is free.
+    fn left_at(&self, place: usize, services: &Services) -> Option<Option<(usize, Ticks)>> {
         let entry = self.affinities.at(place)?;
         if matches!(entry.state(), Phase::Closed | Phase::Reset) {
-            return None;
+            return Some(None);
         }
         let [_, to] = entry.key;
-        let service = services.find(to.address.into(), to.port)?;
-        Some((service.into(), entry.seen()))
+        let service = services.find(to.address.into(), to.port);
+        Some(service.map(|service| (service.into(), entry.seen())))
     }
 }
 
