@@ -111,6 +111,10 @@ impl<'a> Kept<'a> {
         let places = room.min(usize::try_from(places).unwrap_or(usize::MAX));
         let undo = match u64_at(memory, PENDING) {
             0 => None,
+            // The first layout has no second place.
+            pending if header.layout == IN_ORDER && pending >> FREED != 0 => {
+                return Err(Refused::Damaged("its undo slot has what no process writes"));
+            }
             pending if pending & HAS_CONTENT != 0 => Some(Undo {
                 changed: pending as u32 as usize,
                 content: &memory[UNDO..UNDO + header.entry_size],

@@ -53,6 +53,9 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
     /// Removes the expired ones among the next `limit` entries in memory, in any state. An empty bucket
     /// counts for an entry. None is checked twice.
     fn sweep(&mut self, now: Ticks, limit: usize) {
+        if limit == 0 {
+            return;
+        }
         let (before, mut left) = (self.live, limit);
         let (last, begin) = (self.buckets.len(), slot_of(self.cursor));
         let (mut bucket, mut slot) = begin;
