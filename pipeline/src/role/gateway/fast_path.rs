@@ -42,6 +42,10 @@ impl<M: Mode> Gateway<M> {
             let FamilyState { flows, lost, .. } = &mut self.v4;
             return FastPath::<M, V4>::new(flows, lost, path, entry, now).plain(from, frame, view);
         }
+        if class == PathClass::FastV6 {
+            let FamilyState { flows, lost, .. } = &mut self.v6;
+            return FastPath::<M, V6>::new(flows, lost, path, entry, now).plain(from, frame, view);
+        }
         if M::DATA_IN_TUNNELS && class == PathClass::TunnelV4 {
             let FamilyState { flows, lost, .. } = &mut self.v4;
             let inner = &self.lookup.inner[number % BURST];
@@ -72,10 +76,6 @@ impl<M: Mode> Gateway<M> {
                 let inner = &self.lookup.inner[number % BURST];
                 let FamilyState { flows, lost, .. } = &mut self.v6;
                 FastPath::<M, V6>::new(flows, lost, path, entry, now).plain_tunnel(frame, inner)
-            }
-            PathClass::FastV6 => {
-                let FamilyState { flows, lost, .. } = &mut self.v6;
-                FastPath::<M, V6>::new(flows, lost, path, entry, now).plain(from, frame, view)
             }
             PathClass::SlowV4 if Self::is_data_tunnel(from, view, Version::V4) => {
                 let inner = &self.lookup.inner[number % BURST];

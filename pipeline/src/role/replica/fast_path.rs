@@ -29,7 +29,7 @@ impl Replica {
         view: &View,
         now: Ticks,
     ) -> Option<Verdict> {
-        let Self { common, v4, lookup, .. } = self;
+        let Self { common, v4, v6, lookup } = self;
         let (path, (class, entry)) = (&common.settings.path, lookup.class(number));
         let (heard, connections) = (&mut common.heard, &mut v4.connections);
         // The classes of nearly all packets first: a jump through a table takes longer.
@@ -39,6 +39,16 @@ impl Replica {
         }
         if from == Side::Outside && class == PathClass::TunnelV4 {
             let mut fast = FastPath::<V4> { connections, heard, path, entry, now };
+            return fast.plain_tunnel(frame, &lookup.inner[number % BURST]);
+        }
+        if class == PathClass::FastV6 {
+            let connections = &mut v6.connections;
+            let mut fast = FastPath::<V6> { connections, heard, path, entry, now };
+            return fast.plain(from, frame, view);
+        }
+        if from == Side::Outside && class == PathClass::TunnelV6 {
+            let connections = &mut v6.connections;
+            let mut fast = FastPath::<V6> { connections, heard, path, entry, now };
             return fast.plain_tunnel(frame, &lookup.inner[number % BURST]);
         }
         match class {
@@ -62,16 +72,6 @@ impl Replica {
         let (heard, connections) = (&mut common.heard, &mut v4.connections);
         let is_tunnel = from == Side::Outside && view.kind == Kind::Tunnel;
         match class {
-            PathClass::TunnelV6 if from == Side::Outside => {
-                let connections = &mut v6.connections;
-                let mut fast = FastPath::<V6> { connections, heard, path, entry, now };
-                fast.plain_tunnel(frame, &lookup.inner[number % BURST])
-            }
-            PathClass::FastV6 => {
-                let connections = &mut v6.connections;
-                let mut fast = FastPath::<V6> { connections, heard, path, entry, now };
-                fast.plain(from, frame, view)
-            }
             PathClass::SlowV4 if is_tunnel && view.version == Version::V4 => {
                 let mut fast = FastPath::<V4> { connections, heard, path, entry, now };
                 let inner = &lookup.inner[number % BURST];
