@@ -196,12 +196,13 @@ fn an_interface_that_is_made_again_is_seen_and_promiscuous_mode_ends() {
     let limits = fs::read_to_string(format!("/proc/{}/limits", process.id())).unwrap();
     let core: Vec<_> = limits.lines().filter(|line| line.starts_with("Max core file")).collect();
     assert!(core[0].split_whitespace().filter(|word| *word == "0").count() == 2, "{core:?}");
-    assert!(line.stats().ports.iter().all(|port| port.link_up), "{}", line.stats());
+    // The links are looked at ten times a second.
+    let links = || line.stats().ports.iter().map(|port| port.link_up).collect::<Vec<_>>();
+    assert!(comes_true(MAX_WAIT, || links() == [true, true]), "{}", line.stats());
     line.gateway.run(&["ip", "link", "del", "dev", "in0"]).or_fail();
     line.lab.veth((&line.client, "eth0"), (&line.gateway, "in0")).or_fail();
     process.wait_for("interface was deleted", MAX_WAIT).or_fail();
-    let up: Vec<_> = line.stats().ports.iter().map(|port| port.link_up).collect();
-    assert_eq!(up, [false, true], "{}", line.stats());
+    assert!(comes_true(MAX_WAIT, || links() == [false, true]), "{}", line.stats());
     stop(process);
     assert!(!line.is_promiscuous("out0"), "promiscuous after the end");
     // What an operator has set stays.
