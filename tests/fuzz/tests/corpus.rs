@@ -58,7 +58,7 @@ fn story() {
     let all = Verdict::ALL.iter().filter(|verdict| !of_others.contains(verdict));
     let unreached: Vec<_> = all.clone().filter(|verdict| !reached.contains(verdict)).collect();
     let all = all.count();
-    assert!(reached.len() * 4 >= all * 3, "{} of {all}; not {unreached:?}", reached.len());
+    assert!(reached.len() * 10 >= all * 7, "{} of {all}; not {unreached:?}", reached.len());
 }
 
 /// Every story is one of twins, too.
