@@ -27,14 +27,14 @@ mod header;
 mod import;
 mod kept;
 mod key;
+mod lookup;
 mod memory;
 mod queues;
 mod shares;
 
-use crate::base::prefetch::prefetch;
 use crate::base::stored::Stored;
 use crate::base::time::Ticks;
-use bucket::{Bucket, LAST, SLOTS};
+use bucket::{Bucket, SLOTS};
 use census::Census;
 use hash::KeyedHash;
 use memory::Memory;
@@ -47,6 +47,7 @@ pub use header::{Kind, LAYOUT};
 pub use import::Adopt;
 pub use kept::{Imported, Kept, Refused};
 pub use key::Key;
+pub use lookup::EntryHint;
 pub use queues::{QUEUES, State};
 
 /// Average number of entries per bucket at full capacity. At 26 of 31 about 2 % of the entries are
@@ -58,8 +59,6 @@ const MOST_BUCKETS: usize = (1 << 31) / SLOTS - 1;
 const NIL: u32 = u32::MAX;
 /// Value of `previous` in a free place. No entry is in place 0.
 const FREE: u32 = 0;
-/// Index in an [`EntryHint`] when no entry had the key.
-const ABSENT: u32 = u32::MAX - 1;
 /// Number of entries that a full table checks for expiry, once a burst, before it evicts.
 const FULL_SWEEP: usize = 64;
 
@@ -112,21 +111,6 @@ fn slot_of(place: u32) -> (usize, usize) {
 pub const fn bytes_for(capacity: usize, entry: usize) -> [usize; 2] {
     let buckets = buckets_of(capacity);
     [header::BYTES + (buckets * SLOTS + 1) * entry, buckets * size_of::<Bucket>()]
-}
-
-/// The entry that probably holds a key, read from the bucket while prefetching.
-///
-/// Returned by [`Table::prefetch_entry`]; [`Table::peek`] and [`Table::find_hinted`] check it.
-#[derive(Clone, Copy, Debug)]
-pub struct EntryHint {
-    index: u32,
-    /// The lower half of `Table::inserted` when the hint was read.
-    inserted: u32,
-}
-
-impl EntryHint {
-    /// A hint that never matches.
-    pub const NONE: Self = Self { index: NIL, inserted: 0 };
 }
 
 /// The position of an entry in its table. Valid until the entry is removed.
@@ -363,103 +347,6 @@ impl<K: Key, S: State, V: Copy> Table<K, S, V> {
 
     fn after(&self, bucket: usize) -> usize {
         if bucket + 1 == self.buckets.len() { 0 } else { bucket + 1 }
-    }
-
-    /// Prefetches the home bucket of a key. First pass over a burst.
-    #[inline(always)]
-    pub fn prefetch_bucket(&self, hash: Hash) {
-        prefetch(&self.buckets[hash.home as usize]);
-    }
-
-    /// Prefetches the entry whose signature is in the bucket, and returns a hint to it. Second pass
-    /// over a burst.
-    #[inline(always)]
-    pub fn prefetch_entry(&self, hash: Hash) -> EntryHint {
-        let home = hash.home as usize;
-        let bucket = &self.buckets[home];
-        // The bit above those of the slots stands for no match. The place that follows from it is
-        // prefetched for nothing, but no branch depends on whether there was a match.
-        let found = bucket.search(hash.signature as u16);
-        if found == 0 {
-            return self.prefetch_beyond(hash);
-        }
-        let place = place_of(home, found.trailing_zeros() as usize);
-        self.entries.prefetch(place as usize);
-        let index = if found == LAST { ABSENT } else { place };
-        EntryHint { index, inserted: self.inserted as u32 }
-    }
-
-    /// Does the same for a key that may be in one of the buckets after its home.
-    #[cold]
-    #[inline(never)]
-    fn prefetch_beyond(&self, hash: Hash) -> EntryHint {
-        let index = match self.locate(hash, |_| true) {
-            Some((bucket, slot)) => place_of(bucket, slot),
-            None => ABSENT,
-        };
-        self.entries.prefetch(index as usize);
-        EntryHint { index, inserted: self.inserted as u32 }
-    }
-
-    /// Finds the entry of a key as [`Table::find`] does, starting from a hint. Third pass over a
-    /// burst.
-    #[inline(always)]
-    pub fn find_hinted(&mut self, hash: Hash, hint: EntryHint, key: K, now: Ticks) -> Option<Slot> {
-        match self.peek(hint, key, now) {
-            Some(slot) => Some(slot),
-            None if self.is_absent(hint) => None,
-            None => self.find(hash, key, now),
-        }
-    }
-
-    /// Returns whether the key is certainly absent: it had no entry when the hint was read, and no
-    /// entry was inserted since.
-    #[inline(always)]
-    pub fn is_absent(&self, hint: EntryHint) -> bool {
-        hint.index == ABSENT && hint.inserted == self.inserted as u32
-    }
-
-    /// Returns the hinted entry if it still holds `key` and has not expired. `None` is
-    /// inconclusive: fall back to [`Table::find`].
-    #[inline(always)]
-    pub fn peek(&self, hint: EntryHint, key: K, now: Ticks) -> Option<Slot> {
-        let entry = self.entries.get(hint.index as usize)?;
-        // Another key may have had the place since, or nobody.
-        let matches = entry.key == key && entry.previous != FREE;
-        (matches && !self.has_expired(entry, now)).then_some(Slot(hint.index))
-    }
-
-    /// Returns bucket and slot of the entry with this hash that `matches` accepts.
-    fn locate(&self, hash: Hash, matches: impl Fn(u32) -> bool) -> Option<(usize, usize)> {
-        let mut at = hash.home as usize;
-        for _ in 0..self.buckets.len() {
-            let bucket = &self.buckets[at];
-            let mut found = bucket.matches(hash.signature as u16);
-            while found != 0 {
-                let slot = found.trailing_zeros() as usize;
-                if matches(place_of(at, slot)) {
-                    return Some((at, slot));
-                }
-                found &= found - 1;
-            }
-            if bucket.is_last() {
-                return None;
-            }
-            at = self.after(at);
-        }
-        None
-    }
-
-    /// Finds the entry of a key. Removes the entry and returns `None` if it has expired.
-    pub fn find(&mut self, hash: Hash, key: K, now: Ticks) -> Option<Slot> {
-        let (bucket, slot) = self.locate(hash, |entry| self.entries[entry as usize].key == key)?;
-        let slot = Slot(place_of(bucket, slot));
-        if self.is_expired(slot, now) {
-            self.expired += 1;
-            self.remove(slot);
-            return None;
-        }
-        Some(slot)
     }
 
     /// Returns the entry in a slot.
